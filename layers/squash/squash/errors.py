@@ -1,0 +1,125 @@
+"""Every error that Squash raises on purpose.
+
+A message says what happened, where, and what to do. A class exists only where a caller would act
+differently; `HTTP_STATUS` maps each to its status.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+class SquashError(Exception):
+    """The base of all errors raised by Squash.
+
+    Parameters
+    ----------
+    message:
+        What happened and what to do about it.
+    index, key, field, object_key:
+        Where it happened, as far as that is known: the index's name, the record's key, the path of
+        the argument's field (such as ``$and[1].year``), and the stored object's key.
+
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        index: str | None = None,
+        key: str | None = None,
+        field: str | None = None,
+        object_key: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.index = index
+        self.key = key
+        self.field = field
+        self.object_key = object_key
+
+
+class InvalidArgumentError(SquashError):
+    """The request cannot be carried out as it stands: change it."""
+
+
+class FilterError(InvalidArgumentError):
+    """A filter is not well formed; `field` names the place."""
+
+
+class UnauthenticatedError(SquashError):
+    """No credential, or an unknown one."""
+
+
+class PermissionDeniedError(SquashError):
+    """The credential does not allow this."""
+
+
+class NotFoundError(SquashError):
+    """There is no such index, record or snapshot."""
+
+
+class ConflictError(SquashError):
+    """Somebody was first: read again, then decide."""
+
+
+class TooLargeError(SquashError):
+    """A limit was passed; the message names it, its value and the way round."""
+
+
+class ThrottledError(SquashError):
+    """Too much at once: wait `retry_after_ms`, then repeat."""
+
+    def __init__(self, message: str, *, retry_after_ms: int, index: str | None = None) -> None:
+        super().__init__(message, index=index)
+        self.retry_after_ms = retry_after_ms
+
+
+class UnavailableError(SquashError):
+    """A service below did not answer; the call is safe to repeat."""
+
+
+class PartialAnswerError(UnavailableError):
+    """Part of the index could not be searched; the message names what is missing."""
+
+
+class CommitUnknownError(SquashError):
+    """The write may or may not have happened; repeat it only with the same `commit_id`."""
+
+    def __init__(self, message: str, *, commit_id: str, index: str | None = None) -> None:
+        super().__init__(message, index=index)
+        self.commit_id = commit_id
+
+
+class DataError(SquashError):
+    """Stored bytes are not what they must be."""
+
+
+class ChecksumError(DataError):
+    """A stored object's length or checksum differs from what its snapshot says."""
+
+
+class UnsupportedFormatError(DataError):
+    """A stored object has a format version or feature that this release does not know."""
+
+
+class InternalError(SquashError):
+    """A bug in Squash: please report it."""
+
+
+HTTP_STATUS: Final[dict[type[SquashError], int]] = {
+    InvalidArgumentError: 400,
+    FilterError: 400,
+    UnauthenticatedError: 401,
+    PermissionDeniedError: 403,
+    NotFoundError: 404,
+    ConflictError: 409,
+    TooLargeError: 413,
+    ThrottledError: 429,
+    UnavailableError: 503,
+    PartialAnswerError: 503,
+    CommitUnknownError: 503,
+    DataError: 500,
+    ChecksumError: 500,
+    UnsupportedFormatError: 500,
+    InternalError: 500,
+}

@@ -1,0 +1,62 @@
+"""Every limit in one place; `tests/unit/test_limits.py` holds how they relate."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+
+# Names and records
+INDEX_NAME_PATTERN: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+INDEX_NAME_CHARACTERS_MAX: Final = 63
+DIMENSION_MAX: Final = 4096
+KEY_BYTES_MAX: Final = 1024
+METADATA_BYTES_MAX: Final = 40 * KIB
+METADATA_FILTERABLE_BYTES_MAX: Final = 2 * KIB
+METADATA_KEYS_MAX: Final = 50
+ATTRIBUTE_NAME_BYTES_MAX: Final = 63
+NON_FILTERABLE_KEYS_MAX: Final = 10
+METADATA_LIST_ELEMENTS_MAX: Final = 256
+# Numbers are IEEE doubles, as JSON's are between programs: beyond this, integers are not exact.
+INTEGER_MAGNITUDE_MAX: Final = 1 << 53
+# A squared float32 distance must stay finite: |x| this large in every dimension still does.
+VECTOR_VALUE_MAGNITUDE_MAX: Final = 1e15
+
+# Filters
+FILTER_DEPTH_MAX: Final = 16
+FILTER_CLAUSES_MAX: Final = 256
+FILTER_LIST_VALUES_MAX: Final = 1024
+FILTER_STRING_BYTES_MAX: Final = 2 * KIB
+
+# Queries
+TOP_K_MAX: Final = 10_000
+QUERIES_PER_CALL_MAX: Final = 10_000
+
+# Attributes
+CELLS_MAX: Final = 255  # codes 1..255; code 0 is missing
+SIGNATURE_BITS: Final = 64
+
+# Segments and partitions
+ROW_PAGE_ROWS: Final = 64  # rows of one page of vectors and of documents: the unit of ranged reads
+CODE_BLOCK_ROWS: Final = 32  # rows of one low-bit block
+PARTITION_ROWS_TARGET: Final = 32_768
+PARTITION_ROWS_MAX: Final = 65_536
+CLUSTER_ROWS_TARGET: Final = 512
+OBJECT_BYTES_MAX: Final = 5_000 * MIB  # what one S3 PutObject takes
+
+# Commits
+INLINE_COMMIT_BYTES_MAX: Final = 4 * MIB  # larger puts write flat segments first
+INLINE_COMMIT_ROWS_MAX: Final = 4_096
+FLAT_SEGMENT_ROWS_MAX: Final = 32_768
+SNAPSHOT_EVERY_COMMITS: Final = 64
+SNAPSHOT_EVERY_LOG_BYTES: Final = 16 * MIB
+COMMIT_ATTEMPTS_MAX: Final = 64
+KEYS_PER_CALL_MAX: Final = 1_000_000
+LIST_PAGE_MAX: Final = 1_000
+
+# Below this many rows an index is searched exactly: training would cost more than it saves.
+EXACT_ROWS_MAX: Final = 4_096
+# When at most this many rows may pass a filter, all of them are scanned (ALGORITHMS 7: what the
+# filtered-search leaders do too).
+SCAN_ALL_MATCHES_MAX: Final = 2_048

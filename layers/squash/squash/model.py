@@ -1,0 +1,231 @@
+"""The values that all rooms share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+
+from squash.arrays import F32
+
+Scalar: TypeAlias = str | float | int | bool
+MetadataValue: TypeAlias = Any  # filterable: Scalar or a list of scalars; else any JSON value
+Metadata: TypeAlias = Mapping[str, MetadataValue]
+Filter: TypeAlias = Mapping[str, Any]
+Consistency: TypeAlias = Literal["strong", "eventual"]
+
+
+class Metric(StrEnum):
+    """How far apart two vectors are; smaller is nearer, always."""
+
+    COSINE = "cosine"
+    """1 - cos(q, x), in [0, 2]; vectors of length zero are refused."""
+    EUCLIDEAN = "euclidean"
+    """L2, not squared."""
+    DOT = "dot"
+    """The negated inner product."""
+
+
+class AttributeType(StrEnum):
+    """The declared type of an attribute; a list attribute holds elements of one of these."""
+
+    NUMBER = "number"
+    STRING = "string"
+    BOOLEAN = "boolean"
+    NUMBER_LIST = "number[]"
+    STRING_LIST = "string[]"
+    BOOLEAN_LIST = "boolean[]"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """What `index.json` holds: fixed when an index is created."""
+
+    name: str
+    dimension: int
+    metric: Metric
+    encoder: str | None = None
+    attributes: Mapping[str, AttributeType] = field(default_factory=dict)
+    non_filterable: tuple[str, ...] = ()
+    codec: str = "residual"
+    seed: int = 0
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Rows on their way in or out: `vectors` is float32 [n, d], in the order of `keys`."""
+
+    keys: Sequence[str]
+    vectors: F32
+    metadata: Sequence[Metadata]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An immutable object, as the snapshot that names it knows it."""
+
+    key: str
+    """Relative to the index's own prefix."""
+    bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """One segment: the objects that hold its rows.
+
+    A row is dead if a commit later than `as_of` put or deleted its key. What commits up to
+    `deleted_as_of` did to it stands in the bitmap `deleted` (None if they did nothing).
+    """
+
+    id: str
+    kind: Literal["flat", "partition"]
+    rows: int
+    as_of: int
+    objects: Mapping[str, ObjectRef]
+    deleted: ObjectRef | None = None
+    deleted_as_of: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored record; `vector` is float32 [d] or None where it was not asked for."""
+
+    key: str
+    vector: F32 | None
+    metadata: Metadata | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One returned record and its distance from the query."""
+
+    key: str
+    distance: float
+    metadata: Metadata | None = None
+    vector: F32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a query: how many rows came in as candidates, how many survived."""
+
+    name: str
+    candidates: int
+    survivors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost.
+
+    Bytes and requests count what was asked of the store for this query; what was retained
+    already costs none. In one process there are no invocations.
+    """
+
+    rows_scanned: int = 0
+    vectors_read: int = 0
+    store_requests: int = 0
+    store_rounds: int = 0
+    store_bytes: int = 0
+    invocations: int = 0
+    invocations_cold: int = 0
+    gb_seconds: float = 0.0
+    cost_usd: float = 0.0
+    levels: tuple[Level, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a query was answered."""
+
+    plan: str
+    levels: tuple[Level, ...]
+    partitions_visited: int
+    partitions_total: int
+    clusters_visited: int
+    clusters_total: int
+    selectivity_predicted: float
+    """Share of rows expected to pass the filter, from the sure and possible cells alone."""
+    selectivity_actual: float
+    """Share of the examined rows that did pass."""
+    recall_target: float
+    certified: bool
+    """True if a bound shows that no other row of the visited clusters is nearer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply to one query: matches in ascending distance, ties by key."""
+
+    matches: tuple[Match, ...]
+    usage: Usage
+    snapshot: int
+    explain: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """One page of a listing; `cursor` is None on the last."""
+
+    records: tuple[Record, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """A durable write: the snapshot it made, and how many rows it put or keys it deleted."""
+
+    snapshot: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """An index in numbers."""
+
+    name: str
+    dimension: int
+    metric: Metric
+    codec: str
+    rows: int
+    rows_fresh: int
+    partitions: int
+    clusters: int
+    snapshot: int
+    stored_bytes: int
+    code_bytes_per_row: float
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that `verify` found wrong."""
+
+    object_key: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` looked at and found."""
+
+    objects: int
+    bytes: int
+    rows: int
+    damages: tuple[Damage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a long job: `done` of `total` `unit`s of `stage`."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
