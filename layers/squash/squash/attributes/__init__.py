@@ -1,1 +1,17 @@
-"""TODO."""
+"""Typed attributes, the filter language, and cells that answer filters without the values."""
+
+from squash.attributes.cells import CellScheme, CellTable
+from squash.attributes.columns import Columns
+from squash.attributes.filters import FilterNode, parse_filter
+from squash.attributes.matching import matches
+from squash.attributes.metadata import check_metadata
+
+__all__ = [
+    "CellScheme",
+    "CellTable",
+    "Columns",
+    "FilterNode",
+    "check_metadata",
+    "matches",
+    "parse_filter",
+]

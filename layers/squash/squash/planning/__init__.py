@@ -1,1 +1,14 @@
-"""TODO."""
+"""Choices as pure functions: which clusters, how deep, which byte ranges, how to merge."""
+
+from squash.planning.probing import BANDS, TARGETS, Calibration, choose_clusters
+from squash.planning.scanning import Keep, keep_for, scan_mode
+
+__all__ = [
+    "BANDS",
+    "TARGETS",
+    "Calibration",
+    "Keep",
+    "choose_clusters",
+    "keep_for",
+    "scan_mode",
+]

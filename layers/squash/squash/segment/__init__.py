@@ -1,1 +1,34 @@
-"""TODO."""
+"""One segment to and from bytes, and search inside it: arrays in, arrays out, no I/O."""
+
+from squash.segment.documents import DocumentPages, pack_documents, parse_page
+from squash.segment.keys import KeyTable, hash_keys
+from squash.segment.layout import (
+    ATTRIBUTES,
+    CODES,
+    DOCUMENTS,
+    ROWS,
+    VECTORS,
+    Directory,
+    page_ranges,
+)
+from squash.segment.partition import Partition, PartitionCodes
+from squash.segment.write import build_flat, build_partition
+
+__all__ = [
+    "ATTRIBUTES",
+    "CODES",
+    "DOCUMENTS",
+    "ROWS",
+    "VECTORS",
+    "Directory",
+    "DocumentPages",
+    "KeyTable",
+    "Partition",
+    "PartitionCodes",
+    "build_flat",
+    "build_partition",
+    "hash_keys",
+    "pack_documents",
+    "page_ranges",
+    "parse_page",
+]

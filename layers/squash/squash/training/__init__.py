@@ -1,1 +1,5 @@
-"""TODO."""
+"""From a sample of an index's vectors to what is shared by all of its partitions."""
+
+from squash.training.clustering import Assigner, group_clusters, kmeans, split_rows
+
+__all__ = ["Assigner", "group_clusters", "kmeans", "split_rows"]

@@ -1,0 +1,370 @@
+"""Quantised attributes: one byte a row and attribute that answers a filter with yes, no or maybe.
+
+Numbers and strings are cut into intervals by cut points. A cut lies just before or just after a
+value; so the place of a cut is (value, 0) or (value, 1), cuts are ordered as pairs, and a frequent
+value between its own two cuts has a cell of its own. The cell codes of one attribute are
+
+====================  ==============================================
+code                  cell
+====================  ==============================================
+0                     the row lacks the attribute
+1 ...                 numbers, by interval, ascending
+then                  strings, by interval, ascending
+then three            false; true; a list (of anything, or empty)
+====================  ==============================================
+
+The outermost intervals are open, so that every value has a cell, whether a sample held it or not.
+A row that holds a list has a 64-bit signature besides: frequent elements own a bit, others share.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from squash.arrays import I64, U8, U64, AnyArray, Mask
+from squash.attributes.columns import Column, Columns
+from squash.attributes.filters import (
+    And,
+    Exists,
+    FilterNode,
+    Not,
+    OneOf,
+    Or,
+    Ordered,
+    Within,
+)
+from squash.kernels.masks import (
+    MAYBE,
+    NO,
+    YES,
+    apply_table,
+    both,
+    either,
+    negate,
+    sure_and_possible,
+)
+from squash.limits import CELLS_MAX, SIGNATURE_BITS
+from squash.model import Scalar
+
+Cut: TypeAlias = tuple[Ordered, int]
+
+_FIXED_CELLS: Final = 3  # false, true, list
+_OWNED_BITS_MAX: Final = 48
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeCells:
+    """The cells of one attribute: cuts between numbers, cuts between strings, owners of bits."""
+
+    number_cuts: tuple[Cut, ...] = ()
+    string_cuts: tuple[Cut, ...] = ()
+    owners: tuple[Scalar, ...] = ()
+
+    @property
+    def false_code(self) -> int:
+        """The code of false; true's and lists' follow it."""
+        return len(self.number_cuts) + len(self.string_cuts) + 3
+
+    def value_codes(self, column: Column) -> U8:
+        """Return the cell of every value number, and 0 for "none": uint8 [value_count + 1]."""
+        cuts = self.number_cuts
+        before = np.array([value for value, side in cuts if side == 0], dtype=np.float64)
+        after = np.array([value for value, side in cuts if side == 1], dtype=np.float64)
+        numbers = 1 + np.searchsorted(before, column.numbers, side="right")
+        numbers += np.searchsorted(after, column.numbers, side="left")
+        first = len(cuts) + 2
+        strings = [first + bisect_right(self.string_cuts, (text, 0)) for text in column.strings]
+        fixed = [self.false_code, self.false_code + 1, 0]
+        return np.concatenate((numbers, strings, fixed)).astype(np.uint8)
+
+    def signature_bits(self, column: Column) -> U64:
+        """Return the signature bit of every value number: uint64 [value_count]."""
+        values: list[Scalar] = [*column.numbers.tolist(), *column.strings, False, True]
+        owned = {_identity(value): i for i, value in enumerate(self.owners)}
+        bits = [1 << owned.get(_identity(v), self._shared_bit(v)) for v in values]
+        return np.array(bits, dtype=np.uint64)
+
+    def table(self, node: Exists | OneOf | Within) -> U8:
+        """Return the truth of a question by cell code: uint8 [256]; lists are maybe."""
+        table = np.zeros(256, dtype=np.uint8)
+        list_code = self.false_code + 2
+        if isinstance(node, Exists):
+            table[1:] = YES
+            return table
+        table[list_code] = MAYBE
+        if isinstance(node, Within):
+            self._interval(table, node.kind, _low_cut(node), _high_cut(node))
+            return table
+        for value in node.values:
+            if isinstance(value, bool):
+                table[self.false_code + value] = YES
+            else:
+                kind = str if isinstance(value, str) else float
+                self._interval(table, kind, (value, 0), (value, 1))
+        return table
+
+    def list_masks(self, node: OneOf | Within) -> tuple[int, int]:
+        """Return the signature bits that make a list surely pass, and those that may."""
+        sure = possible = 0
+        for i, value in enumerate(self.owners):
+            if _passes(value, node):
+                sure |= 1 << i
+        if isinstance(node, Within):
+            # Any shared bit may stand for a value in the interval.
+            possible = sure | sum(1 << b for b in range(len(self.owners), SIGNATURE_BITS))
+        else:
+            owned = {_identity(value): i for i, value in enumerate(self.owners)}
+            for value in node.values:
+                possible |= 1 << owned.get(_identity(value), self._shared_bit(value))
+        return sure, possible | sure
+
+    def _shared_bit(self, value: Scalar) -> int:
+        shared = SIGNATURE_BITS - len(self.owners)
+        return len(self.owners) + zlib.crc32(repr(_identity(value)).encode()) % shared
+
+    def _interval(self, table: U8, kind: type, low: Cut | None, high: Cut | None) -> None:
+        """Raise the truth of one type's cells: cell i lies between cuts i - 1 and i."""
+        cuts = self.string_cuts if kind is str else self.number_cuts
+        first = len(self.number_cuts) + 2 if kind is str else 1
+        touched = 0 if low is None else bisect_right(cuts, low)
+        inside = 0 if low is None else bisect_left(cuts, low) + 1
+        last_touched = len(cuts) if high is None else bisect_left(cuts, high)
+        last_inside = len(cuts) if high is None else bisect_right(cuts, high) - 1
+        some = table[first + touched : first + last_touched + 1]
+        np.maximum(some, MAYBE, out=some)
+        table[first + inside : first + max(last_inside, inside - 1) + 1] = YES
+
+
+class CellScheme:
+    """The cells of all attributes of an index.
+
+    Parameters
+    ----------
+    attributes:
+        By name; an attribute that is not here has one cell for each type.
+
+    """
+
+    def __init__(self, attributes: Mapping[str, AttributeCells]) -> None:
+        self._attributes = attributes
+
+    @classmethod
+    def fit(cls, sample: Columns) -> CellScheme:
+        """Cut every attribute of a sample into cells of about equal weight."""
+        fitted = {}
+        for name in sample.names:
+            column = sample.column(name)
+            if column is not None:
+                fitted[name] = _fit(column)
+        return cls(fitted)
+
+    def of(self, name: str) -> AttributeCells:
+        """Return one attribute's cells."""
+        return self._attributes.get(name, AttributeCells())
+
+    def encode(self, columns: Columns) -> CellTable:
+        """Give every row of some columns its codes."""
+        codes: dict[str, U8] = {}
+        signatures: dict[str, U64] = {}
+        for name in columns.names:
+            column = columns.column(name)
+            if column is None:
+                continue
+            cells = self.of(name)
+            table = cells.value_codes(column)
+            if column.offsets is None or column.listed is None:
+                codes[name] = table[column.ids]
+                continue
+            codes[name], signatures[name] = _encode_lists(cells, column, table)
+        return CellTable(columns.rows, codes, signatures)
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """Return a JSON header (JSON keeps every float64) and no arrays."""
+        header = {
+            name: {
+                "number_cuts": [list(cut) for cut in cells.number_cuts],
+                "string_cuts": [list(cut) for cut in cells.string_cuts],
+                "owners": list(cells.owners),
+            }
+            for name, cells in self._attributes.items()
+        }
+        return {"attributes": header}, {}
+
+    @classmethod
+    def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> CellScheme:
+        """Read back what `to_arrays` gave."""
+        del array
+        return cls(
+            {
+                name: AttributeCells(
+                    tuple((float(value), side) for value, side in cells["number_cuts"]),
+                    tuple((str(value), side) for value, side in cells["string_cuts"]),
+                    tuple(cells["owners"]),
+                )
+                for name, cells in header["attributes"].items()
+            }
+        )
+
+
+class CellTable:
+    """The codes of n rows.
+
+    Parameters
+    ----------
+    rows:
+        n.
+    codes:
+        uint8 [n] by attribute; an attribute that is not here is missing in every row.
+    signatures:
+        uint64 [n] by attribute, for those of which some row holds a list.
+
+    """
+
+    def __init__(self, rows: int, codes: Mapping[str, U8], signatures: Mapping[str, U64]) -> None:
+        self.rows = rows
+        self._codes = codes
+        self._signatures = signatures
+
+    def evaluate(self, node: FilterNode | None, scheme: CellScheme) -> tuple[Mask, Mask]:
+        """Return which rows surely pass a filter, and which may: bool [n] each."""
+        if node is None:
+            every = np.ones(self.rows, dtype=np.bool_)
+            return every, every
+        return sure_and_possible(self._truth(node, scheme))
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """Return a JSON header and arrays for a container."""
+        names = list(self._codes)
+        arrays: dict[str, AnyArray] = {f"{i}.codes": self._codes[n] for i, n in enumerate(names)}
+        for i, name in enumerate(names):
+            if name in self._signatures:
+                arrays[f"{i}.signatures"] = self._signatures[name]
+        lists = [name in self._signatures for name in names]
+        return {"rows": self.rows, "names": names, "lists": lists}, arrays
+
+    @classmethod
+    def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> CellTable:
+        """Read back what `to_arrays` gave."""
+        named = list(enumerate(zip(header["names"], header["lists"], strict=True)))
+        return cls(
+            header["rows"],
+            {name: array(f"{i}.codes") for i, (name, _) in named},
+            {name: array(f"{i}.signatures") for i, (name, lists) in named if lists},
+        )
+
+    def _truth(self, node: FilterNode, scheme: CellScheme) -> U8:
+        if isinstance(node, Not):
+            return negate(self._truth(node.part, scheme))
+        if isinstance(node, (And, Or)):
+            combine = both if isinstance(node, And) else either
+            truth = self._truth(node.parts[0], scheme)
+            for part in node.parts[1:]:
+                truth = combine(truth, self._truth(part, scheme))
+            return truth
+        codes = self._codes.get(node.attribute)
+        if codes is None:
+            return np.full(self.rows, NO, dtype=np.uint8)
+        cells = scheme.of(node.attribute)
+        truth = apply_table(codes, cells.table(node))
+        signatures = self._signatures.get(node.attribute)
+        if signatures is None or isinstance(node, Exists):
+            return truth
+        sure, possible = (np.uint64(mask) for mask in cells.list_masks(node))
+        lists = codes == cells.false_code + 2
+        by_bits = np.where(signatures & sure, YES, np.where(signatures & possible, MAYBE, NO))
+        return np.where(lists, by_bits, truth).astype(np.uint8)
+
+
+def _encode_lists(cells: AttributeCells, column: Column, table: U8) -> tuple[U8, U64]:
+    offsets = np.asarray(column.offsets).astype(np.int64)
+    listed = np.asarray(column.listed) > 0
+    codes = np.zeros(column.rows, dtype=np.uint8)
+    single = np.flatnonzero(~listed & (np.diff(offsets) > 0))
+    codes[single] = table[column.ids[offsets[single]]]
+    codes[listed] = cells.false_code + 2
+    bits = cells.signature_bits(column)[column.ids]
+    signatures = np.zeros(column.rows, dtype=np.uint64)
+    filled = np.flatnonzero(listed & (np.diff(offsets) > 0))
+    if len(filled):
+        # Rows without elements own none of `bits`, so a row's run ends where the next one begins.
+        owning = np.flatnonzero(np.diff(offsets) > 0)
+        merged = np.bitwise_or.reduceat(bits, offsets[owning])
+        signatures[owning] = merged
+        signatures[single] = 0
+    return codes, signatures
+
+
+def _fit(column: Column) -> AttributeCells:
+    weights = np.bincount(column.ids, minlength=column.value_count + 1)[: column.value_count]
+    numbers = len(column.numbers)
+    strings = column.string_count
+    number_weight = int(weights[:numbers].sum())
+    string_weight = int(weights[numbers : numbers + strings].sum())
+    room = CELLS_MAX - _FIXED_CELLS - 2  # each type has one cell in any case
+    total = max(number_weight + string_weight, 1)
+    number_room = min(round(room * number_weight / total), 2 * numbers)
+    string_room = min(room - number_room, 2 * strings)
+    owners: tuple[Scalar, ...] = ()
+    if column.offsets is not None:
+        owners = _frequent(column, weights)
+    return AttributeCells(
+        _cuts(column.numbers.tolist(), weights[:numbers], number_room),
+        _cuts(column.strings, weights[numbers : numbers + strings], string_room),
+        owners,
+    )
+
+
+def _cuts(values: list[Any], weights: I64, room: int) -> tuple[Cut, ...]:
+    """Place at most `room` cuts: both sides of frequent values, then at quantiles of the rest."""
+    if room <= 0:
+        return ()
+    if 2 * len(values) <= room:
+        return tuple((value, side) for value in values for side in (0, 1))
+    total = int(weights.sum())
+    heavy = np.flatnonzero(weights * room > 3 * total)
+    cuts = {(values[i], side) for i in heavy for side in (0, 1)}
+    light = weights.copy()
+    light[heavy] = 0
+    count = room - len(cuts)
+    if count > 0 and light.any():
+        sums = np.cumsum(light)
+        wanted = np.linspace(0, sums[-1], count + 2)[1:-1]
+        cuts |= {(values[i], 0) for i in np.searchsorted(sums, wanted, side="right")}
+    return tuple(sorted(cuts))
+
+
+def _frequent(column: Column, weights: I64) -> tuple[Scalar, ...]:
+    values: list[Scalar] = [*column.numbers.tolist(), *column.strings, False, True]
+    order = np.argsort(-weights, kind="stable")[:_OWNED_BITS_MAX]
+    return tuple(values[i] for i in order if weights[i] > 0)
+
+
+def _identity(value: Scalar) -> tuple[str, Scalar]:
+    """Tell true from 1, and not 0.0 from -0.0."""
+    if isinstance(value, bool):
+        return "boolean", value
+    return ("string", value) if isinstance(value, str) else ("number", float(value) + 0.0)
+
+
+def _passes(value: Scalar, node: OneOf | Within) -> bool:
+    if isinstance(node, OneOf):
+        return any(_identity(value) == _identity(wanted) for wanted in node.values)
+    if isinstance(value, bool) or isinstance(value, str) is not (node.kind is str):
+        return False
+    place: Cut = (value, 0)
+    low, high = _low_cut(node), _high_cut(node)
+    return (low is None or low <= place) and (high is None or place < high)
+
+
+def _low_cut(node: Within) -> Cut | None:
+    return None if node.low is None else (node.low, 0 if node.low_closed else 1)
+
+
+def _high_cut(node: Within) -> Cut | None:
+    return None if node.high is None else (node.high, 1 if node.high_closed else 0)

@@ -1,0 +1,318 @@
+"""Exact attribute columns: each distinct value once, and for each row the number of its value.
+
+A filter is evaluated once per distinct value and the result looked up by row, so that filtering
+exactly costs a table look-up a row.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from squash.arrays import F64, I64, U8, U32, U64, AnyArray, Mask
+from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Within
+from squash.errors import InternalError
+from squash.model import Metadata
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One attribute of n rows.
+
+    Value numbers count the distinct numbers first, ascending, then the distinct strings, by code
+    point, then false and true; one more stands for "none".
+
+    Parameters
+    ----------
+    numbers:
+        float64, ascending.
+    string_bytes, string_offsets:
+        uint8, and uint64 with one entry more than there are strings: UTF-8, ascending.
+    ids:
+        uint32: the value number of each row; or, where rows hold lists, of each element.
+    offsets:
+        uint64 [n + 1], where each row's elements begin in `ids`; None where no row holds a list.
+    listed:
+        uint8 [n], 1 where the row's value is a list; None likewise.
+
+    """
+
+    numbers: F64
+    string_bytes: U8
+    string_offsets: U64
+    ids: U32
+    offsets: U64 | None = None
+    listed: U8 | None = None
+
+    @cached_property
+    def strings(self) -> list[str]:
+        """The distinct strings, ascending."""
+        data = self.string_bytes.tobytes()
+        ends = self.string_offsets.tolist()
+        return [data[a:b].decode() for a, b in pairwise(ends)]
+
+    @property
+    def string_count(self) -> int:
+        """How many distinct strings there are."""
+        return len(self.string_offsets) - 1
+
+    @property
+    def value_count(self) -> int:
+        """How many value numbers there are; this number itself means "none"."""
+        return len(self.numbers) + self.string_count + 2
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.ids) if self.offsets is None else len(self.offsets) - 1
+
+    def by_row(self, passing: Mask, rows: I64 | None) -> Mask:
+        """Turn truth by value number, bool [value_count], into truth by row: any element's."""
+        table = np.append(passing, False)
+        if self.offsets is None:
+            return np.asarray(table[self.ids if rows is None else self.ids[rows]])
+        counts = np.concatenate(([0], np.cumsum(table[self.ids])))
+        per_row = counts[self.offsets[1:]] > counts[self.offsets[:-1]]
+        return np.asarray(per_row if rows is None else per_row[rows])
+
+    def present(self, rows: I64 | None) -> Mask:
+        """Return which rows have the attribute at all."""
+        if self.offsets is None or self.listed is None:
+            found = self.ids != self.value_count
+        else:
+            found = (np.diff(self.offsets.astype(np.int64)) > 0) | (self.listed > 0)
+        return np.asarray(found if rows is None else found[rows])
+
+
+class Columns:
+    """The exact attribute columns of n rows.
+
+    Parameters
+    ----------
+    rows:
+        n.
+    load:
+        Makes one column, by name; called once, when the column is first needed.
+
+    """
+
+    def __init__(self, rows: int, load: Mapping[str, Callable[[], Column]]) -> None:
+        self.rows = rows
+        self._load = load
+        self._columns: dict[str, Column] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes that some row has."""
+        return tuple(self._load)
+
+    def column(self, name: str) -> Column | None:
+        """Return one attribute's column; None if no row has it."""
+        if name not in self._columns and name in self._load:
+            self._columns[name] = self._load[name]()
+        return self._columns.get(name)
+
+    @classmethod
+    def from_metadata(
+        cls, rows: Sequence[Metadata], *, non_filterable: Collection[str] = ()
+    ) -> Columns:
+        """Make columns of checked metadata."""
+        found: dict[str, tuple[list[int], list[Any]]] = {}
+        for row, metadata in enumerate(rows):
+            for name, value in metadata.items():
+                if name not in non_filterable:
+                    places, values = found.setdefault(name, ([], []))
+                    places.append(row)
+                    values.append(value)
+        columns = {
+            name: _column(len(rows), *found[name])
+            for name in sorted(found)
+        }  # fmt: skip
+        made = cls(len(rows), dict.fromkeys(columns, _never))
+        made._columns.update(columns)
+        return made
+
+    def types(self) -> dict[str, str]:
+        """Describe each attribute: "number", "string", "boolean", joined by "|", "[]" for lists."""
+        described = {}
+        for name in self.names:
+            column = self.column(name)
+            if column is None:
+                continue
+            used = np.zeros(column.value_count + 1, dtype=np.bool_)
+            used[column.ids] = True
+            kinds = [
+                kind
+                for kind, there in (
+                    ("number", len(column.numbers) > 0),
+                    ("string", column.string_count > 0),
+                    ("boolean", bool(used[-3:-1].any())),
+                )
+                if there
+            ]
+            suffix = "[]" if column.listed is not None else ""
+            described[name] = "|".join(kind + suffix for kind in kinds) or "[]"
+        return described
+
+    def evaluate(self, node: FilterNode | None, rows: I64 | None = None) -> Mask:
+        """Return which rows pass, exactly as `matches` has it.
+
+        Parameters
+        ----------
+        node:
+            The filter.
+        rows:
+            int64 [m], the rows to ask about; None for all.
+
+        Returns
+        -------
+        bool [m] or [n]
+
+        """
+        count = self.rows if rows is None else len(rows)
+        if node is None:
+            return np.ones(count, dtype=np.bool_)
+        if isinstance(node, And):
+            passing = self.evaluate(node.parts[0], rows)
+            for part in node.parts[1:]:
+                passing = passing & self.evaluate(part, rows)
+            return passing
+        if isinstance(node, Or):
+            passing = self.evaluate(node.parts[0], rows)
+            for part in node.parts[1:]:
+                passing = passing | self.evaluate(part, rows)
+            return passing
+        if isinstance(node, Not):
+            return ~self.evaluate(node.part, rows)
+        column = self.column(node.attribute)
+        if column is None:
+            return np.zeros(count, dtype=np.bool_)
+        if isinstance(node, Exists):
+            return column.present(rows)
+        return column.by_row(_passing(column, node), rows)
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """Return a JSON header and arrays for a container."""
+        arrays: dict[str, AnyArray] = {}
+        lists = []
+        for i, name in enumerate(self.names):
+            column = self.column(name)
+            if column is None:
+                continue
+            arrays[f"{i}.numbers"] = column.numbers
+            arrays[f"{i}.string_bytes"] = column.string_bytes
+            arrays[f"{i}.string_offsets"] = column.string_offsets
+            arrays[f"{i}.ids"] = column.ids
+            lists.append(column.offsets is not None)
+            if column.offsets is not None and column.listed is not None:
+                arrays[f"{i}.offsets"] = column.offsets
+                arrays[f"{i}.listed"] = column.listed
+        return {"rows": self.rows, "names": list(self.names), "lists": lists}, arrays
+
+    @classmethod
+    def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> Columns:
+        """Read back what `to_arrays` gave; each column when it is first needed."""
+        pairs = enumerate(zip(header["names"], header["lists"], strict=True))
+        load = {name: partial(_load, array, i, lists) for i, (name, lists) in pairs}
+        return cls(header["rows"], load)
+
+
+def value_range(column: Column, node: Within) -> tuple[int, int]:
+    """Return the value numbers [first, last) that lie in an interval."""
+    if node.kind is float:
+        numbers = column.numbers
+        first = 0
+        if isinstance(node.low, float):
+            first = int(np.searchsorted(numbers, node.low, "left" if node.low_closed else "right"))
+        last = len(numbers)
+        if isinstance(node.high, float):
+            side = "right" if node.high_closed else "left"
+            last = int(np.searchsorted(numbers, node.high, side))
+        return first, max(first, last)
+    strings = column.strings
+    first = 0
+    if isinstance(node.low, str):
+        first = (bisect_left if node.low_closed else bisect_right)(strings, node.low)
+    last = len(strings)
+    if isinstance(node.high, str):
+        last = (bisect_right if node.high_closed else bisect_left)(strings, node.high)
+    shift = len(column.numbers)
+    return first + shift, max(first, last) + shift
+
+
+def _load(array: Callable[[str], AnyArray], i: int, has_lists: bool) -> Column:
+    return Column(
+        array(f"{i}.numbers"),
+        array(f"{i}.string_bytes"),
+        array(f"{i}.string_offsets"),
+        array(f"{i}.ids"),
+        array(f"{i}.offsets") if has_lists else None,
+        array(f"{i}.listed") if has_lists else None,
+    )
+
+
+def _never() -> Column:
+    raise InternalError("a column made in memory was asked for a second time")
+
+
+def _passing(column: Column, node: OneOf | Within) -> Mask:
+    passing = np.zeros(column.value_count, dtype=np.bool_)
+    if isinstance(node, Within):
+        first, last = value_range(column, node)
+        passing[first:last] = True
+        return passing
+    for value in node.values:
+        if isinstance(value, bool):
+            passing[column.value_count - 2 + value] = True
+        else:
+            kind = str if isinstance(value, str) else float
+            first, last = value_range(column, Within("", kind, value, True, value, True))
+            passing[first:last] = True
+    return passing
+
+
+def _column(rows: int, places: list[int], values: list[Any]) -> Column:
+    lengths: list[int] | None = None
+    flat = values
+    if any(type(value) is list for value in values):
+        lengths = [len(value) if type(value) is list else 1 for value in values]
+        flat = [e for value in values for e in (value if type(value) is list else (value,))]
+    numbers, texts, ids = _number(flat)
+    encoded = [text.encode() for text in texts]
+    string_offsets = np.zeros(len(encoded) + 1, dtype=np.uint64)
+    string_offsets[1:] = np.cumsum([len(text) for text in encoded], dtype=np.uint64)
+    string_bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    if lengths is None:
+        by_row = np.full(rows, len(numbers) + len(texts) + 2, dtype=np.uint32)
+        by_row[places] = ids
+        return Column(numbers, string_bytes, string_offsets, by_row)
+    counts = np.zeros(rows, dtype=np.uint64)
+    counts[places] = lengths
+    offsets = np.concatenate((np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)))
+    listed = np.zeros(rows, dtype=np.uint8)
+    listed[places] = [type(value) is list for value in values]
+    return Column(numbers, string_bytes, string_offsets, ids, offsets, listed)
+
+
+def _number(values: list[Any]) -> tuple[F64, list[str], U32]:
+    """Give each distinct value its number."""
+    is_text = np.array([type(value) is str for value in values], dtype=np.bool_)
+    is_bool = np.array([type(value) is bool for value in values], dtype=np.bool_)
+    is_number = ~is_text & ~is_bool
+    ids = np.zeros(len(values), dtype=np.uint32)
+    some = [float(value) for value, number in zip(values, is_number, strict=True) if number]
+    numbers, inverse = np.unique(np.array(some, dtype=np.float64), return_inverse=True)
+    ids[is_number] = inverse
+    words = [value for value, text in zip(values, is_text, strict=True) if text]
+    texts = sorted(set(words))
+    place = {text: len(numbers) + i for i, text in enumerate(texts)}
+    ids[is_text] = [place[word] for word in words]
+    flags = [value for value, flag in zip(values, is_bool, strict=True) if flag]
+    ids[is_bool] = np.array(flags, dtype=np.uint32) + np.uint32(len(numbers) + len(texts))
+    return numbers, texts, ids

@@ -1,0 +1,290 @@
+"""The filter language, from JSON to a tree of few kinds of nodes.
+
+Operators are reduced to three questions about an attribute: does it exist, is it one of these
+values, does it lie within this interval. Everything else is and, or, and not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from squash.errors import FilterError
+from squash.limits import (
+    FILTER_CLAUSES_MAX,
+    FILTER_DEPTH_MAX,
+    FILTER_LIST_VALUES_MAX,
+    FILTER_STRING_BYTES_MAX,
+    INTEGER_MAGNITUDE_MAX,
+)
+from squash.model import Scalar
+
+Ordered: TypeAlias = float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The record has the attribute."""
+
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The attribute, or an element of it, equals one of the values."""
+
+    attribute: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The attribute, or an element of it, lies in an interval of numbers or of strings.
+
+    `low` or `high` is None where the interval is open to that side; `kind` is float or str.
+    """
+
+    attribute: str
+    kind: type[float | str]
+    low: Ordered | None
+    low_closed: bool
+    high: Ordered | None
+    high_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """Every part holds."""
+
+    parts: tuple[FilterNode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Some part holds."""
+
+    parts: tuple[FilterNode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: FilterNode
+
+
+FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
+
+_COMBINING = ("$and", "$or", "$not")
+_COMPARING = (
+    "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$between",
+    "$startsWith", "$containsAny", "$containsAll", "$not",
+)  # fmt: skip
+
+
+def parse_filter(
+    filter: Mapping[str, Any] | None,  # noqa: A002 - the word of the public interface
+    *,
+    non_filterable: Collection[str] = (),
+) -> FilterNode | None:
+    """Read a filter.
+
+    Parameters
+    ----------
+    filter:
+        JSON, in the language of `matches`; None or {} passes everything.
+    non_filterable:
+        Metadata keys that were declared not to be attributes.
+
+    Raises
+    ------
+    FilterError
+        If it is not well formed, or could be misread; `field` names the place.
+
+    """
+    if filter is None:
+        return None
+    return _Parser(non_filterable).filter(filter, "", 1)
+
+
+class _Parser:
+    def __init__(self, non_filterable: Collection[str]) -> None:
+        self._non_filterable = non_filterable
+        self._clauses = 0
+
+    def filter(self, value: Any, place: str, depth: int) -> FilterNode | None:
+        if not isinstance(value, Mapping):
+            raise _error(place, f"expected an object, found {_show(value)}")
+        if depth > FILTER_DEPTH_MAX:
+            raise _error(place, f"filters nest at most {FILTER_DEPTH_MAX} deep")
+        parts = [self._entry(key, part, place, depth) for key, part in value.items()]
+        known = [part for part in parts if part is not None]
+        return _all_of(known) if known else None
+
+    def _entry(self, key: Any, value: Any, place: str, depth: int) -> FilterNode | None:
+        if not isinstance(key, str) or not key:
+            raise _error(place, f"attribute names are non-empty strings, found {_show(key)}")
+        here = f"{place}.{key}" if place else key
+        if key in ("$and", "$or"):
+            return self._combined(key, value, here, depth)
+        if key == "$not":
+            part = self.filter(value, here, depth + 1)
+            if part is None:
+                raise _error(here, "$not needs a filter that says something")
+            return Not(part)
+        if key.startswith("$"):
+            hint = (
+                "it compares an attribute: write it as {attribute: {operator: value}}"
+                if key in _COMPARING
+                else _suggest(key, _COMBINING)
+            )
+            raise _error(here, f"{key} cannot stand here; {hint}")
+        if key in self._non_filterable:
+            raise _error(
+                here,
+                f"{key!r} was declared non-filterable when the index was created; filter by "
+                "another attribute, or create an index that keeps it filterable",
+            )
+        return self._attribute(key, value, here, depth)
+
+    def _combined(self, key: str, value: Any, here: str, depth: int) -> FilterNode:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise _error(here, f"{key} takes a non-empty list of filters, found {_show(value)}")
+        parts = []
+        for i, item in enumerate(value):
+            part = self.filter(item, f"{here}[{i}]", depth + 1)
+            if part is None:
+                raise _error(f"{here}[{i}]", "an empty filter says nothing here; leave it out")
+            parts.append(part)
+        return _all_of(parts) if key == "$and" else Or(tuple(parts))
+
+    def _attribute(self, name: str, value: Any, here: str, depth: int) -> FilterNode:
+        if not isinstance(value, Mapping):
+            if isinstance(value, (list, tuple)):
+                raise _error(here, "a list is no value; write {$in: [..]} or {$containsAll: [..]}")
+            return self._compare(name, "$eq", value, here, depth)
+        if not value:
+            raise _error(here, f"expected a value or an operator; one of {', '.join(_COMPARING)}")
+        parts = []
+        for operator, operand in value.items():
+            if operator not in _COMPARING:
+                raise _error(
+                    f"{here}.{operator}",
+                    f"{_show(operator)} is no operator; {_suggest(str(operator), _COMPARING)}",
+                )
+            parts.append(self._compare(name, operator, operand, f"{here}.{operator}", depth))
+        return _all_of(parts)
+
+    def _compare(self, name: str, operator: str, operand: Any, here: str, depth: int) -> FilterNode:
+        self._clauses += 1
+        if self._clauses > FILTER_CLAUSES_MAX:
+            raise _error(here, f"a filter has at most {FILTER_CLAUSES_MAX} clauses")
+        if operator == "$not":
+            if depth >= FILTER_DEPTH_MAX:
+                raise _error(here, f"filters nest at most {FILTER_DEPTH_MAX} deep")
+            if not isinstance(operand, Mapping):
+                raise _error(here, f"$not takes an object of operators, found {_show(operand)}")
+            return Not(self._attribute(name, operand, here, depth + 1))
+        if operator == "$exists":
+            if not isinstance(operand, bool):
+                raise _error(here, f"$exists takes true or false, found {_show(operand)}")
+            return Exists(name) if operand else Not(Exists(name))
+        if operator in ("$eq", "$ne"):
+            found = OneOf(name, (_scalar(operand, here),))
+            return found if operator == "$eq" else Not(found)
+        if operator in ("$in", "$nin", "$containsAny", "$containsAll"):
+            return self._listed(name, operator, operand, here)
+        return _interval(name, operator, operand, here)
+
+    def _listed(self, name: str, operator: str, operand: Any, here: str) -> FilterNode:
+        if not isinstance(operand, (list, tuple)) or not operand:
+            raise _error(here, f"{operator} takes a non-empty list, found {_show(operand)}")
+        if len(operand) > FILTER_LIST_VALUES_MAX:
+            raise _error(here, f"{operator} takes at most {FILTER_LIST_VALUES_MAX} values")
+        values = [_scalar(value, f"{here}[{i}]") for i, value in enumerate(operand)]
+        if operator == "$containsAll":
+            return _all_of([OneOf(name, (value,)) for value in values])
+        found = OneOf(name, tuple(values))
+        return Not(found) if operator == "$nin" else found
+
+
+def _interval(name: str, operator: str, operand: Any, here: str) -> FilterNode:
+    if operator == "$startsWith":
+        if not isinstance(operand, str):
+            raise _error(here, f"$startsWith takes a string, found {_show(operand)}")
+        prefix = _string(operand, here)
+        return Within(name, str, prefix, True, _after_prefix(prefix), False)
+    if operator == "$between":
+        if not isinstance(operand, (list, tuple)) or len(operand) != 2:  # noqa: PLR2004
+            raise _error(here, f"$between takes [low, high], found {_show(operand)}")
+        low, high = (_ordered(value, f"{here}[{i}]") for i, value in enumerate(operand))
+        if type(low) is not type(high):
+            raise _error(here, "$between takes two numbers or two strings")
+        if low > high:  # type: ignore[operator]
+            raise _error(here, f"$between takes the lower end first; {low!r} is above {high!r}")
+        return Within(name, type(low), low, True, high, True)
+    value = _ordered(operand, here)
+    if operator in ("$gt", "$gte"):
+        return Within(name, type(value), value, operator == "$gte", None, False)
+    return Within(name, type(value), None, False, value, operator == "$lte")
+
+
+def _all_of(parts: list[FilterNode]) -> FilterNode:
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def _scalar(value: Any, here: str) -> Scalar:
+    if isinstance(value, bool):
+        return value
+    return _ordered(value, here, "a string, a number, true or false")
+
+
+def _ordered(value: Any, here: str, expected: str = "a number or a string") -> Ordered:
+    if isinstance(value, str):
+        return _string(value, here)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        hint = "; use $exists to ask whether it is there" if value is None else ""
+        raise _error(here, f"expected {expected}, found {_show(value)}{hint}")
+    if isinstance(value, int) and abs(value) > INTEGER_MAGNITUDE_MAX:
+        raise _error(here, f"{value} is beyond 2^53, where numbers are no longer exact")
+    if not math.isfinite(value):
+        raise _error(here, f"{value} is not a finite number")
+    return float(value)
+
+
+def _string(value: str, here: str) -> str:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise _error(here, "the string holds half of a surrogate pair") from error
+    if size > FILTER_STRING_BYTES_MAX:
+        raise _error(here, f"strings in filters have at most {FILTER_STRING_BYTES_MAX} bytes")
+    return value
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """Return the least string above all that start with `prefix`; None if there is none."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    # The surrogates are no characters: after U+D7FF comes U+E000.
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # noqa: PLR2004
+
+
+def _suggest(word: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
+
+
+def _error(place: str, what: str) -> FilterError:
+    where = f"at {place}" if place else "at the top"
+    return FilterError(f"the filter is not well formed {where}: {what}", field=place)

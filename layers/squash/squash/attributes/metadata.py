@@ -1,0 +1,164 @@
+"""Checking metadata on its way in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from squash.errors import InvalidArgumentError, SquashError, TooLargeError
+from squash.limits import (
+    ATTRIBUTE_NAME_BYTES_MAX,
+    INTEGER_MAGNITUDE_MAX,
+    METADATA_BYTES_MAX,
+    METADATA_FILTERABLE_BYTES_MAX,
+    METADATA_KEYS_MAX,
+    METADATA_LIST_ELEMENTS_MAX,
+)
+from squash.model import AttributeType
+
+_ELEMENT_TYPES = {"number": float, "string": str, "boolean": bool}
+
+
+def check_metadata(
+    metadata: Mapping[str, Any] | None,
+    *,
+    key: str,
+    non_filterable: Collection[str],
+    declared: Mapping[str, AttributeType],
+) -> dict[str, Any]:
+    """Check one record's metadata and return it as plain JSON values.
+
+    Parameters
+    ----------
+    metadata:
+        What the caller gave; None is empty.
+    key:
+        The record's key, for messages.
+    non_filterable:
+        Names that may hold any JSON value.
+    declared:
+        Names whose type was declared.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a value is no JSON value, no filterable one, or not of its declared type.
+    TooLargeError
+        If a limit is passed.
+
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise _wrong(key, "metadata", f"must be a JSON object, not {type(metadata).__name__}")
+    if len(metadata) > METADATA_KEYS_MAX:
+        raise _large(key, "metadata", f"has {len(metadata)} keys; at most {METADATA_KEYS_MAX}")
+    checked: dict[str, Any] = {}
+    for name, value in metadata.items():
+        place = f"metadata.{name}"
+        _check_name(name, key, place)
+        if name in non_filterable:
+            checked[name] = value
+            continue
+        checked[name] = _filterable(value, key, place)
+        if name in declared:
+            _check_declared(checked[name], declared[name], key, place)
+    _check_bytes(checked, non_filterable, key)
+    return checked
+
+
+def _check_name(name: Any, key: str, place: str) -> None:
+    if not isinstance(name, str) or not name or name.startswith("$"):
+        raise _wrong(key, place, "metadata keys are non-empty strings that do not start with $")
+    if len(_utf8(name, key, place)) > ATTRIBUTE_NAME_BYTES_MAX:
+        raise _large(key, place, f"names have at most {ATTRIBUTE_NAME_BYTES_MAX} bytes")
+
+
+def _filterable(value: Any, key: str, place: str) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        if len(value) > METADATA_LIST_ELEMENTS_MAX:
+            raise _large(key, place, f"lists have at most {METADATA_LIST_ELEMENTS_MAX} elements")
+        return [_scalar(element, key, f"{place}[{i}]") for i, element in enumerate(value)]
+    return _scalar(value, key, place)
+
+
+def _scalar(value: Any, key: str, place: str) -> str | float | int | bool:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        _utf8(value, key, place)
+        return str(value)
+    if isinstance(value, (int, float)):
+        if not math.isfinite(value):
+            raise _wrong(key, place, f"is {value}; numbers must be finite: leave the key out")
+        if isinstance(value, int) and abs(value) > INTEGER_MAGNITUDE_MAX:
+            raise _wrong(key, place, "is beyond 2^53, where numbers are not exact: use a string")
+        return value
+    if value is None:
+        raise _wrong(key, place, "is null; leave the key out instead")
+    raise _wrong(
+        key,
+        place,
+        f"has type {type(value).__name__}; filterable values are strings, numbers, true, false, "
+        "and lists of these. Declare the key non-filterable to store anything else in it",
+    )
+
+
+def _check_declared(value: Any, declared: AttributeType, key: str, place: str) -> None:
+    name, is_list = declared.value.removesuffix("[]"), declared.value.endswith("[]")
+    elements = value if isinstance(value, list) else [value]
+    wanted = _ELEMENT_TYPES[name]
+    right = isinstance(value, list) == is_list and all(
+        isinstance(e, wanted) or (wanted is float and type(e) is int) for e in elements
+    )
+    if not right:
+        raise _wrong(key, place, f"must be of the declared type {declared.value}")
+
+
+def _check_bytes(checked: dict[str, Any], non_filterable: Collection[str], key: str) -> None:
+    filterable = {name: v for name, v in checked.items() if name not in non_filterable}
+    size = _json_bytes(filterable, key)
+    if size > METADATA_FILTERABLE_BYTES_MAX:
+        raise _large(
+            key,
+            "metadata",
+            f"has {size} bytes of filterable metadata; at most {METADATA_FILTERABLE_BYTES_MAX}. "
+            "Declare long texts non-filterable when you create the index",
+        )
+    if len(filterable) < len(checked):
+        size = _json_bytes(checked, key)
+    if size > METADATA_BYTES_MAX:
+        raise _large(
+            key, "metadata", f"has {size} bytes; at most {METADATA_BYTES_MAX}. Store a link instead"
+        )
+
+
+def _json_bytes(value: dict[str, Any], key: str) -> int:
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _wrong(key, "metadata", f"holds what is no JSON value ({error})") from error
+
+
+def _utf8(text: str, key: str, place: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise _wrong(key, place, "holds half of a surrogate pair") from error
+
+
+def _wrong(key: str, place: str, what: str) -> SquashError:
+    return InvalidArgumentError(f"record {key!r}: {place} {what}", key=key, field=place)
+
+
+def _large(key: str, place: str, what: str) -> SquashError:
+    return TooLargeError(f"record {key!r}: {place} {what}", key=key, field=place)

@@ -1,0 +1,85 @@
+"""What all partitions of one build share: codec, cells, routing, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from squash.arrays import F32, I64, AnyArray
+from squash.attributes import CellScheme
+from squash.container import Buffer, Container, pack
+from squash.errors import DataError
+from squash.planning import Calibration
+from squash.quantize import Codec, load_codec
+
+KIND = "trained"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One build's shared state; it never changes, and a new build makes a new one.
+
+    `centers` is float32 [c, D], every cluster's centre, projected; the clusters of partition p
+    are partition_begins[p] to partition_begins[p + 1], in the order they have inside it.
+    """
+
+    codec: Codec
+    cells: CellScheme
+    calibration: Calibration
+    partition_ids: tuple[str, ...]
+    partition_begins: I64
+    centers: F32
+    cluster_rows: I64
+
+    def to_bytes(self) -> bytes:
+        """Return the object's bytes."""
+        codec_header, codec_arrays = self.codec.to_arrays()
+        cell_header, cell_arrays = self.cells.to_arrays()
+        arrays: dict[str, AnyArray] = {
+            "partition_begins": self.partition_begins.astype(np.int64),
+            "centers": self.centers.astype(np.float32),
+            "cluster_rows": self.cluster_rows.astype(np.int64),
+        }
+        arrays.update({f"codec.{name}": array for name, array in codec_arrays.items()})
+        arrays.update({f"cells.{name}": array for name, array in cell_arrays.items()})
+        header = {
+            "codec": codec_header,
+            "cells": cell_header,
+            "calibration": self.calibration.to_json(),
+            "partition_ids": list(self.partition_ids),
+        }
+        return pack(KIND, VERSION, header=header, arrays=arrays)
+
+    @classmethod
+    def from_bytes(cls, data: Buffer, where: str) -> Trained:
+        """Read the object.
+
+        Raises
+        ------
+        DataError, UnsupportedFormatError
+            If it is damaged, or of a newer format.
+
+        """
+        container = Container(data, kind=KIND, versions=(VERSION,), where=where)
+        header = container.header
+        found = cls(
+            codec=load_codec(header["codec"], lambda name: container.array(f"codec.{name}")),
+            cells=CellScheme.from_arrays(
+                header["cells"], lambda name: container.array(f"cells.{name}")
+            ),
+            calibration=Calibration.from_json(header["calibration"]),
+            partition_ids=tuple(header["partition_ids"]),
+            partition_begins=container.array("partition_begins"),
+            centers=container.array("centers"),
+            cluster_rows=container.array("cluster_rows"),
+        )
+        clusters = len(found.centers)
+        if (
+            len(found.partition_begins) != len(found.partition_ids) + 1
+            or found.partition_begins[-1] != clusters
+            or len(found.cluster_rows) != clusters
+        ):
+            raise DataError(f"{where} has a routing table that does not fit", object_key=where)
+        return found

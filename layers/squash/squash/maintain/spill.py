@@ -1,0 +1,108 @@
+"""Rows on their way from the order they came in to the partition they belong to.
+
+A build reads its source once from front to back and must hand over one partition at a time.
+Between the two lie files in a scratch folder, one a bucket, so that memory holds one bucket at
+most, whatever the size of the whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from squash.arrays import F32, I64
+from squash.model import Metadata, RowBatch
+
+
+class Spill:
+    """Files of rows by bucket.
+
+    Parameters
+    ----------
+    folder:
+        An empty folder on a local disk with room for the data.
+    dimension:
+        d.
+    buckets:
+        How many buckets there are.
+
+    """
+
+    def __init__(self, folder: Path, *, dimension: int, buckets: int) -> None:
+        self._folder = folder
+        self._dimension = dimension
+        self.buckets = buckets
+        self.rows = 0
+
+    def add(self, rows: RowBatch, *, bucket: I64, cluster: I64) -> None:
+        """Append rows, each to its bucket, with the cluster it was assigned to."""
+        self.rows += len(rows)
+        order = np.argsort(bucket, kind="stable")
+        begins = np.searchsorted(bucket[order], np.arange(self.buckets + 1))
+        for number in np.flatnonzero(np.diff(begins)):
+            mine = order[begins[number] : begins[number + 1]]
+            self._append(number, ".vectors", rows.vectors[mine].astype("<f4").tobytes())
+            self._append(number, ".clusters", cluster[mine].astype("<i8").tobytes())
+            lines = [
+                json.dumps([rows.keys[row], rows.metadata[row]], ensure_ascii=False)
+                for row in mine.tolist()
+            ]
+            text = [(line + "\n").encode() for line in lines]
+            self._append(number, ".documents", b"".join(text))
+            lengths = np.array([len(line) for line in text], dtype="<i8")
+            self._append(number, ".lengths", lengths.tobytes())
+
+    def clusters(self, bucket: int) -> I64:
+        """Return the cluster of each row of a bucket."""
+        path = self._path(bucket, ".clusters")
+        return np.fromfile(path, dtype="<i8") if path.exists() else np.empty(0, np.int64)
+
+    def vectors(self, bucket: int) -> F32:
+        """Return the vectors of a bucket, mapped from its file: float32 [n, d]."""
+        path = self._path(bucket, ".vectors")
+        return np.memmap(path, dtype="<f4", mode="r").reshape(-1, self._dimension)
+
+    def read(self, bucket: int, rows: I64) -> RowBatch:
+        """Read some rows of a bucket, in the given order."""
+        lengths = np.fromfile(self._path(bucket, ".lengths"), dtype="<i8")
+        ends = np.cumsum(lengths)
+        keys: list[str] = []
+        metadata: list[Metadata] = []
+        documents = np.memmap(self._path(bucket, ".documents"), dtype=np.uint8, mode="r")
+        for row in rows.tolist():
+            key, meta = json.loads(documents[ends[row] - lengths[row] : ends[row]].tobytes())
+            keys.append(key)
+            metadata.append(meta)
+        return RowBatch(keys, np.asarray(self.vectors(bucket)[rows]), metadata)
+
+    def drop(self, bucket: int) -> None:
+        """Remove a bucket's files."""
+        for suffix in (".vectors", ".clusters", ".documents", ".lengths"):
+            self._path(bucket, suffix).unlink(missing_ok=True)
+
+    def _append(self, bucket: int, suffix: str, data: bytes) -> None:
+        with self._path(bucket, suffix).open("ab") as file:
+            file.write(data)
+
+    def _path(self, bucket: int, suffix: str) -> Path:
+        return self._folder / f"{bucket}{suffix}"
+
+
+def batches(rows: RowBatch, size: int) -> Iterator[RowBatch]:
+    """Cut rows into batches."""
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        yield RowBatch(rows.keys[part], rows.vectors[part], rows.metadata[part])
+
+
+def concatenate(parts: Sequence[RowBatch], dimension: int) -> RowBatch:
+    """Join batches."""
+    vectors = [np.empty((0, dimension), np.float32), *(part.vectors for part in parts)]
+    return RowBatch(
+        [key for part in parts for key in part.keys],
+        np.concatenate(vectors),
+        [metadata for part in parts for metadata in part.metadata],
+    )

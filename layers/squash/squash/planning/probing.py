@@ -1,0 +1,142 @@
+"""How many clusters a query must visit, learned from the index itself.
+
+The share of rows that pass a filter decides how far the k nearest of them lie: the clusters
+needed grow about as selectivity^-0.43 (ALGORITHMS 7.2). So `Calibration` holds, for each recall
+target and selectivity band, how many clusters held-out queries needed, and `choose_clusters`
+walks the clusters from the nearest on until the need is met.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from squash.arrays import F32, F64, I64
+
+TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+BANDS: Final = (1.0, 0.1, 0.01, 0.001)
+"""Selectivities at which an index is calibrated, descending."""
+
+_PRIOR_ROWS = 1_024.0  # a cluster's selectivity is drawn towards the index's by this many rows
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Clusters needed: float64 [targets, bands], in the order of TARGETS and BANDS."""
+
+    clusters_needed: F64
+
+    @classmethod
+    def fit(cls, ranks: list[list[I64]], *, k: int, clusters: int) -> Calibration:
+        """Learn from held-out queries.
+
+        Parameters
+        ----------
+        ranks:
+            For each band, for each query, the positions (0 is nearest) in the order of centre
+            distances of the clusters that hold its true k nearest admitted rows.
+        k:
+            How many true neighbours each query has (fewer where fewer rows were admitted).
+        clusters:
+            How many clusters there are.
+
+        """
+        needed = np.full((len(TARGETS), len(BANDS)), float(clusters))
+        for band, per_query in enumerate(ranks):
+            measured = [r for r in per_query if len(r)]
+            if not measured:
+                continue
+            for row, target in enumerate(TARGETS):
+                needed[row, band] = _rank_for(measured, _with_margin(target, len(measured) * k))
+        # More selective never needs fewer, nor does a higher target: smooth out the sample's noise.
+        needed = np.maximum.accumulate(np.maximum.accumulate(needed, axis=0), axis=1)
+        return cls(np.minimum(needed, clusters))
+
+    def needed(self, recall_target: float, selectivity: F64) -> F64:
+        """Return how many clusters are needed at each of the given selectivities.
+
+        Between bands the need is a power law; between targets the higher one's is taken.
+        """
+        row = int(np.searchsorted(TARGETS, min(recall_target, TARGETS[-1]) - 1e-9))
+        wanted = np.log(np.clip(selectivity, BANDS[-1] / 8.0, 1.0))
+        x = np.log(BANDS[::-1])
+        y = np.log(self.clusters_needed[row, ::-1])
+        slope = min((y[0] - y[1]) / (x[0] - x[1]), -0.3)
+        beyond = y[0] + (wanted - x[0]) * slope
+        return np.asarray(np.exp(np.where(wanted < x[0], beyond, np.interp(wanted, x, y))))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "targets": list(TARGETS),
+            "bands": list(BANDS),
+            "clusters_needed": self.clusters_needed.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Calibration:
+        """Read back what `to_json` gave; targets and bands are part of the format's version."""
+        return cls(np.array(value["clusters_needed"], dtype=np.float64))
+
+
+def choose_clusters(
+    distances: F32,
+    *,
+    rows: I64,
+    sure: I64,
+    possible: I64,
+    k: int,
+    calibration: Calibration,
+    recall_target: float,
+) -> I64:
+    """Choose clusters, nearest first, in a single pass (levels 2 and 3 of the query plan).
+
+    A cluster in which a share s of the rows passes meets 1/needed(s) of the need. Clusters are
+    taken in ascending distance, those without possible rows left out, until the whole need is met
+    and the sure rows of what was taken reach k, or nothing possible is left. So at least
+    min(k, matches) rows are found, always; how near they are is what the calibration promises.
+
+    Parameters
+    ----------
+    distances:
+        float32 [c], the query's distance to each centre.
+    rows, sure, possible:
+        int64 [c], how many rows each cluster has, how many surely pass, how many may.
+    k:
+        How many rows are wanted.
+    calibration, recall_target:
+        What was learned, and which recall is asked for.
+
+    Returns
+    -------
+    int64 [m], cluster numbers, nearest first.
+
+    """
+    open_ = np.flatnonzero(possible > 0)
+    if not len(open_):
+        return open_
+    order = open_[np.argsort(distances[open_], kind="stable")]
+    overall = possible.sum() / max(int(rows.sum()), 1)
+    local = (possible[order] + _PRIOR_ROWS * overall) / (rows[order] + _PRIOR_ROWS)
+    met = np.cumsum(1.0 / calibration.needed(recall_target, local))
+    enough_recall = int(np.searchsorted(met, 1.0 - 1e-9)) + 1
+    enough_rows = int(np.searchsorted(np.cumsum(sure[order]), k)) + 1
+    return order[: max(enough_recall, enough_rows)]
+
+
+def _with_margin(target: float, samples: int) -> float:
+    """Aim above the target by the sampling error of a mean of `samples` hits, and a little."""
+    error = np.sqrt(target * (1.0 - target) / max(samples, 1))
+    return min(target + 2.0 * float(error) + 0.25 * (1.0 - target), 1.0)
+
+
+def _rank_for(per_query: list[I64], target: float) -> float:
+    """Return the smallest number of clusters with which the mean recall reaches `target`."""
+    ranks = np.concatenate(per_query)
+    weights = np.concatenate([np.full(len(r), 1.0 / len(r)) for r in per_query]) / len(per_query)
+    order = np.argsort(ranks, kind="stable")
+    covered = np.cumsum(weights[order])
+    position = int(np.searchsorted(covered, target - 1e-9))
+    return float(ranks[order[min(position, len(order) - 1)]] + 1)

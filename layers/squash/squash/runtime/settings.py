@@ -1,0 +1,27 @@
+"""Settings, read once at the edge into a frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from squash.limits import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one process uses its machine.
+
+    Parameters
+    ----------
+    retained_bytes_max:
+        How much of what was loaded is kept.
+    whole_bytes_max:
+        Vectors of a segment up to this size are loaded whole rather than page by page.
+    staleness_ms_max:
+        For how long an eventual read may answer from the snapshot it knows.
+
+    """
+
+    retained_bytes_max: int = 2_048 * MIB
+    whole_bytes_max: int = 0
+    staleness_ms_max: int = 5_000

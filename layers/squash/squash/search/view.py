@@ -1,0 +1,195 @@
+"""One snapshot of an index, opened for searching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from squash.arrays import F32, I64, Mask
+from squash.attributes import CellTable, Columns
+from squash.index.reader import SegmentReader
+from squash.index.trained import Trained
+from squash.model import Metadata, Metric, RowBatch
+from squash.segment import Partition
+
+
+class Rows(Protocol):
+    """What exact search needs of a set of rows: a segment's, or those only in the log."""
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, dead ones included."""
+        ...
+
+    @property
+    def alive(self) -> Mask | None:
+        """Which rows live, bool [n]; None if all do."""
+        ...
+
+    def columns(self) -> Columns:
+        """Return the exact attribute columns."""
+        ...
+
+    def all_vectors(self) -> F32:
+        """Return float32 [n, d]."""
+        ...
+
+    def vectors(self, rows: I64) -> F32:
+        """Return float32 [m, d], in the order of `rows`."""
+        ...
+
+    def documents(self, rows: I64) -> Sequence[tuple[str, Metadata]]:
+        """Return key and metadata, in the order of `rows`."""
+        ...
+
+
+class FreshView:
+    """Rows that only the log holds yet.
+
+    Parameters
+    ----------
+    rows:
+        The rows, each key once.
+    non_filterable:
+        Metadata keys that are not attributes.
+
+    """
+
+    alive: Mask | None = None
+
+    def __init__(self, rows: RowBatch, *, non_filterable: tuple[str, ...]) -> None:
+        self._rows = rows
+        self._non_filterable = non_filterable
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return Columns.from_metadata(self._rows.metadata, non_filterable=self._non_filterable)
+
+    def columns(self) -> Columns:
+        """Return the exact attribute columns."""
+        return self._columns
+
+    def all_vectors(self) -> F32:
+        """Return float32 [n, d]."""
+        return self._rows.vectors
+
+    def vectors(self, rows: I64) -> F32:
+        """Return float32 [m, d], in the order of `rows`."""
+        return np.asarray(self._rows.vectors[rows])
+
+    def documents(self, rows: I64) -> list[tuple[str, Metadata]]:
+        """Return key and metadata, in the order of `rows`."""
+        return [(self._rows.keys[row], self._rows.metadata[row]) for row in rows.tolist()]
+
+
+class SegmentView:
+    """One segment and which of its rows live in this snapshot.
+
+    Parameters
+    ----------
+    reader:
+        The segment.
+    dead:
+        Returns bool [n], the rows that were deleted or replaced; None if none was.
+
+    """
+
+    def __init__(self, reader: SegmentReader, dead: Callable[[], Mask | None]) -> None:
+        self.reader = reader
+        self._dead = dead
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, dead ones included."""
+        return self.reader.ref.rows
+
+    @cached_property
+    def alive(self) -> Mask | None:
+        """Which rows live, bool [n]; None if all do."""
+        dead = self._dead()
+        return None if dead is None or not dead.any() else ~dead
+
+    def columns(self) -> Columns:
+        """Return the exact attribute columns."""
+        return self.reader.columns()
+
+    def all_vectors(self) -> F32:
+        """Return float32 [n, d]."""
+        return self.reader.all_vectors()
+
+    def vectors(self, rows: I64) -> F32:
+        """Return float32 [m, d], in the order of `rows`."""
+        return self.reader.vectors(rows)
+
+    def documents(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
+        """Return key and metadata, in the order of `rows`."""
+        return self.reader.documents(rows)
+
+
+class PartitionView(SegmentView):
+    """A segment with codes, and where its clusters stand in the routing table.
+
+    Parameters
+    ----------
+    reader, dead:
+        As for `SegmentView`.
+    trained:
+        What it was built with.
+    number:
+        Its position in the routing table.
+
+    """
+
+    def __init__(
+        self,
+        reader: SegmentReader,
+        dead: Callable[[], Mask | None],
+        *,
+        trained: Trained,
+        number: int,
+    ) -> None:
+        super().__init__(reader, dead)
+        self.trained = trained
+        self.first_cluster = int(trained.partition_begins[number])
+        self.end_cluster = int(trained.partition_begins[number + 1])
+
+    @cached_property
+    def cluster_begins(self) -> I64:
+        """Where its clusters begin: int64 [c + 1] row numbers."""
+        rows = self.trained.cluster_rows[self.first_cluster : self.end_cluster]
+        return np.concatenate((np.zeros(1, np.int64), np.cumsum(rows)))
+
+    def cells(self) -> CellTable:
+        """Return the quantised attributes."""
+        return self.reader.cells()
+
+    def partition(self) -> Partition:
+        """Return clusters and codes."""
+        return self.reader.partition(self.trained.codec)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexView:
+    """One snapshot, opened: every query on it sees the same rows."""
+
+    metric: Metric
+    dimension: int
+    snapshot: int
+    exact_rows: tuple[Rows, ...]
+    """Rows searched exactly: fresh ones and flat segments."""
+    partitions: tuple[PartitionView, ...]
+    """In the order of the routing table, so that its clusters are theirs, one after another."""
+    trained: Trained | None
+
+    def everything(self) -> tuple[Rows, ...]:
+        """Return all rows of the snapshot."""
+        return (*self.exact_rows, *self.partitions)

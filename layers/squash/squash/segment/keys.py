@@ -1,0 +1,109 @@
+"""From keys to rows: 128-bit hashes of keys, sorted, so that a look-up is a binary search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from squash.arrays import I64, U32, U64
+from squash.container import Container
+from squash.errors import DataError
+
+_HASH_BYTES = 16
+
+
+def hash_keys(keys: Sequence[str]) -> U64:
+    """Hash keys: BLAKE2b of the UTF-8 bytes, 16 bytes long, read as two little-endian u64.
+
+    At 128 bits two of a billion keys collide with a probability of 10^-21, so that equal hashes
+    are taken for equal keys.
+
+    Returns
+    -------
+    uint64 [n, 2]
+
+    """
+    digests = b"".join(
+        blake2b(key.encode(), digest_size=_HASH_BYTES, usedforsecurity=False).digest()
+        for key in keys
+    )
+    return np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
+
+
+class KeyTable:
+    """The keys of one segment, by hash.
+
+    Parameters
+    ----------
+    hashes:
+        uint64 [n, 2], ascending by the first column, then the second.
+    rows:
+        uint32 [n], the row of each hash.
+
+    """
+
+    def __init__(self, hashes: U64, rows: U32) -> None:
+        self._hashes = hashes
+        self._first = np.ascontiguousarray(hashes[:, 0])
+        self._rows = rows
+
+    @classmethod
+    def build(cls, keys: Sequence[str]) -> KeyTable:
+        """Sort the hashes of `keys`, whose rows are their positions."""
+        hashes = hash_keys(keys)
+        order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+        return cls(hashes[order], order.astype(np.uint32))
+
+    @classmethod
+    def from_container(cls, container: Container) -> KeyTable:
+        """Read the table from a segment's `rows` object.
+
+        Raises
+        ------
+        DataError
+            If the arrays do not fit each other.
+
+        """
+        hashes, rows = container.array("key_hashes"), container.array("key_rows")
+        if hashes.ndim != 2 or hashes.shape[1] != 2 or rows.shape != hashes.shape[:1]:  # noqa: PLR2004
+            raise DataError("a segment's key table has arrays of unequal length")
+        return cls(hashes, rows)
+
+    def arrays(self) -> dict[str, U64 | U32]:
+        """Return the arrays as they are stored."""
+        return {"key_hashes": self._hashes, "key_rows": self._rows}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def lookup(self, hashes: U64) -> I64:
+        """Find rows.
+
+        Parameters
+        ----------
+        hashes:
+            uint64 [m, 2], as `hash_keys` makes them.
+
+        Returns
+        -------
+        int64 [m]: the row of each hash, or -1.
+
+        """
+        found = np.full(len(hashes), -1, dtype=np.int64)
+        if not len(self._rows) or not len(hashes):
+            return found
+        position = np.searchsorted(self._first, hashes[:, 0])
+        # Equal first halves are next to impossible, yet cost one more comparison each to get right.
+        for _ in range(len(self._rows)):
+            inside = position < len(self._rows)
+            at = np.where(inside, position, 0)
+            same_first = inside & (self._first[at] == hashes[:, 0])
+            same = same_first & (self._hashes[at, 1] == hashes[:, 1])
+            found[same] = self._rows[at[same]]
+            open_ = same_first & ~same & (found < 0)
+            if not open_.any():
+                break
+            position = position + open_
+        return found

@@ -1,0 +1,166 @@
+"""Search inside one partition: prune on low-bit codes, rank on full codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from squash.arrays import F32, I64, AnyArray, Mask
+from squash.container import Container
+from squash.errors import DataError
+from squash.quantize import Codec, Prepared
+
+ScanMode = Literal["low", "full"]
+_CODES_PREFIX = "codes."
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCodes:
+    """The clusters and codes of one partition; cluster i is rows begins[i] to begins[i + 1]."""
+
+    cluster_begins: I64
+    centers: F32
+    arrays: Mapping[str, AnyArray]
+
+    @classmethod
+    def from_container(cls, container: Container, where: str) -> PartitionCodes:
+        """Read a segment's `codes` object.
+
+        Raises
+        ------
+        DataError
+            If its clusters do not fit its rows.
+
+        """
+        begins = container.array("cluster_begins")
+        centers = container.array("centers")
+        fits = (
+            begins.ndim == 1
+            and len(begins) == len(centers) + 1
+            and begins[0] == 0
+            and begins[-1] == container.header["rows"]
+            and bool(np.all(np.diff(begins) >= 0))
+        )
+        if not fits:
+            raise DataError(f"{where} has clusters that do not fit its rows", object_key=where)
+        arrays = {
+            name.removeprefix(_CODES_PREFIX): container.array(name)
+            for name in container.names()
+            if name.startswith(_CODES_PREFIX)
+        }
+        return cls(begins, centers, arrays)
+
+    def rows_of(self, clusters: I64) -> I64:
+        """Return the rows of the given clusters, in their order."""
+        return ranges(self.cluster_begins[clusters], self.cluster_begins[clusters + 1])
+
+    def clusters_of(self, rows: I64) -> I64:
+        """Return the cluster of each row."""
+        return np.searchsorted(self.cluster_begins, rows, side="right").astype(np.int64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Rows ranked on their full codes, ascending by estimate.
+
+    `estimates` and `lower_bounds` are squared L2 distances, or negated inner products.
+    `bounded` says that every admitted row of the clusters is here, so that bounds can certify.
+    """
+
+    rows: I64
+    estimates: F32
+    lower_bounds: F32
+    admitted: int
+    ranked: int
+    bounded: bool
+
+
+class Partition:
+    """One partition, ready to be searched by many queries.
+
+    Parameters
+    ----------
+    codes:
+        Its clusters and codes.
+    codec:
+        What wrote them.
+
+    """
+
+    def __init__(self, codes: PartitionCodes, codec: Codec) -> None:
+        self.codes = codes
+        self._codec = codec
+
+    def search(
+        self,
+        prepared: Prepared,
+        *,
+        clusters: I64,
+        admitted: Mask | None,
+        mode: ScanMode,
+        low_keep: int,
+    ) -> Candidates:
+        """Rank the admitted rows of some clusters (levels 4 and 5 of the query plan).
+
+        Parameters
+        ----------
+        prepared:
+            The query, as the codec prepared it.
+        clusters:
+            int64 [m], clusters of this partition.
+        admitted:
+            bool [n], the rows that may be returned; None for all.
+        mode:
+            "low" scans low-bit codes of whole clusters and masks; "full" goes straight to the
+            full codes of the admitted rows.
+        low_keep:
+            How many rows pass from the low-bit codes to the full codes.
+
+        """
+        if mode == "low":
+            rows, estimates = self._codec.low_scan(
+                self.codes.arrays,
+                clusters=clusters,
+                cluster_begins=self.codes.cluster_begins,
+                centers=self.codes.centers,
+                prepared=prepared,
+            )
+            if admitted is not None:
+                passing = admitted[rows]
+                rows, estimates = rows[passing], estimates[passing]
+            count = len(rows)
+            if count > low_keep:
+                rows = rows[np.argpartition(estimates, low_keep - 1)[:low_keep]]
+        else:
+            rows = self.codes.rows_of(clusters)
+            if admitted is not None:
+                rows = rows[admitted[rows]]
+            count = len(rows)
+        rows = np.sort(rows)
+        values, bounds = self._codec.full_scan(
+            self.codes.arrays,
+            rows=rows,
+            row_clusters=self.codes.clusters_of(rows),
+            centers=self.codes.centers,
+            prepared=prepared,
+        )
+        order = np.argsort(values, kind="stable")
+        return Candidates(
+            rows=rows[order],
+            estimates=values[order],
+            lower_bounds=bounds[order],
+            admitted=count,
+            ranked=len(rows),
+            bounded=len(rows) == count,
+        )
+
+
+def ranges(begins: I64, ends: I64) -> I64:
+    """Concatenate the ranges [begins[i], ends[i])."""
+    lengths = ends - begins
+    total = int(lengths.sum())
+    starts = np.repeat(begins - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
+    return starts + np.arange(total, dtype=np.int64)

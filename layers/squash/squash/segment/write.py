@@ -1,0 +1,145 @@
+"""Writing a segment: rows in, named objects out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from squash.arrays import F32, I64, AnyArray
+from squash.attributes import CellScheme, Columns
+from squash.container import Buffer, pack, read_layout
+from squash.limits import ROW_PAGE_ROWS
+from squash.model import RowBatch
+from squash.quantize import Codec
+from squash.segment import layout
+from squash.segment.documents import pack_documents
+from squash.segment.keys import KeyTable
+
+
+def build_flat(rows: RowBatch, *, non_filterable: tuple[str, ...]) -> dict[str, bytes]:
+    """Write a flat segment: rows as they came, searched exactly, without training.
+
+    Returns
+    -------
+    The segment's objects by name (`layout.ROWS` and so on).
+
+    """
+    columns = Columns.from_metadata(rows.metadata, non_filterable=non_filterable)
+    header, arrays = columns.to_arrays()
+    return {
+        **_stored_rows(rows),
+        layout.ATTRIBUTES: pack(
+            "segment-attributes",
+            layout.VERSION,
+            header={"rows": len(rows), "columns": header},
+            arrays=_prefixed("columns", arrays),
+        ),
+    }
+
+
+def build_partition(
+    rows: RowBatch,
+    *,
+    projected: F32,
+    centers: F32,
+    cluster_begins: I64,
+    codec: Codec,
+    cells: CellScheme,
+    non_filterable: tuple[str, ...],
+) -> dict[str, bytes]:
+    """Write a partition.
+
+    Parameters
+    ----------
+    rows:
+        The rows, side by side by cluster.
+    projected:
+        float32 [n, D], `codec.project` of the (for cosine, normalised) vectors.
+    centers:
+        float32 [c, D], the clusters' centres, projected.
+    cluster_begins:
+        int64 [c + 1], cluster i is rows cluster_begins[i] to cluster_begins[i + 1].
+    codec, cells, non_filterable:
+        What the index was trained with.
+
+    Returns
+    -------
+    The segment's objects by name.
+
+    """
+    columns = Columns.from_metadata(rows.metadata, non_filterable=non_filterable)
+    column_header, column_arrays = columns.to_arrays()
+    cell_header, cell_arrays = cells.encode(columns).to_arrays()
+    codes = codec.encode(projected, centers=centers, cluster_begins=cluster_begins)
+    return {
+        **_stored_rows(rows),
+        # Cells lie first, so that an allocator needs one range of this object's front.
+        layout.ATTRIBUTES: pack(
+            "segment-attributes",
+            layout.VERSION,
+            header={"rows": len(rows), "cells": cell_header, "columns": column_header},
+            arrays={**_prefixed("cells", cell_arrays), **_prefixed("columns", column_arrays)},
+        ),
+        layout.CODES: pack(
+            "segment-codes",
+            layout.VERSION,
+            header={"rows": len(rows), "codec": codec.name, "codec_version": codec.version},
+            arrays={
+                "cluster_begins": cluster_begins.astype(np.int64),
+                "centers": centers.astype(np.float32),
+                **_prefixed("codes", codes),
+            },
+        ),
+    }
+
+
+def _stored_rows(rows: RowBatch) -> dict[str, bytes]:
+    documents = pack_documents(rows.keys, rows.metadata)
+    vectors = np.ascontiguousarray(rows.vectors, dtype=np.float32)
+    vector_object = pack("segment-vectors", layout.VERSION, header={}, arrays={"vector": vectors})
+    document_object = pack(
+        "segment-documents",
+        layout.VERSION,
+        header={},
+        arrays={"pages": np.frombuffer(documents.data, dtype=np.uint8)},
+    )
+    directory = pack(
+        "segment-rows",
+        layout.VERSION,
+        header={
+            "rows": len(rows),
+            "dimension": int(vectors.shape[1]),
+            "page_rows": ROW_PAGE_ROWS,
+            "vector_start": _start(vector_object, "vector"),
+            "document_start": _start(document_object, "pages"),
+        },
+        arrays={
+            "vector_page_crc32": _page_checksums(vectors),
+            "document_page_offsets": documents.offsets,
+            "document_page_crc32": documents.crc32,
+            **KeyTable.build(rows.keys).arrays(),
+        },
+    )
+    return {
+        layout.VECTORS: vector_object,
+        layout.DOCUMENTS: document_object,
+        layout.ROWS: directory,
+    }
+
+
+def _page_checksums(vectors: F32) -> AnyArray:
+    starts = range(0, len(vectors), ROW_PAGE_ROWS)
+    return np.array(
+        [zlib.crc32(vectors[s : s + ROW_PAGE_ROWS].astype("<f4").tobytes()) for s in starts],
+        dtype=np.uint32,
+    )
+
+
+def _start(data: Buffer, name: str) -> int:
+    return read_layout(data, where=name).entries[name].start
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}

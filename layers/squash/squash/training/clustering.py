@@ -1,0 +1,234 @@
+"""Clusters by k-means on a sample, and balanced groups of neighbouring clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from squash.arrays import F32, F64, I64
+
+_CHUNK_ROWS = 8_192
+_FLAT_CLUSTERS_MAX = 4_096
+_GROUPS_SEARCHED = 6
+_POWER_STEPS = 8
+
+Tick = Callable[[int, int], None]
+
+
+def kmeans(
+    sample: F32, *, clusters: int, seed: int, iterations: int = 10, tick: Tick | None = None
+) -> F32:
+    """Cluster a sample.
+
+    Up to 4,096 clusters are found by Lloyd's algorithm; more of them in two levels, so that the
+    work grows as n·sqrt(c) rather than n·c. Clusters that run empty are moved beside the fullest.
+
+    Parameters
+    ----------
+    sample:
+        float32 [s, d], finite.
+    clusters:
+        c, at most s.
+    seed:
+        Decides everything that is left to chance.
+    iterations:
+        Passes of Lloyd's algorithm.
+    tick:
+        Called with (passes done, passes in all).
+
+    Returns
+    -------
+    float32 [c, d]
+
+    """
+    generator = np.random.Generator(np.random.Philox(seed))
+    if clusters <= _FLAT_CLUSTERS_MAX:
+        return _lloyd(sample, clusters, generator, iterations, tick)
+    groups = int(np.ceil(np.sqrt(clusters)))
+    coarse = _lloyd(sample, groups, generator, iterations, None)
+    member = Assigner(coarse).assign(sample)
+    order = np.argsort(member, kind="stable")
+    begins = np.searchsorted(member[order], np.arange(groups + 1))
+    shares = _shares(np.diff(begins), clusters)
+    parts = []
+    for group in range(groups):
+        rows = order[begins[group] : begins[group + 1]]
+        if shares[group]:
+            parts.append(_lloyd(sample[rows], int(shares[group]), generator, iterations, None))
+        if tick is not None:
+            tick(group + 1, groups)
+    return np.concatenate(parts)
+
+
+class Assigner:
+    """Finds each row's nearest centre.
+
+    Parameters
+    ----------
+    centers:
+        float32 [c, d].
+
+    Notes
+    -----
+    Beyond 4,096 centres they are grouped, and a row is compared with the centres of its six
+    nearest groups alone.
+
+    """
+
+    def __init__(self, centers: F32) -> None:
+        self._centers = centers
+        self._half_squares = 0.5 * np.einsum("ij,ij->i", centers, centers)
+        self._groups: list[I64] = []
+        if len(centers) > _FLAT_CLUSTERS_MAX:
+            weights = np.ones(len(centers), dtype=np.int64)
+            size = int(np.ceil(np.sqrt(len(centers))))
+            group = group_clusters(centers, weights, rows_max=size)
+            self._groups = [np.flatnonzero(group == g) for g in range(int(group.max()) + 1)]
+            means = np.stack([centers[g].mean(axis=0) for g in self._groups])
+            self._coarse = means.astype(np.float32)
+
+    def assign(self, rows: F32) -> I64:
+        """Return the nearest centre of each row of float32 [n, d], as int64 [n]."""
+        out = np.empty(len(rows), dtype=np.int64)
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            part = rows[start : start + _CHUNK_ROWS]
+            nearest = self._among_groups(part) if self._groups else self._among_all(part)
+            out[start : start + len(part)] = nearest
+        return out
+
+    def _among_all(self, part: F32) -> I64:
+        # argmin |x - c|^2 = argmax <x, c> - |c|^2 / 2
+        scores = part @ self._centers.T
+        scores -= self._half_squares
+        return np.asarray(np.argmax(scores, axis=1))
+
+    def _among_groups(self, part: F32) -> I64:
+        coarse = part @ self._coarse.T - 0.5 * np.einsum("ij,ij->i", self._coarse, self._coarse)
+        tried = min(_GROUPS_SEARCHED, len(self._groups))
+        near = np.argpartition(-coarse, tried - 1, axis=1)[:, :tried]
+        best = np.full(len(part), -np.inf, dtype=np.float32)
+        nearest = np.zeros(len(part), dtype=np.int64)
+        for group, members in enumerate(self._groups):
+            rows = np.flatnonzero((near == group).any(axis=1))
+            if not len(rows):
+                continue
+            scores = part[rows] @ self._centers[members].T - self._half_squares[members]
+            column = np.argmax(scores, axis=1)
+            value = scores[np.arange(len(rows)), column]
+            better = value > best[rows]
+            best[rows[better]] = value[better]
+            nearest[rows[better]] = members[column[better]]
+        return nearest
+
+
+def group_clusters(centers: F32, rows: I64, *, rows_max: int) -> I64:
+    """Group neighbouring clusters so that no group has more than `rows_max` rows.
+
+    Recursive bisection: a group that is too large is cut in two halves of about equal rows, across
+    the direction in which its centres spread most.
+
+    Parameters
+    ----------
+    centers:
+        float32 [c, d].
+    rows:
+        int64 [c], each cluster's rows.
+    rows_max:
+        The cap. A single cluster above it stays a group of its own: cut it by `split_rows`.
+
+    Returns
+    -------
+    int64 [c], the group of each cluster, numbered from 0.
+
+    """
+    group = np.zeros(len(centers), dtype=np.int64)
+    pending = [np.arange(len(centers))]
+    done = 0
+    while pending:
+        members = pending.pop()
+        total = int(rows[members].sum())
+        if total <= rows_max or len(members) == 1:
+            group[members] = done
+            done += 1
+            continue
+        along = _spread(centers[members], np.maximum(rows[members], 1).astype(np.float64))
+        order = members[np.argsort(along, kind="stable")]
+        # Cut where the rows are halved to a whole number of final groups, so that sizes stay even.
+        parts = -(-total // rows_max)
+        share = (parts // 2) / parts
+        cut = int(np.searchsorted(np.cumsum(rows[order]), share * total)) + 1
+        cut = min(max(cut, 1), len(order) - 1)
+        pending.extend((order[cut:], order[:cut]))
+    return group
+
+
+def split_rows(vectors: F32, *, rows_max: int) -> I64:
+    """Cut one crowded cluster into parts of at most `rows_max` rows, near rows together.
+
+    Works for any rows, even all alike. Returns int64 [n], the part of each row.
+    """
+    weights = np.ones(len(vectors), dtype=np.int64)
+    return group_clusters(vectors, weights, rows_max=rows_max)
+
+
+def _lloyd(
+    sample: F32, clusters: int, generator: np.random.Generator, iterations: int, tick: Tick | None
+) -> F32:
+    start = generator.choice(len(sample), size=clusters, replace=False)
+    centers = sample[np.sort(start)].copy()
+    for iteration in range(iterations):
+        member = Assigner(centers).assign(sample)
+        centers = _means(sample, member, centers, generator)
+        if tick is not None:
+            tick(iteration + 1, iterations)
+    return centers
+
+
+def _means(sample: F32, member: I64, centers: F32, generator: np.random.Generator) -> F32:
+    order = np.argsort(member, kind="stable")
+    counts = np.bincount(member, minlength=len(centers))
+    filled = np.flatnonzero(counts)
+    begins = np.searchsorted(member[order], filled)
+    sums = np.add.reduceat(sample[order], begins, axis=0, dtype=np.float64)
+    moved = centers.copy()
+    moved[filled] = (sums / counts[filled, None]).astype(np.float32)
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        # An empty cluster takes a row of one of the fullest: that is where rows are crowded.
+        crowded = np.argsort(-counts, kind="stable")[: len(empty)]
+        crowded = crowded[counts[crowded] > 0]
+        for cluster, source in zip(empty, np.resize(crowded, len(empty)), strict=True):
+            rows = np.flatnonzero(member == source)
+            moved[cluster] = sample[rows[generator.integers(len(rows))]]
+    return moved
+
+
+def _shares(rows: I64, clusters: int) -> I64:
+    """Share out clusters among groups by their rows: at least one where there is a row."""
+    exact = rows * (clusters / max(int(rows.sum()), 1))
+    shares = np.minimum(np.maximum(np.floor(exact), rows > 0), rows).astype(np.int64)
+    for group in np.argsort(-(exact - shares), kind="stable"):
+        if int(shares.sum()) >= clusters:
+            break
+        if shares[group] < rows[group]:
+            shares[group] += 1
+    return shares
+
+
+def _spread(points: F32, weights: F64) -> F64:
+    """Project points on the direction of largest weighted variance, by power iteration."""
+    wide = points.astype(np.float64)
+    centred = wide - np.average(wide, axis=0, weights=weights)
+    scale = float(np.abs(centred).max())
+    if scale == 0.0:
+        return np.zeros(len(points))
+    centred /= scale
+    direction = centred[int(np.argmax(np.einsum("ij,ij->i", centred, centred)))]
+    for _ in range(_POWER_STEPS):
+        turned = (centred * weights[:, None]).T @ (centred @ direction)
+        norm = float(np.linalg.norm(turned))
+        if norm == 0.0:
+            break
+        direction = turned / norm
+    return np.asarray(centred @ direction)
