@@ -1,1 +1,23 @@
-"""TODO."""
+"""Object stores: one contract, three places to keep objects, and wrappers."""
+
+from __future__ import annotations
+
+from squash.storage.folder import FolderStore
+from squash.storage.locations import open_store
+from squash.storage.memory import MemoryStore
+from squash.storage.protocol import ObjectInfo, ObjectStore
+from squash.storage.ranges import ReadPlan, plan_reads
+from squash.storage.wrappers import CountingStore, PrefixStore, StoreCounts
+
+__all__ = [
+    "CountingStore",
+    "FolderStore",
+    "MemoryStore",
+    "ObjectInfo",
+    "ObjectStore",
+    "PrefixStore",
+    "ReadPlan",
+    "StoreCounts",
+    "open_store",
+    "plan_reads",
+]

@@ -1,0 +1,275 @@
+"""Objects as files below a folder, atomic and durable."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from squash.container import Buffer
+from squash.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
+from squash.limits import MIB
+from squash.storage.protocol import (
+    ObjectInfo,
+    check_folder_prefix,
+    check_key,
+    check_prefix,
+    missing,
+    too_short,
+)
+from squash.storage.ranges import check_ranges
+
+# Keys have no part that begins with a dot, so no object can be mistaken for a temporary file.
+_TEMPORARY: Final = ".squash-tmp"
+_MMAP_BYTES_MIN: Final = MIB
+_ATTEMPTS_MAX: Final = 16
+_ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class FolderStore:
+    """An `ObjectStore` below a folder, which is made with the first object.
+
+    An object is written to a temporary file, brought to the disk, and then given its name, so
+    that a reader sees all of it or nothing, also after a power failure. Among processes exactly
+    one `put_if_absent` of a key wins, since a file system makes a name only once.
+
+    Parameters
+    ----------
+    path:
+        The folder.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `path` is something else than a folder.
+
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._root = Path(path).expanduser().absolute()
+        for above in (self._root, *self._root.parents):
+            if above.exists():
+                if not above.is_dir():
+                    raise InvalidArgumentError(
+                        f"{above} is a file, so no store can be in {self._root}: name a folder"
+                    )
+                break
+
+    def get(self, key: str) -> Buffer | None:
+        """Return an object's bytes; long ones are mapped, not read."""
+        path = self._path(key)
+        with _named(key), suppress(*_ABSENT), path.open("rb", buffering=0) as file:
+            length = os.fstat(file.fileno()).st_size
+            if length > _MMAP_BYTES_MIN:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return _read(file.fileno(), 0, length)
+        return None
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
+        """Return the bytes of each range."""
+        check_ranges(ranges)
+        path = self._path(key)
+        with _named(key), suppress(*_ABSENT), path.open("rb", buffering=0) as file:
+            length = os.fstat(file.fileno()).st_size
+            longest = max((stop for _, stop in ranges), default=0)
+            if longest > length:
+                raise too_short(key, stop=longest, length=length)
+            return [_read(file.fileno(), start, stop) for start, stop in ranges]
+        raise missing(key)
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Store an object."""
+        path = self._path(key)
+        with _named(key), self._temporary(data) as temporary:
+            _until_parent_stays(path, lambda: temporary.replace(path), root=self._root)
+
+    def put_if_absent(self, key: str, data: Buffer) -> bool:
+        """Store an object unless there is one."""
+        path = self._path(key)
+        with _named(key):
+            if path.is_file():
+                return False
+            with self._temporary(data) as temporary:
+                try:
+                    _until_parent_stays(path, lambda: os.link(temporary, path), root=self._root)
+                except FileExistsError:
+                    if path.is_dir():
+                        raise
+                    return False
+                return True
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects, and folders that become empty."""
+        folders: dict[Path, None] = {}
+        for key in keys:
+            path = self._path(key)
+            with _named(key), suppress(*_ABSENT):
+                path.unlink()
+                folders[path.parent] = None
+        for folder in folders:
+            with _named(str(folder)):
+                self._tidy(folder)
+
+    def list(
+        self, prefix: str, *, start_after: str = "", limit: int | None = None
+    ) -> Iterator[ObjectInfo]:
+        """Yield the objects under a prefix."""
+        check_prefix(prefix)
+        above = prefix.rpartition("/")[0]
+        folder = self._root / above if above else self._root
+        below = f"{above}/" if above else ""
+        with _named(prefix):
+            yield from islice(_walk(folder, below, prefix, start_after), limit)
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names one level below a prefix."""
+        check_folder_prefix(prefix)
+        with _named(prefix):
+            for name, is_folder in _children(self._root / prefix):
+                if is_folder and any(self.list(f"{prefix}{name[:-1]}/", limit=1)):
+                    yield name[:-1]
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        return self._root / key
+
+    @contextmanager
+    def _temporary(self, data: Buffer) -> Iterator[Path]:
+        folder = self._root / _TEMPORARY
+        _make_folder(folder, root=self._root)
+        path = folder / secrets.token_hex(16)
+        try:
+            with path.open("xb", buffering=0) as file:
+                view = memoryview(data).cast("B")
+                while view:
+                    view = view[file.write(view) :]
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _tidy(self, folder: Path) -> None:
+        """Bring removals to the disk, and remove folders that hold nothing any more."""
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                pass  # Somebody else removed it: its parent may be empty now.
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
+                break
+            folder = folder.parent
+        with suppress(FileNotFoundError):
+            _sync(folder)
+
+
+def _read(file: int, start: int, stop: int) -> bytes:
+    parts = []
+    while start < stop:
+        part = os.pread(file, stop - start, start)
+        if not part:
+            raise OSError(errno.EIO, "the file became shorter while it was read")
+        parts.append(part)
+        start += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _children(folder: Path) -> list[tuple[str, bool]]:
+    """Return (name, is a folder) in key order: a folder's name counts with its "/"."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [
+                (entry.name + "/", True) if entry.is_dir() else (entry.name, False)
+                for entry in entries
+                if not entry.name.startswith(".")
+            ]
+    except _ABSENT:
+        return []
+    return sorted(found)
+
+
+def _walk(folder: Path, below: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+    for name, is_folder in _children(folder):
+        key = below + name
+        if is_folder:
+            related = key.startswith(prefix) or prefix.startswith(key)
+            if related and (key > start_after or start_after.startswith(key)):
+                yield from _walk(folder / name[:-1], key, prefix, start_after)
+        elif key.startswith(prefix) and key > start_after:
+            with suppress(FileNotFoundError):
+                status = (folder / name).stat()
+                yield ObjectInfo(key, status.st_size, status.st_mtime_ns // 1_000_000)
+
+
+def _until_parent_stays(path: Path, name_it: Callable[[], object], *, root: Path) -> None:
+    """Give a file its name, making its folder anew if a deleter tidies it away meanwhile."""
+    for attempt in range(_ATTEMPTS_MAX):
+        _make_folder(path.parent, root=root)
+        try:
+            name_it()
+        except FileNotFoundError:
+            if attempt + 1 == _ATTEMPTS_MAX:
+                raise
+        else:
+            with suppress(FileNotFoundError):  # it was deleted already, folder and all
+                _sync(path.parent)
+            return
+
+
+def _make_folder(folder: Path, *, root: Path) -> None:
+    if folder.is_dir():
+        return
+    if folder not in (root, *root.parents):
+        _make_folder(folder.parent, root=root)
+        with suppress(FileExistsError):
+            folder.mkdir()
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours, with the object's key."""
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionDeniedError(
+            f"{error.filename or key}: the operating system does not allow this. Change the "
+            "folder's permissions, or run as a user who may.",
+            object_key=key,
+        ) from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise InvalidArgumentError(
+            f"object {key} cannot lie beside another of which it is a folder, or which is a "
+            "folder of it: choose another key",
+            object_key=key,
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InvalidArgumentError(
+                f"object key {key[:64]!r}… has a part too long for this file system",
+                object_key=key,
+            ) from error
+        raise UnavailableError(
+            f"object {key}: the file system answered {error.strerror or error}. Check the disk "
+            "and its free space, then repeat.",
+            object_key=key,
+        ) from error

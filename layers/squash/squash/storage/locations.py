@@ -1,0 +1,62 @@
+"""From a location, as a user writes it, to the store it names."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from squash.errors import InvalidArgumentError
+from squash.storage.folder import FolderStore
+from squash.storage.memory import MemoryStore
+from squash.storage.protocol import ObjectStore
+
+_KINDS: Final = 'use "s3://bucket/prefix", "file:///folder", a folder\'s path, or "memory://name"'
+_memory_stores: Final[dict[str, MemoryStore]] = {}
+_memory_lock: Final = threading.Lock()
+
+
+def open_store(
+    location: str, *, endpoint_url: str | None = None, region: str | None = None
+) -> ObjectStore:
+    """Open the store that a location names; nothing is read yet.
+
+    Parameters
+    ----------
+    location:
+        ``s3://bucket/prefix``, ``file:///folder``, a folder's path, or ``memory://name``: the
+        same store for the same name, as long as the process lives.
+    endpoint_url, region:
+        For ``s3://``: another S3 than AWS's, and the bucket's region.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the location names no store.
+
+    """
+    scheme, separator, rest = location.partition("://")
+    if not location.strip() or "\0" in location:
+        raise InvalidArgumentError(f"the location {location!r} names no store: {_KINDS}")
+    if not separator:
+        return FolderStore(location)
+    if scheme == "memory":
+        with _memory_lock:
+            return _memory_stores.setdefault(rest, MemoryStore())
+    if scheme == "file":
+        parts = urlsplit(location)
+        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+            raise InvalidArgumentError(
+                f"the location {location!r} names a host, not a folder: write three slashes, as in "
+                '"file:///folder"'
+            )
+        return FolderStore(unquote(rest.removeprefix("localhost")))
+    if scheme == "s3":
+        bucket, _, prefix = rest.partition("/")
+        if not bucket:
+            raise InvalidArgumentError(f"the location {location!r} names no bucket: {_KINDS}")
+        # Loading boto3 takes a third of a second, which who stays local need not spend.
+        from squash.storage.s3 import S3Store  # noqa: PLC0415
+
+        return S3Store(bucket, prefix, endpoint_url=endpoint_url, region=region)
+    raise InvalidArgumentError(f"the location {location!r} begins with an unknown scheme: {_KINDS}")

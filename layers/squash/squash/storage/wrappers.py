@@ -1,0 +1,188 @@
+"""Stores made of another store, each adding one thing."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from squash.container import Buffer
+from squash.storage.protocol import ObjectInfo, ObjectStore, check_folder_prefix
+from squash.storage.ranges import plan_reads
+
+_KEYS_PER_REQUEST: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """What was asked of a store.
+
+    `requests` and bytes are what S3 would be asked, whatever the store: near ranges are one
+    request, long ones several. A round is a call that waited: one `get_ranges` is one round.
+    """
+
+    requests: int = 0
+    rounds: int = 0
+    bytes_in: int = 0
+    """Read from the store."""
+    bytes_out: int = 0
+    """Written to it."""
+    by_kind: Mapping[str, int] = field(default_factory=dict)
+    """Requests of each kind: get, range, put, delete, list."""
+
+    def __sub__(self, earlier: StoreCounts) -> StoreCounts:
+        kinds = {
+            kind: count - earlier.by_kind.get(kind, 0)
+            for kind, count in self.by_kind.items()
+            if count != earlier.by_kind.get(kind, 0)
+        }
+        return StoreCounts(
+            self.requests - earlier.requests,
+            self.rounds - earlier.rounds,
+            self.bytes_in - earlier.bytes_in,
+            self.bytes_out - earlier.bytes_out,
+            kinds,
+        )
+
+
+class CountingStore:
+    """Counts what is asked of a store; failed calls count too."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._kinds: Counter[str] = Counter()
+        self._rounds = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    def counts(self) -> StoreCounts:
+        """Return what was asked until now."""
+        with self._lock:
+            return StoreCounts(
+                self._kinds.total(),
+                self._rounds,
+                self._bytes_in,
+                self._bytes_out,
+                dict(self._kinds),
+            )
+
+    def get(self, key: str) -> Buffer | None:
+        """Count and pass on."""
+        self._count("get")
+        data = self._store.get(key)
+        self._count("get", requests=0, rounds=0, bytes_in=len(data or b""))
+        return data
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
+        """Count and pass on."""
+        plan = plan_reads(ranges)
+        self._count("range", requests=len(plan.reads), rounds=1 if plan.reads else 0)
+        data = self._store.get_ranges(key, ranges)
+        self._count("range", requests=0, rounds=0, bytes_in=plan.read_bytes)
+        return data
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Count and pass on."""
+        self._count("put", bytes_out=len(data))
+        self._store.put(key, data)
+
+    def put_if_absent(self, key: str, data: Buffer) -> bool:
+        """Count and pass on."""
+        self._count("put", bytes_out=len(data))
+        return self._store.put_if_absent(key, data)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Count and pass on."""
+        listed = list(keys)
+        requests = -(-len(listed) // _KEYS_PER_REQUEST)
+        self._count("delete", requests=requests, rounds=requests)
+        self._store.delete(listed)
+
+    def list(
+        self, prefix: str, *, start_after: str = "", limit: int | None = None
+    ) -> Iterator[ObjectInfo]:
+        """Count, a request for every thousand objects, and pass on."""
+        return self._counted(self._store.list(prefix, start_after=start_after, limit=limit))
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Count, a request for every thousand names, and pass on."""
+        for i, name in enumerate(self._store.list_folders(prefix)):
+            if i % _KEYS_PER_REQUEST == 0:
+                self._count("list")
+            yield name
+
+    def _counted(self, found: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
+        self._count("list")
+        for i, info in enumerate(found):
+            if i and i % _KEYS_PER_REQUEST == 0:
+                self._count("list")
+            yield info
+
+    def _count(
+        self,
+        kind: str,
+        *,
+        requests: int = 1,
+        rounds: int = 1,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+    ) -> None:
+        with self._lock:
+            if requests:
+                self._kinds[kind] += requests
+            self._rounds += rounds
+            self._bytes_in += bytes_in
+            self._bytes_out += bytes_out
+
+
+class PrefixStore:
+    """A store's keys below a prefix, without it.
+
+    Parameters
+    ----------
+    store:
+        The whole store.
+    prefix:
+        Empty, or ending with "/".
+
+    """
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        check_folder_prefix(prefix)
+        self._store = store
+        self._prefix = prefix
+
+    def get(self, key: str) -> Buffer | None:
+        """Pass on."""
+        return self._store.get(self._prefix + key)
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
+        """Pass on."""
+        return self._store.get_ranges(self._prefix + key, ranges)
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Pass on."""
+        self._store.put(self._prefix + key, data)
+
+    def put_if_absent(self, key: str, data: Buffer) -> bool:
+        """Pass on."""
+        return self._store.put_if_absent(self._prefix + key, data)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Pass on."""
+        self._store.delete(self._prefix + key for key in keys)
+
+    def list(
+        self, prefix: str, *, start_after: str = "", limit: int | None = None
+    ) -> Iterator[ObjectInfo]:
+        """Pass on."""
+        after = self._prefix + start_after if start_after else ""
+        for info in self._store.list(self._prefix + prefix, start_after=after, limit=limit):
+            yield ObjectInfo(info.key[len(self._prefix) :], info.bytes, info.modified_ms)
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Pass on."""
+        return self._store.list_folders(self._prefix + prefix)
