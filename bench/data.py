@@ -50,8 +50,8 @@ SIFT_PACKAGES: Final = (
 
 # Below this size a picture is a gradient or a logo, and has next to no keypoints.
 SIFT_PICTURE_BYTES_MIN: Final = 100_000
-SIFT_PICTURE_SIDE_MAX: Final = 2_400
-SIFT_KEYPOINTS_PER_PICTURE_MAX: Final = 26_000
+SIFT_PICTURE_SIDE_MAX: Final = 3_000
+SIFT_KEYPOINTS_PER_PICTURE_MAX: Final = 50_000
 # One picture in this many gives queries only, so that no query has its own picture in the base.
 SIFT_HELD_OUT_ONE_IN: Final = 14
 
