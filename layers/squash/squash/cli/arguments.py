@@ -1,0 +1,324 @@
+"""The grammar of the command line; nothing is opened or loaded here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from squash import limits
+from squash.cli import strict_json
+from squash.cli.problems import UsageError
+from squash.model import AttributeType, Metric
+
+STORE_VARIABLE: Final = "SQUASH_STORE"
+STORE_DEFAULT: Final = "./.squash"
+INCLUDABLE: Final = ("metadata", "vector")
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises what argparse would print and exit on, so that `main` words it like other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error with the command's usage beneath it."""
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One subcommand: what its help says, an example to copy, and its own arguments."""
+
+    name: str
+    summary: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    details: str = ""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="squash",
+        description="Vector search with exact filters: indexes in a folder or in S3.",
+        epilog="`squash COMMAND --help` has an example of each command.",
+    )
+    _add_global(parser, suppress=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for verb in VERBS:
+        command = commands.add_parser(
+            verb.name,
+            help=verb.summary,
+            description=f"{verb.summary[0].upper()}{verb.summary[1:]}. {verb.details}".strip(),
+            epilog=f"example:\n  {verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.add_arguments(command)
+        _add_global(command, suppress=True)
+    return parser
+
+
+def _add_global(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
+    """Add what every command takes, so that it may stand before or after the command."""
+    # A suppressed default leaves alone what was given before the command.
+    default: Any = argparse.SUPPRESS if suppress else None
+    group = parser.add_argument_group("for every command")
+    group.add_argument(
+        "--store",
+        metavar="LOCATION",
+        default=default,
+        help=f"a folder, file:///folder or s3://bucket/prefix (else the environment's "
+        f"{STORE_VARIABLE}, else {STORE_DEFAULT})",
+    )
+    group.add_argument(
+        "--endpoint-url", metavar="URL", default=default, help="of an S3 that is not Amazon's"
+    )
+    group.add_argument("--region", default=default, help="of the bucket")
+    group.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS if suppress else False,
+        help="for machines: JSON on standard output, errors as JSON on standard error",
+    )
+
+
+def _index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("index", metavar="INDEX", help="the index's name")
+
+
+def _include(parser: argparse.ArgumentParser, *, default: tuple[str, ...]) -> None:
+    parser.add_argument(
+        "--include",
+        type=include_list,
+        default=default,
+        metavar="WHAT",
+        help=f"beside the key: metadata, vector, both with a comma, or none "
+        f"(default {','.join(default)})",
+    )
+
+
+def _create(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("--dimension", type=int, required=True, help="of its vectors")
+    parser.add_argument(
+        "--metric", choices=[str(metric) for metric in Metric], default=str(Metric.COSINE)
+    )
+    parser.add_argument(
+        "--attribute",
+        type=attribute,
+        action="append",
+        default=[],
+        metavar="NAME=TYPE",
+        help="declare a metadata key's type (else it is inferred): "
+        + ", ".join(str(kind) for kind in AttributeType),
+    )
+    parser.add_argument(
+        "--non-filterable",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a metadata key that is only stored and returned, such as a long text",
+    )
+    parser.add_argument("--codec", choices=["residual", "osq"], default="residual")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn in training")
+
+
+def _put(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("file", metavar="FILE", help="JSON lines, or - for standard input")
+
+
+def _import(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="a .npy, .parquet, .jsonl or .ndjson file"
+    )
+    parser.add_argument(
+        "--no-optimize", action="store_true", help="leave the new rows to a later `optimize`"
+    )
+    npy = parser.add_argument_group("beside a .npy file")
+    npy.add_argument(
+        "--keys", type=Path, metavar="FILE", help="one key a line (else row numbers are the keys)"
+    )
+    npy.add_argument(
+        "--metadata", type=Path, metavar="FILE", help="one JSON object a line, {} for none"
+    )
+    parquet = parser.add_argument_group("in a .parquet file")
+    parquet.add_argument("--vector-column", metavar="NAME", help="a list column (default: vector)")
+    parquet.add_argument(
+        "--key-column",
+        metavar="NAME",
+        help="strings or integers (default: key if there is such a column, else row numbers)",
+    )
+
+
+def _query(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "vector",
+        nargs="?",
+        metavar="VECTOR",
+        help="[0.1, ...] as JSON, or @file.npy with one vector, or with one a row",
+    )
+    what.add_argument(
+        "--like", metavar="KEY", help="the vector of a stored record, which is left out"
+    )
+    parser.add_argument(
+        "--filter", type=filter_object, metavar="JSON", help='such as {"year": {"$gte": 2020}}'
+    )
+    parser.add_argument("--top-k", type=count(limits.TOP_K_MAX), default=10, metavar="K")
+    parser.add_argument("--recall-target", type=share, default=0.95, metavar="SHARE")
+    parser.add_argument("--exact", action="store_true", help="the true answer, by brute force")
+    parser.add_argument(
+        "--explain", action="store_true", help="show how it was answered, level by level"
+    )
+    _include(parser, default=("metadata",))
+
+
+def _get(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("keys", metavar="KEY", nargs="+")
+    _include(parser, default=INCLUDABLE)
+
+
+def _delete(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("keys", metavar="KEY", nargs="*")
+    parser.add_argument(
+        "--filter", type=filter_object, metavar="JSON", help="delete every record that passes"
+    )
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("index", metavar="INDEX", nargs="?", help="list this index's records")
+    parser.add_argument("--cursor", help="go on where a page ended")
+    parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
+    _include(parser, default=("metadata",))
+
+
+def _drop(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+VERBS: Final = (
+    Verb(
+        "create",
+        "make an empty index",
+        "squash create papers --dimension 384 --metric cosine --attribute year=number",
+        _create,
+    ),
+    Verb(
+        "put",
+        "put records from JSON lines, all in one commit",
+        "squash put papers records.jsonl",
+        _put,
+        details='A line is {"key": "a", "vector": [0.1, ...], "metadata": {"year": 2020}}; '
+        "a key that is there already is replaced.",
+    ),
+    Verb(
+        "import",
+        "put the records of a large file, batch by batch",
+        "squash import papers vectors.npy --keys keys.txt --metadata metadata.jsonl",
+        _import,
+        details="Each batch is durable once it is in; afterwards the index is optimized.",
+    ),
+    Verb(
+        "query",
+        "find the nearest records, of those that pass a filter",
+        """squash query papers --like paper-17 --filter '{"year": {"$gte": 2020}}' --top-k 5""",
+        _query,
+    ),
+    Verb("get", "show records by their keys", "squash get papers paper-17 paper-18", _get),
+    Verb(
+        "delete",
+        "delete records by their keys, or by a filter",
+        "squash delete papers paper-17 paper-18",
+        _delete,
+    ),
+    Verb(
+        "list",
+        "list the indexes, or the records of one",
+        "squash list papers --limit 20",
+        _list,
+    ),
+    Verb("stats", "describe an index in numbers", "squash stats papers", _index),
+    Verb(
+        "optimize",
+        "fold what is new into trained segments",
+        "squash optimize papers",
+        _index,
+    ),
+    Verb(
+        "verify",
+        "read everything stored and check it",
+        "squash verify papers",
+        _index,
+        details="Exit status 1 if anything is damaged.",
+    ),
+    Verb("drop", "delete an index and all its records", "squash drop papers --yes", _drop),
+)
+
+
+def json_value(text: str) -> Any:
+    """Parse an argument that is JSON."""
+    try:
+        return strict_json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}: {text}") from error
+
+
+def filter_object(text: str) -> dict[str, Any]:
+    """Parse a filter; what it means is the library's to judge."""
+    value = json_value(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"a filter is a JSON object, {{...}}: {text}")
+    return value
+
+
+def include_list(text: str) -> tuple[str, ...]:
+    """Parse `metadata,vector` or `none`."""
+    if text == "none":
+        return ()
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in INCLUDABLE]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r} is not among {', '.join(INCLUDABLE)} and none"
+        )
+    return names
+
+
+def attribute(text: str) -> tuple[str, str]:
+    """Parse `name=type`."""
+    name, separator, kind = text.rpartition("=")
+    if not separator or not name or kind not in list(AttributeType):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=TYPE, with a type of "
+            + ", ".join(str(kind) for kind in AttributeType)
+        )
+    return name, kind
+
+
+def count(largest: int) -> Callable[[str], int]:
+    """Return a parser of numbers from 1 to `largest`."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= largest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {largest:,}")
+        return int(text)
+
+    return parse
+
+
+def share(text: str) -> float:
+    """Parse a number above 0 and up to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
+    return value

@@ -1,0 +1,74 @@
+"""Values of the library as JSON documents, in the words of the HTTP interface."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from squash.arrays import F32
+from squash.model import Answer, IndexConfig, IndexStats, Record, VerifyReport, WriteResult
+
+
+def config_document(config: IndexConfig) -> dict[str, Any]:
+    """Describe an index as it was created."""
+    return {
+        "name": config.name,
+        "dimension": config.dimension,
+        "metric": str(config.metric),
+        "encoder": config.encoder,
+        "attributes": {name: str(kind) for name, kind in config.attributes.items()},
+        "non_filterable": list(config.non_filterable),
+        "codec": config.codec,
+        "seed": config.seed,
+        "created_ms": config.created_ms,
+    }
+
+
+def write_document(result: WriteResult) -> dict[str, Any]:
+    """Describe a durable write."""
+    return {"snapshot": result.snapshot, "rows": result.rows}
+
+
+def record_document(record: Record) -> dict[str, Any]:
+    """Describe a record, with what was asked for of it."""
+    return {"key": record.key, **_included(record.metadata, record.vector)}
+
+
+def answer_document(answer: Answer) -> dict[str, Any]:
+    """Describe the reply to one query."""
+    matches = [
+        {
+            "key": match.key,
+            "distance": float(match.distance),
+            **_included(match.metadata, match.vector),
+        }
+        for match in answer.matches
+    ]
+    document: dict[str, Any] = {
+        "matches": matches,
+        "snapshot": answer.snapshot,
+        "usage": asdict(answer.usage),
+    }
+    if answer.explain is not None:
+        document["explain"] = asdict(answer.explain)
+    return document
+
+
+def stats_document(stats: IndexStats) -> dict[str, Any]:
+    """Describe an index in numbers."""
+    document = {name: getattr(stats, name) for name in IndexStats.__slots__}
+    return document | {"metric": str(stats.metric), "attributes": dict(stats.attributes)}
+
+
+def verify_document(report: VerifyReport) -> dict[str, Any]:
+    """Describe what was found wrong."""
+    return asdict(report)
+
+
+def _included(metadata: Any, vector: F32 | None) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if metadata is not None:
+        document["metadata"] = dict(metadata)
+    if vector is not None:
+        document["vector"] = vector.tolist()
+    return document

@@ -1,0 +1,85 @@
+"""The entry point of the `squash` command."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from squash.cli.arguments import STORE_DEFAULT, STORE_VARIABLE, build_parser
+from squash.cli.output import Output
+from squash.cli.problems import UsageError
+from squash.errors import SquashError
+
+if TYPE_CHECKING:
+    from squash.database import Database
+
+FAILED: Final = 1
+MISUSED: Final = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv:
+        The arguments after the command's name; None takes the process's own.
+
+    Returns
+    -------
+    int
+        0, or 1 if it failed, or 2 if the command itself is not well formed.
+
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A key that the terminal's encoding lacks is shown escaped, and stops nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # Before parsing, since what is wrong with the arguments is said in JSON too.
+    output = Output(json_wanted="--json" in words)
+    try:
+        return _run(build_parser().parse_args(words), output)
+    except SystemExit as stop:  # argparse has printed the help that was asked for
+        return int(stop.code or 0)
+    except UsageError as error:
+        output.error(error)
+        return MISUSED
+    except BrokenPipeError:
+        # Who read our output has gone; Python would fail once more on closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (SquashError, OSError, KeyboardInterrupt) as error:
+        output.error(error)
+        return FAILED
+
+
+def _run(arguments: Namespace, output: Output) -> int:
+    # Only now: help and usage errors do not wait for the engine.
+    from squash.cli.commands import COMMANDS  # noqa: PLC0415
+
+    location = arguments.store or os.environ.get(STORE_VARIABLE) or STORE_DEFAULT
+    with connect(
+        as_location(location), endpoint_url=arguments.endpoint_url, region=arguments.region
+    ) as database:
+        return COMMANDS[arguments.command](arguments, database, output)
+
+
+def connect(location: str, *, endpoint_url: str | None, region: str | None) -> Database:
+    """Open the store; loaded only when a command runs."""
+    from squash.database import connect as open_store  # noqa: PLC0415
+
+    return open_store(location, endpoint_url=endpoint_url, region=region)
+
+
+def as_location(text: str) -> str:
+    """Turn a folder's path into a location; what has a scheme is one already."""
+    return text if "://" in text else Path(text).expanduser().absolute().as_uri()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

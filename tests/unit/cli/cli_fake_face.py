@@ -1,0 +1,185 @@
+# ruff: noqa: A002, ARG002 - the names of the arguments are the interface's
+"""A Python face in memory: the interface of `squash.database`, with brute force behind it.
+
+It knows bare equality and `$gte` only; what filters mean is tested with the library.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from squash import errors, model
+
+LEVELS = (model.Level("filter", 3, 2), model.Level("refine", 2, 2))
+
+
+class FakeIndex:
+    def __init__(self, config):
+        self.config = config
+        self.records = {}
+        self.snapshot = 0
+        self.optimized = 0
+        self.damages = ()
+        self.fails_at_batch = None
+
+    def _commit(self, rows):
+        self.snapshot += 1
+        return model.WriteResult(snapshot=self.snapshot, rows=rows)
+
+    def put(self, *, keys, vectors, metadata=None):
+        metadata = metadata if metadata is not None else [{}] * len(keys)
+        assert vectors.shape == (len(keys), self.config.dimension)
+        assert vectors.dtype == np.float32
+        for key, vector, values in zip(keys, vectors, metadata, strict=True):
+            if not key:
+                raise errors.InvalidArgumentError("a key is empty: give it a name", key=key)
+            if not np.isfinite(vector).all():
+                raise errors.InvalidArgumentError(f"{key!r} is not finite: mend it", key=key)
+            self.records[key] = model.Record(key, np.array(vector), dict(values))
+        return self._commit(len(keys))
+
+    def import_batches(self, batches, *, progress=None):
+        rows = 0
+        for number, batch in enumerate(batches):
+            if number == self.fails_at_batch:
+                raise errors.UnavailableError("the store did not answer: try again")
+            self.put(keys=batch.keys, vectors=batch.vectors, metadata=batch.metadata)
+            rows += len(batch)
+        return model.WriteResult(snapshot=self.snapshot, rows=rows)
+
+    def delete(self, *, keys=None, filter=None):
+        if keys is None:
+            keys = [key for key, record in self.records.items() if passes(record, filter)]
+        return self._commit(sum(self.records.pop(key, None) is not None for key in keys))
+
+    def get(self, *, keys, include=("metadata", "vector")):
+        return [cut(self.records[key], include) for key in keys if key in self.records]
+
+    def list(self, *, cursor=None, limit=500, include=("metadata",)):
+        keys = sorted(key for key in self.records if cursor is None or key > cursor)
+        page = tuple(cut(self.records[key], include) for key in keys[:limit])
+        return model.RecordPage(page, keys[limit - 1] if len(keys) > limit else None)
+
+    def query(self, vector, *, top_k=10, filter=None, explain=False, include=("metadata",), **_):
+        if not np.isfinite(vector).all():
+            raise errors.InvalidArgumentError("the query vector is not finite: mend it")
+        found = [
+            (float(np.linalg.norm(record.vector - vector)), key)
+            for key, record in self.records.items()
+            if passes(record, filter)
+        ]
+        matches = []
+        for distance, key in sorted(found)[:top_k]:
+            record = cut(self.records[key], include)
+            matches.append(model.Match(key, distance, record.metadata, record.vector))
+        return model.Answer(
+            matches=tuple(matches),
+            usage=model.Usage(levels=LEVELS),
+            snapshot=self.snapshot,
+            explain=EXPLANATION if explain else None,
+        )
+
+    def query_many(self, vectors, *, top_k=10, filters=None, **same):
+        return [self.query(vector, top_k=top_k, filter=filters, **same) for vector in vectors]
+
+    def optimize(self, *, progress=None):
+        self.optimized += 1
+        if progress is not None:
+            progress(model.Progress("train", 1, 1, "partitions"))
+        return self._commit(len(self.records))
+
+    def stats(self):
+        return model.IndexStats(
+            name=self.config.name,
+            dimension=self.config.dimension,
+            metric=self.config.metric,
+            codec=self.config.codec,
+            rows=len(self.records),
+            rows_fresh=0,
+            partitions=1,
+            clusters=1,
+            snapshot=self.snapshot,
+            stored_bytes=12_345,
+            code_bytes_per_row=38.5,
+            attributes={"year": "number"},
+        )
+
+    def verify(self, *, progress=None):
+        return model.VerifyReport(3, 999, len(self.records), self.damages)
+
+
+class FakeDatabase:
+    def __init__(self):
+        self.indexes = {}
+        self.asked = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def connect(self, location, *, endpoint_url=None, region=None):
+        self.asked = (location, endpoint_url, region)
+        return self
+
+    def create_index(self, name, *, dimension, metric, attributes, non_filterable, codec, seed):
+        if name in self.indexes:
+            raise errors.ConflictError(f"there is an index {name} already: drop it", index=name)
+        config = model.IndexConfig(
+            name=name,
+            dimension=dimension,
+            metric=model.Metric(metric),
+            attributes={key: model.AttributeType(kind) for key, kind in attributes.items()},
+            non_filterable=tuple(non_filterable),
+            codec=codec,
+            seed=seed,
+        )
+        self.indexes[name] = FakeIndex(config)
+        return self.indexes[name]
+
+    def index(self, name):
+        if name not in self.indexes:
+            raise errors.NotFoundError(f"there is no index {name}: create it", index=name)
+        return self.indexes[name]
+
+    def list_indexes(self):
+        return [index.config for index in self.indexes.values()]
+
+    def drop_index(self, name):
+        del self.indexes[name]
+
+
+EXPLANATION = model.Explanation(
+    plan="scan",
+    levels=LEVELS,
+    partitions_visited=1,
+    partitions_total=1,
+    clusters_visited=2,
+    clusters_total=4,
+    selectivity_predicted=0.5,
+    selectivity_actual=0.25,
+    recall_target=0.95,
+    certified=True,
+)
+
+
+def cut(record, include):
+    return model.Record(
+        record.key,
+        record.vector if "vector" in include else None,
+        record.metadata if "metadata" in include else None,
+    )
+
+
+def passes(record, predicate):
+    for name, wanted in (predicate or {}).items():
+        if name.startswith("$"):
+            raise errors.FilterError(f"{name} is no operator here: see the list", field=name)
+        value = record.metadata.get(name)
+        if isinstance(wanted, dict):
+            if value is None or value < wanted["$gte"]:
+                return False
+        elif value != wanted:
+            return False
+    return True
