@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -229,11 +229,10 @@ def value_range(column: Column, node: Within) -> tuple[int, int]:
         numbers = column.numbers
         first = 0
         if isinstance(node.low, float):
-            first = int(np.searchsorted(numbers, node.low, "left" if node.low_closed else "right"))
+            first = int(np.searchsorted(numbers, node.low, _side(before=node.low_closed)))
         last = len(numbers)
         if isinstance(node.high, float):
-            side = "right" if node.high_closed else "left"
-            last = int(np.searchsorted(numbers, node.high, side))
+            last = int(np.searchsorted(numbers, node.high, _side(before=not node.high_closed)))
         return first, max(first, last)
     strings = column.strings
     first = 0
@@ -244,6 +243,10 @@ def value_range(column: Column, node: Within) -> tuple[int, int]:
         last = (bisect_right if node.high_closed else bisect_left)(strings, node.high)
     shift = len(column.numbers)
     return first + shift, max(first, last) + shift
+
+
+def _side(*, before: bool) -> Literal["left", "right"]:
+    return "left" if before else "right"
 
 
 def _load(array: Callable[[str], AnyArray], i: int, has_lists: bool) -> Column:

@@ -42,7 +42,7 @@ class Spill:
         self.rows += len(rows)
         order = np.argsort(bucket, kind="stable")
         begins = np.searchsorted(bucket[order], np.arange(self.buckets + 1))
-        for number in np.flatnonzero(np.diff(begins)):
+        for number in np.flatnonzero(np.diff(begins)).tolist():
             mine = order[begins[number] : begins[number + 1]]
             self._append(number, ".vectors", rows.vectors[mine].astype("<f4").tobytes())
             self._append(number, ".clusters", cluster[mine].astype("<i8").tobytes())

@@ -37,6 +37,7 @@ from squash.quantize.protocol import (
     Space,
     as_distances,
     float_slack,
+    prepare,
     upper_product,
 )
 
@@ -169,14 +170,10 @@ class OsqCodec:
 
     def prepare(self, query: F32) -> Prepared:
         """Project a query, float32 [d], and take its signs."""
-        centred = (query - self._mean) @ self._basis
-        projected, offset = centred, 0.0
-        if self.space == "dot":
-            projected = query @ self._basis
-            offset = float(query.astype(np.float64) @ self._mean.astype(np.float64))
-        norms = np.sqrt([np.sum(projected.astype(np.float64) ** 2), np.sum(self._mean**2.0)])
+        shift = self._mean if self.space == "l2" else np.zeros_like(self._mean)
+        projected = np.asarray((query - shift) @ self._basis, dtype=np.float32)
         signs = pack_signs(projected[None, :] > 0)[0]
-        return Prepared(self.space, projected, offset, float(norms[0] + 2.0 * norms[1]), signs)
+        return prepare(self.space, query=query, projected=projected, mean=self._mean, table=signs)
 
     def low_scan(
         self,

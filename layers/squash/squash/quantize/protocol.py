@@ -60,18 +60,37 @@ class Prepared:
         return np.asarray(np.einsum("ij,ij->i", apart, apart))
 
 
+def prepare(space: Space, *, query: F32, projected: F32, mean: F32, table: AnyArray) -> Prepared:
+    """Bring together what every codec prepares: float32 [d] query, [D] projected, [d] mean."""
+    offset = float(query.astype(np.float64) @ mean.astype(np.float64)) if space == "dot" else 0.0
+    lengths = [float(np.linalg.norm(v.astype(np.float64))) for v in (projected, mean)]
+    return Prepared(space, projected, offset, lengths[0] + 2.0 * lengths[1], table)
+
+
 class Codec(Protocol):
     """Quantises the projected rows of an index's partitions.
 
     Every `low_keep_share` of rows must pass the low-bit codes for their ranking to be trusted.
     """
 
-    name: str
-    version: int
     dimension: int
     space: Space
-    specs: tuple[ArraySpec, ...]
     low_keep_share: float
+
+    @property
+    def name(self) -> str:
+        """What `load_codec` knows it by."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The version of its stored form."""
+        ...
+
+    @property
+    def specs(self) -> tuple[ArraySpec, ...]:
+        """The arrays of its codes."""
+        ...
 
     def code_bytes_per_row(self) -> float:
         """Return the bytes a row's low-bit code, full code and factors take."""

@@ -46,6 +46,7 @@ from squash.quantize.protocol import (
     Space,
     as_distances,
     float_slack,
+    prepare,
     upper_product,
 )
 
@@ -144,14 +145,10 @@ class ResidualCodec:
 
     def prepare(self, query: F32) -> Prepared:
         """Project a query, float32 [d], and make its table."""
-        if self.space == "dot":
-            projected = query @ self._rotation.T
-            offset = float(query.astype(np.float64) @ self._mean.astype(np.float64))
-        else:
-            projected = (query - self._mean) @ self._rotation.T
-            offset = 0.0
-        reach = _norm(projected) + 2.0 * _norm(self._mean)
-        return Prepared(self.space, projected, offset, reach, low_table(projected))
+        shift = self._mean if self.space == "l2" else np.zeros_like(self._mean)
+        projected = np.asarray((query - shift) @ self._rotation.T, dtype=np.float32)
+        table = low_table(projected)
+        return prepare(self.space, query=query, projected=projected, mean=self._mean, table=table)
 
     def low_scan(
         self,
@@ -232,20 +229,21 @@ class ResidualCodec:
         scales reach it within 10^-4 of its cosine.
         """
         levels = 2 ** (self.bits - 1)
-        size = np.abs(residual)
-        largest = size.max(axis=1, initial=0.0)
-        size = size / np.where(largest > 0, largest, 1.0)[:, None]
+        absolute = np.abs(residual)
+        largest = absolute.max(axis=1, initial=0.0)
+        size: F32 = (absolute / np.where(largest > 0, largest, 1.0)[:, None]).astype(np.float32)
         best = np.zeros(len(size), dtype=np.float32)
         scale = np.full(len(size), float(levels), dtype=np.float32)
         if self.bits > 1:
             for trial in np.geomspace(0.45 * levels, 2.6 * levels, _SCALES):
-                _keep_better(size, np.full_like(scale, trial), levels, best, scale)
+                _keep_better(size, np.full_like(scale, trial), levels, (best, scale))
             step = (2.6 / 0.45) ** (1.0 / (_SCALES - 1))
             middle = scale.copy()
             for finer in np.geomspace(1.0 / step, step, _FINE_SCALES + 2)[1:-1]:
-                _keep_better(size, middle * np.float32(finer), levels, best, scale)
+                _keep_better(size, middle * np.float32(finer), levels, (best, scale))
         magnitude = np.minimum(size * scale[:, None], levels - 1).astype(np.uint8)
-        return np.where(residual > 0, levels + magnitude, levels - 1 - magnitude).astype(np.uint8)
+        codes = np.where(residual > 0, levels + magnitude, levels - 1 - magnitude)
+        return np.asarray(codes, dtype=np.uint8)
 
     def _factors(self, residual: F32, codes: U8, center: F32) -> F64:
         wide = residual.astype(np.float64)
@@ -274,14 +272,11 @@ class ResidualCodec:
         return unpack_rows(packed, self._widths)
 
 
-def _keep_better(size: F32, trial: F32, levels: int, best: F32, scale: F32) -> None:
+def _keep_better(size: F32, trial: F32, levels: int, kept: tuple[F32, F32]) -> None:
+    best, scale = kept
     grid = np.minimum(np.floor(size * trial[:, None]), levels - 1) + np.float32(0.5)
     squares = np.einsum("ij,ij->i", grid, grid)
     cosine = np.einsum("ij,ij->i", grid, size) / np.sqrt(squares)
     better = cosine > best
     best[better] = cosine[better]
     scale[better] = trial[better]
-
-
-def _norm(vector: F32) -> float:
-    return float(np.sqrt(np.einsum("j,j->", vector, vector, dtype=np.float64)))

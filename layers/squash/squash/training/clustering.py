@@ -213,7 +213,7 @@ def _shares(rows: I64, clusters: int) -> I64:
             break
         if shares[group] < rows[group]:
             shares[group] += 1
-    return shares
+    return np.asarray(shares)
 
 
 def _spread(points: F32, weights: F64) -> F64:
