@@ -48,7 +48,7 @@ KINDS: Final = (
     ("word", re.compile(r"[^\W\d_]+")),
     ("number", re.compile(r"[\d.,:/%+-]*\d[\d.,:/%+-]*")),
     ("hyphenated", re.compile(r"[^\W_]+(-[^\W_]+)+")),
-    ("abbreviation", re.compile(r"([^\W\d_]+\.)+[^\W\d_]*")),
+    ("abbreviation", re.compile(r"([^\W\d_]\.)+[^\W\d_]?|[^\W\d_]+\.")),
     ("punctuation", re.compile(r"[\W_]+")),
 )
 
