@@ -247,7 +247,8 @@ def sample_table(index: squash.Index, *, words: Words, judge: BruteForce) -> Tab
         rows = judge.passing(passes)
         started = time.perf_counter()
         recalls = [
-            recall_of(answer, vector, rows) for answer, vector in zip(answers, vectors, strict=True)
+            judge.recall(answer, vector, passes=passes, passing=rows)
+            for answer, vector in zip(answers, vectors, strict=True)
         ]
         brute_ms = (time.perf_counter() - started) * 1e3 / len(vectors)
         table.add_row(
