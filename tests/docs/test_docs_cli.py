@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import squash
+import squash.attributes
 from squash import limits
 from squash.cli.arguments import VERBS, build_parser
 
@@ -117,6 +118,29 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.skipif(
+    not hasattr(squash.attributes, "parse_filter"), reason="the attributes are not there yet"
+)
+def test_readme_names_every_operator_with_its_operands():
+    """What the table says is taken is taken, and it leaves no operator out."""
+    from squash.attributes import filters, parse_filter
+
+    table = README.split("## Filters")[1].split("## ")[0]
+    named = set(re.findall(r"`(\$\w+)`", table))
+    assert named == {*filters._COMPARING, *filters._COMBINING}
+    samples = {"string": "a", "number": 1, "boolean": True, "list": ["a", 1], "[low, high]": [1, 2]}
+    samples |= {"true": True, "false": False}
+    for row in re.findall(r"^\| (.*) \|.*\| (.*) \|$", table, flags=re.MULTILINE):
+        for operator in re.findall(r"`(\$\w+)`", row[0]):
+            for kind in re.split(r", (?!h)| or ", row[1].replace("`", "")):
+                if operator in {"$and", "$or"}:
+                    parse_filter({operator: [{"a": 1}]})
+                elif operator == "$not":
+                    parse_filter({operator: {"a": 1}})
+                else:
+                    parse_filter({"a": {operator: samples[kind]}})
 
 
 @needs_library

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from squash.cli.output import Output, Table, cell, plain_table, printable, summary
+from squash.errors import FilterError
 from squash.model import Progress
 
 
@@ -64,6 +65,15 @@ def test_without_rich_a_terminal_gets_plain_text(monkeypatch):
         report(Progress("train", 1, 2, "partitions"))
         report(Progress("write", 1_000, 2_000, "rows"))
     assert "train: 1 / 2 partitions\n\rwrite: 1,000 / 2,000 rows\n" in stream.getvalue()
+
+
+def test_an_error_names_its_place_once():
+    """The place follows the message, unless the message holds it."""
+    for message, shown in [("bad", "squash: bad (at $x)"), ("bad at $x", "squash: bad at $x")]:
+        stream = io.StringIO()
+        error = FilterError(message, field="$x")
+        Output(json_wanted=False, stdout=stream, stderr=stream).error(error)
+        assert stream.getvalue() == shown + "\n"
 
 
 def test_bars_are_for_people():

@@ -81,7 +81,7 @@ def put(arguments: Namespace, database: Database, output: Output) -> int:
     batch = rows.batch()
     try:
         result = index.put(keys=batch.keys, vectors=batch.vectors, metadata=batch.metadata)
-    except InvalidArgumentError as error:
+    except SquashError as error:
         if error.key in rows.lines:
             error.add_note(f"It stands in {name} line {rows.lines[error.key]:,}.")
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from argparse import Namespace
@@ -36,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A key that the terminal's encoding lacks is shown escaped, and stops nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Before parsing, since what is wrong with the arguments is said in JSON too.
     output = Output(json_wanted="--json" in words)
     try:

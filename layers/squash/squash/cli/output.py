@@ -58,8 +58,10 @@ class Output:
         if self._json_wanted:
             self._stderr.write(json.dumps(members, ensure_ascii=False) + "\n")
             return
-        place = f" (at {members['field']})" if "field" in members else ""
-        self._stderr.write(printable(f"squash: {members['detail']}{place}") + "\n")
+        place = members.get("field", "")
+        # The message of a filter error names the place already.
+        at = "" if place in members["detail"] else f" (at {place})"
+        self._stderr.write(printable(f"squash: {members['detail']}{at}") + "\n")
 
     @contextmanager
     def progress(self) -> Iterator[Report]:
