@@ -297,8 +297,9 @@ def test_drop_wants_a_yes(run, papers, face):
     assert face.indexes == {}
 
 
+@pytest.mark.usefixtures("papers")
 @pytest.mark.parametrize(("reply", "kept"), [("y\n", False), ("\n", True), ("no\n", True)])
-def test_drop_asks_at_a_terminal(run, papers, face, monkeypatch, reply, kept):  # noqa: PLR0917
+def test_drop_asks_at_a_terminal(run, face, monkeypatch, reply, kept):
     class Stdin(io.StringIO):
         def isatty(self):
             return True
