@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from squash.arrays import I64, U32, U64
+from squash.arrays import I64, U32, U64, Mask
 from squash.container import Container
 from squash.errors import DataError
 
@@ -77,6 +77,41 @@ class KeyTable:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def page_after(self, last: tuple[int, int] | None, alive: Mask | None, limit: int) -> I64:
+        """Return the next live rows in the order of their hashes.
+
+        Parameters
+        ----------
+        last:
+            The hash after which to begin; None for the beginning.
+        alive:
+            bool [n] by row; None if all live.
+        limit:
+            How many at most.
+
+        Returns
+        -------
+        int64 [m], positions in the table; `hash_at` and `row_at` say what is there.
+
+        """
+        start = 0
+        if last is not None:
+            start = int(np.searchsorted(self._first, np.uint64(last[0])))
+            while start < len(self._rows) and self.hash_at(start) <= last:
+                start += 1
+        positions: I64 = np.arange(start, len(self._rows), dtype=np.int64)
+        if alive is not None:
+            positions = positions[alive[self._rows[positions]]]
+        return positions[:limit]
+
+    def hash_at(self, position: int) -> tuple[int, int]:
+        """Return the hash at a position of the table."""
+        return int(self._hashes[position, 0]), int(self._hashes[position, 1])
+
+    def row_at(self, position: int) -> int:
+        """Return the row at a position of the table."""
+        return int(self._rows[position])
 
     def lookup(self, hashes: U64) -> I64:
         """Find rows.

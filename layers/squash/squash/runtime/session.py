@@ -1,0 +1,442 @@
+"""One opened index: reading on, one view a snapshot, and every operation of the public face."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace as replaced
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from squash.arrays import F32, I64, Mask
+from squash.attributes import FilterNode, check_metadata, parse_filter
+from squash.clock import Clock, IdSource
+from squash.errors import DataError, InvalidArgumentError, SquashError
+from squash.index import writer
+from squash.index.checking import check_keys, check_rows, check_vector
+from squash.index.live import Opened, dead_rows, fresh_rows
+from squash.index.log import IndexLog
+from squash.index.reader import SegmentReader
+from squash.index.trained import Trained
+from squash.limits import LIST_PAGE_MAX, QUERIES_PER_CALL_MAX, TOP_K_MAX
+from squash.maintain import BuildOptions, LiveRows, optimize, verify
+from squash.model import (
+    Answer,
+    Damage,
+    IndexConfig,
+    IndexStats,
+    Progress,
+    Record,
+    RecordPage,
+    RowBatch,
+    SegmentRef,
+    Usage,
+    VerifyReport,
+    WriteResult,
+)
+from squash.runtime.prices import request_cost_usd
+from squash.runtime.retained import RetainedObjects
+from squash.runtime.settings import Settings
+from squash.search import FreshView, IndexView, PartitionView, Query, SegmentView, answer
+from squash.search.filtering import admit, exactly
+from squash.search.view import Rows
+from squash.segment import KeyTable, build_flat, hash_keys
+from squash.storage import CountingStore, ObjectStore
+
+_LOG = logging.getLogger("squash")
+_VERIFY_RETAINED_BYTES = 1
+_INCLUDABLE = frozenset({"metadata", "vector"})
+
+Report = Callable[[Progress], None]
+
+
+class IndexSession:
+    """An index, opened on a store.
+
+    Parameters
+    ----------
+    store:
+        The store below the index's own prefix.
+    config:
+        What the catalogue says of it.
+    settings, clock, ids:
+        How this process uses its machine; time; names.
+
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        config: IndexConfig,
+        *,
+        settings: Settings,
+        clock: Clock,
+        ids: IdSource,
+    ) -> None:
+        self.config = config
+        self._settings = settings
+        self._clock = clock
+        self._store = CountingStore(store)
+        self._loader = self._new_loader(settings.retained_bytes_max)
+        self._log = IndexLog(
+            self._store, clock, ids, load_keys=self._load_keys, report=_report_snapshot
+        )
+        self._lock = threading.Lock()
+        self._opened: Opened | None = None
+        self._view: IndexView | None = None
+
+    # Writing
+
+    def put(self, rows: RowBatch, *, commit_id: str | None = None) -> WriteResult:
+        """Put checked rows in one commit."""
+        opened = writer.put(
+            self._log,
+            self._known(),
+            rows,
+            build_flat=partial(build_flat, non_filterable=self.config.non_filterable),
+            commit_id=commit_id,
+        )
+        return WriteResult(self._install(opened).sequence, len(rows))
+
+    def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
+        """Check rows on their way in."""
+        return check_rows(keys, vectors, metadata, self.config, check_metadata=check_metadata)
+
+    def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
+        """Put batches, each in a commit of its own."""
+        done = 0
+        snapshot = self._known().sequence
+        for batch in batches:
+            checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
+            snapshot = self.put(checked).snapshot
+            done += len(batch)
+            report(Progress("import", done, done, "rows"))
+        return WriteResult(snapshot, done)
+
+    def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
+        """Delete by key, or what passes a filter in the newest snapshot; one commit."""
+        if keys is None:
+            keys = [key for rows in self.view("strong").everything() for key in _keys(rows, node)]
+        else:
+            keys = check_keys(keys)
+        opened = writer.delete(self._log, self._known(), keys)
+        return WriteResult(self._install(opened).sequence, len(keys))
+
+    def optimize(
+        self, *, options: BuildOptions, scratch: Path | None, report: Report
+    ) -> WriteResult:
+        """Fold what lives into partitions; nothing to do is fine."""
+        opened = self._refresh()
+        reader = self._new_loader(_VERIFY_RETAINED_BYTES)
+        live = [
+            (SegmentReader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
+        ]
+        source = LiveRows(self._fresh(opened), live)
+        if not _folded(opened, live, options):
+            opened = optimize(
+                self._log,
+                opened,
+                self.config,
+                source,
+                options=options,
+                scratch=scratch,
+                report=report,
+            )
+        return WriteResult(self._install(opened).sequence, source.rows)
+
+    # Reading
+
+    def query(self, query: Query, consistency: str) -> Answer:
+        """Answer one query."""
+        return self.query_many([query], consistency)[0]
+
+    def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
+        """Answer queries on one snapshot; those with the same filter share its evaluation."""
+        before = self._store.counts()
+        view = self.view(consistency)
+        answers: dict[int, Answer] = {}
+        groups: dict[FilterNode | None, list[int]] = {}
+        for i, query in enumerate(queries):
+            groups.setdefault(query.node, []).append(i)
+        for node, members in groups.items():
+            shared = admit(view, node) if len(members) > 1 and view.partitions else None
+            for i in members:
+                found = answer(view, queries[i], admissions=shared)
+                after = self._store.counts()
+                spent = after - before
+                before = after
+                usage = replaced(
+                    found.usage,
+                    store_requests=spent.requests,
+                    store_rounds=spent.rounds,
+                    store_bytes=spent.bytes_in,
+                    cost_usd=request_cost_usd(spent.by_kind) if self._settings.billed else 0.0,
+                )
+                answers[i] = replaced(found, usage=usage)
+        return [answers[i] for i in range(len(queries))]
+
+    def get(self, keys: Sequence[str], include: frozenset[str]) -> list[Record]:
+        """Get records by key, in the order asked; those that are not there are left out."""
+        keys = list(dict.fromkeys(check_keys(keys)))
+        view = self.view("strong")
+        hashes = hash_keys(keys)
+        found: dict[str, Record] = {}
+        for rows in view.everything():
+            places = rows.lookup(keys, hashes)
+            if rows.alive is not None:
+                places = np.where((places >= 0) & rows.alive[places], places, -1)
+            there = places[places >= 0]
+            if len(there):
+                found.update((r.key, r) for r in _records(rows, there, include))
+        return [found[key] for key in keys if key in found]
+
+    def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
+        """List records in the order of their keys' hashes.
+
+        That order does not depend on how rows are stored: a record that is there throughout is
+        listed exactly once, whatever is written or folded between two pages.
+        """
+        if not 1 <= limit <= LIST_PAGE_MAX:
+            raise InvalidArgumentError(f"limit is from 1 to {LIST_PAGE_MAX}", field="limit")
+        last = _parse_cursor(cursor)
+        entries: list[tuple[tuple[int, int], Rows, int]] = []
+        for rows in self.view("strong").everything():
+            table = rows.keys()
+            for at in table.page_after(last, rows.alive, limit + 1).tolist():
+                entries.append((table.hash_at(at), rows, table.row_at(at)))
+        entries.sort(key=lambda entry: entry[0])
+        page = entries[:limit]
+        following = f"{page[-1][0][0]:016x}{page[-1][0][1]:016x}" if len(entries) > limit else None
+        return RecordPage(tuple(_records_of(page, include)), following)
+
+    def stats(self) -> IndexStats:
+        """Describe the newest snapshot."""
+        view = self.view("strong")
+        opened = self._known()
+        refs = [ref for segment in opened.state.segments for ref in segment.objects.values()]
+        refs += [opened.state.trained] if opened.state.trained else []
+        kinds: dict[str, set[str]] = {}
+        for rows in view.everything():
+            for name, kind in rows.columns().types().items():
+                kinds.setdefault(name, set()).update(kind.split("|"))
+        trained = view.trained if view.partitions else None
+        return IndexStats(
+            name=self.config.name,
+            dimension=self.config.dimension,
+            metric=self.config.metric,
+            codec=self.config.codec,
+            rows=sum(_count(rows) for rows in view.everything()),
+            rows_fresh=sum(_count(rows) for rows in view.exact_rows),
+            partitions=len(view.partitions),
+            clusters=len(trained.centers) if trained else 0,
+            snapshot=view.snapshot,
+            stored_bytes=sum(ref.bytes for ref in refs),
+            code_bytes_per_row=trained.codec.code_bytes_per_row() if trained else 0.0,
+            attributes={name: "|".join(sorted(kinds[name])) for name in sorted(kinds)},
+        )
+
+    def verify(self, report: Report) -> VerifyReport:
+        """Read everything back and hold it against the rest, retaining nothing."""
+        loader = self._new_loader(_VERIFY_RETAINED_BYTES)
+        try:
+            opened = self._log.refresh(None)
+            trained = self._trained(opened, loader)
+        except DataError as error:
+            damage = Damage(error.object_key or "the log", str(error))
+            return VerifyReport(0, 0, 0, (damage,))
+        readers = [SegmentReader(ref, loader) for ref in opened.state.segments]
+        return verify(readers, trained, self.config, report=report)
+
+    def view(self, consistency: str) -> IndexView:
+        """Return the snapshot to answer from."""
+        if consistency not in ("strong", "eventual"):
+            raise InvalidArgumentError(
+                f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"
+            )
+        opened = self._opened
+        age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
+        if opened is None or consistency == "strong" or age_ms > self._settings.staleness_ms_max:
+            opened = self._refresh()
+        view = self._view
+        if view is None or view.snapshot != opened.sequence:
+            view = self._view = self._make_view(opened)
+        return view
+
+    def check_query(self, vector: Any) -> F32:
+        """Check a query's vector."""
+        return check_vector(vector, self.config)
+
+    def parse(self, filter_: Mapping[str, Any] | None) -> FilterNode | None:
+        """Read a filter."""
+        return parse_filter(filter_, non_filterable=self.config.non_filterable)
+
+    # Snapshots
+
+    def _refresh(self) -> Opened:
+        return self._install(self._log.refresh(self._opened))
+
+    def _known(self) -> Opened:
+        return self._opened or self._refresh()
+
+    def _install(self, opened: Opened) -> Opened:
+        with self._lock:
+            if self._opened is None or opened.sequence >= self._opened.sequence:
+                self._opened = opened
+            return self._opened
+
+    def _make_view(self, opened: Opened) -> IndexView:
+        trained = self._trained(opened, self._loader)
+        exact: list[Rows] = []
+        fresh = self._fresh(opened)
+        if len(fresh):
+            exact.append(FreshView(fresh, non_filterable=self.config.non_filterable))
+        partitions: dict[str, PartitionView] = {}
+        numbers = {name: i for i, name in enumerate(trained.partition_ids)} if trained else {}
+        for ref in opened.state.segments:
+            reader = SegmentReader(ref, self._loader)
+            dead = partial(self._dead, opened, ref)
+            if ref.kind == "flat" or trained is None or ref.id not in numbers:
+                exact.append(SegmentView(reader, dead))
+            else:
+                number = numbers[ref.id]
+                partitions[ref.id] = PartitionView(reader, dead, trained=trained, number=number)
+        if trained and len(partitions) != len(numbers):
+            # A routing table of partitions that are not all there routes nothing: search exactly.
+            exact.extend(partitions.values())
+            partitions = {}
+        return IndexView(
+            metric=self.config.metric,
+            dimension=self.config.dimension,
+            snapshot=opened.sequence,
+            exact_rows=tuple(exact),
+            partitions=tuple(sorted(partitions.values(), key=lambda p: p.first_cluster)),
+            trained=trained,
+        )
+
+    def _trained(self, opened: Opened, loader: RetainedObjects) -> Trained | None:
+        ref = opened.state.trained
+        if ref is None or all(segment.kind == "flat" for segment in opened.state.segments):
+            return None
+        return loader.load(ref, "trained", lambda data: Trained.from_bytes(data, ref.key))
+
+    def _fresh(self, opened: Opened) -> RowBatch:
+        return fresh_rows(opened, self.config.dimension, load_keys=self._load_keys)
+
+    def _dead(self, opened: Opened, ref: SegmentRef) -> Mask | None:
+        return dead_rows(
+            opened, ref, load_keys=self._load_keys, load_bitmap=self._log.load_bitmap
+        )
+
+    def _live(self, opened: Opened, ref: SegmentRef) -> I64:
+        dead = self._dead(opened, ref)
+        return np.arange(ref.rows) if dead is None else np.flatnonzero(~dead)
+
+    def _load_keys(self, ref: SegmentRef) -> KeyTable:
+        return SegmentReader(ref, self._loader).keys()
+
+    def _new_loader(self, bytes_max: int) -> RetainedObjects:
+        return RetainedObjects(
+            self._store, bytes_max=bytes_max, whole_bytes_max=self._settings.whole_bytes_max
+        )
+
+
+def check_include(include: Iterable[str]) -> frozenset[str]:
+    """Check what a reader wants to have with every record."""
+    wanted = frozenset([include] if isinstance(include, str) else include)
+    if wanted - _INCLUDABLE:
+        raise InvalidArgumentError(
+            f"include takes 'metadata' and 'vector', not {sorted(wanted - _INCLUDABLE)[0]!r}",
+            field="include",
+        )
+    return wanted
+
+
+def check_limits(*, top_k: Any, recall_target: Any, queries: int = 1) -> None:
+    """Check a query's numbers."""
+    if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
+        raise InvalidArgumentError("top_k is a whole number", field="top_k")
+    if not 1 <= top_k <= TOP_K_MAX:
+        raise InvalidArgumentError(f"top_k is from 1 to {TOP_K_MAX}, not {top_k}", field="top_k")
+    if not isinstance(recall_target, (int, float)) or not 0.0 < recall_target <= 1.0:
+        raise InvalidArgumentError(
+            f"recall_target is above 0 and at most 1, not {recall_target!r}", field="recall_target"
+        )
+    if queries > QUERIES_PER_CALL_MAX:
+        raise InvalidArgumentError(
+            f"a call takes at most {QUERIES_PER_CALL_MAX} queries, not {queries}: send several",
+            field="vectors",
+        )
+
+
+def filter_key(filter_: Mapping[str, Any] | None) -> str:
+    """Return a text that equal filters share."""
+    return json.dumps(filter_, sort_keys=True, default=str)
+
+
+def _folded(
+    opened: Opened, live: Sequence[tuple[SegmentReader, I64]], options: BuildOptions
+) -> bool:
+    """Say whether there is nothing to fold."""
+    del options
+    if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
+        return False
+    flat = [reader for reader, _ in live if reader.ref.kind == "flat"]
+    return not flat or (len(live) == 1 and flat[0].ref.as_of < opened.sequence)
+
+
+def _count(rows: Rows) -> int:
+    return rows.count if rows.alive is None else int(rows.alive.sum())
+
+
+def _keys(rows: Rows, node: FilterNode | None) -> list[str]:
+    found = exactly(rows, node)
+    if found is None:
+        found = np.arange(rows.count)
+    return [key for key, _ in rows.documents(found)]
+
+
+def _records(rows: Rows, places: I64, include: frozenset[str]) -> list[Record]:
+    documents = rows.documents(places)
+    vectors = rows.vectors(places) if "vector" in include else [None] * len(places)
+    return [
+        Record(key, vector, metadata if "metadata" in include else None)
+        for (key, metadata), vector in zip(documents, vectors, strict=True)
+    ]
+
+
+def _records_of(
+    page: Sequence[tuple[tuple[int, int], Rows, int]], include: frozenset[str]
+) -> list[Record]:
+    by_source: dict[int, tuple[Rows, list[int]]] = {}
+    for position, (_, rows, _) in enumerate(page):
+        by_source.setdefault(id(rows), (rows, []))[1].append(position)
+    found: dict[int, Record] = {}
+    for rows, positions in by_source.values():
+        places = np.array([page[position][2] for position in positions], dtype=np.int64)
+        found.update(zip(positions, _records(rows, places, include), strict=True))
+    return [found[position] for position in range(len(page))]
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int, int] | None:
+    if cursor is None:
+        return None
+    try:
+        if len(cursor) != 32:  # noqa: PLR2004 - two hashes of 16 digits
+            raise ValueError(cursor)
+        return int(cursor[:16], 16), int(cursor[16:], 16)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            "the cursor is not one that a listing gave; begin again without one", field="cursor"
+        ) from error
+
+
+def _report_snapshot(error: SquashError) -> None:
+    _LOG.warning("a snapshot could not be written; the next writer tries again: %s", error)
+
+
+__all__ = ["IndexSession", "Usage", "check_include", "check_limits"]
