@@ -115,7 +115,19 @@ def test_delete(case):
 def test_list(case):
     """Listings ascend by the whole key, within prefix, after start, up to limit."""
     keys = sorted(
-        ["a/1", "a/10", "a/2", "a-b/x", "a.b", "ab", "a0/x/y", "b/é", "b/z", "b/ｆ", "b/😀"],
+        [
+            "a/1",
+            "a/10",
+            "a/2",
+            "a-b/x",
+            "a.b",
+            "ab",
+            "a0/x/y",
+            "b/é",
+            "b/z",
+            "b/\uff46",
+            "b/\U0001f600",
+        ],
         key=str.encode,
     )
     for key in reversed(keys):
