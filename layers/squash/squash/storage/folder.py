@@ -131,9 +131,12 @@ class FolderStore:
         """Yield the names one level below a prefix."""
         check_folder_prefix(prefix)
         with _named(prefix):
-            for name, is_folder in _children(self._root / prefix):
-                if is_folder and any(self.list(f"{prefix}{name[:-1]}/", limit=1)):
-                    yield name[:-1]
+            names = sorted(
+                name[:-1] for name, is_folder in _children(self._root / prefix) if is_folder
+            )
+            for name in names:
+                if any(self.list(f"{prefix}{name}/", limit=1)):
+                    yield name
 
     def _path(self, key: str) -> Path:
         check_key(key)

@@ -179,9 +179,15 @@ class S3Store:
     def list_folders(self, prefix: str) -> Iterator[str]:
         """Yield the names one level below a prefix."""
         check_folder_prefix(prefix)
-        for page in self._pages(prefix, Delimiter="/"):
-            for entry in page.get("CommonPrefixes", ()):
-                yield entry["Prefix"][len(self._prefix) + len(prefix) : -1]
+        cut = len(self._prefix) + len(prefix)
+        # S3's order counts the "/" at the end, by which "a-b/" comes before "a/".
+        return iter(
+            sorted(
+                entry["Prefix"][cut:-1]
+                for page in self._pages(prefix, Delimiter="/")
+                for entry in page.get("CommonPrefixes", ())
+            )
+        )
 
     def _pages(
         self, prefix: str, *, start_after: str = "", limit: int | None = None, **more: str

@@ -1,0 +1,278 @@
+"""Which indexes there are, and how each is configured.
+
+An index is there from the moment its `index.json` is, until that is removed. Its data lies under
+an id of its own, so that what a half-done drop leaves behind never shows in a later index of the
+same name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, Final
+
+from squash.clock import IdSource
+from squash.container import Buffer
+from squash.errors import (
+    ChecksumError,
+    ConflictError,
+    DataError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedFormatError,
+)
+from squash.limits import (
+    DIMENSION_MAX,
+    INDEX_NAME_CHARACTERS_MAX,
+    INDEX_NAME_PATTERN,
+    NON_FILTERABLE_KEYS_MAX,
+)
+from squash.model import AttributeType, IndexConfig, Metric
+from squash.storage import ObjectStore
+
+FORMAT: Final = "squash-index"
+VERSION: Final = 1
+VECTOR_FIELDS: Final = ("vector",)
+_NAME: Final = re.compile(INDEX_NAME_PATTERN)
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+_NEAR_NAMES_OF_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One index: its configuration, and the prefix its data lies under (ends with "/")."""
+
+    config: IndexConfig
+    prefix: str
+
+
+def check_index_name(name: str) -> None:
+    """Refuse what cannot name an index.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With what is allowed.
+
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidArgumentError(
+            f"{name!r} cannot name an index: use 1 to {INDEX_NAME_CHARACTERS_MAX} of a-z, 0-9, "
+            '"-" and "_", with a letter or digit first and last',
+            field="name",
+        )
+
+
+def create(store: ObjectStore, config: IndexConfig, ids: IdSource) -> Entry:
+    """Create an index; of several at once, one wins.
+
+    Raises
+    ------
+    ConflictError
+        If there is one of this name.
+    InvalidArgumentError
+        If the configuration cannot be.
+
+    """
+    _check_config(config)
+    mine = ids.new_id()
+    data = _to_bytes(config, mine)
+    try:
+        created = store.put_if_absent(_key(config.name), data)
+    except UnavailableError:
+        # The answer may be what was lost; what lies there tells.
+        if _id_there(store, config.name) != mine:
+            raise
+        created = True
+    # A store that tried twice by itself may have met its own first try.
+    if not created and _id_there(store, config.name) != mine:
+        raise ConflictError(
+            f"there is an index {config.name!r} already: open it, or choose another name",
+            index=config.name,
+        )
+    return Entry(config, _prefix(config.name, mine))
+
+
+def load(store: ObjectStore, name: str) -> Entry:
+    """Read an index's configuration.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none of this name; the message has names that are near.
+    DataError, UnsupportedFormatError
+        If it is damaged, or was written by a newer release.
+
+    """
+    check_index_name(name)
+    data = store.get(_key(name))
+    if data is None:
+        raise _none_such(store, name)
+    return _from_bytes(data, name)
+
+
+def list_configs(store: ObjectStore) -> list[IndexConfig]:
+    """Return the configurations of all indexes, by name.
+
+    Raises
+    ------
+    DataError, UnsupportedFormatError
+        If one is damaged, or was written by a newer release.
+
+    """
+    found = []
+    for name in store.list_folders(""):
+        data = store.get(_key(name)) if _NAME.fullmatch(name) else None
+        if data is not None:
+            found.append(_from_bytes(data, name).config)
+    return found
+
+
+def drop(store: ObjectStore, name: str) -> None:
+    """Remove an index; a call that was broken off is finished by repeating it.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none of this name, nor anything left of one.
+
+    """
+    check_index_name(name)
+    # In this order no index created meanwhile can be among those whose data is removed: it is
+    # either not in the list yet, or in `index.json`.
+    left = [one for one in store.list_folders(f"{name}/") if _ID.fullmatch(one)]
+    data = store.get(_key(name))
+    if data is None and not left:
+        raise _none_such(store, name)
+    if data is not None:
+        store.delete([_key(name)])
+    for one in left:
+        store.delete(info.key for info in store.list(_prefix(name, one)))
+
+
+def _key(name: str) -> str:
+    return f"{name}/index.json"
+
+
+def _prefix(name: str, index_id: str) -> str:
+    return f"{name}/{index_id}/"
+
+
+def _id_there(store: ObjectStore, name: str) -> str | None:
+    data = store.get(_key(name))
+    return None if data is None else _from_bytes(data, name).prefix.split("/")[1]
+
+
+def _none_such(store: ObjectStore, name: str) -> NotFoundError:
+    names = list(islice(store.list_folders(""), _NEAR_NAMES_OF_MAX))
+    near = [one for one in get_close_matches(name, names) if one != name]
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return NotFoundError(
+        f"there is no index {name!r}.{hint or ' Create it first, or check the location.'}",
+        index=name,
+    )
+
+
+def _check_config(config: IndexConfig) -> None:
+    check_index_name(config.name)
+    if not 1 <= config.dimension <= DIMENSION_MAX:
+        raise InvalidArgumentError(
+            f"index {config.name!r} cannot have the dimension {config.dimension}: use 1 to "
+            f"{DIMENSION_MAX}",
+            index=config.name,
+            field="dimension",
+        )
+    if len(config.non_filterable) > NON_FILTERABLE_KEYS_MAX:
+        raise InvalidArgumentError(
+            f"index {config.name!r} declares {len(config.non_filterable)} keys as not filterable: "
+            f"at most {NON_FILTERABLE_KEYS_MAX} can be",
+            index=config.name,
+            field="non_filterable",
+        )
+
+
+def _to_bytes(config: IndexConfig, index_id: str) -> bytes:
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "features": [],
+        "id": index_id,
+        "name": config.name,
+        "vector_fields": list(VECTOR_FIELDS),
+        "dimension": config.dimension,
+        "metric": config.metric.value,
+        "encoder": config.encoder,
+        "attributes": {name: kind.value for name, kind in config.attributes.items()},
+        "non_filterable": list(config.non_filterable),
+        "codec": config.codec,
+        "seed": config.seed,
+        "created_ms": config.created_ms,
+    }
+    content["crc32"] = _checksum(content)
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _from_bytes(data: Buffer, name: str) -> Entry:
+    key = _key(name)
+    try:
+        content = json.loads(bytes(data))
+        _refuse_newer(content, key)
+        if content["crc32"] != _checksum(content):
+            raise ChecksumError(
+                f"{key} is not as it was written: its checksum differs. It never changes once an "
+                "index is there: restore it from a copy.",
+                object_key=key,
+            )
+        config = _config(content)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{key} does not describe an index ({error!r}): restore it from a copy", object_key=key
+        ) from error
+    if config.name != name:
+        raise DataError(f"{key} describes index {config.name!r}: it was moved", object_key=key)
+    return Entry(config, _prefix(name, content["id"]))
+
+
+def _refuse_newer(content: Mapping[str, Any], key: str) -> None:
+    if (content["format"], content["version"]) != (FORMAT, VERSION) or content["features"]:
+        raise UnsupportedFormatError(
+            f"{key} is a {content['format']!r} of version {content['version']} with the features "
+            f"{content['features']}; this release reads {FORMAT!r} of version {VERSION}, without. "
+            "Install a newer release of squash-search.",
+            object_key=key,
+        )
+    if tuple(content["vector_fields"]) != VECTOR_FIELDS:
+        raise UnsupportedFormatError(
+            f"{key} has the vector fields {content['vector_fields']}; this release reads "
+            f"{list(VECTOR_FIELDS)}. Install a newer release of squash-search.",
+            object_key=key,
+        )
+
+
+def _config(content: Mapping[str, Any]) -> IndexConfig:
+    if not _ID.fullmatch(content["id"]):
+        raise ValueError("its id is not 32 hexadecimal digits")
+    return IndexConfig(
+        name=content["name"],
+        dimension=int(content["dimension"]),
+        metric=Metric(content["metric"]),
+        encoder=content["encoder"],
+        attributes={key: AttributeType(kind) for key, kind in content["attributes"].items()},
+        non_filterable=tuple(content["non_filterable"]),
+        codec=content["codec"],
+        seed=int(content["seed"]),
+        created_ms=int(content["created_ms"]),
+    )
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Return the CRC-32 of the content without its checksum, whatever its layout."""
+    rest = {key: value for key, value in content.items() if key != "crc32"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f"{zlib.crc32(text.encode()):08x}"

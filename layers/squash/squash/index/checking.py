@@ -1,0 +1,235 @@
+"""Rows and vectors from outside, checked before anything is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from squash.arrays import F32, AnyArray
+from squash.errors import InvalidArgumentError, TooLargeError
+from squash.limits import KEY_BYTES_MAX, KEYS_PER_CALL_MAX, VECTOR_VALUE_MAGNITUDE_MAX
+from squash.model import IndexConfig, Metric, RowBatch
+
+CheckMetadata: TypeAlias = Callable[..., dict[str, Any]]
+"""check_metadata(metadata, *, key, non_filterable, declared) -> dict"""
+
+_NORM_MIN: Final = 1e-15
+_MATRIX: Final = 2
+_SHOWN_CHARACTERS_MAX: Final = 64
+
+
+def check_rows(
+    keys: Sequence[str],
+    vectors: Any,
+    metadata: Sequence[Mapping[str, Any] | None] | None,
+    config: IndexConfig,
+    *,
+    check_metadata: CheckMetadata,
+) -> RowBatch:
+    """Check rows that are to be put.
+
+    Parameters
+    ----------
+    keys:
+        n different strings of 1 to 1,024 bytes of UTF-8.
+    vectors:
+        Numbers [n, d].
+    metadata:
+        n JSON objects, or None for none.
+    config:
+        The index's.
+    check_metadata:
+        Checks one record's metadata and returns it as it is to be stored.
+
+    Returns
+    -------
+    The rows, vectors as float32 [n, d] of their own.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With the key and the field of the first thing wrong.
+    TooLargeError
+        If there are more than `KEYS_PER_CALL_MAX` keys.
+
+    """
+    names = check_keys(keys)
+    _check_distinct(names)
+    array = _as_numbers(vectors, field="vectors")
+    if not names and not array.size:
+        array = np.empty((0, config.dimension), dtype=np.float32)
+    if array.ndim != _MATRIX or array.shape[1] != config.dimension:
+        raise InvalidArgumentError(
+            f"vectors has the shape {list(array.shape)}; index {config.name!r} takes "
+            f"[rows, {config.dimension}]",
+            index=config.name,
+            field="vectors",
+        )
+    notes = [None] * len(names) if metadata is None else list(metadata)
+    if not len(names) == len(array) == len(notes):
+        raise InvalidArgumentError(
+            f"there are {len(names)} keys, {len(array)} vectors and {len(notes)} metadata objects: "
+            "give as many of each",
+            index=config.name,
+            field="vectors" if len(array) != len(names) else "metadata",
+        )
+    checked = [
+        check_metadata(
+            {} if one is None else one,
+            key=name,
+            non_filterable=config.non_filterable,
+            declared=config.attributes,
+        )
+        for name, one in zip(names, notes, strict=True)
+    ]
+    return RowBatch(names, _as_vectors(array, config, names=names), checked)
+
+
+def check_vector(vector: Any, config: IndexConfig) -> F32:
+    """Check a query's vector.
+
+    Returns
+    -------
+    float32 [d], of its own.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With what is wrong.
+
+    """
+    array = _as_numbers(vector, field="vector")
+    if array.shape != (config.dimension,):
+        raise InvalidArgumentError(
+            f"vector has the shape {list(array.shape)}; index {config.name!r} takes "
+            f"[{config.dimension}]",
+            index=config.name,
+            field="vector",
+        )
+    found: F32 = _as_vectors(array[np.newaxis], config, names=None)[0]
+    return found
+
+
+def check_keys(keys: Sequence[str]) -> list[str]:
+    """Check keys, which may repeat.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With the first that is no key.
+    TooLargeError
+        If there are more than `KEYS_PER_CALL_MAX`.
+
+    """
+    if isinstance(keys, str | bytes):
+        raise InvalidArgumentError("keys is a single string: give a list", field="keys")
+    names = list(keys)
+    if len(names) > KEYS_PER_CALL_MAX:
+        raise TooLargeError(
+            f"{len(names)} keys in one call; at most {KEYS_PER_CALL_MAX} are taken: make several "
+            "calls",
+            field="keys",
+        )
+    for i, key in enumerate(names):
+        problem = _key_problem(key)
+        if problem:
+            shown = key[:_SHOWN_CHARACTERS_MAX] if isinstance(key, str) else key
+            raise InvalidArgumentError(
+                f"keys[{i}] is {shown!r:.80}, which {problem}",
+                key=key if isinstance(key, str) else None,
+                field=f"keys[{i}]",
+            )
+    return names
+
+
+def _key_problem(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"is no string but {type(key).__name__}: convert it"
+    if not key:
+        return f"is empty: keys have 1 to {KEY_BYTES_MAX} bytes"
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        return "has half a surrogate pair: give valid Unicode"
+    if length > KEY_BYTES_MAX:
+        return f"has {length} bytes of UTF-8: keys have 1 to {KEY_BYTES_MAX}"
+    return None
+
+
+def _check_distinct(names: list[str]) -> None:
+    if len(set(names)) == len(names):
+        return
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if name in first:
+            raise InvalidArgumentError(
+                f"keys[{first[name]}] and keys[{i}] are both {name[:_SHOWN_CHARACTERS_MAX]!r}: "
+                "give each key once in a call",
+                key=name,
+                field=f"keys[{i}]",
+            )
+        first[name] = i
+
+
+def _as_numbers(values: Any, *, field: str) -> AnyArray:
+    """Return integers or floats of whatever width."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidArgumentError(
+            f"{field} cannot be made an array ({error}): give rows of equal length", field=field
+        ) from error
+    if array.dtype.kind not in "fiu":
+        raise InvalidArgumentError(
+            f"{field} has the element type {array.dtype}: give floats or integers, best float32",
+            field=field,
+        )
+    # Half floats cannot be compared with limits beyond their own largest value.
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _as_vectors(array: AnyArray, config: IndexConfig, *, names: list[str] | None) -> F32:
+    """Convert [n, d] to float32, each row checked."""
+    # One pass finds too large values, infinities and NaN alike: a comparison with NaN is false.
+    good = np.all(
+        (array <= VECTOR_VALUE_MAGNITUDE_MAX) & (array >= -VECTOR_VALUE_MAGNITUDE_MAX), axis=1
+    )
+    if not good.all():
+        row = int(np.argmin(good))
+        values = array[row]
+        bad = ~((values <= VECTOR_VALUE_MAGNITUDE_MAX) & (values >= -VECTOR_VALUE_MAGNITUDE_MAX))
+        at = int(np.argmax(bad))
+        raise _bad_row(
+            f"has {values[at]} at position {at}: values are finite and at most "
+            f"{VECTOR_VALUE_MAGNITUDE_MAX:g} in magnitude",
+            row,
+            config,
+            names=names,
+        )
+    vectors: F32 = array.astype(np.float32, order="C", copy=True)
+    if config.metric is Metric.COSINE:
+        squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+        if (squares < _NORM_MIN**2).any():
+            raise _bad_row(
+                "has the length zero, which has no direction: cosine cannot compare it. Leave the "
+                "record out, or create the index with another metric",
+                int(np.argmax(squares < _NORM_MIN**2)),
+                config,
+                names=names,
+            )
+    return vectors
+
+
+def _bad_row(
+    problem: str, row: int, config: IndexConfig, *, names: list[str] | None
+) -> InvalidArgumentError:
+    if names is None:
+        return InvalidArgumentError(f"vector {problem}", index=config.name, field="vector")
+    return InvalidArgumentError(
+        f"the vector of record {names[row][:_SHOWN_CHARACTERS_MAX]!r} {problem}",
+        index=config.name,
+        key=names[row],
+        field=f"vectors[{row}]",
+    )

@@ -1,0 +1,318 @@
+"""The commit log: reading on, appending, and writing snapshots now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+from squash.clock import Clock, IdSource
+from squash.container import Buffer
+from squash.errors import (
+    ChecksumError,
+    CommitUnknownError,
+    ConflictError,
+    DataError,
+    InvalidArgumentError,
+    SquashError,
+    ThrottledError,
+    UnavailableError,
+)
+from squash.index import snapshots
+from squash.index.commits import Commit, Operation, log_key
+from squash.index.live import LoadKeys, Opened, Retained
+from squash.index.references import read_object
+from squash.index.state import State, apply, commits_needed
+from squash.limits import (
+    COMMIT_ATTEMPTS_MAX,
+    SNAPSHOT_EVERY_COMMITS,
+    SNAPSHOT_EVERY_LOG_BYTES,
+)
+from squash.model import ObjectRef
+from squash.storage import ObjectStore
+
+# Garbage collection spares the log of at least an hour: who read longer ago than this must not
+# take a number that is free only because its commit was collected.
+STALE_AFTER_MS: Final = 10 * 60 * 1000
+_SAME_NUMBER_ATTEMPTS_MAX: Final = 5
+_FIRST_WAIT_S: Final = 0.02
+_LONGEST_WAIT_S: Final = 1.0
+_WINDOW: Final = 8
+_RETRY_AFTER_MS: Final = 1000
+
+
+class IndexLog:
+    """One index's log.
+
+    Parameters
+    ----------
+    store:
+        The store below the index's own prefix, `<name>/<id>/`.
+    clock, ids:
+        Time and jitter.
+    load_keys:
+        Gives a segment's key table, for snapshots.
+    report:
+        Told why a snapshot could not be written; the next writer tries again.
+
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        ids: IdSource,
+        *,
+        load_keys: LoadKeys,
+        report: Callable[[SquashError], None],
+    ) -> None:
+        self.store = store
+        self.ids = ids
+        self._clock = clock
+        self._load_keys = load_keys
+        self._report = report
+
+    def refresh(self, known: Opened | None) -> Opened:
+        """Read on until the log's end.
+
+        Parameters
+        ----------
+        known:
+            What was read before; then a single GET tells that nothing is new.
+
+        Raises
+        ------
+        DataError
+            If the log or a snapshot is damaged, or of a newer format.
+        UnavailableError, ThrottledError, PermissionDeniedError
+            From the store.
+
+        """
+        now = self._clock.now_ms()
+        if known is None:
+            return self._read_on(self._from_newest(self._empty()))
+        if abs(now - known.read_ms) > STALE_AFTER_MS:
+            known = self._from_newest(known)
+        return self._read_on(known)
+
+    def append(self, known: Opened, operation: Operation, *, commit_id: str) -> Opened:
+        """Make an operation durable.
+
+        Parameters
+        ----------
+        known:
+            The index as last read; it need not be the newest.
+        operation:
+            What changes.
+        commit_id:
+            As `IdSource` makes them. A call repeated with the same one changes nothing twice.
+
+        Returns
+        -------
+        The index with the change in it.
+
+        Raises
+        ------
+        ConflictError
+            If a fold's inputs were folded by another.
+        ThrottledError
+            If others were first, too often.
+        CommitUnknownError
+            If the store's answers were lost: the change may have happened or may yet.
+        UnavailableError, PermissionDeniedError, DataError
+            If it did not happen.
+
+        """
+        opened = known
+        if abs(self._clock.now_ms() - opened.read_ms) > STALE_AFTER_MS:
+            opened = self.refresh(opened)
+        for attempt in range(COMMIT_ATTEMPTS_MAX):
+            if commit_id in opened.state.recent:
+                return opened
+            commit = Commit(opened.sequence + 1, commit_id, self._clock.now_ms(), operation)
+            data = commit.to_bytes()
+            commit = replace(commit, stored_bytes=len(data))
+            # All that can fail is done before the commit, so that nothing can fail after it.
+            after = self._with_needed(
+                replace(opened, state=apply(opened.state, commit)),
+                {**opened.commits, commit.sequence: commit},
+            )
+            if self._put(commit, data):
+                return self._snapshot_if_due(after)
+            opened = self._read_on(opened)
+            self._wait(attempt)
+        raise ThrottledError(
+            f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
+            "rows in each call",
+            retry_after_ms=_RETRY_AFTER_MS,
+        )
+
+    def load_bitmap(self, ref: ObjectRef) -> Buffer:
+        """Get a bitmap's bytes, checked."""
+        return read_object(self.store, ref)
+
+    def _put(self, commit: Commit, data: bytes) -> bool:
+        """Try to take a number; tell if it is this commit's now."""
+        cause: SquashError | None = None
+        for attempt in range(_SAME_NUMBER_ATTEMPTS_MAX):
+            try:
+                if self.store.put_if_absent(log_key(commit.sequence), data):
+                    return True
+                # The store may have tried twice and met its own first try: what lies there tells.
+                found = self._get(commit.sequence)
+            except (UnavailableError, ThrottledError) as error:
+                cause = error
+                found = self._look(commit.sequence)
+            except SquashError as error:
+                if cause is None:
+                    raise
+                raise _unknown(commit) from error
+            if found is not None:
+                return found.commit_id == commit.commit_id
+            self._wait(attempt)
+        raise _unknown(commit) from cause
+
+    def _look(self, sequence: int) -> Commit | None:
+        try:
+            return self._get(sequence)
+        except (UnavailableError, ThrottledError):
+            return None  # Not known; the caller puts the same bytes at the same number again.
+
+    def _read_on(self, opened: Opened) -> Opened:
+        """Apply commits until there are none; from far behind, take a newer snapshot first."""
+        commits = dict(opened.commits)
+        state = opened.state
+        started = state.sequence
+        window = 1
+        while True:
+            ahead = range(state.sequence + 1, state.sequence + 1 + window)
+            found = self._get_many(ahead, commits)
+            for commit in found:
+                if commit is None:
+                    break
+                commits[commit.sequence] = commit
+                state = _applied(state, commit)
+            # Numbers have no gaps: a commit behind an absent one says that both are there by now.
+            if found[-1] is None and not any(found[found.index(None) :]):
+                break
+            window = min(2 * window, _WINDOW)
+        opened = replace(opened, state=state, read_ms=self._clock.now_ms())
+        if state.sequence > started and state.sequence - state.snapshot_sequence > (
+            SNAPSHOT_EVERY_COMMITS
+        ):
+            # Without newer snapshots a reader that lives long would hold ever more commits.
+            opened = self._from_newest(replace(opened, commits=commits))
+            commits |= opened.commits
+        return self._with_needed(opened, commits)
+
+    def _from_newest(self, opened: Opened) -> Opened:
+        """Go over to the newest snapshot, and to the same commit as before or a later one."""
+        newest = snapshots.newest_snapshot(self.store)
+        if newest <= opened.state.snapshot_sequence:
+            return opened
+        key = snapshots.snapshot_key(newest)
+        data = self.store.get(key)
+        if data is None:
+            raise ChecksumError(f"{key} was listed and is gone: try again", object_key=key)
+        state = snapshots.from_bytes(data, sequence=newest, where=key)
+        commits = dict(opened.commits)
+        missing = range(newest + 1, opened.sequence + 1)
+        for sequence, commit in zip(missing, self._get_many(missing, commits), strict=True):
+            if commit is None:
+                raise _hole(sequence)
+            commits[sequence] = commit
+            state = _applied(state, commit)
+        return self._with_needed(replace(opened, state=state), commits)
+
+    def _with_needed(self, opened: Opened, commits: dict[int, Commit]) -> Opened:
+        """Hold exactly the commits that readers of this state need."""
+        needed = commits_needed(opened.state)
+        held: dict[int, Commit] = {}
+        for sequence, commit in zip(needed, self._get_many(needed, commits), strict=True):
+            if commit is None:
+                raise _hole(sequence)
+            held[sequence] = commit
+        retained = opened.retained
+        for sequence in [one for one in list(retained.hashes) if one not in held]:
+            retained.hashes.pop(sequence, None)
+        segments = {segment.id for segment in opened.state.segments}
+        for one in [one for one in list(retained.dead) if one not in segments]:
+            retained.dead.pop(one, None)
+        return replace(opened, commits=held)
+
+    def _snapshot_if_due(self, opened: Opened) -> Opened:
+        """Write a snapshot if the log has grown; the commit stands whatever happens here."""
+        if not _due(opened.state):
+            return opened
+        try:
+            opened = self._from_newest(opened)
+            return self.write_snapshot(opened) if _due(opened.state) else opened
+        except SquashError as error:
+            self._report(error)
+            return opened
+
+    def write_snapshot(self, opened: Opened) -> Opened:
+        """Write the snapshot of a state, and go over to it."""
+        state, objects = snapshots.materialise(
+            opened, load_keys=self._load_keys, load_bitmap=self.load_bitmap
+        )
+        for key, data in objects.items():
+            self.store.put_if_absent(key, data)
+        self.store.put_if_absent(snapshots.snapshot_key(state.sequence), snapshots.to_bytes(state))
+        return self._with_needed(replace(opened, state=state), dict(opened.commits))
+
+    def _get_many(self, sequences: Sequence[int], held: dict[int, Commit]) -> list[Commit | None]:
+        absent = [sequence for sequence in sequences if sequence not in held]
+        if len(absent) > 1:
+            with ThreadPoolExecutor(min(len(absent), _WINDOW)) as pool:
+                found = dict(zip(absent, pool.map(self._get, absent), strict=True))
+        else:
+            found = {sequence: self._get(sequence) for sequence in absent}
+        return [held.get(sequence) or found[sequence] for sequence in sequences]
+
+    def _get(self, sequence: int) -> Commit | None:
+        key = log_key(sequence)
+        data = self.store.get(key)
+        return None if data is None else Commit.from_bytes(data, sequence=sequence, where=key)
+
+    def _wait(self, attempt: int) -> None:
+        longest = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+        self._clock.sleep(longest * self.ids.jitter())
+
+    def _empty(self) -> Opened:
+        return Opened(State(), {}, self._clock.now_ms(), Retained())
+
+
+def _applied(state: State, commit: Commit) -> State:
+    try:
+        return apply(state, commit)
+    except (ConflictError, InvalidArgumentError) as error:
+        raise DataError(
+            f"{log_key(commit.sequence)} contradicts the commits before it ({error}). Restore the "
+            "log from a copy.",
+            object_key=log_key(commit.sequence),
+        ) from error
+
+
+def _due(state: State) -> bool:
+    return (
+        state.sequence - state.snapshot_sequence >= SNAPSHOT_EVERY_COMMITS
+        or state.log_bytes >= SNAPSHOT_EVERY_LOG_BYTES
+    )
+
+
+def _hole(sequence: int) -> ChecksumError:
+    return ChecksumError(
+        f"{log_key(sequence)} is missing although later commits need it. Restore the log from a "
+        "copy.",
+        object_key=log_key(sequence),
+    )
+
+
+def _unknown(commit: Commit) -> CommitUnknownError:
+    return CommitUnknownError(
+        f"the store did not say whether commit {commit.sequence} was stored. Repeat the call with "
+        f"commit_id={commit.commit_id!r}: it then happens once.",
+        commit_id=commit.commit_id,
+    )

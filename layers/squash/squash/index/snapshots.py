@@ -1,0 +1,152 @@
+"""Snapshots: the whole state after a commit, so that a reader replays little.
+
+A snapshot is a pure function of the log: whoever writes the one after a commit writes the same
+bytes. What commits did to the rows of segments it turns into bitmaps, so that a reader needs none
+of them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from squash.arrays import AnyArray
+from squash.container import Buffer, Container
+from squash.errors import DataError
+from squash.index.live import LoadBitmap, LoadKeys, Opened, dead_since, fresh_dead, pack_mask
+from squash.index.references import (
+    object_from_json,
+    object_to_json,
+    segment_from_json,
+    segment_to_json,
+)
+from squash.index.sealed import open_sealed, seal
+from squash.index.state import State
+from squash.model import ObjectRef, SegmentRef
+from squash.storage import ObjectStore
+
+KIND: Final = "snapshot"
+VERSION: Final = 1
+PREFIX: Final = "snapshots/"
+_DIGITS: Final = 20
+_LAST: Final = 10**_DIGITS - 1
+
+
+def snapshot_key(sequence: int) -> str:
+    """Return where a snapshot lies: the newest has the first key."""
+    return f"{PREFIX}{_LAST - sequence:0{_DIGITS}}"
+
+
+def snapshot_sequence(key: str) -> int:
+    """Return the commit that a snapshot is the state after.
+
+    Raises
+    ------
+    DataError
+        If the key is no snapshot's.
+
+    """
+    digits = key.removeprefix(PREFIX)
+    if len(digits) != _DIGITS or not digits.isdecimal() or not digits.isascii():
+        raise DataError(f"{key} is no name of a snapshot: remove what was put there")
+    return _LAST - int(digits)
+
+
+def newest_snapshot(store: ObjectStore) -> int:
+    """Return the newest snapshot's sequence by one LIST; 0 if there is none."""
+    return next((snapshot_sequence(info.key) for info in store.list(PREFIX, limit=1)), 0)
+
+
+def materialise(
+    opened: Opened, *, load_keys: LoadKeys, load_bitmap: LoadBitmap
+) -> tuple[State, dict[str, bytes]]:
+    """Turn key operations into bitmaps.
+
+    Returns
+    -------
+    The state as a snapshot holds it, and the bitmap objects it names, by key.
+
+    """
+    objects: dict[str, bytes] = {}
+    segments: list[SegmentRef] = []
+    for segment in opened.state.segments:
+        last, dead = dead_since(opened, segment, load_keys=load_keys, load_bitmap=load_bitmap)
+        deleted = segment.deleted
+        # Named after the commit that killed last, a bitmap is shared by all snapshots it fits.
+        key = f"segments/{segment.id}/deleted-{last:0{_DIGITS}}"
+        if dead is not None and (deleted is None or deleted.key != key):
+            data = pack_mask(dead)
+            deleted = ObjectRef(key, len(data), zlib.crc32(data))
+            objects[key] = data
+        segments.append(replace(segment, deleted=deleted, deleted_as_of=opened.sequence))
+    masks = fresh_dead(opened, load_keys=load_keys)
+    state = replace(
+        opened.state,
+        segments=tuple(segments),
+        snapshot_sequence=opened.sequence,
+        log_bytes=0,
+        fresh_dead={
+            sequence: pack_mask(masks[sequence])
+            for sequence in opened.state.fresh
+            if masks[sequence].any()
+        },
+    )
+    return state, objects
+
+
+def to_bytes(state: State) -> bytes:
+    """Return the snapshot's bytes for a state that `materialise` made."""
+    header = {
+        "sequence": state.sequence,
+        "time_ms": state.time_ms,
+        "segments": [segment_to_json(segment) for segment in state.segments],
+        "fresh": list(state.fresh),
+        "trained": object_to_json(state.trained) if state.trained else None,
+        "recent": list(state.recent),
+    }
+    arrays: dict[str, AnyArray] = {
+        f"fresh_dead.{sequence}": np.frombuffer(bits, dtype=np.uint8)
+        for sequence, bits in state.fresh_dead.items()
+    }
+    return seal(KIND, VERSION, header=header, arrays=arrays)
+
+
+def from_bytes(data: Buffer, *, sequence: int, where: str) -> State:
+    """Read the snapshot of a sequence.
+
+    Raises
+    ------
+    ChecksumError, DataError
+        If any bit differs from what was written, or it belongs elsewhere.
+    UnsupportedFormatError
+        If a newer release wrote it.
+
+    """
+    container = open_sealed(data, kind=KIND, versions=(VERSION,), where=where)
+    try:
+        state = _state(container.header, container)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where} is no snapshot ({error!r})", object_key=where) from error
+    if state.sequence != sequence:
+        raise DataError(f"{where} holds snapshot {state.sequence}: it was moved", object_key=where)
+    return state
+
+
+def _state(header: Any, container: Container) -> State:
+    sequence = int(header["sequence"])
+    return State(
+        sequence=sequence,
+        segments=tuple(segment_from_json(one) for one in header["segments"]),
+        fresh=tuple(int(one) for one in header["fresh"]),
+        trained=object_from_json(header["trained"]) if header["trained"] else None,
+        recent=tuple(str(one) for one in header["recent"]),
+        time_ms=int(header["time_ms"]),
+        snapshot_sequence=sequence,
+        fresh_dead={
+            int(name.partition(".")[2]): container.array(name).tobytes()
+            for name in container.names()
+        },
+    )

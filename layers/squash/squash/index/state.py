@@ -1,0 +1,139 @@
+"""What an index consists of after a commit, as a pure function of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, assert_never
+
+from squash.errors import ConflictError, InternalError, InvalidArgumentError
+from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegments, Replace
+from squash.model import ObjectRef, SegmentRef
+
+# A writer who repeats a commit of unknown outcome finds it among so many.
+RECENT_COMMITS_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An index after the commit `sequence`.
+
+    A row of a segment is dead if a commit later than the segment's `as_of` put or deleted its
+    key; a fresh row is dead if a later commit did.
+    """
+
+    sequence: int = 0
+    segments: tuple[SegmentRef, ...] = ()
+    fresh: tuple[int, ...] = ()
+    """Sequences of the commits that hold rows that are in no segment, ascending."""
+    trained: ObjectRef | None = None
+    recent: tuple[str, ...] = ()
+    """The last commits' ids, the newest last."""
+    time_ms: int = 0
+    """When the last commit was made, by its writer's clock."""
+    snapshot_sequence: int = 0
+    """The snapshot this was read from or written as; 0 if none."""
+    log_bytes: int = 0
+    """The length of all commits since that snapshot."""
+    fresh_dead: Mapping[int, bytes] = field(default_factory=dict)
+    """Packed bits of the fresh rows that were dead in that snapshot, where any were."""
+
+
+def apply(state: State, commit: Commit) -> State:
+    """Return the state after a commit.
+
+    Raises
+    ------
+    ConflictError
+        If the commit folds what is live no more.
+    InvalidArgumentError
+        If the commit contradicts itself.
+    InternalError
+        If it is not the next commit.
+
+    """
+    if commit.sequence != state.sequence + 1:
+        raise InternalError(f"commit {commit.sequence} cannot follow {state.sequence}")
+    after = _operate(state, commit.sequence, commit.operation)
+    return replace(
+        after,
+        sequence=commit.sequence,
+        time_ms=commit.time_ms,
+        recent=(*state.recent, commit.commit_id)[-RECENT_COMMITS_MAX:],
+        log_bytes=state.log_bytes + commit.stored_bytes,
+    )
+
+
+def commits_needed(state: State) -> list[int]:
+    """Return the sequences of the commits whose keys or rows a reader of `state` needs.
+
+    These are the fresh ones, and all that may have killed a row since the bitmap of its segment,
+    or since the snapshot for fresh rows.
+    """
+    floor = state.sequence
+    for segment in state.segments:
+        floor = min(floor, killed_until(segment))
+    if state.fresh:
+        floor = min(floor, max(state.snapshot_sequence, state.fresh[0]))
+    later = range(floor + 1, state.sequence + 1)
+    return [sequence for sequence in state.fresh if sequence <= floor] + list(later)
+
+
+def killed_until(segment: SegmentRef) -> int:
+    """Return the commit up to which a segment's dead rows are known without the log."""
+    return max(segment.as_of, segment.deleted_as_of)
+
+
+def _operate(state: State, sequence: int, operation: Operation) -> State:
+    match operation:
+        case PutRows():
+            return replace(state, fresh=(*state.fresh, sequence))
+        case PutSegments(segments):
+            added = tuple(
+                replace(segment, as_of=sequence, deleted=None, deleted_as_of=0)
+                for segment in segments
+            )
+            _refuse_twice(state.segments, added)
+            return replace(state, segments=state.segments + added)
+        case DeleteKeys():
+            return state
+        case Replace():
+            return _fold(state, operation)
+        case _:
+            assert_never(operation)
+
+
+def _fold(state: State, operation: Replace) -> State:
+    inputs, fresh = set(operation.inputs), set(operation.fresh)
+    live = {segment.id: segment for segment in state.segments}
+    gone = sorted(inputs - live.keys()) + sorted(fresh - set(state.fresh))
+    if gone:
+        raise ConflictError(
+            f"another fold has replaced {', '.join(map(str, gone[:3]))} meanwhile: read the index "
+            "again and fold what is there now"
+        )
+    latest = max([live[one].as_of for one in inputs] + list(fresh), default=0)
+    if not latest <= operation.base <= state.sequence:
+        raise InvalidArgumentError(
+            f"a fold of commits up to {latest} after commit {state.sequence} cannot have the base "
+            f"{operation.base}: name the commit after which its inputs were read"
+        )
+    kept = tuple(segment for segment in state.segments if segment.id not in inputs)
+    added = tuple(
+        replace(segment, as_of=operation.base, deleted=None, deleted_as_of=0)
+        for segment in operation.outputs
+    )
+    _refuse_twice(kept, added)
+    return replace(
+        state,
+        segments=kept + added,
+        fresh=tuple(one for one in state.fresh if one not in fresh),
+        fresh_dead={one: bits for one, bits in state.fresh_dead.items() if one not in fresh},
+        trained=operation.trained or state.trained,
+    )
+
+
+def _refuse_twice(kept: tuple[SegmentRef, ...], added: tuple[SegmentRef, ...]) -> None:
+    ids = [segment.id for segment in kept + added]
+    if len(set(ids)) != len(ids):
+        raise InvalidArgumentError("a segment of this id is there already: give each its own id")

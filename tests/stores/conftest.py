@@ -1,0 +1,122 @@
+"""Every store of the contract, each with a way to look behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from squash.storage import CountingStore, FolderStore, MemoryStore, ObjectStore, PrefixStore
+
+BUCKET = "contract"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    before = {name: os.environ.get(name) for name in credentials}
+    os.environ.update(credentials)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=BUCKET)
+    yield endpoint
+    server.stop()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_endpoint: str) -> Any:
+    import boto3
+
+    return boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+
+
+@dataclass
+class Case:
+    """A store, and what lies behind it: {key: bytes}."""
+
+    store: ObjectStore
+    behind: Callable[[], dict[str, bytes]]
+
+
+KINDS = ["memory", "folder", "s3", "s3 at the root", "counting", "prefix", "prefix of folder"]
+
+
+@pytest.fixture(params=KINDS)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    kind = request.param
+    if kind in {"memory", "counting", "prefix"}:
+        inner = MemoryStore()
+        store: ObjectStore = inner
+        prefix = ""
+        if kind == "counting":
+            store = CountingStore(inner)
+        elif kind == "prefix":
+            inner.put("other", b"not ours")
+            inner.put("under/here2/x", b"not ours")
+            store, prefix = PrefixStore(inner, "under/here/"), "under/here/"
+
+        def behind() -> dict[str, bytes]:
+            return {
+                key.removeprefix(prefix): data
+                for key, (data, _) in inner._objects.items()
+                if key.startswith(prefix)
+            }
+
+        yield Case(store, behind)
+    elif kind == "folder":
+        yield Case(FolderStore(tmp_path / "new" / "store"), lambda: files(tmp_path / "new/store"))
+    elif kind == "prefix of folder":
+        store = PrefixStore(FolderStore(tmp_path), "a/")
+        yield Case(store, lambda: files(tmp_path / "a"))
+    else:
+        yield from s3_case(
+            request.getfixturevalue("s3_endpoint"),
+            request.getfixturevalue("s3_client"),
+            at_root="root" in kind,
+        )
+
+
+def s3_case(endpoint: str, client: Any, *, at_root: bool) -> Iterator[Case]:
+    from squash.storage.s3 import S3Store
+
+    bucket, prefix = BUCKET, f"{uuid4().hex}/deep/"
+    if at_root:
+        bucket, prefix = uuid4().hex, ""
+        client.create_bucket(Bucket=bucket)
+    store = S3Store(bucket, prefix, endpoint_url=endpoint, region="us-east-1")
+
+    def behind() -> dict[str, bytes]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return {
+            entry["Key"].removeprefix(prefix): client.get_object(Bucket=bucket, Key=entry["Key"])[
+                "Body"
+            ].read()
+            for page in pages
+            for entry in page.get("Contents", ())
+        }
+
+    yield Case(store, behind)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file, temporary ones included."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
