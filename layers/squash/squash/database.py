@@ -1,1 +1,482 @@
-"""The Python face."""
+"""The Python face: `connect`, `Database`, `Index`. It checks arguments and delegates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from squash.clock import Clock, IdSource, SystemClock, SystemIds
+from squash.errors import InvalidArgumentError
+from squash.index import catalogue
+from squash.limits import MIB
+from squash.maintain import BuildOptions
+from squash.model import (
+    Answer,
+    AttributeType,
+    Consistency,
+    Filter,
+    IndexConfig,
+    IndexStats,
+    Metadata,
+    Metric,
+    Progress,
+    Record,
+    RecordPage,
+    RowBatch,
+    VerifyReport,
+    WriteResult,
+)
+from squash.quantize import CODECS
+from squash.runtime import IndexSession, Settings
+from squash.runtime.session import check_include, check_limits
+from squash.search import Query
+from squash.storage import ObjectStore, PrefixStore, open_store
+
+_LOCAL_WHOLE_BYTES_MAX = 512 * MIB
+
+# `Index.list` hides the type's name from what follows it in the class.
+_Answers: TypeAlias = list[Answer]
+
+
+def connect(
+    location: str,
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    retained_bytes_max: int = 2_048 * MIB,
+) -> Database:
+    """Open a database.
+
+    Parameters
+    ----------
+    location:
+        ``s3://bucket/prefix``, ``file:///path`` or a plain path, or ``memory://name``.
+    endpoint_url, region:
+        Of S3, where they differ from what the AWS configuration says.
+    retained_bytes_max:
+        How much of what was read is kept in memory, in each opened index.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the location is none of these.
+
+    """
+    store = open_store(location, endpoint_url=endpoint_url, region=region)
+    remote = location.startswith("s3://")
+    settings = Settings(
+        retained_bytes_max=retained_bytes_max,
+        whole_bytes_max=0 if remote else _LOCAL_WHOLE_BYTES_MAX,
+        billed=remote,
+    )
+    return Database(store, settings=settings, clock=SystemClock(), ids=SystemIds())
+
+
+class Database:
+    """Indexes under one location; made by `connect`.
+
+    Parameters
+    ----------
+    store, settings, clock, ids:
+        Its components.
+
+    """
+
+    def __init__(
+        self, store: ObjectStore, *, settings: Settings, clock: Clock, ids: IdSource
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._ids = ids
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is held open: every write was durable when its call returned."""
+
+    def create_index(
+        self,
+        name: str,
+        *,
+        dimension: int,
+        metric: str | Metric = Metric.COSINE,
+        attributes: Mapping[str, str | AttributeType] | None = None,
+        non_filterable: Sequence[str] = (),
+        codec: str = "residual",
+        seed: int = 0,
+    ) -> Index:
+        """Create an index.
+
+        Parameters
+        ----------
+        name:
+            1 to 63 of a-z, 0-9, "-" and "_".
+        dimension:
+            Of all its vectors; 1 to 4,096.
+        metric:
+            "cosine", "euclidean" or "dot".
+        attributes:
+            Types that metadata must have: "number", "string", "boolean", or one of these with
+            "[]" for lists. Names not given here may hold anything.
+        non_filterable:
+            Metadata keys that are stored and returned but never filtered by.
+        codec:
+            How vectors are quantised: "residual", or "osq", "osq-factors", "osq-residual".
+        seed:
+            Decides what training leaves to chance.
+
+        Raises
+        ------
+        ConflictError
+            If there is an index of this name.
+        InvalidArgumentError
+            If an argument is out of its range.
+
+        """
+        config = IndexConfig(
+            name=name,
+            dimension=_whole(dimension, "dimension"),
+            metric=_one_of(Metric, metric, "metric"),
+            attributes={
+                key: _one_of(AttributeType, kind, f"attributes.{key}")
+                for key, kind in (attributes or {}).items()
+            },
+            non_filterable=tuple(non_filterable),
+            codec=codec,
+            seed=_whole(seed, "seed"),
+            created_ms=self._clock.now_ms(),
+        )
+        if codec not in CODECS:
+            raise InvalidArgumentError(
+                f"there is no codec {codec!r}; take one of {', '.join(CODECS)}", field="codec"
+            )
+        return self._open(catalogue.create(self._store, config, self._ids))
+
+    def index(self, name: str) -> Index:
+        """Open an index.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of this name.
+
+        """
+        return self._open(catalogue.load(self._store, name))
+
+    def list_indexes(self) -> list[IndexConfig]:
+        """Return the configuration of every index, by name."""
+        return catalogue.list_configs(self._store)
+
+    def drop_index(self, name: str) -> None:
+        """Remove an index and all of its data.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of this name.
+
+        """
+        catalogue.drop(self._store, name)
+
+    def _open(self, entry: catalogue.Entry) -> Index:
+        session = IndexSession(
+            PrefixStore(self._store, entry.prefix),
+            entry.config,
+            settings=self._settings,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        return Index(session)
+
+
+class Index:
+    """A named set of records; opened by `Database.index`. Threads may share it.
+
+    Every method may raise `UnavailableError`, `ThrottledError` or `PermissionDeniedError` from
+    the store, and `DataError` where stored bytes are damaged.
+    """
+
+    def __init__(self, session: IndexSession) -> None:
+        self._session = session
+
+    @property
+    def config(self) -> IndexConfig:
+        """What was decided when the index was created."""
+        return self._session.config
+
+    def put(
+        self,
+        *,
+        keys: Sequence[str],
+        vectors: Any,
+        metadata: Sequence[Metadata | None] | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
+        """Put records: new keys are added, known ones replaced whole. All or nothing, durable.
+
+        Parameters
+        ----------
+        keys:
+            Strings of 1 to 1,024 bytes, each once.
+        vectors:
+            Numbers, [n, d]; stored as float32.
+        metadata:
+            A JSON object for each key, or None.
+        commit_id:
+            The one that a `CommitUnknownError` carried, to repeat that call safely.
+
+        Raises
+        ------
+        InvalidArgumentError, TooLargeError
+            If a record cannot be kept; nothing was written.
+        CommitUnknownError
+            If the store did not say whether the write happened.
+
+        """
+        return self._session.put(
+            self._session.check_rows(keys, vectors, metadata), commit_id=commit_id
+        )
+
+    def import_batches(
+        self,
+        batches: Iterable[RowBatch],
+        *,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> WriteResult:
+        """Put many records, batch by batch; each batch is durable before the next is read.
+
+        Raises
+        ------
+        SquashError
+            As `put`; batches before the one that failed stay.
+
+        """
+        return self._session.import_batches(batches, progress or _silent)
+
+    def delete(
+        self,
+        *,
+        keys: Sequence[str] | None = None,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> WriteResult:
+        """Delete records by key, or all that pass a filter now; in one commit.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Unless exactly one of the two is given; an empty filter is not taken for "all".
+
+        """
+        if (keys is None) == (filter is None):
+            raise InvalidArgumentError("give either keys or a filter to delete by", field="keys")
+        node = self._session.parse(filter)
+        if keys is None and node is None:
+            raise InvalidArgumentError(
+                "an empty filter would delete every record; drop the index if that is meant",
+                field="filter",
+            )
+        return self._session.delete(keys, node)
+
+    def get(
+        self, *, keys: Sequence[str], include: Iterable[str] = ("metadata", "vector")
+    ) -> list[Record]:
+        """Get records in the order of `keys`; keys that are not there are left out."""
+        return self._session.get(keys, check_include(include))
+
+    def list(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 500,
+        include: Iterable[str] = ("metadata",),
+    ) -> RecordPage:
+        """List records, a page at a time, in no order that means anything.
+
+        A record that is there throughout is listed exactly once, whatever is written meanwhile.
+        Pass each page's cursor on to get the next; the last page has none.
+        """
+        return self._session.list(cursor, _whole(limit, "limit"), check_include(include))
+
+    def query(
+        self,
+        vector: Any,
+        *,
+        top_k: int = 10,
+        filter: Filter | None = None,  # noqa: A002
+        recall_target: float = 0.95,
+        exact: bool = False,
+        consistency: Consistency = "strong",
+        include: Iterable[str] = ("metadata",),
+        explain: bool = False,
+    ) -> Answer:
+        """Find the records nearest to a vector, among those that pass a filter.
+
+        The answer holds exactly min(top_k, records that pass) matches, each of which passes.
+
+        Parameters
+        ----------
+        vector:
+            Numbers, [d].
+        top_k:
+            How many; 1 to 10,000.
+        filter:
+            See `squash.attributes.matches`; None for all records.
+        recall_target:
+            The share of the true nearest that answers shall hold on average, above 0; 1 is exact.
+        exact:
+            Compare with every record that passes.
+        consistency:
+            "strong" sees every write answered before; "eventual" may be some seconds behind.
+        include:
+            "metadata" and "vector", as wanted in every match.
+        explain:
+            Say how the answer was found.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+
+        """
+        session = self._session
+        check_limits(top_k=top_k, recall_target=recall_target)
+        wanted = check_include(include)
+        query = Query(
+            vector=session.check_query(vector),
+            k=int(top_k),
+            node=session.parse(filter),
+            recall_target=recall_target,
+            exact=exact or recall_target >= 1.0,
+            include_metadata="metadata" in wanted,
+            include_vector="vector" in wanted,
+            explain=explain,
+        )
+        return session.query(query, consistency)
+
+    def query_many(
+        self,
+        vectors: Any,
+        *,
+        top_k: int = 10,
+        filters: Filter | Sequence[Filter | None] | None = None,
+        recall_target: float = 0.95,
+        exact: bool = False,
+        consistency: Consistency = "strong",
+        include: Iterable[str] = ("metadata",),
+        explain: bool = False,
+    ) -> _Answers:
+        """Answer several queries on one snapshot; see `query`.
+
+        Parameters
+        ----------
+        vectors:
+            Numbers, [q, d].
+        filters:
+            One filter for all, or a list with one (or None) for each.
+        top_k, recall_target, exact, consistency, include, explain:
+            For all of them, as in `query`.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+
+        """
+        session = self._session
+        check_limits(top_k=top_k, recall_target=recall_target, queries=len(vectors))
+        wanted = check_include(include)
+        if filters is None or isinstance(filters, Mapping):
+            nodes = [session.parse(filters)] * len(vectors)
+        else:
+            nodes = [session.parse(filter_) for filter_ in filters]
+        if len(nodes) != len(vectors):
+            raise InvalidArgumentError(
+                f"there are {len(vectors)} vectors and {len(nodes)} filters: give one filter for "
+                "all, or one for each",
+                field="filters",
+            )
+        first = Query(
+            vector=np.empty(0, np.float32),
+            k=int(top_k),
+            recall_target=recall_target,
+            exact=exact or recall_target >= 1.0,
+            include_metadata="metadata" in wanted,
+            include_vector="vector" in wanted,
+            explain=explain,
+        )
+        queries = [
+            replace(first, vector=session.check_query(vector), node=node)
+            for vector, node in zip(vectors, nodes, strict=True)
+        ]
+        return session.query_many(queries, consistency)
+
+    def optimize(
+        self,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        scratch: str | Path | None = None,
+        options: BuildOptions | None = None,
+    ) -> WriteResult:
+        """Fold all records into partitions, trained on what there is now.
+
+        Writers and readers go on meanwhile. Where nothing is new, nothing is done.
+
+        Parameters
+        ----------
+        progress:
+            Told of every step.
+        scratch:
+            A local folder with room for the data; the system's temporary one if None.
+        options:
+            Sizes of partitions, clusters and samples.
+
+        Raises
+        ------
+        ConflictError
+            If another call was first; its result stands, this one left nothing.
+
+        """
+        return self._session.optimize(
+            options=options or BuildOptions(),
+            scratch=Path(scratch) if scratch is not None else None,
+            report=progress or _silent,
+        )
+
+    def stats(self) -> IndexStats:
+        """Describe the index in numbers."""
+        return self._session.stats()
+
+    def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:
+        """Read every stored object back and say what is damaged."""
+        return self._session.verify(progress or _silent)
+
+
+def _silent(progress: Progress) -> None:
+    del progress
+
+
+def _whole(value: Any, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InvalidArgumentError(f"{field} is a whole number, not {value!r}", field=field)
+    return int(value)
+
+
+def _one_of(kind: type[Any], value: Any, field: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(member.value for member in kind)
+        message = f"{field} is one of {known}, not {value!r}"
+        raise InvalidArgumentError(message, field=field) from error

@@ -20,7 +20,7 @@ from squash.attributes import CellScheme, Columns
 from squash.index.trained import Trained
 from squash.limits import CLUSTER_ROWS_TARGET, PARTITION_ROWS_MAX, PARTITION_ROWS_TARGET
 from squash.maintain.calibrate import NeighbourCollector
-from squash.maintain.spill import Spill, concatenate
+from squash.maintain.spill import Spill
 from squash.model import IndexConfig, Metadata, Metric, Progress, RowBatch
 from squash.quantize import Codec, train_codec
 from squash.segment import build_partition
@@ -281,6 +281,3 @@ def _spread(rows: F32, count: int) -> F32:
     """Take `count` rows at even distances: the sample is in the source's order."""
     step = max(len(rows) // max(count, 1), 1)
     return np.asarray(rows[::step][:count])
-
-
-__all__ = ["BuildOptions", "Built", "RowSource", "build", "concatenate"]

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -94,8 +95,25 @@ def optimize(
     state = opened.state
     written: list[SegmentRef] = []
     others: list[str] = []
+    trained: ObjectRef | None = None
     try:
-        trained = _write(log, config, source, written, others, options, scratch, report)
+        write = partial(_store, log.store, log.ids, written)
+        if source.rows > EXACT_ROWS_MAX:
+            with tempfile.TemporaryDirectory(prefix="squash-", dir=scratch) as folder:
+                built = build(
+                    source,
+                    config,
+                    options=options,
+                    scratch=Path(folder),
+                    write_partition=partial(write, "partition"),
+                    report=report,
+                )
+            others.append(f"trained/{log.ids.new_id()}")
+            trained = write_object(log.store, others[0], built.trained.to_bytes())
+        elif source.rows:
+            rows = concatenate(list(source.batches()), config.dimension)
+            write("flat", build_flat(rows, non_filterable=config.non_filterable), len(rows))
+            report(Progress("encode", len(rows), len(rows), "rows"))
         return replace(
             log,
             opened,
@@ -116,45 +134,14 @@ def drop(store: ObjectStore, segments: list[SegmentRef], others: list[str]) -> N
     store.delete(keys + others)
 
 
-def _write(
-    log: IndexLog,
-    config: IndexConfig,
-    source: LiveRows,
+def _store(  # noqa: PLR0917 - all but the last two are bound once
+    store: ObjectStore,
+    ids: IdSource,
     written: list[SegmentRef],
-    others: list[str],
-    options: BuildOptions,
-    scratch: Path | None,
-    report: Callable[[Progress], None],
-) -> ObjectRef | None:
-    if source.rows == 0:
-        return None
-    if source.rows <= EXACT_ROWS_MAX:
-        rows = concatenate(list(source.batches()), config.dimension)
-        objects = build_flat(rows, non_filterable=config.non_filterable)
-        written.append(_store(log.store, log.ids, "flat", objects, len(rows)))
-        report(Progress("encode", len(rows), len(rows), "rows"))
-        return None
-
-    def write_partition(objects: Mapping[str, bytes], rows: int) -> str:
-        written.append(_store(log.store, log.ids, "partition", objects, rows))
-        return written[-1].id
-
-    with tempfile.TemporaryDirectory(prefix="squash-", dir=scratch) as folder:
-        built = build(
-            source,
-            config,
-            options=options,
-            scratch=Path(folder),
-            write_partition=write_partition,
-            report=report,
-        )
-    key = f"trained/{log.ids.new_id()}"
-    others.append(key)
-    return write_object(log.store, key, built.trained.to_bytes())
-
-
-def _store(
-    store: ObjectStore, ids: IdSource, kind: str, objects: Mapping[str, bytes], rows: int
-) -> SegmentRef:
-    write = partial(write_segment, store, ids.new_id(), rows=rows, objects=objects)
-    return write("partition") if kind == "partition" else write("flat")
+    kind: Literal["flat", "partition"],
+    objects: Mapping[str, bytes],
+    rows: int,
+) -> str:
+    segment = write_segment(store, ids.new_id(), kind, rows=rows, objects=objects)
+    written.append(segment)
+    return segment.id

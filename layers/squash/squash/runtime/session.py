@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from squash.index.live import Opened, dead_rows, fresh_rows
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
-from squash.limits import LIST_PAGE_MAX, QUERIES_PER_CALL_MAX, TOP_K_MAX
+from squash.limits import EXACT_ROWS_MAX, QUERIES_PER_CALL_MAX, TOP_K_MAX
 from squash.maintain import BuildOptions, LiveRows, optimize, verify
 from squash.model import (
     Answer,
@@ -35,17 +34,27 @@ from squash.model import (
     RecordPage,
     RowBatch,
     SegmentRef,
-    Usage,
     VerifyReport,
     WriteResult,
 )
 from squash.runtime.prices import request_cost_usd
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.settings import Settings
-from squash.search import FreshView, IndexView, PartitionView, Query, SegmentView, answer
-from squash.search.filtering import admit, exactly
-from squash.search.view import Rows
-from squash.segment import KeyTable, build_flat, hash_keys
+from squash.search import (
+    FreshView,
+    IndexView,
+    PartitionView,
+    Query,
+    Rows,
+    SegmentView,
+    admit,
+    answer,
+    keys_passing,
+    live_count,
+    record_page,
+    records_by_key,
+)
+from squash.segment import KeyTable, build_flat
 from squash.storage import CountingStore, ObjectStore
 
 _LOG = logging.getLogger("squash")
@@ -121,7 +130,7 @@ class IndexSession:
     def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
         """Delete by key, or what passes a filter in the newest snapshot; one commit."""
         if keys is None:
-            keys = [key for rows in self.view("strong").everything() for key in _keys(rows, node)]
+            keys = keys_passing(self.view("strong"), node)
         else:
             keys = check_keys(keys)
         opened = writer.delete(self._log, self._known(), keys)
@@ -137,7 +146,7 @@ class IndexSession:
             (SegmentReader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
         ]
         source = LiveRows(self._fresh(opened), live)
-        if not _folded(opened, live, options):
+        if not _folded(opened, live):
             opened = optimize(
                 self._log,
                 opened,
@@ -180,39 +189,13 @@ class IndexSession:
                 answers[i] = replaced(found, usage=usage)
         return [answers[i] for i in range(len(queries))]
 
-    def get(self, keys: Sequence[str], include: frozenset[str]) -> list[Record]:
-        """Get records by key, in the order asked; those that are not there are left out."""
-        keys = list(dict.fromkeys(check_keys(keys)))
-        view = self.view("strong")
-        hashes = hash_keys(keys)
-        found: dict[str, Record] = {}
-        for rows in view.everything():
-            places = rows.lookup(keys, hashes)
-            if rows.alive is not None:
-                places = np.where((places >= 0) & rows.alive[places], places, -1)
-            there = places[places >= 0]
-            if len(there):
-                found.update((r.key, r) for r in _records(rows, there, include))
-        return [found[key] for key in keys if key in found]
+    def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
+        """Get records by key."""
+        return records_by_key(self.view("strong"), check_keys(keys), include)
 
     def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
-        """List records in the order of their keys' hashes.
-
-        That order does not depend on how rows are stored: a record that is there throughout is
-        listed exactly once, whatever is written or folded between two pages.
-        """
-        if not 1 <= limit <= LIST_PAGE_MAX:
-            raise InvalidArgumentError(f"limit is from 1 to {LIST_PAGE_MAX}", field="limit")
-        last = _parse_cursor(cursor)
-        entries: list[tuple[tuple[int, int], Rows, int]] = []
-        for rows in self.view("strong").everything():
-            table = rows.keys()
-            for at in table.page_after(last, rows.alive, limit + 1).tolist():
-                entries.append((table.hash_at(at), rows, table.row_at(at)))
-        entries.sort(key=lambda entry: entry[0])
-        page = entries[:limit]
-        following = f"{page[-1][0][0]:016x}{page[-1][0][1]:016x}" if len(entries) > limit else None
-        return RecordPage(tuple(_records_of(page, include)), following)
+        """List records, a page at a time."""
+        return record_page(self.view("strong"), cursor, limit, include)
 
     def stats(self) -> IndexStats:
         """Describe the newest snapshot."""
@@ -230,8 +213,8 @@ class IndexSession:
             dimension=self.config.dimension,
             metric=self.config.metric,
             codec=self.config.codec,
-            rows=sum(_count(rows) for rows in view.everything()),
-            rows_fresh=sum(_count(rows) for rows in view.exact_rows),
+            rows=sum(live_count(rows) for rows in view.everything()),
+            rows_fresh=sum(live_count(rows) for rows in view.exact_rows),
             partitions=len(view.partitions),
             clusters=len(trained.centers) if trained else 0,
             snapshot=view.snapshot,
@@ -328,9 +311,7 @@ class IndexSession:
         return fresh_rows(opened, self.config.dimension, load_keys=self._load_keys)
 
     def _dead(self, opened: Opened, ref: SegmentRef) -> Mask | None:
-        return dead_rows(
-            opened, ref, load_keys=self._load_keys, load_bitmap=self._log.load_bitmap
-        )
+        return dead_rows(opened, ref, load_keys=self._load_keys, load_bitmap=self._log.load_bitmap)
 
     def _live(self, opened: Opened, ref: SegmentRef) -> I64:
         dead = self._dead(opened, ref)
@@ -350,7 +331,7 @@ def check_include(include: Iterable[str]) -> frozenset[str]:
     wanted = frozenset([include] if isinstance(include, str) else include)
     if wanted - _INCLUDABLE:
         raise InvalidArgumentError(
-            f"include takes 'metadata' and 'vector', not {sorted(wanted - _INCLUDABLE)[0]!r}",
+            f"include takes 'metadata' and 'vector', not {min(wanted - _INCLUDABLE)!r}",
             field="include",
         )
     return wanted
@@ -373,70 +354,13 @@ def check_limits(*, top_k: Any, recall_target: Any, queries: int = 1) -> None:
         )
 
 
-def filter_key(filter_: Mapping[str, Any] | None) -> str:
-    """Return a text that equal filters share."""
-    return json.dumps(filter_, sort_keys=True, default=str)
-
-
-def _folded(
-    opened: Opened, live: Sequence[tuple[SegmentReader, I64]], options: BuildOptions
-) -> bool:
+def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]]) -> bool:
     """Say whether there is nothing to fold."""
-    del options
     if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
         return False
     flat = [reader for reader, _ in live if reader.ref.kind == "flat"]
-    return not flat or (len(live) == 1 and flat[0].ref.as_of < opened.sequence)
-
-
-def _count(rows: Rows) -> int:
-    return rows.count if rows.alive is None else int(rows.alive.sum())
-
-
-def _keys(rows: Rows, node: FilterNode | None) -> list[str]:
-    found = exactly(rows, node)
-    if found is None:
-        found = np.arange(rows.count)
-    return [key for key, _ in rows.documents(found)]
-
-
-def _records(rows: Rows, places: I64, include: frozenset[str]) -> list[Record]:
-    documents = rows.documents(places)
-    vectors = rows.vectors(places) if "vector" in include else [None] * len(places)
-    return [
-        Record(key, vector, metadata if "metadata" in include else None)
-        for (key, metadata), vector in zip(documents, vectors, strict=True)
-    ]
-
-
-def _records_of(
-    page: Sequence[tuple[tuple[int, int], Rows, int]], include: frozenset[str]
-) -> list[Record]:
-    by_source: dict[int, tuple[Rows, list[int]]] = {}
-    for position, (_, rows, _) in enumerate(page):
-        by_source.setdefault(id(rows), (rows, []))[1].append(position)
-    found: dict[int, Record] = {}
-    for rows, positions in by_source.values():
-        places = np.array([page[position][2] for position in positions], dtype=np.int64)
-        found.update(zip(positions, _records(rows, places, include), strict=True))
-    return [found[position] for position in range(len(page))]
-
-
-def _parse_cursor(cursor: str | None) -> tuple[int, int] | None:
-    if cursor is None:
-        return None
-    try:
-        if len(cursor) != 32:  # noqa: PLR2004 - two hashes of 16 digits
-            raise ValueError(cursor)
-        return int(cursor[:16], 16), int(cursor[16:], 16)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(
-            "the cursor is not one that a listing gave; begin again without one", field="cursor"
-        ) from error
+    return not flat or (len(live) == 1 and flat[0].ref.rows <= EXACT_ROWS_MAX)
 
 
 def _report_snapshot(error: SquashError) -> None:
     _LOG.warning("a snapshot could not be written; the next writer tries again: %s", error)
-
-
-__all__ = ["IndexSession", "Usage", "check_include", "check_limits"]

@@ -17,6 +17,8 @@ class Settings:
         How much of what was loaded is kept.
     whole_bytes_max:
         Vectors of a segment up to this size are loaded whole rather than page by page.
+    billed:
+        Whether requests to the store cost money, as S3's do.
     staleness_ms_max:
         For how long an eventual read may answer from the snapshot it knows.
 
@@ -24,4 +26,5 @@ class Settings:
 
     retained_bytes_max: int = 2_048 * MIB
     whole_bytes_max: int = 0
+    billed: bool = False
     staleness_ms_max: int = 5_000

@@ -14,7 +14,7 @@ from squash.attributes import CellTable, Columns
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.model import Metadata, Metric, RowBatch
-from squash.segment import Partition
+from squash.segment import KeyTable, Partition
 
 
 class Rows(Protocol):
@@ -44,6 +44,10 @@ class Rows(Protocol):
 
     def documents(self, rows: I64) -> Sequence[tuple[str, Metadata]]:
         """Return key and metadata, in the order of `rows`."""
+        ...
+
+    def keys(self) -> KeyTable:
+        """Return the key table."""
         ...
 
 
@@ -77,6 +81,14 @@ class FreshView:
     def columns(self) -> Columns:
         """Return the exact attribute columns."""
         return self._columns
+
+    @cached_property
+    def _keys(self) -> KeyTable:
+        return KeyTable.build(self._rows.keys)
+
+    def keys(self) -> KeyTable:
+        """Return the key table."""
+        return self._keys
 
     def all_vectors(self) -> F32:
         """Return float32 [n, d]."""
@@ -121,6 +133,10 @@ class SegmentView:
     def columns(self) -> Columns:
         """Return the exact attribute columns."""
         return self.reader.columns()
+
+    def keys(self) -> KeyTable:
+        """Return the key table."""
+        return self.reader.keys()
 
     def all_vectors(self) -> F32:
         """Return float32 [n, d]."""
