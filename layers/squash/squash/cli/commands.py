@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 import numpy as np
 
@@ -28,14 +28,17 @@ from squash.cli.importers.npy import open_array
 from squash.cli.importers.rows import as_float32, check_dimension
 from squash.cli.output import Output, Report, Table, counted, summary
 from squash.cli.problems import UsageError
-from squash.database import Database, Index
 from squash.errors import InvalidArgumentError, NotFoundError, SquashError, TooLargeError
 from squash.model import Answer, Level, Record, RowBatch
+
+if TYPE_CHECKING:
+    # The commands are handed an open database: which one is the caller's affair.
+    from squash.database import Database, Index
 
 SUCCEEDED: Final = 0
 FAILED: Final = 1
 
-Command = Callable[[Namespace, Database, Output], int]
+Command: TypeAlias = "Callable[[Namespace, Database, Output], int]"
 
 
 def create(arguments: Namespace, database: Database, output: Output) -> int:
