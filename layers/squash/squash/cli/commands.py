@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 import numpy as np
 
@@ -26,16 +26,19 @@ from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.importers.jsonl import RecordLines, numbered_lines
 from squash.cli.importers.npy import open_array
 from squash.cli.importers.rows import as_float32, check_dimension
-from squash.cli.output import Output, Report, Table, summary
+from squash.cli.output import Output, Report, Table, counted, summary
 from squash.cli.problems import UsageError
-from squash.database import Database, Index
 from squash.errors import InvalidArgumentError, NotFoundError, SquashError, TooLargeError
 from squash.model import Answer, Level, Record, RowBatch
+
+if TYPE_CHECKING:
+    # The commands are handed an open database: which one is the caller's affair.
+    from squash.database import Database, Index
 
 SUCCEEDED: Final = 0
 FAILED: Final = 1
 
-Command = Callable[[Namespace, Database, Output], int]
+Command: TypeAlias = "Callable[[Namespace, Database, Output], int]"
 
 
 def create(arguments: Namespace, database: Database, output: Output) -> int:
@@ -86,7 +89,8 @@ def put(arguments: Namespace, database: Database, output: Output) -> int:
             error.add_note(f"It stands in {name} line {rows.lines[error.key]:,}.")
         raise
     output.result(
-        write_document(result), f"Put {result.rows:,} records; the snapshot is {result.snapshot:,}."
+        write_document(result),
+        f"Put {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}.",
     )
     return SUCCEEDED
 
@@ -117,7 +121,7 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
             snapshot = result.snapshot
     output.result(
         {"snapshot": snapshot, "rows": result.rows},
-        f"Imported {result.rows:,} records; the snapshot is {snapshot:,}.",
+        f"Imported {counted(result.rows, 'record')}; the snapshot is {snapshot:,}.",
     )
     return SUCCEEDED
 
@@ -146,7 +150,7 @@ class ImportedRows:
         if not self._rows_durable:
             return "Nothing was imported."
         return (
-            f"The {self._rows_durable:,} rows before that are imported and durable, though not "
+            f"Before that, {counted(self._rows_durable, 'row')} became durable, though not "
             "optimized; importing the whole file again replaces them."
         )
 
@@ -290,7 +294,7 @@ def delete(arguments: Namespace, database: Database, output: Output) -> int:
         result = index.delete(filter=arguments.filter)
     output.result(
         write_document(result),
-        f"Deleted {result.rows:,} records; the snapshot is {result.snapshot:,}.",
+        f"Deleted {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}.",
     )
     return SUCCEEDED
 
@@ -335,7 +339,7 @@ def optimize(arguments: Namespace, database: Database, output: Output) -> int:
         result = index.optimize(progress=report)
     output.result(
         write_document(result),
-        f"Optimized {result.rows:,} rows; the snapshot is {result.snapshot:,}.",
+        f"Optimized {counted(result.rows, 'row')}; the snapshot is {result.snapshot:,}.",
     )
     return SUCCEEDED
 
@@ -345,7 +349,7 @@ def verify(arguments: Namespace, database: Database, output: Output) -> int:
     index = database.index(arguments.index)
     with output.progress() as report:
         found = index.verify(progress=report)
-    looked = f"Read {found.objects:,} objects, {found.bytes:,} bytes, {found.rows:,} rows"
+    looked = f"Read {counted(found.objects, 'object')}, {found.bytes:,} bytes, {found.rows:,} rows"
     if not found.damages:
         output.result(verify_document(found), f"{looked}: all as it must be.")
         return SUCCEEDED
@@ -365,7 +369,7 @@ def drop(arguments: Namespace, database: Database, output: Output) -> int:
         if arguments.json or not sys.stdin.isatty():
             raise UsageError(f"dropping {arguments.index} cannot be undone: say --yes")
         rows = index.stats().rows
-        sys.stderr.write(f"Delete {arguments.index} and its {rows:,} records? [y/N] ")
+        sys.stderr.write(f"Delete {arguments.index} and its {counted(rows, 'record')}? [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise UsageError("nothing was dropped")

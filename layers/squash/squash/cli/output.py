@@ -87,6 +87,11 @@ def summary(value: Any, *, characters: int = SUMMARY_CHARACTERS_MAX) -> str:
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def cell(value: Any) -> str:
     """Return one value as it stands in a table."""
     if isinstance(value, bool) or value is None:
