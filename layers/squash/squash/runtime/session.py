@@ -129,12 +129,9 @@ class IndexSession:
 
     def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
         """Delete by key, or what passes a filter in the newest snapshot; one commit."""
-        if keys is None:
-            keys = keys_passing(self.view("strong"), node)
-        else:
-            keys = check_keys(keys)
-        opened = writer.delete(self._log, self._known(), keys)
-        return WriteResult(self._install(opened).sequence, len(keys))
+        given = keys_passing(self.view("strong"), node) if keys is None else check_keys(keys)
+        opened = writer.delete(self._log, self._known(), given)
+        return WriteResult(self._install(opened).sequence, len(given))
 
     def optimize(
         self, *, options: BuildOptions, scratch: Path | None, report: Report

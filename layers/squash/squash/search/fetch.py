@@ -20,9 +20,7 @@ _HALF_DIGITS: Final = 16
 _Place = tuple[tuple[int, int], Rows, int]
 
 
-def records_by_key(
-    view: IndexView, keys: Sequence[str], include: frozenset[str]
-) -> list[Record]:
+def records_by_key(view: IndexView, keys: Sequence[str], include: frozenset[str]) -> list[Record]:
     """Return the records of keys, in their order; those that are not there are left out."""
     keys = list(dict.fromkeys(keys))
     hashes = hash_keys(keys)
