@@ -31,7 +31,7 @@ from squash.model import (
     VerifyReport,
     WriteResult,
 )
-from squash.quantize import CODECS
+from squash.quantize import PRESETS
 from squash.runtime import IndexSession, Settings
 from squash.runtime.session import check_include, check_limits
 from squash.search import Query
@@ -158,9 +158,9 @@ class Database:
             seed=_whole(seed, "seed"),
             created_ms=self._clock.now_ms(),
         )
-        if codec not in CODECS:
+        if codec not in PRESETS:
             raise InvalidArgumentError(
-                f"there is no codec {codec!r}; take one of {', '.join(CODECS)}", field="codec"
+                f"there is no codec {codec!r}; take one of {', '.join(PRESETS)}", field="codec"
             )
         return self._open(catalogue.create(self._store, config, self._ids))
 

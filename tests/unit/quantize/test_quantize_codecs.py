@@ -1,213 +1,345 @@
-"""Codecs: bounds that are never violated, estimates without bias, bytes as promised."""
+"""Codecs on known data: sizes, quality, naive formulas, errors."""
+
+import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from squash.container import Container, pack
-from squash.errors import InvalidArgumentError, UnsupportedFormatError
-from squash.quantize import CODECS, load_codec, train_codec
-from squash.quantize.osq import allocate_bits
+from squash import kernels
+from squash.errors import DataError, InvalidArgumentError, UnsupportedFormatError
+from squash.quantize import load_codec, train_codec
 
-KINDS = ["normal", "skewed", "alike", "twins", "sparse", "far"]
+OSQ_OPTIONS = [
+    {"factors": factors, "residual": residual}
+    for factors in (False, True)
+    for residual in (False, True)
+]
 
 
-def make_rows(kind: str, rows: int, dimension: int, seed: int) -> np.ndarray:
+def clustered(rows=600, dimension=48, clusters=6, seed=0, spread=3.0):
+    """Return rows sorted by cluster, where clusters begin, their means."""
     rng = np.random.default_rng(seed)
-    data = rng.normal(size=(rows, dimension))
-    if kind == "skewed":
-        data *= np.geomspace(1, 1e-3, dimension)
-    if kind == "alike":
-        data[:] = data[0]
-    if kind == "twins":
-        data = data[rng.integers(rows, size=rows)]
-    if kind == "sparse":
-        data *= rng.random(data.shape) < 0.1
-    if kind == "far":
-        data += 30.0
-    return data
+    lengths = rng.multinomial(rows, np.ones(clusters) / clusters)
+    begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    middles = rng.standard_normal((clusters, dimension)) * spread + 5
+    vectors = np.repeat(middles, lengths, axis=0) + rng.standard_normal((rows, dimension))
+    vectors = vectors.astype(np.float32)
+    means = np.array([vectors[a:b].mean(axis=0) for a, b in pairwise(begins)])
+    return vectors, begins, means.astype(np.float32)
 
 
-def encode(name, data, *, space, clusters, seed=0, bits=4, trained_on=None):
-    data = data.astype(np.float32)
-    member = np.sort(np.random.default_rng(seed).integers(clusters, size=len(data)))
-    begins = np.searchsorted(member, np.arange(clusters + 1))
-    means = np.stack(
-        [
-            data[member == c].mean(axis=0) if (member == c).any() else data[0]
-            for c in range(clusters)
-        ]
-    ).astype(np.float32)
-    sample = data if trained_on is None else trained_on.astype(np.float32)
-    residuals = sample - (means[member] if trained_on is None else means[0])
-    codec = train_codec(name, sample=sample, residuals=residuals, space=space, seed=seed, bits=bits)
-    projected, centers = codec.project(data), codec.project(means)
-    codes = codec.encode(projected, centers=centers, cluster_begins=begins)
-    return codec, codes, centers, begins, member
+def encoded(name, space="l2", data=None, **options):
+    """Train and encode; return codec, codes, centers, begins, vectors."""
+    vectors, begins, means = data or clustered()
+    residuals = vectors - np.repeat(means, np.diff(begins), axis=0)
+    codec = train_codec(name, sample=vectors, space=space, seed=1, residuals=residuals, **options)
+    centers = codec.project(means)
+    codes = codec.encode(codec.project(vectors), centers=centers, cluster_begins=begins)
+    return codec, codes, centers, begins, vectors
 
 
-def truth(data, query, space):
-    wide, q = data.astype(np.float32).astype(np.float64), query.astype(np.float64)
-    return -(wide @ q) if space == "dot" else ((wide - q) ** 2).sum(axis=1)
-
-
-@settings(max_examples=250, deadline=None)
-@given(
-    name=st.sampled_from(CODECS),
-    space=st.sampled_from(["l2", "dot"]),
-    kind=st.sampled_from(KINDS),
-    rows=st.sampled_from([1, 2, 31, 33, 64, 150]),
-    dimension=st.integers(1, 70),
-    clusters=st.integers(1, 4),
-    scale=st.sampled_from([1e-20, 1e-3, 1.0, 1e4, 1e12]),
-    bits=st.sampled_from([1, 2, 4, 7, 8]),
-    near=st.booleans(),
-    unseen=st.booleans(),
-    seed=st.integers(0, 10_000),
-)
-def test_the_lower_bound_is_never_violated(
-    name, space, kind, rows, dimension, clusters, scale, bits, near, unseen, seed
-) -> None:
-    """No true distance lies below its bound, on any data, also on rows no training saw."""
-    rng = np.random.default_rng(seed)
-    data = make_rows(kind, rows, dimension, seed) * scale
-    trained_on = rng.normal(size=(40, dimension)) * scale if unseen else None
-    codec, codes, centers, _, member = encode(
-        name, data, space=space, clusters=clusters, seed=seed, bits=bits, trained_on=trained_on
-    )
-    query = data[rng.integers(rows)] * 1.001 if near else rng.normal(size=dimension) * scale * 2
-    query = query.astype(np.float32)
-    estimate, bound = codec.full_scan(
-        codes,
-        rows=np.arange(rows),
-        row_clusters=member,
-        centers=centers,
-        prepared=codec.prepare(query),
-    )
-    assert not np.isnan(bound).any()
-    assert not np.isnan(estimate).any()
-    assert (bound <= truth(data, query, space)).all()
-
-
-@pytest.mark.parametrize("space", ["l2", "dot"])
-@pytest.mark.parametrize("name", CODECS)
-def test_estimates_rank_nearly_as_distances_do(name: str, space: str) -> None:
-    """At four bits, the ten nearest are among the thirty best estimates, and bounds come close."""
-    rng = np.random.default_rng(3)
-    data = make_rows("skewed", 3000, 48, 3) + 0.2 * rng.normal(size=(3000, 48))
-    codec, codes, centers, begins, member = encode(name, data, space=space, clusters=6)
-    hits, low_hits, slack = 0, 0, []
-    for _ in range(20):
-        query = (data[rng.integers(3000)] + 0.1 * rng.normal(size=48)).astype(np.float32)
-        prepared = codec.prepare(query)
-        estimate, bound = codec.full_scan(
-            codes, rows=np.arange(3000), row_clusters=member, centers=centers, prepared=prepared
-        )
-        true = truth(data, query, space)
-        ten = set(np.argsort(true)[:10].tolist())
-        hits += len(ten & set(np.argsort(estimate)[:30].tolist()))
-        slack.append(np.median(true - bound) / np.std(true))
-        rows, low = codec.low_scan(
-            codes,
-            clusters=np.arange(6),
-            cluster_begins=begins,
-            centers=centers,
-            prepared=prepared,
-        )
-        assert sorted(rows.tolist()) == list(range(3000))
-        share = max(300, int(codec.low_keep_share * 3000))
-        low_hits += len(ten & set(rows[np.argsort(low)[:share]].tolist()))
-    assert hits >= 196
-    assert low_hits >= (195 if name == "residual" else 160)
-    assert name == "osq" or np.median(slack) < 0.5
-
-
-def test_estimates_have_no_bias_near_the_query() -> None:
-    """On the nearest rows the rescaled estimate errs to both sides alike, within two percent."""
-    rng = np.random.default_rng(5)
-    data = rng.normal(size=(4000, 64))
-    for name in ("residual", "osq-factors", "osq-residual"):
-        codec, codes, centers, _, member = encode(name, data, space="l2", clusters=8)
-        errors = []
-        for _ in range(30):
-            query = rng.normal(size=64).astype(np.float32)
-            true = truth(data, query, "l2")
-            rows = np.sort(np.argsort(true)[:100])
-            estimate, _ = codec.full_scan(
-                codes,
-                rows=rows,
-                row_clusters=member[rows],
-                centers=centers,
-                prepared=codec.prepare(query),
-            )
-            errors.append(np.mean(estimate / true[rows] - 1.0))
-        assert abs(np.mean(errors)) < 0.02
-
-
-def test_grid_points_reach_the_known_cosines() -> None:
-    """Mean cosine of residual and grid point at 1 to 4 bits, as published for random vectors."""
-    data = np.random.default_rng(6).normal(size=(500, 128))
-    for bits, expected in ((1, 0.80), (2, 0.94), (3, 0.983), (4, 0.995)):
-        codec, codes, *_ = encode("residual", data, space="l2", clusters=1, bits=bits)
-        units = codec._unpack(codes["full"]).astype(np.float64) - (2**bits - 1) / 2
-        cosine = codes["full_factor"] / np.sqrt((units**2).sum(axis=1))
-        assert abs(float(cosine.mean()) - expected) < 0.006
+def labels_of(begins):
+    """Return each row's cluster."""
+    return np.repeat(np.arange(len(begins) - 1), np.diff(begins))
 
 
 @pytest.mark.parametrize("dimension", [50, 128, 384, 784])
-def test_codes_take_at_most_085_bytes_a_dimension(dimension: int) -> None:
-    """Low-bit codes, full codes and factors together, as they are really stored."""
-    data = np.random.default_rng(7).normal(size=(2048, dimension))
-    for name in CODECS:
-        codec, codes, *_ = encode(name, data, space="l2", clusters=4)
-        assert codec.code_bytes_per_row() <= 0.85 * dimension
-        stored = sum(array.nbytes for array in codes.values()) / 2048
-        assert stored <= codec.code_bytes_per_row() * 1.04  # blocks that are not full
-
-
-@pytest.mark.parametrize("name", CODECS)
-def test_codecs_and_codes_survive_their_container(name: str) -> None:
-    """Read back, a codec scores as it did; training is the same for a seed."""
-    data = make_rows("normal", 200, 20, 1)
-    codec, codes, centers, _, member = encode(name, data, space="l2", clusters=3)
-    again, codes_again, *_ = encode(name, data, space="l2", clusters=3)
-    header, arrays = codec.to_arrays()
-    data_bytes = pack("x", 1, header={"codec": header}, arrays={**arrays, **codes})
-    other_header, other_arrays = again.to_arrays()
-    assert data_bytes == pack(
-        "x", 1, header={"codec": other_header}, arrays={**other_arrays, **codes_again}
+def test_default_codec_stays_within_its_bytes(dimension):
+    """Low-bit code, full code and factors take at most 0.85 byte a dimension."""
+    rng = np.random.default_rng(0)
+    sample = rng.standard_normal((64, dimension)).astype(np.float32)
+    codec = train_codec("residual", sample=sample, space="l2", seed=0)
+    assert codec.code_bytes_per_row() <= 0.85 * dimension
+    codes = codec.encode(
+        codec.project(sample),
+        centers=np.zeros((1, dimension), dtype=np.float32),
+        cluster_begins=np.array([0, 64]),
     )
-    container = Container(data_bytes, kind="x", versions=(1,), where="x")
-    loaded = load_codec(container.header["codec"], container.array)
-    query = data[0].astype(np.float32)
-    for one, two in zip(
-        *(
-            c.full_scan(
-                {s.name: container.array(s.name) for s in c.specs},
-                rows=np.arange(200),
-                row_clusters=member,
-                centers=centers,
-                prepared=c.prepare(query),
-            )
-            for c in (codec, loaded)
-        ),
-        strict=True,
+    stored = sum(codes[spec.name].nbytes for spec in codec.specs)
+    assert stored == codec.code_bytes_per_row() * 64
+
+
+@pytest.mark.parametrize("options", OSQ_OPTIONS)
+def test_osq_takes_the_bytes_it_says(options):
+    """The paper's codec stores one bit and four bits a dimension, and its factors."""
+    codec, codes, *_ = encoded("osq", **options)
+    stored = sum(codes[spec.name].nbytes for spec in codec.specs if spec.per == "row")
+    assert stored == codec.code_bytes_per_row() * 600
+    assert codec.code_bytes_per_row() == 6 + 24 + 8 * options["factors"]
+
+
+@pytest.mark.parametrize(("bits", "mean"), [(1, 0.80), (2, 0.94), (3, 0.983), (4, 0.995)])
+def test_mean_cosine_of_codes_is_the_known_one(bits, mean):
+    """Codes of random directions have the cosines that extended RaBitQ's have."""
+    rows = np.random.default_rng(2).standard_normal((800, 128)).astype(np.float32)
+    codec = train_codec("residual", sample=rows, space="l2", seed=3, bits=bits)
+    codes = codec.encode(
+        codec.project(rows),
+        centers=np.zeros((1, 128), dtype=np.float32),
+        cluster_begins=np.array([0, 800]),
+    )
+    sines = codes["sine"].astype(float)
+    assert np.sqrt(1 - sines**2).mean() == pytest.approx(mean, abs=0.003)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_stored_fields_are_the_papers_letters(bits):
+    """Every field equals its formula on the rows, and the sign plane is the codes' top bit."""
+    codec, codes, centers, begins, vectors = encoded("residual", bits=bits)
+    labels = labels_of(begins)
+    residuals = codec.project(vectors).astype(float) - centers[labels]
+    unpacked = kernels.unpack_grid(codes["full"], bits=bits, dimension=48)
+    u = unpacked - ((1 << bits) - 1) / 2
+    s = np.where(residuals >= 0, 1.0, -1.0)
+    norms = np.linalg.norm(residuals, axis=1)
+    np.testing.assert_array_equal(unpacked >> (bits - 1), residuals >= 0)
+    signs = kernels.unpack_low(codes["low"], 48)
+    for cluster, first in enumerate(kernels.block_begins(begins)[:-1] * 32):
+        a, b = begins[cluster], begins[cluster + 1]
+        np.testing.assert_array_equal(signs[first : first + b - a], residuals[a:b] >= 0)
+    np.testing.assert_allclose(codes["norm"], norms, rtol=1e-6)
+    heights = (residuals * s).sum(axis=1)
+    np.testing.assert_allclose(codes["low_cosine"], heights / norms / math.sqrt(48), rtol=1e-3)
+    slants = (centers[labels].astype(float) * s).sum(axis=1)
+    np.testing.assert_allclose(codes["low_shift"], slants / heights, rtol=1e-3, atol=1e-6)
+    cosines = (residuals * u).sum(axis=1) / norms / np.linalg.norm(u, axis=1)
+    np.testing.assert_allclose(codes["sine"], np.sqrt(1 - cosines**2), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("space", ["l2", "dot"])
+def test_low_estimates_equal_the_naive_formula(space):
+    """Low-bit estimates are the rescaled products with the signs, to the tables' rounding."""
+    codec, codes, centers, begins, vectors = encoded("residual", space)
+    labels = labels_of(begins)
+    query = vectors[17] + np.float32(0.1)
+    prepared = codec.prepare(query)
+    order = np.array([4, 0, 2])
+    rows, estimates = codec.low_scan(
+        codes, clusters=order, cluster_begins=begins, centers=centers, prepared=prepared
+    )
+    assert rows.tolist() == [r for c in order for r in range(begins[c], begins[c + 1])]
+    residuals = codec.project(vectors).astype(float)[rows] - centers[labels[rows]]
+    s = np.where(residuals >= 0, 1.0, -1.0)
+    factors = (residuals**2).sum(axis=1) / (residuals * s).sum(axis=1)
+    q = prepared.projected
+    if space == "l2":
+        gaps = q - centers[labels[rows]]
+        products = factors * (gaps * s).sum(axis=1)
+        naive = (gaps**2).sum(axis=1) + (residuals**2).sum(axis=1) - 2 * products
+    else:
+        naive = -(query.astype(float) @ codec.mean) - centers[labels[rows]] @ q
+        naive = naive - factors * (s @ q)
+    table = prepared.signs
+    rounding = factors * len(table.entries) * table.step
+    stored = 2.0**-10 * factors * (np.abs(q).sum() + np.abs(centers[labels[rows]]).sum(axis=1))
+    assert (np.abs(estimates - naive) <= rounding + stored).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("space", ["l2", "dot"])
+def test_full_estimates_equal_the_naive_formula(space, bits):
+    """Estimates rescale the product with the code by |r|^2 / <r, u>."""
+    codec, codes, centers, begins, vectors = encoded("residual", space, bits=bits)
+    labels = labels_of(begins)
+    query = vectors[5] * np.float32(1.1)
+    prepared = codec.prepare(query)
+    rows = np.random.default_rng(0).integers(0, 600, 100)
+    got, _ = codec.full_scan(
+        codes, rows=rows, row_clusters=labels[rows], centers=centers, prepared=prepared
+    )
+    c = centers[labels[rows]].astype(float)
+    r = codec.project(vectors).astype(float)[rows] - c
+    u = kernels.unpack_grid(codes["full"][rows], bits=bits, dimension=48) - ((1 << bits) - 1) / 2
+    factors = (r**2).sum(axis=1) / (r * u).sum(axis=1)
+    q = prepared.projected
+    if space == "l2":
+        naive = ((q - c) ** 2).sum(axis=1) + (r**2).sum(axis=1)
+        naive -= 2 * factors * ((q - c) * u).sum(axis=1)
+    else:
+        naive = -(query.astype(float) @ codec.mean) - c @ q - factors * (u @ q)
+    np.testing.assert_allclose(got, naive, rtol=2e-3, atol=0.2)
+
+
+@pytest.mark.parametrize("space", ["l2", "dot"])
+@pytest.mark.parametrize("options", OSQ_OPTIONS)
+def test_osq_scores_equal_naive_formulas(options, space):
+    """Centroid estimates, cell bounds and Hamming counts are what plain loops give."""
+    codec, codes, centers, begins, vectors = encoded("osq", space, **options)
+    labels = labels_of(begins)
+    prepared = codec.prepare(vectors[3])
+    arguments = {"centers": centers, "prepared": prepared}
+    rows = np.arange(600)
+    estimates, bounds = codec.full_scan(codes, rows=rows, row_clusters=labels, **arguments)
+    c = centers[labels].astype(float) * options["residual"]
+    r = (codec.project(vectors) - c).astype(np.float32).astype(float)
+    cells = codec.cells.codes(r.astype(np.float32))
+    x = codec.cells.values(cells).astype(float)
+    q = prepared.projected - c if space == "l2" else np.broadcast_to(prepared.projected, x.shape)
+    base = -(c @ prepared.projected) - prepared.offset
+    if options["factors"]:
+        products = (q * x).sum(axis=1) * (r**2).sum(axis=1) / (r * x).sum(axis=1)
+        lengths = (q**2).sum(axis=1) + (r**2).sum(axis=1)
+        naive = lengths - 2 * products if space == "l2" else base - products
+    else:
+        at = codec.cells.begins[:-1] + cells
+        lower, upper = codec.cells.lower[at], codec.cells.upper[at]
+        if space == "l2":
+            naive = ((q - x) ** 2).sum(axis=1)
+            nearest = (np.clip(q, lower, upper) - q) ** 2
+            np.testing.assert_allclose(bounds, nearest.sum(axis=1), rtol=1e-3, atol=1e-2)
+        else:
+            naive = base - (q * x).sum(axis=1)
+            ends = np.array([np.abs(r[labels == i]).max(axis=0) for i in range(6)])[labels]
+            np.testing.assert_allclose(codes["reach"][labels], ends, rtol=1e-6)
+            best = np.where(q >= 0, np.minimum(upper, ends), np.maximum(lower, -ends))
+            np.testing.assert_allclose(bounds, base - (q * best).sum(axis=1), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(estimates, naive, rtol=1e-4, atol=1e-2)
+    found, counts = codec.low_scan(codes, clusters=np.arange(6), cluster_begins=begins, **arguments)
+    np.testing.assert_array_equal(found, rows)
+    np.testing.assert_array_equal(counts, ((q >= 0) != (r >= 0)).sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("residual", {}), ("osq", {"residual": True}), ("osq", {"residual": False})],
+)
+@pytest.mark.parametrize("space", ["l2", "dot"])
+def test_estimates_of_near_neighbours_have_little_bias(name, options, space):
+    """Near a row, estimates are right on average, and bounds are not loose."""
+    data = clustered(rows=1500, dimension=64, seed=4)
+    codec, codes, centers, begins, vectors = encoded(name, space, data=data, **options)
+    rng = np.random.default_rng(5)
+    errors, gaps, scales = [], [], []
+    for row in rng.integers(0, 1500, 150):
+        query = (vectors[row] + 0.3 * rng.standard_normal(64)).astype(np.float32)
+        cluster = labels_of(begins)[row]
+        estimates, bounds = codec.full_scan(
+            codes,
+            rows=np.array([row]),
+            row_clusters=np.array([cluster]),
+            centers=centers,
+            prepared=codec.prepare(query),
+        )
+        r = codec.project(vectors[row : row + 1]).astype(float)[0] - centers[cluster]
+        x, q = vectors[row].astype(float), query.astype(float)
+        true = ((x - q) ** 2).sum() if space == "l2" else -(x @ q)
+        errors.append(float(estimates[0]) - true)
+        gaps.append(true - float(bounds[0]))
+        scales.append((r**2).sum())
+    # Four standard errors of the mean are chance; what is beyond would be bias.
+    chance = 4 * np.std(errors) / math.sqrt(len(errors))
+    assert abs(np.mean(errors)) < chance + 0.002 * np.mean(scales)
+    assert (
+        0
+        <= np.mean(gaps)
+        < (0.2 if name == "residual" and space == "l2" else 1.0) * np.mean(scales)
+    )
+
+
+@pytest.mark.parametrize("space", ["l2", "dot"])
+@pytest.mark.parametrize(("name", "options"), [("residual", {}), ("osq", {"residual": True})])
+def test_a_row_on_its_center_is_as_far_as_the_center(name, options, space):
+    """A residual of zero gives the center's distance as estimate, and as bound but for slack."""
+    vectors = np.repeat(np.arange(1, 4, dtype=np.float32)[:, None], 7, axis=1)
+    data = (vectors, np.array([0, 1, 2, 3]), vectors)
+    codec, codes, centers, *_ = encoded(name, space, data=data, **options)
+    prepared = codec.prepare(np.full(7, 0.5, dtype=np.float32))
+    rows = np.arange(3)
+    estimates, bounds = codec.full_scan(
+        codes, rows=rows, row_clusters=rows, centers=centers, prepared=prepared
+    )
+    np.testing.assert_allclose(estimates, prepared.distances_to(centers), rtol=1e-5)
+    np.testing.assert_allclose(bounds, prepared.distances_to(centers), rtol=1e-5)
+
+
+@pytest.mark.parametrize("space", ["l2", "dot"])
+@pytest.mark.parametrize(("name", "seeded"), [("residual", True), ("osq", False)])
+def test_projection_keeps_distances_and_seeds_decide(name, seeded, space):
+    """Projected distances are the distances, and equal seeds give equal codecs."""
+    vectors, _, _ = clustered()
+    codec = train_codec(name, sample=vectors, space=space, seed=1)
+    again = train_codec(name, sample=vectors, space=space, seed=1)
+    other = train_codec(name, sample=vectors, space=space, seed=2)
+    for key, values in codec.to_arrays()[1].items():
+        np.testing.assert_array_equal(again.to_arrays()[1][key], values)
+    axes = "rotation" if seeded else "axes"
+    same = np.array_equal(codec.to_arrays()[1][axes], other.to_arrays()[1][axes])
+    assert same is not seeded
+    prepared = codec.prepare(vectors[9])
+    got = prepared.distances_to(codec.project(vectors))
+    wide = vectors.astype(float)
+    true = ((wide - wide[9]) ** 2).sum(axis=1) if space == "l2" else -(wide @ wide[9])
+    np.testing.assert_allclose(got, true, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["residual", "osq"])
+def test_no_rows_and_no_clusters_are_fine(name):
+    """Nothing to encode or to scan gives empty arrays."""
+    codec, _, centers, _, vectors = encoded(name)
+    none = np.zeros(0, dtype=np.int64)
+    codes = codec.encode(
+        np.zeros((0, 48), dtype=np.float32), centers=centers[:0], cluster_begins=np.array([0])
+    )
+    arguments = {"centers": centers[:0], "prepared": codec.prepare(vectors[0])}
+    for got in (
+        codec.low_scan(codes, clusters=none, cluster_begins=np.array([0]), **arguments),
+        codec.full_scan(codes, rows=none, row_clusters=none, **arguments),
     ):
-        np.testing.assert_array_equal(one, two)
+        assert [len(part) for part in got] == [0, 0]
 
 
-def test_bits_go_where_the_variance_is() -> None:
-    """Greedy: each bit quarters what is left; at most eight a dimension."""
-    assert allocate_bits(np.array([16.0, 1.0, 0.0]), 4).tolist() == [3, 1, 0]
-    assert allocate_bits(np.array([1e30, 1.0]), 12).tolist() == [8, 4]
-    assert allocate_bits(np.zeros(3), 100).tolist() == [8, 8, 8]
+def test_clusters_that_do_not_cover_the_rows_are_refused():
+    """Encoding names what is wrong with cluster_begins."""
+    codec, _, centers, begins, vectors = encoded("residual")
+    for wrong in (begins[:-1], begins + 1, begins[::-1].copy()):
+        with pytest.raises(InvalidArgumentError, match="cluster_begins"):
+            codec.encode(codec.project(vectors), centers=centers, cluster_begins=wrong)
 
 
-def test_unknown_codecs_are_refused() -> None:
-    """By name when training, by version when reading."""
-    rows = np.zeros((4, 2), np.float32)
-    with pytest.raises(InvalidArgumentError, match="residual"):
-        train_codec("pq", sample=rows, residuals=rows, space="l2", seed=0)
-    with pytest.raises(UnsupportedFormatError, match="newer"):
-        load_codec({"name": "residual", "version": 99}, lambda _: rows)
+@pytest.mark.parametrize(
+    ("name", "options", "field"),
+    [
+        ("pq", {}, "codec"),
+        ("residual", {"bits": 9}, "bits"),
+        ("residual", {"bits": True}, "bits"),
+        ("residual", {"factors": True}, "factors"),
+        ("osq", {"bits_per_dimension": 0}, "bits_per_dimension"),
+        ("osq", {"factors": 1}, "factors"),
+        ("osq", {"residual": True}, "residuals"),
+        ("osq", {"space": "cosine"}, "space"),
+    ],
+)
+def test_wrong_options_are_named(name, options, field):
+    """An unknown codec, option or value is refused by its name."""
+    sample = np.zeros((3, 2), dtype=np.float32)
+    arguments = {"space": "l2", **options}
+    with pytest.raises(InvalidArgumentError) as caught:
+        train_codec(name, sample=sample, seed=0, **arguments)
+    assert caught.value.field == field
+
+
+def test_unknown_stored_codecs_are_refused():
+    """A name or version that this release does not know is an UnsupportedFormatError."""
+    codec, *_ = encoded("residual")
+    header, arrays = codec.to_arrays()
+    for change in ({"codec": "saq"}, {"codec_version": 2}, {"codec": None}):
+        with pytest.raises(UnsupportedFormatError, match="Install a newer release"):
+            load_codec({**header, **change}, arrays.__getitem__)
+
+
+@pytest.mark.parametrize("name", ["residual", "osq"])
+def test_damaged_stored_codecs_are_refused(name):
+    """A header or array that is not what it must be is a DataError, never a wrong answer."""
+    codec, *_ = encoded(name)
+    header, arrays = codec.to_arrays()
+    for key in set(header) - {"codec", "codec_version"}:
+        with pytest.raises(DataError):
+            load_codec({**header, key: "x"}, arrays.__getitem__)
+    for key, values in arrays.items():
+        for wrong in (values[:-1], values.astype(np.float64)):
+            with pytest.raises(DataError, match=key):
+                load_codec(header, {**arrays, key: wrong}.__getitem__)
+    if name == "osq":
+        with pytest.raises(DataError, match="widths"):
+            load_codec(header, {**arrays, "widths": arrays["widths"] + 9}.__getitem__)

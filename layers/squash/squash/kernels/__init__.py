@@ -1,25 +1,61 @@
-"""Arrays in, arrays out: the loops that a query spends its time in.
+"""Arrays to arrays: the operations that a native kernel may take over.
 
-Each function here is the NumPy twin: the definition of what a native kernel must give, and what
-runs where there is none. Stored layouts are already those that native kernels want.
+Each function here is plain NumPy and is the definition of its operation: a native kernel must give
+the same integers and bits, and floats within the error that the function's docstring states.
 """
 
-from squash.kernels.full import full_products, pack_nibbles, unpack_nibbles
-from squash.kernels.low import block_begins, low_products, low_table, pack_low
-from squash.kernels.packing import pack_rows, packed_bytes, unpack_rows
-from squash.kernels.signs import hamming, pack_signs
+from squash.kernels.code_dots import (
+    cell_begins,
+    grid_bytes,
+    grid_dots,
+    pack_grid,
+    table_sums,
+    unpack_grid,
+)
+from squash.kernels.distances import centroid_scan, inner_products, squared_distances
+from squash.kernels.hamming import hamming_scan
+from squash.kernels.low_scan import SignTable, low_scan, sign_table
+from squash.kernels.packing import (
+    block_begins,
+    concatenated_ranges,
+    low_groups,
+    pack_low,
+    pack_nibbles,
+    pack_rows,
+    packed_bytes,
+    uniform_widths,
+    unpack_low,
+    unpack_nibbles,
+    unpack_rows,
+)
+from squash.kernels.top_k import top_k
+from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
 __all__ = [
+    "BLOCK_ROWS",
+    "SignTable",
     "block_begins",
-    "full_products",
-    "hamming",
-    "low_products",
-    "low_table",
+    "cell_begins",
+    "centroid_scan",
+    "concatenated_ranges",
+    "grid_bytes",
+    "grid_dots",
+    "hamming_scan",
+    "inner_products",
+    "low_groups",
+    "low_scan",
+    "pack_grid",
     "pack_low",
     "pack_nibbles",
     "pack_rows",
-    "pack_signs",
     "packed_bytes",
+    "sign_table",
+    "squared_distances",
+    "table_sums",
+    "top_k",
+    "uniform_widths",
+    "unpack_grid",
+    "unpack_low",
     "unpack_nibbles",
     "unpack_rows",
 ]

@@ -22,7 +22,7 @@ from squash.limits import CLUSTER_ROWS_TARGET, PARTITION_ROWS_MAX, PARTITION_ROW
 from squash.maintain.calibrate import NeighbourCollector
 from squash.maintain.spill import Spill
 from squash.model import IndexConfig, Metadata, Metric, Progress, RowBatch
-from squash.quantize import Codec, train_codec
+from squash.quantize import PRESETS, Codec, train_codec
 from squash.segment import build_partition
 from squash.segment.exact import unit_rows
 from squash.training import Assigner, group_clusters, kmeans, split_rows
@@ -145,12 +145,14 @@ def _train(source: RowSource, config: IndexConfig, options: BuildOptions, report
         tick=lambda done, total: report(Progress("cluster", done, total, "passes")),
     )
     member = Assigner(raw_centers).assign(measured)
+    name, codec_options = PRESETS[config.codec]
     codec = train_codec(
-        config.codec,
+        name,
         sample=measured,
         residuals=measured - raw_centers[member],
         space="dot" if config.metric is Metric.DOT else "l2",
         seed=config.seed,
+        **codec_options,
     )
     report(Progress("train", 1, 1, "codec"))
     centers = codec.project(raw_centers)

@@ -1,6 +1,16 @@
-"""Codecs: train, encode, prepare a query, score, and bound."""
+"""Codecs: vectors to codes, and codes to estimates and lower bounds of distances."""
 
-from squash.quantize.protocol import ArraySpec, Codec, Codes, Prepared
-from squash.quantize.registry import CODECS, load_codec, train_codec
+from squash.quantize.protocol import ArraySpec, Codec, Codes, Prepared, Space
+from squash.quantize.registry import CODEC_NAMES, PRESETS, load_codec, train_codec
 
-__all__ = ["CODECS", "ArraySpec", "Codec", "Codes", "Prepared", "load_codec", "train_codec"]
+__all__ = [
+    "CODEC_NAMES",
+    "PRESETS",
+    "ArraySpec",
+    "Codec",
+    "Codes",
+    "Prepared",
+    "Space",
+    "load_codec",
+    "train_codec",
+]

@@ -1,179 +1,203 @@
-"""OSQ, the codec of the SQUASH paper (arXiv 2502.01528).
+"""The paper's codec: principal axes, bits by variance, Lloyd-Max cells, packed into shared bytes.
 
-Dimensions are decorrelated (KLT), bits go where the variance is, each dimension is cut by
-Lloyd–Max into cells, and the codes are packed into shared bytes. The low-bit code is the sign of
-every dimension, ranked by Hamming distance. Lower bounds come from the cells' edges.
+| the paper                                    | stored field                  | bytes a row    |
+| -------------------------------------------- | ----------------------------- | -------------- |
+| low-bit OSQ index (section 2.2): signs       | `low` uint8 [n, ceil(D / 8)]  | ceil(D / 8)    |
+| segments: cells packed, shared bytes         | `full` uint8 [n, w]           | w = bits / 8   |
+| (ours, option `factors`) |r|                 | `norm` float32 [n]            | 4              |
+| (ours, option `factors`) <r, x> / (|r| |x|)  | `cosine` float32 [n]          | 4              |
+| (ours, space `dot` without factors) max |r|  | `reach` float32 [c, D]        | by cluster     |
 
-Two improvements are options (ALGORITHMS 3.8): `factors` stores |r| and <r,x>/|r| of each row, which
-gives an unbiased estimate and the bound of Cauchy–Schwarz; `residuals` codes the difference to the
-cluster's centre. (This is not Lucene's method of the same initials.)
+Both byte pictures stand in squash.kernels.packing; bit `i % 8` of byte `i // 8` of `low` is set
+where dimension i is not negative. r is the projected row, or with the option `residual` its
+residual to its cluster's center; x are the centroids of its cells.
 
-What is stored of a row r (projected, and for residuals less its centre):
-
-====== ===== ===============================================================================
-array  dtype what it is
-====== ===== ===============================================================================
-low    u8    signs, bit i of byte j being dimension 8·j + i
-full   u8    cell numbers, widths by variance, packed (`kernels.packing`)
-norm   f32   |r|                       (with factors)
-factor f32   <r,x>/|r|, x the cells' centroids  (with factors)
-====== ===== ===============================================================================
+Without factors the estimate is the distance to the centroids x, and the lower bound that of the
+nearest point of the row's cells (the paper's section 2.4.3). In space `dot` a cell without an end
+has no nearest point; there a cluster's largest |r| in that dimension closes it. With factors, the
+estimate rescales <q~, x> by |r|^2 / <r, x>, and the bound is that of the module `bounds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U8, AnyArray
-from squash.kernels import hamming, pack_rows, pack_signs, packed_bytes, unpack_rows
-from squash.quantize.protocol import (
-    ArraySpec,
-    Codes,
-    Prepared,
-    Space,
-    as_distances,
-    float_slack,
-    prepare,
-    upper_product,
+from squash import kernels
+from squash.arrays import F32, F64, I64, U8, AnyArray, Mask
+from squash.errors import DataError, InvalidArgumentError
+from squash.quantize.bounds import Frame, alignments, frame_of, norms_of, product_limits
+from squash.quantize.cells import WIDTH_BITS_MAX, Cells, train_cells
+from squash.quantize.checks import (
+    check_clusters,
+    checked_array,
+    checked_bool,
+    checked_int,
+    checked_space,
 )
+from squash.quantize.protocol import ArraySpec, Codes, Prepared, Space
+from squash.quantize.transforms import mean_of, principal_axes, project_query, project_rows
 
-NAME: Final = "osq"
-VERSION: Final = 1
-_WIDTH_MAX: Final = 8
-_LLOYD_STEPS: Final = 40
-_LLOYD_CHANGE_MIN: Final = 0.005
-_TRAINING_ROWS_MAX: Final = 65_536
-_ROUNDING: Final = 2.0**-20
+_FACTOR_BYTES: Final = 8
+# Values encoded at once, and table entries held at once.
+_CHUNK_VALUES: Final = 1 << 19
+# A code this far off its row is not rescaled: the noise would be blown up with it.
+_COSINE_LEAST: Final = 0.125
+# A cosine in float32 is known to within this.
+_COSINE_ERROR: Final = 2.0**-22
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """The cells of all dimensions.
-
-    Parameters
-    ----------
-    widths:
-        uint8 [d], bits of each dimension.
-    edges:
-        float32 [d, 257], ascending; cell i of dimension j is [edges[j, i], edges[j, i + 1]), the
-        outer ones open to infinity, unused ones infinite.
-    centroids:
-        float32 [d, 256].
-
-    """
-
-    widths: U8
-    edges: F32
-    centroids: F32
-
-
 class OsqCodec:
-    """See the module.
+    """The codec `osq`; see the module's page for what it stores."""
 
-    Parameters
-    ----------
-    mean, basis:
-        float32 [d] and [d, d]: a row is projected as (x - mean) basis.
-    cells:
-        The cells.
-    space:
-        What distances are.
-    factors, residual:
-        The two options.
+    space: Space
+    factors: bool
+    """Whether rows have the two factors of the rescaled estimate."""
+    residual: bool
+    """Whether a row's residual to its cluster's center is coded, or the row itself."""
+    mean: F32
+    """float32 [d]."""
+    axes: F32
+    """float32 [D, d], the principal axes; D = d."""
+    cells: Cells
 
-    """
-
-    name = NAME
-    version = VERSION
-
-    def __init__(
-        self,
-        mean: F32,
-        basis: F32,
-        cells: Cells,
-        *,
-        space: Space,
-        factors: bool,
-        residual: bool,
-    ) -> None:
-        self.dimension = len(mean)
-        self.space: Space = space
-        self.factors = factors
-        self.residual = residual
-        # Signs of KLT dimensions say little, of inner products less: the paper keeps 10 % of the
-        # rows, which costs recall (KERNELS 3).
-        self.low_keep_share = 0.3 if space == "l2" else 0.6
-        self._mean = mean
-        # Memory order decides in which order sums are rounded: a codec read back must score alike.
-        self._basis = np.ascontiguousarray(basis)
-        self._cells = cells
-        extra = (ArraySpec("norm", "row"), ArraySpec("factor", "row")) if factors else ()
-        self.specs = (ArraySpec("low", "row"), ArraySpec("full", "row"), *extra)
+    name: ClassVar[str] = "osq"
+    version: ClassVar[int] = 1
 
     @classmethod
     def train(
-        cls, sample: F32, *, residuals: F32 | None, space: Space, factors: bool, bits: int = 4
-    ) -> OsqCodec:
-        """Fit basis, widths and cells; with `residuals`, to those rather than to the sample."""
-        mean = sample.mean(axis=0, dtype=np.float64)
-        rows = (sample - mean) if residuals is None else residuals.astype(np.float64)
-        step = max(len(rows) // _TRAINING_ROWS_MAX, 1)
-        rows = rows[::step]
-        variances, basis = np.linalg.eigh(rows.T @ rows / len(rows))
-        order = np.argsort(-variances, kind="stable")
-        basis = _signed(basis[:, order])
-        widths = allocate_bits(np.maximum(variances[order], 0.0), bits * len(mean))
-        cells = _lloyd_max((rows @ basis).astype(np.float32), widths)
+        cls,
+        sample: F32,
+        *,
+        space: Space,
+        residuals: F32 | None = None,
+        bits_per_dimension: int = 4,
+        factors: bool = True,
+        residual: bool = False,
+    ) -> Self:
+        """Fit axes and cells.
+
+        Parameters
+        ----------
+        sample:
+            float32 [s, d], vectors.
+        space:
+            What a distance is.
+        residuals:
+            float32 [s, d], the sample's differences to the centers of their clusters; needed with
+            the option `residual`: axes and cells are then fitted to them.
+        bits_per_dimension:
+            1 to 8; so many times d bits are given out in all.
+        factors, residual:
+            See the class.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an option is wrong, or residuals are needed and not there.
+
+        """
+        bits = checked_int(bits_per_dimension, name="bits_per_dimension", most=WIDTH_BITS_MAX)
+        mean = mean_of(sample)
+        coded = sample.astype(np.float64) - mean
+        if checked_bool(residual, name="residual"):
+            if residuals is None:
+                raise InvalidArgumentError(
+                    "the codec option residual needs the sample's residuals: pass residuals=",
+                    field="residuals",
+                )
+            coded = residuals.astype(np.float64)
+        axes = principal_axes(coded)
+        projected = (coded @ axes.T.astype(np.float64)).astype(np.float32)
         return cls(
-            mean.astype(np.float32),
-            basis.astype(np.float32),
-            cells,
             space=space,
-            factors=factors,
-            residual=residuals is not None,
+            factors=checked_bool(factors, name="factors"),
+            residual=residual,
+            mean=mean,
+            axes=axes,
+            cells=train_cells(projected, bits_total=bits * sample.shape[1]),
         )
 
+    @property
+    def dimension(self) -> int:
+        """The vectors' dimension d, which is also the projected one."""
+        return len(self.mean)
+
+    @property
+    def low_keep_share(self) -> float:
+        """The share of rows that must pass the low-bit codes for their ranking to be trusted.
+
+        A sign of a principal axis says little of distances, and less of inner products: the paper
+        keeps 10 %, which costs recall (KERNELS 3).
+        """
+        return 0.3 if self.space == "l2" else 0.6
+
+    @property
+    def specs(self) -> tuple[ArraySpec, ...]:
+        """The arrays that `encode` gives, in stored order."""
+        common = (ArraySpec("low", "row"), ArraySpec("full", "row"))
+        if self.factors:
+            return (*common, ArraySpec("norm", "row"), ArraySpec("cosine", "row"))
+        return (*common, ArraySpec("reach", "cluster")) if self.space == "dot" else common
+
     def code_bytes_per_row(self) -> float:
-        """Return the bytes a row's low-bit code, full code and factors take."""
-        packed = packed_bytes(self._cells.widths)
-        return float(-(-self.dimension // 8) + packed + (8 if self.factors else 0))
+        """Return the bytes of low-bit code, full code and factors of one row."""
+        full = kernels.packed_bytes(self.cells.widths)
+        return float((self.dimension + 7) // 8 + full + (_FACTOR_BYTES if self.factors else 0))
 
     def project(self, vectors: F32) -> F32:
-        """Turn float32 [n, d] into float32 [n, d], keeping distances."""
-        return np.asarray((vectors - self._mean) @ self._basis)
+        """Turn rows float32 [n, d] to the principal axes; distances stay as they are."""
+        return project_rows(vectors, mean=self.mean, axes=self.axes)
 
     def encode(self, projected: F32, *, centers: F32, cluster_begins: I64) -> Codes:
-        """Encode rows; see `Codec.encode`."""
-        rows = projected
-        if self.residual:
-            rows = projected - np.repeat(centers, np.diff(cluster_begins), axis=0)
-        numbers = np.empty(rows.shape, dtype=np.uint8)
-        for j, width in enumerate(self._cells.widths.tolist()):
-            inner = self._cells.edges[j, 1 : 1 << width]
-            numbers[:, j] = np.searchsorted(inner, rows[:, j], side="right")
+        """Encode projected rows float32 [n, D]; see `Codec.encode`."""
+        rows, dimension = projected.shape
+        check_clusters(rows, centers=centers, cluster_begins=cluster_begins)
+        labels = np.repeat(np.arange(len(centers)), np.diff(cluster_begins))
         codes: dict[str, AnyArray] = {
-            "low": pack_signs(rows > 0),
-            "full": pack_rows(numbers, self._cells.widths),
+            "low": np.empty((rows, (dimension + 7) // 8), dtype=np.uint8),
+            "full": np.empty((rows, kernels.packed_bytes(self.cells.widths)), dtype=np.uint8),
         }
         if self.factors:
-            wide = rows.astype(np.float64)
-            norm = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-            points = self._points(numbers).astype(np.float64)
-            product = np.einsum("ij,ij->i", wide, points)
-            factor = np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
-            codes |= {"norm": norm.astype(np.float32), "factor": factor.astype(np.float32)}
+            codes["norm"] = np.empty(rows, dtype=np.float32)
+            codes["cosine"] = np.empty(rows, dtype=np.float32)
+        elif self.space == "dot":
+            codes["reach"] = np.zeros(centers.shape, dtype=np.float32)
+        size = max(1, _CHUNK_VALUES // max(1, dimension))
+        for begin in range(0, rows, size):
+            part = slice(begin, min(begin + size, rows))
+            coded = projected[part] - centers[labels[part]] if self.residual else projected[part]
+            cells = self.cells.codes(coded)
+            codes["low"][part] = _packed_signs(coded >= 0)
+            codes["full"][part] = kernels.pack_rows(cells, self.cells.widths)
+            if self.factors:
+                codes["norm"][part], codes["cosine"][part] = self._factors(coded, cells)
+            elif self.space == "dot":
+                np.maximum.at(codes["reach"], labels[part], np.abs(coded))
         return codes
 
+    def _factors(self, coded: F32, cells: U8) -> tuple[F64, F64]:
+        rows = coded.astype(np.float64)
+        values = self.cells.values(cells).astype(np.float64)
+        norms = norms_of(rows)
+        scale = norms * norms_of(values)
+        cosines = np.vecdot(rows, values) / np.where(scale > 0, scale, 1.0)
+        return norms, np.clip(cosines, -1.0, 1.0)
+
     def prepare(self, query: F32) -> Prepared:
-        """Project a query, float32 [d], and take its signs."""
-        shift = self._mean if self.space == "l2" else np.zeros_like(self._mean)
-        projected = np.asarray((query - shift) @ self._basis, dtype=np.float32)
-        signs = pack_signs(projected[None, :] > 0)[0]
-        return prepare(self.space, query=query, projected=projected, mean=self._mean, table=signs)
+        """Project a query float32 [d]; where rows are coded as they are, make its tables."""
+        projected, offset = project_query(
+            query, mean=self.mean, axes=self.axes, centered=self.space == "l2"
+        )
+        tables = None
+        # The same for all clusters unless the query's residual or a cluster's reach enters.
+        if self.factors if self.space == "dot" else not self.residual:
+            tables = self._tables(projected[None], reach=None)
+        return Prepared(self.space, projected, offset, tables=tables)
 
     def low_scan(
         self,
@@ -184,174 +208,173 @@ class OsqCodec:
         centers: F32,
         prepared: Prepared,
     ) -> tuple[I64, F32]:
-        """Rank rows by how many of their signs differ from the query's; see `Codec.low_scan`."""
-        lengths = cluster_begins[clusters + 1] - cluster_begins[clusters]
-        starts = cluster_begins[clusters] - np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        rows = np.repeat(starts, lengths) + np.arange(int(lengths.sum()))
-        signs: U8 = prepared.table
+        """Score all rows of some clusters by their signs; see `Codec.low_scan`.
+
+        The estimates are Hamming distances, in bits.
+        """
+        lengths = np.diff(cluster_begins)[clusters]
+        rows = kernels.concatenated_ranges(cluster_begins[:-1][clusters], lengths)
+        queries = prepared.projected[None]
+        row_queries = np.zeros(len(rows), dtype=np.int64)
         if self.residual and self.space == "l2":
-            signs = np.repeat(pack_signs(prepared.query > centers[clusters]), lengths, axis=0)
-        return rows, hamming(codes["low"][rows], signs)
+            queries = queries - centers[clusters].astype(np.float64)
+            row_queries = np.repeat(np.arange(len(clusters)), lengths)
+        signs = _packed_signs(queries >= 0)
+        counts = kernels.hamming_scan(codes["low"], rows, queries=signs, row_queries=row_queries)
+        return rows, counts.astype(np.float32)
 
     def full_scan(
-        self, codes: Codes, *, rows: I64, row_clusters: I64, centers: F32, prepared: Prepared
+        self,
+        codes: Codes,
+        *,
+        rows: I64,
+        row_clusters: I64,
+        centers: F32,
+        prepared: Prepared,
     ) -> tuple[F32, F32]:
-        """Estimate and bound distances on the cells; see `Codec.full_scan`."""
-        numbers = unpack_rows(codes["full"][rows], self._cells.widths)
-        points = self._points(numbers)
-        center = np.zeros((1, self.dimension), np.float32)
-        member = np.zeros(len(rows), np.int64)
-        if self.residual:
-            used, member = np.unique(row_clusters, return_inverse=True)
-            center = centers[used]
-        apart = np.broadcast_to(prepared.query, center.shape)
-        if self.space == "l2":
-            apart = prepared.query - center
-        base = prepared.distances_to(center).astype(np.float64)[member]
-        center_norms = np.sqrt(np.einsum("ij,ij->i", center, center, dtype=np.float64))[member]
-        if not self.factors:
-            return self._by_cells(
-                numbers, points, apart[member], base=base, center_norms=center_norms, query=prepared
+        """Score some rows by their full codes; see `Codec.full_scan`."""
+        seen = centers if self.residual else np.zeros_like(centers)
+        frame = frame_of(prepared, centers=seen, row_clusters=row_clusters)
+        first, second = np.empty(len(rows)), np.empty(len(rows))
+        for part, tables, row_tables in self._table_parts(frame, codes, prepared):
+            first[part], second[part] = kernels.table_sums(
+                codes["full"],
+                rows[part],
+                widths=self.cells.widths,
+                tables=tables,
+                row_tables=row_tables,
             )
-        products = np.einsum("ij,ij->i", points, apart[member]).astype(np.float64)
-        code_norms = np.sqrt(np.einsum("ij,ij->i", points, points, dtype=np.float64))
-        norms = codes["norm"][rows].astype(np.float64)
-        factor = codes["factor"][rows].astype(np.float64)
-        scaled = np.divide(norms, factor, out=np.zeros_like(norms), where=factor > 0) * products
-        cosine = np.divide(factor, code_norms, out=np.zeros_like(factor), where=code_norms > 0)
-        upper = upper_product(
-            norms=norms,
-            products=products,
-            code_norms=code_norms,
-            cosine_low=cosine - _ROUNDING,
-            cosine_high=cosine + _ROUNDING,
-            query=np.sqrt(np.einsum("ij,ij->i", apart, apart, dtype=np.float64))[member],
-            dimension=self.dimension,
-        )
-        slack = float_slack(
-            prepared, norms=norms, center_norms=center_norms, dimension=self.dimension
-        )
-        return (
-            as_distances(prepared, base=base, norms=norms, products=scaled),
-            as_distances(prepared, base=base, norms=norms, products=upper, slack=slack),
-        )
+        if self.factors:
+            return _rescaled(
+                frame,
+                norms=codes["norm"][rows].astype(np.float64),
+                cosines=codes["cosine"][rows].astype(np.float64),
+                dots=first,
+                code_norms=np.sqrt(second),
+            )
+        if self.space == "dot":
+            first += frame.center_distances
+            second += frame.center_distances
+            norms = norms_of(codes["reach"].astype(np.float64))[row_clusters]
+        else:
+            # Where the bound could be too high, |q~ - r| is below its root, so |r| is below this.
+            norms = frame.query_norms + np.sqrt(second)
+        return frame.finish_distances(norms, first, second)
+
+    def _table_parts(
+        self, frame: Frame, codes: Codes, prepared: Prepared
+    ) -> Iterator[tuple[I64, F64, I64]]:
+        """Give rows (places in the scan) in parts whose tables are of bounded size."""
+        if prepared.tables is not None:
+            places = np.arange(len(frame.row_places))
+            yield places, prepared.tables, np.zeros(len(places), dtype=np.int64)
+            return
+        size = max(1, _CHUNK_VALUES // max(1, len(self.cells.lower)))
+        for begin in range(0, len(frame.clusters), size):
+            inside = (frame.row_places >= begin) & (frame.row_places < begin + size)
+            places = np.flatnonzero(inside)
+            clusters = frame.clusters[begin : begin + size]
+            queries = frame.queries.astype(np.float64)
+            if self.space == "dot":
+                queries = np.repeat(queries, len(clusters), axis=0)
+            else:
+                queries = queries[begin : begin + size]
+            reach = None if self.factors or self.space == "l2" else codes["reach"][clusters]
+            yield places, self._tables(queries, reach=reach), frame.row_places[places] - begin
+
+    def _tables(self, queries: F64, *, reach: F32 | None) -> F64:
+        """Make the look-up tables of query residuals float64 [t, D].
+
+        Returns
+        -------
+        float64 [2, t, cells]. With factors: shares of <q~, x> and of |x|^2. Without: shares of
+        the distance to the centroids, and to the nearest points of the cells (space `dot`: shares
+        of the negated inner product with r).
+
+        """
+        dimensions = self.cells.dimensions()
+        centroids = self.cells.centroids.astype(np.float64)
+        query = queries[:, dimensions]
+        if self.factors:
+            return np.stack([query * centroids, np.broadcast_to(centroids**2, query.shape)])
+        lower = self.cells.lower.astype(np.float64)
+        upper = self.cells.upper.astype(np.float64)
+        if self.space == "l2":
+            gaps = np.maximum(np.maximum(lower - query, query - upper), 0.0)
+            return np.stack([np.square(query - centroids), np.square(gaps)])
+        if reach is None:
+            raise InvalidArgumentError("cells without ends need the clusters' reach: pass codes")
+        ends = reach[:, dimensions].astype(np.float64)
+        most = np.where(query >= 0, np.minimum(upper, ends), np.maximum(lower, -ends))
+        return np.stack([-query * centroids, -query * most])
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """Return header and arrays."""
+        """Return the codec as a JSON header and named arrays."""
         header = {
-            "name": NAME,
-            "version": VERSION,
+            "codec": self.name,
+            "codec_version": self.version,
+            "dimension": self.dimension,
             "space": self.space,
             "factors": self.factors,
             "residual": self.residual,
         }
         return header, {
-            "mean": self._mean,
-            "basis": self._basis,
-            "widths": self._cells.widths,
-            "edges": self._cells.edges,
-            "centroids": self._cells.centroids,
+            "mean": self.mean,
+            "axes": self.axes,
+            "widths": self.cells.widths,
+            "lower": self.cells.lower,
+            "centroids": self.cells.centroids,
         }
 
     @classmethod
-    def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> OsqCodec:
-        """Read back what `to_arrays` gave."""
+    def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> Self:
+        """Make a codec of what `to_arrays` gave.
+
+        Raises
+        ------
+        DataError
+            If the header or an array is not what it must be.
+
+        """
+        dimension = checked_int(header.get("dimension"), name="dimension", stored=True)
+        widths = checked_array(array, "widths", (dimension,), dtype=np.uint8)
+        if int(widths.max()) > WIDTH_BITS_MAX:
+            raise DataError(
+                f"the codec's array 'widths' holds {int(widths.max())}, beyond {WIDTH_BITS_MAX}: "
+                "the object is damaged. Run `squash verify` and restore it from a copy."
+            )
+        cells = (int(kernels.cell_begins(widths)[-1]),)
         return cls(
-            array("mean"),
-            array("basis"),
-            Cells(array("widths"), array("edges"), array("centroids")),
-            space=header["space"],
-            factors=header["factors"],
-            residual=header["residual"],
+            space=checked_space(header.get("space"), stored=True),
+            factors=checked_bool(header.get("factors"), name="factors", stored=True),
+            residual=checked_bool(header.get("residual"), name="residual", stored=True),
+            mean=checked_array(array, "mean", (dimension,)),
+            axes=checked_array(array, "axes", (dimension, dimension)),
+            cells=Cells(
+                widths,
+                checked_array(array, "lower", cells),
+                checked_array(array, "centroids", cells),
+            ),
         )
 
-    def _points(self, numbers: U8) -> F32:
-        return np.asarray(self._cells.centroids[np.arange(self.dimension), numbers])
 
-    def _by_cells(
-        self,
-        numbers: U8,
-        points: F32,
-        apart: F32,
-        *,
-        base: F64,
-        center_norms: F64,
-        query: Prepared,
-    ) -> tuple[F32, F32]:
-        """Estimate by the cells' centroids, bound by their edges."""
-        columns = np.arange(self.dimension)
-        low = self._cells.edges[columns, numbers].astype(np.float64)
-        high = self._cells.edges[columns, numbers + np.int64(1)].astype(np.float64)
-        wide = apart.astype(np.float64)
-        nearest = np.clip(wide, low, high)
-        # How long the row may be is not stored: take the nearest point of its cell, and the query.
-        norms = np.sqrt(np.einsum("ij,ij->i", nearest, nearest, dtype=np.float64))
-        slack = float_slack(query, norms=norms, center_norms=center_norms, dimension=len(columns))
-        if self.space == "dot":
-            products = np.einsum("ij,ij->i", points, apart, dtype=np.float64)
-            with np.errstate(invalid="ignore"):
-                ends = np.where(wide > 0, wide * high, wide * low)
-            upper = np.where(wide == 0, 0.0, ends).sum(axis=1)
-            bound = np.asarray((base - upper - slack).astype(np.float32))
-            return np.asarray((base - products).astype(np.float32)), bound
-        estimate = np.einsum("ij,ij->i", apart - points, apart - points)
-        edge = wide - nearest
-        bound64 = np.einsum("ij,ij->i", edge, edge) - slack
-        return estimate, np.nextafter(bound64.astype(np.float32), np.float32(-np.inf))
+def _rescaled(
+    frame: Frame, *, norms: F64, cosines: F64, dots: F64, code_norms: F64
+) -> tuple[F32, F32]:
+    scale = np.where(code_norms > 0, code_norms, 1.0)
+    # Where the code is a poor one, its projection alone is the better estimate.
+    good = cosines >= _COSINE_LEAST
+    factors = np.where(good, 1 / np.where(good, cosines, 1.0), cosines)
+    products = dots * norms * factors / scale
+    limits = product_limits(
+        norms,
+        query_norms=frame.query_norms,
+        alignment=alignments(dots, query_norms=frame.query_norms, code_norms=code_norms),
+        cosine_least=np.maximum(cosines - _COSINE_ERROR, -1.0),
+        cosine_most=np.minimum(cosines + _COSINE_ERROR, 1.0),
+    )
+    return frame.finish(norms, products, limits)
 
 
-def allocate_bits(variances: F64, total: int) -> U8:
-    """Give out bits one by one to the dimension of largest remaining variance.
-
-    A bit halves a cell, so it quarters the variance that is left. No dimension gets more than 8.
-    """
-    widths = np.zeros(len(variances), dtype=np.uint8)
-    left = variances.astype(np.float64).copy()
-    for _ in range(min(total, _WIDTH_MAX * len(variances))):
-        j = int(np.argmax(np.where(widths < _WIDTH_MAX, left, -1.0)))
-        widths[j] += 1
-        left[j] /= 4.0
-    return widths
-
-
-def _lloyd_max(rows: F32, widths: U8) -> Cells:
-    dimension = rows.shape[1]
-    edges = np.full((dimension, 257), np.inf, dtype=np.float32)
-    centroids = np.zeros((dimension, 256), dtype=np.float32)
-    edges[:, 0] = -np.inf
-    for j, width in enumerate(widths.tolist()):
-        count = 1 << width
-        values = np.sort(rows[:, j].astype(np.float64))
-        inner, means = _cells_of(values, count)
-        edges[j, 1:count] = inner.astype(np.float32)
-        centroids[j, :count] = means.astype(np.float32)
-    return Cells(widths, edges, centroids)
-
-
-def _cells_of(values: F64, count: int) -> tuple[F64, F64]:
-    """Cut sorted values into cells: from equal counts, Lloyd's steps until little changes."""
-    sums = np.concatenate(([0.0], np.cumsum(values)))
-    quantiles = np.linspace(0, len(values), count + 1).astype(np.int64)[1:-1]
-    inner = values[np.minimum(quantiles, len(values) - 1)]
-    means = np.empty(count)
-    previous = np.inf
-    for _ in range(_LLOYD_STEPS):
-        places = np.concatenate(([0], np.searchsorted(values, inner), [len(values)]))
-        sizes = np.diff(places)
-        bounds = np.concatenate(([values[0]], inner, [values[-1]]))
-        middles = (bounds[1:] + bounds[:-1]) / 2
-        np.divide(np.diff(sums[places]), sizes, out=middles, where=sizes > 0)
-        means = np.maximum.accumulate(middles)
-        inner = (means[1:] + means[:-1]) / 2
-        error = float(np.sum((values - means[np.searchsorted(inner, values, side="right")]) ** 2))
-        if error >= previous * (1.0 - _LLOYD_CHANGE_MIN):
-            break
-        previous = error
-    return inner, means
-
-
-def _signed(basis: F64) -> F64:
-    """Fix each axis's sign, which an eigenvector leaves open, so that training is repeatable."""
-    largest = np.argmax(np.abs(basis), axis=0)
-    signs = np.sign(basis[largest, np.arange(basis.shape[1])])
-    return basis * np.where(signs == 0, 1.0, signs)
+def _packed_signs(signs: Mask) -> U8:
+    return np.packbits(signs, axis=1, bitorder="little")

@@ -1,4 +1,4 @@
-"""Codecs by name."""
+"""Codecs by name: training a new one, and making one of what is stored."""
 
 from __future__ import annotations
 
@@ -7,72 +7,99 @@ from typing import Any, Final
 
 from squash.arrays import F32, AnyArray
 from squash.errors import InvalidArgumentError, UnsupportedFormatError
-from squash.quantize import osq, residual
+from squash.quantize.checks import checked_space
 from squash.quantize.osq import OsqCodec
 from squash.quantize.protocol import Codec, Space
 from squash.quantize.residual import ResidualCodec
 
-CODECS: Final = ("residual", "osq", "osq-factors", "osq-residual")
-"""residual: the default. osq: the paper's. osq-factors: with row factors, so an unbiased estimate
-and the Cauchy–Schwarz bound. osq-residual: that, on residuals to the cluster's centre."""
+CODEC_NAMES: Final = (ResidualCodec.name, OsqCodec.name)
+PRESETS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "residual": (ResidualCodec.name, {}),
+    "osq": (OsqCodec.name, {"factors": False}),
+    "osq-factors": (OsqCodec.name, {"factors": True}),
+    "osq-residual": (OsqCodec.name, {"factors": True, "residual": True}),
+}
+"""What an index may be created with: the default; the paper's own; that with row factors, so with
+an unbiased estimate and the Cauchy-Schwarz bound; and that on residuals to the cluster's centre."""
+_OPTIONS: Final = {
+    ResidualCodec.name: ("bits",),
+    OsqCodec.name: ("bits_per_dimension", "factors", "residual"),
+}
+_VERSIONS: Final[Mapping[tuple[str, int], type[ResidualCodec | OsqCodec]]] = {
+    (ResidualCodec.name, ResidualCodec.version): ResidualCodec,
+    (OsqCodec.name, OsqCodec.version): OsqCodec,
+}
 
 
 def train_codec(
-    name: str, *, sample: F32, residuals: F32, space: Space, seed: int, bits: int = 4
+    name: str,
+    *,
+    sample: F32,
+    space: Space,
+    seed: int,
+    residuals: F32 | None = None,
+    **options: Any,
 ) -> Codec:
-    """Train a codec.
+    """Train a codec; the same arguments give the same codec.
 
     Parameters
     ----------
     name:
-        One of `CODECS`.
+        `residual` or `osq`.
     sample:
-        float32 [s, d], vectors as they will be projected (for cosine, of length one).
-    residuals:
-        float32 [s, d], the sample less the centre of each row's cluster.
+        float32 [s, d], vectors of the index.
     space:
-        What distances are.
+        What a distance is; cosine indexes normalise first and take `l2`.
     seed:
-        Decides what is left to chance.
-    bits:
-        Bits a dimension of the full code.
+        For the codec's random choices.
+    residuals:
+        float32 [s, d], the sample minus the centers of its clusters, in the vectors' own space;
+        `osq` with the option `residual` fits its axes and cells to them.
+    options:
+        `residual`: `bits` (1 to 8, default 4). `osq`: `bits_per_dimension` (1 to 8, default 4),
+        `factors` (default true), `residual` (default false).
 
     Raises
     ------
     InvalidArgumentError
-        If there is no codec of that name.
+        If the name, an option or its value is not known.
 
     """
-    if name == "residual":
-        return ResidualCodec.train(sample, space=space, seed=seed, bits=bits)
-    if name not in CODECS:
+    known = _OPTIONS.get(name)
+    if known is None:
         raise InvalidArgumentError(
-            f"there is no codec {name!r}; take one of {', '.join(CODECS)}", field="codec"
+            f"there is no codec {name!r}: take one of {', '.join(CODEC_NAMES)}", field="codec"
         )
-    return OsqCodec.train(
-        sample,
-        residuals=residuals if name == "osq-residual" else None,
-        space=space,
-        factors=name != "osq",
-        bits=bits,
-    )
+    for option in options:
+        if option not in known:
+            raise InvalidArgumentError(
+                f"the codec {name!r} has no option {option!r}: it has {', '.join(known)}",
+                field=option,
+            )
+    checked_space(space)
+    if name == ResidualCodec.name:
+        return ResidualCodec.train(sample, space=space, seed=seed, **options)
+    return OsqCodec.train(sample, space=space, residuals=residuals, **options)
 
 
 def load_codec(header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> Codec:
-    """Make a codec from what its `to_arrays` gave.
+    """Make a codec of a stored header and arrays; `array` returns an array by its name.
 
     Raises
     ------
     UnsupportedFormatError
-        If this release does not know that codec or its version.
+        If the codec, or this version of it, is not known.
+    DataError
+        If the header or an array is not what it must be.
 
     """
-    known = header.get("name"), header.get("version")
-    if known == (residual.NAME, residual.VERSION):
-        return ResidualCodec.from_arrays(header, array)
-    if known == (osq.NAME, osq.VERSION):
-        return OsqCodec.from_arrays(header, array)
+    name, version = header.get("codec"), header.get("codec_version")
+    if isinstance(name, str) and isinstance(version, int):
+        kind = _VERSIONS.get((name, version))
+        if kind is not None:
+            return kind.from_arrays(header, array)
+    known = ", ".join(f"{name} {version}" for name, version in _VERSIONS)
     raise UnsupportedFormatError(
-        f"the index was built with codec {known[0]!r}, version {known[1]!r}, which this release "
-        "does not know. Install a newer release of squash-search."
+        f"codes were made by codec {name!r} version {version!r}; this release reads {known}. "
+        "Install a newer release of squash-search."
     )

@@ -1,154 +1,161 @@
-"""The default codec: residuals to the cluster's centre, rotated, on a uniform grid.
+"""The default codec: a uniform grid on randomly rotated residuals (the family of extended RaBitQ).
 
-It is of the family of RaBitQ (arXiv 2405.12497) and its extension to more bits (2409.09913): the
-grid point of largest cosine to the residual, with one factor that makes the estimated inner
-product unbiased. The sign bits of the grid point are stored once more, as the low-bit code.
+A row x in the cluster of center c is stored as (letters of the papers 2405.12497 and 2409.09913,
+and of the module `bounds`; r = P(x - mean) - c, s its signs, u its code, D dimensions):
 
-What is stored of a row r = P(x - mean) - c:
+| letter                          | stored field              | bytes a row           |
+| ------------------------------- | ------------------------- | --------------------- |
+| s, one bit a dimension          | `low` uint8 [blocks, groups, 16] | 4 ceil(D / 4) / 8 |
+| u, B bits a dimension           | `full` uint8 [n, w]       | ceil(D / 2) at 4 bits |
+| |r|                             | `norm` float32 [n]        | 4                     |
+| <r, s> / (|r| |s|)              | `low_cosine` float16 [n]  | 2                     |
+| <c, s> / <r, s>                 | `low_shift` float16 [n]   | 2                     |
+| sin of the angle between r, u   | `sine` float16 [n]        | 2                     |
 
-=========== ======= ========= ===================================================================
-array       dtype   symbol    what it is
-=========== ======= ========= ===================================================================
-low         u8      s         signs of r, in blocks of 32 rows (`kernels.low`)
-full        u8      u         grid point, half-integers stored as u + (2^B - 1)/2; at 4 bits two
-                              to a byte (`kernels.full`), else packed (`kernels.packing`)
-norm        f32     |r|
-full_factor f16     <r,u>/|r|
-low_factor  f16     <r,s>/|r|
-low_shift   f16     <Pc,s>/<r,s>, with which one query table serves all clusters
-=========== ======= ========= ===================================================================
+    one row of `full` at 4 bits, D = 5:     | dim 3 dim 0 | dim 4 dim 1 | 0 dim 2 |
+    one block of `low`:                     see squash.kernels.packing
 
-The factors have no unit, so that float16 holds them at any scale of the data.
+All factors but the norm are without dimension, so 16 bits hold them for vectors of any length.
+The sine stands in for <r, u>: near 1 a cosine of 16 bits says little of its angle, a sine near 0
+says all. |u| is computed from the code, so that <r, u> = |r| |u| cos. A row that is its own center
+has factors 0, and is as far as the center.
+
+The low-bit estimate uses one table of <q', s> for all clusters, since with f = |r|^2 / <r, s>
+
+    <q~, r> ~ f <q~, s> = f <q', s> - f <c, s> = f <q', s> - |r|^2 low_shift      (space l2)
+    <q', r> ~ f <q', s>                                                          (space dot)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U8, AnyArray
-from squash.kernels import (
-    full_products,
-    low_products,
-    low_table,
-    pack_low,
-    pack_nibbles,
-    pack_rows,
-    unpack_nibbles,
-    unpack_rows,
+from squash import kernels
+from squash.arrays import F32, F64, I64, AnyArray
+from squash.quantize.bounds import (
+    alignments,
+    cosine_interval,
+    frame_of,
+    norms_of,
+    product_limits,
 )
-from squash.quantize.protocol import (
-    ArraySpec,
-    Codes,
-    Prepared,
-    Space,
-    as_distances,
-    float_slack,
-    prepare,
-    upper_product,
-)
+from squash.quantize.checks import check_clusters, checked_array, checked_int, checked_space
+from squash.quantize.grid import BITS_MAX, grid_codes, grid_levels
+from squash.quantize.protocol import ArraySpec, Codes, Prepared, Space
+from squash.quantize.transforms import mean_of, project_query, project_rows, random_rotation
 
-NAME: Final = "residual"
-VERSION: Final = 1
-BITS: Final = 4
-_NIBBLE_BITS: Final = 4
-_CHUNK_ROWS: Final = 4_096
-_FLOAT16_MAX: Final = 60_000.0
-_FLOAT16_STEP: Final = 2.0**-10  # a rounded float16 is within half of this, relative
-_SCALES: Final = 14
-_FINE_SCALES: Final = 5
+_FACTOR_BYTES: Final = 10
+_HALF_MAX: Final = 65504.0
+# Values encoded at once: some hundred KiB, so that the search for the best code stays in cache.
+_CHUNK_VALUES: Final = 1 << 16
+# A code this far off its row is not rescaled: the noise would be blown up with it.
+_COSINE_LEAST: Final = 2.0**-6
 
 
+@dataclass(frozen=True, slots=True)
 class ResidualCodec:
-    """See the module.
+    """The codec `residual`; see the module's page for what it stores."""
 
-    Parameters
-    ----------
-    mean:
-        float32 [d], taken from every vector first.
-    rotation:
-        float32 [d, d], orthogonal.
-    space:
-        What distances are.
-    bits:
-        B, bits a dimension of the full code, 1 to 8.
+    space: Space
+    bits: int
+    """B, the bits a dimension of the full code, sign included."""
+    mean: F32
+    """float32 [d]."""
+    rotation: F32
+    """float32 [D, d], orthogonal; D = d."""
 
-    """
-
-    name = NAME
-    version = VERSION
-    specs = (
+    name: ClassVar[str] = "residual"
+    version: ClassVar[int] = 1
+    low_keep_share: ClassVar[float] = 0.0
+    specs: ClassVar[tuple[ArraySpec, ...]] = (
         ArraySpec("low", "block"),
         ArraySpec("full", "row"),
         ArraySpec("norm", "row"),
-        ArraySpec("full_factor", "row"),
-        ArraySpec("low_factor", "row"),
+        ArraySpec("low_cosine", "row"),
         ArraySpec("low_shift", "row"),
+        ArraySpec("sine", "row"),
     )
-    low_keep_share = 0.0
-
-    def __init__(self, mean: F32, rotation: F32, space: Space, bits: int = BITS) -> None:
-        self.dimension = len(mean)
-        self.space: Space = space
-        self.bits = bits
-        self._mean = mean
-        self._rotation = rotation
-        self._widths = np.full(len(mean), bits, dtype=np.uint8)
-        self._middle = np.float32((2**bits - 1) / 2)
 
     @classmethod
-    def train(cls, sample: F32, *, space: Space, seed: int, bits: int = BITS) -> ResidualCodec:
-        """Take the sample's mean and a random rotation drawn from the seed."""
-        dimension = sample.shape[1]
-        generator = np.random.Generator(np.random.Philox(seed))
-        gaussian = generator.standard_normal((dimension, dimension))
-        rotation, triangle = np.linalg.qr(gaussian)
-        # With the signs of R's diagonal fixed, Q is uniform over rotations and reflections.
-        rotation *= np.where(np.diag(triangle) < 0, -1.0, 1.0)
-        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return cls(mean, rotation.astype(np.float32), space, bits)
+    def train(cls, sample: F32, *, space: Space, seed: int, bits: int = 4) -> Self:
+        """Take the mean of a sample float32 [s, d], and draw a rotation from the seed."""
+        return cls(
+            space=space,
+            bits=checked_int(bits, name="bits", least=1, most=BITS_MAX),
+            mean=mean_of(sample),
+            rotation=random_rotation(sample.shape[1], seed),
+        )
+
+    @property
+    def dimension(self) -> int:
+        """The vectors' dimension d, which is also the projected one."""
+        return len(self.mean)
 
     def code_bytes_per_row(self) -> float:
-        """Return the bytes a row's low-bit code, full code and factors take."""
-        low = -(-self.dimension // 4) / 2
-        return low + -(-self.dimension * self.bits // 8) + 4 + 2 + 2 + 2
+        """Return the bytes of low-bit code, full code and factors of one row, without padding."""
+        full = kernels.grid_bytes(self.dimension, self.bits)
+        return kernels.low_groups(self.dimension) / 2 + full + _FACTOR_BYTES
 
     def project(self, vectors: F32) -> F32:
-        """Turn float32 [n, d] into float32 [n, d], keeping distances."""
-        return np.asarray((vectors - self._mean) @ self._rotation.T)
+        """Rotate rows float32 [n, d] about the mean; distances stay as they are."""
+        return project_rows(vectors, mean=self.mean, axes=self.rotation)
 
     def encode(self, projected: F32, *, centers: F32, cluster_begins: I64) -> Codes:
-        """Encode rows; see `Codec.encode`."""
-        rows = len(projected)
-        cluster = np.repeat(np.arange(len(centers)), np.diff(cluster_begins))
-        full = np.empty((rows, -(-self.dimension * self.bits // 8)), dtype=np.uint8)
-        positive = np.empty((rows, self.dimension), dtype=np.bool_)
-        factors = np.empty((4, rows), dtype=np.float64)
-        for start in range(0, rows, _CHUNK_ROWS):
-            part = slice(start, min(start + _CHUNK_ROWS, rows))
-            center = centers[cluster[part]]
-            residual = projected[part] - center
-            codes = self._grid_points(residual)
-            full[part] = self._pack(codes)
-            positive[part] = codes > self._middle
-            factors[:, part] = self._factors(residual, codes, center)
+        """Encode projected rows float32 [n, D]; see `Codec.encode`."""
+        rows, dimension = projected.shape
+        check_clusters(rows, centers=centers, cluster_begins=cluster_begins)
+        labels = np.repeat(np.arange(len(centers)), np.diff(cluster_begins))
+        signs = np.empty((rows, dimension), dtype=np.bool_)
+        width = kernels.grid_bytes(dimension, self.bits)
+        codes: dict[str, AnyArray] = {
+            "full": np.empty((rows, width), dtype=np.uint8),
+            "norm": np.empty(rows, dtype=np.float32),
+            "low_cosine": np.empty(rows, dtype=np.float16),
+            "low_shift": np.empty(rows, dtype=np.float16),
+            "sine": np.empty(rows, dtype=np.float16),
+        }
+        size = max(1, _CHUNK_VALUES // max(1, dimension))
+        for begin in range(0, rows, size):
+            part = slice(begin, min(begin + size, rows))
+            wide_centers = centers[labels[part]].astype(np.float64)
+            residuals = projected[part].astype(np.float64) - wide_centers
+            signs[part] = residuals >= 0
+            for name, values in self._encode_chunk(residuals, wide_centers).items():
+                codes[name][part] = values
+        return {"low": kernels.pack_low(signs, cluster_begins), **codes}
+
+    def _encode_chunk(self, residuals: F64, centers: F64) -> dict[str, AnyArray]:
+        norms = norms_of(residuals)
+        some = norms > 0
+        directions = np.abs(residuals) / np.where(some, norms, 1.0)[:, None]
+        levels = grid_levels(directions.astype(np.float32), self.bits)
+        codes = grid_codes(levels, negative=residuals < 0, bits=self.bits)
+        wide = levels.astype(np.float64)
+        cosines = np.vecdot(wide, directions) / norms_of(wide)
+        sines = np.sqrt(np.maximum(1 - cosines * cosines, 0.0))
+        # <r, s> / |r|: at least 1 for any residual but 0.
+        heights = directions.sum(axis=1)
+        slants = np.where(residuals < 0, -centers, centers).sum(axis=1)
+        shifts = slants / np.where(some, norms * heights, 1.0)
         return {
-            "low": pack_low(positive, cluster_begins),
-            "full": full,
-            "norm": factors[0].astype(np.float32),
-            "full_factor": factors[1].astype(np.float16),
-            "low_factor": factors[2].astype(np.float16),
-            "low_shift": np.clip(factors[3], -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16),
+            "full": kernels.pack_grid(codes, self.bits),
+            "norm": norms.astype(np.float32),
+            "low_cosine": heights / math.sqrt(max(1, residuals.shape[1])),
+            "low_shift": np.where(some, np.clip(shifts, -_HALF_MAX, _HALF_MAX), 0.0),
+            "sine": np.where(some, sines, 0.0),
         }
 
     def prepare(self, query: F32) -> Prepared:
-        """Project a query, float32 [d], and make its table."""
-        shift = self._mean if self.space == "l2" else np.zeros_like(self._mean)
-        projected = np.asarray((query - shift) @ self._rotation.T, dtype=np.float32)
-        table = low_table(projected)
-        return prepare(self.space, query=query, projected=projected, mean=self._mean, table=table)
+        """Project a query float32 [d] and make its table of signs."""
+        projected, offset = project_query(
+            query, mean=self.mean, axes=self.rotation, centered=self.space == "l2"
+        )
+        return Prepared(self.space, projected, offset, signs=kernels.sign_table(projected))
 
     def low_scan(
         self,
@@ -159,124 +166,89 @@ class ResidualCodec:
         centers: F32,
         prepared: Prepared,
     ) -> tuple[I64, F32]:
-        """Rank rows on their signs, by the estimate of RaBitQ at one bit; see `Codec.low_scan`."""
-        lengths = cluster_begins[clusters + 1] - cluster_begins[clusters]
-        starts = cluster_begins[clusters] - np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        rows = np.repeat(starts, lengths) + np.arange(int(lengths.sum()))
-        products = low_products(
-            codes["low"], prepared.table, clusters=clusters, cluster_begins=cluster_begins
-        )
-        base = np.repeat(prepared.distances_to(centers[clusters]), lengths)
-        norm = codes["norm"][rows]
-        factor = codes["low_factor"][rows].astype(np.float32)
-        # r ≈ f·s along the query, with f = |r|/factor; a row without residual has factor 0.
-        scaled = np.divide(norm, factor, out=np.zeros_like(norm), where=factor > 0) * products
-        if self.space == "dot":
-            return rows, base - scaled
-        shift = 1.0 + 2.0 * codes["low_shift"][rows].astype(np.float32)
-        return rows, base + norm * norm * shift - 2.0 * scaled
+        """Score all rows of some clusters by their signs; see `Codec.low_scan`.
+
+        The estimates are of the distance.
+        """
+        table = prepared.signs or kernels.sign_table(prepared.projected)
+        lengths = np.diff(cluster_begins)[clusters]
+        rows = kernels.concatenated_ranges(cluster_begins[:-1][clusters], lengths)
+        all_blocks = kernels.block_begins(cluster_begins)
+        block_counts = np.diff(all_blocks)[clusters]
+        blocks = kernels.concatenated_ranges(all_blocks[:-1][clusters], block_counts)
+        sums = kernels.low_scan(codes["low"], blocks, table.entries)
+        # Padding rows end each cluster's last block: they are left out here.
+        firsts = (np.cumsum(block_counts) - block_counts) * kernels.BLOCK_ROWS
+        products = table.products(sums[kernels.concatenated_ranges(firsts, lengths)])
+        norms = codes["norm"][rows].astype(np.float64)
+        heights = codes["low_cosine"][rows].astype(np.float64) * math.sqrt(self.dimension)
+        products *= norms / np.where(heights > 0, heights, 1.0)
+        estimates = np.repeat(prepared.wide_distances_to(centers[clusters]), lengths)
+        if self.space == "l2":
+            shifts = codes["low_shift"][rows].astype(np.float64)
+            estimates += norms * norms * (1 + 2 * shifts) - 2 * products
+        else:
+            estimates -= products
+        return rows, estimates.astype(np.float32)
 
     def full_scan(
-        self, codes: Codes, *, rows: I64, row_clusters: I64, centers: F32, prepared: Prepared
+        self,
+        codes: Codes,
+        *,
+        rows: I64,
+        row_clusters: I64,
+        centers: F32,
+        prepared: Prepared,
     ) -> tuple[F32, F32]:
-        """Estimate and bound distances on the grid points; see `Codec.full_scan`."""
-        units = self._unpack(codes["full"][rows]).astype(np.float32) - self._middle
-        used, member = np.unique(row_clusters, return_inverse=True)
-        center = centers[used]
-        apart = np.broadcast_to(prepared.query, center.shape)
-        if self.space == "l2":
-            apart = prepared.query - center
-        products = full_products(units, apart[member]).astype(np.float64)
-        code_norms = np.sqrt(np.einsum("ij,ij->i", units, units).astype(np.float64))
+        """Score some rows by their full codes; see `Codec.full_scan`."""
+        frame = frame_of(prepared, centers=centers, row_clusters=row_clusters)
+        dots, squares = kernels.grid_dots(
+            codes["full"],
+            rows,
+            bits=self.bits,
+            queries=frame.queries,
+            row_queries=frame.row_queries,
+        )
         norms = codes["norm"][rows].astype(np.float64)
-        factor = codes["full_factor"][rows].astype(np.float64)
-        base = prepared.distances_to(center).astype(np.float64)[member]
-        scaled = np.divide(norms, factor, out=np.zeros_like(norms), where=factor > 0) * products
-        estimate = as_distances(prepared, base=base, norms=norms, products=scaled)
-        cosine = factor / code_norms
-        upper = upper_product(
-            norms=norms,
-            products=products,
-            code_norms=code_norms,
-            cosine_low=cosine * (1.0 - _FLOAT16_STEP),
-            cosine_high=cosine * (1.0 + _FLOAT16_STEP),
-            query=np.sqrt(np.einsum("ij,ij->i", apart, apart, dtype=np.float64))[member],
-            dimension=self.dimension,
+        sines = codes["sine"][rows].astype(np.float64)
+        code_norms = np.sqrt(squares)
+        cosines = np.maximum(np.sqrt(np.maximum(1 - sines * sines, 0.0)), _COSINE_LEAST)
+        products = dots * norms / (code_norms * cosines)
+        least, most = cosine_interval(sines)
+        limits = product_limits(
+            norms,
+            query_norms=frame.query_norms,
+            alignment=alignments(dots, query_norms=frame.query_norms, code_norms=code_norms),
+            cosine_least=least,
+            cosine_most=most,
         )
-        center_norms = np.sqrt(np.einsum("ij,ij->i", center, center, dtype=np.float64))[member]
-        slack = float_slack(
-            prepared, norms=norms, center_norms=center_norms, dimension=self.dimension
-        )
-        bound = as_distances(prepared, base=base, norms=norms, products=upper, slack=slack)
-        return estimate, bound
+        return frame.finish(norms, products, limits)
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """Return header and arrays."""
-        header = {"name": NAME, "version": VERSION, "space": self.space, "bits": self.bits}
-        return header, {"mean": self._mean, "rotation": self._rotation}
+        """Return the codec as a JSON header and named arrays."""
+        header = {
+            "codec": self.name,
+            "codec_version": self.version,
+            "dimension": self.dimension,
+            "space": self.space,
+            "bits": self.bits,
+        }
+        return header, {"mean": self.mean, "rotation": self.rotation}
 
     @classmethod
-    def from_arrays(
-        cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]
-    ) -> ResidualCodec:
-        """Read back what `to_arrays` gave."""
-        return cls(array("mean"), array("rotation"), header["space"], header["bits"])
+    def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> Self:
+        """Make a codec of what `to_arrays` gave.
 
-    def _grid_points(self, residual: F32) -> U8:
-        """Find the grid point of largest cosine: the best of some scales, tried for every row.
+        Raises
+        ------
+        DataError
+            If the header or an array is not what it must be.
 
-        The exact search of the paper walks all scales at which one coordinate steps; some twenty
-        scales reach it within 10^-4 of its cosine.
         """
-        levels = 2 ** (self.bits - 1)
-        absolute = np.abs(residual)
-        largest = absolute.max(axis=1, initial=0.0)
-        size: F32 = (absolute / np.where(largest > 0, largest, 1.0)[:, None]).astype(np.float32)
-        best = np.zeros(len(size), dtype=np.float32)
-        scale = np.full(len(size), float(levels), dtype=np.float32)
-        if self.bits > 1:
-            for trial in np.geomspace(0.45 * levels, 2.6 * levels, _SCALES):
-                _keep_better(size, np.full_like(scale, trial), levels, (best, scale))
-            step = (2.6 / 0.45) ** (1.0 / (_SCALES - 1))
-            middle = scale.copy()
-            for finer in np.geomspace(1.0 / step, step, _FINE_SCALES + 2)[1:-1]:
-                _keep_better(size, middle * np.float32(finer), levels, (best, scale))
-        magnitude = np.minimum(size * scale[:, None], levels - 1).astype(np.uint8)
-        codes = np.where(residual > 0, levels + magnitude, levels - 1 - magnitude)
-        return np.asarray(codes, dtype=np.uint8)
-
-    def _factors(self, residual: F32, codes: U8, center: F32) -> F64:
-        wide = residual.astype(np.float64)
-        norm = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-        some = norm > 0
-        safe = np.where(some, norm, 1.0)
-        units = codes.astype(np.float64) - float(self._middle)
-        signs = np.where(codes > self._middle, 1.0, -1.0)
-        full = np.einsum("ij,ij->i", wide, units) / safe
-        low = np.einsum("ij,ij->i", wide, signs) / safe
-        with np.errstate(over="ignore"):
-            shift = np.divide(
-                np.einsum("ij,ij->i", center.astype(np.float64), signs),
-                low * safe,
-                out=np.zeros_like(low),
-                where=some,
-            )
-        return np.stack((norm, np.where(some, full, 0.0), np.where(some, low, 0.0), shift))
-
-    def _pack(self, codes: U8) -> U8:
-        return pack_nibbles(codes) if self.bits == _NIBBLE_BITS else pack_rows(codes, self._widths)
-
-    def _unpack(self, packed: U8) -> U8:
-        if self.bits == _NIBBLE_BITS:
-            return unpack_nibbles(packed, self.dimension)
-        return unpack_rows(packed, self._widths)
-
-
-def _keep_better(size: F32, trial: F32, levels: int, kept: tuple[F32, F32]) -> None:
-    best, scale = kept
-    grid = np.minimum(np.floor(size * trial[:, None]), levels - 1) + np.float32(0.5)
-    squares = np.einsum("ij,ij->i", grid, grid)
-    cosine = np.einsum("ij,ij->i", grid, size) / np.sqrt(squares)
-    better = cosine > best
-    best[better] = cosine[better]
-    scale[better] = trial[better]
+        dimension = checked_int(header.get("dimension"), name="dimension", stored=True)
+        return cls(
+            space=checked_space(header.get("space"), stored=True),
+            bits=checked_int(header.get("bits"), name="bits", most=BITS_MAX, stored=True),
+            mean=checked_array(array, "mean", (dimension,)),
+            rotation=checked_array(array, "rotation", (dimension, dimension)),
+        )

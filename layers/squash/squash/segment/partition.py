@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -132,6 +133,7 @@ class Partition:
                 passing = admitted[rows]
                 rows, estimates = rows[passing], estimates[passing]
             count = len(rows)
+            low_keep = max(low_keep, math.ceil(self._codec.low_keep_share * count))
             if count > low_keep:
                 rows = rows[np.argpartition(estimates, low_keep - 1)[:low_keep]]
         else:

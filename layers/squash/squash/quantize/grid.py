@@ -1,0 +1,68 @@
+"""The uniform grid of the default codec: codes that point as nearly as may be along a residual."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from squash.arrays import F32, U8, Mask
+
+BITS_MAX: Final = 8
+# The rescale factors tried lie between shares of (levels + 10) / max|o|; the shares, for 2 to 8
+# bits, are those of extended RaBitQ (arXiv 2409.09913). A factor between two tried ones is lost
+# little by: the cosine is flat at its top.
+_START_SHARES: Final = (0.15, 0.20, 0.52, 0.59, 0.71, 0.75, 0.77)
+_BEYOND_TOP: Final = 10
+_TRIALS: Final = 16
+
+
+def grid_levels(directions: F32, bits: int) -> F32:
+    """Return the magnitudes of the codes that maximise the cosine with some directions.
+
+    Parameters
+    ----------
+    directions:
+        float32 [n, D], the absolute values of unit vectors o (or of zeros).
+    bits:
+        Bits a dimension B, sign included.
+
+    Returns
+    -------
+    float32 [n, D] of half-integers `min(floor(t |o|), 2 ** (B - 1) - 1) + 1/2`, for the best t
+    among those tried.
+
+    """
+    top = (1 << (bits - 1)) - 1
+    if top == 0:
+        return np.full_like(directions, 0.5)
+    peaks = directions.max(axis=1, initial=0.0)
+    ends: F32 = ((top + _BEYOND_TOP) / np.where(peaks > 0, peaks, 1)).astype(np.float32)
+    shares = np.geomspace(_START_SHARES[bits - 2], 1.0, _TRIALS).astype(np.float32)
+    best = np.full(len(directions), -1.0, dtype=np.float32)
+    factors = ends.copy()
+    levels = np.empty_like(directions)
+    for share in shares:
+        trial: F32 = ends * share
+        _fill_levels(directions, trial, top=top, out=levels)
+        products = np.vecdot(levels, directions)
+        cosines = products / np.sqrt(np.vecdot(levels, levels))
+        better = cosines > best
+        np.copyto(best, cosines, where=better)
+        np.copyto(factors, trial, where=better)
+    return _fill_levels(directions, factors, top=top, out=levels)
+
+
+def grid_codes(levels: F32, *, negative: Mask, bits: int) -> U8:
+    """Return uint8 [n, D]: magnitudes and signs as codes `u + (2 ** B - 1) / 2`."""
+    signed = np.where(negative, -levels, levels)
+    signed += np.float32(((1 << bits) - 1) / 2)
+    return signed.astype(np.uint8)
+
+
+def _fill_levels(directions: F32, factors: F32, *, top: int, out: F32) -> F32:
+    np.multiply(directions, factors[:, None], out=out)
+    np.floor(out, out=out)
+    np.minimum(out, np.float32(top), out=out)
+    out += np.float32(0.5)
+    return out
