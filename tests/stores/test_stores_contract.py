@@ -152,6 +152,7 @@ def test_list_tells_length_and_time(case):
     assert abs(info.modified_ms - time.time() * 1000) < 60_000
 
 
+@pytest.mark.slow
 def test_list_many(case):
     """More than one page of objects is listed and deleted without loss."""
     keys = [f"m/{i:05}" for i in range(1203)]
@@ -161,9 +162,6 @@ def test_list_many(case):
     assert keys_of(case, "m/", limit=1100) == keys[:1100]
     case.store.delete(keys)
     assert case.behind() == {}
-
-
-test_list_many = pytest.mark.slow(test_list_many)
 
 
 def test_list_folders(case):
@@ -183,19 +181,17 @@ BAD_KEYS = ["", "/a", "a/", "a//b", "../a", "a/..", "a/./b", ".", "..", "a/../..
             "..\\a", ".squash-tmp/x", "\ud800", "x" * 1025]  # fmt: skip
 
 
-@pytest.mark.parametrize("key", BAD_KEYS)
-def test_bad_keys_are_refused(case, key):
+def test_bad_keys_are_refused(case):
     """A key that could point outside the store, or that some store can't hold, is refused."""
-    if type(case.store).__name__ == "PrefixStore" and not key:
-        pytest.skip("the prefix alone is refused as a key that ends with a slash")
-    calls = [
-        lambda: case.store.get(key),
-        lambda: case.store.get_ranges(key, [(0, 1)]),
-        lambda: case.store.put(key, b"x"),
-        lambda: case.store.put_if_absent(key, b"x"),
-        lambda: case.store.delete([key]),
-    ]
-    for call in calls:
-        with pytest.raises(InvalidArgumentError):
-            call()
+    for key in BAD_KEYS:
+        calls = [
+            lambda key=key: case.store.get(key),
+            lambda key=key: case.store.get_ranges(key, [(0, 1)]),
+            lambda key=key: case.store.put(key, b"x"),
+            lambda key=key: case.store.put_if_absent(key, b"x"),
+            lambda key=key: case.store.delete([key]),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidArgumentError):
+                call()
     assert case.behind() == {}

@@ -28,7 +28,7 @@ from squash.storage.ranges import check_ranges
 # Keys have no part that begins with a dot, so no object can be mistaken for a temporary file.
 _TEMPORARY: Final = ".squash-tmp"
 _MMAP_BYTES_MIN: Final = MIB
-_ATTEMPTS_MAX: Final = 16
+_ATTEMPTS_MAX: Final = 100
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -214,8 +214,8 @@ def _walk(folder: Path, below: str, prefix: str, start_after: str) -> Iterator[O
 def _until_parent_stays(path: Path, name_it: Callable[[], object], *, root: Path) -> None:
     """Give a file its name, making its folder anew if a deleter tidies it away meanwhile."""
     for attempt in range(_ATTEMPTS_MAX):
-        _make_folder(path.parent, root=root)
         try:
+            _make_folder(path.parent, root=root)
             name_it()
         except FileNotFoundError:
             if attempt + 1 == _ATTEMPTS_MAX:

@@ -1,0 +1,82 @@
+"""A store that fails when told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+from squash.errors import UnavailableError
+from squash.storage import MemoryStore, ObjectInfo
+
+When = Literal["before", "after"]
+
+
+class KilledError(BaseException):
+    """The process ends here: nothing in the library may catch it."""
+
+
+def unavailable() -> UnavailableError:
+    return UnavailableError("made to fail")
+
+
+class FaultStore:
+    """Passes on to a store, and fails at the calls numbered `at`, before or after their effect.
+
+    Listings fail when they are begun. `log` is what was called, in order.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        at: Iterable[int] = (),
+        when: When = "before",
+        error: Callable[[], BaseException] = unavailable,
+        kinds: frozenset[str] | None = None,
+    ) -> None:
+        self.store = store
+        self.at = set(at)
+        self.when = when
+        self.error = error
+        self.kinds = kinds
+        self.log: list[str] = []
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Any:
+        return self._call("get", key, lambda: self.store.get(key))
+
+    def get_ranges(self, key: str, ranges: Any) -> Any:
+        return self._call("get_ranges", key, lambda: self.store.get_ranges(key, ranges))
+
+    def put(self, key: str, data: Any) -> None:
+        self._call("put", key, lambda: self.store.put(key, data))
+
+    def put_if_absent(self, key: str, data: Any) -> bool:
+        return self._call("put_if_absent", key, lambda: self.store.put_if_absent(key, data))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        listed = list(keys)
+        self._call("delete", ",".join(listed), lambda: self.store.delete(listed))
+
+    def list(
+        self, prefix: str, *, start_after: str = "", limit: int | None = None
+    ) -> Iterator[ObjectInfo]:
+        return self._call(
+            "list", prefix, lambda: self.store.list(prefix, start_after=start_after, limit=limit)
+        )
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        return self._call("list_folders", prefix, lambda: self.store.list_folders(prefix))
+
+    def _call(self, kind: str, key: str, act: Callable[[], Any]) -> Any:
+        with self._lock:
+            number = len(self.log)
+            self.log.append(f"{kind} {key}")
+        fails = number in self.at and (self.kinds is None or kind in self.kinds)
+        if fails and self.when == "before":
+            raise self.error()
+        result = act()
+        if fails:
+            raise self.error()
+        return result

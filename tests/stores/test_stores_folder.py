@@ -1,0 +1,180 @@
+"""What a folder of files promises beyond the contract."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import files
+
+from squash.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
+from squash.storage import FolderStore, folder
+
+
+def race(path: str, number: int, turns: int, barrier, results) -> None:
+    store = FolderStore(path)
+    won = []
+    for turn in range(turns):
+        barrier.wait()
+        if store.put_if_absent(f"race/{turn}/x", number.to_bytes(4, "little") * 50_000):
+            won.append(turn)
+    results.put((number, won))
+
+
+def test_race_of_processes(tmp_path):
+    """Of several processes that create one key exactly one wins, and its bytes are whole."""
+    context = multiprocessing.get_context("spawn")
+    count, turns = 3, 20
+    barrier, results = context.Barrier(count), context.Queue()
+    processes = [
+        context.Process(target=race, args=(str(tmp_path), n, turns, barrier, results))
+        for n in range(count)
+    ]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join()
+    assert sorted(turn for won in found.values() for turn in won) == list(range(turns))
+    store = FolderStore(tmp_path)
+    for number, won in found.items():
+        for turn in won:
+            data = bytes(store.get(f"race/{turn}/x"))
+            assert data == number.to_bytes(4, "little") * 50_000
+    assert not [name for name in files(tmp_path) if name.startswith(".")]
+
+
+def test_long_objects_are_mapped(tmp_path):
+    """Objects over a MiB come back as a view of the file, read-only; shorter ones as bytes."""
+    store = FolderStore(tmp_path)
+    store.put("long", b"x" * ((1 << 20) + 1))
+    store.put("short", b"x" * (1 << 20))
+    assert isinstance(store.get("long"), memoryview)
+    assert store.get("long").readonly
+    assert isinstance(store.get("short"), bytes)
+    view = store.get("long")
+    store.delete(["long"])
+    assert view[-1:] == b"x"
+
+
+def test_a_write_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+    """If the disk fails before the name is given, there is no object and no leftover."""
+    store = FolderStore(tmp_path)
+    store.put("a", b"old")
+
+    def fail(_file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder.os, "fsync", fail)
+    for put in (store.put, store.put_if_absent):
+        with pytest.raises(UnavailableError, match="No space left"):
+            put("b/c", b"new")
+    with pytest.raises(UnavailableError):
+        store.put("a", b"new")
+    monkeypatch.undo()
+    assert files(tmp_path) == {"a": b"old"}
+
+
+def test_names_come_after_bytes(tmp_path, monkeypatch):
+    """The bytes are on the disk before the name is given, and the name before the answer."""
+    store, order = FolderStore(tmp_path), []
+    store.put("d/x", b"")
+    real = {name: getattr(os, name) for name in ("fsync", "link", "replace")}
+
+    def note(name):
+        def call(*args, **more):
+            kind = name
+            if name == "fsync":
+                kind += " folder" if os.path.isdir(f"/proc/self/fd/{args[0]}") else " file"
+            order.append(kind)
+            return real[name](*args, **more)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, note(name))
+    store.put_if_absent("d/y", b"1")
+    store.put("d/x", b"2")
+    assert order == ["fsync file", "link", "fsync folder", "fsync file", "replace", "fsync folder"]
+
+
+def test_leftovers_are_no_objects(tmp_path):
+    """What a killed process left, and other programs' hidden files, are never listed."""
+    store = FolderStore(tmp_path)
+    (tmp_path / ".squash-tmp").mkdir()
+    (tmp_path / ".squash-tmp" / "0123").write_bytes(b"half")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / ".hidden").write_bytes(b"")
+    (tmp_path / "empty" / "deep").mkdir(parents=True)
+    assert list(store.list("")) == []
+    assert list(store.list_folders("")) == []
+
+
+def test_a_file_is_no_store(tmp_path):
+    """A path that is a file, or lies below one, is refused at once; a new path is fine."""
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InvalidArgumentError, match="is a file"):
+            FolderStore(path)
+    assert list(FolderStore(tmp_path / "new").list("")) == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_objects_below_objects(tmp_path):
+    """What a file system cannot hold is refused with a reason, not lost."""
+    store = FolderStore(tmp_path)
+    store.put("a/b", b"1")
+    for put in (store.put, store.put_if_absent):
+        for key in ("a", "a/b/c", "a/b/c/d"):
+            with pytest.raises(InvalidArgumentError):
+                put(key, b"2")
+        with pytest.raises(InvalidArgumentError, match="too long"):
+            put("x" * 300, b"2")
+    assert files(tmp_path) == {"a/b": b"1"}
+
+
+def test_putting_while_deleting(tmp_path):
+    """Folders that come and go under concurrent puts and deletes lose no put."""
+    store = FolderStore(tmp_path)
+
+    def work(number: int) -> None:
+        for turn in range(60):
+            key = f"deep/down/{number}"
+            assert store.put_if_absent(key, b"%d" % turn) is True
+            assert bytes(store.get(key)) == b"%d" % turn
+            store.delete([key])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert list(store.list("")) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_forbidden(tmp_path):
+    """What the operating system forbids is a permission error."""
+    store = FolderStore(tmp_path)
+    store.put("a", b"1")
+    (tmp_path / "a").chmod(0)
+    with pytest.raises(PermissionDeniedError):
+        store.get("a")
+
+
+def test_errors_of_the_system_have_a_type(tmp_path, monkeypatch):
+    """Permission errors and input-output errors are told apart; none becomes None."""
+    store = FolderStore(tmp_path)
+    store.put("a", b"1")
+    for error, expected in (
+        (PermissionError(13, "Permission denied"), PermissionDeniedError),
+        (OSError(5, "Input/output error"), UnavailableError),
+    ):
+
+        def fail(*_args, error=error):
+            raise error
+
+        monkeypatch.setattr(folder.os, "pread", fail)
+        with pytest.raises(expected):
+            store.get("a")
+        with pytest.raises(expected):
+            store.get_ranges("a", [(0, 1)])

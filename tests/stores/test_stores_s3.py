@@ -1,0 +1,271 @@
+"""What S3 answers, in our words; and its requests: conditional, coalesced, parallel, repeated."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from copy import copy
+from functools import cache
+from typing import Any
+
+import pytest
+
+from squash.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ThrottledError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from squash.storage.s3_errors import translate
+
+
+class NoWait:
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def now_ms(self) -> int:
+        return 0
+
+    def sleep(self, seconds: float) -> None:
+        self.waited.append(seconds)
+
+
+class FakeClient:
+    """Answers from a script: exceptions are raised, values returned."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.calls: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def __getattr__(self, _operation: str) -> Any:
+        def call(**arguments: Any) -> Any:
+            with self._lock:
+                self.calls.append(arguments)
+                answer = self.script.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+def refusal(code: str, status: int) -> Exception:
+    from botocore.exceptions import ClientError
+
+    return ClientError(
+        {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}},
+        "Operation",
+    )
+
+
+@cache
+def prototype() -> Any:
+    """Make one store: boto3 takes a fifth of a second for each client."""
+    from squash.storage.s3 import S3Store
+
+    return S3Store("bucket", "p", endpoint_url="http://127.0.0.1:9", region="us-east-1")
+
+
+def scripted(*script: Any) -> tuple[Any, FakeClient, NoWait]:
+    store, client, clock = copy(prototype()), FakeClient(*script), NoWait()
+    store._client, store._clock = client, clock
+    return store, client, clock
+
+
+CODES = [
+    ("SlowDown", 503, ThrottledError),
+    ("ThrottlingException", 400, ThrottledError),
+    ("Odd", 429, ThrottledError),
+    ("InternalError", 500, UnavailableError),
+    ("ServiceUnavailable", 503, UnavailableError),
+    ("Odd", 502, UnavailableError),
+    ("RequestTimeout", 400, UnavailableError),
+    ("AccessDenied", 403, PermissionDeniedError),
+    ("Odd", 403, PermissionDeniedError),
+    ("InvalidAccessKeyId", 403, UnauthenticatedError),
+    ("ExpiredToken", 400, UnauthenticatedError),
+    ("SignatureDoesNotMatch", 403, UnauthenticatedError),
+    ("NoSuchBucket", 404, NotFoundError),
+    ("PermanentRedirect", 301, InvalidArgumentError),
+    ("AuthorizationHeaderMalformed", 400, InvalidArgumentError),
+    ("EntityTooLarge", 400, TooLargeError),
+    ("InvalidRequest", 400, InvalidArgumentError),
+    ("MethodNotAllowed", 405, InvalidArgumentError),
+]
+
+
+@pytest.mark.parametrize(("code", "status", "expected"), CODES)
+def test_refusals(code, status, expected):
+    """Each answer of S3 is the error by which a caller knows what to do, from every method."""
+    calls = [
+        lambda store: store.get("k"),
+        lambda store: store.get_ranges("k", [(0, 1)]),
+        lambda store: store.put("k", b""),
+        lambda store: store.put_if_absent("k", b""),
+        lambda store: store.delete(["k"]),
+        lambda store: list(store.list("")),
+        lambda store: list(store.list_folders("")),
+    ]
+    for call in calls:
+        store, _, _ = scripted(refusal(code, status))
+        with pytest.raises(expected) as caught:
+            call(store)
+        assert type(caught.value) is expected
+        assert caught.value.__cause__ is not None
+
+
+def test_errors_without_an_answer():
+    """Lost connections and time-outs are unavailability; missing credentials are said so."""
+    from botocore import exceptions as theirs
+
+    cases = [
+        (theirs.ConnectTimeoutError(endpoint_url="e"), UnavailableError),
+        (theirs.ReadTimeoutError(endpoint_url="e"), UnavailableError),
+        (theirs.EndpointConnectionError(endpoint_url="e"), UnavailableError),
+        (theirs.ConnectionClosedError(endpoint_url="e"), UnavailableError),
+        (theirs.SSLError(endpoint_url="e", error="x"), UnavailableError),
+        (theirs.NoCredentialsError(), UnauthenticatedError),
+        (theirs.PartialCredentialsError(provider="p", cred_var="v"), UnauthenticatedError),
+        (theirs.CredentialRetrievalError(provider="p", error_msg="m"), UnauthenticatedError),
+        (theirs.ProfileNotFound(profile="p"), UnauthenticatedError),
+        (theirs.NoRegionError(), InvalidArgumentError),
+        (theirs.ParamValidationError(report="r"), InvalidArgumentError),
+        (ValueError("Invalid endpoint: x"), InvalidArgumentError),
+    ]
+    for error, expected in cases:
+        assert type(translate(error, "b", "k")) is expected, error
+
+
+def test_absent_only_if_s3_says_so():
+    """None is given for NoSuchKey alone; another 404 is an error."""
+    store, _, _ = scripted(refusal("NoSuchKey", 404))
+    assert store.get("k") is None
+    for code in ("404", "NoSuchUpload", "Odd"):
+        store, _, _ = scripted(refusal(code, 404))
+        with pytest.raises(InvalidArgumentError):
+            store.get("k")
+
+
+def test_conditional_put():
+    """412 is False; 409 is asked again a few times, then said."""
+    store, client, clock = scripted(refusal("PreconditionFailed", 412))
+    assert store.put_if_absent("k", b"x") is False
+    assert client.calls[0]["IfNoneMatch"] == "*"
+    assert client.calls[0]["Key"] == "p/k"
+    conflict = refusal("ConditionalRequestConflict", 409)
+    store, client, clock = scripted(conflict, conflict, {})
+    assert store.put_if_absent("k", b"x") is True
+    assert len(client.calls) == 3
+    assert clock.waited == sorted(clock.waited)
+    store, _, _ = scripted(conflict, refusal("PreconditionFailed", 412))
+    assert store.put_if_absent("k", b"x") is False
+    store, client, _ = scripted(*[conflict] * 9)
+    with pytest.raises(UnavailableError, match="another write"):
+        store.put_if_absent("k", b"x")
+    assert len(client.calls) == 5
+
+
+class Body:
+    """A stream that may break."""
+
+    def __init__(self, data: bytes | Exception) -> None:
+        self.data = data
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def read(self) -> bytes:
+        if isinstance(self.data, Exception):
+            raise self.data
+        return self.data
+
+
+def test_broken_streams_are_read_again():
+    """A stream that breaks off is asked for again, a few times."""
+    from botocore.exceptions import IncompleteReadError, ReadTimeoutError
+
+    broken = [
+        {"Body": Body(IncompleteReadError(actual_bytes=1, expected_bytes=2))},
+        {"Body": Body(ReadTimeoutError(endpoint_url="e"))},
+    ]
+    store, client, _ = scripted(*broken, {"Body": Body(b"ok")})
+    assert store.get("k") == b"ok"
+    assert len(client.calls) == 3
+    store, client, _ = scripted(*broken * 5)
+    with pytest.raises(UnavailableError):
+        store.get_ranges("k", [(0, 2)])
+    assert len(client.calls) == 5
+
+
+def test_ranges_are_coalesced():
+    """Near ranges are one request; a server that ignores ranges is understood."""
+    store, client, _ = scripted({"Body": Body(b"0123456789")}, {"Body": Body(b"0123456789")})
+    got = store.get_ranges("k", [(8, 10), (0, 2)])
+    assert [bytes(part) for part in got] == [b"89", b"01"]
+    assert client.calls[0]["Range"] == "bytes=0-9"
+    assert store.get_ranges("k", [(2, 4)]) == [b"23"]
+    assert client.calls[1]["Range"] == "bytes=2-3"
+
+
+def test_parts_of_a_delete_that_fail():
+    """A key that could not be deleted is an error, though the request succeeded."""
+    store, _, _ = scripted({"Errors": [{"Key": "p/k", "Code": "AccessDenied", "Message": "m"}]})
+    with pytest.raises(PermissionDeniedError, match="p/k"):
+        store.delete(["j", "k"])
+
+
+def test_deletes_are_batched():
+    """A thousand keys are one request."""
+    store, client, _ = scripted({}, {}, {})
+    store.delete(f"k{i}" for i in range(2001))
+    assert [len(call["Delete"]["Objects"]) for call in client.calls] == [1000, 1000, 1]
+
+
+def test_no_bucket(s3_endpoint):
+    """A bucket that is not there is said with what to do, by every method."""
+    from squash.storage.s3 import S3Store
+
+    store = S3Store("no-such-bucket", "x", endpoint_url=s3_endpoint, region="us-east-1")
+    for call in (
+        lambda: store.get("k"),
+        lambda: store.put("k", b""),
+        lambda: store.put_if_absent("k", b""),
+        lambda: list(store.list("")),
+        lambda: store.get_ranges("k", [(0, 1)]),
+        lambda: store.delete(["k"]),
+    ):
+        with pytest.raises(NotFoundError, match="Create it"):
+            call()
+
+
+def test_nobody_there():
+    """An endpoint where nobody answers is unavailable."""
+    from squash.storage.s3 import S3Store
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        store = S3Store("b", "", endpoint_url=f"http://127.0.0.1:{port}", region="us-east-1")
+        with pytest.raises(UnavailableError, match="Repeat"):
+            store.get("k")
+
+
+def test_settings():
+    """Requests have time-outs and standard retries."""
+    from squash.storage.s3 import S3Store
+
+    config = prototype()._client.meta.config
+    assert config.retries["mode"] == "standard"
+    assert config.retries["total_max_attempts"] == 4
+    assert (config.connect_timeout, config.read_timeout) == (5, 30)
+    with pytest.raises(InvalidArgumentError):
+        S3Store("b", "", endpoint_url="no url", region="us-east-1")
+    with pytest.raises(InvalidArgumentError):
+        S3Store("b", "../x", region="us-east-1")

@@ -1,0 +1,193 @@
+"""What reading and writing cost, when snapshots are written, and how rows are divided."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from index_world import FakeClock, World, build_flat, rows_of
+
+from squash.errors import ChecksumError, InternalError, InvalidArgumentError
+from squash.index import log as log_module
+from squash.index import writer
+from squash.index.commits import Commit, DeleteKeys, PutRows, PutSegments, Replace
+from squash.index.references import read_object
+from squash.index.snapshots import snapshot_key
+from squash.index.state import State, apply, commits_needed
+from squash.limits import SNAPSHOT_EVERY_COMMITS
+from squash.model import ObjectRef, RowBatch, SegmentRef
+from squash.storage import CountingStore, MemoryStore
+
+
+def test_what_it_costs():
+    """A write is one PUT; asking if anything is new is one GET; opening adds one LIST."""
+    store = CountingStore(MemoryStore())
+    world = World.on(store)
+    opened = world.log.refresh(None)
+    assert dict(store.counts().by_kind) == {"list": 1, "get": 1}
+    before = store.counts()
+    opened = world.put(opened, {"a": 1})
+    opened = writer.delete(world.log, opened, ["b"])
+    assert dict((store.counts() - before).by_kind) == {"put": 2}
+    before = store.counts()
+    assert world.log.refresh(opened).sequence == 2
+    assert dict((store.counts() - before).by_kind) == {"get": 1}
+
+
+def test_nothing_to_do_is_no_commit():
+    """No rows and no keys make no commit."""
+    world = World.on(MemoryStore())
+    opened = world.log.refresh(None)
+    assert world.put(opened, {}) is opened
+    assert writer.delete(world.log, opened, []) is opened
+
+
+def test_snapshots_are_written_now_and_then():
+    """Every 64 commits there is a snapshot, by whichever writer, and a reader replays few."""
+    store, clock = MemoryStore(), FakeClock()
+    worlds = [World.on(store, number, clock) for number in range(2)]
+    opened = [world.log.refresh(None) for world in worlds]
+    total = 2 * SNAPSHOT_EVERY_COMMITS + 10
+    model = {}
+    for i in range(total):
+        which = i % 2
+        opened[which] = worlds[which].put(opened[which], {f"k{i % 5}": i})
+        model[f"k{i % 5}"] = i
+    found = [info.key for info in store.list("snapshots/")]
+    assert found == [snapshot_key(128), snapshot_key(64)]
+    assert all(one.state.snapshot_sequence == 128 for one in opened)
+    for world, one in zip(worlds, opened, strict=True):
+        assert world.everything(world.log.refresh(one)) == model
+
+
+def test_much_log_is_snapshot_early(monkeypatch):
+    """A log of many bytes makes a snapshot before 64 commits."""
+    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_LOG_BYTES", 4000)
+    store = MemoryStore()
+    world = World.on(store)
+    opened = world.log.refresh(None)
+    for i in range(12):
+        opened = world.put(opened, {f"k{i}": i})
+    assert 0 < opened.state.snapshot_sequence < 12
+    assert opened.state.log_bytes < 4000
+    again = world.log.refresh(None)
+    assert again.state == opened.state
+
+
+def test_a_reader_far_behind_takes_the_snapshot():
+    """A reader that sees many commits goes over to the newest snapshot and lets go of old ones."""
+    store, clock = MemoryStore(), FakeClock()
+    reading, writing = World.on(store, 1, clock), World.on(store, 2, clock)
+    behind = reading.log.refresh(None)
+    opened = writing.log.refresh(None)
+    opened = writing.put_segments(opened, {"k0": 0, "k1": 1})
+    for i in range(200):
+        opened = writer.delete(writing.log, opened, [f"k{i % 7}"])
+    behind = reading.log.refresh(behind)
+    assert behind.sequence == 201
+    assert behind.state.snapshot_sequence >= 192
+    assert len(behind.commits) <= 10
+    assert reading.everything(behind) == {}
+
+
+def test_same_state_however_read():
+    """Reading commit by commit, in one go, or from a snapshot gives the same live rows."""
+    store, clock = MemoryStore(), FakeClock()
+    world, step = World.on(store, 1, clock), World.on(store, 2, clock)
+    opened, stepping = world.log.refresh(None), step.log.refresh(None)
+    for i in range(30):
+        opened = world.put(opened, {f"k{i % 4}": i, f"j{i}": i})
+        if i % 9 == 8:
+            fold = world.fold(opened, list(opened.state.segments), list(opened.state.fresh))
+            opened = writer.replace(world.log, opened, **fold)
+        stepping = step.log.refresh(stepping)
+        assert step.everything(stepping) == world.everything(opened)
+    assert world.everything(world.log.refresh(None)) == world.everything(opened)
+
+
+@pytest.mark.parametrize(
+    ("rows_max", "bytes_max", "segments"), [(5, 1 << 20, 0), (4, 1 << 20, 3), (9, 40, 3)]
+)
+def test_large_puts_become_segments(monkeypatch, rows_max, bytes_max, segments):
+    """More rows or bytes than a commit may hold are written as flat segments of bounded size."""
+    monkeypatch.setattr(writer, "INLINE_COMMIT_ROWS_MAX", rows_max)
+    monkeypatch.setattr(writer, "INLINE_COMMIT_BYTES_MAX", bytes_max)
+    monkeypatch.setattr(writer, "FLAT_SEGMENT_ROWS_MAX", 2)
+    world = World.on(MemoryStore())
+    records = {f"k{i}": i for i in range(5)}
+    opened = world.put(world.log.refresh(None), {"k0": 100, "z": 1})
+    monkeypatch.setattr(writer, "INLINE_COMMIT_ROWS_MAX", rows_max)
+    before = len(opened.state.segments)
+    opened = world.put(opened, records)
+    assert len(opened.state.segments) - before == segments
+    assert world.everything(opened) == records | {"z": 1}
+
+
+def test_bytes_decide_too():
+    """Long metadata alone can make a put too large for a commit."""
+    world = World.on(MemoryStore())
+    long = RowBatch(["a"], rows_of({"a": 1}).vectors, [{"v": 1, "text": "x" * (5 << 20)}])
+    opened = writer.put(world.log, world.log.refresh(None), long, build_flat=build_flat)
+    assert len(opened.state.segments) == 1
+    assert opened.state.segments[0].kind == "flat"
+
+
+def test_objects_are_checked():
+    """A segment's object is known by its length and checksum."""
+    store = MemoryStore()
+    ref = writer.write_object(store, "segments/x/rows", b"12345")
+    assert bytes(read_object(store, ref)) == b"12345"
+    for bad in (b"12346", b"1234", None):
+        store.delete([ref.key])
+        if bad:
+            store.put(ref.key, bad)
+        with pytest.raises(ChecksumError):
+            read_object(store, ref)
+
+
+def segment(name: str, rows: int = 1) -> SegmentRef:
+    return SegmentRef(name, "flat", rows, 0, {"rows": ObjectRef("x", 1, 2)})
+
+
+def state_of(*operations) -> State:
+    state = State()
+    for number, operation in enumerate(operations, 1):
+        state = apply(state, Commit(number, f"c{number}", number, operation))
+    return state
+
+
+def put(*keys: str) -> PutRows:
+    return PutRows(RowBatch(keys, np.ones((len(keys), 3), np.float32), [{}] * len(keys)))
+
+
+def test_apply():
+    """Each operation does to the state what its words say."""
+    state = state_of(put("a"), PutSegments((segment("s"), segment("t"))), DeleteKeys(["a"]), put())
+    assert state.fresh == (1, 4)
+    assert [(one.id, one.as_of) for one in state.segments] == [("s", 2), ("t", 2)]
+    trained = ObjectRef("trained/1", 1, 2)
+    fold = Replace(("s",), (1,), (segment("u"),), trained, 3)
+    state = apply(state, Commit(5, "c5", 5, fold))
+    assert state.fresh == (4,)
+    assert [(one.id, one.as_of) for one in state.segments] == [("t", 2), ("u", 3)]
+    assert state.trained == trained
+    assert state.recent == ("c1", "c2", "c3", "c4", "c5")
+    assert commits_needed(state) == [3, 4, 5]
+    again = apply(state, Commit(6, "c6", 6, Replace(("t", "u"), (), (segment("v"),), None, 5)))
+    assert again.trained == trained
+    assert commits_needed(again) == [4, 5, 6]
+
+
+def test_what_contradicts_itself_is_refused():
+    """Gaps, bases that cannot be, and ids used twice are refused."""
+    state = state_of(put("a"), PutSegments((segment("s"),)))
+    with pytest.raises(InternalError):
+        apply(state, Commit(4, "c", 0, DeleteKeys(["a"])))
+    for operation in (
+        Replace(("s",), (), (segment("u"),), None, 1),
+        Replace(("s",), (1,), (segment("u"),), None, 3),
+        Replace((), (), (segment("s"),), None, 2),
+        PutSegments((segment("s"),)),
+        PutSegments((segment("x"), segment("x"))),
+    ):
+        with pytest.raises(InvalidArgumentError):
+            apply(state, Commit(3, "c", 0, operation))

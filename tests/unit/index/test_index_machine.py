@@ -1,0 +1,120 @@
+"""Whatever writers do in whatever order, every reader finds what a dict would hold."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from index_world import FakeClock, World
+
+from squash.errors import ConflictError
+from squash.index import writer
+from squash.storage import MemoryStore
+
+KEYS = st.sampled_from([f"k{i}" for i in range(12)])
+RECORDS = st.dictionaries(KEYS, st.integers(0, 999), min_size=1, max_size=6)
+HANDLE = st.integers(0, 2)
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """Three handles, each as stale as chance has it, against a dict and its history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        store, clock = MemoryStore(), FakeClock()
+        self.worlds = [World.on(store, number, clock) for number in range(3)]
+        self.opened = [world.log.refresh(None) for world in self.worlds]
+        self.model: dict[str, int] = {}
+        self.folds: list[dict] = []
+        self.commits = 0
+
+    def done(self, handle: int, opened) -> None:
+        self.commits += 1
+        assert opened.sequence == self.commits
+        self.opened[handle] = opened
+
+    @rule(handle=HANDLE, records=RECORDS)
+    def put(self, handle, records) -> None:
+        self.done(handle, self.worlds[handle].put(self.opened[handle], records))
+        self.model |= records
+
+    @rule(handle=HANDLE, records=RECORDS, parts=st.integers(1, 2))
+    def put_segments(self, handle, records, parts) -> None:
+        keys = list(records)
+        pieces = [{k: records[k] for k in keys[i::parts]} for i in range(parts)]
+        world = self.worlds[handle]
+        self.done(handle, world.put_segments(self.opened[handle], *filter(None, pieces)))
+        self.model |= records
+
+    @rule(handle=HANDLE, keys=st.lists(KEYS, min_size=1, max_size=6))
+    def delete(self, handle, keys) -> None:
+        self.done(handle, writer.delete(self.worlds[handle].log, self.opened[handle], keys))
+        for key in keys:
+            self.model.pop(key, None)
+
+    @rule(handle=HANDLE, data=st.data(), pieces=st.integers(1, 2))
+    def start_fold(self, handle, data, pieces) -> None:
+        """Do the work of a fold; it is committed later, or never."""
+        world, opened = self.worlds[handle], self.opened[handle]
+        segments, fresh = opened.state.segments, opened.state.fresh
+        if not segments and not fresh:
+            return
+        inputs = data.draw(st.lists(st.sampled_from(segments), unique_by=lambda s: s.id)
+                           if segments else st.just([]))  # fmt: skip
+        some = data.draw(st.lists(st.sampled_from(fresh), unique=True) if fresh else st.just([]))
+        self.folds.append(world.fold(opened, inputs, sorted(some), pieces))
+
+    @precondition(lambda self: self.folds)
+    @rule(handle=HANDLE, data=st.data())
+    def finish_fold(self, handle, data) -> None:
+        fold = self.folds.pop(data.draw(st.integers(0, len(self.folds) - 1)))
+        world = self.worlds[handle]
+        newest = world.log.refresh(None)
+        live = {segment.id for segment in newest.state.segments}
+        valid = set(fold["inputs"]) <= live and set(fold["fresh"]) <= set(newest.state.fresh)
+        if self.opened[handle].sequence < fold["base"]:
+            self.opened[handle] = newest
+        if valid:
+            self.done(handle, writer.replace(world.log, self.opened[handle], **fold))
+        else:
+            with pytest.raises(ConflictError):
+                writer.replace(world.log, self.opened[handle], **fold)
+
+    @rule(handle=HANDLE)
+    def refresh(self, handle) -> None:
+        self.opened[handle] = self.worlds[handle].log.refresh(self.opened[handle])
+
+    @rule(handle=HANDLE)
+    def reopen(self, handle) -> None:
+        self.opened[handle] = self.worlds[handle].log.refresh(None)
+
+    @rule(handle=HANDLE)
+    def snapshot(self, handle) -> None:
+        """A snapshot changes nothing, of whichever commit it is."""
+        self.opened[handle] = self.worlds[handle].log.write_snapshot(self.opened[handle])
+
+    @rule(handle=HANDLE)
+    def wait_long(self, handle) -> None:
+        self.worlds[handle].log._clock.sleep(700)
+
+    @invariant()
+    def every_reader_finds_the_model(self) -> None:
+        for world, opened in zip(self.worlds, self.opened, strict=True):
+            assert world.everything(world.log.refresh(opened)) == self.model
+        assert self.worlds[0].everything(self.worlds[0].log.refresh(None)) == self.model
+        assert not any(world.reports for world in self.worlds)
+
+
+IndexMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestIndexMachine = IndexMachine.TestCase
+
+
+class LongIndexMachine(IndexMachine):
+    """The same, for longer."""
+
+
+LongIndexMachine.TestCase.settings = settings(
+    max_examples=400, stateful_step_count=60, deadline=None
+)
+TestLongIndexMachine = pytest.mark.slow(LongIndexMachine.TestCase)
