@@ -51,7 +51,7 @@ def test_a_data_set_is_made_once(data, small):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 9, 10, 11])
-def test_a_limit_takes_rows_from_all_over_the_set(data, small, limit):  # noqa: ARG001
+def test_a_limit_takes_rows_from_all_over_the_set(data, small, limit):
     some = data.load("small", limit=limit)
     rows = some.attributes["label"]
     assert len(some.vectors) == len(some.keys) == len(rows) == len(set(rows)) == min(limit, 10)

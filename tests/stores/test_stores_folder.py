@@ -7,7 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import files
+from store_cases import files
 
 from squash.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
 from squash.storage import FolderStore, folder

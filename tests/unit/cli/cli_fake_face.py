@@ -1,4 +1,4 @@
-# ruff: noqa: A002, ARG002 - the names of the arguments are the interface's
+# ruff: noqa: A002 - the names of the arguments are the interface's
 """A Python face in memory: the interface of `squash.database`, with brute force behind it.
 
 It knows bare equality and `$gte` only; what filters mean is tested with the library.

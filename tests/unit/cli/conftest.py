@@ -36,7 +36,7 @@ def face(monkeypatch):
 
 
 @pytest.fixture
-def run(face, capsys):  # noqa: ARG001 - asked for what it puts in place
+def run(face, capsys):
     """Run the command on the fake face, and look at its status and what it wrote."""
 
     def run_command(*words):

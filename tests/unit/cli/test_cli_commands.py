@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - a fixture may be asked for only because of what it sets up
 """Each subcommand: what it does, what it says, and how it fails."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - a fixture may be asked for only because of what it sets up
 """The grammar: help, examples, usage errors."""
 
 from __future__ import annotations
