@@ -395,6 +395,8 @@ class Index:
 
         """
         session = self._session
+        if isinstance(vectors, str) or not hasattr(vectors, "__len__"):
+            raise InvalidArgumentError("vectors is a list of vectors, [q, d]", field="vectors")
         check_limits(top_k=top_k, recall_target=recall_target, queries=len(vectors))
         wanted = check_include(include)
         if filters is None or isinstance(filters, Mapping):
