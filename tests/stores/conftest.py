@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from store_cases import Case, files
 
 from squash.storage import CountingStore, FolderStore, MemoryStore, ObjectStore, PrefixStore
 
@@ -43,14 +43,6 @@ def s3_client(s3_endpoint: str) -> Any:
     import boto3
 
     return boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
-
-
-@dataclass
-class Case:
-    """A store, and what lies behind it: {key: bytes}."""
-
-    store: ObjectStore
-    behind: Callable[[], dict[str, bytes]]
 
 
 KINDS = ["memory", "folder", "s3", "s3 at the root", "counting", "prefix", "prefix of folder"]
@@ -111,12 +103,3 @@ def s3_case(endpoint: str, client: Any, *, at_root: bool) -> Iterator[Case]:
         }
 
     yield Case(store, behind)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file, temporary ones included."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Case
+from store_cases import Case
 
 from squash.errors import ChecksumError, InvalidArgumentError
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import files
+from store_cases import files
 
 from squash.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
 from squash.storage import FolderStore, folder
