@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from store_cases import files
@@ -87,7 +88,7 @@ def test_names_come_after_bytes(tmp_path, monkeypatch):
         def call(*args, **more):
             kind = name
             if name == "fsync":
-                kind += " folder" if os.path.isdir(f"/proc/self/fd/{args[0]}") else " file"
+                kind += " folder" if Path(f"/proc/self/fd/{args[0]}").is_dir() else " file"
             order.append(kind)
             return real[name](*args, **more)
 

@@ -78,7 +78,7 @@ def test_lost_answer_of_create():
             return super().put_if_absent(key, data)
 
     class Down(MemoryStore):
-        def put_if_absent(self, key, data):
+        def put_if_absent(self, *_):
             raise UnavailableError("down")
 
     for store in (Lost(), Twice()):
