@@ -23,7 +23,7 @@ test: $(READY)  ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 test-all: $(READY)  ## every test
-	$(BIN)/python -m pytest -n 2 tests
+	SQUASH_TEST_CHANCE=chance $(BIN)/python -m pytest -n 2 tests
 
 lint: $(READY)  ## style, types, and the direction of imports
 	$(BIN)/ruff check .

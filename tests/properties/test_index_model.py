@@ -171,6 +171,17 @@ def test_any_history_leaves_what_a_dict_would_hold(narrow, operations, metric, s
     assert not report.damages
 
 
+def test_a_batch_tells_true_from_one(narrow):
+    """Filters that Python takes for equal are still two filters."""
+    rows = [{"a": True} if i % 2 else {"a": 1} for i in range(60)]
+    index, model, rng = make("euclidean", rows, 3, 1)
+    query = rng.normal(size=3)
+    filters = [{"a": True}, {"a": 1}, {"a": 1.0}, {"a": True}]
+    answers = index.query_many([query] * 4, filters=filters, top_k=50)
+    for answer, filter_ in zip(answers, filters, strict=True):
+        check(answer, model, query.astype(np.float32), 50, filter_)
+
+
 def test_a_listing_survives_writes_and_folds_between_its_pages():
     """Records that are there throughout are listed exactly once."""
     index, model, rng = make("euclidean", [{"n": i} for i in range(120)], 4, 1, optimize=False)

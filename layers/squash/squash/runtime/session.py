@@ -166,10 +166,12 @@ class IndexSession:
         before = self._store.counts()
         view = self.view(consistency)
         answers: dict[int, Answer] = {}
-        groups: dict[FilterNode | None, list[int]] = {}
+        # By text, for as values true and 1 would be one filter.
+        groups: dict[str, list[int]] = {}
         for i, query in enumerate(queries):
-            groups.setdefault(query.node, []).append(i)
-        for node, members in groups.items():
+            groups.setdefault(repr(query.node), []).append(i)
+        for members in groups.values():
+            node = queries[members[0]].node
             shared = admit(view, node) if len(members) > 1 and view.partitions else None
             for i in members:
                 found = answer(view, queries[i], admissions=shared)
