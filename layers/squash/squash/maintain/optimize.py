@@ -47,12 +47,13 @@ class LiveRows:
         """Yield all rows, some thousands at a time."""
         yield from batches(self._fresh, _BATCH_ROWS)
         for reader, live in self._segments:
+            vectors = reader.all_vectors()
             for start in range(0, len(live), _BATCH_ROWS):
                 rows = live[start : start + _BATCH_ROWS]
                 documents = reader.documents(rows)
                 yield RowBatch(
                     [key for key, _ in documents],
-                    np.asarray(reader.all_vectors()[rows]),
+                    np.asarray(vectors[rows]),
                     [metadata for _, metadata in documents],
                 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from squash.arrays import F32, F64, I64
+from squash.kernels import inner_products, squared_distances
 from squash.model import Metric
 
 _CHUNK_ROWS = 8_192
@@ -30,16 +31,13 @@ def exact_distances(metric: Metric, query: F32, vectors: F32) -> F64:
     beside it.
 
     """
-    wide_query = query.astype(np.float64)
-    wide = vectors.astype(np.float64)
     if metric is Metric.EUCLIDEAN:
-        wide -= wide_query
-        return np.asarray(np.sqrt(np.einsum("ij,ij->i", wide, wide)))
-    products = np.einsum("ij,j->i", wide, wide_query)
+        return np.asarray(np.sqrt(squared_distances(vectors, query)))
+    products = inner_products(vectors, query)
     if metric is Metric.DOT:
-        return np.asarray(-products)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide) * np.einsum("j,j->", wide_query, wide_query))
-    return np.asarray(1.0 - products / norms)
+        return -products
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return 1.0 - products / np.sqrt(squares * np.einsum("j,j->", query, query, dtype=np.float64))
 
 
 def unit_rows(vectors: F32) -> F32:

@@ -12,6 +12,7 @@ import numpy as np
 from squash.arrays import F32, I64, AnyArray, Mask
 from squash.container import Container
 from squash.errors import DataError
+from squash.kernels import concatenated_ranges, top_k
 from squash.quantize import Codec, Prepared
 
 ScanMode = Literal["low", "full"]
@@ -56,7 +57,8 @@ class PartitionCodes:
 
     def rows_of(self, clusters: I64) -> I64:
         """Return the rows of the given clusters, in their order."""
-        return ranges(self.cluster_begins[clusters], self.cluster_begins[clusters + 1])
+        begins = self.cluster_begins[clusters]
+        return concatenated_ranges(begins, self.cluster_begins[clusters + 1] - begins)
 
     def clusters_of(self, rows: I64) -> I64:
         """Return the cluster of each row."""
@@ -135,7 +137,7 @@ class Partition:
             count = len(rows)
             low_keep = max(low_keep, math.ceil(self._codec.low_keep_share * count))
             if count > low_keep:
-                rows = rows[np.argpartition(estimates, low_keep - 1)[:low_keep]]
+                rows = rows[top_k(estimates, low_keep)]
         else:
             rows = self.codes.rows_of(clusters)
             if admitted is not None:
@@ -158,11 +160,3 @@ class Partition:
             ranked=len(rows),
             bounded=len(rows) == count,
         )
-
-
-def ranges(begins: I64, ends: I64) -> I64:
-    """Concatenate the ranges [begins[i], ends[i])."""
-    lengths = ends - begins
-    total = int(lengths.sum())
-    starts = np.repeat(begins - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
-    return starts + np.arange(total, dtype=np.int64)
