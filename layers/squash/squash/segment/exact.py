@@ -35,9 +35,10 @@ def exact_distances(metric: Metric, query: F32, vectors: F32) -> F64:
         return np.asarray(np.sqrt(squared_distances(vectors, query)))
     products = inner_products(vectors, query)
     if metric is Metric.DOT:
-        return -products
+        return np.asarray(-products)
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    return 1.0 - products / np.sqrt(squares * np.einsum("j,j->", query, query, dtype=np.float64))
+    lengths = np.sqrt(squares * np.einsum("j,j->", query, query, dtype=np.float64))
+    return np.asarray(1.0 - products / lengths)
 
 
 def unit_rows(vectors: F32) -> F32:
