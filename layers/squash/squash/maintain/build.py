@@ -18,7 +18,12 @@ import numpy as np
 from squash.arrays import F32, I64
 from squash.attributes import CellScheme, Columns
 from squash.index.trained import Trained
-from squash.limits import CLUSTER_ROWS_TARGET, PARTITION_ROWS_MAX, PARTITION_ROWS_TARGET
+from squash.limits import (
+    CLUSTER_ROWS_TARGET,
+    EXACT_ROWS_MAX,
+    PARTITION_ROWS_MAX,
+    PARTITION_ROWS_TARGET,
+)
 from squash.maintain.calibrate import NeighbourCollector
 from squash.maintain.spill import Spill
 from squash.model import IndexConfig, Metadata, Metric, Progress, RowBatch
@@ -55,6 +60,8 @@ class BuildOptions:
         How much of the data the training sees; it is held in memory.
     calibration_queries:
         How many rows serve as held-out queries.
+    exact_rows_max:
+        Up to so many rows become one flat segment, searched exactly without training.
 
     """
 
@@ -64,6 +71,7 @@ class BuildOptions:
     sample_rows_max: int = 262_144
     sample_bytes_max: int = 256 << 20
     calibration_queries: int = 400
+    exact_rows_max: int = EXACT_ROWS_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from squash.index.live import Opened
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.writer import replace, write_object, write_segment
-from squash.limits import EXACT_ROWS_MAX
 from squash.maintain.build import BuildOptions, build
 from squash.maintain.spill import batches, concatenate
 from squash.model import IndexConfig, ObjectRef, Progress, RowBatch, SegmentRef
@@ -98,7 +97,7 @@ def optimize(
     trained: ObjectRef | None = None
     try:
         write = partial(_store, log.store, log.ids, written)
-        if source.rows > EXACT_ROWS_MAX:
+        if source.rows > options.exact_rows_max:
             with tempfile.TemporaryDirectory(prefix="squash-", dir=scratch) as folder:
                 built = build(
                     source,

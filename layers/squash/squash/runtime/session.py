@@ -22,7 +22,7 @@ from squash.index.live import Opened, dead_rows, fresh_rows
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
-from squash.limits import EXACT_ROWS_MAX, QUERIES_PER_CALL_MAX, TOP_K_MAX
+from squash.limits import QUERIES_PER_CALL_MAX, TOP_K_MAX
 from squash.maintain import BuildOptions, LiveRows, optimize, verify
 from squash.model import (
     Answer,
@@ -143,7 +143,7 @@ class IndexSession:
             (SegmentReader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
         ]
         source = LiveRows(self._fresh(opened), live)
-        if not _folded(opened, live):
+        if not _folded(opened, live, options.exact_rows_max):
             opened = optimize(
                 self._log,
                 opened,
@@ -351,12 +351,14 @@ def check_limits(*, top_k: Any, recall_target: Any, queries: int = 1) -> None:
         )
 
 
-def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]]) -> bool:
+def _folded(
+    opened: Opened, live: Sequence[tuple[SegmentReader, I64]], exact_rows_max: int
+) -> bool:
     """Say whether there is nothing to fold."""
     if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
         return False
     flat = [reader for reader, _ in live if reader.ref.kind == "flat"]
-    return not flat or (len(live) == 1 and flat[0].ref.rows <= EXACT_ROWS_MAX)
+    return not flat or (len(live) == 1 and flat[0].ref.rows <= exact_rows_max)
 
 
 def _report_snapshot(error: SquashError) -> None:
