@@ -58,7 +58,7 @@ def test_round_trip(header, arrays):
 @given(ARRAYS)
 @settings(max_examples=100, deadline=None)
 def test_second_opinion(arrays):
-    """The safetensors library opens every container and finds the same arrays, and only pads else."""
+    """The safetensors library opens every container, finds the same arrays and else only pads."""
     found = load(pack("k", 1, header={}, arrays=arrays))
     assert {name for name in found if not name.startswith("_pad.")} == set(arrays)
     for name, array in arrays.items():
