@@ -24,6 +24,9 @@ ALIGNMENT: Final = 64
 HEADER_BYTES_MAX: Final = 32 << 20
 _LENGTH_BYTES: Final = 8
 _PAD: Final = "_pad."
+_METADATA: Final = "__metadata__"
+_LENGTH_MAX: Final = 1 << 48
+_AXES_MAX: Final = 8
 _DTYPES: Final = {
     "U8": "<u1", "I8": "<i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
     "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
@@ -69,9 +72,13 @@ def pack(
     Raises
     ------
     ValueError
-        If an array's dtype has no name in safetensors.
+        If an array's dtype has no name in safetensors, or a name is taken.
 
     """
+    taken = [name for name in arrays if name == _METADATA or name.startswith(_PAD)]
+    taken += [name for name in ("kind", "version") if name in header]
+    if taken:
+        raise ValueError(f"the name {taken[0]!r} is the container's own: choose another")
     entries: dict[str, Any] = {}
     parts: list[bytes] = []
     offset = 0
@@ -92,7 +99,7 @@ def pack(
             parts.append(b"\0" * gap)
             offset += gap
     inner = {"kind": kind, "version": version, **header}
-    encoded = {"__metadata__": {"squash": _json(inner)}, **entries}
+    encoded = {_METADATA: {"squash": _json(inner)}, **entries}
     text = _json(encoded).encode()
     text += b" " * (-(_LENGTH_BYTES + len(text)) % ALIGNMENT)
     return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *parts])
@@ -108,7 +115,7 @@ def read_layout(prefix: Buffer, *, where: str, total_bytes: int | None = None) -
     where:
         The object's key, for messages.
     total_bytes:
-        The whole object's length, if known: then every array must lie inside it.
+        The whole object's length, if known: then the arrays must end where it does.
 
     Raises
     ------
@@ -121,24 +128,18 @@ def read_layout(prefix: Buffer, *, where: str, total_bytes: int | None = None) -
     length = int.from_bytes(prefix[:_LENGTH_BYTES], "little")
     if length > HEADER_BYTES_MAX or _LENGTH_BYTES + length > len(prefix):
         raise _broken(where, f"announces a header of {length} bytes and does not hold it")
+    base = _LENGTH_BYTES + length
     try:
-        raw = json.loads(bytes(prefix[_LENGTH_BYTES : _LENGTH_BYTES + length]))
-        header = json.loads(raw["__metadata__"]["squash"])
-        base = _LENGTH_BYTES + length
-        entries = {
-            name: _checked_entry(value, base, where)
-            for name, value in raw.items()
-            if name != "__metadata__" and not name.startswith(_PAD)
-        }
+        raw = _parse(bytes(prefix[_LENGTH_BYTES:base]).decode())
+        header = _parse(raw.pop(_METADATA)["squash"])
+        every = {name: _checked_entry(value, base) for name, value in raw.items()}
+        _check_tiling(every, base, total_bytes)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken(where, f"has a header that cannot be read ({error})") from error
     if not isinstance(header, dict):
         raise _broken(where, "has a header that is no JSON object")
-    if total_bytes is not None:
-        for name, entry in entries.items():
-            if entry.stop > total_bytes:
-                raise _broken(where, f"ends before its array {name!r}")
-    return Layout(header, entries, max((e.stop for e in entries.values()), default=base))
+    entries = {name: entry for name, entry in every.items() if not name.startswith(_PAD)}
+    return Layout(header, entries, max((e.stop for e in every.values()), default=base))
 
 
 class Container:
@@ -219,13 +220,16 @@ def check_header(
     """
     if header.get("kind") != kind:
         raise _broken(where, f"is a {header.get('kind')!r}, not a {kind!r}")
-    if header.get("version") not in versions:
+    version = header.get("version")
+    if type(version) is not int or version not in versions:
         raise UnsupportedFormatError(
-            f"{where} has format version {header.get('version')!r} of {kind!r}; this release reads "
+            f"{where} has format version {version!r} of {kind!r}; this release reads "
             f"{', '.join(map(str, versions))}. Install a newer release of squash-search.",
             object_key=where,
         )
     features = header.get("features", [])
+    if not isinstance(features, list):
+        raise _broken(where, f"has features that are no list but {features!r:.80}")
     if features:
         raise UnsupportedFormatError(
             f"{where} uses features this release does not know: {', '.join(map(str, features))}. "
@@ -238,13 +242,47 @@ def _entry(dtype: str, shape: tuple[int, ...], start: int, stop: int) -> dict[st
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
 
 
-def _checked_entry(value: Any, base: int, where: str) -> Entry:
+def _parse(text: str) -> Any:
+    """Read JSON strictly: no name twice, no NaN or infinity."""
+    return json.loads(text, object_pairs_hook=_once_each, parse_constant=_refuse_constant)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _checked_entry(value: Any, base: int) -> Entry:
     dtype, shape, (start, stop) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
-    if not all(isinstance(n, int) and n >= 0 for n in (start, stop, *shape)) or stop < start:
-        raise _broken(where, "has a header with a negative or fractional length")
+    # `type`, not `isinstance`: true and false are no lengths.
+    if not all(type(n) is int and 0 <= n <= _LENGTH_MAX for n in (start, stop, *shape)):
+        raise ValueError("a length is negative, fractional or beyond all bounds")
+    # An axis of length 0 hides what the others multiply to; NumPy must still be able to hold it.
+    if len(shape) > _AXES_MAX or math.prod(max(n, 1) for n in shape) > _LENGTH_MAX:
+        raise ValueError("an array has too many axes, or too long ones")
     if np.dtype(_DTYPES[dtype]).itemsize * math.prod(shape) != stop - start:
-        raise _broken(where, "has a header whose shapes and byte ranges differ")
+        raise ValueError("shapes and byte ranges differ")
     return Entry(dtype, shape, base + start, base + stop)
+
+
+def _check_tiling(entries: Mapping[str, Entry], base: int, total_bytes: int | None) -> None:
+    """Refuse arrays that overlap, leave holes, are out of order or not aligned."""
+    at = base
+    for name, entry in entries.items():
+        name.encode()  # Half a surrogate pair has no UTF-8: a ValueError.
+        if entry.start != at:
+            raise ValueError(f"array {name!r} does not begin where the one before it ends")
+        if entry.start % ALIGNMENT and not name.startswith(_PAD):
+            raise ValueError(f"array {name!r} is not aligned")
+        at = entry.stop
+    if total_bytes is not None and at != total_bytes:
+        raise ValueError(f"its arrays end at {at}, the object at {total_bytes}")
 
 
 def _json(value: Any) -> str:

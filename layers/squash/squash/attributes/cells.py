@@ -39,6 +39,7 @@ from squash.attributes.filters import (
     Ordered,
     Within,
 )
+from squash.errors import DataError
 from squash.kernels.masks import (
     MAYBE,
     NO,
@@ -252,11 +253,14 @@ class CellTable:
     def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> CellTable:
         """Read back what `to_arrays` gave."""
         named = list(enumerate(zip(header["names"], header["lists"], strict=True)))
-        return cls(
-            header["rows"],
-            {name: array(f"{i}.codes") for i, (name, _) in named},
-            {name: array(f"{i}.signatures") for i, (name, lists) in named if lists},
-        )
+        rows = header["rows"]
+        codes = {name: array(f"{i}.codes") for i, (name, _) in named}
+        signatures = {name: array(f"{i}.signatures") for i, (name, lists) in named if lists}
+        for dtype, arrays in ((np.uint8, codes), (np.uint64, signatures)):
+            for name, values in arrays.items():
+                if values.shape != (rows,) or values.dtype != dtype:
+                    raise DataError(f"the cells of attribute {name!r} do not fit {rows} rows")
+        return cls(rows, codes, signatures)
 
     def _truth(self, node: FilterNode, scheme: CellScheme) -> U8:
         if isinstance(node, Not):

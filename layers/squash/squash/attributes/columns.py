@@ -17,7 +17,7 @@ import numpy as np
 
 from squash.arrays import F64, I64, U8, U32, U64, AnyArray, Mask
 from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Within
-from squash.errors import InternalError
+from squash.errors import DataError, InternalError
 from squash.model import Metadata
 
 
@@ -219,8 +219,9 @@ class Columns:
     def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> Columns:
         """Read back what `to_arrays` gave; each column when it is first needed."""
         pairs = enumerate(zip(header["names"], header["lists"], strict=True))
-        load = {name: partial(_load, array, i, lists) for i, (name, lists) in pairs}
-        return cls(header["rows"], load)
+        rows = header["rows"]
+        load = {name: partial(_load, array, i, lists, rows=rows) for i, (name, lists) in pairs}
+        return cls(rows, load)
 
 
 def value_range(column: Column, node: Within) -> tuple[int, int]:
@@ -249,8 +250,8 @@ def _side(*, before: bool) -> Literal["left", "right"]:
     return "left" if before else "right"
 
 
-def _load(array: Callable[[str], AnyArray], i: int, has_lists: bool) -> Column:
-    return Column(
+def _load(array: Callable[[str], AnyArray], i: int, has_lists: bool, *, rows: int) -> Column:
+    found = Column(
         array(f"{i}.numbers"),
         array(f"{i}.string_bytes"),
         array(f"{i}.string_offsets"),
@@ -258,6 +259,31 @@ def _load(array: Callable[[str], AnyArray], i: int, has_lists: bool) -> Column:
         array(f"{i}.offsets") if has_lists else None,
         array(f"{i}.listed") if has_lists else None,
     )
+    if not _fits(found, rows):
+        raise DataError(
+            f"the column of attribute {i} does not fit its {rows} rows: the object is damaged. Run "
+            "`squash verify` and restore it from a copy."
+        )
+    return found
+
+
+def _fits(column: Column, rows: int) -> bool:
+    """Tell whether the arrays fit each other, so that no look-up can fail."""
+    ends = column.string_offsets
+    arrays: list[AnyArray] = [column.numbers, column.string_bytes, ends, column.ids]
+    if [array.dtype.str for array in arrays] != ["<f8", "|u1", "<u8", "<u4"]:
+        return False
+    if any(array.ndim != 1 for array in arrays):
+        return False
+    good = len(ends) > 0 and ends[0] == 0 and ends[-1] == len(column.string_bytes)
+    good = good and bool(np.all(ends[1:] >= ends[:-1])) and column.rows == rows
+    good = good and int(column.ids.max(initial=0)) <= column.value_count
+    if column.offsets is not None and column.listed is not None:
+        places = column.offsets
+        good = good and places.dtype == np.uint64 and column.listed.shape == (rows,)
+        good = good and len(places) > 0 and places[0] == 0 and places[-1] == len(column.ids)
+        good = good and bool(np.all(places[1:] >= places[:-1]))
+    return bool(good)
 
 
 def _never() -> Column:

@@ -27,6 +27,7 @@ from squash.errors import (
     UnavailableError,
     UnsupportedFormatError,
 )
+from squash.index.references import MALFORMED
 from squash.limits import (
     DIMENSION_MAX,
     INDEX_NAME_CHARACTERS_MAX,
@@ -230,7 +231,10 @@ def _from_bytes(data: Buffer, name: str) -> Entry:
                 object_key=key,
             )
         config = _config(content)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        _check_config(config)
+    except InvalidArgumentError as error:
+        raise DataError(f"{key} does not describe an index ({error})", object_key=key) from error
+    except MALFORMED as error:
         raise DataError(
             f"{key} does not describe an index ({error!r}): restore it from a copy", object_key=key
         ) from error

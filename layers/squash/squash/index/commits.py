@@ -13,6 +13,7 @@ from squash.arrays import U8, AnyArray
 from squash.container import Buffer, Container
 from squash.errors import DataError
 from squash.index.references import (
+    MALFORMED,
     object_from_json,
     object_to_json,
     segment_from_json,
@@ -24,6 +25,7 @@ from squash.model import ObjectRef, RowBatch, SegmentRef
 KIND: Final = "commit"
 VERSION: Final = 1
 VECTOR_FIELD: Final = "vector"
+_MATRIX: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Commit:
                 operation=_decode(header["operation"], container),
                 stored_bytes=len(data),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise DataError(f"{where} is no commit ({error!r})", object_key=where) from error
         if commit.sequence != sequence:
             raise DataError(
@@ -165,6 +167,12 @@ def _decode(value: Any, container: Container) -> Operation:
                 vectors=container.array(VECTOR_FIELD),
                 metadata=json.loads(container.array("metadata").tobytes()),
             )
+            if rows.vectors.ndim != _MATRIX or rows.vectors.dtype != np.float32:
+                raise ValueError("vectors are no float32 matrix")
+            if not isinstance(rows.metadata, list) or not all(
+                isinstance(one, dict) for one in rows.metadata
+            ):
+                raise TypeError("metadata is a list of objects")
             if not len(rows.keys) == len(rows.vectors) == len(rows.metadata) == value["rows"]:
                 raise ValueError("keys, vectors and metadata are of unequal number")
             return PutRows(rows)

@@ -126,6 +126,11 @@ def fresh_rows(opened: Opened, dimension: int, *, load_keys: LoadKeys) -> RowBat
     for sequence, dead in fresh_dead(opened, load_keys=load_keys).items():
         rows = _rows(opened, sequence)
         live = np.flatnonzero(~dead)
+        if rows.vectors.shape[1] != dimension:
+            raise DataError(
+                f"commit {sequence} holds vectors of dimension {rows.vectors.shape[1]}, its index "
+                f"has {dimension}: restore the log from a copy"
+            )
         vectors.append(rows.vectors[live])
         keys.extend(rows.keys[row] for row in live.tolist())
         metadata.extend(rows.metadata[row] for row in live.tolist())
@@ -215,7 +220,11 @@ def unpack_mask(data: Buffer | None, rows: int) -> Mask:
 def _from_bitmap(segment: SegmentRef, load_bitmap: LoadBitmap) -> tuple[int, int, Mask | None]:
     if segment.deleted is None:
         return killed_until(segment), 0, None
-    dead = unpack_mask(load_bitmap(segment.deleted), segment.rows)
+    try:
+        dead = unpack_mask(load_bitmap(segment.deleted), segment.rows)
+    except DataError as error:
+        error.object_key = error.object_key or segment.deleted.key
+        raise
     return killed_until(segment), int(segment.deleted.key.rpartition("-")[2]), dead
 
 

@@ -185,6 +185,7 @@ class IndexLog:
         state = opened.state
         started = state.sequence
         window = 1
+        absent = 0
         while True:
             ahead = range(state.sequence + 1, state.sequence + 1 + window)
             found = self._get_many(ahead, commits)
@@ -196,6 +197,10 @@ class IndexLog:
             # Numbers have no gaps: a commit behind an absent one says that both are there by now.
             if found[-1] is None and not any(found[found.index(None) :]):
                 break
+            if None in found:
+                if absent == state.sequence + 1:
+                    raise _hole(absent)
+                absent = state.sequence + 1
             window = min(2 * window, _WINDOW)
         opened = replace(opened, state=state, read_ms=self._clock.now_ms())
         if state.sequence > started and state.sequence - state.snapshot_sequence > (

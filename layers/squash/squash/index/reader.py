@@ -12,7 +12,8 @@ from squash.arrays import F32, I64
 from squash.attributes import CellTable, Columns
 from squash.container import Buffer, Container
 from squash.errors import ChecksumError, DataError
-from squash.limits import ROW_PAGE_ROWS
+from squash.index.references import MALFORMED
+from squash.limits import CODE_BLOCK_ROWS, ROW_PAGE_ROWS
 from squash.model import ObjectRef, SegmentRef
 from squash.quantize import Codec
 from squash.segment import (
@@ -32,6 +33,7 @@ from squash.segment.layout import VERSION
 
 T = TypeVar("T")
 _WHOLE_SHARE = 4
+_MATRIX = 2
 
 
 class Loader(Protocol):
@@ -80,69 +82,91 @@ class SegmentReader:
 
     def directory(self) -> Directory:
         """Return where its pages lie."""
-        ref = self._object(ROWS)
-        return self._loader.load(
-            ref,
-            "directory",
-            lambda data: Directory.from_container(_open(data, ref, "segment-rows"), ref.key),
-        )
+
+        def decode(container: Container, where: str) -> Directory:
+            found = Directory.from_container(container, where)
+            if found.rows != self.ref.rows:
+                raise ValueError(f"{found.rows} rows, not {self.ref.rows}")
+            return found
+
+        return self._part(ROWS, "directory", decode)
 
     def keys(self) -> KeyTable:
         """Return its key table."""
-        ref = self._object(ROWS)
-        return self._loader.load(
-            ref, "keys", lambda data: KeyTable.from_container(_open(data, ref, "segment-rows"))
-        )
+
+        def decode(container: Container, where: str) -> KeyTable:
+            del where
+            found = KeyTable.from_container(container)
+            if len(found) != self.ref.rows:
+                raise ValueError(f"{len(found)} keys, not {self.ref.rows}")
+            return found
+
+        return self._part(ROWS, "keys", decode)
 
     def columns(self) -> Columns:
         """Return its exact attribute columns."""
-        ref = self._object(ATTRIBUTES)
 
-        def decode(data: Buffer) -> Columns:
-            container = _open(data, ref, "segment-attributes")
-            return Columns.from_arrays(
+        def decode(container: Container, where: str) -> Columns:
+            del where
+            found = Columns.from_arrays(
                 container.header["columns"], lambda name: container.array(f"columns.{name}")
             )
+            if found.rows != self.ref.rows:
+                raise ValueError(f"{found.rows} rows, not {self.ref.rows}")
+            return found
 
-        return self._loader.load(ref, "columns", decode)
+        return self._part(ATTRIBUTES, "columns", decode)
 
     def cells(self) -> CellTable:
         """Return its quantised attributes (partitions only)."""
-        ref = self._object(ATTRIBUTES)
 
-        def decode(data: Buffer) -> CellTable:
-            container = _open(data, ref, "segment-attributes")
-            return CellTable.from_arrays(
+        def decode(container: Container, where: str) -> CellTable:
+            del where
+            found = CellTable.from_arrays(
                 container.header["cells"], lambda name: container.array(f"cells.{name}")
             )
+            if found.rows != self.ref.rows:
+                raise ValueError(f"{found.rows} rows, not {self.ref.rows}")
+            return found
 
-        return self._loader.load(ref, "cells", decode)
+        return self._part(ATTRIBUTES, "cells", decode)
 
     def partition(self, codec: Codec) -> Partition:
         """Return its clusters and codes (partitions only)."""
-        ref = self._object(CODES)
 
-        def decode(data: Buffer) -> Partition:
-            container = _open(data, ref, "segment-codes")
+        def decode(container: Container, where: str) -> Partition:
             written = container.header["codec"], container.header["codec_version"]
             if written != (codec.name, codec.version):
                 raise DataError(
-                    f"{ref.key} was written by codec {written}, its index names "
+                    f"{where} was written by codec {written}, its index names "
                     f"{(codec.name, codec.version)}",
-                    object_key=ref.key,
+                    object_key=where,
                 )
-            return Partition(PartitionCodes.from_container(container, ref.key), codec)
+            codes = PartitionCodes.from_container(container, where)
+            blocks = int((-(-np.diff(codes.cluster_begins) // CODE_BLOCK_ROWS)).sum())
+            counts = {"row": self.ref.rows, "block": blocks, "cluster": len(codes.centers)}
+            for spec in codec.specs:
+                if len(codes.arrays[spec.name]) != counts[spec.per]:
+                    raise ValueError(f"{spec.name} does not fit {counts[spec.per]} {spec.per}s")
+            return Partition(codes, codec)
 
-        return self._loader.load(ref, "codes", decode)
+        return self._part(CODES, "codes", decode)
+
+    def check_codes(self) -> None:
+        """Read its clusters and codes without a codec (partitions only)."""
+        self._part(CODES, "clusters", PartitionCodes.from_container)
 
     def all_vectors(self) -> F32:
         """Return float32 [n, d], all of its vectors."""
-        ref = self._object(VECTORS)
 
-        def decode(data: Buffer) -> F32:
-            return _open(data, ref, "segment-vectors").array("vector")
+        def decode(container: Container, where: str) -> F32:
+            del where
+            vectors = container.array("vector")
+            if vectors.ndim != _MATRIX or len(vectors) != self.ref.rows or vectors.dtype != "<f4":
+                raise ValueError(f"vectors {vectors.dtype} {vectors.shape}")
+            return vectors
 
-        return self._loader.load(ref, "vectors", decode)
+        return self._part(VECTORS, "vectors", decode)
 
     def vectors(self, rows: I64) -> F32:
         """Return float32 [m, d], the vectors of the given rows, in their order."""
@@ -169,22 +193,41 @@ class SegmentReader:
         pages = page_ranges(rows)
 
         def decode(i: int, data: Buffer) -> list[tuple[str, dict[str, Any]]]:
-            page = pages[i]
-            return parse_page(data, crc32=int(directory.document_crc32[page]), where=ref.key)
+            page = int(pages[i])
+            found = parse_page(data, crc32=int(directory.document_crc32[page]), where=ref.key)
+            if len(found) != min(ROW_PAGE_ROWS, directory.rows - page * ROW_PAGE_ROWS):
+                raise DataError(f"{ref.key} has a page of {len(found)} rows", object_key=ref.key)
+            return found
 
         parts = self._loader.load_pages(ref, [directory.document_page(p) for p in pages], decode)
         records = dict(zip(pages.tolist(), parts, strict=True))
         return [records[row // ROW_PAGE_ROWS][row % ROW_PAGE_ROWS] for row in rows.tolist()]
+
+    def _part(self, name: str, part: str, decode: Callable[[Container, str], T]) -> T:
+        """Load an object and decode a part of it; what does not fit is a DataError of its key."""
+        ref = self._object(name)
+
+        def decode_all(data: Buffer) -> T:
+            container = Container(data, kind=f"segment-{name}", versions=(VERSION,), where=ref.key)
+            try:
+                return decode(container, ref.key)
+            except DataError as error:
+                error.object_key = error.object_key or ref.key
+                raise
+            except MALFORMED as error:
+                raise DataError(
+                    f"{ref.key} has parts that do not fit ({error!r}): the object is damaged. Run "
+                    "`squash verify` to see what else is, and restore it from a copy.",
+                    object_key=ref.key,
+                ) from error
+
+        return self._loader.load(ref, part, decode_all)
 
     def _object(self, name: str) -> ObjectRef:
         ref = self.ref.objects.get(name)
         if ref is None:
             raise DataError(f"segment {self.ref.id} has no {name!r} object")
         return ref
-
-
-def _open(data: Buffer, ref: ObjectRef, kind: str) -> Container:
-    return Container(data, kind=kind, versions=(VERSION,), where=ref.key)
 
 
 def _check(data: Buffer, crc32: int, ref: ObjectRef) -> None:

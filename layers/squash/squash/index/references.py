@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from squash.container import Buffer
 from squash.errors import ChecksumError
 from squash.model import ObjectRef, SegmentRef
 from squash.storage import ObjectStore
+
+# What reading a JSON value of another form than expected raises.
+MALFORMED: Final = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
+)  # fmt: skip
+_KEY: Final = re.compile(r"(?:[0-9a-z][0-9a-z_-]*/)*[0-9a-z][0-9a-z_-]*")
 
 
 def object_to_json(ref: ObjectRef) -> list[Any]:
@@ -20,8 +27,10 @@ def object_to_json(ref: ObjectRef) -> list[Any]:
 def object_from_json(value: Any) -> ObjectRef:
     """Read what `object_to_json` made; ValueError, TypeError or KeyError if it did not."""
     key, length, crc32 = value
-    if not isinstance(key, str) or not isinstance(length, int) or not isinstance(crc32, int):
+    if not isinstance(key, str) or type(length) is not int or type(crc32) is not int:
         raise TypeError("an object's reference is [key, bytes, crc32]")
+    if not _KEY.fullmatch(key) or length < 0:
+        raise ValueError(f"{key[:64]!r} of {length} bytes can be no object")
     return ObjectRef(key, length, crc32)
 
 
@@ -42,6 +51,8 @@ def segment_from_json(value: Mapping[str, Any]) -> SegmentRef:
     """Read what `segment_to_json` made; ValueError, TypeError or KeyError if it did not."""
     if value["kind"] not in {"flat", "partition"}:
         raise ValueError(f"a segment cannot be a {value['kind']!r}")
+    if not isinstance(value["id"], str) or int(value["rows"]) < 0:
+        raise ValueError(f"a segment cannot be {value['id']!r:.80} of {value['rows']!r:.80} rows")
     return SegmentRef(
         id=value["id"],
         kind=value["kind"],

@@ -18,6 +18,7 @@ from squash.container import Buffer, Container
 from squash.errors import DataError
 from squash.index.live import LoadBitmap, LoadKeys, Opened, dead_since, fresh_dead, pack_mask
 from squash.index.references import (
+    MALFORMED,
     object_from_json,
     object_to_json,
     segment_from_json,
@@ -128,7 +129,7 @@ def from_bytes(data: Buffer, *, sequence: int, where: str) -> State:
     container = open_sealed(data, kind=KIND, versions=(VERSION,), where=where)
     try:
         state = _state(container.header, container)
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise DataError(f"{where} is no snapshot ({error!r})", object_key=where) from error
     if state.sequence != sequence:
         raise DataError(f"{where} holds snapshot {state.sequence}: it was moved", object_key=where)

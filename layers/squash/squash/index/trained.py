@@ -10,6 +10,7 @@ from squash.arrays import F32, I64, AnyArray
 from squash.attributes import CellScheme
 from squash.container import Buffer, Container, pack
 from squash.errors import DataError
+from squash.index.references import MALFORMED
 from squash.planning import Calibration
 from squash.quantize import Codec, load_codec
 
@@ -63,6 +64,19 @@ class Trained:
 
         """
         container = Container(data, kind=KIND, versions=(VERSION,), where=where)
+        try:
+            return cls._from_container(container, where)
+        except DataError as error:
+            error.object_key = error.object_key or where
+            raise
+        except MALFORMED as error:
+            raise DataError(
+                f"{where} has parts that do not fit ({error!r}): restore it from a copy",
+                object_key=where,
+            ) from error
+
+    @classmethod
+    def _from_container(cls, container: Container, where: str) -> Trained:
         header = container.header
         found = cls(
             codec=load_codec(header["codec"], lambda name: container.array(f"codec.{name}")),
@@ -78,8 +92,13 @@ class Trained:
         clusters = len(found.centers)
         if (
             len(found.partition_begins) != len(found.partition_ids) + 1
+            or len(set(found.partition_ids)) != len(found.partition_ids)
+            or found.partition_begins[0] != 0
             or found.partition_begins[-1] != clusters
-            or len(found.cluster_rows) != clusters
+            or bool(np.any(np.diff(found.partition_begins) < 0))
+            or found.cluster_rows.shape != (clusters,)
+            or bool(np.any(found.cluster_rows < 0))
+            or found.centers.shape != (clusters, found.codec.dimension)
         ):
             raise DataError(f"{where} has a routing table that does not fit", object_key=where)
         return found

@@ -61,7 +61,7 @@ class BuildOptions:
     calibration_queries:
         How many rows serve as held-out queries.
     exact_rows_max:
-        Up to so many rows an index is one flat segment, searched exactly, without training.
+        Up to so many rows become one flat segment, searched exactly without training.
 
     """
 

@@ -2,32 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from squash.arrays import F32
+from squash.container import Buffer
 from squash.errors import DataError
-from squash.index.reader import SegmentReader
+from squash.index import snapshots
+from squash.index.commits import Commit, log_key
+from squash.index.live import unpack_mask
+from squash.index.reader import Loader, SegmentReader
+from squash.index.references import MALFORMED, read_object
+from squash.index.state import State
 from squash.index.trained import Trained
-from squash.model import Damage, IndexConfig, Metric, Progress, VerifyReport
+from squash.model import Damage, IndexConfig, Metric, ObjectRef, Progress
 from squash.segment import ROWS, hash_keys
 from squash.segment.exact import unit_rows
 from squash.segment.layout import ATTRIBUTES, CODES, DOCUMENTS, VECTORS
+from squash.storage import ObjectStore
 
 _SAMPLE_ROWS = 256
+# Of a long gap in the log so many numbers are named.
+_ABSENT_MAX = 100
 # Codes are written by sums of float32 products, whose last bits depend on the machine.
 _FLIPPED_SHARE_MAX = 0.01
 
 
-def verify(
-    readers: Iterable[SegmentReader],
+class Ledger:
+    """What was looked at so far, and what of it is damaged."""
+
+    def __init__(self) -> None:
+        self.damages: list[Damage] = []
+        self.objects = 0
+        self.bytes = 0
+
+    def count(self, stored_bytes: int, objects: int = 1) -> None:
+        """Count objects that were looked at."""
+        self.objects += objects
+        self.bytes += stored_bytes
+
+    def check(self, object_key: str, look: Callable[[], str | None]) -> bool:
+        """Look at something and note what is wrong with it; tell if nothing is."""
+        try:
+            problem = look()
+        except DataError as error:
+            problem = str(error)
+            object_key = error.object_key or object_key
+        except MALFORMED as error:
+            problem = f"its parts do not fit each other ({error!r})"
+        if problem:
+            self.damages.append(Damage(object_key, problem))
+        return not problem
+
+
+def verify_history(store: ObjectStore, ledger: Ledger, report: Callable[[Progress], None]) -> None:
+    """Read every commit and snapshot there is, needed or not; numbers must have no gap."""
+    newest = 0
+    for info in store.list(snapshots.PREFIX):
+        key = info.key
+        ledger.count(info.bytes)
+
+        def look_at_snapshot(key: str = key) -> None:
+            sequence = snapshots.snapshot_sequence(key)
+            snapshots.from_bytes(_get(store, key), sequence=sequence, where=key)
+
+        if ledger.check(key, look_at_snapshot):
+            newest = max(newest, snapshots.snapshot_sequence(key))
+    expected = 0
+    for done, info in enumerate(store.list("log/"), 1):
+        key = info.key
+        ledger.count(info.bytes)
+        digits = key.removeprefix("log/")
+        if not digits.isdecimal() or key != log_key(int(digits)):
+            ledger.damages.append(Damage(key, "is no name of a commit: remove what was put there"))
+            continue
+        sequence = int(digits)
+        # Garbage collection may have taken the log up to a snapshot.
+        expected = expected or (min(sequence, newest + 1) if newest else 1)
+        for absent in range(expected, min(sequence, expected + _ABSENT_MAX)):
+            ledger.damages.append(
+                Damage(log_key(absent), "is missing although later commits are there")
+            )
+        expected = sequence + 1
+
+        def look_at_commit(key: str = key, sequence: int = sequence) -> None:
+            Commit.from_bytes(_get(store, key), sequence=sequence, where=key)
+
+        ledger.check(key, look_at_commit)
+        report(Progress("verify", done, done, "commits"))
+
+
+def verify_trained(state: State, loader: Loader, ledger: Ledger) -> Trained | None:
+    """Read what the partitions share; None if there is nothing, or it is damaged."""
+    ref = state.trained
+    if ref is None:
+        return None
+    found: Trained | None = None
+
+    def look() -> None:
+        nonlocal found
+        found = loader.load(ref, "trained", lambda data: Trained.from_bytes(data, ref.key))
+
+    ledger.count(ref.bytes)
+    ledger.check(ref.key, look)
+    return found
+
+
+def verify_bitmaps(state: State, store: ObjectStore, ledger: Ledger) -> None:
+    """Read the deletion bitmaps that the state names."""
+    for segment in state.segments:
+        ref = segment.deleted
+        if ref is None:
+            continue
+        ledger.count(ref.bytes)
+
+        def look(ref: ObjectRef = ref, rows: int = segment.rows) -> None:
+            unpack_mask(read_object(store, ref), rows)
+
+        ledger.check(ref.key, look)
+
+
+def verify_segments(
+    readers: Sequence[SegmentReader],
     trained: Trained | None,
     config: IndexConfig,
     *,
+    ledger: Ledger,
     report: Callable[[Progress], None],
-) -> VerifyReport:
+) -> int:
     """Read every object of every segment and hold it against the others.
 
     Lengths, checksums and formats are checked of every object; of every segment, that its parts
@@ -39,31 +143,37 @@ def verify(
     readers:
         The segments, on a loader that retains little.
     trained:
-        What the partitions were built with.
+        What the partitions were built with; None if that is damaged: codes are then not compared.
     config:
         The index.
+    ledger:
+        Takes what is found.
     report:
         Told of every segment.
 
+    Returns
+    -------
+    The number of rows.
+
     """
-    damages: list[Damage] = []
-    objects = stored = rows = 0
-    every = list(readers)
-    for number, reader in enumerate(every, 1):
-        objects += len(reader.ref.objects)
-        stored += sum(ref.bytes for ref in reader.ref.objects.values())
-        rows += reader.ref.rows
+    for number, reader in enumerate(readers, 1):
+        stored = sum(ref.bytes for ref in reader.ref.objects.values())
+        ledger.count(stored, objects=len(reader.ref.objects))
         for name, check in _checks(reader, trained, config):
-            try:
-                problem = check()
-            except DataError as error:
-                problem = str(error)
-            except (KeyError, ValueError, IndexError) as error:
-                problem = f"its parts do not fit each other ({error})"
-            if problem:
-                damages.append(Damage(reader.ref.objects[name].key, problem))
-        report(Progress("verify", number, len(every), "segments"))
-    return VerifyReport(objects, stored, rows, tuple(damages))
+            if name in reader.ref.objects:
+                ledger.check(reader.ref.objects[name].key, check)
+            else:
+                missing = f"segments/{reader.ref.id}/{name}"
+                ledger.damages.append(Damage(missing, "its segment does not name it"))
+        report(Progress("verify", number, len(readers), "segments"))
+    return sum(reader.ref.rows for reader in readers)
+
+
+def _get(store: ObjectStore, key: str) -> Buffer:
+    data = store.get(key)
+    if data is None:
+        raise DataError(f"{key} was listed and is gone: verify again", object_key=key)
+    return data
 
 
 def _checks(
@@ -77,7 +187,7 @@ def _checks(
     ]
     if reader.ref.kind == "partition":
         checks.append((CODES, lambda: _codes(reader, trained, config)))
-    return [(name, check) for name, check in checks if name in reader.ref.objects]
+    return checks
 
 
 def _count(reader: SegmentReader, rows: int) -> str | None:
@@ -102,8 +212,14 @@ def _documents(reader: SegmentReader) -> str | None:
 
 def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) -> str | None:
     if trained is None:
-        return "its index has no trained state"
+        reader.check_codes()
+        return None
     codes = reader.partition(trained.codec).codes
+    if reader.ref.id in trained.partition_ids:
+        number = trained.partition_ids.index(reader.ref.id)
+        first, last = trained.partition_begins[number : number + 2]
+        if not np.array_equal(trained.cluster_rows[first:last], np.diff(codes.cluster_begins)):
+            return "has other clusters than the routing table says"
     # A few whole clusters are coded anew: rows of one cluster lie side by side.
     clusters = np.unique(np.linspace(0, len(codes.centers) - 1, 4).astype(np.int64))
     for cluster in clusters.tolist():

@@ -80,8 +80,18 @@ class Calibration:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Calibration:
-        """Read back what `to_json` gave; targets and bands are part of the format's version."""
-        return cls(np.array(value["clusters_needed"], dtype=np.float64))
+        """Read back what `to_json` gave; targets and bands are part of the format's version.
+
+        Raises
+        ------
+        ValueError
+            If it is not what `to_json` gives.
+
+        """
+        needed = np.array(value["clusters_needed"], dtype=np.float64)
+        if needed.shape != (len(TARGETS), len(BANDS)) or not np.all(needed >= 1.0):
+            raise ValueError(f"clusters_needed has the shape {needed.shape}, or values below 1")
+        return cls(needed)
 
 
 def choose_clusters(

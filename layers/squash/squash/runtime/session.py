@@ -23,7 +23,16 @@ from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.limits import QUERIES_PER_CALL_MAX, TOP_K_MAX
-from squash.maintain import BuildOptions, LiveRows, optimize, verify
+from squash.maintain import (
+    BuildOptions,
+    Ledger,
+    LiveRows,
+    optimize,
+    verify_bitmaps,
+    verify_history,
+    verify_segments,
+    verify_trained,
+)
 from squash.model import (
     Answer,
     Damage,
@@ -75,6 +84,8 @@ class IndexSession:
         What the catalogue says of it.
     settings, clock, ids:
         How this process uses its machine; time; names.
+    check_catalogue:
+        Reads the catalogue entry again, for `verify`; raises if it is damaged.
 
     """
 
@@ -86,8 +97,10 @@ class IndexSession:
         settings: Settings,
         clock: Clock,
         ids: IdSource,
+        check_catalogue: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
+        self._check_catalogue = check_catalogue
         self._settings = settings
         self._clock = clock
         self._store = CountingStore(store)
@@ -143,7 +156,7 @@ class IndexSession:
             (SegmentReader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
         ]
         source = LiveRows(self._fresh(opened), live)
-        if not _folded(opened, live, options):
+        if not _folded(opened, live, options.exact_rows_max):
             opened = optimize(
                 self._log,
                 opened,
@@ -225,14 +238,29 @@ class IndexSession:
     def verify(self, report: Report) -> VerifyReport:
         """Read everything back and hold it against the rest, retaining nothing."""
         loader = self._new_loader(_VERIFY_RETAINED_BYTES)
+        ledger = Ledger()
+        ledger.check(f"{self.config.name}/index.json", self._check_catalogue)
+        verify_history(self._store, ledger, report)
+        rows = 0
         try:
-            opened = self._log.refresh(None)
-            trained = self._trained(opened, loader)
+            rows = self._verify_state(self._log.refresh(None), loader, ledger, report)
         except DataError as error:
-            damage = Damage(error.object_key or "the log", str(error))
-            return VerifyReport(0, 0, 0, (damage,))
+            # The history has named it already, unless it shows only in how commits follow.
+            if error.object_key not in {damage.object_key for damage in ledger.damages}:
+                ledger.damages.append(Damage(error.object_key or "log/", str(error)))
+        return VerifyReport(ledger.objects, ledger.bytes, rows, tuple(ledger.damages))
+
+    def _verify_state(
+        self,
+        opened: Opened,
+        loader: RetainedObjects,
+        ledger: Ledger,
+        report: Report,
+    ) -> int:
+        trained = verify_trained(opened.state, loader, ledger)
+        verify_bitmaps(opened.state, self._store, ledger)
         readers = [SegmentReader(ref, loader) for ref in opened.state.segments]
-        return verify(readers, trained, self.config, report=report)
+        return verify_segments(readers, trained, self.config, ledger=ledger, report=report)
 
     def view(self, consistency: str) -> IndexView:
         """Return the snapshot to answer from."""
@@ -353,14 +381,12 @@ def check_limits(*, top_k: Any, recall_target: Any, queries: int = 1) -> None:
         )
 
 
-def _folded(
-    opened: Opened, live: Sequence[tuple[SegmentReader, I64]], options: BuildOptions
-) -> bool:
+def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]], exact_rows_max: int) -> bool:
     """Say whether there is nothing to fold."""
     if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
         return False
     flat = [reader for reader, _ in live if reader.ref.kind == "flat"]
-    return not flat or (len(live) == 1 and flat[0].ref.rows <= options.exact_rows_max)
+    return not flat or (len(live) == 1 and flat[0].ref.rows <= exact_rows_max)
 
 
 def _report_snapshot(error: SquashError) -> None:

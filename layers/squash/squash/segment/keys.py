@@ -69,6 +69,8 @@ class KeyTable:
         hashes, rows = container.array("key_hashes"), container.array("key_rows")
         if hashes.ndim != 2 or hashes.shape[1] != 2 or rows.shape != hashes.shape[:1]:  # noqa: PLR2004
             raise DataError("a segment's key table has arrays of unequal length")
+        if len(rows) and int(rows.max()) >= len(rows):
+            raise DataError("a segment's key table names rows beyond its last")
         return cls(hashes, rows)
 
     def arrays(self) -> dict[str, U64 | U32]:

@@ -50,6 +50,9 @@ class Directory:
 
         """
         header = container.header
+        for name in ("rows", "dimension", "page_rows", "vector_start", "document_start"):
+            if type(header[name]) is not int or header[name] < 0:
+                raise DataError(f"{where} has {name} {header[name]!r:.80}", object_key=where)
         found = cls(
             rows=header["rows"],
             dimension=header["dimension"],
@@ -61,7 +64,9 @@ class Directory:
         )
         pages = -(-found.rows // ROW_PAGE_ROWS)
         lengths = len(found.vector_crc32), len(found.document_crc32), len(found.document_offsets)
-        if header["page_rows"] != ROW_PAGE_ROWS or lengths != (pages, pages, pages + 1):
+        ascending = bool(np.all(found.document_offsets[1:] >= found.document_offsets[:-1]))
+        sized = lengths == (pages, pages, pages + 1)
+        if header["page_rows"] != ROW_PAGE_ROWS or not sized or not ascending:
             raise DataError(f"{where} has a directory that does not fit its rows", object_key=where)
         return found
 

@@ -1,0 +1,188 @@
+"""Writes the golden files of the format's version 1: `python tests/format/make_golden.py`.
+
+They are written once and kept: later releases must open them and answer the same. A new version of
+the format gets a folder of its own beside `v1`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from squash.container import pack
+from squash.database import Database, Index
+from squash.maintain import BuildOptions
+from squash.runtime import Settings
+from squash.search import query as query_module
+from squash.storage import MemoryStore
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden" / "v1"
+DIMENSION = 6
+ROWS = 90
+SMALL = BuildOptions(
+    partition_rows_target=50,
+    partition_rows_max=60,
+    cluster_rows_target=12,
+    calibration_queries=20,
+    exact_rows_max=0,
+)
+FILTERS = (
+    None,
+    {"year": {"$gte": 2010}},
+    {"tags": "b", "open": True},
+    {"$or": [{"name": {"$startsWith": "é"}}, {"year": {"$in": [2001, 2002]}}]},
+    {"year": {"$exists": False}},
+)
+
+
+class FixedClock:
+    """Time that passes only by waiting."""
+
+    def __init__(self) -> None:
+        self.ms = 1_700_000_000_000
+
+    def now_ms(self) -> int:
+        self.ms += 1
+        return self.ms
+
+    def sleep(self, seconds: float) -> None:
+        self.ms += int(seconds * 1000)
+
+
+class FixedIds:
+    """Ids in order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def new_id(self) -> str:
+        self.count += 1
+        return f"{self.count:032x}"
+
+    def jitter(self) -> float:
+        return 0.5
+
+
+def open_database(store):
+    return Database(
+        store,
+        settings=Settings(whole_bytes_max=1 << 20),
+        clock=FixedClock(),
+        ids=FixedIds(),
+    )
+
+
+def rows(first, count, seed):
+    generator = np.random.Generator(np.random.Philox(seed))
+    centers = generator.standard_normal((5, DIMENSION)) * 3
+    vectors = centers[generator.integers(5, size=count)]
+    vectors = (vectors + generator.standard_normal((count, DIMENSION))).astype(np.float32)
+    metadata = []
+    for i in range(first, first + count):
+        one = {"name": f"{'éabc'[i % 4]}{i}", "open": i % 3 == 0, "tags": list("abc")[: i % 4]}
+        if i % 5:
+            one["year"] = 2000 + i % 25 if i % 7 else f"y{i}"
+        metadata.append({**one, "text": {"any": [None, i]}})
+    return {
+        "keys": [f"k{i}" for i in range(first, first + count)],
+        "vectors": vectors,
+        "metadata": metadata,
+    }
+
+
+def write_snapshot(index: Index) -> None:
+    session = index._session
+    session._log.write_snapshot(session._log.refresh(None))
+
+
+def make(store):
+    """Write the indexes: rows in the log, a flat segment, partitions of two codecs."""
+    database = open_database(store)
+    more = {"dimension": DIMENSION, "non_filterable": ["text"], "seed": 7}
+    fresh = database.create_index("fresh", metric="euclidean", **more)
+    fresh.put(**rows(0, 9, 1))
+    fresh.delete(keys=["k3", "none"])
+    write_snapshot(fresh)
+    fresh.put(**rows(7, 4, 2))
+    flat = database.create_index(
+        "flat", metric="dot", attributes={"open": "boolean", "tags": "string[]"}, **more
+    )
+    flat.put(**rows(0, 70, 3))
+    flat.optimize()
+    flat.delete(keys=["k5"])
+    for codec, metric in (("residual", "cosine"), ("osq", "dot")):
+        index = database.create_index(codec, metric=metric, codec=codec, **more)
+        index.put(**rows(0, ROWS, 4))
+        index.optimize(options=SMALL)
+        index.put(**rows(ROWS - 5, 10, 5))
+        index.delete(keys=["k1", "k2"])
+        write_snapshot(index)
+        index.put(**rows(3, 2, 6))
+        index.delete(keys=["k9"])
+
+
+def wrong(store):
+    """Objects written wrongly on purpose, by what is wrong with them."""
+    key = next(info.key for info in store.list("fresh/") if "/log/" in info.key)
+    commit = bytes(store.get(key))
+    version = pack("segment-rows", 2, header={"rows": 0}, arrays={})
+    feature = pack("segment-rows", 1, header={"features": ["zstd"]}, arrays={})
+    return {
+        "version": version,
+        "feature": feature,
+        "kind": pack("segment-cows", 1, header={}, arrays={}),
+        "checksum": commit[:-1] + bytes([commit[-1] ^ 1]),
+    }
+
+
+def queries():
+    generator = np.random.Generator(np.random.Philox(99))
+    return generator.standard_normal((4, DIMENSION)).astype(np.float32)
+
+
+def answers_of(database):
+    """Return what the indexes hold and answer: by scanning, and by codes however few rows."""
+    scan_max, query_module.SCAN_ALL_MATCHES_MAX = query_module.SCAN_ALL_MATCHES_MAX, 0
+    try:
+        return {one.name: _answers(database.index(one.name)) for one in database.list_indexes()}
+    finally:
+        query_module.SCAN_ALL_MATCHES_MAX = scan_max
+
+
+def _answers(index):
+    page = index.list(limit=1000, include=["metadata", "vector"])
+    return {
+        "records": {r.key: [r.vector.tobytes().hex(), dict(r.metadata)] for r in page.records},
+        "answers": [
+            [
+                [[m.key, round(m.distance, 9)] for m in found.matches]
+                for f in FILTERS
+                for found in [index.query(q, top_k=5, filter=f, exact=exact, recall_target=0.999)]
+            ]
+            for q in queries()
+            for exact in (True, False)
+        ],
+    }
+
+
+def main():
+    store = MemoryStore()
+    make(store)
+    shutil.rmtree(GOLDEN, ignore_errors=True)
+    for info in store.list(""):
+        path = GOLDEN / "objects" / info.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(store.get(info.key)))
+    (GOLDEN / "wrong").mkdir()
+    for name, data in wrong(store).items():
+        (GOLDEN / "wrong" / name).write_bytes(data)
+    text = json.dumps(answers_of(open_database(store)), ensure_ascii=False, separators=(",", ":"))
+    (GOLDEN / "expected.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
