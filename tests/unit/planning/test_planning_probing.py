@@ -81,3 +81,20 @@ def test_few_admitted_rows_go_straight_to_full_codes() -> None:
     assert scan_mode(rows=50_000, admitted=50_000, low_keep=400) == "low"
     assert scan_mode(rows=50_000, admitted=1_000, low_keep=400) == "full"
     assert scan_mode(rows=1_000_000, admitted=10_000, low_keep=400) == "full"
+
+
+def test_more_answers_need_no_fewer_clusters() -> None:
+    """A query for many answers reaches as far as a filter that passes few rows does."""
+    rows = np.full(400, 500)
+    visited = [
+        len(
+            choose_clusters(
+                np.arange(400, dtype=np.float32),
+                rows=rows, sure=rows, possible=rows, k=k,
+                calibration=calibration(400), recall_target=0.95,
+            )
+        )
+        for k in (1, 10, 100, 1000, 10_000)
+    ]  # fmt: skip
+    assert visited == sorted(visited)
+    assert visited[1] < visited[3]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from squash.arrays import F32, F64, I64
-from squash.planning import BANDS, Calibration
-
-NEIGHBOURS = 10
+from squash.planning import BANDS, CALIBRATED_NEIGHBOURS, Calibration
 
 
 class NeighbourCollector:
@@ -32,7 +30,7 @@ class NeighbourCollector:
         self._queries = queries
         self._space = space
         self._generator = np.random.Generator(np.random.Philox(seed))
-        shape = (len(BANDS), len(queries), NEIGHBOURS)
+        shape = (len(BANDS), len(queries), CALIBRATED_NEIGHBOURS)
         self._distances: F64 = np.full(shape, np.inf)
         self._clusters: I64 = np.full(shape, -1, dtype=np.int64)
 
@@ -57,7 +55,7 @@ class NeighbourCollector:
             for band in range(len(BANDS)):
                 true = self._clusters[band, query]
                 ranks[band].append(place[true[true >= 0]])
-        return Calibration.fit(ranks, k=NEIGHBOURS, clusters=len(centers))
+        return Calibration.fit(ranks, k=CALIBRATED_NEIGHBOURS, clusters=len(centers))
 
     def _measure(self, rows: F32) -> F32:
         products = self._queries @ rows.T
@@ -76,7 +74,7 @@ class NeighbourCollector:
         owners = np.concatenate(
             (self._clusters[band], np.broadcast_to(clusters, distances.shape)), axis=1
         )
-        best = np.argpartition(both, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        best = np.argpartition(both, CALIBRATED_NEIGHBOURS - 1, axis=1)[:, :CALIBRATED_NEIGHBOURS]
         self._distances[band] = np.take_along_axis(both, best, axis=1)
         found = np.take_along_axis(owners, best, axis=1)
         self._clusters[band] = np.where(np.isfinite(self._distances[band]), found, -1)

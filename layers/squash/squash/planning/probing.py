@@ -19,6 +19,9 @@ TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)
 """Selectivities at which an index is calibrated, descending."""
 
+CALIBRATED_NEIGHBOURS: Final = 10
+"""How many true neighbours of each held-out query calibration asks for."""
+
 _PRIOR_ROWS = 1_024.0  # a cluster's selectivity is drawn towards the index's by this many rows
 # Measured on word vectors filtered by part of speech, frequency and kind: where a tenth as many
 # rows pass around the query as overall, 2.2 times as many clusters are needed.
@@ -141,7 +144,9 @@ def choose_clusters(
     own = (possible[every] + prior) / (rows[every] + _PRIOR_ROWS)
     taken = possible[every] > 0
     order = every[taken]
-    met = np.cumsum(1.0 / calibration.needed(recall_target, np.minimum(around, own)[taken]))
+    # The k-th nearest of all lies about as far as the tenth nearest of a share of 10/k.
+    thinned = np.minimum(around, own)[taken] * min(CALIBRATED_NEIGHBOURS / k, 1.0)
+    met = np.cumsum(1.0 / calibration.needed(recall_target, thinned))
     met *= np.minimum(around[taken] / overall, 1.0) ** _ADVERSE_EXPONENT
     enough_recall = int(np.argmax(met >= 1.0 - 1e-9)) + 1 if met.max() >= 1.0 - 1e-9 else len(order)
     enough_rows = int(np.searchsorted(np.cumsum(sure[order]), k)) + 1
