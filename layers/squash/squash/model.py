@@ -218,6 +218,7 @@ class VerifyReport:
     objects: int
     bytes: int
     rows: int
+    """Rows that lie in segments and fresh commits, dead ones too."""
     damages: tuple[Damage, ...]
 
 

@@ -203,6 +203,23 @@ class SegmentReader:
         records = dict(zip(pages.tolist(), parts, strict=True))
         return [records[row // ROW_PAGE_ROWS][row % ROW_PAGE_ROWS] for row in rows.tolist()]
 
+    def check_documents(self) -> None:
+        """Read its documents whole, header and padding too, which `documents` never does."""
+        expected = int(self.directory().document_offsets[-1])
+
+        def decode(container: Container, where: str) -> int:
+            del where
+            length = container.array("pages").nbytes
+            if length != expected:
+                raise ValueError(f"pages of {length} bytes, not {expected}")
+            return length
+
+        self._part(DOCUMENTS, "pages", decode)
+
+    def check_whole(self, name: str) -> None:
+        """Check the length and checksum of an object of any name."""
+        self._loader.load(self._object(name), "length", len)
+
     def _part(self, name: str, part: str, decode: Callable[[Container, str], T]) -> T:
         """Load an object and decode a part of it; what does not fit is a DataError of its key."""
         ref = self._object(name)

@@ -4,7 +4,7 @@ A packed row is one little-endian bit stream: bit `i` of the stream is bit `i % 
 and the dimensions follow one another, each with its own width, so that a dimension may straddle
 two bytes:
 
-    widths 3, 4, 6      byte 0: b b b b b a a a      (a = dimension 0, b = 1, c = 2;
+    widths 3, 5, 6      byte 0: b b b b b a a a      (a = dimension 0, b = 1, c = 2;
                         byte 1: 0 0 0 c c c c c c ... most significant bit on the left)
 
 Codes of exactly four bits have a layout of their own (`pack_nibbles`), because two masks unpack it:

@@ -18,6 +18,7 @@ from squash.clock import Clock, IdSource
 from squash.errors import DataError, InvalidArgumentError, SquashError
 from squash.index import writer
 from squash.index.checking import check_keys, check_rows, check_vector
+from squash.index.commits import PutRows
 from squash.index.live import Opened, dead_rows, fresh_rows
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
@@ -260,7 +261,9 @@ class IndexSession:
         trained = verify_trained(opened.state, loader, ledger)
         verify_bitmaps(opened.state, self._store, ledger)
         readers = [SegmentReader(ref, loader) for ref in opened.state.segments]
-        return verify_segments(readers, trained, self.config, ledger=ledger, report=report)
+        rows = verify_segments(readers, trained, self.config, ledger=ledger, report=report)
+        fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
+        return rows + sum(len(one.rows) for one in fresh if isinstance(one, PutRows))
 
     def view(self, consistency: str) -> IndexView:
         """Return the snapshot to answer from."""
