@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from data import Dataset, load
 from numpy.typing import NDArray
-from resident import AnonymousPeak, resident_peak_bytes
 
 import squash
+from data import Dataset, load
+from resident import AnonymousPeak, resident_peak_bytes
 from squash.model import RowBatch
 
 UNIFORM: Final = "u"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import faiss
 import numpy as np
+
 from judging import I64, K, Points, Question, Selection, recall
 
 HNSW_LINKS: Final = 32

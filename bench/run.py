@@ -14,12 +14,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
+
 import peers
+import squash
 from building import UNIFORM, BuildCost, build, uniform
 from data import Dataset, load
 from judging import (
@@ -35,16 +39,13 @@ from judging import (
     scaled,
     tenth_distances,
 )
-from numpy.typing import NDArray
 from report import command_line, conditions, number, table, write_section
-
-import squash
 from squash import Index
 from squash.model import Explanation, IndexStats
 
 SHARES: Final = (1.0, 0.1, 0.01, 0.001)
 TARGETS: Final = (0.95, 0.99)
-TUNING_QUERIES: Final = 100
+TUNING_QUERIES: Final = 400
 HNSW_ROWS_MAX: Final = 200_000
 RANK_BOUNDS: Final = (1, 1_000, 10_000, 50_000, 150_000, 1_000_000)
 MIB: Final = 1 << 20
@@ -172,7 +173,7 @@ class Grouping:
 def grouping(data: Dataset) -> Grouping:
     """Return a data set's telling attribute."""
     if data.name == "glove":
-        bounds = list(zip(RANK_BOUNDS[:-1], RANK_BOUNDS[1:], strict=True))
+        bounds = list(pairwise(RANK_BOUNDS))
         groups = np.searchsorted(RANK_BOUNDS, data.attributes["rank"], side="right") - 1
         return Grouping(
             "rank", groups, [{"rank": {"$gte": low, "$lt": high}} for low, high in bounds]
@@ -255,6 +256,11 @@ runs its NumPy kernels here. Faiss's effort (nprobe, efSearch up to 4,096) is th
 the recall on {tuning} other queries."""
 
 
+CORRELATED_NOTE: Final = """Filters that have to do with the vectors, at the default target of \
+0.95: each query is filtered by the group of the row nearest to it, by the middle one of all \
+groups by their nearest row, and by the group whose nearest row is the farthest."""
+
+
 def section(name: str, limit: int | None, queries: int, *, with_hnsw: bool) -> str:
     """Measure one data set; give its section."""
     data = load(name, limit=limit)
@@ -277,9 +283,7 @@ def section(name: str, limit: int | None, queries: int, *, with_hnsw: bool) -> s
             conditions(command_line(), ("numpy", "faiss-cpu")),
             NOTES.format(queries=len(chosen), tuning=len(bench.tuning())) + skipped,
             uniform_section(bench, others),
-            "Filters that have to do with the vectors, at the default target of 0.95: by the group "
-            "of the row nearest to the query, by the middle one, and by the group whose nearest "
-            "row is the farthest of all.",
+            CORRELATED_NOTE,
             correlated_section(bench),
             size_section(bench, Path(folder), others),
         ]
