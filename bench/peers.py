@@ -13,7 +13,8 @@ import numpy as np
 from judging import I64, K, Points, Question, Selection, recall
 
 HNSW_LINKS: Final = 32
-_EF_MAX: Final = 4_096
+HNSW_TITLE: Final = f"faiss HNSW{HNSW_LINKS}"
+EFFORT_MAX: Final = 4_096
 
 
 @dataclass(slots=True)
@@ -89,9 +90,9 @@ def hnsw(points: Points) -> Peer:
     index = faiss.IndexHNSWFlat(points.vectors.shape[1], HNSW_LINKS)
     index.add(points.vectors)
     return Peer(
-        f"faiss HNSW{HNSW_LINKS}",
+        HNSW_TITLE,
         index,
-        _ladder(K, _EF_MAX),
+        _ladder(K, EFFORT_MAX),
         lambda effort, sel: faiss.SearchParametersHNSW(efSearch=effort, sel=sel),
         time.process_time() - start,
     )

@@ -154,6 +154,8 @@ def _at_selectivity(
             ask = peer.asker(effort, selection)
             got = measure(bench.points, questions, tenths, ask)
             yield _row(f"{peer.title}, for {target}: effort {effort}", got, plain)
+    if len(others) == 1:
+        yield [f"{peers.HNSW_TITLE}: not built, too many rows", *[""] * 6]
 
 
 def _row(title: str, got: Outcome, plain: Outcome, effort: Sequence[str] = ()) -> list[str]:
@@ -248,13 +250,19 @@ def size_section(bench: Bench, folder: Path, others: Sequence[peers.Peer]) -> st
     return table(("size and build", ""), lines)
 
 
-NOTES: Final = """Recall@10 is against brute force in float64, ties counted by distance. CPU ms is \
-the median over {queries} held-out queries of the process's CPU time. Brute force and faiss are \
-handed the rows that pass (a list, an `IDSelectorBitmap`) for free; Squash evaluates its filter \
-`u < s` inside the timed part, checks for newer commits, and fetches the answers' keys. Squash \
-runs its NumPy kernels here. Faiss's effort (nprobe, efSearch up to 4,096) is the least that met \
-the recall on {tuning} other queries."""
+NOTES: Final = """## How to read the speed tables
 
+Recall@10 is against brute force in float64, ties counted by distance. CPU ms is the median over \
+{queries} held-out queries of the process's CPU time, after a warm-up; *x brute force* is its \
+ratio to NumPy's on the same rows. Everything is in memory.
+
+- Brute force and faiss are handed the rows that pass for free, as a list or an \
+`IDSelectorBitmap`. Squash evaluates its filter `u < s` inside the timed part, looks for newer \
+commits, and fetches the answers' keys.
+- Squash runs its NumPy kernels here.
+- Faiss's effort (nprobe, or efSearch up to {effort:,}) is the least that met the recall on up to \
+{tuning} other queries; Squash learned its own when it was built, from its own rows.
+- HNSW is not built above {hnsw:,} rows unless `--hnsw` asks for it."""
 
 CORRELATED_NOTE: Final = """Filters that have to do with the vectors, at the default target of \
 0.95: each query is filtered by the group of the row nearest to it, by the middle one of all \
@@ -273,21 +281,24 @@ def section(name: str, limit: int | None, queries: int, *, with_hnsw: bool) -> s
         index = squash.connect(folder).index(name)
         bench = Bench(data, points, chosen.astype(np.int64), index, cost)
         others = [peers.ivf_flat(points)]
-        skipped = ""
         if with_hnsw or rows <= HNSW_ROWS_MAX:
             others.append(peers.hnsw(points))
-        else:
-            skipped = f" HNSW is left out above {HNSW_ROWS_MAX:,} rows unless `--hnsw` asks for it."
         parts = [
             f"## {name}: {rows:,} x {dimension}, {data.metric}",
             conditions(command_line(), ("numpy", "faiss-cpu")),
-            NOTES.format(queries=len(chosen), tuning=len(bench.tuning())) + skipped,
             uniform_section(bench, others),
             CORRELATED_NOTE,
             correlated_section(bench),
             size_section(bench, Path(folder), others),
         ]
     return "\n\n".join(parts)
+
+
+def notes(queries: int) -> str:
+    """Return the section that goes before all others."""
+    return NOTES.format(
+        queries=queries, tuning=TUNING_QUERIES, effort=peers.EFFORT_MAX, hnsw=HNSW_ROWS_MAX
+    )
 
 
 def main() -> None:
@@ -302,11 +313,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(1)
+    write_section(arguments.out, "notes", notes(arguments.queries))
     for entry in arguments.data.split(","):
         name, _, rows = entry.partition(":")
         limit = int(rows) if rows else arguments.limit
         text = section(name, limit, arguments.queries, with_hnsw=arguments.hnsw)
-        write_section(arguments.out, name, text)
+        write_section(arguments.out, entry.replace(":", "-"), text)
         sys.stderr.write(text + "\n")
 
 
