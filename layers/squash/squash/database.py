@@ -32,8 +32,8 @@ from squash.model import (
     WriteResult,
 )
 from squash.quantize import PRESETS
-from squash.runtime import IndexSession, Settings
-from squash.runtime.session import check_include, check_limits
+from squash.runtime import Settings
+from squash.runtime.session import IndexSession, check_include, check_limits
 from squash.search import Query
 from squash.storage import ObjectStore, PrefixStore, open_store
 

@@ -1,7 +1,10 @@
-"""What runs a search: settings, retained data, clients."""
+"""What runs a search: settings, retained data, clients.
+
+A session does everything and so loads everything, building included: who only searches imports
+`squash.runtime.retained` and never `squash.runtime.session`.
+"""
 
 from squash.runtime.retained import RetainedObjects
-from squash.runtime.session import IndexSession
 from squash.runtime.settings import Settings
 
-__all__ = ["IndexSession", "RetainedObjects", "Settings"]
+__all__ = ["RetainedObjects", "Settings"]
