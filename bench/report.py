@@ -54,8 +54,9 @@ def conditions(command: str, packages: Sequence[str]) -> str:
 
 
 def command_line() -> str:
-    """Return how this program was called, as a person would from the repository."""
-    return " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """Return how this program was called, but for where it writes: that moves no figure."""
+    words = ["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    return re.sub(r" --out[ =]\S+", "", " ".join(words))
 
 
 def write_section(path: Path, name: str, text: str) -> None:
