@@ -249,7 +249,7 @@ def _ordered(value: Any, here: str, expected: str = "a number or a string") -> O
         hint = "; use $exists to ask whether it is there" if value is None else ""
         raise _error(here, f"expected {expected}, found {_show(value)}{hint}")
     if isinstance(value, int) and abs(value) > INTEGER_MAGNITUDE_MAX:
-        raise _error(here, f"{value} is beyond 2^53, where numbers are no longer exact")
+        raise _error(here, "the integer is beyond 2^53, where numbers are no longer exact")
     if not math.isfinite(value):
         raise _error(here, f"{value} is not a finite number")
     return float(value)
@@ -281,7 +281,10 @@ def _suggest(word: str, known: tuple[str, ...]) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = type(value).__name__
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
 
 

@@ -62,7 +62,7 @@ def check_metadata(
         place = f"metadata.{name}"
         _check_name(name, key, place)
         if name in non_filterable:
-            checked[name] = value
+            checked[name] = json.loads(_json_text(value, key))
             continue
         checked[name] = _filterable(value, key, place)
         if name in declared:
@@ -142,9 +142,14 @@ def _check_bytes(checked: dict[str, Any], non_filterable: Collection[str], key: 
 
 
 def _json_bytes(value: dict[str, Any], key: str) -> int:
+    return len(_json_text(value, key).encode())
+
+
+def _json_text(value: Any, key: str) -> str:
     try:
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return len(text.encode())
+        text.encode()
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise _wrong(key, "metadata", f"holds what is no JSON value ({error})") from error
 
