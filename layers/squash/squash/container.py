@@ -197,6 +197,20 @@ class Container:
             raise _broken(self._where, f"lacks the array {name!r}")
         return array_from(memoryview(self._data)[entry.start : entry.stop], entry)
 
+    def array_of(self, name: str, dtype: str, axes: int = 1) -> AnyArray:
+        """Return one array, as `array` does, if it has this dtype and so many axes.
+
+        Raises
+        ------
+        DataError
+            If it has not.
+
+        """
+        found = self.array(name)
+        if found.dtype != np.dtype(dtype) or found.ndim != axes:
+            raise _broken(self._where, f"has an array {name!r} of {found.dtype} {found.shape}")
+        return found
+
 
 def array_from(data: Buffer, entry: Entry) -> AnyArray:
     """Make a read-only array of exactly the bytes that `entry` describes."""

@@ -145,9 +145,14 @@ class SegmentReader:
             codes = PartitionCodes.from_container(container, where)
             blocks = int((-(-np.diff(codes.cluster_begins) // CODE_BLOCK_ROWS)).sum())
             counts = {"row": self.ref.rows, "block": blocks, "cluster": len(codes.centers)}
+            # The codes of no rows have the dtypes and row shapes that all codes of this codec have.
+            nothing = np.empty((0, codes.centers.shape[1]), dtype=np.float32)
+            like = codec.encode(nothing, centers=nothing, cluster_begins=np.zeros(1, np.int64))
             for spec in codec.specs:
-                if len(codes.arrays[spec.name]) != counts[spec.per]:
-                    raise ValueError(f"{spec.name} does not fit {counts[spec.per]} {spec.per}s")
+                found, model = codes.arrays[spec.name], like[spec.name]
+                shape = (counts[spec.per], *model.shape[1:])
+                if found.shape != shape or found.dtype != model.dtype:
+                    raise ValueError(f"{spec.name} is {found.dtype} {found.shape}, not {shape}")
             return Partition(codes, codec)
 
         return self._part(CODES, "codes", decode)

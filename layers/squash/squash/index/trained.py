@@ -16,6 +16,7 @@ from squash.quantize import Codec, load_codec
 
 KIND = "trained"
 VERSION = 1
+_ROWS_MAX = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ class Trained:
             ),
             calibration=Calibration.from_json(header["calibration"]),
             partition_ids=tuple(header["partition_ids"]),
-            partition_begins=container.array("partition_begins"),
-            centers=container.array("centers"),
-            cluster_rows=container.array("cluster_rows"),
+            partition_begins=container.array_of("partition_begins", "<i8"),
+            centers=container.array_of("centers", "<f4", 2),
+            cluster_rows=container.array_of("cluster_rows", "<i8"),
         )
         clusters = len(found.centers)
         if (
@@ -97,7 +98,7 @@ class Trained:
             or found.partition_begins[-1] != clusters
             or bool(np.any(np.diff(found.partition_begins) < 0))
             or found.cluster_rows.shape != (clusters,)
-            or bool(np.any(found.cluster_rows < 0))
+            or bool(np.any((found.cluster_rows < 0) | (found.cluster_rows > _ROWS_MAX)))
             or found.centers.shape != (clusters, found.codec.dimension)
         ):
             raise DataError(f"{where} has a routing table that does not fit", object_key=where)

@@ -11,6 +11,7 @@ import numpy as np
 
 from squash.arrays import F32, I64, Mask
 from squash.attributes import CellTable, Columns
+from squash.errors import DataError
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.model import Metadata, Metric, RowBatch
@@ -182,7 +183,13 @@ class PartitionView(SegmentView):
     def cluster_begins(self) -> I64:
         """Where its clusters begin: int64 [c + 1] row numbers."""
         rows = self.trained.cluster_rows[self.first_cluster : self.end_cluster]
-        return np.concatenate((np.zeros(1, np.int64), np.cumsum(rows)))
+        begins = np.concatenate((np.zeros(1, np.int64), np.cumsum(rows)))
+        if begins[-1] != self.reader.ref.rows:
+            raise DataError(
+                f"the routing table gives segment {self.reader.ref.id} {begins[-1]} rows where it "
+                f"has {self.reader.ref.rows}: run `squash verify`, and restore it from a copy"
+            )
+        return begins
 
     def cells(self) -> CellTable:
         """Return the quantised attributes."""

@@ -66,8 +66,11 @@ class KeyTable:
             If the arrays do not fit each other.
 
         """
-        hashes, rows = container.array("key_hashes"), container.array("key_rows")
-        if hashes.ndim != 2 or hashes.shape[1] != 2 or rows.shape != hashes.shape[:1]:  # noqa: PLR2004
+        hashes, rows = (
+            container.array_of("key_hashes", "<u8", 2),
+            container.array_of("key_rows", "<u4"),
+        )
+        if hashes.shape[1] != 2 or rows.shape != hashes.shape[:1]:  # noqa: PLR2004
             raise DataError("a segment's key table has arrays of unequal length")
         if len(rows) and int(rows.max()) >= len(rows):
             raise DataError("a segment's key table names rows beyond its last")

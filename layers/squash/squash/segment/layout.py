@@ -57,10 +57,10 @@ class Directory:
             rows=header["rows"],
             dimension=header["dimension"],
             vector_start=header["vector_start"],
-            vector_crc32=container.array("vector_page_crc32"),
+            vector_crc32=container.array_of("vector_page_crc32", "<u4"),
             document_start=header["document_start"],
-            document_offsets=container.array("document_page_offsets"),
-            document_crc32=container.array("document_page_crc32"),
+            document_offsets=container.array_of("document_page_offsets", "<u8"),
+            document_crc32=container.array_of("document_page_crc32", "<u4"),
         )
         pages = -(-found.rows // ROW_PAGE_ROWS)
         lengths = len(found.vector_crc32), len(found.document_crc32), len(found.document_offsets)

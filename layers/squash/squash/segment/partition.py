@@ -37,8 +37,8 @@ class PartitionCodes:
             If its clusters do not fit its rows.
 
         """
-        begins = container.array("cluster_begins")
-        centers = container.array("centers")
+        begins = container.array_of("cluster_begins", "<i8")
+        centers = container.array_of("centers", "<f4", 2)
         fits = (
             begins.ndim == 1
             and len(begins) == len(centers) + 1

@@ -1,0 +1,82 @@
+"""Objects of a wrong writer, whose checksums are right: no error but a DataError gets out."""
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_golden import FILTERS, open_database, queries
+from test_format_damage import BY_KIND, STORED, kind_of, store_with
+
+from squash.container import Container, pack
+from squash.errors import DataError
+from squash.index import reader as reader_module
+from squash.runtime.retained import RetainedObjects
+from squash.search import query as query_module
+
+SEGMENTS = sorted(kind for kind in BY_KIND if kind.startswith(("segment-", "trained")))
+
+
+@pytest.fixture(autouse=True)
+def checksums_hold(monkeypatch):
+    """Let what lies in the store pass for what its snapshot names."""
+    monkeypatch.setattr(RetainedObjects, "_checked", lambda self, ref: self._store.get(ref.key))
+    monkeypatch.setattr(reader_module, "_check", lambda *_: None)
+    monkeypatch.setattr(query_module, "SCAN_ALL_MATCHES_MAX", 0)
+
+
+def use(store, name):
+    """Ask everything; answers may be any, errors only DataErrors."""
+    index = open_database(store).index(name)
+    for query in queries()[:2]:
+        for filter_ in FILTERS:
+            with suppress(DataError):
+                index.query(query, filter=filter_, include=["metadata", "vector"])
+    with suppress(DataError):
+        index.get(keys=["k1", "k50"])
+    with suppress(DataError):
+        index.list()
+    with suppress(DataError):
+        index.stats()
+    index.verify()
+
+
+def changed(data, container):
+    """Arrays of a container, one of them of another shape, dtype or content, or left out."""
+    arrays = {name: container.array(name) for name in container.names()}
+    name = data.draw(st.sampled_from(sorted(arrays)))
+    array = arrays[name]
+    how = data.draw(st.sampled_from(["drop", "shorter", "longer", "flat", "dtype", "high"]))
+    if how == "drop":
+        del arrays[name]
+    elif how == "shorter":
+        arrays[name] = array[:-1] if len(array) else array
+    elif how == "longer":
+        arrays[name] = np.concatenate([array, array[-1:]])
+    elif how == "flat":
+        arrays[name] = array.reshape(-1, 1)
+    elif how == "dtype":
+        arrays[name] = array.astype(data.draw(st.sampled_from(["u1", "i8", "f8", "u4"])))
+    elif len(array) and array.dtype.kind in "iu":
+        arrays[name] = array.copy()
+        arrays[name].reshape(-1)[-1] = np.iinfo(array.dtype).max
+    return arrays
+
+
+@pytest.mark.parametrize("kind", SEGMENTS)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_other_arrays(kind, data):
+    """An array that is absent, or of another shape, dtype or range, is refused or harmless."""
+    key = data.draw(st.sampled_from([k for k in BY_KIND[kind] if not k.startswith("fresh")]))
+    container = Container(STORED[key], kind=kind_of(key), versions=(1,), where=key)
+    header = {n: v for n, v in container.header.items() if n not in {"kind", "version"}}
+    if header and data.draw(st.integers(0, 3)) == 0:
+        name = data.draw(st.sampled_from(sorted(header)))
+        header[name] = data.draw(st.sampled_from([None, -1, 2**40, "x", [], {}, [[1]], 1.5, True]))
+        arrays = {n: container.array(n) for n in container.names()}
+    else:
+        arrays = changed(data, container)
+    name, store = store_with(key, pack(kind, 1, header=header, arrays=arrays))
+    use(store, name)

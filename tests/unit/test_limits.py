@@ -1,0 +1,116 @@
+"""How the limits relate: each relation is one that code or a stored format relies on."""
+
+import re
+
+import numpy as np
+import pytest
+
+from squash import limits
+from squash.container import ALIGNMENT, HEADER_BYTES_MAX
+from squash.kernels.packing import low_groups
+from squash.maintain import BuildOptions
+from squash.storage import protocol, ranges
+
+
+def test_names():
+    """The pattern of index names admits as many characters as the limit says, and no path."""
+    pattern = re.compile(limits.INDEX_NAME_PATTERN)
+    assert pattern.fullmatch("a" * limits.INDEX_NAME_CHARACTERS_MAX)
+    assert not pattern.fullmatch("a" * (limits.INDEX_NAME_CHARACTERS_MAX + 1))
+    assert not any(pattern.fullmatch(name) for name in ("", ".", "a/b", "-a", "a-", "A", "a\n"))
+
+
+def test_object_keys_fit():
+    """The longest key that is stored fits S3's, with room for a prefix of the user's."""
+    longest = (
+        f"{'a' * limits.INDEX_NAME_CHARACTERS_MAX}/{'0' * 32}/segments/{'0' * 32}/deleted-{0:020}"
+    )
+    assert len(longest) < protocol.KEY_BYTES_MAX // 4
+
+
+def test_metadata():
+    """What is filterable is part of what is stored; names and filters can hold each other."""
+    assert limits.METADATA_FILTERABLE_BYTES_MAX <= limits.METADATA_BYTES_MAX
+    assert limits.ATTRIBUTE_NAME_BYTES_MAX < limits.METADATA_FILTERABLE_BYTES_MAX
+    assert limits.NON_FILTERABLE_KEYS_MAX <= limits.METADATA_KEYS_MAX
+    # Any stored string can be asked for, and any stored list be named whole.
+    assert limits.FILTER_STRING_BYTES_MAX >= limits.METADATA_FILTERABLE_BYTES_MAX
+    assert limits.FILTER_LIST_VALUES_MAX >= limits.METADATA_LIST_ELEMENTS_MAX
+
+
+def test_numbers():
+    """Integers are exact as doubles; squared distances of the largest vectors stay finite."""
+    assert float(limits.INTEGER_MAGNITUDE_MAX) == limits.INTEGER_MAGNITUDE_MAX
+    assert float(limits.INTEGER_MAGNITUDE_MAX + 1) != limits.INTEGER_MAGNITUDE_MAX + 1
+    with np.errstate(over="raise"):
+        furthest = np.float32(2 * limits.VECTOR_VALUE_MAGNITUDE_MAX) ** 2
+        assert np.isfinite(furthest * np.float32(limits.DIMENSION_MAX))
+
+
+def test_cells():
+    """A cell's code fits a byte with 0 for missing; a signature fits an integer."""
+    assert limits.CELLS_MAX + 1 == 1 << 8
+    assert limits.SIGNATURE_BITS == 64
+
+
+def test_rows():
+    """Pages and blocks divide as the formats rely on; partitions hold clusters, and fit u32."""
+    assert limits.ROW_PAGE_ROWS % limits.CODE_BLOCK_ROWS == 0
+    assert limits.CLUSTER_ROWS_TARGET % limits.CODE_BLOCK_ROWS == 0
+    assert limits.CLUSTER_ROWS_TARGET < limits.PARTITION_ROWS_TARGET < limits.PARTITION_ROWS_MAX
+    assert max(limits.PARTITION_ROWS_MAX, limits.FLAT_SEGMENT_ROWS_MAX) < 1 << 32
+    assert limits.EXACT_ROWS_MAX <= limits.FLAT_SEGMENT_ROWS_MAX
+    assert limits.SCAN_ALL_MATCHES_MAX <= limits.EXACT_ROWS_MAX
+    # A page of vectors starts aligned, whatever the dimension.
+    assert limits.ROW_PAGE_ROWS * 4 % ALIGNMENT == 0
+
+
+def test_objects():
+    """The largest objects of the largest segment fit one put."""
+    rows = limits.PARTITION_ROWS_MAX
+    assert rows * limits.DIMENSION_MAX * 4 < limits.OBJECT_BYTES_MAX
+    assert rows * (limits.METADATA_BYTES_MAX + limits.KEY_BYTES_MAX) < limits.OBJECT_BYTES_MAX * 8
+    assert rows * low_groups(limits.DIMENSION_MAX) < limits.OBJECT_BYTES_MAX
+    assert HEADER_BYTES_MAX < limits.OBJECT_BYTES_MAX
+
+
+def test_commits():
+    """A commit fits memory and a snapshot's period; large puts have somewhere to go."""
+    assert limits.INLINE_COMMIT_ROWS_MAX <= limits.FLAT_SEGMENT_ROWS_MAX
+    assert limits.INLINE_COMMIT_BYTES_MAX <= limits.SNAPSHOT_EVERY_LOG_BYTES
+    assert limits.DIMENSION_MAX * 4 + limits.METADATA_BYTES_MAX < limits.INLINE_COMMIT_BYTES_MAX
+    assert limits.SNAPSHOT_EVERY_COMMITS > 1
+    assert limits.COMMIT_ATTEMPTS_MAX > 1
+
+
+def test_calls():
+    """What one call of the command line sends, the library takes."""
+    assert limits.PUT_FILE_ROWS_MAX <= limits.KEYS_PER_CALL_MAX
+    assert limits.IMPORT_BATCH_ROWS_MAX <= limits.FLAT_SEGMENT_ROWS_MAX
+    assert limits.LIST_PAGE_MAX <= limits.KEYS_PER_CALL_MAX
+    # A line holds the longest vector as text, its key and its metadata.
+    text_bytes = 25 * limits.DIMENSION_MAX + limits.KEY_BYTES_MAX + limits.METADATA_BYTES_MAX
+    assert text_bytes < limits.IMPORT_LINE_BYTES_MAX < limits.IMPORT_BATCH_BYTES_MAX
+
+
+def test_reads():
+    """Gaps that are read through are shorter than reads."""
+    assert ranges.GAP_BYTES_MAX < ranges.READ_BYTES_MAX
+
+
+def test_defaults_of_a_build():
+    """A build's defaults are the limits, and agree among themselves."""
+    options = BuildOptions()
+    assert options.exact_rows_max == limits.EXACT_ROWS_MAX
+    assert options.partition_rows_max == limits.PARTITION_ROWS_MAX
+    assert options.calibration_queries < options.exact_rows_max
+    assert options.sample_bytes_max >= limits.DIMENSION_MAX * 4 * options.exact_rows_max
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in dir(limits) if name.isupper() and name != "INDEX_NAME_PATTERN"],
+)
+def test_positive(name):
+    """Every limit is a positive number."""
+    assert getattr(limits, name) > 0
