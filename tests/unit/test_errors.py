@@ -1,5 +1,4 @@
 """Every error has a status and one base; messages say what happened, where, and what to do."""
-# ruff: noqa: ARG005 - every action is given both, and uses what it needs.
 
 import numpy as np
 import pytest

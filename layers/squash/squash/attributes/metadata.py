@@ -149,9 +149,10 @@ def _json_text(value: Any, key: str) -> str:
     try:
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         text.encode()
-        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise _wrong(key, "metadata", f"holds what is no JSON value ({error})") from error
+    else:
+        return text
 
 
 def _utf8(text: str, key: str, place: str) -> bytes:
