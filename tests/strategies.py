@@ -5,20 +5,40 @@ from hypothesis import strategies as st
 NAMES = ["a", "b", "year", "tags", "näme"]
 NUMBERS = st.one_of(
     st.integers(-3, 3),
-    st.sampled_from([0.0, -0.0, 0.5, 1.0, -2.5, 1e300, 5e-324, 2**53, -(2**53)]),
+    st.sampled_from([0.0, -0.0, 0.5, 1.0, -2.5, 1e300, 5e-324, 2**53, -(2**53), 2**53 - 1]),
+    st.sampled_from([1.7976931348623157e308, -1.7976931348623157e308, -5e-324]),
     st.floats(allow_nan=False, allow_infinity=False, width=32),
 )
 STRINGS = st.one_of(
     st.sampled_from(["", "a", "ab", "abc", "b", "é", "\U0010ffff", "a\U0010ffff", "\ud7ff", "z"]),
+    st.sampled_from(["a\0", "\ue000", "\uffff", "\U00010000", "2024-01-31", "2024-02-01"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
 )
 SCALARS = st.one_of(NUMBERS, STRINGS, st.booleans())
 VALUES = st.one_of(SCALARS, SCALARS, st.lists(SCALARS, max_size=4))
-ROWS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4)
+KINDS = st.sampled_from(
+    [
+        NUMBERS, st.integers(-3, 3), STRINGS, st.booleans(), SCALARS, VALUES,
+        st.lists(STRINGS, max_size=3), st.just([]),
+    ]
+)  # fmt: skip
 
 
-def metadata_rows(min_size=0, max_size=40):
-    return st.lists(ROWS, min_size=min_size, max_size=max_size)
+@st.composite
+def metadata_rows(draw, min_size=0, max_size=40):
+    """Rows under a random schema: attributes of one type or of all, with and without lists."""
+    schema = {name: draw(KINDS) for name in draw(st.sets(st.sampled_from(NAMES)))}
+    row = st.fixed_dictionaries({}, optional=schema)
+    return draw(st.lists(row, min_size=min_size, max_size=max_size))
+
+
+def _picked(values):
+    """Draw one of the values; unlike sampled_from, without a repr that grows with them."""
+
+    def pick(place):
+        return values[place]
+
+    return st.integers(0, len(values) - 1).map(pick)
 
 
 def filters_for(rows, max_leaves=8):
@@ -27,11 +47,11 @@ def filters_for(rows, max_leaves=8):
     for row in rows:
         for value in row.values():
             pool.extend(value if isinstance(value, list) else [value])
-    scalars = st.one_of(st.sampled_from(pool), SCALARS) if pool else SCALARS
+    scalars = st.one_of(_picked(pool), SCALARS) if pool else SCALARS
     numbers = [v for v in pool if isinstance(v, (int, float)) and not isinstance(v, bool)]
     strings = [v for v in pool if isinstance(v, str)]
-    number = st.one_of(st.sampled_from(numbers), NUMBERS) if numbers else NUMBERS
-    string = st.one_of(st.sampled_from(strings), STRINGS) if strings else STRINGS
+    number = st.one_of(_picked(numbers), NUMBERS) if numbers else NUMBERS
+    string = st.one_of(_picked(strings), STRINGS) if strings else STRINGS
     ordered = st.one_of(number, string)
     prefix = string.map(lambda s: s[:2])
     listed = st.lists(scalars, min_size=1, max_size=4)

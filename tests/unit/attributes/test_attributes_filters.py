@@ -36,7 +36,8 @@ def test_columns_and_cells_agree_with_the_definition(data, rows) -> None:
     assert expected.tolist() == [passes(filter_, row) for row in rows]
     columns = Columns.from_arrays(*stored(*Columns.from_metadata(rows).to_arrays()))
     np.testing.assert_array_equal(columns.evaluate(node), expected)
-    some = np.flatnonzero(np.arange(len(rows)) % 3 == 1)
+    places = st.lists(st.integers(0, len(rows) - 1), max_size=9) if rows else st.just([])
+    some = np.array(data.draw(places), dtype=np.int64)
     np.testing.assert_array_equal(columns.evaluate(node, some), expected[some])
     for sample in (rows, other, []):
         scheme = CellScheme.fit(Columns.from_metadata(sample))
@@ -48,6 +49,8 @@ def test_columns_and_cells_agree_with_the_definition(data, rows) -> None:
         swapped = table.evaluate(parse_filter({"$not": filter_}), scheme)
         np.testing.assert_array_equal(swapped[0], ~possible)
         np.testing.assert_array_equal(swapped[1], ~sure)
+        again = table.evaluate(node, scheme)
+        np.testing.assert_array_equal(again, (sure, possible))
 
 
 def test_cells_leave_little_in_doubt_on_ordinary_data() -> None:
@@ -87,6 +90,14 @@ def test_types_are_described() -> None:
 deep = {"a": 1}
 for _ in range(20):
     deep = {"$not": deep}
+
+
+def nested_list(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
 
 BAD = [
     ([], ""),
@@ -131,6 +142,25 @@ BAD = [
     ({"a": "\ud800"}, "a"),
     ({"a": "x" * 3000}, "a"),
     ({"secret": 1}, "secret"),
+    ({"$or": [{"a": 1}, {"$not": {"secret": {"$exists": True}}}]}, "$or[1].$not.secret"),
+    ({"a": {"$between": [False, True]}}, "a.$between[0]"),
+    ({"a": {"$between": ["b", "a"]}}, "a.$between"),
+    ({"a": {"$not": {}}}, "a.$not"),
+    ({"a": {"$not": {"$gt": None}}}, "a.$not.$gt"),
+    ({"a": {"$and": [{"$gt": 1}]}}, "a.$and"),
+    ({"a": {3: 1}}, "a.3"),
+    ({3: 1}, ""),
+    ({"a": {"$startsWith": "x\udfff"}}, "a.$startsWith"),
+    ({"\ud800": 1}, "\\ud800"),
+    ({"a": {"\ud800": 1}}, "a.\\ud800"),
+    ({"a": 10**400}, "a"),
+    ({"a": 10**5000}, "a"),
+    ({"a": {"$in": [1, 10**5000]}}, "a.$in[1]"),
+    ({"a": {"$exists": 10**5000}}, "a.$exists"),
+    ({"a": {"$gt": nested_list(5000)}}, "a.$gt"),
+    ({"a": np.float32("inf")}, "a"),
+    ({"$" + "x" * 5000: 1}, "$" + "x" * 59 + "..."),
+    ({f"a{i}": {"$gte": 0, "$lte": 1} for i in range(129)}, "a128.$gte"),
     ({"$and": [{"x": 1}, {"year": {"$gte": "a", "$lte": {}}}]}, "$and[1].year.$lte"),
     (deep, ".".join(["$not"] * 16)),
     ({"$or": [{"a": i} for i in range(300)]}, "$or[256].a"),
@@ -152,6 +182,10 @@ def test_the_near_operator_is_suggested() -> None:
         parse_filter({"a": {"$startswith": "x"}})
 
 
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+
+
 @pytest.mark.parametrize(
     ("metadata", "error", "field"),
     [
@@ -167,14 +201,28 @@ def test_the_near_operator_is_suggested() -> None:
         ({1: 1}, InvalidArgumentError, "metadata.1"),
         ({"n": "text"}, InvalidArgumentError, "metadata.n"),
         ({"n": [1]}, InvalidArgumentError, "metadata.n"),
-        ({"free": float("inf")}, InvalidArgumentError, "metadata"),
-        ({"free": object()}, InvalidArgumentError, "metadata"),
+        ({"free": float("inf")}, InvalidArgumentError, "metadata.free"),
+        ({"free": {"x": [1, {"y": object()}]}}, InvalidArgumentError, "metadata.free.x[1].y"),
+        ({"free": {1: 2}}, InvalidArgumentError, "metadata.free"),
+        ({"free": "\udc00"}, InvalidArgumentError, "metadata.free"),
+        ({"free": {"\udc00": 1}}, InvalidArgumentError, "metadata.free"),
+        ({"free": 10**5000}, InvalidArgumentError, "metadata"),
+        ({"free": nested_list(65)}, TooLargeError, "metadata.free" + "[0]" * 65),
+        ({"free": ENDLESS}, TooLargeError, "metadata.free" + "[0]" * 65),
+        ({"a": 10**400}, InvalidArgumentError, "metadata.a"),
+        ({"a": [1, None]}, InvalidArgumentError, "metadata.a[1]"),
+        ({"a": [float("-inf")]}, InvalidArgumentError, "metadata.a[0]"),
+        ({"a": b"x"}, InvalidArgumentError, "metadata.a"),
+        ({"\ud800": 1}, InvalidArgumentError, "metadata"),
+        ({"n": True}, InvalidArgumentError, "metadata.n"),
+        ({"free": object()}, InvalidArgumentError, "metadata.free"),
         ({"x" * 64: 1}, TooLargeError, "metadata." + "x" * 64),
         ({"a": "x" * 3000}, TooLargeError, "metadata"),
         ({"free": "x" * 41_000}, TooLargeError, "metadata"),
         ({f"k{i}": 1 for i in range(51)}, TooLargeError, "metadata"),
         ({"a": list(range(257))}, TooLargeError, "metadata.a"),
     ],
+    ids=range(32),
 )
 def test_metadata_that_cannot_be_kept_is_refused(metadata, error, field) -> None:
     """The error names the record and the field."""

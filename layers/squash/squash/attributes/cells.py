@@ -19,11 +19,13 @@ A row that holds a list has a 64-bit signature besides: frequent elements own a 
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -46,6 +48,7 @@ from squash.kernels.masks import (
     NO,
     YES,
     apply_table,
+    bits_truth,
     both,
     either,
     negate,
@@ -73,6 +76,11 @@ class AttributeCells:
         """The code of false; true's and lists' follow it."""
         return len(self.number_cuts) + len(self.string_cuts) + 3
 
+    @property
+    def list_code(self) -> int:
+        """The code of a list, the last one."""
+        return self.false_code + 2
+
     def value_codes(self, column: Column) -> U8:
         """Return the cell of every value number, and 0 for "none": uint8 [value_count + 1]."""
         cuts = self.number_cuts
@@ -95,11 +103,10 @@ class AttributeCells:
     def table(self, node: Exists | OneOf | Within) -> U8:
         """Return the truth of a question by cell code: uint8 [256]; lists are maybe."""
         table = np.zeros(256, dtype=np.uint8)
-        list_code = self.false_code + 2
         if isinstance(node, Exists):
             table[1:] = YES
             return table
-        table[list_code] = MAYBE
+        table[self.list_code] = MAYBE
         if isinstance(node, Within):
             self._interval(table, node.kind, _low_cut(node), _high_cut(node))
             return table
@@ -200,18 +207,17 @@ class CellScheme:
 
     @classmethod
     def from_arrays(cls, header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> CellScheme:
-        """Read back what `to_arrays` gave."""
+        """Read back what `to_arrays` gave.
+
+        Raises
+        ------
+        DataError
+            If it holds more cells than there are codes, more owners than bits, or cuts out of
+            order: then codes and filters would disagree.
+
+        """
         del array
-        return cls(
-            {
-                name: AttributeCells(
-                    tuple((float(value), side) for value, side in cells["number_cuts"]),
-                    tuple((str(value), side) for value, side in cells["string_cuts"]),
-                    tuple(cells["owners"]),
-                )
-                for name, cells in header["attributes"].items()
-            }
-        )
+        return cls({name: _checked(name, cells) for name, cells in header["attributes"].items()})
 
 
 class CellTable:
@@ -236,8 +242,7 @@ class CellTable:
     def evaluate(self, node: FilterNode | None, scheme: CellScheme) -> tuple[Mask, Mask]:
         """Return which rows surely pass a filter, and which may: bool [n] each."""
         if node is None:
-            every = np.ones(self.rows, dtype=np.bool_)
-            return every, every
+            return np.ones(self.rows, dtype=np.bool_), np.ones(self.rows, dtype=np.bool_)
         return sure_and_possible(self._truth(node, scheme))
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
@@ -280,10 +285,37 @@ class CellTable:
         signatures = self._signatures.get(node.attribute)
         if signatures is None or isinstance(node, Exists):
             return truth
-        sure, possible = (np.uint64(mask) for mask in cells.list_masks(node))
-        lists = codes == cells.false_code + 2
-        by_bits = np.where(signatures & sure, YES, np.where(signatures & possible, MAYBE, NO))
-        return np.where(lists, by_bits, truth).astype(np.uint8)
+        sure, possible = cells.list_masks(node)
+        of_lists = bits_truth(signatures, sure=sure, possible=possible)
+        np.copyto(truth, of_lists, where=codes == cells.list_code)
+        return truth
+
+
+def _checked(name: str, stored: Mapping[str, Any]) -> AttributeCells:
+    found = AttributeCells(
+        tuple((float(value), side) for value, side in stored["number_cuts"]),
+        tuple((value, side) for value, side in stored["string_cuts"]),
+        tuple(stored["owners"]),
+    )
+    finite = all(math.isfinite(float(value)) for value, _ in found.number_cuts)
+    texts = all(isinstance(value, str) for value, _ in found.string_cuts)
+    scalars = all(isinstance(value, (str, int, float)) for value in found.owners)
+    if (
+        not (finite and texts and scalars)
+        or found.list_code > CELLS_MAX
+        or len(set(map(_identity, found.owners))) < len(found.owners)
+        or len(found.owners) >= SIGNATURE_BITS
+        or not all(_ascends(cuts) for cuts in (found.number_cuts, found.string_cuts))
+    ):
+        raise DataError(
+            f"the cells of attribute {name!r} do not fit together: the object is damaged. Run "
+            "`squash verify` and restore it from a copy."
+        )
+    return found
+
+
+def _ascends(cuts: tuple[Cut, ...]) -> bool:
+    return all(side in (0, 1) for _, side in cuts) and all(a < b for a, b in pairwise(cuts))
 
 
 def _encode_lists(cells: AttributeCells, column: Column, table: U8) -> tuple[U8, U64]:
@@ -292,7 +324,7 @@ def _encode_lists(cells: AttributeCells, column: Column, table: U8) -> tuple[U8,
     codes = np.zeros(column.rows, dtype=np.uint8)
     single = np.flatnonzero(~listed & (np.diff(offsets) > 0))
     codes[single] = table[column.ids[offsets[single]]]
-    codes[listed] = cells.false_code + 2
+    codes[listed] = cells.list_code
     bits = cells.signature_bits(column)[column.ids]
     signatures = np.zeros(column.rows, dtype=np.uint64)
     filled = np.flatnonzero(listed & (np.diff(offsets) > 0))

@@ -18,7 +18,11 @@ import numpy as np
 from squash.arrays import F64, I64, U8, U32, U64, AnyArray, Mask
 from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Within
 from squash.errors import DataError, InternalError
-from squash.model import Metadata
+from squash.kernels.masks import ids_within
+from squash.model import Metadata, Scalar
+
+# Up to this many ranges of value numbers are compared one by one, more looked up in a table.
+_RANGES_COMPARED_MAX = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,13 @@ class Column:
         """The distinct strings, ascending."""
         data = self.string_bytes.tobytes()
         ends = self.string_offsets.tolist()
-        return [data[a:b].decode() for a, b in pairwise(ends)]
+        try:
+            found = [data[a:b].decode() for a, b in pairwise(ends)]
+        except UnicodeDecodeError as error:
+            raise _damaged("holds a string that is not UTF-8") from error
+        if not all(below < above for below, above in pairwise(found)):
+            raise _damaged("holds strings out of order")
+        return found
 
     @property
     def string_count(self) -> int:
@@ -72,22 +82,51 @@ class Column:
         """How many rows there are."""
         return len(self.ids) if self.offsets is None else len(self.offsets) - 1
 
-    def by_row(self, passing: Mask, rows: I64 | None) -> Mask:
-        """Turn truth by value number, bool [value_count], into truth by row: any element's."""
-        table = np.append(passing, False)
+    def by_row(self, ranges: Sequence[tuple[int, int]], rows: I64 | None) -> Mask:
+        """Return which rows have a value whose number lies in one of the ranges [first, last)."""
         if self.offsets is None:
-            return np.asarray(table[self.ids if rows is None else self.ids[rows]])
-        counts = np.concatenate(([0], np.cumsum(table[self.ids])))
-        per_row = counts[self.offsets[1:]] > counts[self.offsets[:-1]]
-        return np.asarray(per_row if rows is None else per_row[rows])
+            return self._inside(self.ids if rows is None else self.ids[rows], ranges)
+        if rows is None:
+            begins, ends = self.offsets[:-1].astype(np.int64), self.offsets[1:].astype(np.int64)
+            passing = self._inside(self.ids, ranges)
+        else:
+            ids, counts = self._elements_of(rows)
+            ends = np.cumsum(counts)
+            begins = ends - counts
+            passing = self._inside(ids, ranges)
+        sums = np.zeros(len(passing) + 1, dtype=np.int64)
+        np.cumsum(passing, out=sums[1:])
+        return np.asarray(sums[ends] > sums[begins])
 
     def present(self, rows: I64 | None) -> Mask:
         """Return which rows have the attribute at all."""
         if self.offsets is None or self.listed is None:
-            found = self.ids != self.value_count
-        else:
-            found = (np.diff(self.offsets.astype(np.int64)) > 0) | (self.listed > 0)
-        return np.asarray(found if rows is None else found[rows])
+            ids = self.ids if rows is None else self.ids[rows]
+            return np.asarray(ids != self.value_count)
+        chosen = slice(None) if rows is None else rows
+        filled = self.offsets[1:][chosen] > self.offsets[:-1][chosen]
+        return np.asarray(filled | (self.listed[chosen] > 0))
+
+    def _inside(self, ids: U32, ranges: Sequence[tuple[int, int]]) -> Mask:
+        if len(ranges) > _RANGES_COMPARED_MAX:
+            table = np.zeros(self.value_count + 1, dtype=np.bool_)
+            for first, last in ranges:
+                table[first:last] = True
+            return np.asarray(table[ids])
+        if not ranges:
+            return np.zeros(len(ids), dtype=np.bool_)
+        inside = ids_within(ids, *ranges[0])
+        for first, last in ranges[1:]:
+            inside |= ids_within(ids, first, last)
+        return inside
+
+    def _elements_of(self, rows: I64) -> tuple[U32, I64]:
+        """Return the elements' value numbers of some rows, row by row, and how many each has."""
+        offsets = np.zeros(1, dtype=np.uint64) if self.offsets is None else self.offsets
+        begins = offsets[:-1][rows].astype(np.int64)
+        counts = offsets[1:][rows].astype(np.int64) - begins
+        shift = np.repeat(begins - (np.cumsum(counts) - counts), counts)
+        return self.ids[np.arange(len(shift)) + shift], counts
 
 
 class Columns:
@@ -260,11 +299,15 @@ def _load(array: Callable[[str], AnyArray], i: int, has_lists: bool, *, rows: in
         array(f"{i}.listed") if has_lists else None,
     )
     if not _fits(found, rows):
-        raise DataError(
-            f"the column of attribute {i} does not fit its {rows} rows: the object is damaged. Run "
-            "`squash verify` and restore it from a copy."
-        )
+        raise _damaged(f"does not fit its {rows} rows")
     return found
+
+
+def _damaged(what: str) -> DataError:
+    return DataError(
+        f"the column of an attribute {what}: the object is damaged. Run `squash verify` and "
+        "restore it from a copy."
+    )
 
 
 def _fits(column: Column, rows: int) -> bool:
@@ -275,7 +318,10 @@ def _fits(column: Column, rows: int) -> bool:
         return False
     if any(array.ndim != 1 for array in arrays):
         return False
-    good = len(ends) > 0 and ends[0] == 0 and ends[-1] == len(column.string_bytes)
+    # Searched by bisection: unordered numbers (or NaN, of no order) would answer wrongly.
+    good = bool(np.all(np.isfinite(column.numbers)))
+    good = good and bool(np.all(column.numbers[1:] > column.numbers[:-1]))
+    good = good and len(ends) > 0 and ends[0] == 0 and ends[-1] == len(column.string_bytes)
     good = good and bool(np.all(ends[1:] >= ends[:-1])) and column.rows == rows
     good = good and int(column.ids.max(initial=0)) <= column.value_count
     if column.offsets is not None and column.listed is not None:
@@ -290,20 +336,21 @@ def _never() -> Column:
     raise InternalError("a column made in memory was asked for a second time")
 
 
-def _passing(column: Column, node: OneOf | Within) -> Mask:
-    passing = np.zeros(column.value_count, dtype=np.bool_)
+def _passing(column: Column, node: OneOf | Within) -> list[tuple[int, int]]:
+    """Return the ranges [first, last) of value numbers that pass, none of them empty."""
     if isinstance(node, Within):
-        first, last = value_range(column, node)
-        passing[first:last] = True
-        return passing
-    for value in node.values:
-        if isinstance(value, bool):
-            passing[column.value_count - 2 + value] = True
-        else:
-            kind = str if isinstance(value, str) else float
-            first, last = value_range(column, Within("", kind, value, True, value, True))
-            passing[first:last] = True
-    return passing
+        ranges = [value_range(column, node)]
+    else:
+        ranges = [_value_at(column, value) for value in node.values]
+    return [(first, last) for first, last in ranges if first < last]
+
+
+def _value_at(column: Column, value: Scalar) -> tuple[int, int]:
+    if isinstance(value, bool):
+        first = column.value_count - 2 + value
+        return first, first + 1
+    kind = str if isinstance(value, str) else float
+    return value_range(column, Within("", kind, value, True, value, True))
 
 
 def _column(rows: int, places: list[int], values: list[Any]) -> Column:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from squash.errors import FilterError
 from squash.limits import (
     FILTER_CLAUSES_MAX,
@@ -83,6 +85,7 @@ _COMPARING = (
     "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$between",
     "$startsWith", "$containsAny", "$containsAll", "$not",
 )  # fmt: skip
+_NAME_CHARACTERS_SHOWN_MAX = 80
 
 
 def parse_filter(
@@ -127,7 +130,9 @@ class _Parser:
     def _entry(self, key: Any, value: Any, place: str, depth: int) -> FilterNode | None:
         if not isinstance(key, str) or not key:
             raise _error(place, f"attribute names are non-empty strings, found {_show(key)}")
-        here = f"{place}.{key}" if place else key
+        here = f"{place}.{_name(key)}" if place else _name(key)
+        if not _is_text(key):
+            raise _error(here, "the name holds half of a surrogate pair")
         if key in ("$and", "$or"):
             return self._combined(key, value, here, depth)
         if key == "$not":
@@ -141,7 +146,7 @@ class _Parser:
                 if key in _COMPARING
                 else _suggest(key, _COMBINING)
             )
-            raise _error(here, f"{key} cannot stand here; {hint}")
+            raise _error(here, f"{_name(key)} cannot stand here; {hint}")
         if key in self._non_filterable:
             raise _error(
                 here,
@@ -172,22 +177,24 @@ class _Parser:
         for operator, operand in value.items():
             if operator not in _COMPARING:
                 raise _error(
-                    f"{here}.{operator}",
-                    f"{_show(operator)} is no operator; {_suggest(str(operator), _COMPARING)}",
+                    f"{here}.{_name(operator)}",
+                    f"{_show(operator)} is no operator; {_suggest(_name(operator), _COMPARING)}",
                 )
             parts.append(self._compare(name, operator, operand, f"{here}.{operator}", depth))
         return _all_of(parts)
 
     def _compare(self, name: str, operator: str, operand: Any, here: str, depth: int) -> FilterNode:
-        self._clauses += 1
-        if self._clauses > FILTER_CLAUSES_MAX:
-            raise _error(here, f"a filter has at most {FILTER_CLAUSES_MAX} clauses")
         if operator == "$not":
             if depth >= FILTER_DEPTH_MAX:
                 raise _error(here, f"filters nest at most {FILTER_DEPTH_MAX} deep")
             if not isinstance(operand, Mapping):
                 raise _error(here, f"$not takes an object of operators, found {_show(operand)}")
             return Not(self._attribute(name, operand, here, depth + 1))
+        self._clauses += 1
+        if self._clauses > FILTER_CLAUSES_MAX:
+            raise _error(here, f"a filter has at most {FILTER_CLAUSES_MAX} clauses")
+        if isinstance(operand, np.generic):
+            operand = operand.item()
         if operator == "$exists":
             if not isinstance(operand, bool):
                 raise _error(here, f"$exists takes true or false, found {_show(operand)}")
@@ -205,6 +212,8 @@ class _Parser:
         if len(operand) > FILTER_LIST_VALUES_MAX:
             raise _error(here, f"{operator} takes at most {FILTER_LIST_VALUES_MAX} values")
         values = [_scalar(value, f"{here}[{i}]") for i, value in enumerate(operand)]
+        # A value given twice says nothing new; true and 1 are two, though Python has them equal.
+        values = list({(type(value), value): value for value in values}.values())
         if operator == "$containsAll":
             return _all_of([OneOf(name, (value,)) for value in values])
         found = OneOf(name, tuple(values))
@@ -237,12 +246,16 @@ def _all_of(parts: list[FilterNode]) -> FilterNode:
 
 
 def _scalar(value: Any, here: str) -> Scalar:
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool):
         return value
     return _ordered(value, here, "a string, a number, true or false")
 
 
 def _ordered(value: Any, here: str, expected: str = "a number or a string") -> Ordered:
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, str):
         return _string(value, here)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -262,7 +275,8 @@ def _string(value: str, here: str) -> str:
         raise _error(here, "the string holds half of a surrogate pair") from error
     if size > FILTER_STRING_BYTES_MAX:
         raise _error(here, f"strings in filters have at most {FILTER_STRING_BYTES_MAX} bytes")
-    return value
+    # A plain string, also where the caller gave a member of an enumeration.
+    return str.__str__(value)
 
 
 def _after_prefix(prefix: str) -> str | None:
@@ -283,9 +297,20 @@ def _suggest(word: str, known: tuple[str, ...]) -> str:
 def _show(value: Any) -> str:
     try:
         text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = type(value).__name__
+    except (ValueError, RecursionError):
+        # Python refuses to write out integers of thousands of digits, and what nests too deeply.
+        return f"a value of type {type(value).__name__} too large to show"
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
+
+
+def _name(name: Any) -> str:
+    """Return a name as part of a place: printable, and no longer than needed to find it."""
+    text = str(name).encode(errors="backslashreplace").decode()
+    return text if len(text) <= _NAME_CHARACTERS_SHOWN_MAX else text[:60] + "..."
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _error(place: str, what: str) -> FilterError:

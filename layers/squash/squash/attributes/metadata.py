@@ -14,6 +14,7 @@ from squash.limits import (
     ATTRIBUTE_NAME_BYTES_MAX,
     INTEGER_MAGNITUDE_MAX,
     METADATA_BYTES_MAX,
+    METADATA_DEPTH_MAX,
     METADATA_FILTERABLE_BYTES_MAX,
     METADATA_KEYS_MAX,
     METADATA_LIST_ELEMENTS_MAX,
@@ -62,7 +63,7 @@ def check_metadata(
         place = f"metadata.{name}"
         _check_name(name, key, place)
         if name in non_filterable:
-            checked[name] = json.loads(_json_text(value, key))
+            checked[name] = _any_json(value, key, place, depth=0)
             continue
         checked[name] = _filterable(value, key, place)
         if name in declared:
@@ -74,7 +75,7 @@ def check_metadata(
 def _check_name(name: Any, key: str, place: str) -> None:
     if not isinstance(name, str) or not name or name.startswith("$"):
         raise _wrong(key, place, "metadata keys are non-empty strings that do not start with $")
-    if len(_utf8(name, key, place)) > ATTRIBUTE_NAME_BYTES_MAX:
+    if len(_utf8(name, key, "metadata")) > ATTRIBUTE_NAME_BYTES_MAX:
         raise _large(key, place, f"names have at most {ATTRIBUTE_NAME_BYTES_MAX} bytes")
 
 
@@ -93,15 +94,16 @@ def _scalar(value: Any, key: str, place: str) -> str | float | int | bool:
         value = value.item()
     if isinstance(value, bool):
         return value
+    # Members of enumerations and other subclasses become plain values, as JSON has them.
     if isinstance(value, str):
         _utf8(value, key, place)
-        return str(value)
-    if isinstance(value, (int, float)):
-        if not math.isfinite(value):
-            raise _wrong(key, place, f"is {value}; numbers must be finite: leave the key out")
-        if isinstance(value, int) and abs(value) > INTEGER_MAGNITUDE_MAX:
+        return str.__str__(value)
+    if isinstance(value, int):
+        if abs(value) > INTEGER_MAGNITUDE_MAX:
             raise _wrong(key, place, "is beyond 2^53, where numbers are not exact: use a string")
-        return value
+        return int(value)
+    if isinstance(value, float):
+        return _finite(value, key, place)
     if value is None:
         raise _wrong(key, place, "is null; leave the key out instead")
     raise _wrong(
@@ -110,6 +112,42 @@ def _scalar(value: Any, key: str, place: str) -> str | float | int | bool:
         f"has type {type(value).__name__}; filterable values are strings, numbers, true, false, "
         "and lists of these. Declare the key non-filterable to store anything else in it",
     )
+
+
+def _any_json(value: Any, key: str, place: str, *, depth: int) -> Any:
+    """Return a plain copy of any JSON value."""
+    if depth > METADATA_DEPTH_MAX:
+        raise _large(key, place, f"nests deeper than {METADATA_DEPTH_MAX}")
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if value is None or isinstance(value, (str, bool)):
+        return value if value is None else _scalar(value, key, place)
+    if isinstance(value, int):
+        return int(value)  # of any size: it is stored as text and never compared
+    if isinstance(value, float):
+        return _finite(value, key, place)
+    if isinstance(value, (list, tuple)):
+        return [_any_json(v, key, f"{place}[{i}]", depth=depth + 1) for i, v in enumerate(value)]
+    if isinstance(value, Mapping):
+        return _any_object(value, key, place, depth=depth)
+    raise _wrong(key, place, f"has type {type(value).__name__}, which JSON does not know")
+
+
+def _any_object(value: Mapping[Any, Any], key: str, place: str, *, depth: int) -> dict[str, Any]:
+    copied = {}
+    for name, inside in value.items():
+        if not isinstance(name, str):
+            raise _wrong(key, place, f"has the key {name!r}; keys of JSON objects are strings")
+        _utf8(name, key, place)
+        inner_place = f"{place}.{name}"
+        copied[str.__str__(name)] = _any_json(inside, key, inner_place, depth=depth + 1)
+    return copied
+
+
+def _finite(value: float, key: str, place: str) -> float:
+    if not math.isfinite(value):
+        raise _wrong(key, place, f"is {value}; numbers must be finite: leave the key out")
+    return float(value)
 
 
 def _check_declared(value: Any, declared: AttributeType, key: str, place: str) -> None:
