@@ -1,0 +1,114 @@
+"""What the searching kernels read: the clusters of one snapshot, and filters over their cells.
+
+`layers/squash/native/README.md` defines every field and operation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+
+from squash.arrays import F32, F64, I32, I64, U8, U32, U64
+
+BLOCK_FACTOR_BYTES: Final = 320
+"""Bytes of the factors of one block of 32 rows."""
+
+
+@dataclass(slots=True, eq=False)
+class ClusterTable:
+    """All clusters of a snapshot; a partition's arrays are None while it is not loaded.
+
+    `blocks[i]` is uint8 [b, block bytes], `full[i]` uint8 [n, w], `vectors[i]` float32 [n, d] of
+    partition i. `columns[name]` holds the cell codes uint8 [n] of an attribute by partition, and
+    `signatures[name]` uint64 [n]; None where the partition has none.
+    """
+
+    space: Literal["l2", "dot"]
+    dimension: int
+    centers: F32
+    """float32 [c, D]"""
+    center_norms: F64
+    rows: I64
+    partition: I64
+    first_row: I64
+    first_block: I64
+    local_block: I64
+    alive: U32
+    alive_counts: I64
+    row_base: I64
+    blocks: list[U8 | None]
+    full: list[U8 | None]
+    vectors: list[F32 | None]
+    columns: dict[str, list[U8 | None]] = field(default_factory=dict)
+    signatures: dict[str, list[U64 | None]] = field(default_factory=dict)
+    native: object | None = None
+    """What the native kernels keep beside it: addresses of the arrays above."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaf:
+    """A question about one attribute: its truth by cell code, and by a list's signature."""
+
+    attribute: str
+    truth: U8
+    """uint8 [256]: 0 no, 1 maybe, 2 yes."""
+    list_code: int = -1
+    sure_bits: int = 0
+    possible_bits: int = 0
+
+
+LEAF: Final = 0
+AND: Final = 1
+OR: Final = 2
+NOT: Final = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilterProgram:
+    """A filter as a postfix list of (operation, leaf number or 0), int32 [n, 2], and its leaves."""
+
+    operations: I32
+    leaves: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedQuery:
+    """A query as `prepare` leaves it for a table's other operations."""
+
+    projected: F64
+    offset: float
+    entries: U8
+    """uint8 [groups, 16]"""
+    step: float
+    base: float
+    distances: F32
+    """float32 [c], to the centers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """The clusters that a walk took, nearest first, and what it saw on its way."""
+
+    clusters: I64
+    sure_counts: I64
+    possible_counts: I64
+    rows_seen: int
+    possible_seen: int
+    sure_seen: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """The rows that a scan kept, ascending by estimate, then by global row."""
+
+    partition: I64
+    row: I64
+    estimates: F32
+    lower_bounds: F32
+    admitted: int
+    low_scanned: int
+    ranked: int
+    pruned: int
+    least_left: float = np.inf
