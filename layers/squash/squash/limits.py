@@ -67,3 +67,7 @@ EXACT_ROWS_MAX: Final = 4_096
 # When at most this many rows may pass a filter, all of them are scanned (ALGORITHMS 7: what the
 # filtered-search leaders do too).
 SCAN_ALL_MATCHES_MAX: Final = 2_048
+# Up to so many rows a filter is evaluated for all of them at once; beyond, first for a sample of
+# about so many clusters, of each its first block.
+FILTER_EVERYWHERE_ROWS_MAX: Final = 131_072
+FILTER_SAMPLE_CLUSTERS: Final = 512

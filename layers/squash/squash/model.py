@@ -157,6 +157,8 @@ class Explanation:
     recall_target: float
     certified: bool
     """True if a bound shows that no other row of the visited clusters is nearer."""
+    costs_us: Mapping[str, float] = field(default_factory=dict)
+    """Microseconds that the cost model expects of the plans it chose from."""
 
 
 @dataclass(frozen=True, slots=True)

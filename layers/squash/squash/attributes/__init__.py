@@ -5,6 +5,7 @@ from squash.attributes.columns import Columns
 from squash.attributes.filters import FilterNode, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
+from squash.attributes.programs import compile_filter
 
 __all__ = [
     "CellScheme",
@@ -12,6 +13,7 @@ __all__ = [
     "Columns",
     "FilterNode",
     "check_metadata",
+    "compile_filter",
     "matches",
     "parse_filter",
 ]

@@ -239,6 +239,14 @@ class CellTable:
         self._codes = codes
         self._signatures = signatures
 
+    def codes(self, name: str) -> U8 | None:
+        """Return the codes of an attribute, uint8 [n]; None if it is missing in every row."""
+        return self._codes.get(name)
+
+    def signatures(self, name: str) -> U64 | None:
+        """Return the signatures of an attribute, uint64 [n]; None if no row holds a list."""
+        return self._signatures.get(name)
+
     def evaluate(self, node: FilterNode | None, scheme: CellScheme) -> tuple[Mask, Mask]:
         """Return which rows surely pass a filter, and which may: bool [n] each."""
         if node is None:

@@ -40,10 +40,11 @@ class Loader(Protocol):
     """Gets immutable objects and retains what was made of them.
 
     `whole_bytes_max` says up to which size an object is better loaded whole than page by page: a
-    local store's are, S3's are not.
+    local store's are, S3's are not. `evictions` counts the objects and pages that were let go.
     """
 
     whole_bytes_max: int
+    evictions: int
 
     def load(self, ref: ObjectRef, part: str, decode: Callable[[Buffer], T]) -> T:
         """Get a whole object, check its length and checksum, decode it, retain the result."""
@@ -145,15 +146,11 @@ class SegmentReader:
             codes = PartitionCodes.from_container(container, where)
             blocks = int((-(-np.diff(codes.cluster_begins) // CODE_BLOCK_ROWS)).sum())
             counts = {"row": self.ref.rows, "block": blocks, "cluster": len(codes.centers)}
-            # The codes of no rows have the dtypes and row shapes that all codes of this codec have.
-            nothing = np.empty((0, codes.centers.shape[1]), dtype=np.float32)
-            like = codec.encode(nothing, centers=nothing, cluster_begins=np.zeros(1, np.int64))
-            for spec in codec.specs:
-                found, model = codes.arrays[spec.name], like[spec.name]
-                shape = (counts[spec.per], *model.shape[1:])
-                if found.shape != shape or found.dtype != model.dtype:
+            for spec in codec.stored_specs:
+                found, shape = codes.arrays[spec.name], (counts[spec.per], *spec.shape)
+                if found.shape != shape or found.dtype != np.dtype(spec.dtype):
                     raise ValueError(f"{spec.name} is {found.dtype} {found.shape}, not {shape}")
-            return Partition(codes, codec)
+            return Partition(codes.readable_by(codec), codec)
 
         return self._part(CODES, "codes", decode)
 
@@ -172,6 +169,16 @@ class SegmentReader:
             return vectors
 
         return self._part(VECTORS, "vectors", decode)
+
+    def whole_vectors(self) -> F32 | None:
+        """Return float32 [n, d] if they are better read whole; None if page by page."""
+        if self._object(VECTORS).bytes <= self._loader.whole_bytes_max:
+            return self.all_vectors()
+        return None
+
+    def evictions(self) -> int:
+        """Return how often retained objects were let go, of any segment."""
+        return self._loader.evictions
 
     def vectors(self, rows: I64) -> F32:
         """Return float32 [m, d], the vectors of the given rows, in their order."""

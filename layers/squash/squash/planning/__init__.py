@@ -1,21 +1,27 @@
 """Choices as pure functions: which clusters, how deep, which byte ranges, how to merge."""
 
+from squash.planning.costs import DEFAULT_COSTS, CostModel, MatchPlan, plan_matches
 from squash.planning.probing import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
     TARGETS,
     Calibration,
-    choose_clusters,
+    Need,
+    take_clusters,
 )
-from squash.planning.scanning import Keep, keep_for, scan_mode
+from squash.planning.scanning import Keep, keep_for
 
 __all__ = [
     "BANDS",
     "CALIBRATED_NEIGHBOURS",
+    "DEFAULT_COSTS",
     "TARGETS",
     "Calibration",
+    "CostModel",
     "Keep",
-    "choose_clusters",
+    "MatchPlan",
+    "Need",
     "keep_for",
-    "scan_mode",
+    "plan_matches",
+    "take_clusters",
 ]

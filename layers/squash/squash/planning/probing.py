@@ -2,7 +2,7 @@
 
 The share of rows that pass a filter decides how far the k nearest of them lie: the clusters
 needed grow about as selectivity^-0.43 (ALGORITHMS 7.2). So `Calibration` holds, for each recall
-target and selectivity band, how many clusters held-out queries needed, and `choose_clusters`
+target and selectivity band, how many clusters held-out queries needed, and `take_clusters`
 walks the clusters from the nearest on until the need is met.
 """
 
@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64
+from squash.arrays import F32, F64, I64, U32
+from squash.kernels import ClusterTable, FilterProgram, Taken, cells_of, share_grid, walk
 
 TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)
@@ -98,16 +99,50 @@ class Calibration:
         return cls(needed)
 
 
-def choose_clusters(
+@dataclass(frozen=True, slots=True, eq=False)
+class Need:
+    """What a walk over clusters must meet, as tables over the kernels' grid of shares."""
+
+    inverse: F64
+    """float64 [513]: what a cluster meets of the need, by the share of rows that pass."""
+    adverse: F64
+    """float64 [513]: by which factor what was met counts less, by share here / share overall."""
+
+    @classmethod
+    def of(cls, calibration: Calibration, recall_target: float) -> Need:
+        """Make the tables of one recall target."""
+        shares = share_grid()
+        return cls(
+            1.0 / calibration.needed(recall_target, shares),
+            np.minimum(shares, 1.0) ** _ADVERSE_EXPONENT,
+        )
+
+    def clusters(self, share: float, k: int) -> float:
+        """Return how many clusters are needed where a share of the rows passes everywhere."""
+        thinned = np.array([share * thinning(k)])
+        return float(1.0 / self.inverse[cells_of(thinned)[0]])
+
+
+def thinning(k: int) -> float:
+    """Return by what the share is thinned for k answers.
+
+    The k-th nearest of all lies about as far as the tenth nearest of a share of 10/k.
+    """
+    return min(CALIBRATED_NEIGHBOURS / k, 1.0)
+
+
+def take_clusters(
+    table: ClusterTable,
     distances: F32,
     *,
-    rows: I64,
-    sure: I64,
-    possible: I64,
     k: int,
-    calibration: Calibration,
-    recall_target: float,
-) -> I64:
+    need: Need,
+    overall: float,
+    sure: U32,
+    possible: U32,
+    program: FilterProgram | None = None,
+    counts: tuple[I64, I64] | None = None,
+) -> Taken:
     """Choose clusters, nearest first, in a single pass (levels 2 and 3 of the query plan).
 
     Clusters are taken in ascending distance, those without possible rows left out. One in which a
@@ -122,36 +157,38 @@ def choose_clusters(
 
     Parameters
     ----------
+    table:
+        The clusters.
     distances:
         float32 [c], the query's distance to each centre.
-    rows, sure, possible:
-        int64 [c], how many rows each cluster has, how many surely pass, how many may.
     k:
         How many rows are wanted.
-    calibration, recall_target:
-        What was learned, and which recall is asked for.
-
-    Returns
-    -------
-    int64 [m], cluster numbers, nearest first.
+    need:
+        What was learned of the recall target.
+    overall:
+        The share of all rows that may pass.
+    sure, possible:
+        uint32 [blocks], where the bitmaps of the clusters looked at go; with `counts` they are
+        there already.
+    program, counts:
+        A filter to evaluate on the way, or int64 [c] sure and possible rows of every cluster;
+        neither if all live rows pass.
 
     """
-    if not possible.any():
-        return np.empty(0, dtype=np.int64)
-    every = np.argsort(distances, kind="stable")
-    overall = possible.sum() / max(int(rows.sum()), 1)
-    prior = _PRIOR_ROWS * overall
-    around = (np.cumsum(possible[every]) + prior) / (np.cumsum(rows[every]) + _PRIOR_ROWS)
-    own = (possible[every] + prior) / (rows[every] + _PRIOR_ROWS)
-    taken = possible[every] > 0
-    order = every[taken]
-    # The k-th nearest of all lies about as far as the tenth nearest of a share of 10/k.
-    thinned = np.minimum(around, own)[taken] * min(CALIBRATED_NEIGHBOURS / k, 1.0)
-    met = np.cumsum(1.0 / calibration.needed(recall_target, thinned))
-    met *= np.minimum(around[taken] / overall, 1.0) ** _ADVERSE_EXPONENT
-    enough_recall = int(np.argmax(met >= 1.0 - 1e-9)) + 1 if met.max() >= 1.0 - 1e-9 else len(order)
-    enough_rows = int(np.searchsorted(np.cumsum(sure[order]), k)) + 1
-    return order[: max(enough_recall, enough_rows)]
+    return walk(
+        table,
+        distances,
+        program=program,
+        counts=counts,
+        sure=sure,
+        possible=possible,
+        k=k,
+        overall=overall,
+        prior_rows=_PRIOR_ROWS,
+        thinning=thinning(k),
+        inverse_need=need.inverse,
+        adverse=need.adverse,
+    )
 
 
 def _with_margin(target: float, samples: int) -> float:

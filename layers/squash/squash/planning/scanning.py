@@ -1,25 +1,31 @@
-"""How a partition's chosen clusters are scanned, and how many rows pass from level to level."""
+"""How many rows pass from level to level."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
-
-# KERNELS section 2, of native kernels: a masked low-bit scan costs less than gathering the full
-# codes of the admitted rows once more than this share of the clusters' rows is admitted. Not
-# measured anew for the NumPy twins.
-LOW_SCAN_SHARE_MIN: Final = 0.05
-# Below this many admitted rows a scan of low-bit codes has nothing to save.
-LOW_SCAN_ROWS_MIN: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How many rows survive the low-bit codes, and how many are refined."""
+    """How far the codes are trusted: how many rows survive them.
+
+    Parameters
+    ----------
+    low:
+        Of codecs whose signs are ranked: how many rows pass from them to the full codes.
+    refined:
+        How many rows get their exact distances.
+    reach:
+        Of codecs whose signs are scanned: a row is pruned if even an error of `reach` in the
+        signs' inner product, in lengths of the query's residual, leaves it out. 0.6 is about one
+        standard deviation.
+
+    """
 
     low: int
     refined: int
+    reach: float
 
 
 def keep_for(k: int, recall_target: float) -> Keep:
@@ -29,11 +35,8 @@ def keep_for(k: int, recall_target: float) -> Keep:
     code, and, at the 95th percentile, among the first 100 by the low-bit code.
     """
     strict = -math.log10(max(1.0 - recall_target, 1e-4))  # 1.3 at 0.95, 2 at 0.99
-    return Keep(low=math.ceil(150 * strict) + 15 * k, refined=math.ceil(4 * strict) + 2 * k)
-
-
-def scan_mode(*, rows: int, admitted: int, low_keep: int) -> Literal["low", "full"]:
-    """Choose between scanning all low-bit codes with a mask and the admitted rows' full codes."""
-    if admitted <= max(LOW_SCAN_ROWS_MIN, 2 * low_keep):
-        return "full"
-    return "low" if admitted >= LOW_SCAN_SHARE_MIN * rows else "full"
+    return Keep(
+        low=math.ceil(150 * strict) + 15 * k,
+        refined=math.ceil(4 * strict) + 2 * k,
+        reach=0.6 * min(strict, 3.0),
+    )

@@ -67,6 +67,7 @@ class OsqCodec:
 
     name: ClassVar[str] = "osq"
     version: ClassVar[int] = 1
+    scannable: ClassVar[bool] = False
 
     @classmethod
     def train(
@@ -140,10 +141,25 @@ class OsqCodec:
     @property
     def specs(self) -> tuple[ArraySpec, ...]:
         """The arrays that `encode` gives, in stored order."""
-        common = (ArraySpec("low", "row"), ArraySpec("full", "row"))
+        common = (
+            ArraySpec("low", "row", "|u1", ((self.dimension + 7) // 8,)),
+            ArraySpec("full", "row", "|u1", (kernels.packed_bytes(self.cells.widths),)),
+        )
         if self.factors:
-            return (*common, ArraySpec("norm", "row"), ArraySpec("cosine", "row"))
-        return (*common, ArraySpec("reach", "cluster")) if self.space == "dot" else common
+            return (*common, ArraySpec("norm", "row", "<f4"), ArraySpec("cosine", "row", "<f4"))
+        if self.space == "dot":
+            return (*common, ArraySpec("reach", "cluster", "<f4", (self.dimension,)))
+        return common
+
+    @property
+    def stored_specs(self) -> tuple[ArraySpec, ...]:
+        """The arrays that segments hold: the same."""
+        return self.specs
+
+    def readable(self, codes: Codes, cluster_begins: I64) -> Codes:
+        """Return the codes as they are."""
+        del cluster_begins
+        return codes
 
     def code_bytes_per_row(self) -> float:
         """Return the bytes of low-bit code, full code and factors of one row."""
@@ -230,10 +246,12 @@ class OsqCodec:
         *,
         rows: I64,
         row_clusters: I64,
+        cluster_begins: I64,
         centers: F32,
         prepared: Prepared,
     ) -> tuple[F32, F32]:
         """Score some rows by their full codes; see `Codec.full_scan`."""
+        del cluster_begins
         seen = centers if self.residual else np.zeros_like(centers)
         frame = frame_of(prepared, centers=seen, row_clusters=row_clusters)
         first, second = np.empty(len(rows)), np.empty(len(rows))

@@ -24,6 +24,10 @@ class ArraySpec:
 
     name: str
     per: Literal["row", "block", "cluster"]
+    dtype: str
+    """As NumPy writes it, little-endian."""
+    shape: tuple[int, ...] = ()
+    """Its other axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,30 @@ class Codec(Protocol):
     @property
     def space(self) -> Space:
         """What a distance is."""
+        ...
+
+    @property
+    def axes(self) -> F32:
+        """float32 [D, d]: `project` takes the mean off and multiplies with it."""
+        ...
+
+    @property
+    def mean(self) -> F32:
+        """float32 [d]."""
+        ...
+
+    @property
+    def scannable(self) -> bool:
+        """Whether its codes are what `kernels.scan` reads."""
+        ...
+
+    @property
+    def stored_specs(self) -> tuple[ArraySpec, ...]:
+        """The arrays that segments of this version hold; `readable` makes `specs` of them."""
+        ...
+
+    def readable(self, codes: Codes, cluster_begins: I64) -> Codes:
+        """Return stored codes in the form that `encode` gives and the scans read."""
         ...
 
     @property
@@ -139,6 +167,7 @@ class Codec(Protocol):
         *,
         rows: I64,
         row_clusters: I64,
+        cluster_begins: I64,
         centers: F32,
         prepared: Prepared,
     ) -> tuple[F32, F32]:
@@ -152,6 +181,8 @@ class Codec(Protocol):
             int64 [m].
         row_clusters:
             int64 [m], the cluster of each.
+        cluster_begins:
+            int64 [c + 1].
         prepared:
             The query.
 

@@ -10,6 +10,7 @@ from squash.errors import InvalidArgumentError, UnsupportedFormatError
 from squash.quantize.checks import checked_space
 from squash.quantize.osq import OsqCodec
 from squash.quantize.protocol import Codec, Space
+from squash.quantize.residual import VERSION as RESIDUAL_VERSION
 from squash.quantize.residual import ResidualCodec
 
 CODEC_NAMES: Final = (ResidualCodec.name, OsqCodec.name)
@@ -26,7 +27,7 @@ _OPTIONS: Final = {
     OsqCodec.name: ("bits_per_dimension", "factors", "residual"),
 }
 _VERSIONS: Final[Mapping[tuple[str, int], type[ResidualCodec | OsqCodec]]] = {
-    (ResidualCodec.name, ResidualCodec.version): ResidualCodec,
+    **{(ResidualCodec.name, version): ResidualCodec for version in range(1, RESIDUAL_VERSION + 1)},
     (OsqCodec.name, OsqCodec.version): OsqCodec,
 }
 

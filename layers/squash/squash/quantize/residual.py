@@ -5,25 +5,30 @@ and of the module `bounds`; r = P(x - mean) - c, s its signs, u its code, D dime
 
 | letter                          | stored field              | bytes a row           |
 | ------------------------------- | ------------------------- | --------------------- |
-| s, one bit a dimension          | `low` uint8 [blocks, groups, 16] | 4 ceil(D / 4) / 8 |
+| s, one bit a dimension          | in `blocks`: signs        | 4 ceil(D / 4) / 8     |
+| |r|                             | in `blocks`: norm float32 | 4                     |
+| (|r| |s|) / <r, s>              | in `blocks`: secant float16 | 2                   |
+| <c, s> / <r, s>                 | in `blocks`: shift float16 | 2                    |
+| sin of the angle between r, u   | in `blocks`: sine float16 | 2                     |
 | u, B bits a dimension           | `full` uint8 [n, w]       | ceil(D / 2) at 4 bits |
-| |r|                             | `norm` float32 [n]        | 4                     |
-| <r, s> / (|r| |s|)              | `low_cosine` float16 [n]  | 2                     |
-| <c, s> / <r, s>                 | `low_shift` float16 [n]   | 2                     |
-| sin of the angle between r, u   | `sine` float16 [n]        | 2                     |
 
     one row of `full` at 4 bits, D = 5:     | dim 3 dim 0 | dim 4 dim 1 | 0 dim 2 |
-    one block of `low`:                     see squash.kernels.packing
+    one block of 32 rows:                   | signs | 32 norms | 32 secants | 32 shifts | 32 sines |
 
-All factors but the norm are without dimension, so 16 bits hold them for vectors of any length.
+`blocks` is uint8 [blocks, block bytes] (squash.kernels.packing has the picture): a scan of signs
+finds all that it needs in one stream. All factors but the norm are without dimension, so 16 bits
+hold them for vectors of any length.
 The sine stands in for <r, u>: near 1 a cosine of 16 bits says little of its angle, a sine near 0
 says all. |u| is computed from the code, so that <r, u> = |r| |u| cos. A row that is its own center
 has factors 0, and is as far as the center.
 
 The low-bit estimate uses one table of <q', s> for all clusters, since with f = |r|^2 / <r, s>
 
-    <q~, r> ~ f <q~, s> = f <q', s> - f <c, s> = f <q', s> - |r|^2 low_shift      (space l2)
-    <q', r> ~ f <q', s>                                                          (space dot)
+    <q~, r> ~ f <q~, s> = f <q', s> - f <c, s> = f <q', s> - |r|^2 shift      (space l2)
+    <q', r> ~ f <q', s>                                                      (space dot)
+
+Version 1 stored the same in six arrays, with the cosine in the secant's place; `readable` lays
+them out as blocks.
 """
 
 from __future__ import annotations
@@ -49,6 +54,9 @@ from squash.quantize.grid import BITS_MAX, grid_codes, grid_levels
 from squash.quantize.protocol import ArraySpec, Codes, Prepared, Space
 from squash.quantize.transforms import mean_of, project_query, project_rows, random_rotation
 
+VERSION: Final = 2
+GROUP_BYTES: Final = 16
+_SCANNED_BITS: Final = 4
 _FACTOR_BYTES: Final = 10
 _HALF_MAX: Final = 65504.0
 # Values encoded at once: some hundred KiB, so that the search for the best code stays in cache.
@@ -68,18 +76,11 @@ class ResidualCodec:
     """float32 [d]."""
     rotation: F32
     """float32 [D, d], orthogonal; D = d."""
+    version: int = VERSION
+    """The version its codes are stored in; `encode` gives the newest."""
 
     name: ClassVar[str] = "residual"
-    version: ClassVar[int] = 1
     low_keep_share: ClassVar[float] = 0.0
-    specs: ClassVar[tuple[ArraySpec, ...]] = (
-        ArraySpec("low", "block"),
-        ArraySpec("full", "row"),
-        ArraySpec("norm", "row"),
-        ArraySpec("low_cosine", "row"),
-        ArraySpec("low_shift", "row"),
-        ArraySpec("sine", "row"),
-    )
 
     @classmethod
     def train(cls, sample: F32, *, space: Space, seed: int, bits: int = 4) -> Self:
@@ -95,6 +96,60 @@ class ResidualCodec:
     def dimension(self) -> int:
         """The vectors' dimension d, which is also the projected one."""
         return len(self.mean)
+
+    @property
+    def scannable(self) -> bool:
+        """Whether its codes are what `kernels.scan` reads: full codes of four bits."""
+        return self.bits == _SCANNED_BITS
+
+    @property
+    def axes(self) -> F32:
+        """The rotation, as `kernels.prepare` takes it."""
+        return self.rotation
+
+    @property
+    def specs(self) -> tuple[ArraySpec, ...]:
+        """The arrays that `encode` gives and `readable` makes, in stored order."""
+        signs = GROUP_BYTES * kernels.low_groups(self.dimension)
+        return (
+            ArraySpec("blocks", "block", "|u1", (signs + kernels.BLOCK_FACTOR_BYTES,)),
+            self._full_spec(),
+        )
+
+    @property
+    def stored_specs(self) -> tuple[ArraySpec, ...]:
+        """The arrays that a segment of this version holds."""
+        if self.version == VERSION:
+            return self.specs
+        return (
+            ArraySpec("low", "block", "|u1", (kernels.low_groups(self.dimension), GROUP_BYTES)),
+            self._full_spec(),
+            ArraySpec("norm", "row", "<f4"),
+            ArraySpec("low_cosine", "row", "<f2"),
+            ArraySpec("low_shift", "row", "<f2"),
+            ArraySpec("sine", "row", "<f2"),
+        )
+
+    def _full_spec(self) -> ArraySpec:
+        width = kernels.grid_bytes(self.dimension, self.bits)
+        return ArraySpec("full", "row", "|u1", (width,))
+
+    def readable(self, codes: Codes, cluster_begins: I64) -> Codes:
+        """Return stored codes as `encode` gives them: those of version 1 laid out anew."""
+        if self.version == VERSION:
+            return codes
+        first_rows = kernels.block_begins(cluster_begins)[:-1] * kernels.BLOCK_ROWS
+        inside = kernels.concatenated_ranges(first_rows, np.diff(cluster_begins))
+        cosines = codes["low_cosine"].astype(np.float64)
+        blocks = kernels.pack_blocks(
+            kernels.unpack_low(codes["low"], self.dimension)[inside],
+            norm=codes["norm"],
+            secant=_secants(cosines),
+            shift=codes["low_shift"],
+            sine=codes["sine"],
+            cluster_begins=cluster_begins,
+        )
+        return {"blocks": blocks, "full": codes["full"]}
 
     def code_bytes_per_row(self) -> float:
         """Return the bytes of low-bit code, full code and factors of one row, without padding."""
@@ -115,8 +170,8 @@ class ResidualCodec:
         codes: dict[str, AnyArray] = {
             "full": np.empty((rows, width), dtype=np.uint8),
             "norm": np.empty(rows, dtype=np.float32),
-            "low_cosine": np.empty(rows, dtype=np.float16),
-            "low_shift": np.empty(rows, dtype=np.float16),
+            "secant": np.empty(rows, dtype=np.float16),
+            "shift": np.empty(rows, dtype=np.float16),
             "sine": np.empty(rows, dtype=np.float16),
         }
         size = max(1, _CHUNK_VALUES // max(1, dimension))
@@ -127,7 +182,15 @@ class ResidualCodec:
             signs[part] = residuals >= 0
             for name, values in self._encode_chunk(residuals, wide_centers).items():
                 codes[name][part] = values
-        return {"low": kernels.pack_low(signs, cluster_begins), **codes}
+        blocks = kernels.pack_blocks(
+            signs,
+            norm=codes["norm"],
+            secant=codes["secant"],
+            shift=codes["shift"],
+            sine=codes["sine"],
+            cluster_begins=cluster_begins,
+        )
+        return {"blocks": blocks, "full": codes["full"]}
 
     def _encode_chunk(self, residuals: F64, centers: F64) -> dict[str, AnyArray]:
         norms = norms_of(residuals)
@@ -145,8 +208,8 @@ class ResidualCodec:
         return {
             "full": kernels.pack_grid(codes, self.bits),
             "norm": norms.astype(np.float32),
-            "low_cosine": heights / math.sqrt(max(1, residuals.shape[1])),
-            "low_shift": np.where(some, np.clip(shifts, -_HALF_MAX, _HALF_MAX), 0.0),
+            "secant": _secants(heights / math.sqrt(max(1, residuals.shape[1]))),
+            "shift": np.where(some, np.clip(shifts, -_HALF_MAX, _HALF_MAX), 0.0),
             "sine": np.where(some, sines, 0.0),
         }
 
@@ -176,16 +239,18 @@ class ResidualCodec:
         all_blocks = kernels.block_begins(cluster_begins)
         block_counts = np.diff(all_blocks)[clusters]
         blocks = kernels.concatenated_ranges(all_blocks[:-1][clusters], block_counts)
-        sums = kernels.low_scan(codes["low"], blocks, table.entries)
+        low, norm, secant, shift, _ = kernels.split_blocks(codes["blocks"], self.dimension)
+        sums = kernels.low_scan(low, blocks, table.entries)
         # Padding rows end each cluster's last block: they are left out here.
         firsts = (np.cumsum(block_counts) - block_counts) * kernels.BLOCK_ROWS
-        products = table.products(sums[kernels.concatenated_ranges(firsts, lengths)])
-        norms = codes["norm"][rows].astype(np.float64)
-        heights = codes["low_cosine"][rows].astype(np.float64) * math.sqrt(self.dimension)
-        products *= norms / np.where(heights > 0, heights, 1.0)
+        inside = kernels.concatenated_ranges(firsts, lengths)
+        products = table.products(sums[inside])
+        norms = norm[blocks].reshape(-1)[inside].astype(np.float64)
+        secants = secant[blocks].reshape(-1)[inside].astype(np.float64)
+        products *= norms * secants / math.sqrt(self.dimension)
         estimates = np.repeat(prepared.wide_distances_to(centers[clusters]), lengths)
         if self.space == "l2":
-            shifts = codes["low_shift"][rows].astype(np.float64)
+            shifts = shift[blocks].reshape(-1)[inside].astype(np.float64)
             estimates += norms * norms * (1 + 2 * shifts) - 2 * products
         else:
             estimates -= products
@@ -197,6 +262,7 @@ class ResidualCodec:
         *,
         rows: I64,
         row_clusters: I64,
+        cluster_begins: I64,
         centers: F32,
         prepared: Prepared,
     ) -> tuple[F32, F32]:
@@ -209,8 +275,12 @@ class ResidualCodec:
             queries=frame.queries,
             row_queries=frame.row_queries,
         )
-        norms = codes["norm"][rows].astype(np.float64)
-        sines = codes["sine"][rows].astype(np.float64)
+        _, norm, _, _, sine = kernels.split_blocks(codes["blocks"], self.dimension)
+        # Each cluster begins a block: padding rows lie before a row, besides the rows.
+        padding = kernels.block_begins(cluster_begins) * kernels.BLOCK_ROWS - cluster_begins
+        block, place = np.divmod(rows + padding[row_clusters], kernels.BLOCK_ROWS)
+        norms = norm[block, place].astype(np.float64)
+        sines = sine[block, place].astype(np.float64)
         code_norms = np.sqrt(squares)
         cosines = np.maximum(np.sqrt(np.maximum(1 - sines * sines, 0.0)), _COSINE_LEAST)
         products = dots * norms / (code_norms * cosines)
@@ -251,4 +321,12 @@ class ResidualCodec:
             bits=checked_int(header.get("bits"), name="bits", most=BITS_MAX, stored=True),
             mean=checked_array(array, "mean", (dimension,)),
             rotation=checked_array(array, "rotation", (dimension, dimension)),
+            version=checked_int(
+                header.get("codec_version"), name="codec_version", most=VERSION, stored=True
+            ),
         )
+
+
+def _secants(cosines: F64) -> F64:
+    """Return 1 / cosine, and 0 for the rows without a direction, whose cosine is 0."""
+    return np.where(cosines > 0, 1.0 / np.where(cosines > 0, cosines, 1.0), 0.0)

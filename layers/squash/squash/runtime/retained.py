@@ -45,6 +45,7 @@ class RetainedObjects:
 
     def __init__(self, store: ObjectStore, *, bytes_max: int, whole_bytes_max: int) -> None:
         self.whole_bytes_max = whole_bytes_max
+        self.evictions = 0
         self._store = store
         self._bytes_max = bytes_max
         self._bytes = 0
@@ -120,10 +121,14 @@ class RetainedObjects:
 
     def _install(self, key: tuple[str, object], value: Any, size: int) -> None:
         with self._lock:
-            if size > self._bytes_max or key in self._entries:
+            if key in self._entries:
+                return
+            if size > self._bytes_max:
+                self.evictions += 1
                 return
             self._entries[key] = (value, size)
             self._bytes += size
             while self._bytes > self._bytes_max:
                 _, (_, freed) = self._entries.popitem(last=False)
                 self._bytes -= freed
+                self.evictions += 1

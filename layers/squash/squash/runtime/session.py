@@ -57,7 +57,6 @@ from squash.search import (
     Query,
     Rows,
     SegmentView,
-    admit,
     answer,
     keys_passing,
     live_count,
@@ -176,31 +175,24 @@ class IndexSession:
         return self.query_many([query], consistency)[0]
 
     def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
-        """Answer queries on one snapshot; those with the same filter share its evaluation."""
+        """Answer queries on one snapshot."""
         before = self._store.counts()
         view = self.view(consistency)
-        answers: dict[int, Answer] = {}
-        # By text, for as values true and 1 would be one filter.
-        groups: dict[str, list[int]] = {}
-        for i, query in enumerate(queries):
-            groups.setdefault(repr(query.node), []).append(i)
-        for members in groups.values():
-            node = queries[members[0]].node
-            shared = admit(view, node) if len(members) > 1 and view.partitions else None
-            for i in members:
-                found = answer(view, queries[i], admissions=shared)
-                after = self._store.counts()
-                spent = after - before
-                before = after
-                usage = replaced(
-                    found.usage,
-                    store_requests=spent.requests,
-                    store_rounds=spent.rounds,
-                    store_bytes=spent.bytes_in,
-                    cost_usd=request_cost_usd(spent.by_kind) if self._settings.billed else 0.0,
-                )
-                answers[i] = replaced(found, usage=usage)
-        return [answers[i] for i in range(len(queries))]
+        answers = []
+        for query in queries:
+            found = answer(view, query, costs=self._settings.costs)
+            after = self._store.counts()
+            spent = after - before
+            before = after
+            usage = replaced(
+                found.usage,
+                store_requests=spent.requests,
+                store_rounds=spent.rounds,
+                store_bytes=spent.bytes_in,
+                cost_usd=request_cost_usd(spent.by_kind) if self._settings.billed else 0.0,
+            )
+            answers.append(replaced(found, usage=usage))
+        return answers
 
     def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
         """Get records by key."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from squash.limits import MIB
+from squash.planning import DEFAULT_COSTS, CostModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Settings:
         Whether requests to the store cost money, as S3's do.
     staleness_ms_max:
         For how long an eventual read may answer from the snapshot it knows.
+    costs:
+        What the steps of a search cost on this machine; plans are chosen by it.
 
     """
 
@@ -28,3 +31,4 @@ class Settings:
     whole_bytes_max: int = 0
     billed: bool = False
     staleness_ms_max: int = 5_000
+    costs: CostModel = DEFAULT_COSTS

@@ -1,9 +1,10 @@
 """Answering queries: filter, choose, prune, rank, refine, merge."""
 
 from squash.search.fetch import keys_passing, live_count, record_page, records_by_key
-from squash.search.filtering import admit
-from squash.search.query import Query, answer
-from squash.search.view import FreshView, IndexView, PartitionView, Rows, SegmentView
+from squash.search.found import Query
+from squash.search.query import answer
+from squash.search.index_view import IndexView
+from squash.search.view import FreshView, PartitionView, Rows, SegmentView
 
 __all__ = [
     "FreshView",
@@ -12,7 +13,6 @@ __all__ = [
     "Query",
     "Rows",
     "SegmentView",
-    "admit",
     "answer",
     "keys_passing",
     "live_count",

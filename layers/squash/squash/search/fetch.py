@@ -13,7 +13,8 @@ from squash.errors import InvalidArgumentError
 from squash.limits import LIST_PAGE_MAX
 from squash.model import Record, RecordPage
 from squash.search.filtering import exactly
-from squash.search.view import IndexView, Rows
+from squash.search.index_view import IndexView
+from squash.search.view import Rows
 from squash.segment import hash_keys
 
 _HALF_DIGITS: Final = 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,7 +13,7 @@ from squash.attributes import CellTable, Columns
 from squash.errors import DataError
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
-from squash.model import Metadata, Metric, RowBatch
+from squash.model import Metadata, RowBatch
 from squash.segment import KeyTable, Partition
 
 
@@ -198,21 +197,3 @@ class PartitionView(SegmentView):
     def partition(self) -> Partition:
         """Return clusters and codes."""
         return self.reader.partition(self.trained.codec)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexView:
-    """One snapshot, opened: every query on it sees the same rows."""
-
-    metric: Metric
-    dimension: int
-    snapshot: int
-    exact_rows: tuple[Rows, ...]
-    """Rows searched exactly: fresh ones and flat segments."""
-    partitions: tuple[PartitionView, ...]
-    """In the order of the routing table, so that its clusters are theirs, one after another."""
-    trained: Trained | None
-
-    def everything(self) -> tuple[Rows, ...]:
-        """Return all rows of the snapshot."""
-        return (*self.exact_rows, *self.partitions)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
-
+from dataclasses import dataclass, replace
 import numpy as np
 
 from squash.arrays import F32, I64, AnyArray, Mask
@@ -15,8 +13,9 @@ from squash.errors import DataError
 from squash.kernels import concatenated_ranges, top_k
 from squash.quantize import Codec, Prepared
 
-ScanMode = Literal["low", "full"]
 _CODES_PREFIX = "codes."
+# Below this many admitted rows a scan of low-bit codes has nothing to save.
+_LOW_SCAN_ROWS_MIN = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,10 @@ class PartitionCodes:
         }
         return cls(begins, centers, arrays)
 
+    def readable_by(self, codec: Codec) -> PartitionCodes:
+        """Return them with the arrays that a codec's scans read."""
+        return replace(self, arrays=codec.readable(self.arrays, self.cluster_begins))
+
     def rows_of(self, clusters: I64) -> I64:
         """Return the rows of the given clusters, in their order."""
         begins = self.cluster_begins[clusters]
@@ -69,8 +72,8 @@ class PartitionCodes:
 class Candidates:
     """Rows ranked on their full codes, ascending by estimate.
 
-    `estimates` and `lower_bounds` are squared L2 distances, or negated inner products.
-    `bounded` says that every admitted row of the clusters is here, so that bounds can certify.
+    `estimates` and `lower_bounds` are squared L2 distances, or negated inner products. Of
+    `admitted` rows `ranked` were ranked, the others pruned by their low-bit codes.
     """
 
     rows: I64
@@ -78,7 +81,6 @@ class Candidates:
     lower_bounds: F32
     admitted: int
     ranked: int
-    bounded: bool
 
 
 class Partition:
@@ -103,7 +105,6 @@ class Partition:
         *,
         clusters: I64,
         admitted: Mask | None,
-        mode: ScanMode,
         low_keep: int,
     ) -> Candidates:
         """Rank the admitted rows of some clusters (levels 4 and 5 of the query plan).
@@ -116,15 +117,17 @@ class Partition:
             int64 [m], clusters of this partition.
         admitted:
             bool [n], the rows that may be returned; None for all.
-        mode:
-            "low" scans low-bit codes of whole clusters and masks; "full" goes straight to the
-            full codes of the admitted rows.
         low_keep:
             How many rows pass from the low-bit codes to the full codes.
 
         """
-        if mode == "low":
-            rows, estimates = self._codec.low_scan(
+        rows = self.codes.rows_of(clusters)
+        if admitted is not None:
+            rows = rows[admitted[rows]]
+        count = len(rows)
+        low_keep = max(low_keep, math.ceil(self._codec.low_keep_share * count))
+        if count > max(_LOW_SCAN_ROWS_MIN, low_keep):
+            scanned, estimates = self._codec.low_scan(
                 self.codes.arrays,
                 clusters=clusters,
                 cluster_begins=self.codes.cluster_begins,
@@ -132,22 +135,15 @@ class Partition:
                 prepared=prepared,
             )
             if admitted is not None:
-                passing = admitted[rows]
-                rows, estimates = rows[passing], estimates[passing]
-            count = len(rows)
-            low_keep = max(low_keep, math.ceil(self._codec.low_keep_share * count))
-            if count > low_keep:
-                rows = rows[top_k(estimates, low_keep)]
-        else:
-            rows = self.codes.rows_of(clusters)
-            if admitted is not None:
-                rows = rows[admitted[rows]]
-            count = len(rows)
+                passing = admitted[scanned]
+                scanned, estimates = scanned[passing], estimates[passing]
+            rows = scanned[top_k(estimates, low_keep)]
         rows = np.sort(rows)
         values, bounds = self._codec.full_scan(
             self.codes.arrays,
             rows=rows,
             row_clusters=self.codes.clusters_of(rows),
+            cluster_begins=self.codes.cluster_begins,
             centers=self.codes.centers,
             prepared=prepared,
         )
@@ -158,5 +154,4 @@ class Partition:
             lower_bounds=bounds[order],
             admitted=count,
             ranked=len(rows),
-            bounded=len(rows) == count,
         )

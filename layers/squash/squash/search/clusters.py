@@ -1,0 +1,217 @@
+"""All clusters of a snapshot as the kernels read them, loaded partition by partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from squash.arrays import I64, U32, Mask
+from squash.index.trained import Trained
+from squash.kernels import BLOCK_ROWS, ClusterTable, loaded
+from squash.limits import CODE_BLOCK_ROWS
+from squash.planning import Need
+from squash.search.view import PartitionView
+
+_ALL_ROWS = np.uint32(0xFFFFFFFF)
+
+
+class Bitmaps:
+    """Room for two bitmaps over all blocks; a query has it for itself."""
+
+    def __init__(self, blocks: int) -> None:
+        self.sure: U32 = np.zeros(blocks, dtype=np.uint32)
+        self.possible: U32 = np.zeros(blocks, dtype=np.uint32)
+
+
+class Clusters:
+    """The clusters of a snapshot's partitions.
+
+    Parameters
+    ----------
+    partitions:
+        In the order of the routing table.
+    trained:
+        What they were built with.
+
+    """
+
+    def __init__(self, partitions: Sequence[PartitionView], trained: Trained) -> None:
+        self.partitions = tuple(partitions)
+        self.trained = trained
+        self.row_count = sum(partition.count for partition in partitions)
+        self._table = self._new_table()
+        self._evictions = self._evicted()
+        self._bitmaps: list[Bitmaps] = []
+        self._needs: dict[float, Need] = {}
+        table = self._table
+        # Every cluster begins a block, so padding lies before a row besides other rows.
+        self._padding: I64 = table.local_block * BLOCK_ROWS - table.first_row
+        self._block_base = np.array(
+            [int(table.first_block[p.first_cluster] - table.local_block[p.first_cluster])
+             if p.end_cluster > p.first_cluster else 0 for p in partitions],
+            dtype=np.int64,
+        )  # fmt: skip
+        self.alive_total = int(table.alive_counts.sum())
+
+    def table(self) -> ClusterTable:
+        """Return the table to search; whoever has it may go on with it.
+
+        A table only ever gains arrays. When the retained data let go of something, the next one
+        begins with none, so that what was let go can be freed.
+        """
+        evictions = self._evicted()
+        if evictions != self._evictions:
+            count = len(self.partitions)
+            self._table = replace(
+                self._table,
+                blocks=[None] * count,
+                full=[None] * count,
+                vectors=[None] * count,
+                columns={},
+                signatures={},
+                native=None,
+            )
+            self._evictions = evictions
+        return self._table
+
+    def need(self, recall_target: float) -> Need:
+        """Return what a recall target asks of a walk."""
+        known = self._needs.get(recall_target)
+        if known is None:
+            known = Need.of(self.trained.calibration, recall_target)
+            self._needs[recall_target] = known
+        return known
+
+    def take_bitmaps(self) -> Bitmaps:
+        """Return room for bitmaps; give it back with `give_bitmaps`."""
+        try:
+            return self._bitmaps.pop()
+        except IndexError:
+            return Bitmaps(len(self._table.alive))
+
+    def give_bitmaps(self, bitmaps: Bitmaps) -> None:
+        """Take room back for the next query."""
+        self._bitmaps.append(bitmaps)
+
+    def load_codes(self, table: ClusterTable, numbers: Iterable[int]) -> None:
+        """Load the codes of some partitions."""
+        for number in numbers:
+            if table.full[number] is None:
+                arrays = self.partitions[number].partition().codes.arrays
+                table.blocks[number] = arrays["blocks"]
+                table.full[number] = arrays["full"]
+                loaded(table, number)
+
+    def load_vectors(self, table: ClusterTable, numbers: Iterable[int]) -> bool:
+        """Load the vectors of some partitions whole; tell whether that is how they are read."""
+        for number in numbers:
+            if table.vectors[number] is None:
+                vectors = self.partitions[number].reader.whole_vectors()
+                if vectors is None:
+                    return False
+                table.vectors[number] = vectors
+                loaded(table, number)
+        return True
+
+    def load_columns(self, table: ClusterTable, names: Iterable[str]) -> None:
+        """Load the cells of some attributes, of all partitions."""
+        for name in names:
+            if name not in table.columns:
+                cells = [partition.cells() for partition in self.partitions]
+                table.signatures[name] = [c.signatures(name) for c in cells]
+                table.columns[name] = [c.codes(name) for c in cells]
+
+    def places(self, partition: int, rows: I64) -> tuple[I64, I64]:
+        """Return the block (counted over all) and the bit in it of some rows of a partition."""
+        view = self.partitions[partition]
+        clusters = np.searchsorted(view.cluster_begins, rows, side="right") - 1
+        clusters += view.first_cluster
+        block, bit = np.divmod(rows + self._padding[clusters], BLOCK_ROWS)
+        return block + self._block_base[partition], bit
+
+    def bits_at(self, bitmap: U32, partition: int, rows: I64) -> Mask:
+        """Return the bits of some rows of a partition."""
+        block, bit = self.places(partition, rows)
+        return np.asarray((bitmap[block] >> bit.astype(np.uint32)) & np.uint32(1) == 1)
+
+    def mask_of(self, bitmap: U32, partition: int) -> Mask:
+        """Return a bitmap as bool [n], of the rows of one partition."""
+        block, bit = self.places(partition, np.arange(self.partitions[partition].count))
+        return np.asarray((bitmap[block] >> bit.astype(np.uint32)) & np.uint32(1) == 1)
+
+    def write_bits(self, bitmap: U32, partition: int, rows: I64, bits: Mask) -> None:
+        """Set or clear the bits of some rows of a partition."""
+        block, bit = self.places(partition, rows)
+        one = np.left_shift(np.uint32(1), bit.astype(np.uint32))
+        np.bitwise_or.at(bitmap, block[bits], one[bits])
+        np.bitwise_and.at(bitmap, block[~bits], ~one[~bits])
+
+    def counts(self, bitmap: U32) -> I64:
+        """Return int64 [c], how many bits each cluster has in a bitmap."""
+        return _block_counts(bitmap, self._table)
+
+    def _evicted(self) -> int:
+        return self.partitions[0].reader.evictions() if self.partitions else 0
+
+    def _new_table(self) -> ClusterTable:
+        trained, count = self.trained, len(self.partitions)
+        rows = trained.cluster_rows
+        blocks = -(-rows // CODE_BLOCK_ROWS)
+        firsts = np.cumsum(blocks) - blocks
+        lengths = np.diff(trained.partition_begins)
+        base = np.array([p.first_cluster for p in self.partitions], dtype=np.int64)
+        begins = np.cumsum(rows) - rows
+        partition = np.repeat(np.arange(count), lengths)
+        sizes = np.array([p.count for p in self.partitions], dtype=np.int64)
+        alive = np.full(int(blocks.sum()), _ALL_ROWS, dtype=np.uint32)
+        ends = rows % CODE_BLOCK_ROWS
+        short = np.flatnonzero(ends)
+        alive[(firsts + blocks - 1)[short]] = (np.left_shift(1, ends[short]) - 1).astype(np.uint32)
+        nonempty = np.minimum(base, max(len(rows) - 1, 0))
+        table = ClusterTable(
+            space=trained.codec.space,
+            dimension=trained.centers.shape[1],
+            centers=np.ascontiguousarray(trained.centers),
+            center_norms=np.sqrt(np.einsum("ij,ij->i", trained.centers, trained.centers,
+                                           dtype=np.float64)),
+            rows=rows,
+            partition=partition,
+            first_row=begins - begins[nonempty][partition],
+            first_block=firsts,
+            local_block=firsts - firsts[nonempty][partition],
+            alive=alive,
+            alive_counts=rows.copy(),
+            row_base=np.cumsum(sizes) - sizes,
+            blocks=[None] * count,
+            full=[None] * count,
+            vectors=[None] * count,
+        )  # fmt: skip
+        self._bury(table)
+        return table
+
+    def _bury(self, table: ClusterTable) -> None:
+        """Take the dead rows out of `alive`."""
+        dead = [(i, p.alive) for i, p in enumerate(self.partitions) if p.alive is not None]
+        if not dead:
+            return
+        for number, alive in dead:
+            view = self.partitions[number]
+            rows = np.flatnonzero(~alive)
+            clusters = np.searchsorted(view.cluster_begins, rows, side="right") - 1
+            clusters += view.first_cluster
+            inside = rows - table.first_row[clusters]
+            block = table.first_block[clusters] + inside // BLOCK_ROWS
+            bit = np.left_shift(np.uint32(1), (inside % BLOCK_ROWS).astype(np.uint32))
+            np.bitwise_and.at(table.alive, block, ~bit)
+        table.alive_counts = _block_counts(table.alive, table)
+
+
+def _block_counts(bitmap: U32, table: ClusterTable) -> I64:
+    sums = np.zeros(len(bitmap) + 1, dtype=np.int64)
+    np.cumsum(np.bitwise_count(bitmap), out=sums[1:])
+    blocks = -(-table.rows // CODE_BLOCK_ROWS)
+    return np.asarray(sums[table.first_block + blocks] - sums[table.first_block])
+
+

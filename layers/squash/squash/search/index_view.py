@@ -1,0 +1,36 @@
+"""One snapshot of an index, opened for searching: every query on it sees the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from squash.index.trained import Trained
+from squash.model import Metric
+from squash.search.clusters import Clusters
+from squash.search.view import PartitionView, Rows
+
+
+@dataclass(frozen=True)
+class IndexView:
+    """One snapshot, opened."""
+
+    metric: Metric
+    dimension: int
+    snapshot: int
+    exact_rows: tuple[Rows, ...]
+    """Rows searched exactly: fresh ones and flat segments."""
+    partitions: tuple[PartitionView, ...]
+    """In the order of the routing table, so that its clusters are theirs, one after another."""
+    trained: Trained | None
+
+    @cached_property
+    def clusters(self) -> Clusters | None:
+        """The partitions' clusters; None if there are no partitions."""
+        if not self.partitions or self.trained is None:
+            return None
+        return Clusters(self.partitions, self.trained)
+
+    def everything(self) -> tuple[Rows, ...]:
+        """Return all rows of the snapshot."""
+        return (*self.exact_rows, *self.partitions)
