@@ -13,6 +13,7 @@ from squash.kernels.code_dots import (
     unpack_grid,
 )
 from squash.kernels.distances import centroid_scan, inner_products, squared_distances
+from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
 from squash.kernels.low_scan import SignTable, low_scan, sign_table
 from squash.kernels.packing import (
@@ -28,7 +29,9 @@ from squash.kernels.packing import (
     unpack_nibbles,
     unpack_rows,
 )
+from squash.kernels.prepare import prepare
 from squash.kernels.top_k import top_k
+from squash.kernels.walking import cell_values, cells_of, walk
 from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
 __all__ = [
@@ -36,8 +39,12 @@ __all__ = [
     "SignTable",
     "block_begins",
     "cell_begins",
+    "cell_values",
+    "cells_of",
     "centroid_scan",
     "concatenated_ranges",
+    "filter_clusters",
+    "filter_sample",
     "grid_bytes",
     "grid_dots",
     "hamming_scan",
@@ -49,6 +56,7 @@ __all__ = [
     "pack_nibbles",
     "pack_rows",
     "packed_bytes",
+    "prepare",
     "sign_table",
     "squared_distances",
     "table_sums",
@@ -58,4 +66,5 @@ __all__ = [
     "unpack_low",
     "unpack_nibbles",
     "unpack_rows",
+    "walk",
 ]
