@@ -154,6 +154,7 @@ def measure(codec: Codec, rows: Clustering, queries: F32) -> Outcome:
             codes,
             rows=np.arange(len(wide)),
             row_clusters=rows.labels,
+            cluster_begins=rows.begins,
             centers=centers,
             prepared=prepared,
         )

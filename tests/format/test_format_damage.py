@@ -10,7 +10,7 @@ from make_golden import FILTERS, GOLDEN, open_database, queries
 
 from squash.container import read_layout
 from squash.errors import ChecksumError, DataError, NotFoundError, UnsupportedFormatError
-from squash.search import query as query_module
+from squash.search import partitions as search_module
 from squash.storage import MemoryStore
 
 OBJECTS = GOLDEN / "objects"
@@ -41,7 +41,7 @@ KINDS = sorted(BY_KIND)
 @pytest.fixture(autouse=True)
 def codes_are_used(monkeypatch):
     """Let queries go by the codes, however few rows there are."""
-    monkeypatch.setattr(query_module, "SCAN_ALL_MATCHES_MAX", 0)
+    monkeypatch.setattr(search_module, "SCAN_ALL_MATCHES_MAX", 0)
 
 
 def store_with(key=None, data=None):

@@ -88,6 +88,7 @@ def scan_all(codec, codes, scene, centers, query):
         codes,
         rows=np.arange(begins[-1]),
         row_clusters=labels,
+        cluster_begins=begins,
         centers=centers,
         prepared=codec.prepare(query),
     )

@@ -30,9 +30,9 @@ METRICS = ["cosine", "euclidean", "dot"]
 @pytest.fixture
 def narrow(monkeypatch):
     """Let every level cut as hard as it ever may, so that its guarantee is what holds."""
-    monkeypatch.setattr("squash.search.query.SCAN_ALL_MATCHES_MAX", 0)
+    monkeypatch.setattr("squash.search.partitions.SCAN_ALL_MATCHES_MAX", 0)
     monkeypatch.setattr("squash.planning.scanning.LOW_SCAN_ROWS_MIN", 0)
-    monkeypatch.setattr("squash.search.query.keep_for", lambda k, _: Keep(low=k, refined=k))
+    monkeypatch.setattr("squash.search.partitions.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0))
 
 
 def make(metric, rows, dimension, seed, codec="residual", optimize=True):

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squash.planning import BANDS, TARGETS, Calibration, choose_clusters, keep_for, scan_mode
+from squash.kernels import ClusterTable, Taken
+from squash.planning import BANDS, TARGETS, Calibration, Need, keep_for, take_clusters
 
 
 def calibration(clusters: int, first: float = 4.0) -> Calibration:
@@ -13,6 +14,55 @@ def calibration(clusters: int, first: float = 4.0) -> Calibration:
          for t in range(len(TARGETS))]
     )  # fmt: skip
     return Calibration(needed)
+
+
+def table_of(rows: np.ndarray) -> ClusterTable:
+    """Clusters of so many rows, all in one partition of which nothing is loaded."""
+    blocks = -(-rows // 32)
+    ends = rows % 32
+    alive = np.full(int(blocks.sum()), 0xFFFFFFFF, dtype=np.uint32)
+    last = np.cumsum(blocks) - 1
+    alive[last[ends > 0]] = (np.left_shift(1, ends[ends > 0]) - 1).astype(np.uint32)
+    return ClusterTable(
+        space="l2",
+        dimension=1,
+        centers=np.zeros((len(rows), 1), dtype=np.float32),
+        center_norms=np.zeros(len(rows)),
+        rows=rows,
+        partition=np.zeros(len(rows), dtype=np.int64),
+        first_row=np.cumsum(rows) - rows,
+        first_block=np.cumsum(blocks) - blocks,
+        local_block=np.cumsum(blocks) - blocks,
+        alive=alive,
+        alive_counts=rows.astype(np.int64),
+        row_base=np.zeros(1, dtype=np.int64),
+        blocks=[None],
+        full=[None],
+        vectors=[None],
+    )
+
+
+def take(
+    distances: np.ndarray,
+    rows: np.ndarray,
+    *,
+    k: int,
+    known: Calibration,
+    recall_target: float = 0.95,
+    counts: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Taken:
+    table = table_of(rows)
+    possible = rows if counts is None else counts[1]
+    return take_clusters(
+        table,
+        distances,
+        k=k,
+        need=Need.of(known, recall_target),
+        overall=float(possible.sum() / max(rows.sum(), 1)),
+        sure=np.zeros(len(table.alive), dtype=np.uint32),
+        possible=np.zeros(len(table.alive), dtype=np.uint32),
+        counts=counts,
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -24,36 +74,45 @@ def test_a_single_pass_finds_min_k_matches(seed: int, clusters: int, k: int) -> 
     possible = rng.integers(0, rows + 1)
     sure = rng.integers(0, possible + 1)
     distances = rng.random(clusters).astype(np.float32)
-    chosen = choose_clusters(
-        distances,
-        rows=rows, sure=sure, possible=possible, k=k,
-        calibration=calibration(clusters), recall_target=0.95,
-    )  # fmt: skip
+    taken = take(distances, rows, k=k, known=calibration(clusters), counts=(sure, possible))
+    chosen = taken.clusters
     assert len(set(chosen.tolist())) == len(chosen)
     assert (np.diff(distances[chosen]) >= 0).all()
     assert sure[chosen].sum() >= k or possible[chosen].sum() == possible.sum()
+    assert taken.sure_seen == sure[chosen].sum()
 
 
 def test_the_unfiltered_need_is_the_calibrated_one() -> None:
     """With all rows admitted, as many clusters are visited as calibration asks for."""
     rows = np.full(100, 500)
     for row, target in enumerate(TARGETS):
-        chosen = choose_clusters(
+        taken = take(
             np.arange(100, dtype=np.float32),
-            rows=rows, sure=rows, possible=rows, k=10,
-            calibration=calibration(100), recall_target=target,
+            rows, k=10, known=calibration(100), recall_target=target,
         )  # fmt: skip
-        assert len(chosen) == min(4 * (row + 1), 100)
+        assert len(taken.clusters) == min(4 * (row + 1), 100)
 
 
 @settings(max_examples=50, deadline=None)
 @given(target=st.floats(0.5, 1.0))
 def test_more_selective_needs_no_fewer_clusters(target: float) -> None:
-    """The need grows as fewer rows pass, also beyond the last band."""
+    """The need grows as fewer rows pass, also beyond the last band, and so it does in tables."""
     shares = np.geomspace(1.0, 1e-5, 40)
     needed = calibration(10_000).needed(target, shares)
     assert (np.diff(needed) >= -1e-9).all()
     assert np.isfinite(needed).all()
+    inverse = Need.of(calibration(10_000), target).inverse
+    assert (np.diff(inverse) >= -1e-12).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(one=st.floats(0.5, 0.9999), other=st.floats(0.5, 0.9999))
+def test_a_higher_target_needs_no_fewer_clusters(one: float, other: float) -> None:
+    """Between the calibrated targets the need grows as well."""
+    low, high = sorted((one, other))
+    share = np.array([1.0, 0.03])
+    known = calibration(10_000)
+    assert (known.needed(low, share) <= known.needed(high, share) + 1e-9).all()
 
 
 def test_calibration_reaches_its_target_on_what_it_saw() -> None:
@@ -74,27 +133,16 @@ def test_more_rows_are_kept_for_more_answers_and_higher_targets() -> None:
         for low, high in ((0.5, 0.9), (0.9, 0.99), (0.99, 1.0)):
             assert k <= keep_for(k, low).refined <= keep_for(k, high).refined
             assert keep_for(k, low).refined <= keep_for(k, low).low <= keep_for(k, high).low
-
-
-def test_few_admitted_rows_go_straight_to_full_codes() -> None:
-    """The low-bit scan serves where it can save something."""
-    assert scan_mode(rows=50_000, admitted=50_000, low_keep=400) == "low"
-    assert scan_mode(rows=50_000, admitted=1_000, low_keep=400) == "full"
-    assert scan_mode(rows=1_000_000, admitted=10_000, low_keep=400) == "full"
+            assert 0 < keep_for(k, low).reach <= keep_for(k, high).reach
 
 
 def test_more_answers_need_no_fewer_clusters() -> None:
     """A query for many answers reaches as far as a filter that passes few rows does."""
     rows = np.full(400, 500)
+    distances = np.arange(400, dtype=np.float32)
     visited = [
-        len(
-            choose_clusters(
-                np.arange(400, dtype=np.float32),
-                rows=rows, sure=rows, possible=rows, k=k,
-                calibration=calibration(400), recall_target=0.95,
-            )
-        )
+        len(take(distances, rows, k=k, known=calibration(400)).clusters)
         for k in (1, 10, 100, 1000, 10_000)
-    ]  # fmt: skip
+    ]
     assert visited == sorted(visited)
     assert visited[1] < visited[3]

@@ -79,7 +79,7 @@ def test_mean_cosine_of_codes_is_the_known_one(bits, mean):
         centers=np.zeros((1, 128), dtype=np.float32),
         cluster_begins=np.array([0, 800]),
     )
-    sines = codes["sine"].astype(float)
+    sines = kernels.split_blocks(codes["blocks"], 128)[4].reshape(-1).astype(float)
     assert np.sqrt(1 - sines**2).mean() == pytest.approx(mean, abs=0.003)
 
 
@@ -94,17 +94,27 @@ def test_stored_fields_are_the_papers_letters(bits):
     s = np.where(residuals >= 0, 1.0, -1.0)
     norms = np.linalg.norm(residuals, axis=1)
     np.testing.assert_array_equal(unpacked >> (bits - 1), residuals >= 0)
-    signs = kernels.unpack_low(codes["low"], 48)
+    low, *factors = kernels.split_blocks(codes["blocks"], 48)
+    inside = np.concatenate(
+        [
+            np.arange(first, first + count)
+            for first, count in zip(
+                kernels.block_begins(begins)[:-1] * 32, np.diff(begins), strict=True
+            )
+        ]
+    )
+    norm, secant, shift, sine = (factor.reshape(-1)[inside] for factor in factors)
+    signs = kernels.unpack_low(low, 48)
     for cluster, first in enumerate(kernels.block_begins(begins)[:-1] * 32):
         a, b = begins[cluster], begins[cluster + 1]
         np.testing.assert_array_equal(signs[first : first + b - a], residuals[a:b] >= 0)
-    np.testing.assert_allclose(codes["norm"], norms, rtol=1e-6)
+    np.testing.assert_allclose(norm, norms, rtol=1e-6)
     heights = (residuals * s).sum(axis=1)
-    np.testing.assert_allclose(codes["low_cosine"], heights / norms / math.sqrt(48), rtol=1e-3)
+    np.testing.assert_allclose(secant, norms * math.sqrt(48) / heights, rtol=1e-3)
     slants = (centers[labels].astype(float) * s).sum(axis=1)
-    np.testing.assert_allclose(codes["low_shift"], slants / heights, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(shift, slants / heights, rtol=1e-3, atol=1e-6)
     cosines = (residuals * u).sum(axis=1) / norms / np.linalg.norm(u, axis=1)
-    np.testing.assert_allclose(codes["sine"], np.sqrt(1 - cosines**2), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(sine, np.sqrt(1 - cosines**2), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("space", ["l2", "dot"])
@@ -146,7 +156,12 @@ def test_full_estimates_equal_the_naive_formula(space, bits):
     prepared = codec.prepare(query)
     rows = np.random.default_rng(0).integers(0, 600, 100)
     got, _ = codec.full_scan(
-        codes, rows=rows, row_clusters=labels[rows], centers=centers, prepared=prepared
+        codes,
+        rows=rows,
+        row_clusters=labels[rows],
+        cluster_begins=begins,
+        centers=centers,
+        prepared=prepared,
     )
     c = centers[labels[rows]].astype(float)
     r = codec.project(vectors).astype(float)[rows] - c
@@ -170,7 +185,9 @@ def test_osq_scores_equal_naive_formulas(options, space):
     prepared = codec.prepare(vectors[3])
     arguments = {"centers": centers, "prepared": prepared}
     rows = np.arange(600)
-    estimates, bounds = codec.full_scan(codes, rows=rows, row_clusters=labels, **arguments)
+    estimates, bounds = codec.full_scan(
+        codes, rows=rows, row_clusters=labels, cluster_begins=begins, **arguments
+    )
     c = centers[labels].astype(float) * options["residual"]
     r = (codec.project(vectors) - c).astype(np.float32).astype(float)
     cells = codec.cells.codes(r.astype(np.float32))
@@ -218,6 +235,7 @@ def test_estimates_of_near_neighbours_have_little_bias(name, options, space):
             codes,
             rows=np.array([row]),
             row_clusters=np.array([cluster]),
+            cluster_begins=begins,
             centers=centers,
             prepared=codec.prepare(query),
         )
@@ -247,7 +265,12 @@ def test_a_row_on_its_center_is_as_far_as_the_center(name, options, space):
     prepared = codec.prepare(np.full(7, 0.5, dtype=np.float32))
     rows = np.arange(3)
     estimates, bounds = codec.full_scan(
-        codes, rows=rows, row_clusters=rows, centers=centers, prepared=prepared
+        codes,
+        rows=rows,
+        row_clusters=rows,
+        cluster_begins=np.arange(len(rows) + 1),
+        centers=centers,
+        prepared=prepared,
     )
     np.testing.assert_allclose(estimates, prepared.distances_to(centers), rtol=1e-5)
     np.testing.assert_allclose(bounds, prepared.distances_to(centers), rtol=1e-5)
@@ -284,7 +307,9 @@ def test_no_rows_and_no_clusters_are_fine(name):
     arguments = {"centers": centers[:0], "prepared": codec.prepare(vectors[0])}
     for got in (
         codec.low_scan(codes, clusters=none, cluster_begins=np.array([0]), **arguments),
-        codec.full_scan(codes, rows=none, row_clusters=none, **arguments),
+        codec.full_scan(
+            codes, rows=none, row_clusters=none, cluster_begins=np.array([0]), **arguments
+        ),
     ):
         assert [len(part) for part in got] == [0, 0]
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32
-from squash.kernels import ClusterTable, FilterProgram, Taken, cells_of, share_grid, walk
+from squash.kernels import ClusterTable, FilterProgram, Taken, cell_values, cells_of, walk
 
 TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)
@@ -65,12 +65,14 @@ class Calibration:
     def needed(self, recall_target: float, selectivity: F64) -> F64:
         """Return how many clusters are needed at each of the given selectivities.
 
-        Between bands the need is a power law; between targets the higher one's is taken.
+        Between bands the need is a power law, between targets one in the share that may be missed.
         """
-        row = int(np.searchsorted(TARGETS, min(recall_target, TARGETS[-1]) - 1e-9))
+        missed = -np.log10(np.maximum(1.0 - np.array([*TARGETS, recall_target]), 1e-6))
+        target = min(max(missed[-1], missed[0]), missed[-2])
+        by_band = np.log(self.clusters_needed)
+        y = np.array([np.interp(target, missed[:-1], column) for column in by_band.T])[::-1]
         wanted = np.log(np.clip(selectivity, BANDS[-1] / 8.0, 1.0))
         x = np.log(BANDS[::-1])
-        y = np.log(self.clusters_needed[row, ::-1])
         slope = min((y[0] - y[1]) / (x[0] - x[1]), -0.3)
         beyond = y[0] + (wanted - x[0]) * slope
         return np.asarray(np.exp(np.where(wanted < x[0], beyond, np.interp(wanted, x, y))))
@@ -111,7 +113,7 @@ class Need:
     @classmethod
     def of(cls, calibration: Calibration, recall_target: float) -> Need:
         """Make the tables of one recall target."""
-        shares = share_grid()
+        shares = cell_values()
         return cls(
             1.0 / calibration.needed(recall_target, shares),
             np.minimum(shares, 1.0) ** _ADVERSE_EXPONENT,

@@ -2,8 +2,8 @@
 
 from squash.search.fetch import keys_passing, live_count, record_page, records_by_key
 from squash.search.found import Query
-from squash.search.query import answer
 from squash.search.index_view import IndexView
+from squash.search.query import answer
 from squash.search.view import FreshView, PartitionView, Rows, SegmentView
 
 __all__ = [

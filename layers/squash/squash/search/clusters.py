@@ -9,7 +9,7 @@ import numpy as np
 
 from squash.arrays import I64, U32, Mask
 from squash.index.trained import Trained
-from squash.kernels import BLOCK_ROWS, ClusterTable, loaded
+from squash.kernels import BLOCK_ROWS, ClusterTable, refresh
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import Need
 from squash.search.view import PartitionView
@@ -102,7 +102,7 @@ class Clusters:
                 arrays = self.partitions[number].partition().codes.arrays
                 table.blocks[number] = arrays["blocks"]
                 table.full[number] = arrays["full"]
-                loaded(table, number)
+                refresh(table, number)
 
     def load_vectors(self, table: ClusterTable, numbers: Iterable[int]) -> bool:
         """Load the vectors of some partitions whole; tell whether that is how they are read."""
@@ -112,7 +112,7 @@ class Clusters:
                 if vectors is None:
                     return False
                 table.vectors[number] = vectors
-                loaded(table, number)
+                refresh(table, number)
         return True
 
     def load_columns(self, table: ClusterTable, names: Iterable[str]) -> None:
@@ -122,6 +122,8 @@ class Clusters:
                 cells = [partition.cells() for partition in self.partitions]
                 table.signatures[name] = [c.signatures(name) for c in cells]
                 table.columns[name] = [c.codes(name) for c in cells]
+                for number in range(len(self.partitions)):
+                    refresh(table, number)
 
     def places(self, partition: int, rows: I64) -> tuple[I64, I64]:
         """Return the block (counted over all) and the bit in it of some rows of a partition."""
@@ -131,22 +133,17 @@ class Clusters:
         block, bit = np.divmod(rows + self._padding[clusters], BLOCK_ROWS)
         return block + self._block_base[partition], bit
 
-    def bits_at(self, bitmap: U32, partition: int, rows: I64) -> Mask:
-        """Return the bits of some rows of a partition."""
-        block, bit = self.places(partition, rows)
-        return np.asarray((bitmap[block] >> bit.astype(np.uint32)) & np.uint32(1) == 1)
-
     def mask_of(self, bitmap: U32, partition: int) -> Mask:
         """Return a bitmap as bool [n], of the rows of one partition."""
         block, bit = self.places(partition, np.arange(self.partitions[partition].count))
         return np.asarray((bitmap[block] >> bit.astype(np.uint32)) & np.uint32(1) == 1)
 
-    def write_bits(self, bitmap: U32, partition: int, rows: I64, bits: Mask) -> None:
-        """Set or clear the bits of some rows of a partition."""
+    def settle(self, bitmaps: Bitmaps, partition: int, rows: I64, passing: Mask) -> None:
+        """Make unsure rows of a partition sure where they pass, and impossible elsewhere."""
         block, bit = self.places(partition, rows)
         one = np.left_shift(np.uint32(1), bit.astype(np.uint32))
-        np.bitwise_or.at(bitmap, block[bits], one[bits])
-        np.bitwise_and.at(bitmap, block[~bits], ~one[~bits])
+        np.bitwise_or.at(bitmaps.sure, block[passing], one[passing])
+        np.bitwise_and.at(bitmaps.possible, block[~passing], ~one[~passing])
 
     def counts(self, bitmap: U32) -> I64:
         """Return int64 [c], how many bits each cluster has in a bitmap."""
@@ -213,5 +210,3 @@ def _block_counts(bitmap: U32, table: ClusterTable) -> I64:
     np.cumsum(np.bitwise_count(bitmap), out=sums[1:])
     blocks = -(-table.rows // CODE_BLOCK_ROWS)
     return np.asarray(sums[table.first_block + blocks] - sums[table.first_block])
-
-

@@ -74,9 +74,7 @@ def _search(job: _Job) -> Found:
     rows = job.clusters.row_count
     if admission.counts is not None or admission.program is None:
         possible = (
-            job.clusters.alive_total
-            if admission.counts is None
-            else int(admission.counts[1].sum())
+            job.clusters.alive_total if admission.counts is None else int(admission.counts[1].sum())
         )
         trace.level("filter", rows, possible)
         plan = plan_matches(
@@ -116,9 +114,7 @@ def _admit(job: _Job) -> _Admission:
         return _Admission(program, share, None)
     every_cluster = np.arange(len(table.rows))
     bitmaps = job.bitmaps
-    counts = kernels.filter_clusters(
-        table, program, every_cluster, bitmaps.sure, bitmaps.possible
-    )
+    counts = kernels.filter_clusters(table, program, every_cluster, bitmaps.sure, bitmaps.possible)
     sure, possible = int(counts[0].sum()), int(counts[1].sum())
     if possible - sure > _UNSURE_SHARE_MAX * possible or (
         possible > sure and possible <= SCAN_ALL_MATCHES_MAX
@@ -132,17 +128,13 @@ def _admit(job: _Job) -> _Admission:
 def _resolve(job: _Job, clusters: I64) -> int:
     """Check the unsure rows of some clusters by their values: they become sure, or go."""
     bitmaps, node = job.bitmaps, job.query.node
-    partition, rows = kernels.gather_rows(
-        job.table, clusters, bitmaps.possible & ~bitmaps.sure
-    )
+    partition, rows = kernels.gather_rows(job.table, clusters, bitmaps.possible & ~bitmaps.sure)
     failed = 0
     for number in np.unique(partition).tolist():
         mine = rows[partition == number]
         passing = job.clusters.partitions[number].columns().evaluate(node, mine)
-        job.clusters.write_bits(bitmaps.sure, number, mine[passing], np.ones(int(passing.sum()), np.bool_))
-        gone = mine[~passing]
-        job.clusters.write_bits(bitmaps.possible, number, gone, np.zeros(len(gone), np.bool_))
-        failed += len(gone)
+        job.clusters.settle(bitmaps, number, mine, passing)
+        failed += len(mine) - int(passing.sum())
     return failed
 
 
@@ -237,9 +229,7 @@ def _scan(job: _Job, taken: Taken, possible: U32 | None, prepared: PreparedQuery
     return ranked
 
 
-def _rank(
-    job: _Job, taken: Taken, possible: U32 | None, numbers: list[int], vector: F32
-) -> Ranked:
+def _rank(job: _Job, taken: Taken, possible: U32 | None, numbers: list[int], vector: F32) -> Ranked:
     """Rank by a codec whose codes the kernels don't scan, partition by partition."""
     clusters, trace = job.clusters, job.trace
     prepared = clusters.trained.codec.prepare(vector)
@@ -291,11 +281,11 @@ def _refine(job: _Job, ranked: Ranked) -> Found:
         distances, read = kernels.refine(
             job.metric.value,
             query.vector,
-            job.table,
+            job.table.vectors,
             ranked.partition,
             ranked.row,
-            ranked.lower_bounds,
-            query.k,
+            lower_bounds=ranked.lower_bounds,
+            k=query.k,
         )
     else:
         distances, read = _refine_by_pages(job, ranked)
@@ -332,7 +322,7 @@ def _certified(job: _Job, ranked: Ranked, distances: F64) -> bool:
     if ranked.pruned:
         return False
     k = job.query.k
-    near = np.sort(distances)[: k]  # NaN sorts last
+    near = np.sort(distances)[:k]  # NaN sorts last
     if len(near) < k or np.isnan(near[-1]):
         return ranked.admitted == len(ranked.row)
     worst = _as_code_distance(job.metric, float(near[-1]))
@@ -345,7 +335,7 @@ def _distances(job: _Job, partition: I64, rows: I64) -> F64:
     numbers = set(partition.tolist())
     if job.clusters.load_vectors(job.table, numbers):
         return kernels.row_distances(
-            job.metric.value, job.query.vector, job.table, partition, rows
+            job.metric.value, job.query.vector, job.table.vectors, partition, rows
         )
     distances = np.empty(len(rows))
     for number in numbers:

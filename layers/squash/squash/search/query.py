@@ -8,16 +8,14 @@ from squash.model import Answer, Explanation, Metric, Usage
 from squash.planning import DEFAULT_COSTS, CostModel
 from squash.search.filtering import exactly
 from squash.search.found import Found, Query, merge
+from squash.search.index_view import IndexView
 from squash.search.partitions import search_partitions
 from squash.search.trace import Trace
-from squash.search.index_view import IndexView
 from squash.search.view import Rows
 from squash.segment.exact import nearest
 
 
-def answer(
-    view: IndexView, query: Query, *, costs: CostModel = DEFAULT_COSTS
-) -> Answer:
+def answer(view: IndexView, query: Query, *, costs: CostModel = DEFAULT_COSTS) -> Answer:
     """Answer one query.
 
     Parameters
@@ -70,9 +68,7 @@ def _scan(metric: Metric, query: Query, rows: Rows, trace: Trace) -> Found:
     trace.level("exact scan", rows.count, count)
     if not count:
         return Found((rows,), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    near, distances = nearest(
-        metric, query.vector, rows.all_vectors(), rows=admitted, k=query.k
-    )
+    near, distances = nearest(metric, query.vector, rows.all_vectors(), rows=admitted, k=query.k)
     return Found((rows,), np.zeros(len(near), dtype=np.int64), near, distances)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
 import numpy as np
 
 from squash.arrays import F32, I64, AnyArray, Mask
