@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from squash.arrays import I64, AnyArray
+from squash.kernels import native
+
+# A heap of k beats NumPy's partition only while the values are few.
+_NATIVE_VALUES_MAX: Final = 1 << 16
 
 
 def top_k(values: AnyArray, k: int) -> I64:
@@ -26,6 +32,17 @@ def top_k(values: AnyArray, k: int) -> I64:
     k = max(0, min(k, count))
     if k == 0:
         return np.empty(0, dtype=np.int64)
+    chosen = native.active()
+    if chosen is not None and count <= _NATIVE_VALUES_MAX and values.flags.c_contiguous:
+        if values.dtype == np.float32:
+            places = np.empty(k, dtype=np.int64)
+            chosen.top_k_f32(native.address(values), count, k, native.address(places))
+            return places
+        if values.dtype == np.float64:
+            room = np.empty((2, k), dtype=np.int64)
+            at = native.address(room)
+            chosen.top_k_f64(native.address(values), count, k, at, at + 8 * k)
+            return room[0]
     if k == count:
         return np.argsort(values, kind="stable").astype(np.int64)
     # A partition finds the k-th value; of the values equal to it the first places win.

@@ -1,0 +1,144 @@
+"""The native kernels: loaded when they are first asked for, and which of them serve.
+
+Without the shared object, or on a machine it is not made for, the NumPy twins serve: `active` then
+gives None. `layers/squash/native/` holds the sources.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from squash.arrays import AnyArray
+
+INTERFACE: Final = 1
+"""SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
+
+NUMPY: Final = "numpy"
+"""The name of the twins."""
+
+_VARIANT_BITS: Final = {"portable": 1, "avx2": 2, "avx512": 4, "neon": 8, "neondot": 16}
+_ARCHITECTURES: Final = ("x86_64", "aarch64")
+
+Operation: TypeAlias = Callable[..., int | None]
+
+# Argument types: addresses, whole numbers, floats.
+_A: Final = ctypes.c_void_p
+_N: Final = ctypes.c_int64
+_F: Final = ctypes.c_double
+
+_SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "top_k_f32": (None, (_A, _N, _N, _A)),
+    "top_k_f64": (None, (_A, _N, _N, _A, _A)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The operations of one variant, as squash_kernels.h declares them."""
+
+    name: str
+    top_k_f32: Operation
+    top_k_f64: Operation
+
+
+@dataclass(slots=True)
+class _State:
+    """What this process has loaded and chosen."""
+
+    loaded: bool = False
+    found: dict[str, Native] | None = None
+    chosen: Native | None = None
+
+
+_state: Final = _State()
+
+
+def variants() -> tuple[str, ...]:
+    """Return what this machine can run, the best last; `numpy`, the twins, is always first."""
+    return (NUMPY, *_found())
+
+
+def active() -> Native | None:
+    """Return the operations that serve, or None for the twins."""
+    if not _state.loaded:
+        _found()
+    return _state.chosen
+
+
+def choose(name: str) -> None:
+    """Let one of `variants` serve this whole process.
+
+    Raises
+    ------
+    ValueError
+        If this machine cannot run it.
+
+    """
+    found = _found()
+    if name != NUMPY and name not in found:
+        raise ValueError(
+            f"this machine has no kernels {name!r}: choose one of {', '.join(variants())}"
+        )
+    _state.chosen = found.get(name)
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Let one of `variants` serve within a block; for tests and measurements.
+
+    Raises
+    ------
+    ValueError
+        If this machine cannot run it.
+
+    """
+    before = active()
+    choose(name)
+    try:
+        yield
+    finally:
+        _state.chosen = before
+
+
+def address(array: AnyArray) -> int:
+    """Return where a C-contiguous array's first element lies; it must outlive the number."""
+    at: int = array.__array_interface__["data"][0]
+    return at
+
+
+def _found() -> dict[str, Native]:
+    if _state.found is None:
+        _state.found = _load()
+        _state.chosen = next(reversed(_state.found.values()), None)
+        _state.loaded = True
+    return _state.found
+
+
+def _load() -> dict[str, Native]:
+    folder = __file__.rpartition("/")[0]
+    for architecture in _ARCHITECTURES:
+        try:
+            library = ctypes.CDLL(f"{folder}/_native/libsquash-{architecture}.so")
+            if library.sq_interface() != INTERFACE:
+                continue
+        except (OSError, AttributeError):  # not there, of another architecture, or another's
+            continue
+        runnable = library.sq_variants()
+        return {
+            name: _bind(library, name) for name, bit in _VARIANT_BITS.items() if runnable & bit
+        }
+    return {}
+
+
+def _bind(library: ctypes.CDLL, variant: str) -> Native:
+    operations = {}
+    for name, (result, arguments) in _SIGNATURES.items():
+        operation = getattr(library, f"sq_{name}_{variant}")
+        operation.restype = result
+        operation.argtypes = arguments
+        operations[name] = operation
+    return Native(variant, **operations)
