@@ -210,9 +210,7 @@ def _digest(compiler: Compiler, target: str, *, sanitize: bool) -> str:
     return found.hexdigest()
 
 
-def _compile(
-    compiler: Compiler, target: str, *, sanitize: bool, check: bool = False
-) -> list[Path]:
+def _compile(compiler: Compiler, target: str, *, sanitize: bool, check: bool = False) -> list[Path]:
     """Compile what has changed, two at a time; return the objects."""
     command = _command(compiler, sanitize=sanitize)
     headers = _headers()

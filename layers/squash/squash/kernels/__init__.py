@@ -28,6 +28,7 @@ from squash.kernels.distances import (
     row_distances,
     squared_distances,
 )
+from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
 from squash.kernels.low_scan import SignTable, low_scan, sign_table
 from squash.kernels.packing import (
@@ -45,8 +46,10 @@ from squash.kernels.packing import (
     unpack_nibbles,
     unpack_rows,
 )
+from squash.kernels.prepare import prepare
 from squash.kernels.scanning import scan
 from squash.kernels.top_k import top_k
+from squash.kernels.walking import cell_values, cells_of, walk
 from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
 __all__ = [
@@ -55,10 +58,14 @@ __all__ = [
     "alignments",
     "block_begins",
     "cell_begins",
+    "cell_values",
+    "cells_of",
     "centroid_scan",
     "concatenated_ranges",
     "cosine_interval",
     "exact_distances",
+    "filter_clusters",
+    "filter_sample",
     "gather_rows",
     "grid_bytes",
     "grid_dots",
@@ -72,6 +79,7 @@ __all__ = [
     "pack_nibbles",
     "pack_rows",
     "packed_bytes",
+    "prepare",
     "product_limits",
     "refine",
     "rescaling_cosines",
@@ -88,4 +96,5 @@ __all__ = [
     "unpack_low",
     "unpack_nibbles",
     "unpack_rows",
+    "walk",
 ]

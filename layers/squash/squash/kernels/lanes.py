@@ -18,12 +18,12 @@ _NARROW: Final = 16
 
 def lanes8(values: F64) -> F64:
     """Sum float64 [..., d] over its last axis in eight lanes: float64 [...]."""
-    return np.asarray(_folded(_lanes(values, _WIDE)))
+    return _folded(_lanes(values, _WIDE))
 
 
 def lanes16(values: F32) -> F32:
     """Sum float32 [..., d] over its last axis in sixteen lanes: float32 [...]."""
-    return np.asarray(_folded(_lanes(values, _NARROW)))
+    return _folded(_lanes(values, _NARROW))
 
 
 def _lanes(values: AnyArray, count: int) -> AnyArray:
@@ -47,4 +47,4 @@ def _folded(lanes: AnyArray) -> AnyArray:
     while len(lanes) > 1:
         half = len(lanes) // 2
         lanes = lanes[:half] + lanes[half:]
-    return lanes[0]
+    return np.asarray(lanes[0])

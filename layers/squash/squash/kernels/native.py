@@ -128,9 +128,7 @@ def _load() -> dict[str, Native]:
         except (OSError, AttributeError):  # not there, of another architecture, or another's
             continue
         runnable = library.sq_variants()
-        return {
-            name: _bind(library, name) for name, bit in _VARIANT_BITS.items() if runnable & bit
-        }
+        return {name: _bind(library, name) for name, bit in _VARIANT_BITS.items() if runnable & bit}
     return {}
 
 

@@ -39,10 +39,10 @@ def top_k(values: AnyArray, k: int) -> I64:
             chosen.top_k_f32(native.address(values), count, k, native.address(places))
             return places
         if values.dtype == np.float64:
-            room = np.empty((2, k), dtype=np.int64)
-            at = native.address(room)
-            chosen.top_k_f64(native.address(values), count, k, at, at + 8 * k)
-            return room[0]
+            places, keys = np.empty(k, dtype=np.int64), np.empty(k, dtype=np.uint64)
+            at = native.address(places)
+            chosen.top_k_f64(native.address(values), count, k, at, native.address(keys))
+            return places
     if k == count:
         return np.argsort(values, kind="stable").astype(np.int64)
     # A partition finds the k-th value; of the values equal to it the first places win.

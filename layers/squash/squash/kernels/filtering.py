@@ -1,0 +1,136 @@
+"""Filters over attribute cells, cluster by cluster: which rows surely pass and which may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from squash.arrays import I64, U8, U32, Mask
+from squash.kernels.masks import NO, YES
+from squash.kernels.packing import concatenated_ranges
+from squash.kernels.tables import AND, LEAF, NOT, ClusterTable, FilterProgram, Leaf
+from squash.limits import CODE_BLOCK_ROWS
+
+_Array = TypeVar("_Array")
+
+
+def filter_clusters(
+    table: ClusterTable, program: FilterProgram, clusters: I64, sure: U32, possible: U32
+) -> tuple[I64, I64]:
+    """Write which live rows of some clusters surely pass, and which may.
+
+    Parameters
+    ----------
+    table, program:
+        The clusters, and a filter over their cells.
+    clusters:
+        int64 [m], which ones.
+    sure, possible:
+        uint32 [all blocks]; written at the blocks of these clusters, left alone elsewhere.
+
+    Returns
+    -------
+    int64 [m], the rows that surely pass, and int64 [m], those that may.
+
+    """
+    return _filter_rows(table, program, clusters, table.rows[clusters], (sure, possible))
+
+
+def filter_sample(table: ClusterTable, program: FilterProgram, every: int) -> tuple[int, int, int]:
+    """Count on the first block of clusters 0, `every`, 2 `every` and so on.
+
+    Returns
+    -------
+    The rows of these blocks, dead ones included, those that surely pass, and those that may.
+
+    """
+    clusters = np.arange(0, len(table.rows), every, dtype=np.int64)
+    rows = np.minimum(table.rows[clusters], CODE_BLOCK_ROWS)
+    sure, possible = _filter_rows(table, program, clusters, rows, None)
+    return int(rows.sum()), int(sure.sum()), int(possible.sum())
+
+
+def _filter_rows(
+    table: ClusterTable,
+    program: FilterProgram,
+    clusters: I64,
+    rows: I64,
+    bitmaps: tuple[U32, U32] | None,
+) -> tuple[I64, I64]:
+    """Filter the first `rows` of each cluster."""
+    counts = (np.zeros(len(clusters), dtype=np.int64), np.zeros(len(clusters), dtype=np.int64))
+    partitions = table.partition[clusters]
+    for partition in np.unique(partitions).tolist():
+        here = np.flatnonzero(partitions == partition)
+        chosen, lengths = clusters[here], rows[here]
+        truth = _evaluate(
+            table, program, partition, concatenated_ranges(table.first_row[chosen], lengths)
+        )
+        blocks = -(-lengths // CODE_BLOCK_ROWS)
+        begins = np.cumsum(blocks) - blocks
+        places = concatenated_ranges(begins * CODE_BLOCK_ROWS, lengths)
+        targets = concatenated_ranges(table.first_block[chosen], blocks)
+        owners = np.repeat(np.arange(len(here)), blocks)
+        for kind, mask in enumerate((truth.sure, truth.possible)):
+            words = _words(mask, places, int(blocks.sum())) & table.alive[targets]
+            ones = np.bitwise_count(words).astype(np.int64)
+            counts[kind][here] = np.bincount(owners, ones, minlength=len(here)).astype(np.int64)
+            if bitmaps is not None:
+                bitmaps[kind][targets] = words
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """Which rows surely pass and which may, bool [n] each."""
+
+    sure: Mask
+    possible: Mask
+
+
+def _evaluate(table: ClusterTable, program: FilterProgram, partition: int, rows: I64) -> _Truth:
+    stack: list[_Truth] = []
+    for operation, number in program.operations.tolist():
+        if operation == LEAF:
+            stack.append(_evaluate_leaf(table, program.leaves[number], partition, rows))
+        elif operation == NOT:
+            top = stack.pop()
+            stack.append(_Truth(~top.possible, ~top.sure))
+        else:
+            right, left = stack.pop(), stack.pop()
+            join = np.logical_and if operation == AND else np.logical_or
+            stack.append(_Truth(join(left.sure, right.sure), join(left.possible, right.possible)))
+    return stack.pop()
+
+
+def _evaluate_leaf(table: ClusterTable, leaf: Leaf, partition: int, rows: I64) -> _Truth:
+    column = _array_of(table.columns.get(leaf.attribute), partition)
+    if column is None:
+        return _Truth(np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_))
+    codes = column[rows]
+    truth: U8 = leaf.truth[codes]
+    sure, possible = truth == YES, truth != NO
+    if leaf.list_code >= 0:
+        lists = np.flatnonzero(codes == leaf.list_code)
+        signatures = _array_of(table.signatures.get(leaf.attribute), partition)
+        if signatures is None:
+            sure[lists] = possible[lists] = False
+        else:
+            listed = signatures[rows[lists]]
+            sure[lists] = (listed & np.uint64(leaf.sure_bits)) != 0
+            possible[lists] = (listed & np.uint64(leaf.possible_bits)) != 0
+    return _Truth(sure, possible)
+
+
+def _array_of(arrays: list[_Array | None] | None, partition: int) -> _Array | None:
+    return None if arrays is None else arrays[partition]
+
+
+def _words(mask: Mask, places: I64, blocks: int) -> U32:
+    """Return uint32 [blocks]: bit `places[i]` is `mask[i]`, all others are 0."""
+    padded = np.zeros(blocks * CODE_BLOCK_ROWS, dtype=np.bool_)
+    padded[places] = mask
+    words: U32 = np.packbits(padded, bitorder="little").view("<u4").astype(np.uint32, copy=False)
+    return words

@@ -1,0 +1,102 @@
+"""A query made ready: rotated, with its table of signs and its distances to all centers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from squash.arrays import F32, F64, U8, AnyArray
+from squash.kernels.lanes import lanes8, lanes16
+from squash.kernels.packing import GROUP_DIMENSIONS, low_groups
+from squash.kernels.tables import ClusterTable, PreparedQuery
+
+_ENTRIES: Final = 1 << GROUP_DIMENSIONS
+_ENTRY_MAX: Final = 255
+# Values multiplied at once: 4 MiB of float64.
+_CHUNK_VALUES: Final = 1 << 19
+
+
+def prepare(table: ClusterTable, axes: F32, mean: F32, query: F32) -> PreparedQuery:
+    """Rotate a query, make its table of signs, and measure its distances to all centers.
+
+    Parameters
+    ----------
+    table:
+        The clusters; its space says what a distance is.
+    axes:
+        float32 [D, d].
+    mean:
+        float32 [d].
+    query:
+        float32 [d].
+
+    """
+    wide = query.astype(np.float64)
+    offset = 0.0
+    if table.space == "l2":
+        wide -= mean
+    else:
+        offset = float(lanes8(wide * mean))
+    projected = _products(axes, wide)
+    entries, step, base = _sign_entries(projected)
+    narrow = projected.astype(np.float32)
+    if table.space == "l2":
+        distances = _squared_distances(table.centers, narrow)
+    else:
+        distances = -(_narrow_products(table.centers, narrow) + np.float32(offset))
+    return PreparedQuery(projected, offset, entries, step, base, distances)
+
+
+def _products(axes: F32, wide: F64) -> F64:
+    found = np.empty(len(axes), dtype=np.float64)
+    for part in _chunks(*axes.shape):
+        found[part] = lanes8(axes[part] * wide)
+    return found
+
+
+def _squared_distances(centers: F32, query: F32) -> F32:
+    found = np.empty(len(centers), dtype=np.float32)
+    for part in _chunks(*centers.shape):
+        differences = centers[part] - query
+        found[part] = lanes16(differences * differences)
+    return found
+
+
+def _narrow_products(centers: F32, query: F32) -> F32:
+    found = np.empty(len(centers), dtype=np.float32)
+    for part in _chunks(*centers.shape):
+        found[part] = lanes16(centers[part] * query)
+    return found
+
+
+def _chunks(rows: int, dimension: int) -> list[slice]:
+    size = max(1, _CHUNK_VALUES // max(1, dimension))
+    return [slice(begin, begin + size) for begin in range(0, rows, size)]
+
+
+def _sign_entries(projected: F64) -> tuple[U8, float, float]:
+    """Return the entries uint8 [groups, 16], their step and their base."""
+    groups = low_groups(len(projected))
+    padded = np.zeros(groups * GROUP_DIMENSIONS, dtype=np.float64)
+    padded[: len(projected)] = projected
+    values = padded.reshape(groups, GROUP_DIMENSIONS)
+    least = -_added(np.abs(values))
+    step = 2.0 * -float(least.min(initial=0.0)) / _ENTRY_MAX
+    # The groups one after another: NumPy's own sum may add in another order.
+    base = 0.0
+    for part in least.tolist():
+        base += part
+    entries = np.zeros((groups, _ENTRIES), dtype=np.uint8)
+    if step > 0.0:
+        for entry in range(_ENTRIES):
+            signs = [1.0 if entry >> i & 1 else -1.0 for i in range(GROUP_DIMENSIONS)]
+            steps = np.rint((_added(values * signs) - least) / step)
+            entries[:, entry] = np.clip(steps, 0, _ENTRY_MAX)
+    return entries, step, base
+
+
+def _added(values: AnyArray) -> F64:
+    """Return ((q0 + q1) + q2) + q3 of float64 [groups, 4]."""
+    sums = ((values[:, 0] + values[:, 1]) + values[:, 2]) + values[:, 3]
+    return np.asarray(sums, dtype=np.float64)

@@ -1,0 +1,124 @@
+"""The walk over clusters, nearest first, until what was taken meets the need."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from squash.arrays import F32, F64, I64, U32
+from squash.kernels.filtering import filter_clusters
+from squash.kernels.tables import ClusterTable, FilterProgram, Taken
+
+CELLS: Final = 513
+"""Cells of a share: 32 an octave from 2^-16 up, the last for 1 and more."""
+
+# A float32's bits, shifted so that five bits of its mantissa are left; those of 2^-16.
+_CELL_SHIFT: Final = 18
+_FIRST_CELL: Final = (127 - 16) << 5
+_MET: Final = 1.0 - 1e-9
+# Clusters looked at together: most walks end within the first lot, or the second.
+_LOT: Final = 64
+
+
+def cells_of(shares: F64) -> I64:
+    """Return int64 [n], the cell of each share float64 [n]: 0 to 512; NaN has cell 0."""
+    with np.errstate(over="ignore"):
+        narrow = np.asarray(shares).astype(np.float32)
+    bits = narrow.view(np.uint32).astype(np.int64) >> _CELL_SHIFT
+    cells = np.clip(bits - _FIRST_CELL, 0, CELLS - 1)
+    return np.where(narrow > 0, cells, 0)
+
+
+def cell_values() -> F64:
+    """Return float64 [513], the least share of each cell (of cell 0: of the regular ones)."""
+    bits = (np.arange(CELLS, dtype=np.uint32) + np.uint32(_FIRST_CELL)) << np.uint32(_CELL_SHIFT)
+    return bits.view(np.float32).astype(np.float64)
+
+
+def walk(
+    table: ClusterTable,
+    distances: F32,
+    *,
+    program: FilterProgram | None = None,
+    counts: tuple[I64, I64] | None = None,
+    sure: U32 | None = None,
+    possible: U32 | None = None,
+    k: int,
+    overall: float,
+    prior_rows: float,
+    thinning: float,
+    inverse_need: F64,
+    adverse: F64,
+) -> Taken:
+    """Take clusters, nearest first, until the need is met and the sure rows reach k.
+
+    Parameters
+    ----------
+    table:
+        The clusters.
+    distances:
+        float32 [c], the query's distances to their centers.
+    program:
+        A filter, evaluated at each cluster that the walk comes to; None for all live rows.
+    counts:
+        int64 [c] twice, the sure and the possible rows of all clusters, if they are known: the
+        program is then not evaluated.
+    sure, possible:
+        uint32 [all blocks]; where a program is evaluated, the bitmaps of the clusters taken are
+        written here (what is left at other clusters means nothing).
+    k:
+        How many rows are wanted.
+    overall:
+        The share of rows that pass, over the whole index.
+    prior_rows:
+        By how many rows a cluster's share is drawn towards the overall one.
+    thinning:
+        What a share is multiplied by before the need is looked up.
+    inverse_need, adverse:
+        float64 [513] by cell of a share: what a cluster meets of the need, and by how much the
+        need grows where fewer rows pass around the query than elsewhere.
+
+    """
+    order = np.argsort(distances, kind="stable").astype(np.int64)
+    prior = prior_rows * overall
+    rows_seen = possible_seen = sure_seen = 0
+    met = 0.0
+    enough = False
+    taken: list[tuple[I64, I64, I64]] = []
+    begin, lot = 0, _LOT
+    while begin < len(order):
+        here = order[begin : begin + lot]
+        if counts is not None:
+            sures, possibles = counts[0][here], counts[1][here]
+        elif program is not None and sure is not None and possible is not None:
+            sures, possibles = filter_clusters(table, program, here, sure, possible)
+        else:
+            sures = possibles = table.alive_counts[here]
+        rows = table.rows[here]
+        seen = np.cumsum(rows) + rows_seen
+        seen_possible = np.cumsum(possibles) + possible_seen
+        seen_sure = np.cumsum(sures) + sure_seen
+        some = possibles > 0
+        with np.errstate(divide="ignore", invalid="ignore"):  # shares of clusters without rows
+            around = (seen_possible + prior) / (seen + prior_rows)
+            own = (possibles + prior) / (rows + prior_rows)
+            against = adverse[cells_of(around / overall)]
+        gains = np.where(some, inverse_need[cells_of(np.minimum(around, own) * thinning)], 0.0)
+        # Added one after another; a cluster without possible rows adds 0.
+        mets = np.cumsum(np.concatenate([[met], gains]))[1:]
+        enoughs = np.logical_or.accumulate(some & (mets * against >= _MET)) | enough
+        ends = np.flatnonzero(some & enoughs & (seen_sure >= k))
+        last = int(ends[0]) if len(ends) else len(here) - 1
+        kept = np.flatnonzero(some[: last + 1])
+        taken.append((here[kept], sures[kept], possibles[kept]))
+        rows_seen, possible_seen = int(seen[last]), int(seen_possible[last])
+        sure_seen, met, enough = int(seen_sure[last]), float(mets[last]), bool(enoughs[last])
+        if len(ends):
+            break
+        begin, lot = begin + lot, 2 * lot
+    clusters, sure_counts, possible_counts = (
+        np.concatenate([part[i] for part in taken]) if taken else np.empty(0, dtype=np.int64)
+        for i in range(3)
+    )
+    return Taken(clusters, sure_counts, possible_counts, rows_seen, possible_seen, sure_seen)
