@@ -160,3 +160,25 @@ def random_query(seed: int, scene: Scene, scale: float) -> np.ndarray:
     if choice == 2:
         return row.copy()
     return (row + rng.standard_normal(dimension) * 0.1 * scale).astype(np.float32)
+
+
+def vector_table(vectors: list[np.ndarray | None]) -> ClusterTable:
+    """Make a table that holds vectors by partition, and nothing else."""
+    none = np.empty(0, dtype=np.int64)
+    return ClusterTable(
+        space="l2",
+        dimension=1,
+        centers=np.empty((0, 1), dtype=np.float32),
+        center_norms=np.empty(0, dtype=np.float64),
+        rows=none,
+        partition=none,
+        first_row=none,
+        first_block=none,
+        local_block=none,
+        alive=np.empty(0, dtype=np.uint32),
+        alive_counts=none,
+        row_base=np.zeros(len(vectors), dtype=np.int64),
+        blocks=[None] * len(vectors),
+        full=[None] * len(vectors),
+        vectors=vectors,
+    )

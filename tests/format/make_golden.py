@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from forcing import codes_only
 from squash.container import pack
 from squash.database import Database, Index
 from squash.maintain import BuildOptions
 from squash.runtime import Settings
-from squash.search import partitions as search_module
 from squash.storage import MemoryStore
 
 HERE = Path(__file__).parent
@@ -146,11 +146,8 @@ def queries():
 
 def answers_of(database):
     """Return what the indexes hold and answer: by scanning, and by codes however few rows."""
-    scan_max, search_module.SCAN_ALL_MATCHES_MAX = search_module.SCAN_ALL_MATCHES_MAX, 0
-    try:
+    with codes_only():
         return {one.name: _answers(database.index(one.name)) for one in database.list_indexes()}
-    finally:
-        search_module.SCAN_ALL_MATCHES_MAX = scan_max
 
 
 def _answers(index):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_golden import FILTERS, GOLDEN, open_database, queries
 
+from forcing import codes_only
 from squash.container import read_layout
 from squash.errors import ChecksumError, DataError, NotFoundError, UnsupportedFormatError
-from squash.search import partitions as search_module
 from squash.storage import MemoryStore
 
 OBJECTS = GOLDEN / "objects"
@@ -39,9 +39,10 @@ KINDS = sorted(BY_KIND)
 
 
 @pytest.fixture(autouse=True)
-def codes_are_used(monkeypatch):
+def codes_are_used():
     """Let queries go by the codes, however few rows there are."""
-    monkeypatch.setattr(search_module, "SCAN_ALL_MATCHES_MAX", 0)
+    with codes_only():
+        yield
 
 
 def store_with(key=None, data=None):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from make_golden import FILTERS, open_database, queries
 from test_format_damage import BY_KIND, STORED, kind_of, store_with
 
+from forcing import codes_only
 from squash.container import Container, pack
 from squash.errors import DataError
 from squash.index import reader as reader_module
 from squash.runtime.retained import RetainedObjects
-from squash.search import partitions as search_module
 
 SEGMENTS = sorted(kind for kind in BY_KIND if kind.startswith(("segment-", "trained")))
 
@@ -23,7 +23,8 @@ def checksums_hold(monkeypatch):
     """Let what lies in the store pass for what its snapshot names."""
     monkeypatch.setattr(RetainedObjects, "_checked", lambda self, ref: self._store.get(ref.key))
     monkeypatch.setattr(reader_module, "_check", lambda *_: None)
-    monkeypatch.setattr(search_module, "SCAN_ALL_MATCHES_MAX", 0)
+    with codes_only():
+        yield
 
 
 def use(store, name):

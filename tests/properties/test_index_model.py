@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import squash
+from forcing import codes_only
 from model import ModelIndex
 from squash.attributes import matches, parse_filter
 from squash.maintain import BuildOptions
@@ -27,12 +28,21 @@ SHARED = [HealthCheck.function_scoped_fixture]
 METRICS = ["cosine", "euclidean", "dot"]
 
 
-@pytest.fixture
-def narrow(monkeypatch):
-    """Let every level cut as hard as it ever may, so that its guarantee is what holds."""
-    monkeypatch.setattr("squash.search.partitions.SCAN_ALL_MATCHES_MAX", 0)
-    monkeypatch.setattr("squash.planning.scanning.LOW_SCAN_ROWS_MIN", 0)
-    monkeypatch.setattr("squash.search.partitions.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0))
+@pytest.fixture(params=["everywhere", "on the way"])
+def narrow(request, monkeypatch):
+    """Let every level cut as hard as it ever may, so that its guarantee is what holds.
+
+    Filters are evaluated for all rows before the walk, or, as in large indexes, on the way.
+    """
+    search = "squash.search.partitions"
+    monkeypatch.setattr("squash.segment.partition._LOW_SCAN_ROWS_MIN", 0)
+    monkeypatch.setattr(f"{search}.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0))
+    if request.param == "on the way":
+        monkeypatch.setattr(f"{search}.FILTER_EVERYWHERE_ROWS_MAX", 0)
+        monkeypatch.setattr(f"{search}._SAMPLED_SHARE_MIN", 0.0)
+        monkeypatch.setattr(f"{search}._UNSURE_SHARE_MAX", 1.0)
+    with codes_only():
+        yield
 
 
 def make(metric, rows, dimension, seed, codec="residual", optimize=True):

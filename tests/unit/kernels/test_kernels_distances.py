@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scan_scenes import random_scene
+from scan_scenes import random_scene, vector_table
 from squash import kernels
 from squash.kernels.lanes import lanes8
 
@@ -75,7 +75,9 @@ def test_refinement_reads_first_rows_and_those_whose_bound_lets_them_in(seed, me
     true = np.array(
         [naive_distance(metric, query, vectors[p][r]) for p, r in zip(partition, row, strict=True)]
     )
-    got, read = kernels.refine(metric, query, vectors, partition, row, lower_bounds=bounds, k=k)
+    got, read = kernels.refine(
+        metric, query, vector_table(vectors), partition, row, lower_bounds=bounds, k=k
+    )
     first = min(count, k + k // 2)
     wanted = np.arange(count) < first
     if first < count:

@@ -187,9 +187,7 @@ def test_a_partition_that_is_not_loaded_is_named():
     with pytest.raises(InternalError, match="partition 1"):
         kernels.scan(scene.table, np.array([0, 1]), None, query, **options)
     with pytest.raises(InternalError, match="partition 1"):
-        kernels.row_distances(
-            "dot", vectors[0], scene.table.vectors, np.array([0, 1]), np.array([0, 0])
-        )
+        kernels.row_distances("dot", vectors[0], scene.table, np.array([0, 1]), np.array([0, 0]))
 
 
 @pytest.mark.parametrize("dimension", [1, 3, 4, 5, 65])

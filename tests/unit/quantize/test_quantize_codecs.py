@@ -348,7 +348,7 @@ def test_unknown_stored_codecs_are_refused():
     """A name or version that this release does not know is an UnsupportedFormatError."""
     codec, *_ = encoded("residual")
     header, arrays = codec.to_arrays()
-    for change in ({"codec": "saq"}, {"codec_version": 2}, {"codec": None}):
+    for change in ({"codec": "saq"}, {"codec_version": 3}, {"codec": None}):
         with pytest.raises(UnsupportedFormatError, match="Install a newer release"):
             load_codec({**header, **change}, arrays.__getitem__)
 

@@ -6,7 +6,6 @@ Each row is summed by itself: its distance has the same bits whatever rows are c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -61,7 +60,7 @@ def exact_distances(
 def row_distances(
     metric: MetricName,
     query: F32,
-    vectors: Sequence[F32 | None],
+    table: ClusterTable,
     partition: I64,
     row: I64,
 ) -> F64:
@@ -71,8 +70,8 @@ def row_distances(
     ----------
     metric, query:
         As for `exact_distances`.
-    vectors:
-        float32 [n, d] of each partition, None for those that are not loaded.
+    table:
+        What holds the vectors.
     partition, row:
         int64 [m].
 
@@ -84,7 +83,7 @@ def row_distances(
     """
     result = np.empty(len(row), dtype=np.float64)
     for number in np.unique(partition).tolist():
-        loaded = vectors[number]
+        loaded = table.vectors[number]
         if loaded is None:
             raise InternalError(f"vectors of partition {number} are read before they are loaded")
         here = np.flatnonzero(partition == number)
@@ -95,7 +94,7 @@ def row_distances(
 def refine(
     metric: MetricName,
     query: F32,
-    vectors: Sequence[F32 | None],
+    table: ClusterTable,
     partition: I64,
     row: I64,
     *,
@@ -106,7 +105,7 @@ def refine(
 
     Parameters
     ----------
-    metric, query, vectors:
+    metric, query, table:
         As for `row_distances`.
     partition, row:
         int64 [m], ascending by estimate.
@@ -130,7 +129,7 @@ def refine(
     distances = np.full(count, np.nan)
     first = min(count, k + k // 2)
     reading = np.arange(first)
-    distances[:first] = row_distances(metric, query, vectors, partition[:first], row[:first])
+    distances[:first] = row_distances(metric, query, table, partition[:first], row[:first])
     if first < count:
         worst = float(np.partition(distances[:first], k - 1)[k - 1])
         if metric == "cosine":
@@ -138,7 +137,7 @@ def refine(
         elif metric == "euclidean":
             worst = worst * worst
         reading = first + np.flatnonzero(lower_bounds[first:].astype(np.float64) <= worst)
-        distances[reading] = row_distances(metric, query, vectors, partition[reading], row[reading])
+        distances[reading] = row_distances(metric, query, table, partition[reading], row[reading])
         return distances, first + len(reading)
     return distances, first
 

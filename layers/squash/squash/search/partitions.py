@@ -189,10 +189,10 @@ def _walk(job: _Job, admission: _Admission) -> Found:
     trace.passed += admitted
     trace.level("clusters", taken.rows_seen, admitted)
     possible = None if admission.program is None else bitmaps.possible
-    if admitted <= job.costs.straight_max(job.dimension, job.keep.refined):
+    if admitted == 0 or admitted <= job.costs.straight_max(job.dimension, job.keep.refined):
         return _straight(job, taken, possible)
-    job.clusters.load_codes(table, numbers)
     if codec.scannable:
+        job.clusters.load_codes(table, numbers)
         ranked = _scan(job, taken, possible, prepared)
     else:
         ranked = _rank(job, taken, possible, numbers, vector)
@@ -281,7 +281,7 @@ def _refine(job: _Job, ranked: Ranked) -> Found:
         distances, read = kernels.refine(
             job.metric.value,
             query.vector,
-            job.table.vectors,
+            job.table,
             ranked.partition,
             ranked.row,
             lower_bounds=ranked.lower_bounds,
@@ -334,9 +334,7 @@ def _distances(job: _Job, partition: I64, rows: I64) -> F64:
     """Return the exact distances of rows, float64 [m]."""
     numbers = set(partition.tolist())
     if job.clusters.load_vectors(job.table, numbers):
-        return kernels.row_distances(
-            job.metric.value, job.query.vector, job.table.vectors, partition, rows
-        )
+        return kernels.row_distances(job.metric.value, job.query.vector, job.table, partition, rows)
     distances = np.empty(len(rows))
     for number in numbers:
         mine = partition == number
