@@ -328,4 +328,24 @@ SQ_INLINE float sq_f32x16_sum(sq_f32x16 x) {
 }
 #endif
 
+/* The sums of four at once. */
+SQ_INLINE void sq_f32x16_sum4(const sq_f32x16 *x, float *sums) {
+#if defined(SQ_USE_AVX2)
+    __m256 eight[4];
+    for (int i = 0; i < 4; i++) eight[i] = sq_f32x16_fold(x[i]);
+    __m256 four[2];
+    for (int i = 0; i < 2; i++)
+        four[i] = _mm256_add_ps(_mm256_permute2f128_ps(eight[2 * i], eight[2 * i + 1], 0x20),
+                                _mm256_permute2f128_ps(eight[2 * i], eight[2 * i + 1], 0x31));
+    const __m256d low = _mm256_unpacklo_pd(_mm256_castps_pd(four[0]), _mm256_castps_pd(four[1]));
+    const __m256d high = _mm256_unpackhi_pd(_mm256_castps_pd(four[0]), _mm256_castps_pd(four[1]));
+    const __m256 two = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+    const __m256 one = _mm256_add_ps(_mm256_shuffle_ps(two, two, 0x88), /* x0 x2 .. | x1 x3 .. */
+                                     _mm256_shuffle_ps(two, two, 0xdd));
+    _mm_storeu_ps(sums, _mm_unpacklo_ps(_mm256_castps256_ps128(one), _mm256_extractf128_ps(one, 1)));
+#else
+    for (int i = 0; i < 4; i++) sums[i] = sq_f32x16_sum(x[i]);
+#endif
+}
+
 #endif

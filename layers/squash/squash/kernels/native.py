@@ -23,14 +23,17 @@ NUMPY: Final = "numpy"
 _VARIANT_BITS: Final = {"portable": 1, "avx2": 2, "avx512": 4, "neon": 8, "neondot": 16}
 _ARCHITECTURES: Final = ("x86_64", "aarch64")
 
-Operation: TypeAlias = Callable[..., int | None]
+Operation: TypeAlias = Callable[..., Any]
 
-# Argument types: addresses, whole numbers, floats.
+# Argument types: addresses and whole numbers.
 _A: Final = ctypes.c_void_p
 _N: Final = ctypes.c_int64
-_F: Final = ctypes.c_double
 
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "filter": (None, (_A, _A, _N, _A, _A, _A, _A, _A, _A)),
+    "filter_sample": (None, (_A, _A, _N, _A, _A)),
+    "prepare": (None, (_A, _A, _A, _A, _N, _A, _A, _A, _A, _A)),
+    "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
     "top_k_f32": (None, (_A, _N, _N, _A)),
     "top_k_f64": (None, (_A, _N, _N, _A, _A)),
 }
@@ -41,6 +44,10 @@ class Native:
     """The operations of one variant, as squash_kernels.h declares them."""
 
     name: str
+    filter: Operation
+    filter_sample: Operation
+    prepare: Operation
+    walk: Operation
     top_k_f32: Operation
     top_k_f64: Operation
 
