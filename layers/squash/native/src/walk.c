@@ -11,19 +11,20 @@ SQ_INLINE int64_t cell(double share) {
 
 /* ---- clusters in ascending (distance, number), as far as they are asked for ----
  *
- * A walk takes few of many clusters. The keys below a pivot, about an eighth of them,
- * are put first and made a heap; the others follow when they are needed. */
+ * A walk takes few of many clusters. Those nearer than a pivot, about a twelfth of them, are made a
+ * heap first; those up to a second pivot, and then the others, follow when they are needed. */
 
 typedef struct order {
-    uint64_t *keys;
-    int64_t heap; /* keys of the heap, which begins at keys[0] */
-    int64_t rest; /* where the others begin */
-    int64_t end;
+    const float *distances;
+    int64_t n;
+    uint64_t *keys; /* a heap, the smallest on top: a distance's bits, and its place */
+    int64_t heap;
+    int64_t lots;
+    float taken; /* those nearer than this have been in the heap */
 } order;
 
-enum { PROBES = 64, FEW = 256 };
+enum { GROUPS = 16, FEW = 256, LOTS = 3 };
 
-/* Smallest on top. */
 SQ_INLINE void sift(uint64_t *heap, int64_t n, int64_t hole, uint64_t key) {
     int64_t child;
     while ((child = 2 * hole + 1) < n) {
@@ -35,63 +36,100 @@ SQ_INLINE void sift(uint64_t *heap, int64_t n, int64_t hole, uint64_t key) {
     heap[hole] = key;
 }
 
-static void make_heap(uint64_t *heap, int64_t n) {
-    for (int64_t i = n / 2 - 1; i >= 0; i--) sift(heap, n, i, heap[i]);
+/* Bits that ascend as the distances do; -0 and 0 are one, NaN comes last. */
+SQ_INLINE uint64_t key_of(const float *distances, int64_t i) {
+    const float x = distances[i] + 0.0f;
+    const uint32_t bits = sq_bits_f32(x);
+    const uint32_t up = x != x ? UINT32_MAX : bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (uint64_t)up << 32 | (uint64_t)i;
 }
 
-static void order_begin(order *made, uint64_t *keys, const float *distances, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        const uint32_t bits = sq_bits_f32(distances[i] + 0.0f);
-        const uint32_t flip = (uint32_t)((int32_t)bits >> 31) | 0x80000000u;
-        keys[i] = (uint64_t)(bits ^ flip) << 32 | (uint64_t)i;
+/* The median of some groups' minima: of groups of 8, a twelfth of all lies below it; of 2, 0.29. */
+static float pivot_of(const float *distances, int64_t n, int64_t group) {
+    float least[GROUPS];
+    const int64_t stride = n / (GROUPS * group);
+    for (int64_t i = 0; i < GROUPS; i++) {
+        const float *probe = distances + i * stride;
+        float x = *probe;
+        for (int64_t j = 1; j < group; j++) {
+            const float y = probe[j * GROUPS * stride];
+            x = y < x ? y : x;
+        }
+        int64_t place = i;
+        for (; place > 0 && least[place - 1] > x; place--) least[place] = least[place - 1];
+        least[place] = x;
     }
+    return least[GROUPS / 2];
+}
+
+/* Which of n <= 16 distances are not below `from`, but below `to`. */
+SQ_INLINE uint32_t between(const float *x, int64_t n, float from, float to) {
+#if defined(SQ_USE_AVX512)
+    const __mmask16 there = (__mmask16)((1u << n) - 1);
+    const __m512 values = _mm512_maskz_loadu_ps(there, x);
+    const __mmask16 below = _mm512_mask_cmp_ps_mask(there, values, _mm512_set1_ps(to), _CMP_LT_OQ);
+    return _mm512_mask_cmp_ps_mask(below, values, _mm512_set1_ps(from), _CMP_NLT_UQ);
+#else
+    uint32_t found = 0;
+#if defined(SQ_USE_AVX2)
+    if (n == 16) {
+        const __m256 low = _mm256_set1_ps(from), high = _mm256_set1_ps(to);
+        for (int i = 0; i < 16; i += 8) {
+            const __m256 values = _mm256_loadu_ps(x + i);
+            const __m256 both = _mm256_and_ps(_mm256_cmp_ps(values, low, _CMP_NLT_UQ),
+                                              _mm256_cmp_ps(values, high, _CMP_LT_OQ));
+            found |= (uint32_t)_mm256_movemask_ps(both) << i;
+        }
+        return found;
+    }
+#endif
+    for (int64_t i = 0; i < n; i++) found |= (uint32_t)(!(x[i] < from) & (x[i] < to)) << i;
+    return found;
+#endif
+}
+
+/* Puts the next lot of clusters into the heap, which is empty; there may be none left. */
+static void order_refill(order *o) {
+    const int last = o->lots == LOTS - 1 || o->n < FEW;
+    if (!last) {
+        const float from = o->taken;
+        const float to = pivot_of(o->distances, o->n, o->lots == 0 ? 8 : 2);
+        int64_t count = 0;
+        for (int64_t i = 0; i < o->n; i += 16) {
+            const int64_t left = o->n - i;
+            uint32_t found = between(o->distances + i, left < 16 ? left : 16, from, to);
+            for (; found; found &= found - 1)
+                o->keys[count++] = key_of(o->distances, i + sq_ctz32(found));
+        }
+        o->heap = count;
+        if (to > from) o->taken = to;
+        o->lots++;
+    } else {
+        /* NaN too. */
+        int64_t count = 0;
+        for (int64_t i = 0; i < o->n; i++) {
+            o->keys[count] = key_of(o->distances, i);
+            count += !(o->distances[i] < o->taken);
+        }
+        o->heap = count;
+        o->lots = LOTS;
+    }
+    for (int64_t i = o->heap / 2 - 1; i >= 0; i--) sift(o->keys, o->heap, i, o->keys[i]);
+}
+
+SQ_INLINE void order_begin(order *made, uint64_t *keys, const float *distances, int64_t n) {
+    made->distances = distances;
+    made->n = n;
     made->keys = keys;
     made->heap = 0;
-    made->rest = 0;
-    made->end = n;
-}
-
-/* An eighth of n keys, about, is smaller than this. */
-static uint64_t pivot_of(const uint64_t *keys, int64_t n) {
-    uint64_t probes[PROBES];
-    const int64_t stride = n / PROBES;
-    for (int i = 0; i < PROBES; i++) probes[i] = keys[i * stride];
-    make_heap(probes, PROBES);
-    int64_t left = PROBES;
-    for (int i = 0; i < PROBES / 8; i++) {
-        left--;
-        sift(probes, left, 0, probes[left]);
-    }
-    return probes[0];
-}
-
-/* Moves the next lot of keys to the heap, which is empty. */
-static void order_refill(order *o) {
-    uint64_t *keys = o->keys + o->rest;
-    const int64_t n = o->end - o->rest;
-    int64_t lot = n;
-    if (n > FEW) {
-        const uint64_t pivot = pivot_of(keys, n);
-        lot = 0;
-        for (int64_t i = 0; i < n; i++) {
-            const uint64_t key = keys[i];
-            keys[i] = keys[lot];
-            keys[lot] = key;
-            lot += key < pivot;
-        }
-    }
-    /* The heap lies at the front of what was not taken yet. */
-    o->keys = keys;
-    o->heap = lot;
-    o->end -= o->rest;
-    o->rest = lot;
-    make_heap(keys, lot);
+    made->lots = 0;
+    made->taken = -__builtin_inff();
 }
 
 /* The next cluster, or -1. */
 SQ_INLINE int64_t order_next(order *o) {
-    if (o->heap == 0) {
-        if (o->rest == o->end) return -1;
+    while (SQ_UNLIKELY(o->heap == 0)) {
+        if (o->lots == LOTS) return -1;
         order_refill(o);
     }
     const int64_t cluster = (int64_t)(o->keys[0] & UINT32_MAX);

@@ -172,10 +172,10 @@ def _walk_natively(
         space.heap_at,
         0 if bound is None else space.stack(bound.depth),
     )
-    clusters, sure_counts, possible_counts = space.taken[:, :count].copy()
+    taken = space.taken[:, :count].copy()
     rows_seen, possible_seen, sure_seen = space.sums
     kept.give_workspace(space)
-    return Taken(clusters, sure_counts, possible_counts, rows_seen, possible_seen, sure_seen)
+    return Taken(taken[0], taken[1], taken[2], rows_seen, possible_seen, sure_seen)
 
 
 def _addresses(
