@@ -313,7 +313,7 @@ SQ_INLINE void sq_filter_ahead(const sq_table *table, const sq_program *program,
         if (program->code[2 * i] != SQ_LEAF) continue;
         const uint8_t *column = program->leaves[program->code[2 * i + 1]].column[partition];
         if (!column) continue;
-        for (int64_t r = 0; r < rows; r += 64) __builtin_prefetch(column + row + r);
+        for (int64_t r = 0; r < rows; r += 64) sq_ahead(column + row, (size_t)r);
     }
 }
 

@@ -60,8 +60,10 @@ SQ_INLINE void scan(const float *rows, const float *q, int64_t n, int64_t d, int
         }
         for (int64_t i = 0; i < whole; i += 16) {
             const sq_f32x16 y = sq_f32x16_load(q + i);
-            for (int r = 0; r < ROWS; r++)
+            for (int r = 0; r < ROWS; r++) {
+                sq_ahead(row[r] + i, 4096);
                 sums[r] = term(sums[r], sq_f32x16_load(row[r] + i), y, squared);
+            }
         }
         if (whole < d) {
             const sq_f32x16 y = sq_f32x16_load_n(q + whole, d - whole);

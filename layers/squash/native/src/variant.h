@@ -34,6 +34,11 @@ SQ_INLINE uint32_t sq_bits_f32(float x) { uint32_t bits; memcpy(&bits, &x, 4); r
 SQ_INLINE float sq_f32_of_bits(uint32_t bits) { float x; memcpy(&x, &bits, 4); return x; }
 SQ_INLINE uint64_t sq_bits_f64(double x) { uint64_t bits; memcpy(&bits, &x, 8); return bits; }
 
+/* Asks for the cache line so many bytes on, which may lie beyond the array. */
+SQ_INLINE void sq_ahead(const void *at, size_t bytes) {
+    __builtin_prefetch((const void *)((uintptr_t)at + bytes));
+}
+
 /* An IEEE half. */
 SQ_INLINE float sq_f32_of_half(uint16_t half) {
 #if defined(SQ_USE_AVX2)

@@ -163,8 +163,8 @@ class Workspace:
         """Return the addresses of a walk's tables by cell; the last ones are kept."""
         kept = self._cells
         if kept is None or kept[0] is not inverse_need or kept[1] is not adverse:
-            at = _address_of(inverse_need, np.float64, "inverse_need")
-            kept = (inverse_need, adverse, at, _address_of(adverse, np.float64, "adverse"))
+            at = _aligned(inverse_need, np.float64, "inverse_need")
+            kept = (inverse_need, adverse, at, _aligned(adverse, np.float64, "adverse"))
             self._cells = kept
         return kept[2], kept[3]
 
@@ -223,10 +223,10 @@ class NativeTable:
             dimension=dimension,
             partitions=self.partitions,
             space=_SPACES[table.space],
-            centers=_address_of(table.centers, np.float32, "centers"),
-            center_norms=_address_of(table.center_norms, np.float64, "center_norms"),
+            centers=_aligned(table.centers, np.float32, "centers"),
+            center_norms=_aligned(table.center_norms, np.float64, "center_norms"),
             **{
-                name: _address_of(getattr(table, name), np.int64, name)
+                name: _aligned(getattr(table, name), np.int64, name)
                 for name in (
                     "rows",
                     "partition",
@@ -237,7 +237,7 @@ class NativeTable:
                     "row_base",
                 )
             },
-            alive=_address_of(table.alive, np.uint32, "alive"),
+            alive=_aligned(table.alive, np.uint32, "alive"),
             **{name: address(self.addresses(name, "")) for name in ("blocks", "full", "vectors")},
         )
         self.at = ctypes.addressof(self._structure)
@@ -281,8 +281,8 @@ class NativeTable:
         """Return the addresses of a codec's axes and mean; the last ones are kept."""
         kept = self._rotation
         if kept is None or kept[0] is not axes or kept[1] is not mean:
-            axes_at = _address_of(axes, np.float32, "axes")
-            kept = self._rotation = (axes, mean, axes_at, _address_of(mean, np.float32, "mean"))
+            axes_at = _aligned(axes, np.float32, "axes")
+            kept = self._rotation = (axes, mean, axes_at, _aligned(mean, np.float32, "mean"))
         return kept[2], kept[3]
 
     def take_workspace(self) -> Workspace:
@@ -315,6 +315,12 @@ def refresh(table: ClusterTable, partition: int) -> None:
     """Say that arrays of a partition were put in."""
     if isinstance(table.native, NativeTable):
         table.native.refresh(table, partition)
+
+
+def _aligned(array: AnyArray, dtype: Any, name: str) -> int:
+    if not array.flags.aligned:
+        raise InternalError(f"the native kernels want {name} aligned to its {array.dtype}")
+    return _address_of(array, dtype, name)
 
 
 def _address_of(array: AnyArray, dtype: Any, name: str) -> int:
