@@ -12,12 +12,17 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64, U32, AnyArray
 from squash.errors import InternalError
+from squash.kernels import native
 from squash.kernels.lanes import lanes8
 from squash.kernels.masks import bit_places
+from squash.kernels.native import address
+from squash.kernels.native_table import NativeTable, native_table
 from squash.kernels.packing import concatenated_ranges
 from squash.kernels.tables import ClusterTable
 from squash.limits import CODE_BLOCK_ROWS
 from squash.model import Metric
+
+_METRICS: Final = {"cosine": 0, "euclidean": 1, "dot": 2}
 
 MetricName: TypeAlias = Metric | Literal["cosine", "euclidean", "dot"]
 
@@ -47,8 +52,23 @@ def exact_distances(
 
     """
     count = len(vectors) if rows is None else len(rows)
-    wide = query.astype(np.float64)
     result = np.empty(count, dtype=np.float64)
+    chosen = native.active()
+    if chosen is not None and query.dtype == np.float32 and _is_flat(vectors, len(query)):
+        query = np.ascontiguousarray(query)
+        rows = None if rows is None else _checked_rows(rows, len(vectors))
+        chosen.exact_distances(
+            _METRICS[metric],
+            address(query),
+            len(query),
+            address(vectors),
+            vectors.dtype == np.float16,
+            None if rows is None else address(rows),
+            count,
+            address(result),
+        )
+        return result
+    wide = query.astype(np.float64)
     size = max(1, _CHUNK_VALUES // max(1, len(wide)))
     for begin in range(0, count, size):
         part = slice(begin, min(begin + size, count))
@@ -82,10 +102,26 @@ def row_distances(
 
     """
     result = np.empty(len(row), dtype=np.float64)
+    chosen = native.active()
+    if chosen is not None:
+        beside = native_table(table)
+        query, partition, row = _checked_query(beside, query), _whole(partition), _whole(row)
+        absent = chosen.row_distances(
+            beside.at,
+            _METRICS[metric],
+            address(query),
+            address(partition),
+            address(row),
+            len(row),
+            address(result),
+        )
+        if absent >= 0:
+            raise _not_loaded(absent)
+        return result
     for number in np.unique(partition).tolist():
         loaded = table.vectors[number]
         if loaded is None:
-            raise InternalError(f"vectors of partition {number} are read before they are loaded")
+            raise _not_loaded(number)
         here = np.flatnonzero(partition == number)
         result[here] = exact_distances(metric, query, loaded, row[here])
     return result
@@ -126,6 +162,11 @@ def refine(
 
     """
     count = len(row)
+    chosen = native.active()
+    if chosen is not None:
+        return _native_refine(
+            chosen, metric, query, table, ranked=(partition, row, lower_bounds), k=k
+        )
     distances = np.full(count, np.nan)
     first = min(count, k + k // 2)
     reading = np.arange(first)
@@ -160,6 +201,13 @@ def gather_rows(table: ClusterTable, clusters: I64, possible: U32 | None) -> tup
 
     """
     words = table.alive if possible is None else possible
+    chosen = native.active()
+    if chosen is not None:
+        clusters, at = _whole(clusters), native_table(table).at
+        given = (at, address(clusters), len(clusters), address(words))
+        found = np.empty((2, chosen.gather_rows(*given, None, None)), dtype=np.int64)
+        chosen.gather_rows(*given, address(found), address(found) + found.strides[0])
+        return found[0], found[1]
     counts = -(-table.rows[clusters] // CODE_BLOCK_ROWS)
     blocks = concatenated_ranges(table.first_block[clusters], counts)
     # A row's number, less its bit's place among the blocks taken, is the same over a cluster.
@@ -195,6 +243,72 @@ def inner_products(vectors: AnyArray, query: AnyArray, rows: I64 | None = None) 
 def centroid_scan(centers: AnyArray, query: AnyArray, *, squared: bool) -> F64:
     """Return float64 [c]: squared L2 distances to the centroids, or else inner products."""
     return _over_rows(centers, query, rows=None, squared=squared)
+
+
+def _native_refine(
+    chosen: native.Native,
+    metric: MetricName,
+    query: F32,
+    table: ClusterTable,
+    *,
+    ranked: tuple[I64, I64, F32],
+    k: int,
+) -> tuple[F64, int]:
+    beside = native_table(table)
+    query, partition, row = _checked_query(beside, query), _whole(ranked[0]), _whole(ranked[1])
+    lower_bounds = np.ascontiguousarray(ranked[2], dtype=np.float32)
+    count = len(row)
+    heap_room = min(k, count)
+    room = np.empty(count + heap_room, dtype=np.float64)
+    at = address(room)
+    read = chosen.refine(
+        beside.at,
+        _METRICS[metric],
+        address(query),
+        address(partition),
+        address(row),
+        address(lower_bounds),
+        count,
+        k,
+        at,
+        at + 8 * count,
+    )
+    if read < 0:
+        raise _not_loaded(-1 - read)
+    return room[:count], read
+
+
+def _not_loaded(partition: int) -> InternalError:
+    return InternalError(f"vectors of partition {partition} are read before they are loaded")
+
+
+def _is_flat(vectors: AnyArray, dimension: int) -> bool:
+    """Return whether native code can read vectors as they lie."""
+    return (
+        vectors.flags.c_contiguous
+        and vectors.dtype in {np.dtype(np.float32), np.dtype(np.float16)}
+        and vectors.shape[1] == dimension
+    )
+
+
+def _whole(values: I64) -> I64:
+    return np.ascontiguousarray(values, dtype=np.int64)
+
+
+def _checked_query(beside: NativeTable, query: F32) -> F32:
+    if query.shape != (beside.vector_dimension,) and beside.vector_dimension:
+        raise InternalError(
+            f"a query of {query.shape} does not fit vectors of {beside.vector_dimension}"
+        )
+    return np.ascontiguousarray(query, dtype=np.float32)
+
+
+def _checked_rows(rows: I64, count: int) -> I64:
+    """Return rows as native code reads them; NumPy would refuse those beyond the end too."""
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    if len(rows) and not (rows.min() >= 0 and rows.max() < count):
+        raise IndexError(f"rows of {count} vectors run from {rows.min()} to {rows.max()}")
+    return rows
 
 
 def _wide_distances(metric: MetricName, query: F64, values: F64) -> F64:

@@ -26,6 +26,7 @@ _VARIANT_BITS: Final = {"portable": 1, "avx2": 2, "avx512": 4, "neon": 8, "neond
 _ARCHITECTURES: Final = ("x86_64", "aarch64")
 
 Operation: TypeAlias = Callable[..., Any]
+Counting: TypeAlias = Callable[..., int]
 
 # Argument types: addresses and whole numbers.
 _A: Final = ctypes.c_void_p
@@ -38,6 +39,11 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
     "top_k_f32": (None, (_A, _N, _N, _A)),
     "top_k_f64": (None, (_A, _N, _N, _A, _A)),
+    "scan": (_N, (_A, _A)),
+    "exact_distances": (None, (_N, _A, _N, _A, _N, _A, _N, _A)),
+    "row_distances": (_N, (_A, _N, _A, _A, _A, _N, _A)),
+    "refine": (_N, (_A, _N, _A, _A, _A, _A, _N, _N, _A, _A)),
+    "gather_rows": (_N, (_A, _A, _N, _A, _A, _A)),
 }
 
 
@@ -52,6 +58,11 @@ class Native:
     walk: Operation
     top_k_f32: Operation
     top_k_f64: Operation
+    scan: Counting
+    exact_distances: Operation
+    row_distances: Counting
+    refine: Counting
+    gather_rows: Counting
 
 
 @dataclass(slots=True)

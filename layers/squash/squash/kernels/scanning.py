@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from struct import Struct
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U8, U32
 from squash.errors import InternalError
+from squash.kernels import native
 from squash.kernels.bounding import (
     ALIGNMENT_ERROR,
     alignments,
@@ -26,7 +28,9 @@ from squash.kernels.bounding import (
 from squash.kernels.lanes import lanes8
 from squash.kernels.low_scan import low_scan
 from squash.kernels.masks import bit_places
-from squash.kernels.packing import split_blocks, unpack_nibbles
+from squash.kernels.native import address
+from squash.kernels.native_table import native_table
+from squash.kernels.packing import low_groups, split_blocks, unpack_nibbles
 from squash.kernels.tables import ClusterTable, PreparedQuery, Ranked
 from squash.limits import CODE_BLOCK_ROWS
 
@@ -34,6 +38,26 @@ _LEVEL_MAX: Final = 127
 _FLOAT32_MAX: Final = np.finfo(np.float32).max
 # Query residuals held at once: 1 MiB of float64.
 _CHUNK_VALUES: Final = 1 << 17
+_GROUP_ENTRIES: Final = 16
+# Beyond this, rows are counted before room is made for as many as are to be kept.
+_KEEP_UNCOUNTED: Final = 4096
+
+# `sq_scan_call` of squash_kernels.h, what it writes first, and the room it wants.
+_CALL: Final = Struct("=QqQQdQddqddqQQQQQQ")
+_COUNTS: Final = Struct("=qqqd")
+_COUNTS_BYTES: Final = 32
+_ROW_BYTES: Final = 64
+_CLUSTER_BYTES: Final = 48
+_LEVEL_PAD: Final = 64
+_LEVEL_BYTES: Final = 128
+_NO_CLUSTER: Final = (1 << 63) - 1
+
+
+class _Options(NamedTuple):
+    keep: int
+    reach: float
+    share_min: float
+    bounds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +149,10 @@ def scan(
         If the partition of a cluster is not loaded.
 
     """
+    chosen = native.active()
+    if chosen is not None:
+        options = _Options(keep, reach, share_min, bounds)
+        return _native_scan(chosen, table, clusters, possible, query, options=options)
     _check_loaded(table, clusters, table.blocks, table.full)
     admitted_words = table.alive if possible is None else possible
     kept = _no_rows()
@@ -166,10 +194,96 @@ def scan(
     )
 
 
+def _native_scan(
+    chosen: native.Native,
+    table: ClusterTable,
+    clusters: I64,
+    possible: U32 | None,
+    query: PreparedQuery,
+    *,
+    options: _Options,
+) -> Ranked:
+    beside = native_table(table)
+    clusters = np.ascontiguousarray(clusters, dtype=np.int64)
+    count, keep = len(clusters), options.keep
+    if keep > _KEEP_UNCOUNTED:
+        keep = min(keep, int(table.rows[clusters].sum()))
+    _check_shapes(table, possible, query)
+    # The answer's arrays and all that the scan works in lie in one room, in this order.
+    row_at = _COUNTS_BYTES + 8 * keep
+    estimates_at = row_at + 8 * keep
+    bounds_at = estimates_at + 4 * keep
+    work_at = (bounds_at + 4 * keep + 7) & -8
+    levels = (table.dimension // 2 + _LEVEL_PAD) // _LEVEL_PAD * _LEVEL_BYTES
+    size = work_at + keep * _ROW_BYTES + count * _CLUSTER_BYTES + levels
+    room = np.empty(size, dtype=np.uint8)
+    at = address(room)
+    kept = chosen.scan(
+        beside.at,
+        _CALL.pack(
+            address(clusters),
+            count,
+            0 if possible is None else address(possible),
+            address(query.projected),
+            query.offset,
+            address(query.entries),
+            query.step,
+            query.base,
+            keep,
+            options.reach,
+            options.share_min,
+            options.bounds,
+            at + _COUNTS_BYTES,
+            at + row_at,
+            at + estimates_at,
+            at + bounds_at,
+            at,
+            at + work_at,
+        ),
+    )
+    if kept < 0:
+        raise _not_loaded(-1 - kept)
+    admitted, low_scanned, ranked, least_left = _COUNTS.unpack_from(room.data)
+    return Ranked(
+        partition=np.ndarray(kept, np.int64, room, _COUNTS_BYTES),
+        row=np.ndarray(kept, np.int64, room, row_at),
+        estimates=np.ndarray(kept, np.float32, room, estimates_at),
+        lower_bounds=np.ndarray(kept, np.float32, room, bounds_at),
+        admitted=admitted,
+        low_scanned=low_scanned,
+        ranked=ranked,
+        pruned=admitted - ranked,
+        least_left=least_left,
+    )
+
+
 def _no_rows() -> _Rows:
     none = np.empty(0, dtype=np.int64)
     nothing = np.empty(0, dtype=np.float32)
     return _Rows(none, none, none, nothing, nothing)
+
+
+def _check_shapes(table: ClusterTable, possible: U32 | None, query: PreparedQuery) -> None:
+    """Refuse arrays that native code would read beyond their ends."""
+    entries = low_groups(table.dimension) * _GROUP_ENTRIES
+    fits = (
+        query.projected.shape == (table.dimension,)
+        and query.projected.dtype == np.float64
+        and query.entries.size == entries
+        and query.entries.dtype == np.uint8
+        and (
+            possible is None
+            or (possible.shape == table.alive.shape and possible.dtype == np.uint32)
+        )
+    )
+    if not fits:
+        raise InternalError("a query or a bitmap of another table was given to its scan")
+
+
+def _not_loaded(partition: int) -> InternalError:
+    if partition >= _NO_CLUSTER:
+        return InternalError("a scan was asked for a cluster that the table does not have")
+    return InternalError(f"partition {partition} is searched before its codes are loaded")
 
 
 def _check_loaded(table: ClusterTable, clusters: I64, *arrays: list[U8 | None]) -> None:
@@ -183,7 +297,7 @@ def _check_loaded(table: ClusterTable, clusters: I64, *arrays: list[U8 | None]) 
     """
     for partition in np.unique(table.partition[clusters]).tolist():
         if any(array[partition] is None for array in arrays):
-            raise InternalError(f"partition {partition} is searched before its codes are loaded")
+            raise _not_loaded(partition)
 
 
 def _admitted_places(table: ClusterTable, cluster: int, words: U32) -> I64:
