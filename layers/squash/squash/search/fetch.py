@@ -73,7 +73,7 @@ def keys_passing(view: IndexView, node: FilterNode | None) -> list[str]:
     for rows in view.everything():
         found = exactly(rows, node)
         places = np.arange(rows.count) if found is None else found
-        keys.extend(key for key, _ in rows.documents(places))
+        keys.extend(rows.document_keys(places))
     return keys
 
 
