@@ -100,6 +100,15 @@ def test_counts():
     assert after.bytes_in == 110 + (11 << 20)
     assert after.bytes_out == 20 << 20
     assert after - after == StoreCounts()
+    assert store.counts() is store.counts()
+
+
+def test_failed_gets_count():
+    """A get that fails was asked for all the same."""
+    store = CountingStore(MemoryStore())
+    with pytest.raises(InvalidArgumentError):
+        store.get("../up")
+    assert store.counts() == StoreCounts(1, 1, 0, 0, {"get": 1})
 
 
 def test_prefixes():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
@@ -109,6 +109,35 @@ class Match:
     distance: float
     metadata: Metadata | None = None
     vector: F32 | None = None
+
+
+class _MatchDraft:
+    """A match in the making: the same slots, and nothing yet that forbids filling them."""
+
+    __slots__ = ("distance", "key", "metadata", "vector")
+
+
+def make_matches(
+    keys: Iterable[str],
+    distances: Iterable[float],
+    metadata: Iterable[Metadata | None],
+    vectors: Iterable[F32 | None],
+) -> tuple[Match, ...]:
+    """Make matches from their fields, each given for all of them, in their order.
+
+    They are what `Match(...)` makes, at less than half of its time: a frozen class sets its fields
+    by a call each, so they are set before the object becomes one of the frozen class.
+    """
+    made: list[Match] = []
+    for key, distance, meta, vector in zip(keys, distances, metadata, vectors, strict=True):
+        match: Any = _MatchDraft()
+        match.key = key
+        match.distance = distance
+        match.metadata = meta
+        match.vector = vector
+        match.__class__ = Match
+        made.append(match)
+    return tuple(made)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,32 @@ def test_values_out_of_range(bad, says, dtype):
     assert caught.value.field == "vector"
 
 
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.DOT])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    "value",
+    [0.0, 1e-300, 1e-40, 1e-16, 1e-15, 1e-11, 1e-9, 1.0, 1e13, 1e14, 9.9e14, 1.1e15, 1e30, 3e38,
+     1e200, np.nan, np.inf, -np.inf],
+)  # fmt: skip
+def test_a_query_is_checked_as_a_row_is(value, dtype, metric):
+    """The short way of a query's vector takes and refuses exactly what the way of rows does."""
+    config = IndexConfig("i", 3, metric)
+    with np.errstate(over="ignore"):
+        vector = np.array([0, value, 0], dtype=dtype)
+
+    def outcome(check):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                return check().tolist()
+        except InvalidArgumentError as error:
+            return str(error).partition(" has ")[2]
+
+    one = outcome(lambda: check_vector(vector, config))
+    row = outcome(lambda: rows(["a"], vector[None, :], config=config).vectors[0])
+    assert one == row or (np.isnan(value) and "nan" in one)
+
+
 def test_the_largest_values_are_taken():
     """What is at the limit is inside it, integers too, and half floats raise no warning."""
     assert rows(["a"], [[1e15, -1e15, 0]]).vectors.shape == (1, 3)

@@ -33,6 +33,32 @@ def test_what_it_costs():
     assert dict((store.counts() - before).by_kind) == {"get": 1}
 
 
+def test_nothing_new():
+    """Where nothing is new, what is held stays as it is, and only the time of looking changes."""
+    clock, store = FakeClock(), CountingStore(MemoryStore())
+    world = World.on(store, clock=clock)
+    opened = world.put(world.log.refresh(None), {"a": 1})
+    opened = world.log.refresh(opened)
+    assert world.log.refresh(opened) is opened
+    clock.ms += 1
+    later = world.log.refresh(opened)
+    assert later == opened.seen_at(clock.ms)
+    assert later.commits is opened.commits
+
+
+def test_something_new_is_read_once():
+    """A commit that another wrote is got once; then two numbers are tried, and both are free."""
+    store = CountingStore(MemoryStore())
+    worlds = [World.on(store, number) for number in range(2)]
+    opened = worlds[0].put(worlds[0].log.refresh(None), {"a": 1})
+    written = worlds[1].put(worlds[1].log.refresh(None), {"b": 2})
+    before = store.counts()
+    opened = worlds[0].log.refresh(opened)
+    assert (store.counts() - before).by_kind == {"get": 3}
+    assert opened.sequence == written.sequence == 2
+    assert worlds[0].everything(opened) == {"a": 1, "b": 2}
+
+
 def test_nothing_to_do_is_no_commit():
     """No rows and no keys make no commit."""
     world = World.on(MemoryStore())

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squash.errors import ChecksumError
-from squash.segment import KeyTable, hash_keys, pack_documents, parse_page
+from squash.errors import ChecksumError, DataError
+from squash.segment import KeyTable, Records, hash_keys, pack_documents, parse_page
 
 KEYS = st.lists(
     st.text(min_size=1, max_size=20).filter(lambda s: s.isprintable()), unique=True, max_size=200
@@ -46,3 +46,78 @@ def test_documents_come_back_from_their_pages(rows: int) -> None:
         with pytest.raises(ChecksumError):
             parse_page(data, crc32=int(packed.crc32[page]), where="x")
     assert back == list(zip(keys, metadata, strict=True))
+
+
+def records_in(packed, data=None, start=0) -> Records:
+    """All records of packed pages, or those of some of their bytes."""
+    pages = packed.offsets.astype(np.int64)
+    rows = np.arange(len(packed.row_offsets))
+    begins = np.append(pages[rows // 64] + packed.row_offsets, pages[-1] + 1)
+    return Records(packed.data if data is None else data, start, begins, "x")
+
+
+METADATA = st.dictionaries(
+    st.text(max_size=5),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), rows=st.sampled_from([1, 2, 63, 64, 65, 130]))
+def test_records_are_those_of_their_pages(data, rows) -> None:
+    """A record parsed alone, and its key read alone, are what the page parsed whole says."""
+    some = data.draw(st.lists(st.tuples(st.text(min_size=1), METADATA), min_size=1, max_size=8))
+    keys = [f"{some[i % len(some)][0]}{i}" for i in range(rows)]
+    metadata = [some[i % len(some)][1] for i in range(rows)]
+    packed = pack_documents(keys, metadata)
+    whole = records_in(packed)
+    assert [whole.key(row) for row in range(rows)] == keys
+    for page in range(len(packed.crc32)):
+        start, stop = (int(packed.offsets[page + i]) for i in (0, 1))
+        body = packed.data[start:stop]
+        parsed = parse_page(body, crc32=int(packed.crc32[page]), where="x")
+        alone = records_in(packed, memoryview(body), start)
+        for row, record in enumerate(parsed, 64 * page):
+            assert whole.record(row) == alone.record(row) == record
+            assert alone.key(row) == record[0]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b'[["a",{}]',
+        b'[["a",{}}]',
+        b'[["a",[]]]',
+        b"[[1,{}]]",
+        b'[{"a":1,"b":2}]',
+        b'["ab"]',
+        b'[["a"]]',
+        b'[["a",{},1]]',
+        b'[["a",{}]]]',
+        b'[["\xff",{}]]',
+        b'[["a\n",{}]]',
+        b"[" + b"[" * 100_000,
+        b"",
+    ],
+)
+def test_what_is_no_record(page: bytes) -> None:
+    """Bytes that are no record of [key, metadata] are a DataError that names the object."""
+    records = Records(page, 0, np.array([1, len(page) + 1]), "here")
+    with pytest.raises(DataError, match="here"):
+        records.record(0)
+
+
+def test_a_key_of_bad_bytes() -> None:
+    """A key that is no UTF-8 is a DataError, also where only keys are read."""
+    records = Records(b'[["\xff",{}]]', 0, np.array([1, 12]), "here")
+    with pytest.raises(DataError, match="here"):
+        records.key(0)

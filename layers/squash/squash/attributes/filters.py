@@ -119,7 +119,7 @@ class _Parser:
         self._clauses = 0
 
     def filter(self, value: Any, place: str, depth: int) -> FilterNode | None:
-        if not isinstance(value, Mapping):
+        if not _is_object(value):
             raise _error(place, f"expected an object, found {_show(value)}")
         if depth > FILTER_DEPTH_MAX:
             raise _error(place, f"filters nest at most {FILTER_DEPTH_MAX} deep")
@@ -167,7 +167,7 @@ class _Parser:
         return _all_of(parts) if key == "$and" else Or(tuple(parts))
 
     def _attribute(self, name: str, value: Any, here: str, depth: int) -> FilterNode:
-        if not isinstance(value, Mapping):
+        if not _is_object(value):
             if isinstance(value, (list, tuple)):
                 raise _error(here, "a list is no value; write {$in: [..]} or {$containsAll: [..]}")
             return self._compare(name, "$eq", value, here, depth)
@@ -187,7 +187,7 @@ class _Parser:
         if operator == "$not":
             if depth >= FILTER_DEPTH_MAX:
                 raise _error(here, f"filters nest at most {FILTER_DEPTH_MAX} deep")
-            if not isinstance(operand, Mapping):
+            if not _is_object(operand):
                 raise _error(here, f"$not takes an object of operators, found {_show(operand)}")
             return Not(self._attribute(name, operand, here, depth + 1))
         self._clauses += 1
@@ -241,6 +241,11 @@ def _interval(name: str, operator: str, operand: Any, here: str) -> FilterNode:
     return Within(name, type(value), None, False, value, operator == "$lte")
 
 
+def _is_object(value: Any) -> bool:
+    # To ask an abstract class takes longer than to parse a clause.
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 def _all_of(parts: list[FilterNode]) -> FilterNode:
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
@@ -269,6 +274,8 @@ def _ordered(value: Any, here: str, expected: str = "a number or a string") -> O
 
 
 def _string(value: str, here: str) -> str:
+    if type(value) is str and len(value) <= FILTER_STRING_BYTES_MAX and value.isascii():
+        return value
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
@@ -305,12 +312,14 @@ def _show(value: Any) -> str:
 
 def _name(name: Any) -> str:
     """Return a name as part of a place: printable, and no longer than needed to find it."""
+    if type(name) is str and len(name) <= _NAME_CHARACTERS_SHOWN_MAX and name.isascii():
+        return name
     text = str(name).encode(errors="backslashreplace").decode()
     return text if len(text) <= _NAME_CHARACTERS_SHOWN_MAX else text[:60] + "..."
 
 
 def _is_text(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _error(place: str, what: str) -> FilterError:

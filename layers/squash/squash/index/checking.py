@@ -16,6 +16,10 @@ CheckMetadata: TypeAlias = Callable[..., dict[str, Any]]
 """check_metadata(metadata, *, key, non_filterable, declared) -> dict"""
 
 _NORM_MIN: Final = 1e-15
+# Squared lengths, with room for float32's rounding, from which the limits of values and of the
+# norm follow: no value exceeds the length, and a length above 1e-10 is none that float32 loses.
+_SURE_SQUARE_MIN: Final = 1e-20
+_SURE_SQUARE_MAX: Final = 1e-2 * VECTOR_VALUE_MAGNITUDE_MAX**2
 _MATRIX: Final = 2
 _SHOWN_CHARACTERS_MAX: Final = 64
 
@@ -108,6 +112,10 @@ def check_vector(vector: Any, config: IndexConfig) -> F32:
             index=config.name,
             field="vector",
         )
+    # One product, which NaN, infinities and too large values spoil, speaks for nearly every vector;
+    # what it leaves open is checked value by value.
+    if array.dtype.char in "fd" and _SURE_SQUARE_MIN <= _square(array) <= _SURE_SQUARE_MAX:
+        return array.astype(np.float32, order="C", copy=True)
     found: F32 = _as_vectors(array[np.newaxis], config, names=None)[0]
     return found
 
@@ -171,6 +179,11 @@ def _check_distinct(names: list[str]) -> None:
                 field=f"keys[{i}]",
             )
         first[name] = i
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _square(array: AnyArray) -> float:
+    return float(array.dot(array))
 
 
 def _as_numbers(values: Any, *, field: str) -> AnyArray:

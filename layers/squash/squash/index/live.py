@@ -50,6 +50,10 @@ class Opened:
         """The number of the last commit."""
         return self.state.sequence
 
+    def seen_at(self, read_ms: int) -> Opened:
+        """Return the same, its log seen to end here at another time."""
+        return Opened(self.state, self.commits, read_ms, self.retained)
+
 
 def dead_rows(
     opened: Opened, segment: SegmentRef, *, load_keys: LoadKeys, load_bitmap: LoadBitmap

@@ -93,8 +93,13 @@ class IndexLog:
         if known is None:
             return self._read_on(self._from_newest(self._empty()))
         if abs(now - known.read_ms) > STALE_AFTER_MS:
-            known = self._from_newest(known)
-        return self._read_on(known)
+            return self._read_on(self._from_newest(known))
+        # Every strongly consistent query comes through here, and mostly nothing is new.
+        following = self._get(known.sequence + 1)
+        if following is not None:
+            commits = {**known.commits, following.sequence: following}
+            return self._read_on(replace(known, commits=commits))
+        return known if now == known.read_ms else known.seen_at(now)
 
     def append(self, known: Opened, operation: Operation, *, commit_id: str) -> Opened:
         """Make an operation durable.

@@ -26,6 +26,7 @@ from squash.segment import (
     KeyTable,
     Partition,
     PartitionCodes,
+    Records,
     page_ranges,
     parse_page,
 )
@@ -80,6 +81,7 @@ class SegmentReader:
     def __init__(self, ref: SegmentRef, loader: Loader) -> None:
         self.ref = ref
         self._loader = loader
+        self._has_begins: bool | None = None
 
     def directory(self) -> Directory:
         """Return where its pages lie."""
@@ -200,6 +202,69 @@ class SegmentReader:
 
     def documents(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
         """Return key and metadata of the given rows, in their order."""
+        wanted = rows.tolist()
+        whole = self._whole_records()
+        if whole is not None:
+            return [whole.record(row) for row in wanted]
+        if not self._tells_records():
+            return self._parsed_pages(rows)
+        pages = self._record_pages(rows)
+        return [pages[row // ROW_PAGE_ROWS].record(row) for row in wanted]
+
+    def document_keys(self, rows: I64) -> list[str]:
+        """Return the keys of the given rows, in their order, without parsing the metadata."""
+        wanted = rows.tolist()
+        whole = self._whole_records()
+        if whole is not None:
+            return [whole.key(row) for row in wanted]
+        if not self._tells_records():
+            return [key for key, _ in self._parsed_pages(rows)]
+        pages = self._record_pages(rows)
+        return [pages[row // ROW_PAGE_ROWS].key(row) for row in wanted]
+
+    def _tells_records(self) -> bool:
+        """Tell if the segment says where each record begins: earlier writers did not."""
+        if self._has_begins is None:
+            self._has_begins = self.directory().document_begins is not None
+        return self._has_begins
+
+    def _whole_records(self) -> Records | None:
+        """Return all records, checked at once, where whole objects are better and it is possible.
+
+        With one look-up a call, since matches lie in many segments, few in each.
+        """
+        if self._object(DOCUMENTS).bytes > self._loader.whole_bytes_max:
+            return None
+        if not self._tells_records():
+            return None
+        return self._part(DOCUMENTS, "records", self._decode_records)
+
+    def _decode_records(self, container: Container, where: str) -> Records:
+        directory = self.directory()
+        pages = container.array_of("pages", "|u1")
+        if directory.document_begins is None or pages.nbytes != directory.document_offsets[-1]:
+            raise ValueError(f"pages of {pages.nbytes} bytes")
+        return Records(pages.data, 0, directory.document_begins, where)
+
+    def _record_pages(self, rows: I64) -> dict[int, Records]:
+        """Return the pages that hold some rows, by number; their checked bytes are retained."""
+        directory = self.directory()
+        ref = self._object(DOCUMENTS)
+        pages = page_ranges(rows).tolist()
+        begins = directory.document_begins
+
+        def decode(i: int, data: Buffer) -> Records:
+            _check(data, int(directory.document_crc32[pages[i]]), ref)
+            if begins is None:
+                raise DataError(f"{ref.key} has records that lie nowhere", object_key=ref.key)
+            # A copy, since the buffer may be a small part of a long read.
+            return Records(bytes(data), int(directory.document_offsets[pages[i]]), begins, ref.key)
+
+        parts = self._loader.load_pages(ref, [directory.document_page(p) for p in pages], decode)
+        return dict(zip(pages, parts, strict=True))
+
+    def _parsed_pages(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
+        """Return key and metadata of some rows from whole pages, parsed and retained so."""
         directory = self.directory()
         ref = self._object(DOCUMENTS)
         pages = page_ranges(rows)
@@ -216,8 +281,17 @@ class SegmentReader:
         return [records[row // ROW_PAGE_ROWS][row % ROW_PAGE_ROWS] for row in rows.tolist()]
 
     def check_documents(self) -> None:
-        """Read its documents whole, header and padding too, which `documents` never does."""
-        expected = int(self.directory().document_offsets[-1])
+        """Read its documents in every way: whole, page by page, and record by record.
+
+        Raises
+        ------
+        DataError
+            If one way gives what another does not; the key is that of the `rows` object where
+            that says wrongly where records are.
+
+        """
+        directory = self.directory()
+        expected = int(directory.document_offsets[-1])
 
         def decode(container: Container, where: str) -> int:
             del where
@@ -227,6 +301,15 @@ class SegmentReader:
             return length
 
         self._part(DOCUMENTS, "pages", decode)
+        if self._tells_records():
+            rows = np.arange(directory.rows, dtype=np.int64)
+            if self._parsed_pages(rows) != self.documents(rows):
+                where = self._object(ROWS).key
+                raise DataError(
+                    f"{where} says that records are where others are: the object is damaged. "
+                    "Restore it from a copy.",
+                    object_key=where,
+                )
 
     def check_whole(self, name: str) -> None:
         """Check the length and checksum of an object of any name."""

@@ -17,7 +17,7 @@ class Settings:
     retained_bytes_max:
         How much of what was loaded is kept.
     whole_bytes_max:
-        Vectors of a segment up to this size are loaded whole rather than page by page.
+        Vectors, or documents, of a segment up to this size are loaded whole rather than by pages.
     billed:
         Whether requests to the store cost money, as S3's do.
     staleness_ms_max:

@@ -74,7 +74,7 @@ def keys_passing(view: IndexView, node: FilterNode | None) -> list[str]:
     for rows in view.everything():
         found = exactly(rows, node)
         places = np.arange(rows.count) if found is None else found
-        keys.extend(key for key, _ in rows.documents(places))
+        keys.extend(rows.document_keys(places))
     return keys
 
 
@@ -84,11 +84,15 @@ def live_count(rows: Rows) -> int:
 
 
 def _records(rows: Rows, places: I64, include: frozenset[str]) -> list[Record]:
-    documents = rows.documents(places)
     vectors = rows.vectors(places) if "vector" in include else [None] * len(places)
+    if "metadata" not in include:
+        return [
+            Record(key, vector, None)
+            for key, vector in zip(rows.document_keys(places), vectors, strict=True)
+        ]
     return [
-        Record(key, vector, metadata if "metadata" in include else None)
-        for (key, metadata), vector in zip(documents, vectors, strict=True)
+        Record(key, vector, metadata)
+        for (key, metadata), vector in zip(rows.documents(places), vectors, strict=True)
     ]
 
 

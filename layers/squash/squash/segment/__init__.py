@@ -1,6 +1,6 @@
 """One segment to and from bytes, and search inside it: arrays in, arrays out, no I/O."""
 
-from squash.segment.documents import DocumentPages, pack_documents, parse_page
+from squash.segment.documents import DocumentPages, Records, pack_documents, parse_page
 from squash.segment.keys import KeyTable, hash_keys
 from squash.segment.layout import (
     ATTRIBUTES,
@@ -25,6 +25,7 @@ __all__ = [
     "KeyTable",
     "Partition",
     "PartitionCodes",
+    "Records",
     "build_flat",
     "build_partition",
     "hash_keys",

@@ -1,57 +1,134 @@
-"""Keys and metadata as pages of JSON: a page is the unit in which records are read back."""
+"""Keys and metadata as pages of JSON.
+
+A page is the unit in which records are fetched and checked; each record is then parsed alone.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import U32, U64
+from squash.arrays import I64, U32, U64
 from squash.container import Buffer
 from squash.errors import ChecksumError, DataError
 from squash.limits import ROW_PAGE_ROWS
 from squash.model import Metadata
 
+# What json.dumps writes of a key without escapes; others are parsed with their record.
+_PLAIN_KEY: Final = re.compile(rb'\["([^"\\\x00-\x1f]+)",\{')
+# A record is followed by the next one, or by its page's end and perhaps the next page.
+_FOLLOWED_BY: Final = frozenset({",", "]", "]["})
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_DECODER: Final = json.JSONDecoder()
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentPages:
-    """Packed pages: `offsets` is uint64 [pages + 1], `crc32` uint32 [pages]."""
+    """Packed pages.
+
+    `offsets` is uint64 [pages + 1], `crc32` uint32 [pages]; `row_offsets` is uint32 [n], the byte
+    of its page at which a row's record begins.
+    """
 
     data: bytes
     offsets: U64
     crc32: U32
+    row_offsets: U32
 
 
 def pack_documents(keys: Sequence[str], metadata: Sequence[Metadata]) -> DocumentPages:
     """Pack records into pages of `ROW_PAGE_ROWS`: each page a JSON list of [key, metadata]."""
-    pages = [
-        json.dumps(
-            [
-                [key, dict(meta)]
-                for key, meta in zip(
-                    keys[start : start + ROW_PAGE_ROWS],
-                    metadata[start : start + ROW_PAGE_ROWS],
-                    strict=True,
-                )
-            ],
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-        ).encode()
-        for start in range(0, len(keys), ROW_PAGE_ROWS)
+    records = [
+        _ENCODER.encode([key, dict(meta)]).encode()
+        for key, meta in zip(keys, metadata, strict=True)
     ]
+    starts = range(0, len(records), ROW_PAGE_ROWS)
+    pages = [b"[" + b",".join(records[s : s + ROW_PAGE_ROWS]) + b"]" for s in starts]
     offsets = np.zeros(len(pages) + 1, dtype=np.uint64)
     offsets[1:] = np.cumsum([len(page) for page in pages], dtype=np.uint64)
+    row_offsets = np.zeros(len(records), dtype=np.uint32)
+    for start in starts:
+        lengths = [len(record) + 1 for record in records[start : start + ROW_PAGE_ROWS]]
+        row_offsets[start : start + ROW_PAGE_ROWS] = np.cumsum([1, *lengths[:-1]])
     checksums = np.array([zlib.crc32(page) for page in pages], dtype=np.uint32)
-    return DocumentPages(b"".join(pages), offsets, checksums)
+    return DocumentPages(b"".join(pages), offsets, checksums, row_offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """One page or all of a segment's, checked, and where in them each row's record lies.
+
+    Parameters
+    ----------
+    data:
+        The pages' bytes.
+    start:
+        Where `data` begins among the bytes of all pages.
+    begins:
+        int64 [n + 1], see `Directory.document_begins`.
+    where:
+        The object, for errors.
+
+    """
+
+    data: Buffer
+    start: int
+    begins: I64
+    where: str
+
+    def key(self, row: int) -> str:
+        """Return a row's key; the metadata is not looked at.
+
+        Raises
+        ------
+        DataError
+            If there is no record where the segment says.
+
+        """
+        begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
+        found = _PLAIN_KEY.match(self.data, begin, end)
+        if found is None:
+            return self.record(row)[0]
+        try:
+            return found[1].decode()
+        except ValueError as error:
+            raise self._damaged(row) from error
+
+    def record(self, row: int) -> tuple[str, dict[str, Any]]:
+        """Return a row's key and metadata, which are the caller's own.
+
+        Raises
+        ------
+        DataError
+            If there is no record where the segment says.
+
+        """
+        begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
+        try:
+            text = str(self.data[begin:end], "utf-8")
+            (key, metadata), stop = _DECODER.raw_decode(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(row) from error
+        if type(key) is not str or type(metadata) is not dict or text[stop:] not in _FOLLOWED_BY:
+            raise self._damaged(row)
+        return key, metadata
+
+    def _damaged(self, row: int) -> DataError:
+        return DataError(
+            f"{self.where} has no record where its segment says that row {row} is: the segment is "
+            "damaged. Run `squash verify` to see what else is, and restore it from a copy.",
+            object_key=self.where,
+        )
 
 
 def parse_page(page: Buffer, *, crc32: int, where: str) -> list[tuple[str, dict[str, Any]]]:
-    """Read one page back.
+    """Read one page back, as it must be where a segment does not say where its records begin.
 
     Raises
     ------
@@ -69,5 +146,5 @@ def parse_page(page: Buffer, *, crc32: int, where: str) -> list[tuple[str, dict[
         )
     try:
         return [(key, metadata) for key, metadata in json.loads(bytes(page))]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"a page of {where} holds no records", object_key=where) from error

@@ -21,6 +21,8 @@ CODES: Final = "codes"  # partitions only: clusters, codes, factors
 
 VERSION: Final = 1
 FLOAT_BYTES: Final = 4
+_ROW_OFFSETS: Final = "document_row_offsets"
+_BYTES_MAX: Final = 1 << 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,9 @@ class Directory:
     """Where the pages of a segment's vectors and documents lie.
 
     `vector_start` and `document_start` count bytes from the first of the object; page i of the
-    vectors holds rows i·ROW_PAGE_ROWS and on.
+    vectors holds rows i·ROW_PAGE_ROWS and on. `document_begins` is int64 [n + 1]: row i's record
+    lies in [document_begins[i], document_begins[i + 1]) of the pages' bytes, with what separates
+    it from the next; None where the writer did not say.
     """
 
     rows: int
@@ -38,6 +42,7 @@ class Directory:
     document_start: int
     document_offsets: U64
     document_crc32: U32
+    document_begins: I64 | None
 
     @classmethod
     def from_container(cls, container: Container, where: str) -> Directory:
@@ -50,6 +55,7 @@ class Directory:
 
         """
         header = container.header
+        offsets = container.array_of("document_page_offsets", "<u8")
         for name in ("rows", "dimension", "page_rows", "vector_start", "document_start"):
             if type(header[name]) is not int or header[name] < 0:
                 raise DataError(f"{where} has {name} {header[name]!r:.80}", object_key=where)
@@ -59,8 +65,9 @@ class Directory:
             vector_start=header["vector_start"],
             vector_crc32=container.array_of("vector_page_crc32", "<u4"),
             document_start=header["document_start"],
-            document_offsets=container.array_of("document_page_offsets", "<u8"),
+            document_offsets=offsets,
             document_crc32=container.array_of("document_page_crc32", "<u4"),
+            document_begins=_document_begins(container, offsets, header["rows"], where),
         )
         pages = -(-found.rows // ROW_PAGE_ROWS)
         lengths = len(found.vector_crc32), len(found.document_crc32), len(found.document_offsets)
@@ -81,6 +88,27 @@ class Directory:
         """Return [start, stop) of one page in the `documents` object."""
         start, stop = self.document_offsets[page], self.document_offsets[page + 1]
         return self.document_start + int(start), self.document_start + int(stop)
+
+
+def _document_begins(container: Container, page_offsets: U64, rows: int, where: str) -> I64 | None:
+    """Return where the records begin, counted from the first page; checked to be inside of it."""
+    if _ROW_OFFSETS not in container.names():
+        return None
+    in_page = container.array_of(_ROW_OFFSETS, "<u4")
+    if len(in_page) != rows or len(page_offsets) != -(-rows // ROW_PAGE_ROWS) + 1:
+        raise DataError(f"{where} has record offsets that do not fit its rows", object_key=where)
+    if int(page_offsets.max()) > _BYTES_MAX:
+        raise DataError(f"{where} has pages beyond all objects", object_key=where)
+    pages = page_offsets.astype(np.int64)
+    begins = np.empty(rows + 1, dtype=np.int64)
+    begins[:-1] = in_page
+    begins[:-1] += np.repeat(pages[:-1], ROW_PAGE_ROWS)[:rows]
+    # As if another page followed: what comes after the last record is then its page's end.
+    begins[-1] = pages[-1] + 1
+    firsts = begins[:-1:ROW_PAGE_ROWS]
+    if not (np.array_equal(firsts, pages[:-1] + 1) and np.all(begins[1:] > begins[:-1])):
+        raise DataError(f"{where} has record offsets that do not ascend", object_key=where)
+    return begins
 
 
 def page_ranges(rows: I64 | Sequence[int]) -> I64:

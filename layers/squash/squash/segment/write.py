@@ -119,6 +119,7 @@ def _stored_rows(rows: RowBatch) -> dict[str, bytes]:
             "vector_page_crc32": _page_checksums(vectors),
             "document_page_offsets": documents.offsets,
             "document_page_crc32": documents.crc32,
+            "document_row_offsets": documents.row_offsets,
             **KeyTable.build(rows.keys).arrays(),
         },
     )

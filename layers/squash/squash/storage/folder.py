@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -13,7 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from squash.container import Buffer
-from squash.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
+from squash.errors import (
+    InvalidArgumentError,
+    PermissionDeniedError,
+    SquashError,
+    UnavailableError,
+)
 from squash.limits import MIB
 from squash.storage.protocol import (
     ObjectInfo,
@@ -53,6 +59,7 @@ class FolderStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._root = Path(path).expanduser().absolute()
+        self._before_key = os.path.join(self._root, "")  # noqa: PTH118 - keeps the last "/"
         for above in (self._root, *self._root.parents):
             if above.exists():
                 if not above.is_dir():
@@ -63,25 +70,39 @@ class FolderStore:
 
     def get(self, key: str) -> Buffer | None:
         """Return an object's bytes; long ones are mapped, not read."""
-        path = self._path(key)
-        with _named(key), suppress(*_ABSENT), path.open("rb", buffering=0) as file:
-            length = os.fstat(file.fileno()).st_size
-            if length > _MMAP_BYTES_MIN:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            return _read(file.fileno(), 0, length)
-        return None
+        file = self._open(key)
+        if file is None:
+            return None
+        try:
+            status = os.fstat(file)
+            if stat.S_ISDIR(status.st_mode):
+                return None
+            if status.st_size > _MMAP_BYTES_MIN:
+                return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+            return _read(file, 0, status.st_size)
+        except OSError as error:
+            raise _translated(key, error) from error
+        finally:
+            os.close(file)
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
         """Return the bytes of each range."""
         check_ranges(ranges)
-        path = self._path(key)
-        with _named(key), suppress(*_ABSENT), path.open("rb", buffering=0) as file:
-            length = os.fstat(file.fileno()).st_size
+        file = self._open(key)
+        if file is None:
+            raise missing(key)
+        try:
+            status = os.fstat(file)
+            if stat.S_ISDIR(status.st_mode):
+                raise missing(key)
             longest = max((stop for _, stop in ranges), default=0)
-            if longest > length:
-                raise too_short(key, stop=longest, length=length)
-            return [_read(file.fileno(), start, stop) for start, stop in ranges]
-        raise missing(key)
+            if longest > status.st_size:
+                raise too_short(key, stop=longest, length=status.st_size)
+            return [_read(file, start, stop) for start, stop in ranges]
+        except OSError as error:
+            raise _translated(key, error) from error
+        finally:
+            os.close(file)
 
     def put(self, key: str, data: Buffer) -> None:
         """Store an object."""
@@ -137,6 +158,20 @@ class FolderStore:
             for name in names:
                 if any(self.list(f"{prefix}{name}/", limit=1)):
                     yield name
+
+    def _open(self, key: str) -> int | None:
+        """Open an object's file, None if there is none; what is opened may be a folder.
+
+        This is what asking for the next commit costs, and so every query: a joined string and one
+        call of the system, without `Path`.
+        """
+        check_key(key)
+        try:
+            return os.open(self._before_key + key, os.O_RDONLY)
+        except _ABSENT:
+            return None
+        except OSError as error:
+            raise _translated(key, error) from error
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -253,26 +288,31 @@ def _named(key: str) -> Iterator[None]:
     """Turn the operating system's errors into ours, with the object's key."""
     try:
         yield
-    except PermissionError as error:
-        raise PermissionDeniedError(
+    except OSError as error:
+        raise _translated(key, error) from error
+
+
+def _translated(key: str, error: OSError) -> SquashError:
+    """Return our error for one of the operating system's."""
+    if isinstance(error, PermissionError):
+        return PermissionDeniedError(
             f"{error.filename or key}: the operating system does not allow this. Change the "
             "folder's permissions, or run as a user who may.",
             object_key=key,
-        ) from error
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise InvalidArgumentError(
+        )
+    if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
+        return InvalidArgumentError(
             f"object {key} cannot lie beside another of which it is a folder, or which is a "
             "folder of it: choose another key",
             object_key=key,
-        ) from error
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise InvalidArgumentError(
-                f"object key {key[:64]!r}… has a part too long for this file system",
-                object_key=key,
-            ) from error
-        raise UnavailableError(
-            f"object {key}: the file system answered {error.strerror or error}. Check the disk "
-            "and its free space, then repeat.",
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidArgumentError(
+            f"object key {key[:64]!r}… has a part too long for this file system",
             object_key=key,
-        ) from error
+        )
+    return UnavailableError(
+        f"object {key}: the file system answered {error.strerror or error}. Check the disk "
+        "and its free space, then repeat.",
+        object_key=key,
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from squash.container import Buffer
 from squash.errors import ChecksumError, InvalidArgumentError
 
 KEY_BYTES_MAX: Final = 1024
+_CHECKED_KEYS_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class ObjectStore(Protocol):
         ...
 
 
+# The key of the next commit is asked for by every query: what passed once passes again.
+@lru_cache(maxsize=_CHECKED_KEYS_MAX)
 def check_key(key: str) -> None:
     """Refuse a key that some store could not hold, or that could point outside of one.
 

@@ -33,10 +33,13 @@ class StoreCounts:
     """Requests of each kind: get, range, put, delete, list."""
 
     def __sub__(self, earlier: StoreCounts) -> StoreCounts:
+        if self is earlier:
+            return _NOTHING
+        before = earlier.by_kind.get
         kinds = {
-            kind: count - earlier.by_kind.get(kind, 0)
+            kind: count - before(kind, 0)
             for kind, count in self.by_kind.items()
-            if count != earlier.by_kind.get(kind, 0)
+            if count != before(kind, 0)
         }
         return StoreCounts(
             self.requests - earlier.requests,
@@ -47,6 +50,9 @@ class StoreCounts:
         )
 
 
+_NOTHING: Final = StoreCounts()
+
+
 class CountingStore:
     """Counts what is asked of a store; failed calls count too."""
 
@@ -54,26 +60,39 @@ class CountingStore:
         self._store = store
         self._lock = threading.Lock()
         self._kinds: Counter[str] = Counter()
+        self._requests = 0
         self._rounds = 0
         self._bytes_in = 0
         self._bytes_out = 0
+        self._counted_last: StoreCounts | None = None
 
     def counts(self) -> StoreCounts:
-        """Return what was asked until now."""
+        """Return what was asked until now; the same object as long as nothing is."""
         with self._lock:
-            return StoreCounts(
-                self._kinds.total(),
-                self._rounds,
-                self._bytes_in,
-                self._bytes_out,
-                dict(self._kinds),
-            )
+            last = self._counted_last
+            if last is None:
+                last = self._counted_last = StoreCounts(
+                    self._requests,
+                    self._rounds,
+                    self._bytes_in,
+                    self._bytes_out,
+                    dict(self._kinds),
+                )
+            return last
 
     def get(self, key: str) -> Buffer | None:
         """Count and pass on."""
-        self._count("get")
-        data = self._store.get(key)
-        self._count("get", requests=0, rounds=0, bytes_in=len(data or b""))
+        data = None
+        try:
+            data = self._store.get(key)
+        finally:
+            with self._lock:
+                self._counted_last = None
+                self._kinds["get"] += 1
+                self._requests += 1
+                self._rounds += 1
+                if data is not None:
+                    self._bytes_in += len(data)
         return data
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
@@ -131,8 +150,10 @@ class CountingStore:
         bytes_out: int = 0,
     ) -> None:
         with self._lock:
+            self._counted_last = None
             if requests:
                 self._kinds[kind] += requests
+                self._requests += requests
             self._rounds += rounds
             self._bytes_in += bytes_in
             self._bytes_out += bytes_out
