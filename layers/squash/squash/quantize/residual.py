@@ -137,7 +137,7 @@ class ResidualCodec:
         blocks = kernels.pack_blocks(
             kernels.unpack_low(codes["low"], self.dimension)[inside],
             norm=codes["norm"],
-            secant=_secants(cosines),
+            secant=_secants(cosines).astype(np.float16),
             shift=codes["low_shift"],
             sine=codes["sine"],
             cluster_begins=cluster_begins,

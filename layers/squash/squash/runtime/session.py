@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace as replaced
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from squash.model import (
     RecordPage,
     RowBatch,
     SegmentRef,
+    Usage,
     VerifyReport,
     WriteResult,
 )
@@ -57,14 +57,15 @@ from squash.search import (
     Query,
     Rows,
     SegmentView,
-    answer,
+    explain,
     keys_passing,
     live_count,
     record_page,
     records_by_key,
+    search,
 )
 from squash.segment import KeyTable, build_flat
-from squash.storage import CountingStore, ObjectStore
+from squash.storage import CountingStore, ObjectStore, StoreCounts
 
 _LOG = logging.getLogger("squash")
 _VERIFY_RETAINED_BYTES = 1
@@ -172,7 +173,8 @@ class IndexSession:
 
     def query(self, query: Query, consistency: str) -> Answer:
         """Answer one query."""
-        return self.query_many([query], consistency)[0]
+        before = self._store.counts()
+        return self._answer(self.view(consistency), query, before)
 
     def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
         """Answer queries on one snapshot."""
@@ -180,19 +182,24 @@ class IndexSession:
         view = self.view(consistency)
         answers = []
         for query in queries:
-            found = answer(view, query, costs=self._settings.costs)
-            after = self._store.counts()
-            spent = after - before
-            before = after
-            usage = replaced(
-                found.usage,
-                store_requests=spent.requests,
-                store_rounds=spent.rounds,
-                store_bytes=spent.bytes_in,
-                cost_usd=request_cost_usd(spent.by_kind) if self._settings.billed else 0.0,
-            )
-            answers.append(replaced(found, usage=usage))
+            answers.append(self._answer(view, query, before))
+            before = self._store.counts()
         return answers
+
+    def _answer(self, view: IndexView, query: Query, before: StoreCounts) -> Answer:
+        matches, trace = search(view, query, costs=self._settings.costs)
+        spent = self._store.counts() - before
+        usage = Usage(
+            rows_scanned=trace.scanned,
+            vectors_read=trace.vectors_read,
+            store_requests=spent.requests,
+            store_rounds=spent.rounds,
+            store_bytes=spent.bytes_in,
+            cost_usd=request_cost_usd(spent.by_kind) if self._settings.billed else 0.0,
+            levels=tuple(trace.levels),
+        )
+        explanation = explain(view, query, trace) if query.explain else None
+        return Answer(matches, usage, view.snapshot, explanation)
 
     def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
         """Get records by key."""

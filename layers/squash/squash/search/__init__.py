@@ -3,7 +3,7 @@
 from squash.search.fetch import keys_passing, live_count, record_page, records_by_key
 from squash.search.found import Query
 from squash.search.index_view import IndexView
-from squash.search.query import answer
+from squash.search.query import explain, search
 from squash.search.view import FreshView, PartitionView, Rows, SegmentView
 
 __all__ = [
@@ -13,9 +13,10 @@ __all__ = [
     "Query",
     "Rows",
     "SegmentView",
-    "answer",
+    "explain",
     "keys_passing",
     "live_count",
     "record_page",
     "records_by_key",
+    "search",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
-from squash.model import Match, Metadata
+from squash.model import Match, Metadata, make_matches
 from squash.search.view import Rows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +40,33 @@ class Found:
     distances: F64
 
 
-def merge(found: Sequence[Found], query: Query) -> list[Match]:
+def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
     """Keep the k nearest of all, ties by key (level 7)."""
     found = [one for one in found if len(one.rows)]
     if not found:
-        return []
+        return ()
     joined = found[0] if len(found) == 1 else _joined(found)
     distances = joined.distances
     order = np.argsort(distances, kind="stable")
     if len(order) > query.k:
         last = distances[order[query.k - 1]]
         order = order[: int(np.searchsorted(distances[order], last, side="right"))]
-    named = _named(joined, order)
-    named.sort(key=lambda entry: entry[:2])
-    del named[query.k :]
-    vectors = _vectors(joined, [entry[2] for entry in named]) if query.include_vector else {}
-    metadata = query.include_metadata
-    return [
-        Match(key, distance, found if metadata else None, vectors.get(place))
-        for distance, key, place, found in named
-    ]
+    far = distances[order].tolist()
+    if len(set(far)) < len(far):
+        order = _by_key(joined, order, far)[: query.k]
+        far = distances[order].tolist()
+    none = (None,) * len(far)
+    metadata: Sequence[Metadata | None] = none
+    vectors: Sequence[F32 | None] = none
+    keys: Sequence[str]
+    if query.include_metadata:
+        documents = _gathered(joined, order, lambda source, rows: source.documents(rows))
+        keys, metadata = zip(*documents, strict=True)
+    else:
+        keys = _keys(joined, order)
+    if query.include_vector:
+        vectors = _gathered(joined, order, lambda source, rows: list(source.vectors(rows)))
+    return make_matches(keys, far, metadata, vectors)
 
 
 def _joined(found: Sequence[Found]) -> Found:
@@ -73,24 +83,26 @@ def _joined(found: Sequence[Found]) -> Found:
     )
 
 
-def _named(found: Found, order: I64) -> list[tuple[float, str, int, Metadata]]:
-    """Return (distance, key, place, metadata) of some rows."""
+def _by_key(found: Found, order: I64, distances: list[float]) -> I64:
+    """Order rows that may have equal distances by distance and key."""
+    keys = _keys(found, order)
+    places = sorted(range(len(keys)), key=lambda i: (distances[i], keys[i]))
+    return order[places]
+
+
+def _keys(found: Found, order: I64) -> list[str]:
+    return _gathered(found, order, lambda source, rows: source.document_keys(rows))
+
+
+def _gathered(found: Found, order: I64, read: Callable[[Rows, I64], Iterable[T]]) -> list[T]:
+    """Read something of every row, one source after another; return it in the rows' order."""
+    rows = found.rows[order]
     places: dict[int, list[int]] = {}
-    for place, owner in zip(order.tolist(), found.owner[order].tolist(), strict=True):
+    for place, owner in enumerate(found.owner[order].tolist()):
         places.setdefault(owner, []).append(place)
-    named = []
+    if len(places) == 1:
+        return list(read(found.sources[next(iter(places))], rows))
+    gathered: dict[int, T] = {}
     for owner, mine in places.items():
-        documents = found.sources[owner].documents(found.rows[mine])
-        for place, (key, metadata) in zip(mine, documents, strict=True):
-            named.append((float(found.distances[place]), key, place, metadata))
-    return named
-
-
-def _vectors(found: Found, places: list[int]) -> dict[int, F32]:
-    wanted = np.array(places, dtype=np.int64)
-    vectors: dict[int, F32] = {}
-    for owner in np.unique(found.owner[wanted]).tolist():
-        mine = wanted[found.owner[wanted] == owner]
-        read = found.sources[owner].vectors(found.rows[mine])
-        vectors.update(zip(mine.tolist(), read, strict=True))
-    return vectors
+        gathered.update(zip(mine, read(found.sources[owner], rows[mine]), strict=True))
+    return [gathered[place] for place in range(len(rows))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from squash.model import Answer, Explanation, Metric, Usage
+from squash.model import Explanation, Match, Metric
 from squash.planning import DEFAULT_COSTS, CostModel
 from squash.search.filtering import exactly
 from squash.search.found import Found, Query, merge
@@ -15,8 +15,10 @@ from squash.search.view import Rows
 from squash.segment.exact import nearest
 
 
-def answer(view: IndexView, query: Query, *, costs: CostModel = DEFAULT_COSTS) -> Answer:
-    """Answer one query.
+def search(
+    view: IndexView, query: Query, *, costs: CostModel = DEFAULT_COSTS
+) -> tuple[tuple[Match, ...], Trace]:
+    """Search for what a query asks.
 
     Parameters
     ----------
@@ -29,32 +31,21 @@ def answer(view: IndexView, query: Query, *, costs: CostModel = DEFAULT_COSTS) -
 
     Returns
     -------
-    Answer
-        Exactly min(k, rows that pass) matches, ascending by distance, ties by key. `usage` lacks
-        what only the store can count.
+    Exactly min(k, rows that pass) matches, ascending by distance, ties by key; and what happened
+    on the way.
 
     """
     trace = Trace()
     found = [_scan(view.metric, query, rows, trace) for rows in view.exact_rows if rows.count]
-    clusters = view.clusters
     if query.exact:
         found += [_scan(view.metric, query, rows, trace) for rows in view.partitions]
         trace.partitions_visited = len(view.partitions)
         trace.clusters_visited = len(view.trained.centers) if view.trained else 0
-    elif clusters is not None:
-        found.append(search_partitions(view.metric, costs, clusters, query, trace))
+    elif view.clusters is not None:
+        found.append(search_partitions(view.metric, costs, view.clusters, query, trace))
     matches = merge(found, query)
     trace.level("merge", sum(len(f.rows) for f in found), len(matches))
-    return Answer(
-        matches=tuple(matches),
-        usage=Usage(
-            rows_scanned=trace.scanned,
-            vectors_read=trace.vectors_read,
-            levels=tuple(trace.levels),
-        ),
-        snapshot=view.snapshot,
-        explain=_explain(view, query, trace) if query.explain else None,
-    )
+    return matches, trace
 
 
 def _scan(metric: Metric, query: Query, rows: Rows, trace: Trace) -> Found:
@@ -72,7 +63,8 @@ def _scan(metric: Metric, query: Query, rows: Rows, trace: Trace) -> Found:
     return Found((rows,), np.zeros(len(near), dtype=np.int64), near, distances)
 
 
-def _explain(view: IndexView, query: Query, trace: Trace) -> Explanation:
+def explain(view: IndexView, query: Query, trace: Trace) -> Explanation:
+    """Say how a query was answered."""
     return Explanation(
         plan=trace.plan,
         levels=tuple(trace.levels),
