@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help native demo test test-all lint format bench clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,13 +16,16 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## build an index of 400,000 real word vectors and ask it questions
+native: $(READY)  ## compile the native kernels, if their sources have changed
+	@$(BIN)/python layers/squash/native/build.py
+
+demo: native  ## build an index of 400,000 real word vectors and ask it questions
 	@$(BIN)/python demo/demo.py
 
-test: $(READY)  ## all tests but the slow ones
+test: native  ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
-test-all: $(READY)  ## every test
+test-all: native  ## every test
 	SQUASH_TEST_CHANCE=chance $(BIN)/python -m pytest -n 2 tests
 
 lint: $(READY)  ## style, types, and the direction of imports
@@ -35,7 +38,7 @@ format: $(READY)  ## lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## recall and speed beside faiss and brute force, on real data
+bench: native  ## recall and speed beside faiss and brute force, on real data
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python bench/run.py
 

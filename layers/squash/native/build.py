@@ -277,10 +277,13 @@ def main() -> int:
     parser.add_argument("--cc", help="the compiler's command; default: cc, gcc, clang, ziglang")
     parser.add_argument("--sanitize", action="store_true", help="with address and undefined checks")
     parser.add_argument("--check", action="store_true", help="the program comparing all variants")
+    parser.add_argument("--verbose", action="store_true", help="say where what was made lies")
     asked = parser.parse_args()
     make = build_check if asked.check else build
     try:
-        print(make(asked.target, out=asked.out, cc=asked.cc, sanitize=asked.sanitize))
+        made = make(asked.target, out=asked.out, cc=asked.cc, sanitize=asked.sanitize)
+        if asked.verbose:
+            print(made)
     except NoCompilerError as error:
         print(f"warning: no native kernels, NumPy's serve: {error}", file=sys.stderr)
     except BuildError as error:

@@ -22,7 +22,8 @@ enum { SQ_BLOCK_ROWS = 32, SQ_BLOCK_FACTOR_BYTES = 320 };
 enum { SQ_SPACE_L2 = 0, SQ_SPACE_DOT = 1 };
 enum { SQ_COSINE = 0, SQ_EUCLIDEAN = 1, SQ_DOT = 2 }; /* metrics */
 enum { SQ_LEAF = 0, SQ_AND = 1, SQ_OR = 2, SQ_NOT = 3 };
-enum { SQ_CELLS = 513 }; /* of shares, in a walk */
+enum { SQ_CELLS = 513 };      /* of shares, in a walk */
+enum { SQ_STACK_WORDS = 32 }; /* uint64 of one pair of bitmaps on a program's stack */
 
 /* Bits of sq_variants(). */
 enum { SQ_HAS_PORTABLE = 1, SQ_HAS_AVX2 = 2, SQ_HAS_AVX512 = 4, SQ_HAS_NEON = 8, SQ_HAS_NEONDOT = 16 };
@@ -54,6 +55,9 @@ typedef struct sq_leaf {
     const uint8_t *const *column;      /* by partition */
     const uint64_t *const *signatures; /* by partition */
     const uint8_t *truth;              /* [256] */
+    /* [sure, possible][2][16] bytes: the same as two sets of codes, for byte shuffles. Code c is
+     * in a set if bit (c >> 4 & 7) of its byte [c >> 7][c & 15] is set. */
+    const uint8_t *sets;
     int64_t list_code;                 /* -1: no lists */
     uint64_t sure_bits;
     uint64_t possible_bits;
@@ -95,6 +99,21 @@ typedef struct sq_scan_call {
 
 enum { SQ_SCAN_ROW_BYTES = 64, SQ_SCAN_CLUSTER_BYTES = 48, SQ_SCAN_LEVEL_BYTES = 128 };
 
+/* What a walk is asked; see squash.kernels.walking.walk. */
+typedef struct sq_walk {
+    const sq_program *program;      /* NULL: all live rows */
+    const int64_t *sure_counts;     /* [c]; NULL: not known, the program is evaluated */
+    const int64_t *possible_counts; /* [c] */
+    uint32_t *sure;                 /* [all blocks] */
+    uint32_t *possible;             /* [all blocks] */
+    const double *inverse_need;     /* [SQ_CELLS] */
+    const double *adverse;          /* [SQ_CELLS] */
+    int64_t k;
+    double overall;
+    double prior_rows;
+    double thinning;
+} sq_walk;
+
 /* Which variants this processor can run. */
 SQ_EXPORT uint32_t sq_variants(void);
 SQ_EXPORT uint32_t sq_interface(void);
@@ -102,6 +121,27 @@ SQ_EXPORT uint32_t sq_interface(void);
 #endif
 
 #ifdef SQ_VARIANT
+
+/* prepare.c: `projected` [D], `entries` [groups, 16], `distances` [c]; `scalars` gets the offset, the
+ * step and the base. `scratch` is float64 [d + D]. */
+SQ_EXPORT void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
+                                const float *query, int64_t vector_dimension, double *projected,
+                                uint8_t *entries, float *distances, double *scalars,
+                                double *scratch);
+
+/* filter.c: `stack` is uint64 [program->depth, SQ_STACK_WORDS]. */
+SQ_EXPORT void SQ_NAME(filter)(const sq_table *table, const sq_program *program, int64_t count,
+                               const int64_t *clusters, uint32_t *sure, uint32_t *possible,
+                               int64_t *sure_counts, int64_t *possible_counts, uint64_t *stack);
+/* totals: the rows, the sure, the possible. */
+SQ_EXPORT void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *program,
+                                      int64_t every, int64_t *totals, uint64_t *stack);
+
+/* walk.c: writes the clusters taken, their sure and their possible rows, at `taken`, `taken + c` and
+ * `taken + 2 c`, and sums: rows, possible, sure seen; returns how many were taken. `keys` is uint64
+ * [c]; `stack` as for filter. */
+SQ_EXPORT int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_walk *asked,
+                                int64_t *taken, int64_t *sums, uint64_t *keys, uint64_t *stack);
 
 /* top_k.c: places of the k smallest values, 0 <= k <= n; `heap` has room for k. */
 SQ_EXPORT void SQ_NAME(top_k_f32)(const float *values, int64_t n, int64_t k, int64_t *places);

@@ -34,6 +34,11 @@ SQ_INLINE uint32_t sq_bits_f32(float x) { uint32_t bits; memcpy(&bits, &x, 4); r
 SQ_INLINE float sq_f32_of_bits(uint32_t bits) { float x; memcpy(&x, &bits, 4); return x; }
 SQ_INLINE uint64_t sq_bits_f64(double x) { uint64_t bits; memcpy(&bits, &x, 8); return bits; }
 
+/* Asks for the cache line so many bytes on, which may lie beyond the array. */
+SQ_INLINE void sq_ahead(const void *at, size_t bytes) {
+    __builtin_prefetch((const void *)((uintptr_t)at + bytes));
+}
+
 /* An IEEE half. */
 SQ_INLINE float sq_f32_of_half(uint16_t half) {
 #if defined(SQ_USE_AVX2)
@@ -327,5 +332,25 @@ SQ_INLINE float sq_f32x16_sum(sq_f32x16 x) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 #endif
+
+/* The sums of four at once. */
+SQ_INLINE void sq_f32x16_sum4(const sq_f32x16 *x, float *sums) {
+#if defined(SQ_USE_AVX2)
+    __m256 eight[4];
+    for (int i = 0; i < 4; i++) eight[i] = sq_f32x16_fold(x[i]);
+    __m256 four[2];
+    for (int i = 0; i < 2; i++)
+        four[i] = _mm256_add_ps(_mm256_permute2f128_ps(eight[2 * i], eight[2 * i + 1], 0x20),
+                                _mm256_permute2f128_ps(eight[2 * i], eight[2 * i + 1], 0x31));
+    const __m256d low = _mm256_unpacklo_pd(_mm256_castps_pd(four[0]), _mm256_castps_pd(four[1]));
+    const __m256d high = _mm256_unpackhi_pd(_mm256_castps_pd(four[0]), _mm256_castps_pd(four[1]));
+    const __m256 two = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+    const __m256 one = _mm256_add_ps(_mm256_shuffle_ps(two, two, 0x88), /* x0 x2 .. | x1 x3 .. */
+                                     _mm256_shuffle_ps(two, two, 0xdd));
+    _mm_storeu_ps(sums, _mm_unpacklo_ps(_mm256_castps256_ps128(one), _mm256_extractf128_ps(one, 1)));
+#else
+    for (int i = 0; i < 4; i++) sums[i] = sq_f32x16_sum(x[i]);
+#endif
+}
 
 #endif

@@ -8,7 +8,9 @@ from typing import TypeVar
 import numpy as np
 
 from squash.arrays import I64, U8, U32, Mask
+from squash.kernels import native
 from squash.kernels.masks import NO, YES
+from squash.kernels.native_table import native_table
 from squash.kernels.packing import concatenated_ranges
 from squash.kernels.tables import AND, LEAF, NOT, ClusterTable, FilterProgram, Leaf
 from squash.limits import CODE_BLOCK_ROWS
@@ -35,7 +37,28 @@ def filter_clusters(
     int64 [m], the rows that surely pass, and int64 [m], those that may.
 
     """
-    return _filter_rows(table, program, clusters, table.rows[clusters], (sure, possible))
+    chosen = native.active()
+    if chosen is None:
+        return _filter_rows(table, program, clusters, table.rows[clusters], (sure, possible))
+    kept = native_table(table)
+    bound = kept.bind(program)
+    wanted = np.ascontiguousarray(clusters, dtype=np.int64)
+    counts = np.empty((2, len(wanted)), dtype=np.int64)
+    counts_at = native.address(counts)
+    space = kept.take_workspace()
+    chosen.filter(
+        kept.at,
+        bound.at,
+        len(wanted),
+        native.address(wanted),
+        native.address(sure),
+        native.address(possible),
+        counts_at,
+        counts_at + counts.strides[0],
+        space.stack(bound.depth),
+    )
+    kept.give_workspace(space)
+    return counts[0], counts[1]
 
 
 def filter_sample(table: ClusterTable, program: FilterProgram, every: int) -> tuple[int, int, int]:
@@ -46,6 +69,15 @@ def filter_sample(table: ClusterTable, program: FilterProgram, every: int) -> tu
     The rows of these blocks, dead ones included, those that surely pass, and those that may.
 
     """
+    chosen = native.active()
+    if chosen is not None:
+        kept = native_table(table)
+        bound = kept.bind(program)
+        space = kept.take_workspace()
+        chosen.filter_sample(kept.at, bound.at, every, space.sums_at, space.stack(bound.depth))
+        totals, sures, possibles = space.sums
+        kept.give_workspace(space)
+        return totals, sures, possibles
     clusters = np.arange(0, len(table.rows), every, dtype=np.int64)
     rows = np.minimum(table.rows[clusters], CODE_BLOCK_ROWS)
     sure, possible = _filter_rows(table, program, clusters, rows, None)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import numpy as np
+
 from squash.arrays import AnyArray
 
 INTERFACE: Final = 1
@@ -23,15 +25,17 @@ NUMPY: Final = "numpy"
 _VARIANT_BITS: Final = {"portable": 1, "avx2": 2, "avx512": 4, "neon": 8, "neondot": 16}
 _ARCHITECTURES: Final = ("x86_64", "aarch64")
 
-Operation: TypeAlias = Callable[..., int | None]
-Counting: TypeAlias = Callable[..., int]
+Operation: TypeAlias = Callable[..., Any]
 
-# Argument types: addresses, whole numbers, floats.
+# Argument types: addresses and whole numbers.
 _A: Final = ctypes.c_void_p
 _N: Final = ctypes.c_int64
-_F: Final = ctypes.c_double
 
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "filter": (None, (_A, _A, _N, _A, _A, _A, _A, _A, _A)),
+    "filter_sample": (None, (_A, _A, _N, _A, _A)),
+    "prepare": (None, (_A, _A, _A, _A, _N, _A, _A, _A, _A, _A)),
+    "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
     "top_k_f32": (None, (_A, _N, _N, _A)),
     "top_k_f64": (None, (_A, _N, _N, _A, _A)),
     "scan": (_N, (_A, _A)),
@@ -47,13 +51,17 @@ class Native:
     """The operations of one variant, as squash_kernels.h declares them."""
 
     name: str
+    filter: Operation
+    filter_sample: Operation
+    prepare: Operation
+    walk: Operation
     top_k_f32: Operation
     top_k_f64: Operation
-    scan: Counting
+    scan: Operation
     exact_distances: Operation
-    row_distances: Counting
-    refine: Counting
-    gather_rows: Counting
+    row_distances: Operation
+    refine: Operation
+    gather_rows: Operation
 
 
 @dataclass(slots=True)
@@ -115,10 +123,16 @@ def use(name: str) -> Iterator[None]:
         _state.chosen = before
 
 
+# An array's object begins with Python's own header, then the address of its data: extension modules
+# are compiled to rely on that. Every public way to the address takes ten times as long, a
+# microsecond, and a query needs dozens. `_load` makes sure of it once.
+_DATA_PLACE: Final = object.__basicsize__
+_word_at: Final = ctypes.c_uint64.from_address
+
+
 def address(array: AnyArray) -> int:
-    """Return where a C-contiguous array's first element lies; it must outlive the number."""
-    at: int = array.__array_interface__["data"][0]
-    return at
+    """Return where an array's first element lies; the array must outlive the number."""
+    return _word_at(id(array) + _DATA_PLACE).value
 
 
 def _found() -> dict[str, Native]:
@@ -130,6 +144,9 @@ def _found() -> dict[str, Native]:
 
 
 def _load() -> dict[str, Native]:
+    probe = np.zeros(1)
+    if address(probe) != probe.__array_interface__["data"][0]:
+        return {}
     folder = __file__.rpartition("/")[0]
     for architecture in _ARCHITECTURES:
         try:

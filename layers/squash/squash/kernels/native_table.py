@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import F32, U64, AnyArray
+from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
+from squash.kernels.masks import NO, YES
 from squash.kernels.native import address
 from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram
 
@@ -55,9 +56,31 @@ class _Leaf(ctypes.Structure):
         ("column", ctypes.c_void_p),
         ("signatures", ctypes.c_void_p),
         ("truth", ctypes.c_void_p),
+        ("sets", ctypes.c_void_p),
         ("list_code", ctypes.c_int64),
         ("sure_bits", ctypes.c_uint64),
         ("possible_bits", ctypes.c_uint64),
+    )
+
+
+class Walk(ctypes.Structure):
+    """`sq_walk` of squash_kernels.h."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "program",
+                "sure_counts",
+                "possible_counts",
+                "sure",
+                "possible",
+                "inverse_need",
+                "adverse",
+            )
+        ),
+        ("k", ctypes.c_int64),
+        *((name, ctypes.c_double) for name in ("overall", "prior_rows", "thinning")),
     )
 
 
@@ -81,13 +104,16 @@ class BoundProgram:
         self.depth = _checked_depth(program)
         operations = np.ascontiguousarray(program.operations, dtype=np.int32)
         truths = np.zeros((max(1, len(program.leaves)), 256), dtype=np.uint8)
+        sets = np.zeros((max(1, len(program.leaves)), 64), dtype=np.uint8)
         leaves = (_Leaf * max(1, len(program.leaves)))()
         for i, leaf in enumerate(program.leaves):
             truths[i] = leaf.truth
+            sets[i] = _sets(leaf.truth)
             leaves[i] = _Leaf(
                 address(table.addresses("columns", leaf.attribute)),
                 address(table.addresses("signatures", leaf.attribute)),
                 address(truths) + 256 * i,
+                address(sets) + 64 * i,
                 leaf.list_code,
                 leaf.sure_bits,
                 leaf.possible_bits,
@@ -96,40 +122,76 @@ class BoundProgram:
             len(operations), address(operations), ctypes.addressof(leaves), self.depth
         )
         self.at = ctypes.addressof(structure)
-        self._kept = (program, operations, truths, leaves, structure)
+        self._kept = (program, operations, truths, sets, leaves, structure)
 
 
 class Workspace:
     """Room for what one call at a time writes; addresses beside the arrays."""
 
     __slots__ = (
-        "clusters",
-        "clusters_at",
-        "heap",
+        "_cells",
+        "_heap",
+        "_scratch",
+        "_stack",
         "heap_at",
-        "stack",
-        "stack_at",
+        "scalars",
+        "scalars_at",
         "sums",
         "sums_at",
+        "taken",
+        "taken_at",
+        "walk",
+        "walk_at",
     )
 
     def __init__(self, clusters: int) -> None:
-        self.clusters = np.empty((3, max(1, clusters)), dtype=np.int64)
-        self.clusters_at = address(self.clusters)
-        self.heap = np.empty(max(1, clusters), dtype=np.uint64)
-        self.heap_at = address(self.heap)
-        self.sums = np.empty(4, dtype=np.int64)
-        self.sums_at = address(self.sums)
-        self.stack = np.empty(0, dtype=np.uint64)
-        self.stack_at = 0
+        self.taken = np.empty((3, max(1, clusters)), dtype=np.int64)
+        self.taken_at = address(self.taken)
+        self._heap = np.empty(max(1, clusters), dtype=np.uint64)
+        self.heap_at = address(self._heap)
+        self.sums = (ctypes.c_int64 * 3)()
+        self.sums_at = ctypes.addressof(self.sums)
+        self.scalars = (ctypes.c_double * 3)()
+        self.scalars_at = ctypes.addressof(self.scalars)
+        self.walk = Walk()
+        self.walk_at = ctypes.addressof(self.walk)
+        self._cells: tuple[F64, F64, int, int] | None = None
+        self._stack = _Room()
+        self._scratch = _Room()
 
-    def make_stack(self, depth: int) -> int:
+    def walk_cells(self, inverse_need: F64, adverse: F64) -> tuple[int, int]:
+        """Return the addresses of a walk's tables by cell; the last ones are kept."""
+        kept = self._cells
+        if kept is None or kept[0] is not inverse_need or kept[1] is not adverse:
+            at = _aligned(inverse_need, np.float64, "inverse_need")
+            kept = (inverse_need, adverse, at, _aligned(adverse, np.float64, "adverse"))
+            self._cells = kept
+        return kept[2], kept[3]
+
+    def stack(self, depth: int) -> int:
         """Return the address of room for `depth` pairs of bitmaps."""
-        wanted = depth * STACK_WORDS
-        if len(self.stack) < wanted:
-            self.stack = np.empty(wanted, dtype=np.uint64)
-            self.stack_at = address(self.stack)
-        return self.stack_at
+        return self._stack.of(depth * STACK_WORDS)
+
+    def scratch(self, count: int) -> int:
+        """Return the address of room for `count` float64."""
+        return self._scratch.of(count)
+
+
+class _Room:
+    """Memory that grows to what is asked for."""
+
+    __slots__ = ("_at", "_words")
+
+    def __init__(self) -> None:
+        self._words = np.empty(64, dtype=np.uint64)
+        self._at = address(self._words)
+
+    def of(self, words: int) -> int:
+        """Return the address of room for this many 64-bit words."""
+        if len(self._words) < words:
+            self._words = np.empty(words, dtype=np.uint64)
+            self._at = address(self._words)
+        return self._at
 
 
 STACK_WORDS: Final = 32
@@ -161,10 +223,10 @@ class NativeTable:
             dimension=dimension,
             partitions=self.partitions,
             space=_SPACES[table.space],
-            centers=_address_of(table.centers, np.float32, "centers"),
-            center_norms=_address_of(table.center_norms, np.float64, "center_norms"),
+            centers=_aligned(table.centers, np.float32, "centers"),
+            center_norms=_aligned(table.center_norms, np.float64, "center_norms"),
             **{
-                name: _address_of(getattr(table, name), np.int64, name)
+                name: _aligned(getattr(table, name), np.int64, name)
                 for name in (
                     "rows",
                     "partition",
@@ -175,7 +237,7 @@ class NativeTable:
                     "row_base",
                 )
             },
-            alive=_address_of(table.alive, np.uint32, "alive"),
+            alive=_aligned(table.alive, np.uint32, "alive"),
             **{name: address(self.addresses(name, "")) for name in ("blocks", "full", "vectors")},
         )
         self.at = ctypes.addressof(self._structure)
@@ -225,8 +287,8 @@ class NativeTable:
         """Return the addresses of a codec's axes and mean; the last ones are kept."""
         kept = self._rotation
         if kept is None or kept[0] is not axes or kept[1] is not mean:
-            axes_at = _address_of(axes, np.float32, "axes")
-            kept = self._rotation = (axes, mean, axes_at, _address_of(mean, np.float32, "mean"))
+            axes_at = _aligned(axes, np.float32, "axes")
+            kept = self._rotation = (axes, mean, axes_at, _aligned(mean, np.float32, "mean"))
         return kept[2], kept[3]
 
     def take_workspace(self) -> Workspace:
@@ -261,12 +323,24 @@ def refresh(table: ClusterTable, partition: int) -> None:
         table.native.refresh(table, partition)
 
 
+def _aligned(array: AnyArray, dtype: Any, name: str) -> int:
+    if not array.flags.aligned:
+        raise InternalError(f"the native kernels want {name} aligned to its {array.dtype}")
+    return _address_of(array, dtype, name)
+
+
 def _address_of(array: AnyArray, dtype: Any, name: str) -> int:
     if array.dtype != dtype or not array.flags.c_contiguous:
         raise InternalError(
             f"the native kernels want {name} as C-contiguous {np.dtype(dtype)}, not {array.dtype}"
         )
     return address(array)
+
+
+def _sets(truth: U8) -> U8:
+    """Return uint8 [64], the codes of sure and possible truth as byte shuffles look them up."""
+    members = np.stack([truth == YES, truth != NO]).reshape(2, 2, 8, 16)
+    return np.packbits(members, axis=2, bitorder="little").reshape(-1)
 
 
 def _checked_depth(program: FilterProgram) -> int:

@@ -7,7 +7,9 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import F32, F64, U8, AnyArray
+from squash.kernels import native
 from squash.kernels.lanes import lanes8, lanes16
+from squash.kernels.native_table import native_table
 from squash.kernels.packing import GROUP_DIMENSIONS, low_groups
 from squash.kernels.tables import ClusterTable, PreparedQuery
 
@@ -32,6 +34,9 @@ def prepare(table: ClusterTable, axes: F32, mean: F32, query: F32) -> PreparedQu
         float32 [d].
 
     """
+    chosen = native.active()
+    if chosen is not None:
+        return _prepare_natively(chosen, table, axes, mean, query)
     wide = query.astype(np.float64)
     offset = 0.0
     if table.space == "l2":
@@ -45,6 +50,34 @@ def prepare(table: ClusterTable, axes: F32, mean: F32, query: F32) -> PreparedQu
         distances = _squared_distances(table.centers, narrow)
     else:
         distances = -(_narrow_products(table.centers, narrow) + np.float32(offset))
+    return PreparedQuery(projected, offset, entries, step, base, distances)
+
+
+def _prepare_natively(
+    chosen: native.Native, table: ClusterTable, axes: F32, mean: F32, query: F32
+) -> PreparedQuery:
+    kept = native_table(table)
+    dimension, vector_dimension = axes.shape
+    axes_at, mean_at = kept.rotation(axes, mean)
+    asked = np.ascontiguousarray(query, dtype=np.float32)
+    projected = np.empty(dimension, dtype=np.float64)
+    entries = np.empty((low_groups(dimension), _ENTRIES), dtype=np.uint8)
+    distances = np.empty(len(table.centers), dtype=np.float32)
+    space = kept.take_workspace()
+    chosen.prepare(
+        kept.at,
+        axes_at,
+        mean_at,
+        native.address(asked),
+        vector_dimension,
+        native.address(projected),
+        native.address(entries),
+        native.address(distances),
+        space.scalars_at,
+        space.scratch(dimension + vector_dimension),
+    )
+    offset, step, base = space.scalars
+    kept.give_workspace(space)
     return PreparedQuery(projected, offset, entries, step, base, distances)
 
 

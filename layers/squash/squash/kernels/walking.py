@@ -6,8 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U32
+from squash.arrays import F32, F64, I64, U32, AnyArray
+from squash.errors import InternalError
+from squash.kernels import native
 from squash.kernels.filtering import filter_clusters
+from squash.kernels.native_table import NativeTable, native_table
 from squash.kernels.tables import ClusterTable, FilterProgram, Taken
 
 CELLS: Final = 513
@@ -80,6 +83,21 @@ def walk(
         need grows where fewer rows pass around the query than elsewhere.
 
     """
+    if program is not None and counts is None and (sure is None or possible is None):
+        raise InternalError("a walk that evaluates a filter wants bitmaps to write")
+    chosen = native.active()
+    if chosen is not None:
+        return _walk_natively(
+            chosen,
+            native_table(table),
+            distances,
+            program=program if counts is None else None,
+            counts=counts,
+            bitmaps=(sure, possible),
+            k=k,
+            shares=(overall, prior_rows, thinning),
+            cells=(inverse_need, adverse),
+        )
     order = np.argsort(distances, kind="stable").astype(np.int64)
     prior = prior_rows * overall
     rows_seen = possible_seen = sure_seen = 0
@@ -122,3 +140,47 @@ def walk(
         for i in range(3)
     )
     return Taken(clusters, sure_counts, possible_counts, rows_seen, possible_seen, sure_seen)
+
+
+def _walk_natively(
+    chosen: native.Native,
+    kept: NativeTable,
+    distances: F32,
+    *,
+    program: FilterProgram | None,
+    counts: tuple[I64, I64] | None,
+    bitmaps: tuple[U32 | None, U32 | None],
+    k: int,
+    shares: tuple[float, float, float],
+    cells: tuple[F64, F64],
+) -> Taken:
+    bound = None if program is None else kept.bind(program)
+    space = kept.take_workspace()
+    asked = space.walk
+    asked.program = None if bound is None else bound.at
+    asked.sure_counts, asked.possible_counts = _addresses(counts)
+    asked.sure, asked.possible = _addresses(None if bound is None else bitmaps)
+    asked.inverse_need, asked.adverse = space.walk_cells(*cells)
+    asked.k = k
+    asked.overall, asked.prior_rows, asked.thinning = shares
+    count = chosen.walk(
+        kept.at,
+        native.address(distances),
+        space.walk_at,
+        space.taken_at,
+        space.sums_at,
+        space.heap_at,
+        0 if bound is None else space.stack(bound.depth),
+    )
+    taken = space.taken[:, :count].copy()
+    rows_seen, possible_seen, sure_seen = space.sums
+    kept.give_workspace(space)
+    return Taken(taken[0], taken[1], taken[2], rows_seen, possible_seen, sure_seen)
+
+
+def _addresses(
+    pair: tuple[AnyArray | None, AnyArray | None] | None,
+) -> tuple[int | None, int | None]:
+    if pair is None or pair[0] is None or pair[1] is None:
+        return None, None
+    return native.address(pair[0]), native.address(pair[1])

@@ -1,0 +1,320 @@
+/* One cluster through a filter program, for filter.c and walk.c. */
+#ifndef SQ_FILTER_H
+#define SQ_FILTER_H
+
+#include "variant.h"
+
+/* A pair on the stack: 1,024 rows, sure and possible. */
+enum { SQ_PAIR_WORDS = SQ_STACK_WORDS / 2, SQ_PAIR_ROWS = 64 * SQ_PAIR_WORDS };
+
+typedef struct sq_counts {
+    int64_t sure, possible;
+} sq_counts;
+
+typedef struct sq_truth {
+    uint64_t sure, possible, lists;
+} sq_truth;
+
+/* ---- 64 codes ---- */
+
+#if defined(SQ_USE_AVX512)
+
+typedef struct { __m512i table[4], list_code; } sq_codes;
+
+SQ_INLINE sq_codes sq_codes_of(const sq_leaf *leaf) {
+    sq_codes made;
+    for (int i = 0; i < 4; i++) made.table[i] = _mm512_loadu_si512(leaf->truth + 64 * i);
+    made.list_code = _mm512_set1_epi8((char)leaf->list_code);
+    return made;
+}
+
+SQ_INLINE sq_truth sq_codes_truth(const sq_codes *codes, const uint8_t *at, int64_t n) {
+    const __mmask64 there = n >= 64 ? ~0ull : (1ull << n) - 1;
+    const __m512i x = _mm512_maskz_loadu_epi8(there, at);
+    const __m512i low = _mm512_permutex2var_epi8(codes->table[0], x, codes->table[1]);
+    const __m512i high = _mm512_permutex2var_epi8(codes->table[2], x, codes->table[3]);
+    const __m512i truth = _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
+    const sq_truth found = {
+        _mm512_test_epi8_mask(truth, _mm512_set1_epi8(2)),
+        _mm512_test_epi8_mask(truth, _mm512_set1_epi8(3)),
+        _mm512_mask_cmpeq_epi8_mask(there, x, codes->list_code),
+    };
+    return found;
+}
+
+#elif defined(SQ_USE_AVX2)
+
+typedef struct { __m256i sure[2], possible[2], list_code; } sq_codes;
+
+SQ_INLINE __m256i sq_twice(const uint8_t *at) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)at));
+}
+
+SQ_INLINE sq_codes sq_codes_of(const sq_leaf *leaf) {
+    sq_codes made;
+    for (int i = 0; i < 2; i++) {
+        made.sure[i] = sq_twice(leaf->sets + 16 * i);
+        made.possible[i] = sq_twice(leaf->sets + 32 + 16 * i);
+    }
+    made.list_code = _mm256_set1_epi8((char)leaf->list_code);
+    return made;
+}
+
+SQ_INLINE uint64_t sq_half_mask(__m256i x) { return (uint32_t)_mm256_movemask_epi8(x); }
+
+SQ_INLINE sq_truth sq_codes_half(const sq_codes *codes, __m256i x) {
+    /* A shuffle gives 0 where an index has its top bit set: each set's two halves are or-ed. */
+    const __m256i low = _mm256_and_si256(x, _mm256_set1_epi8((char)0x8f));
+    const __m256i high = _mm256_xor_si256(low, _mm256_set1_epi8((char)0x80));
+    const __m256i nibble = _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(7));
+    const __m256i bit = _mm256_shuffle_epi8(
+        _mm256_set1_epi64x((int64_t)0x8040201008040201ull), nibble);
+    const __m256i sure = _mm256_or_si256(_mm256_shuffle_epi8(codes->sure[0], low),
+                                         _mm256_shuffle_epi8(codes->sure[1], high));
+    const __m256i possible = _mm256_or_si256(_mm256_shuffle_epi8(codes->possible[0], low),
+                                             _mm256_shuffle_epi8(codes->possible[1], high));
+    const sq_truth found = {
+        sq_half_mask(_mm256_cmpeq_epi8(_mm256_and_si256(sure, bit), bit)),
+        sq_half_mask(_mm256_cmpeq_epi8(_mm256_and_si256(possible, bit), bit)),
+        sq_half_mask(_mm256_cmpeq_epi8(x, codes->list_code)),
+    };
+    return found;
+}
+
+SQ_INLINE sq_truth sq_codes_full(const sq_codes *codes, const uint8_t *at) {
+    const sq_truth low = sq_codes_half(codes, _mm256_loadu_si256((const __m256i *)at));
+    const sq_truth high = sq_codes_half(codes, _mm256_loadu_si256((const __m256i *)(at + 32)));
+    const sq_truth found = {
+        low.sure | high.sure << 32,
+        low.possible | high.possible << 32,
+        low.lists | high.lists << 32,
+    };
+    return found;
+}
+
+#elif defined(SQ_USE_NEON)
+
+typedef struct { uint8x16_t sure[2], possible[2], list_code; } sq_codes;
+
+SQ_INLINE sq_codes sq_codes_of(const sq_leaf *leaf) {
+    sq_codes made;
+    for (int i = 0; i < 2; i++) {
+        made.sure[i] = vld1q_u8(leaf->sets + 16 * i);
+        made.possible[i] = vld1q_u8(leaf->sets + 32 + 16 * i);
+    }
+    made.list_code = vdupq_n_u8((uint8_t)leaf->list_code);
+    return made;
+}
+
+/* 64 bytes, each 0 or 255, as one word. */
+SQ_INLINE uint64_t sq_byte_mask(const uint8x16_t *bytes) {
+    static const uint8_t places[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    const uint8x16_t bits = vld1q_u8(places);
+    const uint8x16_t low = vpaddq_u8(vandq_u8(bytes[0], bits), vandq_u8(bytes[1], bits));
+    const uint8x16_t high = vpaddq_u8(vandq_u8(bytes[2], bits), vandq_u8(bytes[3], bits));
+    const uint8x16_t both = vpaddq_u8(low, high);
+    return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(both, both)), 0);
+}
+
+SQ_INLINE sq_truth sq_codes_full(const sq_codes *codes, const uint8_t *at) {
+    static const uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    const uint8x16_t bit_of = vld1q_u8(bits);
+    uint8x16_t sure[4], possible[4], lists[4];
+    for (int i = 0; i < 4; i++) {
+        const uint8x16_t x = vld1q_u8(at + 16 * i);
+        /* A look-up gives 0 where its index is beyond the table. */
+        const uint8x16_t low = vandq_u8(x, vdupq_n_u8(0x8f));
+        const uint8x16_t high = veorq_u8(low, vdupq_n_u8(0x80));
+        const uint8x16_t bit = vqtbl1q_u8(bit_of, vshrq_n_u8(x, 4));
+        sure[i] = vtstq_u8(vorrq_u8(vqtbl1q_u8(codes->sure[0], low),
+                                    vqtbl1q_u8(codes->sure[1], high)), bit);
+        possible[i] = vtstq_u8(vorrq_u8(vqtbl1q_u8(codes->possible[0], low),
+                                        vqtbl1q_u8(codes->possible[1], high)), bit);
+        lists[i] = vceqq_u8(x, codes->list_code);
+    }
+    const sq_truth found = {sq_byte_mask(sure), sq_byte_mask(possible), sq_byte_mask(lists)};
+    return found;
+}
+
+#else
+
+typedef struct { const uint8_t *truth; uint8_t list_code; } sq_codes;
+
+SQ_INLINE sq_codes sq_codes_of(const sq_leaf *leaf) {
+    const sq_codes made = {leaf->truth, (uint8_t)leaf->list_code};
+    return made;
+}
+
+SQ_INLINE sq_truth sq_codes_full(const sq_codes *codes, const uint8_t *at) {
+    sq_truth found = {0, 0, 0};
+    for (int i = 0; i < 64; i++) {
+        const uint64_t truth = codes->truth[at[i]];
+        found.sure |= (truth >> 1) << i;
+        found.possible |= ((truth | truth >> 1) & 1) << i;
+        found.lists |= (uint64_t)(at[i] == codes->list_code) << i;
+    }
+    return found;
+}
+
+#endif
+
+#if !defined(SQ_USE_AVX512)
+/* Of n codes, if there are fewer than 64; what comes beyond them means nothing. */
+SQ_INLINE sq_truth sq_codes_truth(const sq_codes *codes, const uint8_t *at, int64_t n) {
+    if (SQ_LIKELY(n >= 64)) return sq_codes_full(codes, at);
+    uint8_t padded[64] = {0};
+    memcpy(padded, at, (size_t)n);
+    sq_truth found = sq_codes_full(codes, padded);
+    found.lists &= (1ull << n) - 1;
+    return found;
+}
+#endif
+
+/* ---- lists ---- */
+
+/* Which of the rows of `lists` have one of the bits in their signatures. */
+SQ_INLINE sq_truth sq_signatures_truth(const sq_leaf *leaf, const uint8_t *at, uint64_t lists) {
+    sq_truth found = {0, 0, lists};
+#if defined(SQ_USE_AVX512)
+    const __m512i sure = _mm512_set1_epi64((int64_t)leaf->sure_bits);
+    const __m512i possible = _mm512_set1_epi64((int64_t)leaf->possible_bits);
+    for (int i = 0; i < 64; i += 8) {
+        const __mmask8 here = (__mmask8)(lists >> i);
+        if (!here) continue;
+        const __m512i x = _mm512_maskz_loadu_epi64(here, at + 8 * i);
+        found.sure |= (uint64_t)_mm512_test_epi64_mask(x, sure) << i;
+        found.possible |= (uint64_t)_mm512_test_epi64_mask(x, possible) << i;
+    }
+#else
+    for (uint64_t left = lists; left; left &= left - 1) {
+        const int i = sq_ctz64(left);
+        const uint64_t x = sq_load_u64(at + 8 * i);
+        found.sure |= (uint64_t)((x & leaf->sure_bits) != 0) << i;
+        found.possible |= (uint64_t)((x & leaf->possible_bits) != 0) << i;
+    }
+#endif
+    return found;
+}
+
+/* ---- programs ---- */
+
+static void sq_leaf_pair(const sq_leaf *leaf, int64_t partition, int64_t row, int64_t n,
+                         uint64_t *pair) {
+    const uint8_t *column = leaf->column[partition];
+    if (!column) {
+        memset(pair, 0, SQ_STACK_WORDS * sizeof *pair);
+        return;
+    }
+    const sq_codes codes = sq_codes_of(leaf);
+    if (leaf->list_code < 0) {
+        for (int64_t i = 0, word = 0; i < n; i += 64, word++) {
+            const sq_truth found = sq_codes_truth(&codes, column + row + i, n - i);
+            pair[word] = found.sure;
+            pair[SQ_PAIR_WORDS + word] = found.possible;
+        }
+        return;
+    }
+    const uint8_t *signatures = (const uint8_t *)leaf->signatures[partition];
+    for (int64_t i = 0, word = 0; i < n; i += 64, word++) {
+        sq_truth found = sq_codes_truth(&codes, column + row + i, n - i);
+        if (found.lists) {
+            found.sure &= ~found.lists;
+            found.possible &= ~found.lists;
+            if (signatures) {
+                const sq_truth listed =
+                    sq_signatures_truth(leaf, signatures + 8 * (row + i), found.lists);
+                found.sure |= listed.sure;
+                found.possible |= listed.possible;
+            }
+        }
+        pair[word] = found.sure;
+        pair[SQ_PAIR_WORDS + word] = found.possible;
+    }
+}
+
+/* Leaves the result at the stack's foot. */
+static void sq_evaluate(const sq_program *program, int64_t partition, int64_t row, int64_t n,
+                        uint64_t *stack) {
+    const int64_t words = (n + 63) >> 6;
+    uint64_t *top = stack - SQ_STACK_WORDS;
+    for (int64_t i = 0; i < program->operations; i++) {
+        const int32_t operation = program->code[2 * i];
+        if (operation == SQ_LEAF) {
+            top += SQ_STACK_WORDS;
+            sq_leaf_pair(&program->leaves[program->code[2 * i + 1]], partition, row, n, top);
+        } else if (operation == SQ_NOT) {
+            for (int64_t w = 0; w < words; w++) {
+                const uint64_t sure = top[w];
+                top[w] = ~top[SQ_PAIR_WORDS + w];
+                top[SQ_PAIR_WORDS + w] = ~sure;
+            }
+        } else {
+            const uint64_t *right = top;
+            top -= SQ_STACK_WORDS;
+            if (operation == SQ_AND) {
+                for (int64_t w = 0; w < words; w++) {
+                    top[w] &= right[w];
+                    top[SQ_PAIR_WORDS + w] &= right[SQ_PAIR_WORDS + w];
+                }
+            } else {
+                for (int64_t w = 0; w < words; w++) {
+                    top[w] |= right[w];
+                    top[SQ_PAIR_WORDS + w] |= right[SQ_PAIR_WORDS + w];
+                }
+            }
+        }
+    }
+}
+
+/* Filters the first `rows` rows of a cluster; sure and possible may be NULL. */
+static sq_counts sq_filter_cluster(const sq_table *table, const sq_program *program,
+                                   int64_t cluster, int64_t rows, uint32_t *sure,
+                                   uint32_t *possible, uint64_t *stack) {
+    const int64_t partition = table->partition[cluster];
+    const int64_t first_row = table->first_row[cluster];
+    int64_t block = table->first_block[cluster];
+    sq_counts counts = {0, 0};
+    for (int64_t begin = 0; begin < rows; begin += SQ_PAIR_ROWS) {
+        const int64_t n = rows - begin < SQ_PAIR_ROWS ? rows - begin : SQ_PAIR_ROWS;
+        sq_evaluate(program, partition, first_row + begin, n, stack);
+        const int64_t blocks = (n + SQ_BLOCK_ROWS - 1) / SQ_BLOCK_ROWS;
+        for (int64_t b = 0; b + 1 < blocks; b += 2) {
+            const uint64_t alive = sq_load_u64(table->alive + block + b);
+            const uint64_t s = stack[b >> 1] & alive, p = stack[SQ_PAIR_WORDS + (b >> 1)] & alive;
+            counts.sure += sq_popcount64(s);
+            counts.possible += sq_popcount64(p);
+            if (sure) {
+                memcpy(sure + block + b, &s, sizeof s);
+                memcpy(possible + block + b, &p, sizeof p);
+            }
+        }
+        if (blocks & 1) {
+            const int64_t b = blocks - 1;
+            const uint32_t alive = table->alive[block + b];
+            const uint32_t s = (uint32_t)stack[b >> 1] & alive;
+            const uint32_t p = (uint32_t)stack[SQ_PAIR_WORDS + (b >> 1)] & alive;
+            counts.sure += sq_popcount32(s);
+            counts.possible += sq_popcount32(p);
+            if (sure) {
+                sure[block + b] = s;
+                possible[block + b] = p;
+            }
+        }
+        block += blocks;
+    }
+    return counts;
+}
+
+/* Asks for what a cluster's filter will read. */
+SQ_INLINE void sq_filter_ahead(const sq_table *table, const sq_program *program, int64_t cluster) {
+    const int64_t partition = table->partition[cluster];
+    const int64_t row = table->first_row[cluster], rows = table->rows[cluster];
+    for (int64_t i = 0; i < program->operations; i++) {
+        if (program->code[2 * i] != SQ_LEAF) continue;
+        const uint8_t *column = program->leaves[program->code[2 * i + 1]].column[partition];
+        if (!column) continue;
+        for (int64_t r = 0; r < rows; r += 64) sq_ahead(column + row, (size_t)r);
+    }
+}
+
+#endif

@@ -1,0 +1,189 @@
+/* Take clusters, nearest first, until the need is met. */
+#include "filter.h"
+
+/* A share's cell: 32 an octave from 2^-16 up; 0 for NaN and all that is not positive. */
+SQ_INLINE int64_t cell(double share) {
+    const float x = (float)share;
+    if (!(x > 0.0f)) return 0;
+    const int64_t place = (int64_t)(sq_bits_f32(x) >> 18) - ((127 - 16) << 5);
+    return place < 0 ? 0 : place > SQ_CELLS - 1 ? SQ_CELLS - 1 : place;
+}
+
+/* ---- clusters in ascending (distance, number), as far as they are asked for ----
+ *
+ * A walk takes few of many clusters. Those nearer than a pivot, about a twelfth of them, are made a
+ * heap first; those up to a second pivot, and then the others, follow when they are needed. */
+
+typedef struct order {
+    const float *distances;
+    int64_t n;
+    uint64_t *keys; /* a heap, the smallest on top: a distance's bits, and its place */
+    int64_t heap;
+    int64_t lots;
+    float taken; /* those nearer than this have been in the heap */
+} order;
+
+enum { GROUPS = 16, FEW = 256, LOTS = 3 };
+
+SQ_INLINE void sift(uint64_t *heap, int64_t n, int64_t hole, uint64_t key) {
+    int64_t child;
+    while ((child = 2 * hole + 1) < n) {
+        child += child + 1 < n && heap[child + 1] < heap[child];
+        if (heap[child] >= key) break;
+        heap[hole] = heap[child];
+        hole = child;
+    }
+    heap[hole] = key;
+}
+
+/* Bits that ascend as the distances do; -0 and 0 are one, NaN comes last. */
+SQ_INLINE uint64_t key_of(const float *distances, int64_t i) {
+    const float x = distances[i] + 0.0f;
+    const uint32_t bits = sq_bits_f32(x);
+    const uint32_t up = x != x ? UINT32_MAX : bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (uint64_t)up << 32 | (uint64_t)i;
+}
+
+/* The median of some groups' minima: of groups of 8, a twelfth of all lies below it; of 2, 0.29. */
+static float pivot_of(const float *distances, int64_t n, int64_t group) {
+    float least[GROUPS];
+    const int64_t stride = n / (GROUPS * group);
+    for (int64_t i = 0; i < GROUPS; i++) {
+        const float *probe = distances + i * stride;
+        float x = *probe;
+        for (int64_t j = 1; j < group; j++) {
+            const float y = probe[j * GROUPS * stride];
+            x = y < x ? y : x;
+        }
+        int64_t place = i;
+        for (; place > 0 && least[place - 1] > x; place--) least[place] = least[place - 1];
+        least[place] = x;
+    }
+    return least[GROUPS / 2];
+}
+
+/* Which of n <= 16 distances are not below `from`, but below `to`. */
+SQ_INLINE uint32_t between(const float *x, int64_t n, float from, float to) {
+#if defined(SQ_USE_AVX512)
+    const __mmask16 there = (__mmask16)((1u << n) - 1);
+    const __m512 values = _mm512_maskz_loadu_ps(there, x);
+    const __mmask16 below = _mm512_mask_cmp_ps_mask(there, values, _mm512_set1_ps(to), _CMP_LT_OQ);
+    return _mm512_mask_cmp_ps_mask(below, values, _mm512_set1_ps(from), _CMP_NLT_UQ);
+#else
+    uint32_t found = 0;
+#if defined(SQ_USE_AVX2)
+    if (n == 16) {
+        const __m256 low = _mm256_set1_ps(from), high = _mm256_set1_ps(to);
+        for (int i = 0; i < 16; i += 8) {
+            const __m256 values = _mm256_loadu_ps(x + i);
+            const __m256 both = _mm256_and_ps(_mm256_cmp_ps(values, low, _CMP_NLT_UQ),
+                                              _mm256_cmp_ps(values, high, _CMP_LT_OQ));
+            found |= (uint32_t)_mm256_movemask_ps(both) << i;
+        }
+        return found;
+    }
+#endif
+    for (int64_t i = 0; i < n; i++) found |= (uint32_t)(!(x[i] < from) & (x[i] < to)) << i;
+    return found;
+#endif
+}
+
+/* Puts the next lot of clusters into the heap, which is empty; there may be none left. */
+static void order_refill(order *o) {
+    const int last = o->lots == LOTS - 1 || o->n < FEW;
+    if (!last) {
+        const float from = o->taken;
+        const float to = pivot_of(o->distances, o->n, o->lots == 0 ? 8 : 2);
+        int64_t count = 0;
+        for (int64_t i = 0; i < o->n; i += 16) {
+            const int64_t left = o->n - i;
+            uint32_t found = between(o->distances + i, left < 16 ? left : 16, from, to);
+            for (; found; found &= found - 1)
+                o->keys[count++] = key_of(o->distances, i + sq_ctz32(found));
+        }
+        o->heap = count;
+        if (to > from) o->taken = to;
+        o->lots++;
+    } else {
+        /* NaN too. */
+        int64_t count = 0;
+        for (int64_t i = 0; i < o->n; i++) {
+            o->keys[count] = key_of(o->distances, i);
+            count += !(o->distances[i] < o->taken);
+        }
+        o->heap = count;
+        o->lots = LOTS;
+    }
+    for (int64_t i = o->heap / 2 - 1; i >= 0; i--) sift(o->keys, o->heap, i, o->keys[i]);
+}
+
+SQ_INLINE void order_begin(order *made, uint64_t *keys, const float *distances, int64_t n) {
+    made->distances = distances;
+    made->n = n;
+    made->keys = keys;
+    made->heap = 0;
+    made->lots = 0;
+    made->taken = -__builtin_inff();
+}
+
+/* The next cluster, or -1. */
+SQ_INLINE int64_t order_next(order *o) {
+    while (SQ_UNLIKELY(o->heap == 0)) {
+        if (o->lots == LOTS) return -1;
+        order_refill(o);
+    }
+    const int64_t cluster = (int64_t)(o->keys[0] & UINT32_MAX);
+    o->heap--;
+    if (o->heap > 0) sift(o->keys, o->heap, 0, o->keys[o->heap]);
+    return cluster;
+}
+
+/* ---- the walk ---- */
+
+int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_walk *asked,
+                      int64_t *taken, int64_t *sums, uint64_t *keys, uint64_t *stack) {
+    const int64_t c = table->clusters;
+    const int counted = asked->sure_counts != NULL, filtered = asked->program && !counted;
+    const int64_t *sure_counts = counted ? asked->sure_counts : table->alive_counts;
+    const int64_t *possible_counts = counted ? asked->possible_counts : table->alive_counts;
+    const double prior_rows = asked->prior_rows, prior = prior_rows * asked->overall;
+    const double met_least = 1.0 - 1e-9;
+    int64_t count = 0, rows_seen = 0, possible_seen = 0, sure_seen = 0;
+    double met = 0.0;
+    int enough = 0;
+    order left;
+    order_begin(&left, keys, distances, c);
+    int64_t cluster;
+    while ((cluster = order_next(&left)) >= 0) {
+        const int64_t rows = table->rows[cluster];
+        int64_t sure, possible;
+        if (filtered) {
+            if (left.heap > 0)
+                sq_filter_ahead(table, asked->program, (int64_t)(left.keys[0] & UINT32_MAX));
+            const sq_counts found = sq_filter_cluster(table, asked->program, cluster, rows,
+                                                      asked->sure, asked->possible, stack);
+            sure = found.sure;
+            possible = found.possible;
+        } else {
+            sure = sure_counts[cluster];
+            possible = possible_counts[cluster];
+        }
+        rows_seen += rows;
+        possible_seen += possible;
+        sure_seen += sure;
+        if (possible == 0) continue;
+        taken[count] = cluster;
+        taken[c + count] = sure;
+        taken[2 * c + count] = possible;
+        count++;
+        const double around = ((double)possible_seen + prior) / ((double)rows_seen + prior_rows);
+        const double own = ((double)possible + prior) / ((double)rows + prior_rows);
+        met += asked->inverse_need[cell((around < own ? around : own) * asked->thinning)];
+        enough |= met * asked->adverse[cell(around / asked->overall)] >= met_least;
+        if (enough && sure_seen >= asked->k) break;
+    }
+    sums[0] = rows_seen;
+    sums[1] = possible_seen;
+    sums[2] = sure_seen;
+    return count;
+}
