@@ -64,8 +64,17 @@ def random_table(rng, rows, *, dimension=8, partitions=3, space="l2", dead=0.1):
             "listed": [shifted(rng.integers(0, 1 << 63, n).astype(np.uint64), 3) for n in part_rows]
         },
     )
+    for name in ("plain", "absent"):
+        table.values[name] = []
+        for count in part_rows:
+            numbers = shifted(np.sort(rng.standard_normal(9)))
+            # A tenth of the places is beyond the numbers: no number.
+            table.values[name].append(
+                (numbers, shifted(rng.integers(0, 10, count).astype(np.uint32)))
+            )
     if partitions > 1:
         table.columns["absent"][1] = None
+        table.values["plain"][1] = None
         table.signatures["listed"][1] = None
     return table
 
@@ -74,7 +83,8 @@ def random_leaf(rng, attribute):
     """Return a leaf with a truth of any kind."""
     truth = rng.integers(0, 3, 256).astype(np.uint8)
     if attribute != "listed":
-        return Leaf(attribute, truth)
+        ends = np.sort(rng.standard_normal((int(rng.integers(0, 3)), 2)), axis=1)
+        return Leaf(attribute, truth, intervals=ends if rng.random() < 0.7 else None)
     possible = int(np.bitwise_and.reduce(rng.integers(0, 1 << 63, 4)))
     return Leaf(attribute, truth, LIST_CODE, possible & 0xFFFF_FFFF, possible)
 

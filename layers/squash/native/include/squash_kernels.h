@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 1
+#define SQ_INTERFACE 2
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -61,6 +61,13 @@ typedef struct sq_leaf {
     int64_t list_code;                 /* -1: no lists */
     uint64_t sure_bits;
     uint64_t possible_bits;
+    /* Values, for rows that their cells leave open; interval_count 0: none. Where a partition's
+     * `ids` is NULL its rows stay open. */
+    const double *const *numbers;    /* by partition, [number_counts] */
+    const int64_t *number_counts;    /* by partition */
+    const uint32_t *const *ids;      /* by partition, by row */
+    const double *intervals;         /* [interval_count, 2], both ends included */
+    int64_t interval_count;
 } sq_leaf;
 
 /* A valid postfix list: it leaves one pair, and never more than `depth` on the stack. */
@@ -69,6 +76,7 @@ typedef struct sq_program {
     const int32_t *code; /* [operations, 2] */
     const sq_leaf *leaves;
     int64_t depth;
+    int64_t settles; /* whether some leaf has intervals */
 } sq_program;
 
 /* What a walk is asked; see squash.kernels.walking.walk. */

@@ -266,6 +266,67 @@ static void sq_evaluate(const sq_program *program, int64_t partition, int64_t ro
     }
 }
 
+/* The truth of one row as a pair of bits, sure 1 and possible 2, with the values of open leaves. */
+static unsigned sq_leaf_settled(const sq_leaf *leaf, int64_t partition, int64_t row) {
+    const uint8_t *column = leaf->column[partition];
+    if (!column) return 0;
+    const uint8_t code = column[row];
+    if (code == leaf->list_code) {
+        const uint8_t *signatures = (const uint8_t *)leaf->signatures[partition];
+        if (!signatures) return 0;
+        const uint64_t x = sq_load_u64(signatures + 8 * row);
+        return (unsigned)((x & leaf->sure_bits) != 0) |
+               (unsigned)((x & leaf->possible_bits) != 0) << 1;
+    }
+    const uint8_t truth = leaf->truth[code];
+    if (truth != 1) return truth == 2 ? 3 : 0;
+    const uint8_t *ids = (const uint8_t *)leaf->ids[partition];
+    if (!leaf->interval_count || !ids) return 2;
+    uint32_t id;
+    memcpy(&id, ids + 4 * row, sizeof id);
+    if ((int64_t)id >= leaf->number_counts[partition]) return 2;
+    double x;
+    memcpy(&x, (const uint8_t *)leaf->numbers[partition] + 8 * (size_t)id, sizeof x);
+    for (int64_t i = 0; i < leaf->interval_count; i++)
+        if (x >= leaf->intervals[2 * i] && x <= leaf->intervals[2 * i + 1]) return 3;
+    return 0;
+}
+
+static unsigned sq_row_settled(const sq_program *program, int64_t partition, int64_t row,
+                               uint64_t *stack) {
+    uint64_t *top = stack - 1;
+    for (int64_t i = 0; i < program->operations; i++) {
+        const int32_t operation = program->code[2 * i];
+        if (operation == SQ_LEAF) {
+            *++top = sq_leaf_settled(&program->leaves[program->code[2 * i + 1]], partition, row);
+        } else if (operation == SQ_NOT) {
+            *top = (~*top >> 1 & 1) | (~*top & 1) << 1;
+        } else {
+            const uint64_t right = *top--;
+            *top = operation == SQ_AND ? *top & right : *top | right;
+        }
+    }
+    return (unsigned)*stack;
+}
+
+/* Settles what n rows' cells left open; the pair lies at the stack's foot, and behind it there is
+ * room for a pair a level. */
+static void sq_settle(const sq_program *program, int64_t partition, int64_t row, int64_t n,
+                      uint64_t *stack) {
+    const int64_t words = (n + 63) >> 6;
+    for (int64_t w = 0; w < words; w++) {
+        uint64_t open = stack[SQ_PAIR_WORDS + w] & ~stack[w];
+        if (n - 64 * w < 64) open &= (1ull << (n - 64 * w)) - 1;
+        for (; open; open &= open - 1) {
+            const int bit = sq_ctz64(open);
+            const unsigned truth =
+                sq_row_settled(program, partition, row + 64 * w + bit, stack + SQ_STACK_WORDS);
+            if (truth & 1) stack[w] |= 1ull << bit;
+            if (!(truth & 2)) stack[SQ_PAIR_WORDS + w] &= ~(1ull << bit);
+        }
+    }
+}
+
 /* Filters the first `rows` rows of a cluster; sure and possible may be NULL. */
 static sq_counts sq_filter_cluster(const sq_table *table, const sq_program *program,
                                    int64_t cluster, int64_t rows, uint32_t *sure,
@@ -277,6 +338,7 @@ static sq_counts sq_filter_cluster(const sq_table *table, const sq_program *prog
     for (int64_t begin = 0; begin < rows; begin += SQ_PAIR_ROWS) {
         const int64_t n = rows - begin < SQ_PAIR_ROWS ? rows - begin : SQ_PAIR_ROWS;
         sq_evaluate(program, partition, first_row + begin, n, stack);
+        if (program->settles) sq_settle(program, partition, first_row + begin, n, stack);
         const int64_t blocks = (n + SQ_BLOCK_ROWS - 1) / SQ_BLOCK_ROWS;
         for (int64_t b = 0; b + 1 < blocks; b += 2) {
             const uint64_t alive = sq_load_u64(table->alive + block + b);

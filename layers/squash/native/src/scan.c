@@ -61,7 +61,9 @@ typedef struct state {
     /* Rows of the cluster at hand that wait for their codes. */
     int64_t waiting;
     int32_t row[ROWS_ROOM];
-    float norm[ROWS_ROOM], sine[ROWS_ROOM];
+    float norm[ROWS_ROOM], sine[ROWS_ROOM], estimate[ROWS_ROOM], lower[ROWS_ROOM];
+    code_sum sums[ROWS_ROOM];
+    double product[ROWS_ROOM], code_square[ROWS_ROOM];
 } state;
 
 /* ---- the view from a center ---- */
@@ -96,6 +98,70 @@ static void see(state *s, int64_t place) {
     v->center_norm = t->center_norms[c];
 }
 
+static float largest_residual(const state *s, const float *center) {
+    const int64_t d = s->table->dimension;
+    float largest[WIDE] = {0};
+    for (int64_t i = 0; i < d; i += WIDE) {
+        double x[WIDE];
+        sq_f64x8_store(x, residual8(s, center, i, d - i));
+        for (int j = 0; j < WIDE; j++) {
+            const float magnitude = __builtin_fabsf((float)x[j]);
+            largest[j] = magnitude > largest[j] ? magnitude : largest[j];
+        }
+    }
+    float most = 0;
+    for (int j = 0; j < WIDE; j++) most = largest[j] > most ? largest[j] : most;
+    return most;
+}
+
+/* The halves of a code lie apart, each with zeros behind it: part levels that lie side by side. */
+static void part_levels(state *s) {
+    const size_t width = (size_t)s->width, rest = (size_t)(s->table->dimension - s->width);
+    const size_t padded = (size_t)(s->high - s->low);
+    memmove(s->high, s->low + width, rest);
+    memset(s->low + width, 0, padded - width);
+    memset(s->high + rest, 0, padded - rest);
+}
+
+/* Round the residual to levels; return the square of what is lost. */
+static double round_query(state *s, const float *center, view *v) {
+    const int64_t d = s->table->dimension;
+    const float most = largest_residual(s, center);
+    if (!(most > (float)LEVEL_MAX / FLT_MAX && most <= FLT_MAX)) {
+        v->scale = v->shift = 0;
+        memset(s->low, 0, (size_t)(2 * (s->high - s->low)));
+        sq_f64x8 sum = sq_f64x8_zero();
+        for (int64_t i = 0; i < d; i += WIDE) {
+            const sq_f64x8 x = residual8(s, center, i, d - i);
+            sum = sq_f64x8_add(sum, sq_f64x8_mul(x, x));
+        }
+        return sq_f64x8_sum(sum);
+    }
+    const float inverse = (float)LEVEL_MAX / most;
+    v->scale = most / (float)LEVEL_MAX;
+    const sq_f64x8 scale = sq_f64x8_all(v->scale);
+    sq_f64x8 misses = sq_f64x8_zero();
+    int32_t totals[WIDE] = {0};
+    for (int64_t i = 0; i < d; i += WIDE) {
+        const sq_f64x8 residual = residual8(s, center, i, d - i);
+        double x[WIDE], level[WIDE];
+        sq_f64x8_store(x, residual);
+        for (int j = 0; j < WIDE; j++) {
+            const float rounded = sq_rint_f32((float)x[j] * inverse);
+            level[j] = rounded;
+            s->low[i + j] = (int8_t)(int32_t)rounded;
+            totals[j] += (int32_t)rounded;
+        }
+        const sq_f64x8 miss = sq_f64x8_sub(residual, sq_f64x8_mul(scale, sq_f64x8_load(level)));
+        misses = sq_f64x8_add(misses, sq_f64x8_mul(miss, miss));
+    }
+    int32_t total = 0;
+    for (int j = 0; j < WIDE; j++) total += totals[j];
+    v->shift = 7.5 * (double)total;
+    part_levels(s);
+    return sq_f64x8_sum(misses);
+}
+
 /* The levels of the query, which only ranking wants; in space dot they are one for all. */
 static void find_levels(state *s, int64_t place) {
     const sq_table *t = s->table;
@@ -108,47 +174,9 @@ static void find_levels(state *s, int64_t place) {
         return;
     }
     s->levels_of = place;
-    const int64_t d = t->dimension;
-    const float *center = t->centers + s->call->clusters[place] * d;
-    double x[WIDE];
-    float largest[WIDE] = {0};
-    for (int64_t i = 0; i < d; i += WIDE) {
-        sq_f64x8_store(x, residual8(s, center, i, d - i));
-        for (int j = 0; j < WIDE; j++) {
-            const float magnitude = __builtin_fabsf((float)x[j]);
-            largest[j] = magnitude > largest[j] ? magnitude : largest[j];
-        }
-    }
-    float most = 0;
-    for (int j = 0; j < WIDE; j++) most = largest[j] > most ? largest[j] : most;
-    const int some = most > (float)LEVEL_MAX / FLT_MAX && most <= FLT_MAX;
-    const float inverse = some ? (float)LEVEL_MAX / most : 0;
-    v->scale = some ? most / (float)LEVEL_MAX : 0;
-    sq_f64x8 misses = sq_f64x8_zero();
-    const sq_f64x8 scale = sq_f64x8_all(v->scale);
-    int32_t total = 0;
-    for (int64_t i = 0; i < d; i += WIDE) {
-        const sq_f64x8 residual = residual8(s, center, i, d - i);
-        double level[WIDE];
-        int8_t levels[WIDE];
-        sq_f64x8_store(x, residual);
-        for (int j = 0; j < WIDE; j++) {
-            const float rounded = some ? sq_rint_f32((float)x[j] * inverse) : 0.0f;
-            level[j] = rounded;
-            levels[j] = (int8_t)(int32_t)rounded;
-            total += (int32_t)rounded;
-        }
-        const sq_f64x8 miss = sq_f64x8_sub(residual, sq_f64x8_mul(scale, sq_f64x8_load(level)));
-        misses = sq_f64x8_add(misses, sq_f64x8_mul(miss, miss));
-        /* The last eight may straddle the halves and their ends; the padding is zeros again. */
-        for (int j = 0; j < WIDE && i + j < d; j++) {
-            if (i + j < s->width) s->low[i + j] = levels[j];
-            else s->high[i + j - s->width] = levels[j];
-        }
-    }
-    v->shift = 7.5 * (double)total;
+    const double missed = round_query(s, t->centers + s->call->clusters[place] * t->dimension, v);
     v->error = 0x1p-21;
-    if (v->norm > 0) v->error += __builtin_sqrt(sq_f64x8_sum(misses)) / v->norm;
+    if (v->norm > 0) v->error += __builtin_sqrt(missed) / v->norm;
 }
 
 /* ---- bounds ---- */
@@ -232,10 +260,7 @@ static void keep_row(state *s, entry item, const found *row) {
             for (int64_t i = keep / 2 - 1; i >= 0; i--) sift(s->heap, keep, i, s->heap[i]);
         return;
     }
-    if (keep == 0 || !worse(&s->heap[0], &item)) {
-        leave(s, row->lower);
-        return;
-    }
+    /* It is better than the worst. */
     item.slot = s->heap[0].slot;
     leave(s, s->slots[item.slot].lower);
     s->slots[item.slot] = *row;
@@ -244,36 +269,40 @@ static void keep_row(state *s, entry item, const found *row) {
 
 /* ---- ranking on full codes ---- */
 
-/* Estimates of eight rows, from their sums and factors. */
-typedef struct scoring {
-    double dot[WIDE], code_square[WIDE], norm[WIDE], sine[WIDE];
-    double product[WIDE], code_norm[WIDE];
-    float estimate[WIDE];
-} scoring;
-
-SQ_INLINE void score_rows(scoring *r, const view *v, int l2) {
-    for (int i = 0; i < WIDE; i++) {
-        r->product[i] = v->scale * (r->dot[i] - v->shift);
-        r->code_norm[i] = __builtin_sqrt(r->code_square[i]);
-        const double sine = r->sine[i], norm = r->norm[i];
-        const double cosine = larger(__builtin_sqrt(larger(1 - sine * sine, 0.0)), 0x1p-6);
-        const double z = (r->product[i] * norm) / (r->code_norm[i] * cosine);
-        r->estimate[i] = l2 ? (float)((v->near + norm * norm) - 2 * z) : (float)(v->near - z);
+/* Estimates of the rows that wait, from their sums and factors. */
+SQ_INLINE void score_rows(state *s, const view *v, int l2) {
+    const double halves = 56.25 * (double)s->table->dimension;
+    for (int64_t first = 0; first < s->waiting; first += WIDE) {
+        for (int64_t i = first; i < first + WIDE; i++) {
+            const double product = v->scale * ((double)s->sums[i].dot - v->shift);
+            const double code_square = (double)s->sums[i].squares + halves;
+            const double sine = s->sine[i], norm = s->norm[i];
+            const double cosine = larger(__builtin_sqrt(larger(1 - sine * sine, 0.0)), 0x1p-6);
+            const double z = (product * norm) / (__builtin_sqrt(code_square) * cosine);
+            const double estimate = l2 ? (v->near + norm * norm) - 2 * z : v->near - z;
+            s->product[i] = product;
+            s->code_square[i] = code_square;
+            s->estimate[i] = (float)estimate;
+        }
     }
 }
 
-static void bound_scored(const state *s, const scoring *r, const view *v, bounding *b) {
-    for (int i = 0; i < WIDE; i++) {
-        b->product[i] = r->product[i];
-        b->code_norm[i] = r->code_norm[i];
-        b->norm[i] = r->norm[i];
-        b->sine[i] = r->sine[i];
-        b->near[i] = v->near;
-        b->query_norm[i] = v->norm;
-        b->error[i] = v->error;
-        b->center_norm[i] = v->center_norm;
+static void bound_waiting(state *s, const view *v) {
+    for (int64_t first = 0; first < s->waiting; first += WIDE) {
+        bounding b;
+        for (int i = 0; i < WIDE; i++) {
+            b.product[i] = s->product[first + i];
+            b.code_norm[i] = __builtin_sqrt(s->code_square[first + i]);
+            b.norm[i] = s->norm[first + i];
+            b.sine[i] = s->sine[first + i];
+            b.near[i] = v->near;
+            b.query_norm[i] = v->norm;
+            b.error[i] = v->error;
+            b.center_norm[i] = v->center_norm;
+        }
+        bound_all(s, &b);
+        memcpy(s->lower + first, b.lower, sizeof b.lower);
     }
-    bound_all(s, b);
 }
 
 /* Rank the rows that wait, all of the cluster at `place`. */
@@ -284,42 +313,32 @@ static void rank(state *s, int64_t place) {
     const int64_t c = s->call->clusters[place], partition = t->partition[c];
     const uint8_t *codes = t->full[partition] + t->first_row[c] * s->width;
     const int64_t base = t->row_base[partition] + t->first_row[c];
-    const double squares_of_halves = 56.25 * (double)t->dimension;
     const view *v = &s->views[place];
+    for (int64_t i = 0; i < s->waiting; i++)
+        s->sums[i] = code_sums(codes + s->row[i] * s->width, s->width, s->low, s->high);
+    /* Whole eights are scored: what lies behind the last row is some older row's, or zeros. */
+    if (t->space == SQ_SPACE_L2) score_rows(s, v, 1);
+    else score_rows(s, v, 0);
+    if (s->call->bounds) bound_waiting(s, v);
     s->ranked += s->waiting;
-    for (int64_t first = 0; first < s->waiting; first += WIDE) {
-        const int64_t count = s->waiting - first < WIDE ? s->waiting - first : WIDE;
-        scoring r = {.code_square = {1, 1, 1, 1, 1, 1, 1, 1}};
-        bounding b = {.lower = {0}};
-        for (int64_t i = 0; i < count; i++) {
-            const code_sum sum =
-                code_sums(codes + s->row[first + i] * s->width, s->width, s->low, s->high);
-            r.dot[i] = sum.dot;
-            r.code_square[i] = (double)sum.squares + squares_of_halves;
-            r.norm[i] = s->norm[first + i];
-            r.sine[i] = s->sine[first + i];
+    for (int64_t i = 0; i < s->waiting; i++) {
+        const int full = s->kept == s->call->keep;
+        const entry item = {base + s->row[i], sq_key_f32(s->estimate[i]), 0};
+        if (SQ_LIKELY(full && (s->kept == 0 || !worse(&s->heap[0], &item)))) {
+            leave(s, s->lower[i]);
+            continue;
         }
-        if (t->space == SQ_SPACE_L2) score_rows(&r, v, 1);
-        else score_rows(&r, v, 0);
-        if (s->call->bounds) bound_scored(s, &r, v, &b);
-        for (int64_t i = 0; i < count; i++) {
-            const entry item = {base + s->row[first + i], sq_key_f32(r.estimate[i]), 0};
-            if (s->kept == s->call->keep && s->kept && item.key > s->heap[0].key) {
-                leave(s, b.lower[i]);
-                continue;
-            }
-            const found row = {
-                .product = r.product[i],
-                .row = t->first_row[c] + s->row[first + i],
-                .cluster = place,
-                .code_square = (float)r.code_square[i], /* exact: 20 bits */
-                .norm = (float)r.norm[i],
-                .sine = (float)r.sine[i],
-                .lower = b.lower[i],
-                .estimate = r.estimate[i],
-            };
-            keep_row(s, item, &row);
-        }
+        const found row = {
+            .product = s->product[i],
+            .row = t->first_row[c] + s->row[i],
+            .cluster = place,
+            .code_square = (float)s->code_square[i], /* exact: it has 20 bits */
+            .norm = s->norm[i],
+            .sine = s->sine[i],
+            .lower = s->lower[i],
+            .estimate = s->estimate[i],
+        };
+        keep_row(s, item, &row);
     }
     s->waiting = 0;
 }
@@ -568,7 +587,7 @@ static void write_kept(state *s, const sq_scan_call *call) {
 }
 
 static void begin(state *s, const sq_table *table, const sq_scan_call *call) {
-    memset(s, 0, offsetof(state, row));
+    memset(s, 0, sizeof *s);
     s->table = table;
     s->call = call;
     s->width = (table->dimension + 1) / 2;
@@ -580,7 +599,6 @@ static void begin(state *s, const sq_table *table, const sq_scan_call *call) {
     const int64_t padded = (s->width + LEVEL_PAD - 1) / LEVEL_PAD * LEVEL_PAD;
     s->low = (int8_t *)(s->heap + call->keep);
     s->high = s->low + padded;
-    memset(s->low, 0, (size_t)(2 * padded));
     s->levels_of = -1;
     s->least_left = __builtin_inf();
 }

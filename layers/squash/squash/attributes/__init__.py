@@ -1,7 +1,7 @@
 """Typed attributes, the filter language, and cells that answer filters without the values."""
 
 from squash.attributes.cells import CellScheme, CellTable
-from squash.attributes.columns import Columns
+from squash.attributes.columns import Column, Columns
 from squash.attributes.filters import FilterNode, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
@@ -10,6 +10,7 @@ from squash.attributes.programs import compile_filter
 __all__ = [
     "CellScheme",
     "CellTable",
+    "Column",
     "Columns",
     "FilterNode",
     "check_metadata",

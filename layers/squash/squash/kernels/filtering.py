@@ -123,10 +123,24 @@ class _Truth:
 
 
 def _evaluate(table: ClusterTable, program: FilterProgram, partition: int, rows: I64) -> _Truth:
+    """Evaluate a program on rows; then once more on those it leaves open, by their values."""
+    found = _run(table, program, partition, rows, settle=False)
+    if any(leaf.intervals is not None for leaf in program.leaves):
+        still_open = np.flatnonzero(found.possible & ~found.sure)
+        settled = _run(table, program, partition, rows[still_open], settle=True)
+        found.sure[still_open] = settled.sure
+        found.possible[still_open] = settled.possible
+    return found
+
+
+def _run(
+    table: ClusterTable, program: FilterProgram, partition: int, rows: I64, *, settle: bool
+) -> _Truth:
     stack: list[_Truth] = []
     for operation, number in program.operations.tolist():
         if operation == LEAF:
-            stack.append(_evaluate_leaf(table, program.leaves[number], partition, rows))
+            leaf = program.leaves[number]
+            stack.append(_evaluate_leaf(table, leaf, partition, rows, settle=settle))
         elif operation == NOT:
             top = stack.pop()
             stack.append(_Truth(~top.possible, ~top.sure))
@@ -137,13 +151,24 @@ def _evaluate(table: ClusterTable, program: FilterProgram, partition: int, rows:
     return stack.pop()
 
 
-def _evaluate_leaf(table: ClusterTable, leaf: Leaf, partition: int, rows: I64) -> _Truth:
+def _evaluate_leaf(
+    table: ClusterTable, leaf: Leaf, partition: int, rows: I64, *, settle: bool
+) -> _Truth:
     column = _array_of(table.columns.get(leaf.attribute), partition)
     if column is None:
         return _Truth(np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_))
     codes = column[rows]
     truth: U8 = leaf.truth[codes]
     sure, possible = truth == YES, truth != NO
+    values = _array_of(table.values.get(leaf.attribute), partition)
+    if settle and values is not None and leaf.intervals is not None:
+        numbers, ids = values
+        asked = np.flatnonzero(possible & ~sure & (ids[rows] < len(numbers)))
+        value = numbers[ids[rows[asked]]]
+        inside = np.zeros(len(asked), dtype=np.bool_)
+        for low, high in leaf.intervals.tolist():
+            inside |= (value >= low) & (value <= high)
+        sure[asked] = possible[asked] = inside
     if leaf.list_code >= 0:
         lists = np.flatnonzero(codes == leaf.list_code)
         signatures = _array_of(table.signatures.get(leaf.attribute), partition)

@@ -60,6 +60,11 @@ class _Leaf(ctypes.Structure):
         ("list_code", ctypes.c_int64),
         ("sure_bits", ctypes.c_uint64),
         ("possible_bits", ctypes.c_uint64),
+        ("numbers", ctypes.c_void_p),
+        ("number_counts", ctypes.c_void_p),
+        ("ids", ctypes.c_void_p),
+        ("intervals", ctypes.c_void_p),
+        ("interval_count", ctypes.c_int64),
     )
 
 
@@ -92,6 +97,7 @@ class _Program(ctypes.Structure):
         ("code", ctypes.c_void_p),
         ("leaves", ctypes.c_void_p),
         ("depth", ctypes.c_int64),
+        ("settles", ctypes.c_int64),
     )
 
 
@@ -117,9 +123,17 @@ class BoundProgram:
                 leaf.list_code,
                 leaf.sure_bits,
                 leaf.possible_bits,
+                address(table.addresses("numbers", leaf.attribute)),
+                address(table.addresses("number_counts", leaf.attribute)),
+                address(table.addresses("ids", leaf.attribute)),
+                0
+                if leaf.intervals is None
+                else _address_of(leaf.intervals, np.float64, "intervals"),
+                0 if leaf.intervals is None else len(leaf.intervals),
             )
+        settles = any(leaf.intervals is not None for leaf in program.leaves)
         structure = _Program(
-            len(operations), address(operations), ctypes.addressof(leaves), self.depth
+            len(operations), address(operations), ctypes.addressof(leaves), self.depth, settles
         )
         self.at = ctypes.addressof(structure)
         self._kept = (program, operations, truths, sets, leaves, structure)
@@ -270,6 +284,14 @@ class NativeTable:
             self._set("columns", name, partition, columns[partition], np.uint8)
         for name, signatures in table.signatures.items():
             self._set("signatures", name, partition, signatures[partition], np.uint64)
+        for name, values in table.values.items():
+            found = values[partition]
+            numbers, ids = (None, None) if found is None else found
+            self._set("numbers", name, partition, numbers, np.float64)
+            self._set("ids", name, partition, ids, np.uint32)
+            self.addresses("number_counts", name)[partition] = (
+                0 if numbers is None else len(numbers)
+            )
 
     def bind(self, program: FilterProgram) -> BoundProgram:
         """Return a program bound to this table; the last ones are kept."""

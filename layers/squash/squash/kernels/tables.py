@@ -43,6 +43,9 @@ class ClusterTable:
     vectors: list[F32 | None]
     columns: dict[str, list[U8 | None]] = field(default_factory=dict)
     signatures: dict[str, list[U64 | None]] = field(default_factory=dict)
+    values: dict[str, list[tuple[F64, U32] | None]] = field(default_factory=dict)
+    """By attribute and partition: the distinct numbers, ascending, and each row's place in them,
+    uint32 [n]; a place beyond them is no number. None where rows hold lists."""
     native: object | None = None
     """What the native kernels keep beside it: addresses of the arrays above."""
 
@@ -57,6 +60,8 @@ class Leaf:
     list_code: int = -1
     sure_bits: int = 0
     possible_bits: int = 0
+    intervals: F64 | None = None
+    """float64 [m, 2], both ends included: the numbers that pass, if they alone may be open."""
 
 
 LEAF: Final = 0

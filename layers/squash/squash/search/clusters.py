@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from squash.arrays import I64, U32, Mask
+from squash.arrays import F64, I64, U32, Mask
+from squash.attributes import Column
 from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable, refresh
 from squash.limits import CODE_BLOCK_ROWS
@@ -71,6 +72,7 @@ class Clusters:
                 vectors=[None] * count,
                 columns={},
                 signatures={},
+                values={},
                 native=None,
             )
             self._evictions = evictions
@@ -121,6 +123,7 @@ class Clusters:
             if name not in table.columns:
                 cells = [partition.cells() for partition in self.partitions]
                 table.signatures[name] = [c.signatures(name) for c in cells]
+                table.values[name] = [_values(p.columns().column(name)) for p in self.partitions]
                 table.columns[name] = [c.codes(name) for c in cells]
                 for number in range(len(self.partitions)):
                     refresh(table, number)
@@ -203,6 +206,13 @@ class Clusters:
             bit = np.left_shift(np.uint32(1), (inside % BLOCK_ROWS).astype(np.uint32))
             np.bitwise_and.at(table.alive, block, ~bit)
         table.alive_counts = _block_counts(table.alive, table)
+
+
+def _values(column: Column | None) -> tuple[F64, U32] | None:
+    """Return an attribute's numbers and each row's place in them; None where rows hold lists."""
+    if column is None or column.offsets is not None:
+        return None
+    return column.numbers, column.ids
 
 
 def _block_counts(bitmap: U32, table: ClusterTable) -> I64:
