@@ -77,7 +77,12 @@ def test_prepare_rotates_and_measures(space, dimension):
 
 
 def truth_of(table, program, partition, row):
-    """Return the truth of one row: 0 no, 1 maybe, 2 yes."""
+    """Return the truth of one row: 0 no, 1 maybe, 2 yes; by values only if cells do not say."""
+    by_cells = one_run(table, program, partition, row, settle=False)
+    return one_run(table, program, partition, row, settle=True) if by_cells == 1 else by_cells
+
+
+def one_run(table, program, partition, row, *, settle):
     stack = []
     for operation, number in program.operations.tolist():
         if operation == LEAF:
@@ -86,7 +91,14 @@ def truth_of(table, program, partition, row):
             if column is None:
                 stack.append(0)
             elif column[row] != leaf.list_code:
-                stack.append(int(leaf.truth[column[row]]))
+                truth = int(leaf.truth[column[row]])
+                values = table.values.get(leaf.attribute, [None] * 9)[partition]
+                if settle and truth == 1 and leaf.intervals is not None and values is not None:
+                    numbers, ids = values
+                    if ids[row] < len(numbers):
+                        value = numbers[ids[row]]
+                        truth = 2 * any(low <= value <= high for low, high in leaf.intervals)
+                stack.append(truth)
             else:
                 signatures = table.signatures[leaf.attribute][partition]
                 bits = 0 if signatures is None else int(signatures[row])

@@ -247,6 +247,25 @@ static void make_leaf(const world *w, sq_leaf *leaf) {
     leaf->list_code = listed ? below(4) : -1;
     leaf->possible_bits = chance() & chance() & chance() & chance();
     leaf->sure_bits = leaf->possible_bits & UINT32_MAX;
+    const double **values = array(PARTITIONS * 8, 8);
+    const uint32_t **ids = array(PARTITIONS * 8, 8);
+    int64_t *counts = numbers(PARTITIONS);
+    for (int p = 0; p < PARTITIONS; p++) {
+        counts[p] = 1 + below(9);
+        double *distinct = array(8 * counts[p], 8);
+        for (int64_t i = 0; i < counts[p]; i++) distinct[i] = (double)i;
+        uint32_t *places = array(4 * w->partition_rows[p], 4);
+        for (int64_t r = 0; r < w->partition_rows[p]; r++) places[r] = (uint32_t)below(10);
+        values[p] = distinct;
+        ids[p] = below(5) ? places : NULL;
+    }
+    double *intervals = array(4 * 8, 8);
+    for (int i = 0; i < 4; i++) intervals[i] = (double)below(10);
+    leaf->numbers = values;
+    leaf->number_counts = counts;
+    leaf->ids = ids;
+    leaf->intervals = below(3) ? intervals : NULL;
+    leaf->interval_count = below(3);
 }
 
 static void make_program(const world *w, sq_program *program) {
@@ -268,6 +287,8 @@ static void make_program(const world *w, sq_program *program) {
         depth += kind == SQ_LEAF ? 1 : kind == SQ_NOT ? 0 : -1;
         program->depth = depth > program->depth ? depth : program->depth;
     }
+    program->depth++;
+    program->settles = 1;
     program->operations = n;
     program->code = code;
     program->leaves = leaves;

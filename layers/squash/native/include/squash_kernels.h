@@ -61,7 +61,7 @@ typedef struct sq_leaf {
     int64_t list_code;                 /* -1: no lists */
     uint64_t sure_bits;
     uint64_t possible_bits;
-    /* Values, for rows that their cells leave open; interval_count 0: none. Where a partition's
+    /* Values, for rows that their cells leave open; `intervals` NULL: none. Where a partition's
      * `ids` is NULL its rows stay open. */
     const double *const *numbers;    /* by partition, [number_counts] */
     const int64_t *number_counts;    /* by partition */
@@ -70,7 +70,7 @@ typedef struct sq_leaf {
     int64_t interval_count;
 } sq_leaf;
 
-/* A valid postfix list: it leaves one pair, and never more than `depth` on the stack. */
+/* A valid postfix list: it leaves one pair, and always fewer than `depth` are on the stack. */
 typedef struct sq_program {
     int64_t operations;
     const int32_t *code; /* [operations, 2] */

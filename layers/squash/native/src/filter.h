@@ -281,7 +281,7 @@ static unsigned sq_leaf_settled(const sq_leaf *leaf, int64_t partition, int64_t 
     const uint8_t truth = leaf->truth[code];
     if (truth != 1) return truth == 2 ? 3 : 0;
     const uint8_t *ids = (const uint8_t *)leaf->ids[partition];
-    if (!leaf->interval_count || !ids) return 2;
+    if (!leaf->intervals || !ids) return 2;
     uint32_t id;
     memcpy(&id, ids + 4 * row, sizeof id);
     if ((int64_t)id >= leaf->number_counts[partition]) return 2;

@@ -16,7 +16,7 @@ from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
 from squash.kernels.masks import NO, YES
 from squash.kernels.native import address
-from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram
+from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram, Leaf
 
 _SPACES: Final = {"l2": 0, "dot": 1}
 _PROGRAMS_MAX: Final = 64
@@ -107,7 +107,8 @@ class BoundProgram:
     __slots__ = ("_kept", "at", "depth")
 
     def __init__(self, table: NativeTable, program: FilterProgram) -> None:
-        self.depth = _checked_depth(program)
+        # One more than there are pairs: room to settle rows that the cells leave open.
+        self.depth = _checked_depth(program) + 1
         operations = np.ascontiguousarray(program.operations, dtype=np.int32)
         truths = np.zeros((max(1, len(program.leaves)), 256), dtype=np.uint8)
         sets = np.zeros((max(1, len(program.leaves)), 64), dtype=np.uint8)
@@ -329,6 +330,12 @@ class NativeTable:
     ) -> None:
         at = 0 if array is None else _address_of(array, dtype, f"{kind} {name}")
         self.addresses(kind, name)[partition] = at
+
+
+def _intervals_of(leaf: Leaf) -> tuple[int, int]:
+    if leaf.intervals is None:
+        return 0, 0
+    return _address_of(leaf.intervals, np.float64, "intervals"), len(leaf.intervals)
 
 
 def native_table(table: ClusterTable) -> NativeTable:
