@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,8 @@ from squash.quantize import PRESETS, Codec, train_codec
 from squash.segment import build_partition
 from squash.segment.exact import unit_rows
 from squash.training import Assigner, group_clusters, kmeans, split_rows
+
+_CODEC_ROWS_MAX = 1 << 16
 
 Report = Callable[[Progress], None]
 WritePartition = Callable[[Mapping[str, bytes], int], str]
@@ -89,6 +92,7 @@ class _Plan:
     codec: Codec
     cells: CellScheme
     centers: F32
+    """float32 [c, d], not projected: distances survive the projection."""
     bucket_of_cluster: I64
     queries: F32
 
@@ -128,7 +132,7 @@ def build(
     assigner = Assigner(plan.centers)
     done = 0
     for batch in source.batches():
-        cluster = assigner.assign(plan.codec.project(_measured(batch.vectors, config.metric)))
+        cluster = assigner.assign(_measured(batch.vectors, config.metric))
         spill.add(batch, bucket=plan.bucket_of_cluster[cluster], cluster=cluster)
         done += len(batch)
         report(Progress("assign", done, source.rows, "rows"))
@@ -143,28 +147,27 @@ def _train(source: RowSource, config: IndexConfig, options: BuildOptions, report
     )
     sample, metadata = _sample(source, wanted, config, report)
     measured = _measured(sample, config.metric)
-    # A cluster of residuals can't be taken before there are clusters, nor clusters before there is
-    # a projection; distances survive it, so k-means may run on either side.
     count = max(1, min(len(sample) // 8, round(source.rows / options.cluster_rows_target)))
-    raw_centers = kmeans(
+    centers = kmeans(
         measured,
         clusters=count,
         seed=config.seed,
         tick=lambda done, total: report(Progress("cluster", done, total, "passes")),
     )
-    member = Assigner(raw_centers).assign(measured)
+    # Fewer rows do for the codec, and for how full the clusters will be.
+    some = np.ascontiguousarray(measured[:: -(-len(measured) // _CODEC_ROWS_MAX)])
+    member = Assigner(centers).assign(some)
     name, codec_options = PRESETS[config.codec]
     codec = train_codec(
         name,
-        sample=measured,
-        residuals=measured - raw_centers[member],
+        sample=some,
+        residuals=some - centers[member],
         space="dot" if config.metric is Metric.DOT else "l2",
         seed=config.seed,
         **codec_options,
     )
     report(Progress("train", 1, 1, "codec"))
-    centers = codec.project(raw_centers)
-    share = source.rows / len(sample)
+    share = source.rows / len(some)
     rows = np.ceil(np.bincount(member, minlength=count) * share).astype(np.int64)
     bucket = group_clusters(centers, rows, rows_max=options.partition_rows_target)
     columns = Columns.from_metadata(metadata, non_filterable=config.non_filterable)
@@ -251,20 +254,27 @@ def _parts(
         return
     member = _capped(spill, bucket, cluster, config, options)
     counts = np.bincount(member)
+    order = np.argsort(member, kind="stable")
+    ends = np.cumsum(counts)
     members = np.flatnonzero(counts)
-    means = np.stack(
-        [spill.vectors(bucket)[member == m].mean(axis=0, dtype=np.float64) for m in members]
-    ).astype(np.float32)
-    group = group_clusters(means, counts[members], rows_max=options.partition_rows_max)
+    group = np.zeros(len(members), dtype=np.int64)
+    if len(cluster) > options.partition_rows_max:
+        rows_of = (order[ends[m] - counts[m] : ends[m]] for m in members)
+        vectors = spill.vectors(bucket)
+        means = np.stack([vectors[rows].mean(axis=0, dtype=np.float64) for rows in rows_of])
+        group = group_clusters(
+            means.astype(np.float32), counts[members], rows_max=options.partition_rows_max
+        )
     for number in range(int(group.max()) + 1):
         mine = members[group == number]
-        chosen = np.concatenate([np.flatnonzero(member == m) for m in mine])
+        chosen = np.concatenate([order[ends[m] - counts[m] : ends[m]] for m in mine])
         begins = np.concatenate(([0], np.cumsum(counts[mine])))
         rows = spill.read(bucket, chosen)
         projected = plan.codec.project(_measured(rows.vectors, config.metric))
         # The mean of the rows a cluster really has is a better centre than the sample's.
-        sums = np.add.reduceat(projected, begins[:-1], axis=0, dtype=np.float64)
-        center = (sums / counts[mine, None]).astype(np.float32)
+        center = np.stack(
+            [projected[a:b].mean(axis=0, dtype=np.float64) for a, b in pairwise(begins.tolist())]
+        ).astype(np.float32)
         yield rows, projected, center, begins
 
 
