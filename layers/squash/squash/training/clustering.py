@@ -230,8 +230,9 @@ def _means(sample: F32, member: I64, centers: F32, generator: np.random.Generato
         # An empty cluster takes a row of one of the fullest: that is where rows are crowded.
         crowded = np.argsort(-counts, kind="stable")[: len(empty)]
         crowded = crowded[counts[crowded] > 0]
-        for cluster, source in zip(empty, np.resize(crowded, len(empty)), strict=True):
-            at = begins[source] + generator.integers(counts[source])
+        sources = np.resize(crowded, len(empty))
+        for cluster, source in zip(empty.tolist(), sources.tolist(), strict=True):
+            at = int(begins[source]) + int(generator.integers(counts[source]))
             moved[cluster] = sample[order[at]]
     return moved
 
