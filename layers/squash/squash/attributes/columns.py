@@ -162,13 +162,13 @@ class Columns:
         cls, rows: Sequence[Metadata], *, non_filterable: Collection[str] = ()
     ) -> Columns:
         """Make columns of checked metadata."""
-        found: dict[str, tuple[list[int], list[Any]]] = {}
-        for row, metadata in enumerate(rows):
-            for name, value in metadata.items():
-                if name not in non_filterable:
-                    places, values = found.setdefault(name, ([], []))
-                    places.append(row)
-                    values.append(value)
+        found: dict[str, tuple[Sequence[int], list[Any]]] = {}
+        names = rows[0].keys() if rows else ()
+        if all(metadata.keys() == names for metadata in rows):
+            for name in names - non_filterable if names else ():
+                found[name] = range(len(rows)), [metadata[name] for metadata in rows]
+        else:
+            found = _by_name(rows, non_filterable)
         columns = {
             name: _column(len(rows), *found[name])
             for name in sorted(found)
@@ -353,10 +353,24 @@ def _value_at(column: Column, value: Scalar) -> tuple[int, int]:
     return value_range(column, Within("", kind, value, True, value, True))
 
 
-def _column(rows: int, places: list[int], values: list[Any]) -> Column:
+def _by_name(
+    rows: Sequence[Metadata], non_filterable: Collection[str]
+) -> dict[str, tuple[Sequence[int], list[Any]]]:
+    """Return, for each name, which rows have it and their values."""
+    found: dict[str, tuple[list[int], list[Any]]] = {}
+    for row, metadata in enumerate(rows):
+        for name, value in metadata.items():
+            if name not in non_filterable:
+                places, values = found.setdefault(name, ([], []))
+                places.append(row)
+                values.append(value)
+    return dict(found)
+
+
+def _column(rows: int, places: Sequence[int], values: list[Any]) -> Column:
     lengths: list[int] | None = None
     flat = values
-    if any(type(value) is list for value in values):
+    if list in set(map(type, values)):
         lengths = [len(value) if type(value) is list else 1 for value in values]
         flat = [e for value in values for e in (value if type(value) is list else (value,))]
     numbers, texts, ids = _number(flat)
@@ -378,6 +392,9 @@ def _column(rows: int, places: list[int], values: list[Any]) -> Column:
 
 def _number(values: list[Any]) -> tuple[F64, list[str], U32]:
     """Give each distinct value its number."""
+    if set(map(type, values)) <= {float, int}:
+        every, inverse = np.unique(np.array(values, dtype=np.float64), return_inverse=True)
+        return every, [], inverse.astype(np.uint32)
     is_text = np.array([type(value) is str for value in values], dtype=np.bool_)
     is_bool = np.array([type(value) is bool for value in values], dtype=np.bool_)
     is_number = ~is_text & ~is_bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ from squash.limits import (
 )
 from squash.model import AttributeType
 
+# The longest that JSON takes: a character written as \u001f; -1.2345678901234567e-308; the quotes
+# of a name and a string, a colon and a comma.
+_CHARACTER_BYTES_MAX = 6
+_NUMBER_BYTES_MAX = 24
+_MARKS_BYTES = 6
 _ELEMENT_TYPES = {"number": float, "string": str, "boolean": bool}
 
 
@@ -60,16 +66,36 @@ def check_metadata(
         raise _large(key, "metadata", f"has {len(metadata)} keys; at most {METADATA_KEYS_MAX}")
     checked: dict[str, Any] = {}
     for name, value in metadata.items():
-        place = f"metadata.{name}"
-        _check_name(name, key, place)
+        if type(name) is not str or not _is_name(name):
+            _check_name(name, key, f"metadata.{name}")
         if name in non_filterable:
-            checked[name] = _any_json(value, key, place, depth=0)
+            checked[name] = _any_json(value, key, f"metadata.{name}", depth=0)
             continue
-        checked[name] = _filterable(value, key, place)
+        checked[name] = value if _is_plain(value) else _filterable(value, key, f"metadata.{name}")
         if name in declared:
-            _check_declared(checked[name], declared[name], key, place)
+            _check_declared(checked[name], declared[name], key, f"metadata.{name}")
     _check_bytes(checked, non_filterable, key)
     return checked
+
+
+@lru_cache(maxsize=256)
+def _is_name(name: str) -> bool:
+    """Tell if `_check_name` passes a name: an import has the same few in every record."""
+    try:
+        _check_name(name, "", "")
+    except SquashError:
+        return False
+    return True
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell if a value is one of those that `_filterable` gives back as they are."""
+    kind = type(value)
+    if kind is float:
+        return bool(math.isfinite(value))
+    if kind is int:
+        return bool(-INTEGER_MAGNITUDE_MAX <= value <= INTEGER_MAGNITUDE_MAX)
+    return kind is bool or (kind is str and value.isascii())
 
 
 def _check_name(name: Any, key: str, place: str) -> None:
@@ -162,6 +188,8 @@ def _check_declared(value: Any, declared: AttributeType, key: str, place: str) -
 
 
 def _check_bytes(checked: dict[str, Any], non_filterable: Collection[str], key: str) -> None:
+    if _surely_small(checked):
+        return
     filterable = {name: v for name, v in checked.items() if name not in non_filterable}
     size = _json_bytes(filterable, key)
     if size > METADATA_FILTERABLE_BYTES_MAX:
@@ -177,6 +205,21 @@ def _check_bytes(checked: dict[str, Any], non_filterable: Collection[str], key: 
         raise _large(
             key, "metadata", f"has {size} bytes; at most {METADATA_BYTES_MAX}. Store a link instead"
         )
+
+
+def _surely_small(checked: dict[str, Any]) -> bool:
+    """Tell if metadata is within all limits however it is written: without writing it."""
+    most = 2
+    for name, value in checked.items():
+        most += _CHARACTER_BYTES_MAX * len(name) + _MARKS_BYTES
+        kind = type(value)
+        if kind is str:
+            most += _CHARACTER_BYTES_MAX * len(value)
+        elif kind is float or kind is bool or (kind is int and _is_plain(value)):
+            most += _NUMBER_BYTES_MAX
+        else:
+            return False
+    return most <= min(METADATA_FILTERABLE_BYTES_MAX, METADATA_BYTES_MAX)
 
 
 def _json_bytes(value: dict[str, Any], key: str) -> int:

@@ -1,15 +1,17 @@
 """The bulk build: from rows in any order to balanced partitions, memory bounded throughout.
 
-Three passes over the source. The first draws a sample; codec, clusters and cells are trained on
-it. The second gives each row its cluster and spills it to its bucket on the local disk. The third
-goes through the buckets, one at a time, and writes partitions; on the way brute force over what
-passes by calibrates recall. Memory holds the sample, one batch and one partition.
+Three passes over the rows. The first draws a sample of the vectors; codec and clusters are trained
+on it. The second gives each row its cluster and spills it to its bucket on the local disk; what it
+sees of the metadata decides the cells. The third goes through the buckets, one at a time, and
+writes partitions; on the way brute force over what passes by calibrates recall. Memory holds the
+sample, one batch and one partition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +34,10 @@ from squash.segment import build_partition
 from squash.segment.exact import unit_rows
 from squash.training import Assigner, group_clusters, kmeans, split_rows
 
+# Rows that are enough to train a codec on, and to cut attributes into 255 cells by.
+_CODEC_ROWS_MAX = 1 << 16
+_CELL_ROWS_MAX = 1 << 16
+
 Report = Callable[[Progress], None]
 WritePartition = Callable[[Mapping[str, bytes], int], str]
 
@@ -43,6 +49,10 @@ class RowSource(Protocol):
 
     def batches(self) -> Iterator[RowBatch]:
         """Yield all rows, some thousands at a time."""
+        ...
+
+    def vectors(self) -> Iterator[F32]:
+        """Yield the vectors of the same rows alone: float32 [n, d], some thousands at a time."""
         ...
 
 
@@ -87,8 +97,8 @@ class _Plan:
     """What the sample taught."""
 
     codec: Codec
-    cells: CellScheme
     centers: F32
+    """float32 [c, d], not projected: distances survive the projection."""
     bucket_of_cluster: I64
     queries: F32
 
@@ -126,73 +136,95 @@ def build(
     buckets = int(plan.bucket_of_cluster.max()) + 1
     spill = Spill(scratch, dimension=config.dimension, buckets=buckets)
     assigner = Assigner(plan.centers)
+    seen = _MetadataSample(source.rows, config)
     done = 0
     for batch in source.batches():
-        cluster = assigner.assign(plan.codec.project(_measured(batch.vectors, config.metric)))
+        seen.add(batch.metadata)
+        cluster = assigner.assign(_measured(batch.vectors, config.metric))
         spill.add(batch, bucket=plan.bucket_of_cluster[cluster], cluster=cluster)
         done += len(batch)
         report(Progress("assign", done, source.rows, "rows"))
     return _write_buckets(
-        spill, plan, config, options=options, write_partition=write_partition, report=report
+        spill,
+        plan,
+        config,
+        cells=seen.cells(),
+        options=options,
+        write_partition=write_partition,
+        report=report,
     )
+
+
+class _MetadataSample:
+    """Keeps the metadata of some rows, as a build passes the rows by, to cut cells by."""
+
+    def __init__(self, rows: int, config: IndexConfig) -> None:
+        generator = np.random.Generator(np.random.Philox(config.seed))
+        wanted = min(rows, _CELL_ROWS_MAX)
+        self._chosen = np.sort(generator.choice(rows, size=wanted, replace=False))
+        self._non_filterable = config.non_filterable
+        self._metadata: list[Metadata] = []
+        self._start = 0
+
+    def add(self, metadata: Sequence[Metadata]) -> None:
+        stop = self._start + len(metadata)
+        first, last = np.searchsorted(self._chosen, (self._start, stop))
+        places = self._chosen[first:last] - self._start
+        self._metadata.extend(metadata[row] for row in places.tolist())
+        self._start = stop
+
+    def cells(self) -> CellScheme:
+        columns = Columns.from_metadata(self._metadata, non_filterable=self._non_filterable)
+        return CellScheme.fit(columns)
 
 
 def _train(source: RowSource, config: IndexConfig, options: BuildOptions, report: Report) -> _Plan:
     wanted = min(
         source.rows, options.sample_rows_max, options.sample_bytes_max // (4 * config.dimension)
     )
-    sample, metadata = _sample(source, wanted, config, report)
-    measured = _measured(sample, config.metric)
-    # A cluster of residuals can't be taken before there are clusters, nor clusters before there is
-    # a projection; distances survive it, so k-means may run on either side.
-    count = max(1, min(len(sample) // 8, round(source.rows / options.cluster_rows_target)))
-    raw_centers = kmeans(
+    measured = _measured(_sample(source, wanted, config, report), config.metric)
+    count = max(1, min(len(measured) // 8, round(source.rows / options.cluster_rows_target)))
+    centers = kmeans(
         measured,
         clusters=count,
         seed=config.seed,
         tick=lambda done, total: report(Progress("cluster", done, total, "passes")),
     )
-    member = Assigner(raw_centers).assign(measured)
+    # Fewer rows do for the codec, and for how full the clusters will be.
+    some = np.ascontiguousarray(measured[:: -(-len(measured) // _CODEC_ROWS_MAX)])
+    member = Assigner(centers).assign(some)
     name, codec_options = PRESETS[config.codec]
     codec = train_codec(
         name,
-        sample=measured,
-        residuals=measured - raw_centers[member],
+        sample=some,
+        residuals=some - centers[member],
         space="dot" if config.metric is Metric.DOT else "l2",
         seed=config.seed,
         **codec_options,
     )
     report(Progress("train", 1, 1, "codec"))
-    centers = codec.project(raw_centers)
-    share = source.rows / len(sample)
+    share = source.rows / len(some)
     rows = np.ceil(np.bincount(member, minlength=count) * share).astype(np.int64)
     bucket = group_clusters(centers, rows, rows_max=options.partition_rows_target)
-    columns = Columns.from_metadata(metadata, non_filterable=config.non_filterable)
     return _Plan(
         codec=codec,
-        cells=CellScheme.fit(columns),
         centers=centers,
         bucket_of_cluster=bucket,
         queries=codec.project(_spread(measured, options.calibration_queries)),
     )
 
 
-def _sample(
-    source: RowSource, wanted: int, config: IndexConfig, report: Report
-) -> tuple[F32, list[Metadata]]:
+def _sample(source: RowSource, wanted: int, config: IndexConfig, report: Report) -> F32:
     generator = np.random.Generator(np.random.Philox(config.seed))
     chosen = np.sort(generator.choice(source.rows, size=wanted, replace=False))
-    vectors = np.empty((wanted, config.dimension), dtype=np.float32)
-    metadata: list[Metadata] = []
+    sample = np.empty((wanted, config.dimension), dtype=np.float32)
     start = 0
-    for batch in source.batches():
-        first, last = np.searchsorted(chosen, (start, start + len(batch)))
-        mine = chosen[first:last] - start
-        vectors[first:last] = batch.vectors[mine]
-        metadata.extend(batch.metadata[row] for row in mine.tolist())
-        start += len(batch)
+    for vectors in source.vectors():
+        first, last = np.searchsorted(chosen, (start, start + len(vectors)))
+        sample[first:last] = vectors[chosen[first:last] - start]
+        start += len(vectors)
         report(Progress("sample", start, source.rows, "rows"))
-    return vectors, metadata
+    return sample
 
 
 def _write_buckets(
@@ -200,6 +232,7 @@ def _write_buckets(
     plan: _Plan,
     config: IndexConfig,
     *,
+    cells: CellScheme,
     options: BuildOptions,
     write_partition: WritePartition,
     report: Report,
@@ -220,7 +253,7 @@ def _write_buckets(
                 centers=center,
                 cluster_begins=begins,
                 codec=plan.codec,
-                cells=plan.cells,
+                cells=cells,
                 non_filterable=config.non_filterable,
             )
             partitions.append((write_partition(objects, len(rows)), len(rows)))
@@ -232,7 +265,7 @@ def _write_buckets(
     all_centers = np.concatenate(centers)
     trained = Trained(
         codec=plan.codec,
-        cells=plan.cells,
+        cells=cells,
         calibration=collector.fit(all_centers),
         partition_ids=tuple(name for name, _ in partitions),
         partition_begins=np.concatenate(([0], np.cumsum([len(c) for c in centers]))),
@@ -250,22 +283,33 @@ def _parts(
     if not len(cluster):
         return
     member = _capped(spill, bucket, cluster, config, options)
+    if len(member) <= options.partition_rows_max:
+        yield _part(spill, bucket, member, plan, config)
+        return
     counts = np.bincount(member)
     members = np.flatnonzero(counts)
-    means = np.stack(
-        [spill.vectors(bucket)[member == m].mean(axis=0, dtype=np.float64) for m in members]
-    ).astype(np.float32)
-    group = group_clusters(means, counts[members], rows_max=options.partition_rows_max)
-    for number in range(int(group.max()) + 1):
-        mine = members[group == number]
-        chosen = np.concatenate([np.flatnonzero(member == m) for m in mine])
-        begins = np.concatenate(([0], np.cumsum(counts[mine])))
-        rows = spill.read(bucket, chosen)
-        projected = plan.codec.project(_measured(rows.vectors, config.metric))
-        # The mean of the rows a cluster really has is a better centre than the sample's.
-        sums = np.add.reduceat(projected, begins[:-1], axis=0, dtype=np.float64)
-        center = (sums / counts[mine, None]).astype(np.float32)
-        yield rows, projected, center, begins
+    vectors = spill.vectors(bucket)
+    means = np.stack([vectors[member == m].mean(axis=0, dtype=np.float64) for m in members])
+    group = np.zeros(len(counts), dtype=np.int64)
+    group[members] = group_clusters(
+        means.astype(np.float32), counts[members], rows_max=options.partition_rows_max
+    )
+    split = spill.split(bucket, part=group[member], cluster=member)
+    for number in range(split.buckets):
+        yield _part(split, number, split.clusters(number), plan, config)
+        split.drop(number)
+
+
+def _part(
+    spill: Spill, bucket: int, cluster: I64, plan: _Plan, config: IndexConfig
+) -> tuple[RowBatch, F32, F32, I64]:
+    _, member, counts = np.unique(cluster, return_inverse=True, return_counts=True)
+    begins = np.concatenate(([0], np.cumsum(counts)))
+    rows = spill.read(bucket, np.argsort(member, kind="stable"))
+    projected = plan.codec.project(_measured(rows.vectors, config.metric))
+    # The mean of the rows a cluster really has is a better centre than the sample's.
+    centers = [projected[a:b].mean(axis=0, dtype=np.float64) for a, b in pairwise(begins.tolist())]
+    return rows, projected, np.stack(centers).astype(np.float32), begins
 
 
 def _capped(

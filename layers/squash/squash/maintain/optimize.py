@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from squash.arrays import I64
+from squash.arrays import F32, I64
 from squash.clock import IdSource
 from squash.errors import SquashError
 from squash.index.live import Opened
@@ -56,6 +56,14 @@ class LiveRows:
                     np.asarray(vectors[rows]),
                     [metadata for _, metadata in documents],
                 )
+
+    def vectors(self) -> Iterator[F32]:
+        """Yield the vectors of the same rows alone."""
+        yield from (part.vectors for part in batches(self._fresh, _BATCH_ROWS))
+        for reader, live in self._segments:
+            vectors = reader.all_vectors()
+            for start in range(0, len(live), _BATCH_ROWS):
+                yield np.asarray(vectors[live[start : start + _BATCH_ROWS]])
 
 
 def optimize(

@@ -1,8 +1,9 @@
 """Rows on their way from the order they came in to the partition they belong to.
 
 A build reads its source once from front to back and must hand over one partition at a time.
-Between the two lie files in a scratch folder, one a bucket, so that memory holds one bucket at
-most, whatever the size of the whole.
+Between the two lie files in a scratch folder, some for each bucket, so that memory holds one bucket
+at most, whatever the size of the whole. Keys and metadata lie there as blocks of JSON, a block for
+each batch: one call writes or reads a block, and it is the calls that cost.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Spill:
     def __init__(self, folder: Path, *, dimension: int, buckets: int) -> None:
         self._folder = folder
         self._dimension = dimension
+        self._block_bytes: list[list[int]] = [[] for _ in range(buckets)]
         self.buckets = buckets
         self.rows = 0
 
@@ -46,14 +48,11 @@ class Spill:
             mine = order[begins[number] : begins[number + 1]]
             self._append(number, ".vectors", rows.vectors[mine].astype("<f4").tobytes())
             self._append(number, ".clusters", cluster[mine].astype("<i8").tobytes())
-            lines = [
-                json.dumps([rows.keys[row], rows.metadata[row]], ensure_ascii=False)
-                for row in mine.tolist()
-            ]
-            text = [(line + "\n").encode() for line in lines]
-            self._append(number, ".documents", b"".join(text))
-            lengths = np.array([len(line) for line in text], dtype="<i8")
-            self._append(number, ".lengths", lengths.tobytes())
+            keys = [rows.keys[row] for row in mine.tolist()]
+            metadata = [rows.metadata[row] for row in mine.tolist()]
+            block = json.dumps([keys, metadata], ensure_ascii=False).encode()
+            self._append(number, ".documents", block)
+            self._block_bytes[number].append(len(block))
 
     def clusters(self, bucket: int) -> I64:
         """Return the cluster of each row of a bucket."""
@@ -66,22 +65,52 @@ class Spill:
         return np.memmap(path, dtype="<f4", mode="r").reshape(-1, self._dimension)
 
     def read(self, bucket: int, rows: I64) -> RowBatch:
-        """Read some rows of a bucket, in the given order."""
-        lengths = np.fromfile(self._path(bucket, ".lengths"), dtype="<i8")
-        ends = np.cumsum(lengths)
+        """Read a bucket whole, its rows in the given order."""
         keys: list[str] = []
         metadata: list[Metadata] = []
-        documents = np.memmap(self._path(bucket, ".documents"), dtype=np.uint8, mode="r")
-        for row in rows.tolist():
-            key, meta = json.loads(documents[ends[row] - lengths[row] : ends[row]].tobytes())
-            keys.append(key)
-            metadata.append(meta)
-        return RowBatch(keys, np.asarray(self.vectors(bucket)[rows]), metadata)
+        for some_keys, some_metadata in self._blocks(bucket):
+            keys += some_keys
+            metadata += some_metadata
+        places = rows.tolist()
+        return RowBatch(
+            [keys[row] for row in places],
+            np.asarray(self.vectors(bucket)[rows]),
+            [metadata[row] for row in places],
+        )
+
+    def split(self, bucket: int, *, part: I64, cluster: I64) -> Spill:
+        """Distribute a bucket that is too large to be read whole.
+
+        Parameters
+        ----------
+        bucket:
+            Which.
+        part, cluster:
+            int64 [n], each row's bucket and cluster in what is returned. Rows keep their order.
+
+        """
+        folder = self._folder / f"{bucket}.parts"
+        folder.mkdir()
+        parts = Spill(folder, dimension=self._dimension, buckets=int(part.max()) + 1)
+        vectors = self.vectors(bucket)
+        start = 0
+        for keys, metadata in self._blocks(bucket):
+            mine = slice(start, start + len(keys))
+            batch = RowBatch(keys, np.asarray(vectors[mine]), metadata)
+            parts.add(batch, bucket=part[mine], cluster=cluster[mine])
+            start += len(keys)
+        return parts
 
     def drop(self, bucket: int) -> None:
         """Remove a bucket's files."""
-        for suffix in (".vectors", ".clusters", ".documents", ".lengths"):
+        for suffix in (".vectors", ".clusters", ".documents"):
             self._path(bucket, suffix).unlink(missing_ok=True)
+
+    def _blocks(self, bucket: int) -> Iterator[tuple[list[str], list[Metadata]]]:
+        with self._path(bucket, ".documents").open("rb") as file:
+            for length in self._block_bytes[bucket]:
+                keys, metadata = json.loads(file.read(length))
+                yield keys, metadata
 
     def _append(self, bucket: int, suffix: str, data: bytes) -> None:
         with self._path(bucket, suffix).open("ab") as file:

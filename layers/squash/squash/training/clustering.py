@@ -9,7 +9,13 @@ import numpy as np
 from squash.arrays import F32, F64, I64
 
 _CHUNK_ROWS = 8_192
+# Scores of rows against all centres held at once: 2 MiB, so that they stay in cache.
+_SCORES = 1 << 19
 _FLAT_CLUSTERS_MAX = 4_096
+# After so many passes against all centres, a row hardly ever moves but to one of the centres
+# nearest to its own; the others are not looked at any more.
+_WHOLE_PASSES = 2
+_NEAR_CENTERS = 64
 _GROUPS_SEARCHED = 6
 _POWER_STEPS = 8
 
@@ -22,7 +28,8 @@ def kmeans(
     """Cluster a sample.
 
     Up to 4,096 clusters are found by Lloyd's algorithm; more of them in two levels, so that the
-    work grows as n·sqrt(c) rather than n·c. Clusters that run empty are moved beside the fullest.
+    work grows as n·sqrt(c) rather than n·c. From the third pass on, a row is compared with the 64
+    centres nearest to its own. Clusters that run empty are moved beside the fullest.
 
     Parameters
     ----------
@@ -91,8 +98,9 @@ class Assigner:
     def assign(self, rows: F32) -> I64:
         """Return the nearest centre of each row of float32 [n, d], as int64 [n]."""
         out = np.empty(len(rows), dtype=np.int64)
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            part = rows[start : start + _CHUNK_ROWS]
+        size = _CHUNK_ROWS if self._groups else max(_SCORES // len(self._centers), 64)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
             nearest = self._among_groups(part) if self._groups else self._among_all(part)
             out[start : start + len(part)] = nearest
         return out
@@ -177,31 +185,63 @@ def _lloyd(
 ) -> F32:
     start = generator.choice(len(sample), size=clusters, replace=False)
     centers = sample[np.sort(start)].copy()
+    member: I64 = np.empty(0, dtype=np.int64)
+    whole = _WHOLE_PASSES if clusters > 2 * _NEAR_CENTERS else iterations
     for iteration in range(iterations):
-        member = Assigner(centers).assign(sample)
+        if iteration < whole:
+            member = Assigner(centers).assign(sample)
+        else:
+            if iteration == whole:
+                # Rows of one cluster lie side by side from here on, but for those that move.
+                order = np.argsort(member, kind="stable")
+                sample, member = sample[order], member[order]
+            member = _assign_near(sample, member, centers)
         centers = _means(sample, member, centers, generator)
         if tick is not None:
             tick(iteration + 1, iterations)
     return centers
 
 
+def _assign_near(sample: F32, member: I64, centers: F32) -> I64:
+    """Return the nearest centre of each row among those nearest to the centre it has."""
+    half_squares = 0.5 * np.einsum("ij,ij->i", centers, centers)
+    nearest = np.empty_like(member)
+    order, begins = _by_cluster(member, len(centers))
+    for cluster in np.flatnonzero(np.diff(begins)).tolist():
+        scores = centers @ centers[cluster]
+        scores -= half_squares
+        near = np.argpartition(scores, -_NEAR_CENTERS)[-_NEAR_CENTERS:]
+        rows = order[begins[cluster] : begins[cluster + 1]]
+        scores = sample[rows] @ centers[near].T
+        scores -= half_squares[near]
+        nearest[rows] = near[np.argmax(scores, axis=1)]
+    return nearest
+
+
 def _means(sample: F32, member: I64, centers: F32, generator: np.random.Generator) -> F32:
-    order = np.argsort(member, kind="stable")
-    counts = np.bincount(member, minlength=len(centers))
-    filled = np.flatnonzero(counts)
-    begins = np.searchsorted(member[order], filled)
-    sums = np.add.reduceat(sample[order], begins, axis=0, dtype=np.float64)
+    order, begins = _by_cluster(member, len(centers))
+    counts = np.diff(begins)
     moved = centers.copy()
-    moved[filled] = (sums / counts[filled, None]).astype(np.float32)
+    for cluster in np.flatnonzero(counts).tolist():
+        rows = order[begins[cluster] : begins[cluster + 1]]
+        moved[cluster] = sample[rows].mean(axis=0, dtype=np.float64)
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         # An empty cluster takes a row of one of the fullest: that is where rows are crowded.
         crowded = np.argsort(-counts, kind="stable")[: len(empty)]
         crowded = crowded[counts[crowded] > 0]
-        for cluster, source in zip(empty, np.resize(crowded, len(empty)), strict=True):
-            rows = np.flatnonzero(member == source)
-            moved[cluster] = sample[rows[generator.integers(len(rows))]]
+        sources = np.resize(crowded, len(empty))
+        for cluster, source in zip(empty.tolist(), sources.tolist(), strict=True):
+            at = int(begins[source]) + int(generator.integers(counts[source]))
+            moved[cluster] = sample[order[at]]
     return moved
+
+
+def _by_cluster(member: I64, clusters: int) -> tuple[I64, I64]:
+    """Return row numbers by cluster, int64 [n], and where each begins, int64 [c + 1]."""
+    begins = np.zeros(clusters + 1, dtype=np.int64)
+    np.cumsum(np.bincount(member, minlength=clusters), out=begins[1:])
+    return np.argsort(member, kind="stable"), begins
 
 
 def _shares(rows: I64, clusters: int) -> I64:

@@ -1,0 +1,68 @@
+"""What a build does on the way: rows spilled and split, neighbours found by brute force."""
+
+import numpy as np
+import pytest
+
+from squash.maintain.calibrate import NeighbourCollector
+from squash.maintain.spill import Spill
+from squash.model import RowBatch
+from squash.planning import BANDS, CALIBRATED_NEIGHBOURS
+
+
+def rows(count: int, start: int = 0) -> RowBatch:
+    vectors = np.arange(start, start + count, dtype=np.float32)[:, None].repeat(3, axis=1)
+    keys = [f"k\u00e9{i}" for i in range(start, start + count)]
+    return RowBatch(keys, vectors, [{"n": i, "f": i / 7} for i in range(start, start + count)])
+
+
+def test_a_bucket_gives_its_rows_back_in_the_order_asked_for(tmp_path) -> None:
+    """Keys, vectors and metadata of every batch come back, whole buckets at a time."""
+    spill = Spill(tmp_path, dimension=3, buckets=2)
+    for start in (0, 10):
+        bucket = np.arange(10) % 2
+        spill.add(rows(10, start), bucket=bucket, cluster=np.arange(start, start + 10))
+    assert spill.clusters(1).tolist() == list(range(1, 20, 2))
+    found = spill.read(1, np.array([9, 0, 4]))
+    assert found.keys == ["k\u00e919", "k\u00e91", "k\u00e99"]
+    assert found.vectors[:, 0].tolist() == [19, 1, 9]
+    assert found.metadata == [{"n": n, "f": n / 7} for n in (19, 1, 9)]
+
+
+def test_a_bucket_is_split_without_losing_a_row(tmp_path) -> None:
+    """Every row lies in its part, in the order it had, with the cluster it was given."""
+    spill = Spill(tmp_path, dimension=3, buckets=1)
+    for start in (0, 7, 14):
+        spill.add(rows(7, start), bucket=np.zeros(7, int), cluster=np.zeros(7, int))
+    part = np.arange(21) % 3
+    parts = spill.split(0, part=part, cluster=np.arange(21) * 2)
+    for number in range(3):
+        mine = np.flatnonzero(part == number)
+        assert parts.clusters(number).tolist() == (mine * 2).tolist()
+        found = parts.read(number, np.arange(len(mine)))
+        assert found.vectors[:, 0].tolist() == mine.tolist()
+        assert [one["n"] for one in found.metadata] == mine.tolist()
+        parts.drop(number)
+
+
+@pytest.mark.parametrize("space", ["l2", "dot"])
+def test_neighbours_are_those_of_brute_force(space: str) -> None:
+    """In every band, the clusters of the nearest admitted rows are kept, the query left out."""
+    rng = np.random.default_rng(4)
+    data = rng.normal(size=(9_000, 12)).astype(np.float32)
+    data = data[np.argsort(data[:, 0])]
+    queries = data[::900]
+    collector = NeighbourCollector(queries, space=space, seed=3)
+    admitted = np.random.Generator(np.random.Philox(3))
+    order = np.concatenate([admitted.random(5_000), admitted.random(4_000)])
+    collector.add(data[:5_000], np.arange(5_000))
+    collector.add(data[5_000:], np.arange(5_000, 9_000))
+    wide = data.astype(np.float64)
+    for number, query in enumerate(queries.astype(np.float64)):
+        distances = -(wide @ query) if space == "dot" else ((wide - query) ** 2).sum(axis=1)
+        if space == "l2":
+            distances[number * 900] = np.inf
+        for band, share in enumerate(BANDS):
+            passing = np.flatnonzero((order < share) & np.isfinite(distances))
+            nearest = passing[np.argsort(distances[passing])][:CALIBRATED_NEIGHBOURS]
+            kept = collector._clusters[band, number]
+            assert set(kept[kept >= 0].tolist()) == set(nearest.tolist())
