@@ -20,6 +20,7 @@
 
 enum { SQ_BLOCK_ROWS = 32, SQ_BLOCK_FACTOR_BYTES = 320 };
 enum { SQ_SPACE_L2 = 0, SQ_SPACE_DOT = 1 };
+enum { SQ_COSINE = 0, SQ_EUCLIDEAN = 1, SQ_DOT = 2 }; /* metrics */
 enum { SQ_LEAF = 0, SQ_AND = 1, SQ_OR = 2, SQ_NOT = 3 };
 enum { SQ_CELLS = 513 };      /* of shares, in a walk */
 enum { SQ_STACK_WORDS = 32 }; /* uint64 of one pair of bitmaps on a program's stack */
@@ -70,6 +71,34 @@ typedef struct sq_program {
     int64_t depth;
 } sq_program;
 
+/* A scan: what it is asked, where its answer goes, and room to work in.
+ *
+ * `keep` is at most the rows of the clusters, and below 2^32. `room` is aligned for a double and
+ * has keep * SQ_SCAN_ROW_BYTES + count * SQ_SCAN_CLUSTER_BYTES bytes, and SQ_SCAN_LEVEL_BYTES for
+ * every 64 bytes of a full code, or part of them. */
+typedef struct sq_scan_call {
+    const int64_t *clusters; /* [count] */
+    int64_t count;
+    const uint32_t *possible; /* [all blocks], NULL for those alive */
+    const double *projected;
+    double offset;
+    const uint8_t *entries;
+    double step;
+    double base;
+    int64_t keep;
+    double reach;
+    double share_min;
+    int64_t bounds;
+    int64_t *partition; /* [keep] and so are the next three */
+    int64_t *row;
+    float *estimates;
+    float *lower_bounds;
+    int64_t *counts; /* [4]: admitted, low-scanned, ranked, the bits of the double least_left */
+    void *room;
+} sq_scan_call;
+
+enum { SQ_SCAN_ROW_BYTES = 64, SQ_SCAN_CLUSTER_BYTES = 48, SQ_SCAN_LEVEL_BYTES = 128 };
+
 /* What a walk is asked; see squash.kernels.walking.walk. */
 typedef struct sq_walk {
     const sq_program *program;      /* NULL: all live rows */
@@ -118,5 +147,26 @@ SQ_EXPORT int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, c
 SQ_EXPORT void SQ_NAME(top_k_f32)(const float *values, int64_t n, int64_t k, int64_t *places);
 SQ_EXPORT void SQ_NAME(top_k_f64)(const double *values, int64_t n, int64_t k, int64_t *places,
                                   uint64_t *heap);
+
+/* scan.c: how many rows were kept; or -1 - i if partition i is not loaded, INT64_MIN if a cluster
+ * is not there. */
+SQ_EXPORT int64_t SQ_NAME(scan)(const sq_table *table, const sq_scan_call *call);
+
+/* distances.c: of `rows`, or of the first n where they are NULL; `half` says float16. */
+SQ_EXPORT void SQ_NAME(exact_distances)(int64_t metric, const float *query, int64_t dimension,
+                                        const void *vectors, int64_t half, const int64_t *rows,
+                                        int64_t n, double *distances);
+/* -1; or i if partition i is not loaded. */
+SQ_EXPORT int64_t SQ_NAME(row_distances)(const sq_table *table, int64_t metric, const float *query,
+                                         const int64_t *partition, const int64_t *row, int64_t n,
+                                         double *distances);
+/* How many were read, or -1 - i if partition i is not loaded; 1 <= k, `heap` has room for k. */
+SQ_EXPORT int64_t SQ_NAME(refine)(const sq_table *table, int64_t metric, const float *query,
+                                  const int64_t *partition, const int64_t *row,
+                                  const float *lower_bounds, int64_t n, int64_t k,
+                                  double *distances, uint64_t *heap);
+/* How many rows there are; they are written unless `row` is NULL. */
+SQ_EXPORT int64_t SQ_NAME(gather_rows)(const sq_table *table, const int64_t *clusters, int64_t n,
+                                       const uint32_t *possible, int64_t *partition, int64_t *row);
 
 #endif

@@ -1,44 +1,19 @@
 /* The k smallest values by (value, place); NaN counts as larger than all else. */
-#include "variant.h"
-
-/* Keys ascend as the values do, -0 and 0 are one, and all NaN are one, the largest. */
-SQ_INLINE uint32_t key_f32(float x) {
-    const uint32_t bits = sq_bits_f32(x + 0.0f);
-    if (x != x) return UINT32_MAX;
-    return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-SQ_INLINE uint64_t key_f64(double x) {
-    const uint64_t bits = sq_bits_f64(x + 0.0);
-    if (x != x) return UINT64_MAX;
-    return bits >> 63 ? ~bits : bits | 0x8000000000000000u;
-}
-
-/* A heap with its largest on top; `n` of them, of which the one at `hole` is to be `key`. */
-static void sift_u64(uint64_t *heap, int64_t n, int64_t hole, uint64_t key) {
-    int64_t child;
-    while ((child = 2 * hole + 1) < n) {
-        child += child + 1 < n && heap[child + 1] > heap[child];
-        if (heap[child] <= key) break;
-        heap[hole] = heap[child];
-        hole = child;
-    }
-    heap[hole] = key;
-}
+#include "keys.h"
 
 /* n <= 2^32: a key and a place share 64 bits. */
 void SQ_NAME(top_k_f32)(const float *values, int64_t n, int64_t k, int64_t *places) {
     if (k == 0) return;
     uint64_t *heap = (uint64_t *)places;
-    for (int64_t i = 0; i < k; i++) heap[i] = (uint64_t)key_f32(values[i]) << 32 | (uint64_t)i;
-    for (int64_t i = k / 2 - 1; i >= 0; i--) sift_u64(heap, k, i, heap[i]);
+    for (int64_t i = 0; i < k; i++) heap[i] = (uint64_t)sq_key_f32(values[i]) << 32 | (uint64_t)i;
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sq_sift_u64(heap, k, i, heap[i]);
     for (int64_t i = k; i < n; i++) {
-        const uint64_t key = (uint64_t)key_f32(values[i]) << 32 | (uint64_t)i;
-        if (SQ_UNLIKELY(key < heap[0])) sift_u64(heap, k, 0, key);
+        const uint64_t key = (uint64_t)sq_key_f32(values[i]) << 32 | (uint64_t)i;
+        if (SQ_UNLIKELY(key < heap[0])) sq_sift_u64(heap, k, 0, key);
     }
     for (int64_t last = k - 1; last > 0; last--) {
         const uint64_t largest = heap[0];
-        sift_u64(heap, last, 0, heap[last]);
+        sq_sift_u64(heap, last, 0, heap[last]);
         heap[last] = largest;
     }
     for (int64_t i = 0; i < k; i++) places[i] = (int64_t)(heap[i] & UINT32_MAX);
@@ -66,12 +41,12 @@ void SQ_NAME(top_k_f64)(const double *values, int64_t n, int64_t k, int64_t *pla
                         uint64_t *heap) {
     if (k == 0) return;
     for (int64_t i = 0; i < k; i++) {
-        heap[i] = key_f64(values[i]);
+        heap[i] = sq_key_f64(values[i]);
         places[i] = i;
     }
     for (int64_t i = k / 2 - 1; i >= 0; i--) sift_pair(heap, places, k, i, heap[i], places[i]);
     for (int64_t i = k; i < n; i++) {
-        const uint64_t key = key_f64(values[i]);
+        const uint64_t key = sq_key_f64(values[i]);
         if (SQ_UNLIKELY(key < heap[0])) sift_pair(heap, places, k, 0, key, i);
     }
     for (int64_t last = k - 1; last > 0; last--) {

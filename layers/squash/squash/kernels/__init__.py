@@ -4,6 +4,13 @@ Each function here is plain NumPy and is the definition of its operation: a nati
 the same integers and bits, and floats within the error that the function's docstring states.
 """
 
+from squash.kernels.bounding import (
+    alignments,
+    cosine_interval,
+    product_limits,
+    rescaling_cosines,
+    safe_bounds,
+)
 from squash.kernels.code_dots import (
     cell_begins,
     grid_bytes,
@@ -12,7 +19,15 @@ from squash.kernels.code_dots import (
     table_sums,
     unpack_grid,
 )
-from squash.kernels.distances import centroid_scan, inner_products, squared_distances
+from squash.kernels.distances import (
+    centroid_scan,
+    exact_distances,
+    gather_rows,
+    inner_products,
+    refine,
+    row_distances,
+    squared_distances,
+)
 from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
 from squash.kernels.low_scan import SignTable, low_scan, sign_table
@@ -20,16 +35,19 @@ from squash.kernels.packing import (
     block_begins,
     concatenated_ranges,
     low_groups,
+    pack_blocks,
     pack_low,
     pack_nibbles,
     pack_rows,
     packed_bytes,
+    split_blocks,
     uniform_widths,
     unpack_low,
     unpack_nibbles,
     unpack_rows,
 )
 from squash.kernels.prepare import prepare
+from squash.kernels.scanning import scan
 from squash.kernels.top_k import top_k
 from squash.kernels.walking import cell_values, cells_of, walk
 from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
@@ -37,27 +55,39 @@ from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 __all__ = [
     "BLOCK_ROWS",
     "SignTable",
+    "alignments",
     "block_begins",
     "cell_begins",
     "cell_values",
     "cells_of",
     "centroid_scan",
     "concatenated_ranges",
+    "cosine_interval",
+    "exact_distances",
     "filter_clusters",
     "filter_sample",
+    "gather_rows",
     "grid_bytes",
     "grid_dots",
     "hamming_scan",
     "inner_products",
     "low_groups",
     "low_scan",
+    "pack_blocks",
     "pack_grid",
     "pack_low",
     "pack_nibbles",
     "pack_rows",
     "packed_bytes",
     "prepare",
+    "product_limits",
+    "refine",
+    "rescaling_cosines",
+    "row_distances",
+    "safe_bounds",
+    "scan",
     "sign_table",
+    "split_blocks",
     "squared_distances",
     "table_sums",
     "top_k",

@@ -38,6 +38,11 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
     "top_k_f32": (None, (_A, _N, _N, _A)),
     "top_k_f64": (None, (_A, _N, _N, _A, _A)),
+    "scan": (_N, (_A, _A)),
+    "exact_distances": (None, (_N, _A, _N, _A, _N, _A, _N, _A)),
+    "row_distances": (_N, (_A, _N, _A, _A, _A, _N, _A)),
+    "refine": (_N, (_A, _N, _A, _A, _A, _A, _N, _N, _A, _A)),
+    "gather_rows": (_N, (_A, _A, _N, _A, _A, _A)),
 }
 
 
@@ -52,6 +57,11 @@ class Native:
     walk: Operation
     top_k_f32: Operation
     top_k_f64: Operation
+    scan: Operation
+    exact_distances: Operation
+    row_distances: Operation
+    refine: Operation
+    gather_rows: Operation
 
 
 @dataclass(slots=True)

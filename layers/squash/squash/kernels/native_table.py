@@ -244,6 +244,12 @@ class NativeTable:
         for partition in range(self.partitions):
             self.refresh(table, partition)
 
+    @property
+    def vector_dimension(self) -> int:
+        """d, or 0 while no partition has vectors."""
+        dimension: int = self._structure.vector_dimension
+        return dimension
+
     def addresses(self, kind: str, name: str) -> U64:
         """Return uint64 [p], the addresses of an array by partition; 0 where there is none."""
         found = self._by_partition.get((kind, name))

@@ -17,6 +17,11 @@ high half; bit `i` of a half is dimension `4 * group + i`:
 
     block:  | group 0: 16 bytes | group 1: 16 bytes | ...
     byte j: | row j+16: dims 3 2 1 0 | row j: dims 3 2 1 0 |
+
+In memory the factors of a block's rows follow its signs, so that a scan reads one stream
+(`pack_blocks`):
+
+    | signs: 16 bytes a group | norm f32[32] | secant f16[32] | shift f16[32] | sine f16[32] |
 """
 
 from __future__ import annotations
@@ -25,13 +30,16 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import I64, U8, AnyArray, Mask
+from squash.arrays import F16, F32, I64, U8, AnyArray, Mask
+from squash.kernels.tables import BLOCK_FACTOR_BYTES
 from squash.limits import CODE_BLOCK_ROWS
 
 WIDTH_BITS_MAX: Final = 8
 GROUP_DIMENSIONS: Final = 4
 _BYTE_BITS: Final = 8
 _HALF: Final = CODE_BLOCK_ROWS // 2
+# The factors of a block's rows, in their order, with the bytes of one.
+_FACTORS: Final = ((np.float32, 4), (np.float16, 2), (np.float16, 2), (np.float16, 2))
 
 
 def uniform_widths(dimension: int, bits: int) -> U8:
@@ -161,6 +169,59 @@ def unpack_low(low: U8, dimension: int) -> Mask:
     bits = (nibbles >> np.arange(GROUP_DIMENSIONS, dtype=np.uint8)) & 1
     columns = groups * GROUP_DIMENSIONS
     return bits.reshape(blocks * CODE_BLOCK_ROWS, columns)[:, :dimension].astype(np.bool_)
+
+
+def pack_blocks(
+    signs: Mask, *, norm: F32, secant: F16, shift: F16, sine: F16, cluster_begins: I64
+) -> U8:
+    """Lay signs and factors out in blocks of 32 rows; each cluster starts a block.
+
+    Parameters
+    ----------
+    signs:
+        bool [n, d]; rows lie side by side by cluster.
+    norm:
+        float32 [n].
+    secant, shift, sine:
+        float16 [n].
+    cluster_begins:
+        int64 [c + 1].
+
+    Returns
+    -------
+    uint8 [blocks, 16 * groups + 320]; padding rows and dimensions are 0.
+
+    """
+    low = pack_low(signs, cluster_begins)
+    begins = block_begins(cluster_begins)[:-1] * CODE_BLOCK_ROWS
+    places = concatenated_ranges(begins, np.diff(cluster_begins))
+    parts = [low.reshape(len(low), low.shape[1] * _HALF)]
+    for values, (dtype, size) in zip((norm, secant, shift, sine), _FACTORS, strict=True):
+        padded = np.zeros(len(low) * CODE_BLOCK_ROWS, dtype=dtype)
+        padded[places] = values
+        parts.append(padded.view(np.uint8).reshape(len(low), CODE_BLOCK_ROWS * size))
+    return np.concatenate(parts, axis=1)
+
+
+def split_blocks(blocks: U8, dimension: int) -> tuple[U8, F32, F16, F16, F16]:
+    """See what `pack_blocks` packed, uint8 [b, 16 * groups + 320], as views.
+
+    Returns
+    -------
+    uint8 [b, groups, 16], the signs; float32 [b, 32], norm; float16 [b, 32], secant, shift, sine.
+
+    """
+    count = len(blocks)
+    groups = low_groups(dimension)
+    begin = blocks.shape[1] - BLOCK_FACTOR_BYTES
+    low = blocks[:, :begin].reshape(count, groups, _HALF)
+    factors: list[AnyArray] = []
+    for dtype, size in _FACTORS:
+        end = begin + CODE_BLOCK_ROWS * size
+        factors.append(blocks[:, begin:end].view(dtype))
+        begin = end
+    norm, secant, shift, sine = factors
+    return low, norm, secant, shift, sine
 
 
 def _bit_begins(widths: AnyArray) -> I64:

@@ -22,25 +22,18 @@ Slack, taken off every lower bound, with e = 2^-21:
 
 It covers the rounding of projected rows and centers to float32 (2^-24 |x'| each), a rotation whose
 float32 entries are orthogonal to 2^-23, norms in float32, the kernels' stated 2^-22 |q~| |u|
-and the rounding of the answer.
+and the rounding of the answer. The formulas stand in `squash.kernels.bounding`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64
+from squash.kernels import safe_bounds
 from squash.quantize.protocol import Prepared, Space
-
-SLACK: Final = 2.0**-21
-_ALIGNMENT_ERROR: Final = 2.0**-21
-_SUBNORMAL: Final = 2.0**-149
-# Half an ulp of a float16, as a share of its value, and the spacing of its subnormals.
-_HALF_ERROR: Final = 2.0**-11
-_HALF_SUBNORMAL: Final = 2.0**-24
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +77,14 @@ class Frame:
 
     def finish_distances(self, norms: F64, estimates: F64, bounds: F64) -> tuple[F32, F32]:
         """Take the slack off bounds of the distance, float64 [m], and round both to float32."""
-        if self.space == "l2":
-            span = norms + self.query_norms
-            slack = SLACK * span * (span + self.center_norms) + _SUBNORMAL
-            safe = np.maximum(bounds - slack, 0)
-        else:
-            span = self.query_norms * (norms + self.center_norms) + abs(self.offset)
-            safe = bounds - SLACK * span - _SUBNORMAL
+        safe = safe_bounds(
+            self.space,
+            bounds,
+            norms=norms,
+            query_norms=self.query_norms,
+            center_norms=self.center_norms,
+            offset=self.offset,
+        )
         return estimates.astype(np.float32), safe.astype(np.float32)
 
 
@@ -122,41 +116,3 @@ def norms_of(rows: F64) -> F64:
     """Return float64 [n], the L2 norms of float64 [n, D]."""
     norms: F64 = np.sqrt(np.vecdot(rows, rows))
     return norms
-
-
-def alignments(products: F64, *, query_norms: F64, code_norms: F64) -> F64:
-    """Return cos(phi) = <q~, u> / (|q~| |u|), float64 [m]; 0 where a norm is 0."""
-    scale = query_norms * code_norms
-    return np.clip(products / np.where(scale > 0, scale, 1.0), -1.0, 1.0)
-
-
-def product_limits(
-    norms: F64, *, query_norms: F64, alignment: F64, cosine_least: F64, cosine_most: F64
-) -> F64:
-    """Return the upper bound of <q~, r>, float64 [m].
-
-    Parameters
-    ----------
-    norms, query_norms:
-        float64 [m], |r| and |q~|.
-    alignment:
-        float64 [m], cos(phi), to within 2^-21.
-    cosine_least, cosine_most:
-        float64 [m], between which cos(theta) lies.
-
-    """
-    alignment_least = np.maximum(alignment - _ALIGNMENT_ERROR, -1.0)
-    alignment_most = np.minimum(alignment + _ALIGNMENT_ERROR, 1.0)
-    # Of two intervals of angles that do not meet, the ends that face each other are the nearest.
-    phi = np.clip(cosine_least, alignment_least, alignment_most)
-    theta = np.clip(alignment, cosine_least, cosine_most)
-    cosine = phi * theta + np.sqrt((1 - phi * phi) * (1 - theta * theta))
-    meet = (alignment_most >= cosine_least) & (alignment_least <= cosine_most)
-    return norms * query_norms * np.where(meet, 1.0, cosine)
-
-
-def cosine_interval(sines: F64) -> tuple[F64, F64]:
-    """Return the least and the most cosine that a sine rounded to float16 may stand for."""
-    least = np.maximum(sines * (1 - _HALF_ERROR) - _HALF_SUBNORMAL, 0.0)
-    most = np.minimum(sines * (1 + _HALF_ERROR) + _HALF_SUBNORMAL, 1.0)
-    return np.sqrt(1 - most * most), np.sqrt(1 - least * least)

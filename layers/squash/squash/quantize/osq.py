@@ -29,7 +29,8 @@ import numpy as np
 from squash import kernels
 from squash.arrays import F32, F64, I64, U8, AnyArray, Mask
 from squash.errors import DataError, InvalidArgumentError
-from squash.quantize.bounds import Frame, alignments, frame_of, norms_of, product_limits
+from squash.kernels import alignments, product_limits
+from squash.quantize.bounds import Frame, frame_of, norms_of
 from squash.quantize.cells import WIDTH_BITS_MAX, Cells, train_cells
 from squash.quantize.checks import (
     check_clusters,

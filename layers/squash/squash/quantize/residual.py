@@ -37,13 +37,8 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, F64, I64, AnyArray
-from squash.quantize.bounds import (
-    alignments,
-    cosine_interval,
-    frame_of,
-    norms_of,
-    product_limits,
-)
+from squash.kernels import alignments, cosine_interval, product_limits, rescaling_cosines
+from squash.quantize.bounds import frame_of, norms_of
 from squash.quantize.checks import check_clusters, checked_array, checked_int, checked_space
 from squash.quantize.grid import BITS_MAX, grid_codes, grid_levels
 from squash.quantize.protocol import ArraySpec, Codes, Prepared, Space
@@ -53,8 +48,6 @@ _FACTOR_BYTES: Final = 10
 _HALF_MAX: Final = 65504.0
 # Values encoded at once: some hundred KiB, so that the search for the best code stays in cache.
 _CHUNK_VALUES: Final = 1 << 16
-# A code this far off its row is not rescaled: the noise would be blown up with it.
-_COSINE_LEAST: Final = 2.0**-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +205,7 @@ class ResidualCodec:
         norms = codes["norm"][rows].astype(np.float64)
         sines = codes["sine"][rows].astype(np.float64)
         code_norms = np.sqrt(squares)
-        cosines = np.maximum(np.sqrt(np.maximum(1 - sines * sines, 0.0)), _COSINE_LEAST)
-        products = dots * norms / (code_norms * cosines)
+        products = dots * norms / (code_norms * rescaling_cosines(sines))
         least, most = cosine_interval(sines)
         limits = product_limits(
             norms,

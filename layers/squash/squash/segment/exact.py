@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from squash import kernels
 from squash.arrays import F32, F64, I64
-from squash.kernels import inner_products, squared_distances
 from squash.model import Metric
 
 _CHUNK_ROWS = 8_192
@@ -14,31 +14,8 @@ _SQUARE_SOUND_MIN = 1e-25
 
 
 def exact_distances(metric: Metric, query: F32, vectors: F32) -> F64:
-    """Return the reported distance of every row.
-
-    Parameters
-    ----------
-    metric:
-        Which distance; see `Metric`.
-    query:
-        float32 [d].
-    vectors:
-        float32 [n, d].
-
-    Returns
-    -------
-    float64 [n], computed in float64, row by row: a row's distance does not depend on the rows
-    beside it.
-
-    """
-    if metric is Metric.EUCLIDEAN:
-        return np.asarray(np.sqrt(squared_distances(vectors, query)))
-    products = inner_products(vectors, query)
-    if metric is Metric.DOT:
-        return np.asarray(-products)
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    lengths = np.sqrt(squares * np.einsum("j,j->", query, query, dtype=np.float64))
-    return np.asarray(1.0 - products / lengths)
+    """Return the reported distance of every row; see `squash.kernels.exact_distances`."""
+    return kernels.exact_distances(metric, query, vectors)
 
 
 def unit_rows(vectors: F32) -> F32:
@@ -58,7 +35,7 @@ def nearest(
     Parameters
     ----------
     metric, query, vectors:
-        As for `exact_distances`.
+        A query float32 [d] and rows float32 [n, d].
     rows:
         int64 [m], the rows that may be returned, ascending; None for all.
     k:

@@ -1,0 +1,184 @@
+/* Exact distances of rows in float64, and the refinement of ranked rows. */
+#include "keys.h"
+
+enum { AHEAD_ROWS = 6, LINE_BYTES = 64 };
+
+typedef struct measure {
+    int64_t metric;
+    int64_t dimension;
+    const float *query;
+    double query_square; /* lanes8(q * q), for cosines */
+} measure;
+
+SQ_INLINE double dot_f32(const float *x, const float *y, int64_t d) {
+    sq_f64x8 sum = sq_f64x8_zero();
+    int64_t i = 0;
+    for (; i + 8 <= d; i += 8)
+        sum = sq_f64x8_add(sum, sq_f64x8_mul(sq_f64x8_widen(x + i), sq_f64x8_widen(y + i)));
+    if (i < d)
+        sum = sq_f64x8_add(
+            sum, sq_f64x8_mul(sq_f64x8_widen_n(x + i, d - i), sq_f64x8_widen_n(y + i, d - i)));
+    return sq_f64x8_sum(sum);
+}
+
+static measure measure_of(int64_t metric, const float *query, int64_t dimension) {
+    const measure made = {metric, dimension, query,
+                          metric == SQ_COSINE ? dot_f32(query, query, dimension) : 0};
+    return made;
+}
+
+SQ_INLINE sq_f64x8 widen(const void *at, int64_t i, int half) {
+    return half ? sq_f64x8_widen_half((const uint16_t *)at + i)
+                : sq_f64x8_widen((const float *)at + i);
+}
+
+SQ_INLINE sq_f64x8 widen_n(const void *at, int64_t i, int64_t n, int half) {
+    return half ? sq_f64x8_widen_half_n((const uint16_t *)at + i, n)
+                : sq_f64x8_widen_n((const float *)at + i, n);
+}
+
+SQ_INLINE void add_up(int64_t metric, sq_f64x8 x, sq_f64x8 q, sq_f64x8 *sum, sq_f64x8 *square) {
+    if (metric == SQ_EUCLIDEAN) {
+        const sq_f64x8 away = sq_f64x8_sub(x, q);
+        *sum = sq_f64x8_add(*sum, sq_f64x8_mul(away, away));
+        return;
+    }
+    *sum = sq_f64x8_add(*sum, sq_f64x8_mul(x, q));
+    if (metric == SQ_COSINE) *square = sq_f64x8_add(*square, sq_f64x8_mul(x, x));
+}
+
+/* `metric` and `half` are constants where this is called. */
+SQ_INLINE double distance_as(const measure *by, int64_t metric, int half, const void *row) {
+    sq_f64x8 sum = sq_f64x8_zero(), square = sq_f64x8_zero();
+    const int64_t d = by->dimension;
+    int64_t i = 0;
+    for (; i + 8 <= d; i += 8)
+        add_up(metric, widen(row, i, half), sq_f64x8_widen(by->query + i), &sum, &square);
+    if (i < d)
+        add_up(metric, widen_n(row, i, d - i, half), sq_f64x8_widen_n(by->query + i, d - i), &sum,
+               &square);
+    if (metric == SQ_EUCLIDEAN) return __builtin_sqrt(sq_f64x8_sum(sum));
+    if (metric == SQ_DOT) return -sq_f64x8_sum(sum);
+    return 1.0 - sq_f64x8_sum(sum) / __builtin_sqrt(sq_f64x8_sum(square) * by->query_square);
+}
+
+static double distance_f32(const measure *by, const void *row) {
+    if (by->metric == SQ_EUCLIDEAN) return distance_as(by, SQ_EUCLIDEAN, 0, row);
+    if (by->metric == SQ_DOT) return distance_as(by, SQ_DOT, 0, row);
+    return distance_as(by, SQ_COSINE, 0, row);
+}
+
+static double distance_f16(const measure *by, const void *row) {
+    if (by->metric == SQ_EUCLIDEAN) return distance_as(by, SQ_EUCLIDEAN, 1, row);
+    if (by->metric == SQ_DOT) return distance_as(by, SQ_DOT, 1, row);
+    return distance_as(by, SQ_COSINE, 1, row);
+}
+
+SQ_INLINE void prefetch_row(const uint8_t *row, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += LINE_BYTES) __builtin_prefetch(row + i);
+}
+
+void SQ_NAME(exact_distances)(int64_t metric, const float *query, int64_t dimension,
+                              const void *vectors, int64_t half, const int64_t *rows, int64_t n,
+                              double *distances) {
+    const measure by = measure_of(metric, query, dimension);
+    const int64_t bytes = dimension * (half ? 2 : 4);
+    const uint8_t *first = vectors;
+    for (int64_t i = 0; i < n; i++) {
+        if (i + AHEAD_ROWS < n)
+            prefetch_row(first + (rows ? rows[i + AHEAD_ROWS] : i + AHEAD_ROWS) * bytes, bytes);
+        const uint8_t *row = first + (rows ? rows[i] : i) * bytes;
+        distances[i] = half ? distance_f16(&by, row) : distance_f32(&by, row);
+    }
+}
+
+/* Partitions that are not loaded are refused before anything is read. */
+static int64_t missing(const sq_table *table, const int64_t *partition, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (SQ_UNLIKELY(!table->vectors[partition[i]])) return partition[i];
+    return -1;
+}
+
+int64_t SQ_NAME(row_distances)(const sq_table *table, int64_t metric, const float *query,
+                               const int64_t *partition, const int64_t *row, int64_t n,
+                               double *distances) {
+    const int64_t absent = missing(table, partition, n);
+    if (absent >= 0) return absent;
+    const measure by = measure_of(metric, query, table->vector_dimension);
+    const int64_t d = by.dimension;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t next = i + AHEAD_ROWS;
+        if (next < n)
+            prefetch_row((const uint8_t *)(table->vectors[partition[next]] + row[next] * d), 4 * d);
+        distances[i] = distance_f32(&by, table->vectors[partition[i]] + row[i] * d);
+    }
+    return -1;
+}
+
+/* The k-th smallest, 1 <= k <= n. */
+static double kth(const double *values, int64_t n, int64_t k, uint64_t *heap) {
+    for (int64_t i = 0; i < k; i++) heap[i] = sq_key_f64(values[i]);
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sq_sift_u64(heap, k, i, heap[i]);
+    for (int64_t i = k; i < n; i++) {
+        const uint64_t key = sq_key_f64(values[i]);
+        if (key < heap[0]) sq_sift_u64(heap, k, 0, key);
+    }
+    return sq_f64_of_key(heap[0]);
+}
+
+int64_t SQ_NAME(refine)(const sq_table *table, int64_t metric, const float *query,
+                        const int64_t *partition, const int64_t *row, const float *lower_bounds,
+                        int64_t n, int64_t k, double *distances, uint64_t *heap) {
+    const int64_t first = k + k / 2 < n ? k + k / 2 : n;
+    int64_t absent = SQ_NAME(row_distances)(table, metric, query, partition, row, first, distances);
+    if (absent >= 0) return -1 - absent;
+    int64_t read = first;
+    if (first == n) return read;
+    double worst = kth(distances, first, k, heap);
+    if (metric == SQ_COSINE) worst = 2 * worst;
+    if (metric == SQ_EUCLIDEAN) worst = worst * worst;
+    const measure by = measure_of(metric, query, table->vector_dimension);
+    const int64_t d = by.dimension;
+    /* One loop finds and prefetches rows some places before it computes them. */
+    int64_t waiting[AHEAD_ROWS];
+    int64_t found = 0, done = 0;
+    for (int64_t i = first; i < n; i++) {
+        distances[i] = __builtin_nan("");
+        if (!((double)lower_bounds[i] <= worst)) continue;
+        const float *vectors = table->vectors[partition[i]];
+        if (SQ_UNLIKELY(!vectors)) return -1 - partition[i];
+        if (found - done == AHEAD_ROWS) {
+            const int64_t at = waiting[done++ % AHEAD_ROWS];
+            distances[at] = distance_f32(&by, table->vectors[partition[at]] + row[at] * d);
+        }
+        prefetch_row((const uint8_t *)(vectors + row[i] * d), 4 * d);
+        waiting[found++ % AHEAD_ROWS] = i;
+    }
+    for (; done < found; done++) {
+        const int64_t at = waiting[done % AHEAD_ROWS];
+        distances[at] = distance_f32(&by, table->vectors[partition[at]] + row[at] * d);
+    }
+    return read + found;
+}
+
+int64_t SQ_NAME(gather_rows)(const sq_table *table, const int64_t *clusters, int64_t n,
+                             const uint32_t *possible, int64_t *partition, int64_t *row) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t c = clusters[i];
+        const uint32_t *words = possible + table->first_block[c];
+        const int64_t blocks = (table->rows[c] + SQ_BLOCK_ROWS - 1) / SQ_BLOCK_ROWS;
+        for (int64_t b = 0; b < blocks; b++) {
+            uint32_t word = words[b];
+            if (!row) {
+                found += sq_popcount32(word);
+                continue;
+            }
+            for (; word; word &= word - 1) {
+                partition[found] = table->partition[c];
+                row[found++] = table->first_row[c] + b * SQ_BLOCK_ROWS + sq_ctz32(word);
+            }
+        }
+    }
+    return found;
+}
