@@ -84,8 +84,8 @@ def machine() -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
 
-def find_compiler(target: str, cc: str | None = None) -> Compiler:
-    """Return the compiler for a target.
+def find_compiler(target: str, cc: str | None = None, *, static: bool = False) -> Compiler:
+    """Return the compiler for a target, or the one for programs that need no library.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def find_compiler(target: str, cc: str | None = None) -> Compiler:
             if words and shutil.which(words[0]):
                 return Compiler(words, zig=False)
     if find_spec("ziglang") is not None and target in TARGETS:
-        triple = f"{target}-linux-gnu.2.{GLIBC_MINOR}"
+        triple = f"{target}-linux-musl" if static else f"{target}-linux-gnu.2.{GLIBC_MINOR}"
         return Compiler((sys.executable, "-m", "ziglang", "cc", "-target", triple), zig=True)
     raise NoCompilerError(
         f"there is no C compiler for {target}: install gcc or clang, or `pip install ziglang`"
@@ -161,19 +161,21 @@ def build_check(
 
     """
     target = target or machine()
-    compiler = _checked(target, cc)
+    compiler = _checked(target, cc, static=True)
     out.mkdir(parents=True, exist_ok=True)
     program = out / f"check-{target}{'-sanitized' if sanitize else ''}"
     objects = _compile(compiler, target, sanitize=sanitize, check=True)
     # The sanitizers of gcc want their own libraries at run time; all else goes into the program.
-    _link(compiler, objects, program, SANITIZE if sanitize else ("-static",))
+    _link(
+        compiler, objects, program, SANITIZE if sanitize else ("-static",) if compiler.zig else ()
+    )
     return program
 
 
-def _checked(target: str, cc: str | None) -> Compiler:
+def _checked(target: str, cc: str | None, *, static: bool = False) -> Compiler:
     if target not in TARGETS:
         raise NoCompilerError(f"there are no native kernels for {target}")
-    return find_compiler(target, cc)
+    return find_compiler(target, cc, static=static)
 
 
 def _jobs(target: str, *, check: bool) -> list[tuple[Path, tuple[str, ...]]]:

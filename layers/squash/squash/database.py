@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from squash.model import (
     WriteResult,
 )
 from squash.quantize import PRESETS
-from squash.runtime import Settings
+from squash.runtime import Settings, choose_kernels
 from squash.runtime.session import IndexSession, check_include, check_limits
 from squash.search import Query
 from squash.storage import ObjectStore, PrefixStore, open_store
@@ -64,9 +65,11 @@ def connect(
     Raises
     ------
     InvalidArgumentError
-        If the location is none of these.
+        If the location is none of these, or the environment's SQUASH_KERNELS names kernels that
+        this machine cannot run.
 
     """
+    choose_kernels(os.environ)
     store = open_store(location, endpoint_url=endpoint_url, region=region)
     remote = location.startswith("s3://")
     settings = Settings(

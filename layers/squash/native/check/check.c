@@ -1,0 +1,411 @@
+/* Compares every variant with the portable one, bit for bit, on random inputs of random sizes and
+ * alignments. Behind each array lies a page that nobody may touch; a build with sanitizers finds what
+ * is read or written before an array, too.
+ *
+ *     check [rounds [seed]]
+ *
+ * The portable variant itself is held to the NumPy twins by the tests in Python. */
+#define _DEFAULT_SOURCE /* mmap */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define SQ_VARIANT portable
+#include "squash_kernels.h"
+#undef SQ_VARIANT
+#if defined(__x86_64__)
+#define SQ_VARIANT avx2
+#include "squash_kernels.h"
+#undef SQ_VARIANT
+#define SQ_VARIANT avx512
+#include "squash_kernels.h"
+#undef SQ_VARIANT
+#elif defined(__aarch64__)
+#define SQ_VARIANT neon
+#include "squash_kernels.h"
+#undef SQ_VARIANT
+#define SQ_VARIANT neondot
+#include "squash_kernels.h"
+#undef SQ_VARIANT
+#endif
+
+/* ---- variants ---- */
+
+typedef struct operations {
+    const char *name;
+    uint32_t bit;
+    __typeof__(&sq_prepare_portable) prepare;
+    __typeof__(&sq_filter_portable) filter;
+    __typeof__(&sq_filter_sample_portable) filter_sample;
+    __typeof__(&sq_walk_portable) walk;
+    __typeof__(&sq_top_k_f32_portable) top_k_f32;
+    __typeof__(&sq_top_k_f64_portable) top_k_f64;
+} operations;
+
+#define VARIANT(name, bit)                                                                   \
+    {#name, bit, sq_prepare_##name, sq_filter_##name, sq_filter_sample_##name, sq_walk_##name, \
+     sq_top_k_f32_##name, sq_top_k_f64_##name}
+
+static const operations variants[] = {
+    VARIANT(portable, SQ_HAS_PORTABLE),
+#if defined(__x86_64__)
+    VARIANT(avx2, SQ_HAS_AVX2),
+    VARIANT(avx512, SQ_HAS_AVX512),
+#elif defined(__aarch64__)
+    VARIANT(neon, SQ_HAS_NEON),
+    VARIANT(neondot, SQ_HAS_NEONDOT),
+#endif
+};
+
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+/* ---- chance ---- */
+
+static uint64_t chance_state;
+
+static uint64_t chance(void) {
+    uint64_t z = chance_state += 0x9e3779b97f4a7c15ull;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+static int64_t below(int64_t n) { return (int64_t)(chance() % (uint64_t)n); }
+static double unit(void) { return (double)(chance() >> 11) * 0x1p-53; }
+static float normal(void) {
+    double sum = 0;
+    for (int i = 0; i < 6; i++) sum += unit() - 0.5;
+    return (float)sum;
+}
+
+/* Around the width of a register, a block, a stack; or any. */
+static int64_t some_size(int64_t most) {
+    static const int64_t edges[] = {0,  1,  7,  8,   9,   15,  16,  17,  31,  32,   33,
+                                    63, 64, 65, 127, 128, 129, 255, 256, 257, 1024, 1025};
+    const int64_t size = below(3) ? edges[below(sizeof edges / sizeof *edges)] : below(most + 1);
+    return size <= most ? size : size % (most + 1);
+}
+
+/* ---- memory ---- */
+
+enum { ARRAYS_MAX = 4096, PAGE = 65536 /* the largest that any of our systems has */ };
+
+static struct {
+    char *memory;
+    size_t size;
+} arrays[ARRAYS_MAX];
+static int array_count;
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+/* Memory that ends with its last byte, at any address that its type (of `step` bytes) allows. */
+static void *array(int64_t size, int64_t step) {
+#if defined(SANITIZED)
+    const size_t before = (size_t)(step * below(64 / step)), whole = before + (size_t)size;
+    char *made = malloc(whole);
+    const int failed = !made;
+#else
+    (void)step;
+    const size_t before = (size_t)((PAGE - size % PAGE) % PAGE), whole = before + (size_t)size + PAGE;
+    char *made = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int failed = made == MAP_FAILED || mprotect(made + whole - PAGE, PAGE, PROT_NONE);
+#endif
+    if (failed || array_count == ARRAYS_MAX) {
+        fprintf(stderr, "no memory\n");
+        exit(2);
+    }
+    arrays[array_count].memory = made;
+    arrays[array_count++].size = whole;
+    return made + before;
+}
+
+static void free_arrays(void) {
+    while (array_count) {
+        array_count--;
+#if defined(SANITIZED)
+        free(arrays[array_count].memory);
+#else
+        munmap(arrays[array_count].memory, arrays[array_count].size);
+#endif
+    }
+}
+
+static float *floats(int64_t n) {
+    float *made = array(n * 4, 4);
+    for (int64_t i = 0; i < n; i++) made[i] = normal();
+    return made;
+}
+
+static void *bytes(int64_t n, int64_t step) {
+    uint8_t *made = array(n, step);
+    for (int64_t i = 0; i < n; i++) made[i] = (uint8_t)chance();
+    return made;
+}
+
+static int64_t *numbers(int64_t n) { return array(n * 8, 8); }
+
+/* ---- comparing ---- */
+
+/* Of all that the portable variant gave: the same on every architecture. */
+static uint64_t digest = 0xcbf29ce484222325ull;
+
+static void same(const char *what, const char *variant, const void *got, const void *wanted,
+                 int64_t size) {
+    if (strcmp(variant, "portable") == 0)
+        for (int64_t i = 0; i < size; i++)
+            digest = (digest ^ ((const uint8_t *)wanted)[i]) * 0x100000001b3ull;
+    if (size == 0 || memcmp(got, wanted, (size_t)size) == 0) return;
+    fprintf(stderr, "%s: %s differs from portable\n", what, variant);
+    exit(1);
+}
+
+/* ---- a table ---- */
+
+enum { PARTITIONS = 3, LEAVES = 6 };
+
+typedef struct world {
+    sq_table table;
+    int64_t blocks;
+    int64_t partition_rows[PARTITIONS];
+    int64_t partition_blocks[PARTITIONS];
+} world;
+
+static void make_world(world *w) {
+    memset(w, 0, sizeof *w);
+    sq_table *t = &w->table;
+    t->clusters = some_size(300);
+    t->dimension = 1 + some_size(300);
+    t->partitions = PARTITIONS;
+    t->space = below(2);
+    t->vector_dimension = 1 + some_size(300);
+    t->centers = floats(t->clusters * t->dimension);
+    int64_t *rows = numbers(t->clusters), *partition = numbers(t->clusters);
+    int64_t *first_row = numbers(t->clusters), *first_block = numbers(t->clusters);
+    int64_t *local_block = numbers(t->clusters), *alive_counts = numbers(t->clusters);
+    const int64_t most = below(4) ? 70 : 1500;
+    for (int64_t i = 0; i < t->clusters; i++) {
+        const int64_t p = below(PARTITIONS);
+        partition[i] = p;
+        rows[i] = some_size(most);
+        first_row[i] = w->partition_rows[p];
+        first_block[i] = w->blocks;
+        local_block[i] = w->partition_blocks[p];
+        w->partition_rows[p] += rows[i];
+        w->partition_blocks[p] += (rows[i] + 31) / 32;
+        w->blocks += (rows[i] + 31) / 32;
+    }
+    uint32_t *alive = array(w->blocks * 4, 4);
+    for (int64_t i = 0; i < t->clusters; i++) {
+        alive_counts[i] = 0;
+        for (int64_t r = 0; r < rows[i]; r += 32) {
+            const int64_t n = rows[i] - r < 32 ? rows[i] - r : 32;
+            const uint32_t word = (uint32_t)(chance() | chance()) & (uint32_t)((1ull << n) - 1);
+            alive[first_block[i] + r / 32] = word;
+            alive_counts[i] += __builtin_popcount(word);
+        }
+    }
+    t->rows = rows;
+    t->partition = partition;
+    t->first_row = first_row;
+    t->first_block = first_block;
+    t->local_block = local_block;
+    t->alive = alive;
+    t->alive_counts = alive_counts;
+}
+
+static void make_leaf(const world *w, sq_leaf *leaf) {
+    const uint8_t **column = array(PARTITIONS * 8, 8);
+    const uint64_t **signatures = array(PARTITIONS * 8, 8);
+    const int listed = below(2) == 0;
+    for (int p = 0; p < PARTITIONS; p++) {
+        uint8_t *codes = bytes(w->partition_rows[p], 1);
+        if (listed)
+            for (int64_t r = 0; r < w->partition_rows[p]; r++) codes[r] %= 4;
+        column[p] = below(5) ? codes : NULL;
+        signatures[p] = listed && below(5) ? bytes(8 * w->partition_rows[p], 1) : NULL;
+    }
+    uint8_t *truth = array(256, 1), *sets = array(64, 1);
+    memset(sets, 0, 64);
+    for (int c = 0; c < 256; c++) {
+        truth[c] = (uint8_t)below(3);
+        const uint8_t bit = (uint8_t)(1 << (c >> 4 & 7));
+        uint8_t *const sure = sets + (c >> 7) * 16 + (c & 15), *const possible = sure + 32;
+        *sure |= truth[c] == 2 ? bit : 0;
+        *possible |= truth[c] != 0 ? bit : 0;
+    }
+    leaf->column = column;
+    leaf->signatures = signatures;
+    leaf->truth = truth;
+    leaf->sets = sets;
+    leaf->list_code = listed ? below(4) : -1;
+    leaf->possible_bits = chance() & chance() & chance() & chance();
+    leaf->sure_bits = leaf->possible_bits & UINT32_MAX;
+}
+
+static void make_program(const world *w, sq_program *program) {
+    sq_leaf *leaves = array(LEAVES * (int64_t)sizeof *leaves, 8);
+    int32_t *code = array(64 * 8, 4);
+    const int64_t wanted = 1 + below(LEAVES);
+    int64_t given = 0, depth = 0, n = 0;
+    for (int i = 0; i < LEAVES; i++) make_leaf(w, &leaves[i]);
+    program->depth = 0;
+    while (given < wanted || depth > 1) {
+        const int32_t kind = n > 40 ? (given < wanted ? SQ_LEAF : SQ_AND) : (int32_t)below(4);
+        if (kind == SQ_LEAF && given == wanted) continue;
+        if (kind == SQ_NOT && depth == 0) continue;
+        if ((kind == SQ_AND || kind == SQ_OR) && depth < 2) continue;
+        code[2 * n] = kind;
+        code[2 * n + 1] = kind == SQ_LEAF ? (int32_t)given : 0;
+        n++;
+        given += kind == SQ_LEAF;
+        depth += kind == SQ_LEAF ? 1 : kind == SQ_NOT ? 0 : -1;
+        program->depth = depth > program->depth ? depth : program->depth;
+    }
+    program->operations = n;
+    program->code = code;
+    program->leaves = leaves;
+}
+
+/* ---- the operations ---- */
+
+static void check_prepare(const operations *o, const world *w) {
+    const sq_table *t = &w->table;
+    const int64_t dimension = t->dimension, d = t->vector_dimension;
+    const int64_t groups = (dimension + 3) / 4;
+    const float *axes = floats(dimension * d), *mean = floats(d), *query = floats(d);
+    double *projected[2], *scalars[2];
+    uint8_t *entries[2];
+    float *distances[2];
+    for (int i = 0; i < 2; i++) {
+        projected[i] = array(8 * dimension, 8);
+        scalars[i] = array(24, 8);
+        entries[i] = array(16 * groups, 1);
+        distances[i] = array(4 * t->clusters, 4);
+        (i ? o : variants)->prepare(t, axes, mean, query, d, projected[i], entries[i],
+                                    distances[i], scalars[i], array(8 * (d + dimension), 8));
+    }
+    same("prepare: projected", o->name, projected[1], projected[0], 8 * dimension);
+    same("prepare: scalars", o->name, scalars[1], scalars[0], 24);
+    same("prepare: entries", o->name, entries[1], entries[0], 16 * groups);
+    same("prepare: distances", o->name, distances[1], distances[0], 4 * t->clusters);
+}
+
+static void check_filter(const operations *o, const world *w, const sq_program *program) {
+    const sq_table *t = &w->table;
+    const int64_t count = below(t->clusters + 1), every = 1 + below(4);
+    int64_t *clusters = numbers(count);
+    for (int64_t i = 0; i < count; i++) clusters[i] = below(t->clusters);
+    uint32_t *sure[2], *possible[2];
+    int64_t *counts[2], *totals[2];
+    for (int i = 0; i < 2; i++) {
+        sure[i] = array(4 * w->blocks, 4);
+        possible[i] = array(4 * w->blocks, 4);
+        counts[i] = numbers(2 * count);
+        totals[i] = numbers(3);
+        memset(sure[i], 0x5a, (size_t)(4 * w->blocks));
+        memset(possible[i], 0x5a, (size_t)(4 * w->blocks));
+        uint64_t *stack = array(8 * SQ_STACK_WORDS * program->depth, 8);
+        const operations *by = i ? o : variants;
+        by->filter(t, program, count, clusters, sure[i], possible[i], counts[i],
+                   counts[i] + count, stack);
+        by->filter_sample(t, program, every, totals[i], stack);
+    }
+    same("filter: sure", o->name, sure[1], sure[0], 4 * w->blocks);
+    same("filter: possible", o->name, possible[1], possible[0], 4 * w->blocks);
+    same("filter: counts", o->name, counts[1], counts[0], 16 * count);
+    same("filter_sample", o->name, totals[1], totals[0], 24);
+}
+
+static void check_walk(const operations *o, const world *w, const sq_program *program) {
+    const sq_table *t = &w->table;
+    float *distances = floats(t->clusters);
+    if (below(2))
+        for (int64_t i = 0; i < t->clusters; i++) distances[i] = (float)(below(9) - 4) * 0.5f;
+    double *inverse_need = array(8 * SQ_CELLS, 8), *adverse = array(8 * SQ_CELLS, 8);
+    const double gain = 1.0 / (double)(1 + below(300));
+    for (int i = 0; i < SQ_CELLS; i++) {
+        inverse_need[i] = unit() * gain;
+        adverse[i] = unit();
+    }
+    int64_t *taken[2], *sums[2], count[2];
+    const int counted = below(3) == 0;
+    sq_walk asked = {
+        .program = below(3) ? program : NULL,
+        .sure_counts = counted ? t->alive_counts : NULL,
+        .possible_counts = counted ? t->alive_counts : NULL,
+        .inverse_need = inverse_need,
+        .adverse = adverse,
+        .k = below(2) ? below(200) : 100000,
+        .overall = unit() * 0.5,
+        .prior_rows = 1024,
+        .thinning = unit(),
+    };
+    for (int i = 0; i < 2; i++) {
+        taken[i] = numbers(3 * t->clusters);
+        sums[i] = numbers(3);
+        memset(taken[i], 0, (size_t)(24 * t->clusters));
+        asked.sure = array(4 * w->blocks, 4);
+        asked.possible = array(4 * w->blocks, 4);
+        count[i] = (i ? o : variants)
+                       ->walk(t, distances, &asked, taken[i], sums[i], array(8 * t->clusters, 8),
+                              array(8 * SQ_STACK_WORDS * program->depth, 8));
+    }
+    same("walk: count", o->name, &count[1], &count[0], 8);
+    same("walk: taken", o->name, taken[1], taken[0], 24 * t->clusters);
+    same("walk: sums", o->name, sums[1], sums[0], 24);
+}
+
+static void check_top_k(const operations *o) {
+    const int64_t n = some_size(2000), k = some_size(n);
+    float *values = floats(n);
+    double *wide = array(8 * n, 8);
+    for (int64_t i = 0; i < n; i++) {
+        if (below(4) == 0) values[i] = (float)(below(5) - 2);
+        if (below(50) == 0) values[i] = __builtin_nanf("");
+        wide[i] = values[i];
+    }
+    int64_t *places[3];
+    for (int i = 0; i < 2; i++) {
+        places[i] = numbers(k);
+        (i ? o : variants)->top_k_f32(values, n, k, places[i]);
+    }
+    same("top_k_f32", o->name, places[1], places[0], 8 * k);
+    places[2] = numbers(k);
+    o->top_k_f64(wide, n, k, places[2], array(8 * k, 8));
+    same("top_k_f64", o->name, places[2], places[0], 8 * k);
+}
+
+int main(int argc, char **argv) {
+    const int64_t rounds = argc > 1 ? atoll(argv[1]) : 1000;
+    const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    const uint32_t runnable = sq_variants();
+    printf("seed %llu:", (unsigned long long)seed);
+    for (int v = 0; v < VARIANTS; v++) {
+        if (!(runnable & variants[v].bit)) {
+            printf(" (no %s)", variants[v].name);
+            continue;
+        }
+        for (int64_t round = 0; round < rounds; round++) {
+            chance_state = seed + (uint64_t)round;
+            world w;
+            sq_program program;
+            make_world(&w);
+            make_program(&w, &program);
+            check_prepare(&variants[v], &w);
+            check_filter(&variants[v], &w, &program);
+            check_walk(&variants[v], &w, &program);
+            check_top_k(&variants[v]);
+            free_arrays();
+        }
+        printf(" %s", variants[v].name);
+    }
+    printf(" agree, digest %016llx\n", (unsigned long long)digest);
+    return 0;
+}
