@@ -55,26 +55,32 @@ def agree_on_scene(seed, *, dimension, space, kind, scale):
     clusters = np.argsort(prepared.distances, kind="stable")
     if rng.random() < 0.3:
         clusters = clusters[: rng.integers(0, len(clusters) + 1)]
-    for possible in (None, masked, sparse):
-        for bounds in (False, True):
-            options = {
-                "keep": int(rng.choice([0, 1, 2, 8, 31, 100, 5000])),
-                "reach": float(rng.choice([0.0, 0.7, 2.0])),
-                "share_min": float(rng.choice([0.0, 0.05, 0.5, 2.0])),
-                "bounds": bounds,
-            }
-            ranked = each_agrees(
-                lambda p=possible, o=options: kernels.scan(table, clusters, p, prepared, **o)
-            )
-        each_agrees(lambda p=possible: kernels.gather_rows(table, clusters, p))
-        if len(ranked.row):
-            metric = str(rng.choice(METRICS))
-            k = int(rng.choice([1, 2, 10, 100]))
-            each_agrees(
-                lambda r=ranked, m=metric, k=k: kernels.refine(
-                    m, query, table, r.partition, r.row, lower_bounds=r.lower_bounds, k=k
-                )
-            )
+    possible = [None, masked, sparse][rng.integers(3)]
+    ranked = each_agrees(
+        lambda: kernels.scan(
+            table,
+            clusters,
+            possible,
+            prepared,
+            keep=int(np.random.default_rng(seed).choice([0, 1, 2, 8, 31, 100, 5000])),
+            reach=0.7,
+            share_min=[0.0, 0.05, 0.5, 2.0][seed % 4],
+            bounds=seed % 3 == 0,
+        )
+    )
+    each_agrees(lambda: kernels.gather_rows(table, clusters, possible))
+    metric, k = METRICS[seed % 3], [1, 2, 10, 100][seed % 4]
+    each_agrees(
+        lambda: kernels.refine(
+            metric,
+            query,
+            table,
+            ranked.partition,
+            ranked.row,
+            lower_bounds=ranked.lower_bounds,
+            k=k,
+        )
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -90,15 +96,15 @@ def test_variants_scan_as_the_twins_do(seed, dimension, space, kind, scale):
     agree_on_scene(seed, dimension=dimension, space=space, kind=kind, scale=scale)
 
 
-@pytest.mark.parametrize("dimension", [513, 1023, 1027, 1028, 1029, 1030])
+@pytest.mark.parametrize("dimension", [513, 1027, 1030])
 def test_variants_scan_where_sums_outgrow_sixteen_bits(dimension):
     """So do rows of very many dimensions."""
-    for seed in range(3):
+    for seed in range(1):
         agree_on_scene(seed, dimension=dimension, space="l2", kind="clustered", scale=1.0)
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dimension=st.integers(1, 300),

@@ -41,11 +41,16 @@ typedef struct operations {
     __typeof__(&sq_walk_portable) walk;
     __typeof__(&sq_top_k_f32_portable) top_k_f32;
     __typeof__(&sq_top_k_f64_portable) top_k_f64;
+    __typeof__(&sq_scan_portable) scan;
+    __typeof__(&sq_exact_distances_portable) exact_distances;
+    __typeof__(&sq_refine_portable) refine;
+    __typeof__(&sq_gather_rows_portable) gather_rows;
 } operations;
 
 #define VARIANT(name, bit)                                                                   \
     {#name, bit, sq_prepare_##name, sq_filter_##name, sq_filter_sample_##name, sq_walk_##name, \
-     sq_top_k_f32_##name, sq_top_k_f64_##name}
+     sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name, sq_exact_distances_##name,      \
+     sq_refine_##name, sq_gather_rows_##name}
 
 static const operations variants[] = {
     VARIANT(portable, SQ_HAS_PORTABLE),
@@ -403,6 +408,201 @@ static void check_top_k(const operations *o) {
     same("top_k_f64", o->name, places[2], places[0], 8 * k);
 }
 
+/* ---- scan, distances, refine ---- */
+
+static uint16_t half_of(double x) { /* 0 <= x < 1, cut to ten bits: every such half is normal or 0 */
+    int exponent = 15;
+    if (x < 0x1p-14) return 0;
+    while (x < 1) x *= 2, exponent--;
+    return (uint16_t)(exponent << 10 | (int)((x - 1) * 1024));
+}
+
+/* One block's factors, as small or as large as `scale`; a row in eight is its own center. */
+static void make_factors(uint8_t *factors, float scale) {
+    for (int64_t j = 0; j < SQ_BLOCK_ROWS; j++) {
+        const int own = below(8) == 0;
+        const float norm = own ? 0 : scale * (float)(0.2 + unit());
+        const uint16_t secant = own ? 0 : half_of(0.99) + (uint16_t)below(400);
+        const uint16_t shift = own ? 0 : half_of(unit() * 0.1) | (uint16_t)(below(2) << 15);
+        const uint16_t sine = own ? 0 : half_of(unit() * unit());
+        memcpy(factors + 4 * j, &norm, 4);
+        memcpy(factors + 128 + 2 * j, &secant, 2);
+        memcpy(factors + 192 + 2 * j, &shift, 2);
+        memcpy(factors + 256 + 2 * j, &sine, 2);
+    }
+}
+
+static void make_codes(world *w, float scale) {
+    sq_table *t = &w->table;
+    const int64_t signs = (t->dimension + 3) / 4 * 16, block = signs + SQ_BLOCK_FACTOR_BYTES;
+    const int64_t width = (t->dimension + 1) / 2;
+    const uint8_t **blocks = array(PARTITIONS * 8, 8), **full = array(PARTITIONS * 8, 8);
+    const float **vectors = array(PARTITIONS * 8, 8);
+    int64_t *row_base = numbers(PARTITIONS), base = below(1000);
+    for (int p = 0; p < PARTITIONS; p++) {
+        uint8_t *made = bytes(w->partition_blocks[p] * block, 1);
+        for (int64_t b = 0; b < w->partition_blocks[p]; b++)
+            make_factors(made + b * block + signs, scale);
+        blocks[p] = made;
+        uint8_t *codes = bytes(w->partition_rows[p] * width, 1);
+        /* The last nibble of an odd dimension is not a code. Some rows are another's twins. */
+        for (int64_t r = 0; r < w->partition_rows[p]; r++) {
+            if (r && below(4) == 0) memcpy(codes + r * width, codes + (r - 1) * width, (size_t)width);
+            if (t->dimension % 2) codes[r * width + width - 1] &= 15;
+        }
+        full[p] = codes;
+        float *rows = array(4 * w->partition_rows[p] * t->vector_dimension, 1);
+        for (int64_t i = 0; i < w->partition_rows[p] * t->vector_dimension; i++) {
+            const float x = normal() * scale;
+            memcpy((char *)rows + 4 * i, &x, 4);
+        }
+        vectors[p] = rows;
+        row_base[p] = base;
+        base += w->partition_rows[p];
+    }
+    double *norms = array(8 * t->clusters, 8);
+    for (int64_t i = 0; i < t->clusters; i++) norms[i] = unit() * scale;
+    t->blocks = blocks;
+    t->full = full;
+    t->vectors = vectors;
+    t->row_base = row_base;
+    t->center_norms = norms;
+}
+
+static void *zeros(int64_t size, int64_t step) { return memset(array(size, step), 0, (size_t)size); }
+
+/* Returns a scan whose answer lies in memory of its own. */
+static sq_scan_call answered(const sq_table *t, sq_scan_call call) {
+    const int64_t levels = ((t->dimension + 1) / 2 + 63) / 64 * SQ_SCAN_LEVEL_BYTES;
+    call.partition = zeros(8 * call.keep, 8);
+    call.row = zeros(8 * call.keep, 8);
+    call.estimates = zeros(4 * call.keep, 4);
+    call.lower_bounds = zeros(4 * call.keep, 4);
+    call.counts = zeros(32, 8);
+    call.room =
+        array(call.keep * SQ_SCAN_ROW_BYTES + call.count * SQ_SCAN_CLUSTER_BYTES + levels, 8);
+    return call;
+}
+
+static sq_scan_call make_scan(const world *w, float scale) {
+    const sq_table *t = &w->table;
+    const int64_t groups = (t->dimension + 3) / 4;
+    int64_t *clusters = numbers(t->clusters), rows = 0;
+    for (int64_t i = 0; i < t->clusters; i++) clusters[i] = i;
+    for (int64_t i = t->clusters - 1; i > 0; i--) {
+        const int64_t j = below(i + 1), other = clusters[j];
+        clusters[j] = clusters[i], clusters[i] = other;
+    }
+    sq_scan_call call = {.clusters = clusters, .count = below(t->clusters + 1)};
+    for (int64_t i = 0; i < call.count; i++) rows += t->rows[clusters[i]];
+    uint32_t *possible = array(4 * w->blocks, 4);
+    const int sparse = below(2) == 0;
+    for (int64_t i = 0; i < w->blocks; i++)
+        possible[i] = t->alive[i] & (uint32_t)(sparse ? chance() & chance() & chance() : chance());
+    call.possible = below(3) ? possible : NULL;
+    double *projected = array(8 * t->dimension, 8);
+    double total = 0;
+    for (int64_t i = 0; i < t->dimension; i++) {
+        projected[i] = (double)normal() * scale / __builtin_sqrt((double)t->dimension);
+        total += projected[i] < 0 ? -projected[i] : projected[i];
+    }
+    if (below(10) == 0) memset(projected, 0, (size_t)(8 * t->dimension));
+    call.projected = projected;
+    call.offset = t->space == SQ_SPACE_L2 ? 0 : unit() * scale;
+    call.entries = bytes(16 * groups, 1);
+    call.step = 2 * total / (255 * (double)groups);
+    call.base = -total;
+    call.keep = some_size(300);
+    if (call.keep > rows) call.keep = rows;
+    call.reach = unit();
+    call.share_min = below(3) ? 0.3 * unit() : 0;
+    call.bounds = below(2);
+    return call;
+}
+
+static void check_refine(const operations *o, const world *w, const sq_scan_call *ranked,
+                         int64_t kept) {
+    const sq_table *t = &w->table;
+    const float *query = floats(t->vector_dimension);
+    const int64_t metric = below(3), k = 1 + some_size(40);
+    double *distances[2];
+    int64_t read[2];
+    for (int i = 0; i < 2; i++) {
+        distances[i] = array(8 * kept, 8);
+        read[i] = (i ? o : variants)
+                      ->refine(t, metric, query, ranked->partition, ranked->row,
+                               ranked->lower_bounds, kept, k, distances[i], array(8 * k, 8));
+    }
+    same("refine: read", o->name, &read[1], &read[0], 8);
+    same("refine", o->name, distances[1], distances[0], 8 * kept);
+}
+
+static void check_scan(const operations *o, world *w) {
+    static const float scales[] = {1e-20f, 1e-3f, 1, 1, 1e12f};
+    const sq_table *t = &w->table;
+    const float scale = scales[below(sizeof scales / sizeof *scales)];
+    make_codes(w, scale);
+    float *centers = array(4 * t->clusters * t->dimension, 4);
+    for (int64_t i = 0; i < t->clusters * t->dimension; i++)
+        centers[i] = t->centers[i] * scale / __builtin_sqrtf((float)t->dimension);
+    w->table.centers = centers;
+    const sq_scan_call call = make_scan(w, scale);
+    sq_scan_call got[2];
+    int64_t kept[2];
+    for (int i = 0; i < 2; i++) {
+        got[i] = answered(t, call);
+        kept[i] = (i ? o : variants)->scan(t, &got[i]);
+    }
+    same("scan: kept", o->name, &kept[1], &kept[0], 8);
+    same("scan: partition", o->name, got[1].partition, got[0].partition, 8 * call.keep);
+    same("scan: row", o->name, got[1].row, got[0].row, 8 * call.keep);
+    same("scan: estimates", o->name, got[1].estimates, got[0].estimates, 4 * call.keep);
+    same("scan: bounds", o->name, got[1].lower_bounds, got[0].lower_bounds, 4 * call.keep);
+    same("scan: counts", o->name, got[1].counts, got[0].counts, 32);
+    check_refine(o, w, &got[0], kept[0]);
+}
+
+static void check_gather(const operations *o, const world *w) {
+    const sq_table *t = &w->table;
+    int64_t *clusters = numbers(t->clusters);
+    for (int64_t i = 0; i < t->clusters; i++) clusters[i] = below(t->clusters);
+    const int64_t n =
+        variants->gather_rows(t, clusters, t->clusters, t->alive, NULL, NULL);
+    int64_t *partition[2], *row[2];
+    for (int i = 0; i < 2; i++) {
+        partition[i] = numbers(n);
+        row[i] = numbers(n);
+        const operations *by = i ? o : variants;
+        if (by->gather_rows(t, clusters, t->clusters, t->alive, partition[i], row[i]) != n) exit(1);
+    }
+    same("gather_rows: partition", o->name, partition[1], partition[0], 8 * n);
+    same("gather_rows: row", o->name, row[1], row[0], 8 * n);
+}
+
+static void check_distances(const operations *o) {
+    const int64_t d = 1 + some_size(300), n = some_size(40), m = n ? some_size(40) : 0;
+    const int64_t metric = below(3), half = below(2), size = half ? 2 : 4;
+    uint8_t *vectors = array(n * d * size, 1);
+    for (int64_t i = 0; i < n * d; i++) {
+        const float x = normal() * 1e6f;
+        const uint16_t h = half_of(unit()) | (uint16_t)(below(2) << 15);
+        memcpy(vectors + i * size, half ? (const void *)&h : (const void *)&x, (size_t)size);
+    }
+    const float *query = floats(d);
+    int64_t *rows = numbers(m);
+    for (int64_t i = 0; i < m; i++) rows[i] = below(n);
+    for (int gathered = 0; gathered < 2; gathered++) {
+        const int64_t count = gathered ? m : n;
+        double *distances[2];
+        for (int i = 0; i < 2; i++) {
+            distances[i] = array(8 * count, 8);
+            (i ? o : variants)->exact_distances(metric, query, d, vectors, half,
+                                                gathered ? rows : NULL, count, distances[i]);
+        }
+        same("exact_distances", o->name, distances[1], distances[0], 8 * count);
+    }
+}
+
 int main(int argc, char **argv) {
     const int64_t rounds = argc > 1 ? atoll(argv[1]) : 1000;
     const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
@@ -423,6 +623,9 @@ int main(int argc, char **argv) {
             check_filter(&variants[v], &w, &program);
             check_walk(&variants[v], &w, &program);
             check_top_k(&variants[v]);
+            check_scan(&variants[v], &w);
+            check_gather(&variants[v], &w);
+            check_distances(&variants[v]);
             free_arrays();
         }
         printf(" %s", variants[v].name);
