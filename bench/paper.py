@@ -32,7 +32,7 @@ ATTRIBUTE_CELLS: Final = 256
 REFINE_FACTOR: Final = 4
 _LLOYD_ROUNDS: Final = 8
 _LLOYD_ROWS: Final = 20_000
-_RATIOS: Final = tuple(np.round(np.arange(1.0, 2.01, 0.05), 2).tolist())
+_RATIOS: Final = tuple(np.round(np.arange(1.0, 2.01, 0.1), 2).tolist())
 _KEEP_PERCENTS: Final = (10, 30, 100)
 _SEED: Final = 5
 _COLUMNS: Final = ("mean", "basis", "widths", "edges", "signs", "segments")
@@ -125,7 +125,7 @@ class Paper(Contestant):
     """The search; rows are stored by partition."""
 
     title = "the paper's method, NumPy"
-    questions_max = 20
+    questions_max = 12
     cost_ms_max = 500.0
 
     def __init__(self, points: Points, built: Built) -> None:

@@ -65,7 +65,7 @@ class Refined(FaissPeer):
         self.cost = built.cost(built.stored_bytes / len(points.vectors) + 4 * dimension)
         # Faiss refers to both and owns neither.
         self._kept = base, flat
-        self._lists = base.nlist
+        self._lists = faiss.extract_index_ivf(base).nlist
 
     def ladders(self, k: int) -> Sequence[Ladder]:
         factors = (1, 2, 4, 8, 16, 32) if k <= 10 else (1, 2, 4, 8)
@@ -86,10 +86,11 @@ class Refined(FaissPeer):
 
 
 class RefinedRabitq(Refined):
-    """The same over RaBitQ codes."""
+    """The same over RaBitQ codes of rotated vectors: without rotation they rank far worse."""
 
     def inner_parameters(self, nprobe: int, selector: Any) -> Any:
-        return faiss.IVFRaBitQSearchParameters(nprobe=nprobe, sel=selector)
+        within = faiss.IVFRaBitQSearchParameters(nprobe=nprobe, sel=selector)
+        return faiss.SearchParametersPreTransform(index_params=within)
 
 
 class Listed(FaissPeer):
@@ -154,7 +155,7 @@ def makers(rows: int, dimension: int) -> dict[str, Maker]:
     lists = f"IVF{lists_of(rows)}"
     return {
         "pq": _maker(f"{lists},PQ{dimension // 2}x4fs", Refined, ",RFlat"),
-        "rabitq": _maker(f"{lists},RaBitQfs", RefinedRabitq, ",RFlat"),
+        "rabitq": _maker(f"RR{dimension},{lists},RaBitQfs", RefinedRabitq, ",RFlat"),
         "sq8": _maker(f"{lists},SQ8", Listed),
         "hnsw": _maker(f"HNSW{HNSW_LINKS}", Graph),
     }

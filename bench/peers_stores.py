@@ -111,6 +111,7 @@ class Lance(Contestant):
     """IVF_RQ in LanceDB, refined, with a B-tree of each attribute."""
 
     title = "LanceDB IVF_RQ, refined"
+    questions_max = 100
 
     def __init__(self, points: Points, built: Built) -> None:
         import lancedb

@@ -13,6 +13,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 
 from contest import frontier
+from growth import LABELS, exponent
 from ours import TITLE
 from tables import curve_of
 
@@ -52,7 +53,36 @@ def recall_against_speed(figures: Mapping[str, Any], path: Path) -> str:
             )
             panel.grid(visible=True, which="both", alpha=0.3)
         axes.flat[0].legend(fontsize=6, loc="lower left")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None})
-        plt.close(figure)
+        _saved(figure, path)
     return f"![recall against queries a second]({path.parent.name}/{path.name})"
+
+
+def growth(figures: Mapping[str, Any], path: Path) -> str:
+    """Draw what grows with the rows, on log-log axes; return Markdown for it."""
+    every = figures["sizes"]
+    rows = [one["rows"] for one in every]
+    drawn = {"build, CPU s": {"": [one["build_cpu_s"] for one in every]}}
+    drawn |= {
+        label: {
+            f"{share} pass": [one["shares"][share][series] for one in every]
+            for share in every[0]["shares"]
+        }
+        for series, label in LABELS.items()
+    }
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
+        for panel, (title, lines) in zip(axes.flat, drawn.items(), strict=True):
+            for label, values in lines.items():
+                slope = f"{label} n^{exponent(rows, values):.2f}".strip()
+                panel.plot(rows, values, marker="o", markersize=3, label=slope)
+            panel.set(title=title, xlabel="rows", xscale="log", yscale="log")
+            panel.grid(visible=True, which="both", alpha=0.3)
+            panel.legend(fontsize=7)
+        _saved(figure, path)
+    return f"![growth with the number of rows]({path.parent.name}/{path.name})"
+
+
+def _saved(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

@@ -23,6 +23,8 @@ _ORDER: Final = (
     "glove",
     "fashion",
     "sift",
+    "text",
+    "growth",
     "codecs-glove",
     "codecs-sift",
     "memory",

@@ -26,10 +26,13 @@ import peers
 import tables
 from contest import Contestant
 from data import CACHE, load
+from notes import NOTES
 from ours import Squash
+from paper import Paper
+from peers_stores import Lance
 from report import command_line, told, write_section
 from resident import resident_peak_bytes
-from speed import contest
+from speed import QUESTION_SHARES, ROUNDS, contest
 from workload import Workload
 
 PARTS: Final = ("speed", "cold", "calibration")
@@ -88,6 +91,18 @@ def options() -> argparse.Namespace:
     parser.add_argument("--build-only", action="store_true", help="build the indexes and stop")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     return parser.parse_args()
+
+
+def notes() -> str:
+    """Return the section that goes before all others."""
+    return NOTES.format(
+        rounds=ROUNDS,
+        cost_ms=Contestant.cost_ms_max,
+        paper=Paper.questions_max,
+        paper_cost_ms=Paper.cost_ms_max,
+        lance=Lance.questions_max,
+        part=QUESTION_SHARES[100],
+    )
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from workload import SHARES, Asked, Workload
 TARGETS: Final = (0.95, 0.99)
 MODES: Final = {"call": try_calls, "batch": try_batch}
 ROUNDS: Final = 3
-_QUESTIONS: Final = {10: 1.0, 100: 0.4}
+QUESTION_SHARES: Final = {10: 1.0, 100: 0.4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def contest(
 
 
 def _part(asked: Asked, k: int) -> Asked:
-    return asked.first(max(1, round(_QUESTIONS[k] * len(asked.questions))))
+    return asked.first(max(1, round(QUESTION_SHARES[k] * len(asked.questions))))
 
 
 def _able(one: Contestant, mode: str, share: float, k: int) -> bool:
