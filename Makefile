@@ -51,7 +51,7 @@ bench: $(BENCH_READY)  ## recall and speed beside the peers, and growth, on real
 bench-sample: $(BENCH_READY)  ## the same on a small slice, to see that the bench itself runs
 	$(BIN)/python bench/run.py --data glove:10000 --queries 50 --tuning 30 --k 10 \
 	  --out .cache/bench/sample/benchmarks.md
-	$(BIN)/python bench/growth.py --data glove:20000 --queries 20 --out .cache/bench/sample/benchmarks.md
+	$(BIN)/python bench/growth.py --data glove:30000 --queries 20 --out .cache/bench/sample/benchmarks.md
 
 clean:  ## remove what was made, data included
 	rm -rf $(VENV) .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -22,7 +22,7 @@ _ROUNDS: Final = 2
 def measured(workload: Workload, ours: Squash) -> list[dict[str, Any]]:
     """Return a line for every filter and target."""
     asked = {f"independent, {100 * share:g} %": workload.independent(share) for share in SHARES}
-    asked |= {f"{title} the query": one for title, one in workload.correlated().items()}
+    asked |= {f"correlated, {title}": one for title, one in workload.correlated().items()}
     figures = []
     for title, some in asked.items():
         sizes = [

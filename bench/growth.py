@@ -36,11 +36,11 @@ K: Final = 10
 TARGET: Final = 0.95
 _ROUNDS: Final = 2
 _BYTES_QUESTIONS: Final = 20
-SERIES: Final = ("cpu_us", "cold_bytes", "scanned")
+SERIES: Final = ("cpu_us", "cold_bytes", "compared")
 LABELS: Final = {
     "cpu_us": "CPU µs a query",
     "cold_bytes": "bytes a query reads, nothing retained",
-    "scanned": "rows scanned",
+    "compared": "codes and vectors compared",
 }
 
 
@@ -48,7 +48,7 @@ def sizes(rows: int) -> list[int]:
     """Return numbers of rows from 10,000 to all."""
     found = []
     size = ROWS_MIN
-    while size * 2 < rows:
+    while size * 2 <= rows:
         found.append(size)
         size *= STEP
     return [*found, rows]
@@ -75,7 +75,9 @@ def measured(name: str, rows: int, *, queries: int) -> dict[str, Any]:
         figures["shares"][f"{100 * share:g} %"] = {
             "recall": points[0].recall,
             "cpu_us": min(point.cpu_us for point in points),
-            "scanned": float(np.mean([usage.rows_scanned for usage in usages])),
+            "compared": float(
+                np.mean([usage.rows_scanned + usage.vectors_read for usage in usages])
+            ),
             "cold_bytes": _cold_bytes(name, ours.folder, asked.first(_BYTES_QUESTIONS).questions),
         }
     told(f"{name} {rows:,}: {figures}")
@@ -104,6 +106,8 @@ def _cold_bytes(name: str, folder: Path, questions: Sequence[Any]) -> float:
 
 def exponent(rows: Sequence[float], values: Sequence[float]) -> float:
     """Return the slope of a straight line through logarithms."""
+    if len(rows) < 2:
+        return float("nan")
     return float(np.polyfit(np.log(rows), np.log(np.maximum(values, 1e-9)), 1)[0])
 
 

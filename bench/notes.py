@@ -32,6 +32,8 @@ by call and batch by batch. In the summary the *best peer* is the cheapest that 
 *ratio at that recall* sets Squash as asked against the cheapest peer at the recall that Squash \
 reached. Between two measured efforts of a peer the logarithm of its cost is taken to be linear \
 in the logarithm of the share that its recall misses; beyond its best recall there is no figure.
+- NumPy's brute force is no peer in the summary: it is handed the very rows that pass. It \
+shows how much there is to win.
 - Who takes more than {cost_ms:g} ms a query, or gains no recall from more effort, is not driven \
 further: *not reached*. The paper's method gets {paper} questions and {paper_cost_ms:g} ms, \
 LanceDB {lance} questions, and neither is asked for 100 answers; for these the others get \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +47,7 @@ def makers(rows: int, dimension: int) -> dict[str, Maker]:
     return {
         **peers_faiss.makers(rows, dimension),
         "hnswlib": peers_graphs.MAKER,
-        **peers_stores.makers(),
+        **peers_stores.MAKERS,
         "paper": paper.MAKER,
     }
 
@@ -58,16 +57,12 @@ def opened(
 ) -> list[Contestant]:
     """Build what is not yet in the folder, and open the peers of these names."""
     known = makers(*points.vectors.shape)
+    absent = peers_stores.missing(points.vectors.shape[1])
     found: list[Contestant] = []
     for name in names:
-        if name in known:
+        if name in known and name not in absent:
             maker = known[name]
             found.append(maker.open(points, build(maker, data, limit, folder / maker.name)))
         elif name == "brute":
             found.append(BruteForce(points))
     return found
-
-
-def missing(names: Sequence[str]) -> list[str]:
-    """Return the wanted databases that are not installed."""
-    return [name for name in names if name in {"zvec", "lancedb"} and not find_spec(name)]

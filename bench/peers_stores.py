@@ -180,10 +180,15 @@ def fill_lance(points: Points, folder: Path) -> None:
         table.create_scalar_index(name, index_type="BTREE")
 
 
-def makers() -> dict[str, Maker]:
-    """Return the databases that are installed, by short names."""
-    known = {
-        "zvec": Maker("zvec-HNSW-M16", "zvec", fill_zvec, Zvec),
-        "lancedb": Maker("lancedb-IVF_RQ", "lancedb", fill_lance, Lance),
-    }
-    return {name: maker for name, maker in known.items() if find_spec(name) is not None}
+MAKERS: Final = {
+    "zvec": Maker("zvec-HNSW-M16", "zvec", fill_zvec, Zvec),
+    "lancedb": Maker("lancedb-IVF_RQ", "lancedb", fill_lance, Lance),
+}
+
+
+def missing(dimension: int) -> dict[str, str]:
+    """Return why some of them cannot take part."""
+    reasons = {name: "not installed" for name in MAKERS if find_spec(name) is None}
+    if dimension % 8:
+        reasons.setdefault("lancedb", "its IVF_RQ takes dimensions divisible by 8 only")
+    return reasons

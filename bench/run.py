@@ -29,7 +29,7 @@ from data import CACHE, load
 from notes import NOTES
 from ours import Squash
 from paper import Paper
-from peers_stores import Lance
+from peers_stores import Lance, missing
 from report import command_line, told, write_section
 from resident import resident_peak_bytes
 from speed import QUESTION_SHARES, ROUNDS, contest
@@ -129,7 +129,8 @@ def main() -> None:
         ks=[int(k) for k in arguments.k.split(",")],
         parts=listed(arguments.parts, PARTS),
     )
-    figures["missing"] = peers.missing(names)
+    absent = missing(workload.points.vectors.shape[1])
+    figures["missing"] = {name: reason for name, reason in absent.items() if name in names}
     path = CACHE.parent / "bench" / f"{folder.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures)

@@ -8,11 +8,14 @@ from typing import Any, Final
 
 from contest import Point, cheapest, cost_at
 from ours import TITLE
+from peers import BruteForce
 from report import machine, number, table
 from speed import TARGETS
 
 GOALS: Final = {1.0: (1.5, 2.0), 0.1: (3.0, 3.0), 0.01: (4.0, 4.0), 0.001: (5.0, 5.0)}
 MIB: Final = 1 << 20
+# Brute force is handed the very rows, and does none of the filtering: it is no peer.
+HANDED: Final = BruteForce.title
 DASH: Final = "–"
 
 
@@ -24,7 +27,8 @@ def section(figures: Mapping[str, Any], plots: Path) -> str:
         machine(figures["command"], figures["versions"]),
     ]
     if figures["missing"]:
-        parts.append(f"Not installed, so not measured: {', '.join(figures['missing'])}.")
+        reasons = "; ".join(f"{name}: {why}" for name, why in figures["missing"].items())
+        parts.append(f"Not measured: {reasons}.")
     if "speed" in figures:
         import plotting
 
@@ -130,8 +134,14 @@ def _row(
 
 def _ratio(got: Point | None, ours: Mapping[str, Any] | None, target: float) -> str:
     """Return a peer's cost at a target by Squash's: each the cheapest that meets it."""
-    best = ours and cheapest(curve_of(ours), target)
+    best = ours and cheapest(_in_rounds(ours), target)
     return DASH if got is None or not best else number(got.cpu_us / best.cpu_us)
+
+
+def _in_rounds(line: Mapping[str, Any]) -> list[Point]:
+    """Return what was asked in the rounds: only these figures are of the same minutes."""
+    known = [*line["chosen"].values(), *line["as_asked"].values()]
+    return [point for one in known if (point := point_of(one)) is not None]
 
 
 def _summary(settings: Sequence[Mapping[str, Any]]) -> str:
@@ -139,7 +149,7 @@ def _summary(settings: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for setting in settings:
         ours = _ours(setting["lines"])
-        others = [line for line in setting["lines"] if line is not ours]
+        others = [line for line in setting["lines"] if line["title"] not in {TITLE, HANDED}]
         if ours is None or not others:
             continue
         for place, target in enumerate(TARGETS):
@@ -148,7 +158,7 @@ def _summary(settings: Sequence[Mapping[str, Any]]) -> str:
                 for line in others
                 if (point := point_of(line["chosen"][str(target)])) is not None
             }
-            own, asked = cheapest(curve_of(ours), target), ours["as_asked"][str(target)]
+            own, asked = cheapest(_in_rounds(ours), target), ours["as_asked"][str(target)]
             if not costs:
                 continue
             best = min(costs, key=costs.__getitem__)

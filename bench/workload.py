@@ -93,7 +93,11 @@ class Workload:
         """Ask each query by the group of its nearest row, by the middle one, by the farthest."""
         known = grouping(self.data)
         large = np.bincount(known.groups, minlength=len(known.filters)) >= min(KS)
-        chosen: dict[str, list[Selection | None]] = {"with": [], "half-way": [], "against": []}
+        chosen: dict[str, list[Selection | None]] = {
+            "with the query": [],
+            "half-way": [],
+            "against the query": [],
+        }
         made: dict[int, Selection] = {}
         for vector in scaled(self.data.queries[self.measured], self.data.metric):
             nearest = np.full(len(known.filters), np.inf, dtype=np.float32)
@@ -101,7 +105,11 @@ class Workload:
             np.minimum.at(nearest, known.groups, distances)
             order = np.argsort(nearest, kind="stable")
             order = order[large[order]]
-            places = {"with": 0, "half-way": len(order) // 2, "against": len(order) - 1}
+            places = {
+                "with the query": 0,
+                "half-way": len(order) // 2,
+                "against the query": len(order) - 1,
+            }
             for title, place in places.items():
                 group = int(order[place])
                 if group not in made:
