@@ -23,6 +23,8 @@ from squash.model import RowBatch
 from workload import uniforms
 
 _BATCH_ROWS: Final = 16_384
+# Other checkouts may share the cache, and be at work on an index of their own.
+_KEPT_MAX: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +37,36 @@ class BuildCost:
     resident_bytes: int
 
 
-def kept(name: str, limit: int | None, folder: Path) -> tuple[Path, BuildCost]:
-    """Return the index that this very library builds, from the cache where it is there."""
-    source = hashlib.sha256()
-    library = Path(squash.__file__).parent
-    for path in sorted(library.rglob("*")):
-        if path.suffix in {".py", ".c", ".cpp", ".h", ".hpp"}:
-            source.update(path.read_bytes())
-    place = folder / f"squash-{source.hexdigest()[:16]}"
+def kept(
+    name: str, limit: int | None, folder: Path, *, any_source: bool = False
+) -> tuple[Path, BuildCost]:
+    """Return the index that this very library builds, from the cache where it is there.
+
+    With `any_source` the newest index there will do, whatever source built it.
+    """
+    places = sorted(
+        (about.parent for about in folder.glob("squash-*/about.json")),
+        key=lambda place: place.stat().st_mtime,
+    )
+    place = places[-1] if any_source and places else folder / f"squash-{_source()}"
     about = place / "about.json"
     if not about.exists():
-        for old in folder.glob("squash-*"):
+        for old in places[:-_KEPT_MAX]:
             shutil.rmtree(old)
         told("building Squash's index")
+        shutil.rmtree(place, ignore_errors=True)
         (place / "store").mkdir(parents=True)
         about.write_text(json.dumps(asdict(build(name, limit, place / "store"))))
     return place / "store", BuildCost(**json.loads(about.read_text()))
+
+
+def _source() -> str:
+    """Name the library's source by its bytes."""
+    source = hashlib.sha256()
+    for path in sorted(Path(squash.__file__).parent.rglob("*")):
+        if path.suffix in {".py", ".c", ".cpp", ".h", ".hpp"}:
+            source.update(path.read_bytes())
+    return source.hexdigest()[:16]
 
 
 def build(name: str, limit: int | None, folder: Path) -> BuildCost:

@@ -27,8 +27,10 @@ class Squash(Contestant):
     batches = True
     batches_filtered = True
 
-    def __init__(self, name: str, limit: int | None, folder: Path) -> None:
-        self.folder, self.built = kept(name, limit, folder)
+    def __init__(
+        self, name: str, limit: int | None, folder: Path, *, any_source: bool = False
+    ) -> None:
+        self.folder, self.built = kept(name, limit, folder, any_source=any_source)
         self._index = squash.connect(str(self.folder)).index(name)
         self.stats: IndexStats = self._index.stats()
         self.cost = _cost(self.built, self.stats)
