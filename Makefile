@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help native demo test test-all lint format bench clean
+.PHONY: help native demo test test-all lint format bench bench-sample clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,9 +38,23 @@ format: $(READY)  ## lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: native  ## recall and speed beside faiss and brute force, on real data
+BENCH_READY := $(VENV)/.bench-ready
+
+$(BENCH_READY): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
-	$(BIN)/python bench/run.py
+	@touch $@
+
+bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, on real data; an hour or so
+	$(BIN)/python bench/run.py --data sift
+	$(BIN)/python bench/run.py --data text
+	$(BIN)/python bench/run.py --data glove
+	$(BIN)/python bench/run.py --data fashion
+	$(BIN)/python bench/growth.py --data sift
+
+bench-sample: native $(BENCH_READY)  ## the same on a small slice, to see that the bench itself runs
+	$(BIN)/python bench/run.py --data glove:10000 --queries 50 --tuning 30 --k 10 \
+	  --out .cache/bench/sample/benchmarks.md
+	$(BIN)/python bench/growth.py --data glove:30000 --queries 20 --out .cache/bench/sample/benchmarks.md
 
 clean:  ## remove what was made, data included
 	rm -rf $(VENV) .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

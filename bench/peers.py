@@ -1,106 +1,68 @@
-"""Faiss, asked the same: indexes whose effort is tuned on other queries until recall is met."""
+"""The peers, by short names: built once, kept on disk, opened for a contest."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
-import faiss
-import numpy as np
+import paper
+import peers_faiss
+import peers_graphs
+import peers_stores
+from contest import Contestant, Cost, Effort, Ladder
+from judging import I64, Points, Question, brute_force
+from storing import Maker, build
 
-from judging import I64, K, Points, Question, Selection, recall
-
-HNSW_LINKS: Final = 32
-HNSW_TITLE: Final = f"faiss HNSW{HNSW_LINKS}"
-EFFORT_MAX: Final = 4_096
-
-
-@dataclass(slots=True)
-class Peer:
-    """An index and its effort: nprobe or efSearch. Selectors are made once, outside the timing."""
-
-    title: str
-    index: Any
-    efforts: Sequence[int]
-    parameters: Callable[[int, Any], Any]
-    build_cpu_s: float
-    selectors: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-
-    def asker(self, effort: int, selection: Selection) -> Callable[[Question], I64]:
-        """Return what answers the questions that share a selection."""
-        parameters = self.parameters(effort, self._selector(selection))
-
-        def ask(question: Question) -> I64:
-            found = self.index.search(question.vector[None, :], K, params=parameters)[1][0]
-            return np.asarray(found[found >= 0])
-
-        return ask
-
-    def tuned(
-        self, points: Points, questions: Sequence[Question], tenths: Any, target: float
-    ) -> int:
-        """Return the least effort that meets a recall, or the greatest there is."""
-        low, high = 0, len(self.efforts) - 1
-        while low < high:
-            middle = (low + high) // 2
-            ask = self.asker(self.efforts[middle], questions[0].selection)
-            got = [
-                recall(points, question, ask(question), float(tenth))
-                for question, tenth in zip(questions, tenths, strict=True)
-            ]
-            low, high = (low, middle) if np.mean(got) >= target else (middle + 1, high)
-        return self.efforts[low]
-
-    def _selector(self, selection: Selection) -> Any:
-        if selection.mask is None:
-            return None
-        if selection.title not in self.selectors:
-            bits = np.packbits(selection.mask, bitorder="little")
-            # The selector borrows the array: both are kept.
-            self.selectors[selection.title] = faiss.IDSelectorBitmap(bits), bits
-        return self.selectors[selection.title][0]
+NAMES: Final = ("pq", "rabitq", "sq8", "hnsw", "hnswlib", "zvec", "lancedb", "paper", "brute")
 
 
-def ivf_flat(points: Points) -> Peer:
-    """Build IVF-Flat with about sqrt(n) lists."""
-    lists = round(len(points.vectors) ** 0.5)
-    start = time.process_time()
-    dimension = points.vectors.shape[1]
-    quantizer = faiss.IndexFlatL2(dimension)
-    index = faiss.IndexIVFFlat(quantizer, dimension, lists)
-    # The index only refers to its quantizer.
-    index.own_fields = True
-    quantizer.this.disown()
-    index.train(points.vectors)
-    index.add(points.vectors)
-    return Peer(
-        f"faiss IVF{lists},Flat",
-        index,
-        _ladder(1, lists),
-        lambda effort, sel: faiss.SearchParametersIVF(nprobe=effort, sel=sel),
-        time.process_time() - start,
-    )
+class BruteForce(Contestant):
+    """NumPy over the rows that pass, which it is told."""
+
+    title = "NumPy brute force"
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+        self.cost = Cost(0.0, 0.0, 4.0 * points.vectors.shape[1])
+
+    def ladders(self, k: int) -> Sequence[Ladder]:  # noqa: ARG002 - there is only one
+        return [[(0,)]]
+
+    def call(self, question: Question, k: int, effort: Effort) -> Callable[[], Any]:  # noqa: ARG002
+        known = question.selection
+        rows = None if known is None else known.rows(len(self._points.vectors))
+        return partial(brute_force, self._points, question.vector, rows, k)
+
+    def found(self, result: Any) -> I64:
+        return result
+
+    def described(self, effort: Effort) -> str:  # noqa: ARG002
+        return "all rows"
 
 
-def hnsw(points: Points) -> Peer:
-    """Build HNSW with 32 links."""
-    start = time.process_time()
-    index = faiss.IndexHNSWFlat(points.vectors.shape[1], HNSW_LINKS)
-    index.add(points.vectors)
-    return Peer(
-        HNSW_TITLE,
-        index,
-        _ladder(K, EFFORT_MAX),
-        lambda effort, sel: faiss.SearchParametersHNSW(efSearch=effort, sel=sel),
-        time.process_time() - start,
-    )
+def makers(rows: int, dimension: int) -> dict[str, Maker]:
+    """Return those whose indexes are kept on disk."""
+    return {
+        **peers_faiss.makers(rows, dimension),
+        "hnswlib": peers_graphs.MAKER,
+        **peers_stores.MAKERS,
+        "paper": paper.MAKER,
+    }
 
 
-def _ladder(first: int, last: int) -> list[int]:
-    """Return efforts from first to last, each about a sixth more than the one before."""
-    steps = [first]
-    while steps[-1] < last:
-        steps.append(min(last, max(steps[-1] + 1, round(steps[-1] * 1.17))))
-    return steps
+def opened(
+    points: Points, names: Sequence[str], *, data: str, limit: int | None, folder: Path
+) -> list[Contestant]:
+    """Build what is not yet in the folder, and open the peers of these names."""
+    known = makers(*points.vectors.shape)
+    absent = peers_stores.missing(points.vectors.shape[1])
+    found: list[Contestant] = []
+    for name in names:
+        if name in known and name not in absent:
+            maker = known[name]
+            found.append(maker.open(points, build(maker, data, limit, folder / maker.name)))
+        elif name == "brute":
+            found.append(BruteForce(points))
+    return found

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +23,8 @@ _ORDER: Final = (
     "glove",
     "fashion",
     "sift",
+    "text",
+    "growth",
     "codecs-glove",
     "codecs-sift",
     "memory",
@@ -43,13 +45,24 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
+def told(line: str) -> None:
+    """Tell a person how far it is, on standard error."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 def conditions(command: str, packages: Sequence[str]) -> str:
     """Say when, on what, with which versions and how a section was measured."""
-    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
+    return machine(command, {name: _version(name) for name in packages})
+
+
+def machine(command: str, versions: Mapping[str, str]) -> str:
+    """Say the same of versions that are known."""
+    listed = ", ".join(f"{name} {version_}" for name, version_ in versions.items())
     day = datetime.now(UTC).date().isoformat()
     return (
         f"`{command}`, {day}; {_processor()}, {os.cpu_count()} cores, one thread used; "
-        f"Python {platform.python_version()}, {versions}."
+        f"Python {platform.python_version()}, {listed}."
     )
 
 
