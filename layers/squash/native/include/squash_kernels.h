@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 2
+#define SQ_INTERFACE 3
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -70,13 +70,13 @@ typedef struct sq_leaf {
     int64_t interval_count;
 } sq_leaf;
 
-/* A valid postfix list: it leaves one pair, and always fewer than `depth` are on the stack. */
+/* A valid postfix list: it leaves one pair, and never more than `depth` on the stack. */
 typedef struct sq_program {
     int64_t operations;
     const int32_t *code; /* [operations, 2] */
     const sq_leaf *leaves;
     int64_t depth;
-    int64_t settles; /* whether some leaf has intervals */
+    int64_t interval_leaves; /* those with intervals come before all others */
 } sq_program;
 
 /* What a walk is asked; see squash.kernels.walking.walk. */

@@ -46,6 +46,7 @@ class Clusters:
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
         self._needs: dict[float, Need] = {}
+        self._listless: set[str] = set()
         table = self._table
         # Every cluster begins a block, so padding lies before a row besides other rows.
         self._padding: I64 = table.local_block * BLOCK_ROWS - table.first_row
@@ -125,8 +126,15 @@ class Clusters:
                 table.signatures[name] = [c.signatures(name) for c in cells]
                 table.values[name] = [_values(p.columns().column(name)) for p in self.partitions]
                 table.columns[name] = [c.codes(name) for c in cells]
+                if not any(signatures is not None for signatures in table.signatures[name]):
+                    self._listless.add(name)
                 for number in range(len(self.partitions)):
                     refresh(table, number)
+
+    def holds_lists(self, table: ClusterTable, name: str) -> bool:
+        """Tell whether some row has a list in an attribute."""
+        self.load_columns(table, (name,))
+        return name not in self._listless
 
     def places(self, partition: int, rows: I64) -> tuple[I64, I64]:
         """Return the block (counted over all) and the bit in it of some rows of a partition."""

@@ -101,7 +101,11 @@ def _admit(job: _Job) -> _Admission:
     clusters, table = job.clusters, job.table
     if node is None:
         return _Admission(None, clusters.alive_total / max(clusters.row_count, 1), None)
-    program = compile_filter(node, clusters.trained.cells)
+    program = compile_filter(
+        node,
+        clusters.trained.cells,
+        holds_lists=lambda name: clusters.holds_lists(table, name),
+    )
     clusters.load_columns(table, {leaf.attribute for leaf in program.leaves})
     everywhere = clusters.row_count <= FILTER_EVERYWHERE_ROWS_MAX
     share, unsure = 0.0, 0.0
