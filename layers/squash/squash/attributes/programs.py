@@ -76,7 +76,7 @@ class _Program:
 
 
 def _intersection(one: Within, other: Within) -> Within:
-    """Return the interval that lies in both; its ends may be in the wrong order: then it is none."""
+    """Return the interval that lies in both; if there is none, its ends are in the wrong order."""
     low, high = one, one
     if other.low is not None:
         # Of equal ends the open one leaves less.
@@ -86,8 +86,8 @@ def _intersection(one: Within, other: Within) -> Within:
         )
         low = other if beyond else one
     if other.high is not None:
-        before = one.high is None or (other.high, other.high_closed) < (one.high, one.high_closed)
-        high = other if before else one
+        ends = (other.high, other.high_closed), (one.high, one.high_closed)
+        high = other if one.high is None or ends[0] < ends[1] else one
     return Within(one.attribute, one.kind, low.low, low.low_closed, high.high, high.high_closed)
 
 

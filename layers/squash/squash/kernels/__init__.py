@@ -63,7 +63,7 @@ from squash.kernels.tables import (
     Taken,
 )
 from squash.kernels.top_k import top_k
-from squash.kernels.walking import cell_values, cells_of, walk
+from squash.kernels.walking import cell_of, cell_values, cells_of, walk
 from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
 __all__ = [
@@ -83,6 +83,7 @@ __all__ = [
     "alignments",
     "block_begins",
     "cell_begins",
+    "cell_of",
     "cell_values",
     "cells_of",
     "centroid_scan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,12 @@ def cells_of(shares: F64) -> I64:
     bits = narrow.view(np.uint32).astype(np.int64) >> _CELL_SHIFT
     cells = np.clip(bits - _FIRST_CELL, 0, CELLS - 1)
     return np.where(narrow > 0, cells, 0)
+
+
+def cell_of(share: float) -> int:
+    """Return the cell of one finite share."""
+    bits = int.from_bytes(struct.pack("<f", share), "little")
+    return min(max((bits >> _CELL_SHIFT) - _FIRST_CELL, 0), CELLS - 1) if share > 0 else 0
 
 
 def cell_values() -> F64:

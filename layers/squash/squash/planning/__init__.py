@@ -1,6 +1,6 @@
 """Choices as pure functions: which clusters, how deep, which byte ranges, how to merge."""
 
-from squash.planning.costs import DEFAULT_COSTS, CostModel, MatchPlan, plan_matches
+from squash.planning.costs import DEFAULT_COSTS, CostModel, Matches, MatchPlan, plan_matches
 from squash.planning.probing import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
@@ -20,6 +20,7 @@ __all__ = [
     "CostModel",
     "Keep",
     "MatchPlan",
+    "Matches",
     "Need",
     "keep_for",
     "plan_matches",

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32
-from squash.kernels import ClusterTable, FilterProgram, Taken, cell_values, cells_of, walk
+from squash.kernels import ClusterTable, FilterProgram, Taken, cell_of, cell_values, walk
 
 TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)
@@ -121,8 +121,7 @@ class Need:
 
     def clusters(self, share: float, k: int) -> float:
         """Return how many clusters are needed where a share of the rows passes everywhere."""
-        thinned = np.array([share * thinning(k)])
-        return float(1.0 / self.inverse[cells_of(thinned)[0]])
+        return 1.0 / float(self.inverse[cell_of(share * thinning(k))])
 
 
 def thinning(k: int) -> float:

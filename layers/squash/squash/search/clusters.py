@@ -10,9 +10,10 @@ import numpy as np
 from squash.arrays import F64, I64, U32, Mask
 from squash.attributes import Column
 from squash.index.trained import Trained
-from squash.kernels import BLOCK_ROWS, ClusterTable, refresh
+from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, refresh
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import Need
+from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
@@ -47,6 +48,7 @@ class Clusters:
         self._bitmaps: list[Bitmaps] = []
         self._needs: dict[float, Need] = {}
         self._listless: set[str] = set()
+        self._shares: dict[str, AttributeShares] = {}
         table = self._table
         # Every cluster begins a block, so padding lies before a row besides other rows.
         self._padding: I64 = table.local_block * BLOCK_ROWS - table.first_row
@@ -128,6 +130,10 @@ class Clusters:
                 table.columns[name] = [c.codes(name) for c in cells]
                 if not any(signatures is not None for signatures in table.signatures[name]):
                     self._listless.add(name)
+                if name not in self._shares:
+                    self._shares[name] = AttributeShares(
+                        table.columns[name], table.values[name], self.row_count
+                    )
                 for number in range(len(self.partitions)):
                     refresh(table, number)
 
@@ -135,6 +141,10 @@ class Clusters:
         """Tell whether some row has a list in an attribute."""
         self.load_columns(table, (name,))
         return name not in self._listless
+
+    def share_of(self, leaf: Leaf) -> tuple[float, float]:
+        """Return about which share of all rows passes a comparison, and which stays open."""
+        return self._shares[leaf.attribute].of(leaf)
 
     def places(self, partition: int, rows: I64) -> tuple[I64, I64]:
         """Return the block (counted over all) and the bit in it of some rows of a partition."""
