@@ -49,6 +49,7 @@ from squash.kernels.packing import (
 )
 from squash.kernels.prepare import prepare
 from squash.kernels.scanning import scan
+from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, search
 from squash.kernels.tables import (
     AND,
     BLOCK_FACTOR_BYTES,
@@ -76,9 +77,13 @@ __all__ = [
     "ClusterTable",
     "FilterProgram",
     "Leaf",
+    "Missing",
+    "Near",
     "PreparedQuery",
     "Ranked",
+    "SearchPlan",
     "SignTable",
+    "StaysOpen",
     "Taken",
     "alignments",
     "block_begins",
@@ -113,6 +118,7 @@ __all__ = [
     "row_distances",
     "safe_bounds",
     "scan",
+    "search",
     "sign_table",
     "split_blocks",
     "squared_distances",

@@ -215,6 +215,7 @@ class NativeTable:
         "_structure",
         "at",
         "partitions",
+        "rooms",
     )
 
     def __init__(self, table: ClusterTable) -> None:
@@ -223,6 +224,8 @@ class NativeTable:
         self._at: dict[tuple[str, str], int] = {}
         self._programs: dict[int, tuple[FilterProgram, BoundProgram]] = {}
         self._spaces: list[Workspace] = []
+        self.rooms: list[Any] = []
+        """A pool: what searches work in, one at a time."""
         self._rotation: tuple[F32, F32, int, int] | None = None
         clusters, dimension = table.centers.shape
         self._structure = _Table(

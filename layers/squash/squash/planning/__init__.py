@@ -7,6 +7,7 @@ from squash.planning.probing import (
     TARGETS,
     Calibration,
     Need,
+    search_plan,
     take_clusters,
 )
 from squash.planning.scanning import Keep, keep_for
@@ -24,5 +25,6 @@ __all__ = [
     "Need",
     "keep_for",
     "plan_matches",
+    "search_plan",
     "take_clusters",
 ]

@@ -14,7 +14,16 @@ from typing import Any, Final
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32
-from squash.kernels import ClusterTable, FilterProgram, Taken, cell_of, cell_values, walk
+from squash.kernels import (
+    ClusterTable,
+    FilterProgram,
+    SearchPlan,
+    Taken,
+    cell_of,
+    cell_values,
+    walk,
+)
+from squash.planning.scanning import Keep
 
 TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)
@@ -130,6 +139,23 @@ def thinning(k: int) -> float:
     The k-th nearest of all lies about as far as the tenth nearest of a share of 10/k.
     """
     return min(CALIBRATED_NEIGHBOURS / k, 1.0)
+
+
+def search_plan(
+    need: Need, *, k: int, keep: Keep, share_min: float, straight_max: int
+) -> SearchPlan:
+    """Return what a whole search of the clusters is asked: a walk, a scan, and refinement."""
+    return SearchPlan(
+        k=k,
+        prior_rows=_PRIOR_ROWS,
+        thinning=thinning(k),
+        inverse_need=need.inverse,
+        adverse=need.adverse,
+        keep=keep.refined,
+        reach=keep.reach,
+        share_min=share_min,
+        straight_max=straight_max,
+    )
 
 
 def take_clusters(

@@ -10,13 +10,14 @@ import numpy as np
 from squash.arrays import F64, I64, U32, Mask
 from squash.attributes import Column
 from squash.index.trained import Trained
-from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, refresh
+from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, refresh
 from squash.limits import CODE_BLOCK_ROWS
-from squash.planning import Need
+from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
+_PLANS_MAX = 64
 
 
 class Bitmaps:
@@ -47,6 +48,7 @@ class Clusters:
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
         self._needs: dict[float, Need] = {}
+        self._plans: dict[tuple[float, int, Keep, CostModel], SearchPlan] = {}
         self._listless: set[str] = set()
         self._shares: dict[str, AttributeShares] = {}
         table = self._table
@@ -87,6 +89,24 @@ class Clusters:
         if known is None:
             known = Need.of(self.trained.calibration, recall_target)
             self._needs[recall_target] = known
+        return known
+
+    def search_plan(self, recall_target: float, k: int, keep: Keep, costs: CostModel) -> SearchPlan:
+        """Return what a whole search is asked; the last plans are kept."""
+        key = (recall_target, k, keep, costs)
+        known = self._plans.get(key)
+        if known is None:
+            dimension = self._table.dimension
+            known = search_plan(
+                self.need(recall_target),
+                k=k,
+                keep=keep,
+                share_min=costs.share_min(dimension),
+                straight_max=costs.straight_max(dimension, keep.refined),
+            )
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[key] = known
         return known
 
     def take_bitmaps(self) -> Bitmaps:

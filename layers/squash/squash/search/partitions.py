@@ -22,7 +22,7 @@ from squash.planning import (
     take_clusters,
 )
 from squash.search.clusters import Bitmaps, Clusters
-from squash.search.found import Found, Query
+from squash.search.found import Found, Query, found_of
 from squash.search.trace import Trace
 from squash.segment.exact import unit_rows
 
@@ -181,10 +181,65 @@ def _scan_matches(job: _Job, admission: _Admission) -> Found:
         worst = np.partition(distances, job.query.k - 1)[job.query.k - 1]
         near = np.flatnonzero(distances <= worst)
         partition, rows, distances = partition[near], rows[near], distances[near]
-    return Found(job.clusters.partitions, partition, rows, distances)
+    return found_of(job.clusters.partitions, partition, rows, distances)
 
 
 def _walk(job: _Job, admission: _Admission) -> Found:
+    codec = job.clusters.trained.codec
+    if codec.scannable and not job.query.explain:
+        found = _search_at_once(job, admission)
+        if found is not None:
+            return found
+    return _walk_by_levels(job, admission)
+
+
+def _search_at_once(job: _Job, admission: _Admission) -> Found | None:
+    """Search in one call of the kernels; None where that can't be.
+
+    It can't where vectors are read page by page, or cells leave rows open that only the exact
+    columns can settle.
+    """
+    query, table, clusters, trace = job.query, job.table, job.clusters, job.trace
+    codec = clusters.trained.codec
+    vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
+    plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
+    while True:
+        near = kernels.search(
+            table,
+            codec.axes,
+            codec.mean,
+            vector=vector,
+            query=query.vector,
+            metric=job.metric.value,
+            plan=plan,
+            overall=admission.overall,
+            sure=job.bitmaps.sure,
+            possible=job.bitmaps.possible,
+            program=admission.program,
+            counts=admission.counts,
+        )
+        if isinstance(near, kernels.Near):
+            break
+        if isinstance(near, kernels.StaysOpen):
+            return None
+        numbers = set(table.partition[near.taken].tolist())
+        clusters.load_codes(table, numbers)
+        if not clusters.load_vectors(table, numbers):
+            return None
+    trace.clusters_visited = len(near.taken)
+    trace.examined += near.rows_seen
+    trace.passed += near.admitted
+    trace.scanned += near.low_scanned + near.ranked
+    trace.vectors_read += near.read
+    trace.level("clusters", near.rows_seen, near.admitted)
+    if near.ranked:
+        trace.level("low-bit codes", near.admitted, near.ranked)
+        trace.level("full codes", near.ranked, near.kept)
+    trace.level("refine", near.kept, near.read)
+    return Found(clusters.partitions, near.partition, near.row, near.distances)
+
+
+def _walk_by_levels(job: _Job, admission: _Admission) -> Found:
     query, table, trace, bitmaps = job.query, job.table, job.trace, job.bitmaps
     codec = job.clusters.trained.codec
     vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
@@ -229,7 +284,7 @@ def _straight(job: _Job, taken: Taken, possible: U32 | None) -> Found:
     partition, rows = kernels.gather_rows(job.table, taken.clusters, bits)
     trace.vectors_read += len(rows)
     trace.level("refine", len(rows), len(rows))
-    return Found(job.clusters.partitions, partition, rows, _distances(job, partition, rows))
+    return found_of(job.clusters.partitions, partition, rows, _distances(job, partition, rows))
 
 
 def _scan(job: _Job, taken: Taken, possible: U32 | None, prepared: PreparedQuery) -> Ranked:
@@ -317,8 +372,8 @@ def _refine(job: _Job, ranked: Ranked) -> Found:
     if query.explain:
         trace.certified = _certified(job, ranked, distances)
     if measured is None:
-        return Found(job.clusters.partitions, ranked.partition, ranked.row, distances)
-    return Found(
+        return found_of(job.clusters.partitions, ranked.partition, ranked.row, distances)
+    return found_of(
         job.clusters.partitions,
         ranked.partition[measured],
         ranked.row[measured],
