@@ -185,11 +185,13 @@ int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_wa
         rows_seen += rows;
         possible_seen += possible;
         sure_seen += sure;
-        if (possible == 0) continue;
-        taken[count] = cluster;
-        taken[c + count] = sure;
-        taken[2 * c + count] = possible;
-        count++;
+        if (rows == 0) continue;
+        if (possible > 0) {
+            taken[count] = cluster;
+            taken[c + count] = sure;
+            taken[2 * c + count] = possible;
+            count++;
+        }
         const double around = ((double)possible_seen + prior) / ((double)rows_seen + prior_rows);
         const double own = ((double)possible + prior) / ((double)rows + prior_rows);
         met += asked->inverse_need[cell((around < own ? around : own) * asked->thinning)];

@@ -172,8 +172,8 @@ def take_clusters(
 ) -> Taken:
     """Choose clusters, nearest first, in a single pass (levels 2 and 3 of the query plan).
 
-    Clusters are taken in ascending distance, those without possible rows left out. One in which a
-    share s of the rows passes meets 1/needed(s) of the need, s being its own share or that of all
+    Clusters are taken in ascending distance, those without possible rows left out. Each, taken or
+    not, meets 1/needed(s) of the need, where s is the share of its rows that passes, or that of all
     clusters nearer than it, whichever is smaller. It goes on until the need is met and the sure
     rows of what was taken reach k, or nothing possible is left. So at least min(k, matches) rows
     are found, always; how near they are is what the calibration promises.
@@ -221,7 +221,7 @@ def take_clusters(
 def _with_margin(target: float, samples: int) -> float:
     """Aim above the target by the sampling error of a mean of `samples` hits, and a little."""
     error = np.sqrt(target * (1.0 - target) / max(samples, 1))
-    return min(target + 2.0 * float(error) + 0.25 * (1.0 - target), 1.0)
+    return min(target + 1.5 * float(error) + 0.1 * (1.0 - target), 1.0)
 
 
 def _rank_for(per_query: list[I64], target: float) -> float:
