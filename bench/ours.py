@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ import squash
 from building import BuildCost, kept
 from contest import Contestant, Cost, Effort, Ladder
 from judging import I64, Question
+from squash.kernels import native
 from squash.model import IndexStats, Usage
 
 TITLE: Final = "Squash"
@@ -76,7 +79,14 @@ def _cost(built: BuildCost, stats: IndexStats) -> Cost:
     return Cost(seconds, built.anonymous_bytes, stats.stored_bytes / stats.rows)
 
 
+@cache
+def _native_clock() -> Callable[[], int]:
+    """Count native kernels' CPU time from now on, for as long as this process lives."""
+    counting = native.timed(time.thread_time_ns)
+    atexit.register(counting.__exit__, None, None, None)
+    return counting.__enter__()
+
+
 def native_ns() -> int | None:
-    """Return the time that this process has spent in native kernels; None while none count it."""
-    counter = getattr(squash.kernels, "native_ns", None) if hasattr(squash, "kernels") else None
-    return None if counter is None else int(counter())
+    """Return the CPU time that native kernels took since this was first asked; None for twins."""
+    return None if native.active() is None else _native_clock()()

@@ -109,6 +109,42 @@ def choose(name: str) -> None:
 
 
 @contextmanager
+def timed(clock: Callable[[], int]) -> Iterator[Callable[[], int]]:
+    """Count the time that native operations take within a block; for measurements.
+
+    Parameters
+    ----------
+    clock:
+        Gives nanoseconds.
+
+    Yields
+    ------
+    What returns the nanoseconds counted so far; the twins are not counted.
+
+    """
+    before = active()
+    spent = 0
+
+    def counted(operation: Operation) -> Operation:
+        def call(*arguments: Any) -> Any:
+            nonlocal spent
+            start = clock()
+            result = operation(*arguments)
+            spent += clock() - start
+            return result
+
+        return call
+
+    if before is not None:
+        operations = {name: counted(getattr(before, name)) for name in _SIGNATURES}
+        _state.chosen = Native(before.name, **operations)
+    try:
+        yield lambda: spent
+    finally:
+        _state.chosen = before
+
+
+@contextmanager
 def use(name: str) -> Iterator[None]:
     """Let one of `variants` serve within a block; for tests and measurements.
 

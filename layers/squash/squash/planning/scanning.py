@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Keep:
     reach: float
 
 
+@lru_cache(maxsize=256)
 def keep_for(k: int, recall_target: float) -> Keep:
     """Return how many rows to keep for k answers.
 

@@ -189,7 +189,7 @@ class ResidualCodec:
         norms = norms_of(residuals)
         some = norms > 0
         directions = np.abs(residuals) / np.where(some, norms, 1.0)[:, None]
-        levels = grid_levels(directions.astype(np.float32), self.bits)
+        levels = grid_levels(directions.astype(np.float32), self.bits, version=self.version)
         codes = grid_codes(levels, negative=residuals < 0, bits=self.bits)
         wide = levels.astype(np.float64)
         cosines = np.vecdot(wide, directions) / norms_of(wide)

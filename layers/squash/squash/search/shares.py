@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final
 
@@ -41,25 +42,23 @@ class AttributeShares:
                 self._counts += np.bincount(column, minlength=_CELLS)
         self._step = max(rows // _VALUES_MAX, 1)
         drawn = [_drawn(one, self._step) for one in values if one is not None]
-        self._numbers: F64 = np.sort(np.concatenate([*drawn, np.empty(0)]))
+        self._numbers: list[float] = np.sort(np.concatenate([*drawn, np.empty(0)])).tolist()
 
     def of(self, leaf: Leaf) -> tuple[float, float]:
         """Return about which share of all rows passes, and which share the cells leave open.
 
         An interval of numbers is looked up in the sample; else half of what is open is counted.
         """
+        intervals = leaf.intervals
+        if intervals is not None and not (leaf.list_code >= 0 and self._counts[leaf.list_code]):
+            inside = sum(
+                max(bisect_right(self._numbers, high) - bisect_left(self._numbers, low), 0)
+                for low, high in intervals.tolist()
+            )
+            return min(inside * self._step / self._rows, 1.0), 0.0
         possible = int(self._counts[leaf.truth > 0].sum())
         sure = int(self._counts[leaf.truth > 1].sum())
-        intervals = leaf.intervals
-        if intervals is None or (leaf.list_code >= 0 and self._counts[leaf.list_code]):
-            return (sure + possible) / 2 / self._rows, (possible - sure) / self._rows
-        ends = (
-            self._numbers.searchsorted(intervals[:, 0]),
-            self._numbers.searchsorted(intervals[:, 1], side="right"),
-        )
-        inside = int(np.maximum(ends[1] - ends[0], 0).sum()) * self._step
-        # What the cells are sure of is known; numbers alone are sampled.
-        return min(max(inside, sure), possible) / self._rows, 0.0
+        return (sure + possible) / 2 / self._rows, (possible - sure) / self._rows
 
 
 def _drawn(values: tuple[F64, U32], step: int) -> F64:

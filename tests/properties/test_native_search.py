@@ -1,0 +1,86 @@
+"""A search in one call gives what its operations give one after another, to the bit."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scan_scenes import random_query, random_scene
+from squash import kernels
+from squash.kernels import native
+
+VARIANTS = [name for name in native.variants() if name != native.NUMPY]
+
+
+def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
+    """Search a scene; its bitmaps are those of a filter that was evaluated before."""
+    table = scene.table
+    counts = None
+    bits = np.zeros(len(table.alive), dtype=np.uint32) if possible is None else possible
+    if possible is not None:
+        blocks = -(-table.rows // 32)
+        ones = [int(np.bitwise_count(bits[b : b + n]).sum())
+                for b, n in zip(table.first_block, blocks, strict=True)]  # fmt: skip
+        counts = (np.array(ones, dtype=np.int64), np.array(ones, dtype=np.int64))
+    plan = kernels.SearchPlan(
+        k=k, prior_rows=1024.0, thinning=1.0, inverse_need=np.full(513, gain),
+        adverse=np.ones(513), keep=max(keep, k), reach=0.8, share_min=0.05, straight_max=straight,
+    )  # fmt: skip
+    return kernels.search(
+        table, scene.codec.axes, scene.codec.mean, vector=query, query=query, metric=metric,
+        plan=plan, overall=0.5, sure=bits, possible=bits, counts=counts,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not VARIANTS, reason="no native kernels were built")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 1 << 30),
+    dimension=st.sampled_from([1, 3, 8, 33, 64, 130]),
+    metric=st.sampled_from(["euclidean", "cosine", "dot"]),
+    kind=st.sampled_from(["clustered", "duplicate", "far"]),
+    k=st.sampled_from([1, 5, 60, 1000]),
+    keep=st.sampled_from([1, 20, 200]),
+    gain=st.sampled_from([0.01, 0.3, 2.0]),
+    straight=st.sampled_from([-1, 30, 1000]),
+    filtered=st.booleans(),
+)
+def test_every_variant_searches_as_the_twins_do(
+    seed, dimension, metric, kind, k, keep, gain, straight, filtered
+):
+    """Rows, distances and counts agree."""
+    space = "dot" if metric == "dot" else "l2"
+    scene = random_scene(seed, dimension=dimension, space=space, kind=kind, scale=1.0)
+    query = random_query(seed + 1, scene, 1.0)
+    if metric == "cosine":
+        query = query + np.float32(0.5)
+    possible = None
+    if filtered:
+        words = np.random.default_rng(seed).integers(0, 1 << 32, len(scene.table.alive))
+        possible = words.astype(np.uint32) & scene.table.alive
+    options = {"metric": metric, "k": k, "keep": keep, "gain": gain, "straight": straight}
+    with native.use(native.NUMPY):
+        wanted = asked(scene, query, **options, possible=possible)
+    for variant in VARIANTS:
+        with native.use(variant):
+            got = asked(scene, query, **options, possible=possible)
+        assert type(got) is type(wanted)
+        assert got.distances == wanted.distances
+        assert sorted(zip(got.distances, got.partition, got.row, strict=True)) == sorted(
+            zip(wanted.distances, wanted.partition, wanted.row, strict=True)
+        )
+        assert got.taken.tolist() == wanted.taken.tolist()
+        for name in ("rows_seen", "admitted", "low_scanned", "ranked", "kept", "read"):
+            assert getattr(got, name) == getattr(wanted, name)
+
+
+@pytest.mark.parametrize("variant", native.variants())
+def test_what_is_not_loaded_is_named(variant):
+    """A search of clusters whose partition lacks its codes or vectors says which it took."""
+    scene = random_scene(3, dimension=8, space="l2", kind="clustered", scale=1.0)
+    query = random_query(4, scene, 1.0)
+    scene.table.vectors[0] = None
+    with native.use(variant):
+        got = asked(scene, query, metric="euclidean", k=1000, keep=20, gain=0.01, straight=-1)
+    assert isinstance(got, kernels.Missing)
+    assert len(got.taken) > 0
