@@ -65,7 +65,7 @@ def test_an_index_in_s3_answers_as_brute_force_does(endpoint, bucket):
     warm = fresh.query(query, filter={"n": 3}, recall_target=0.999)
     assert warm.matches == cold.matches
     assert warm.usage.store_requests == 1  # is there a newer commit?
-    eventual = fresh.query(query, filter={"n": 3}, consistency="eventual")
+    eventual = fresh.query(query, filter={"n": 3}, recall_target=0.999, consistency="eventual")
     assert eventual.usage.store_requests == 0
     assert not fresh.verify().damages
     assert {r.key for r in fresh.get(keys=["k1", "k2", "new"])} == {"k1", "new"}

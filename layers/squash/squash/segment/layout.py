@@ -80,7 +80,7 @@ class Directory:
     def vector_page(self, page: int) -> tuple[int, int]:
         """Return [start, stop) of one page in the `vectors` object."""
         row_bytes = self.dimension * FLOAT_BYTES
-        first = page * ROW_PAGE_ROWS
+        first = int(page) * ROW_PAGE_ROWS
         last = min(first + ROW_PAGE_ROWS, self.rows)
         return self.vector_start + first * row_bytes, self.vector_start + last * row_bytes
 
