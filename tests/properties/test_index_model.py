@@ -37,10 +37,9 @@ def narrow(request, monkeypatch):
     search = "squash.search.partitions"
     monkeypatch.setattr("squash.segment.partition._LOW_SCAN_ROWS_MIN", 0)
     monkeypatch.setattr(f"{search}.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0))
-    if request.param == "on the way":
-        monkeypatch.setattr(f"{search}.FILTER_EVERYWHERE_ROWS_MAX", 0)
-        monkeypatch.setattr(f"{search}._SAMPLED_SHARE_MIN", 0.0)
-        monkeypatch.setattr(f"{search}._UNSURE_SHARE_MAX", 1.0)
+    # A filter is evaluated for all rows first if the cells leave more than this share open.
+    share = 1.0 if request.param == "on the way" else -1.0
+    monkeypatch.setattr(f"{search}._UNSURE_SHARE_MAX", share)
     with codes_only():
         yield
 

@@ -51,9 +51,10 @@ VARIANTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "aarch64": {
         "portable": (),
         "neon": ("-DSQ_USE_NEON",),
-        "neondot": ("-DSQ_USE_NEON", "-DSQ_USE_DOT", "-mcpu=generic+dotprod"),
+        "neondot": ("-DSQ_USE_NEON", "-DSQ_USE_DOT", "-march=armv8.2-a+dotprod"),
     },
 }
+_ZIG_FLAGS: Final = {"-march=armv8.2-a+dotprod": "-mcpu=generic+dotprod"}
 SANITIZE: Final = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
@@ -219,6 +220,10 @@ def _compile(compiler: Compiler, target: str, *, sanitize: bool, check: bool = F
     folder = OBJECTS / target
     folder.mkdir(parents=True, exist_ok=True)
 
+    def own_flags(flags: tuple[str, ...]) -> list[str]:
+        # zig knows processors and their features, but not versions of the architecture.
+        return [_ZIG_FLAGS.get(flag, flag) if compiler.zig else flag for flag in flags]
+
     def compile_one(job: tuple[Path, tuple[str, ...]]) -> Path:
         source, flags = job
         key = repr((command, flags, source.name)).encode() + headers + source.read_bytes()
@@ -226,7 +231,7 @@ def _compile(compiler: Compiler, target: str, *, sanitize: bool, check: bool = F
         if not made.exists():
             with tempfile.TemporaryDirectory(dir=folder) as temporary:
                 fresh = Path(temporary) / "made.o"
-                _run([*command, *flags, "-c", str(source), "-o", str(fresh)])
+                _run([*command, *own_flags(flags), "-c", str(source), "-o", str(fresh)])
                 fresh.replace(made)
         return made
 

@@ -64,10 +64,8 @@ IMPORT_LINE_BYTES_MAX: Final = 4 * MIB  # a vector of 4,096 numbers and its meta
 
 # Below this many rows an index is searched exactly: training would cost more than it saves.
 EXACT_ROWS_MAX: Final = 4_096
-# When at most this many rows may pass a filter, all of them are scanned (ALGORITHMS 7: what the
-# filtered-search leaders do too).
-SCAN_ALL_MATCHES_MAX: Final = 2_048
-# Up to so many rows a filter is evaluated for all of them at once; beyond, first for a sample of
-# about so many clusters, of each its first block.
-FILTER_EVERYWHERE_ROWS_MAX: Final = 131_072
-FILTER_SAMPLE_CLUSTERS: Final = 512
+# When about this many rows pass a filter, or fewer, all of them are measured: recall is certain.
+# Of more, they are if that costs less than a walk.
+SCAN_ALL_MATCHES_MAX: Final = 256
+# How many clusters a filter of several comparisons is sampled on, of each the first block.
+FILTER_SAMPLE_CLUSTERS: Final = 256

@@ -180,9 +180,10 @@ def plain_walk(table, distances, counts, *, k, **given):
         rows += int(table.rows[i])
         sure += own_sure
         possible += own_possible
-        if own_possible == 0:
+        if table.rows[i] == 0:
             continue
-        taken.append((i, own_sure, own_possible))
+        if own_possible > 0:
+            taken.append((i, own_sure, own_possible))
         around = (possible + prior) / (rows + given["prior_rows"])
         own = (own_possible + prior) / (int(table.rows[i]) + given["prior_rows"])
         share = np.array(min(around, own) * given["thinning"])

@@ -292,8 +292,10 @@ static void make_program(const world *w, sq_program *program) {
         depth += kind == SQ_LEAF ? 1 : kind == SQ_NOT ? 0 : -1;
         program->depth = depth > program->depth ? depth : program->depth;
     }
-    program->depth++;
-    program->settles = 1;
+    program->interval_leaves = 0;
+    while (program->interval_leaves < LEAVES && leaves[program->interval_leaves].intervals)
+        program->interval_leaves++;
+    for (int i = (int)program->interval_leaves; i < LEAVES; i++) leaves[i].intervals = NULL;
     program->operations = n;
     program->code = code;
     program->leaves = leaves;

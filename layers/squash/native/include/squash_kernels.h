@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 2
+#define SQ_INTERFACE 4
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -70,13 +70,13 @@ typedef struct sq_leaf {
     int64_t interval_count;
 } sq_leaf;
 
-/* A valid postfix list: it leaves one pair, and always fewer than `depth` are on the stack. */
+/* A valid postfix list: it leaves one pair, and never more than `depth` on the stack. */
 typedef struct sq_program {
     int64_t operations;
     const int32_t *code; /* [operations, 2] */
     const sq_leaf *leaves;
     int64_t depth;
-    int64_t settles; /* whether some leaf has intervals */
+    int64_t interval_leaves; /* those with intervals come before all others */
 } sq_program;
 
 /* What a walk is asked; see squash.kernels.walking.walk. */
@@ -121,6 +121,55 @@ typedef struct sq_scan_call {
 } sq_scan_call;
 
 enum { SQ_SCAN_ROW_BYTES = 64, SQ_SCAN_CLUSTER_BYTES = 48, SQ_SCAN_LEVEL_BYTES = 128 };
+
+/* A search: prepare, walk, scan and refine in one. Rooms as the operations want them; those by row
+ * have place for `keep`, or for `straight_most` if that is more. */
+typedef struct sq_search {
+    const float *axes;
+    const float *mean;
+    const float *vector;     /* what is prepared: of length one for cosine */
+    int64_t vector_dimension;
+    const float *query;      /* what is refined by */
+    int64_t metric;
+    sq_walk walk;
+    int64_t keep;
+    double reach;
+    double share_min;
+    int64_t straight_most; /* up to so many admitted rows are measured without their codes */
+    double *projected;
+    uint8_t *entries;
+    float *distances;
+    double *scalars;
+    double *scratch;
+    int64_t *taken;
+    uint64_t *keys;
+    uint64_t *stack;
+    int64_t *partition;
+    int64_t *row;
+    float *estimates;
+    float *lower_bounds;
+    double *measured;
+    void *room;
+    uint64_t *heap;
+    void *items;             /* 16 bytes a row */
+    double *near_distance;   /* the answer, ascending */
+    int64_t *near_partition;
+    int64_t *near_row;
+    int64_t *counts;         /* [SQ_COUNTS] */
+} sq_search;
+
+enum {
+    SQ_ROWS_SEEN,
+    SQ_POSSIBLE_SEEN,
+    SQ_SURE_SEEN,
+    SQ_TAKEN,
+    SQ_LOW_SCANNED,
+    SQ_RANKED,
+    SQ_KEPT,
+    SQ_READ,
+    SQ_COUNTS
+};
+#define SQ_STAYS_OPEN INT64_MIN
 
 /* Which variants this processor can run. */
 SQ_EXPORT uint32_t sq_variants(void);
@@ -176,5 +225,9 @@ SQ_EXPORT int64_t SQ_NAME(refine)(const sq_table *table, int64_t metric, const f
 /* How many rows there are; they are written unless `row` is NULL. */
 SQ_EXPORT int64_t SQ_NAME(gather_rows)(const sq_table *table, const int64_t *clusters, int64_t n,
                                        const uint32_t *possible, int64_t *partition, int64_t *row);
+
+/* search.c: how many rows are near; or -1 - i if partition i is not loaded, or SQ_STAYS_OPEN if
+ * cells leave rows of the clusters taken open. Those are at `taken` in both cases. */
+SQ_EXPORT int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked);
 
 #endif

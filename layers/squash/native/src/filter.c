@@ -4,26 +4,49 @@
 void SQ_NAME(filter)(const sq_table *table, const sq_program *program, int64_t count,
                      const int64_t *clusters, uint32_t *sure, uint32_t *possible,
                      int64_t *sure_counts, int64_t *possible_counts, uint64_t *stack) {
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t cluster = clusters[i];
-        if (i + 1 < count) sq_filter_ahead(table, program, clusters[i + 1]);
-        const sq_counts counts = sq_filter_cluster(table, program, cluster, table->rows[cluster],
-                                                   sure, possible, stack);
-        sure_counts[i] = counts.sure;
-        possible_counts[i] = counts.possible;
+    for (int64_t begin = 0; begin < count; begin += SQ_LOT) {
+        const int64_t n = count - begin < SQ_LOT ? count - begin : SQ_LOT;
+        uint32_t *sure_at[SQ_LOT], *possible_at[SQ_LOT];
+        sq_counts counts[SQ_LOT];
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t block = table->first_block[clusters[begin + i]];
+            sure_at[i] = sure + block;
+            possible_at[i] = possible + block;
+        }
+        sq_filter_lot(table, program, clusters + begin, n, INT64_MAX, sure_at, possible_at, counts,
+                      stack);
+        for (int64_t i = 0; i < n; i++) {
+            sure_counts[begin + i] = counts[i].sure;
+            possible_counts[begin + i] = counts[i].possible;
+        }
     }
 }
 
 void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *program, int64_t every,
                             int64_t *totals, uint64_t *stack) {
+    uint32_t sure[SQ_LOT], possible[SQ_LOT];
+    uint32_t *sure_at[SQ_LOT], *possible_at[SQ_LOT];
+    int64_t clusters[SQ_LOT];
+    sq_counts counts[SQ_LOT];
+    for (int64_t i = 0; i < SQ_LOT; i++) {
+        sure_at[i] = &sure[i];
+        possible_at[i] = &possible[i];
+    }
     totals[0] = totals[1] = totals[2] = 0;
-    for (int64_t cluster = 0; cluster < table->clusters; cluster += every) {
-        const int64_t rows =
-            table->rows[cluster] < SQ_BLOCK_ROWS ? table->rows[cluster] : SQ_BLOCK_ROWS;
-        const sq_counts counts =
-            sq_filter_cluster(table, program, cluster, rows, NULL, NULL, stack);
-        totals[0] += rows;
-        totals[1] += counts.sure;
-        totals[2] += counts.possible;
+    /* What the next lot reads is asked for while this one is filtered. */
+    for (int64_t cluster = 0; cluster < table->clusters; cluster += SQ_LOT * every) {
+        int64_t n = 0;
+        for (int64_t i = cluster; i < table->clusters && n < SQ_LOT; i += every) clusters[n++] = i;
+        for (int64_t i = cluster + SQ_LOT * every, ahead = 0;
+             i < table->clusters && ahead < SQ_LOT; i += every, ahead++)
+            sq_filter_ahead(table, program, i, 1);
+        sq_filter_lot(table, program, clusters, n, SQ_BLOCK_ROWS, sure_at, possible_at, counts,
+                      stack);
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t rows = table->rows[clusters[i]];
+            totals[0] += rows < SQ_BLOCK_ROWS ? rows : SQ_BLOCK_ROWS;
+            totals[1] += counts[i].sure;
+            totals[2] += counts[i].possible;
+        }
     }
 }

@@ -309,73 +309,119 @@ static unsigned sq_row_settled(const sq_program *program, int64_t partition, int
     return (unsigned)*stack;
 }
 
-/* Settles what n rows' cells left open; the pair lies at the stack's foot, and behind it there is
- * room for a pair a level. */
-static void sq_settle(const sq_program *program, int64_t partition, int64_t row, int64_t n,
+/* ---- lots of clusters ----
+ *
+ * Rows that the cells leave open lie far apart, and so do their values: those of a whole lot are
+ * asked for before the first is looked at. */
+
+enum { SQ_LOT = 8, SQ_OPEN_ROWS = 256 };
+
+typedef struct sq_open {
+    int64_t partition, row;
+    uint32_t *sure, *possible; /* the row's words */
+    uint32_t bit;
+} sq_open;
+
+static void sq_settle(const sq_program *program, const sq_open *open, int64_t count,
                       uint64_t *stack) {
-    const int64_t words = (n + 63) >> 6;
-    for (int64_t w = 0; w < words; w++) {
-        uint64_t open = stack[SQ_PAIR_WORDS + w] & ~stack[w];
-        if (n - 64 * w < 64) open &= (1ull << (n - 64 * w)) - 1;
-        for (; open; open &= open - 1) {
-            const int bit = sq_ctz64(open);
-            const unsigned truth =
-                sq_row_settled(program, partition, row + 64 * w + bit, stack + SQ_STACK_WORDS);
-            if (truth & 1) stack[w] |= 1ull << bit;
-            if (!(truth & 2)) stack[SQ_PAIR_WORDS + w] &= ~(1ull << bit);
+    for (int64_t l = 0; l < program->interval_leaves; l++) {
+        const sq_leaf *leaf = &program->leaves[l];
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t partition = open[i].partition, row = open[i].row;
+            const uint8_t *ids = (const uint8_t *)leaf->ids[partition];
+            if (!ids || !leaf->column[partition]) continue;
+            const uint32_t id = sq_load_u32(ids + 4 * row);
+            if ((int64_t)id < leaf->number_counts[partition])
+                __builtin_prefetch((const uint8_t *)leaf->numbers[partition] + 8 * (size_t)id);
         }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const unsigned truth = sq_row_settled(program, open[i].partition, open[i].row, stack);
+        if (truth & 1) *open[i].sure |= open[i].bit;
+        if (!(truth & 2)) *open[i].possible &= ~open[i].bit;
     }
 }
 
-/* Filters the first `rows` rows of a cluster; sure and possible may be NULL. */
-static sq_counts sq_filter_cluster(const sq_table *table, const sq_program *program,
-                                   int64_t cluster, int64_t rows, uint32_t *sure,
-                                   uint32_t *possible, uint64_t *stack) {
+/* Asks for what the filter of a cluster's first rows will read. */
+SQ_INLINE void sq_filter_ahead(const sq_table *table, const sq_program *program, int64_t cluster,
+                               int64_t rows) {
     const int64_t partition = table->partition[cluster];
-    const int64_t first_row = table->first_row[cluster];
-    int64_t block = table->first_block[cluster];
-    sq_counts counts = {0, 0};
-    for (int64_t begin = 0; begin < rows; begin += SQ_PAIR_ROWS) {
-        const int64_t n = rows - begin < SQ_PAIR_ROWS ? rows - begin : SQ_PAIR_ROWS;
-        sq_evaluate(program, partition, first_row + begin, n, stack);
-        if (program->settles) sq_settle(program, partition, first_row + begin, n, stack);
-        const int64_t blocks = (n + SQ_BLOCK_ROWS - 1) / SQ_BLOCK_ROWS;
-        for (int64_t b = 0; b + 1 < blocks; b += 2) {
-            const uint64_t alive = sq_load_u64(table->alive + block + b);
-            const uint64_t s = stack[b >> 1] & alive, p = stack[SQ_PAIR_WORDS + (b >> 1)] & alive;
-            counts.sure += sq_popcount64(s);
-            counts.possible += sq_popcount64(p);
-            if (sure) {
-                memcpy(sure + block + b, &s, sizeof s);
-                memcpy(possible + block + b, &p, sizeof p);
-            }
-        }
-        if (blocks & 1) {
-            const int64_t b = blocks - 1;
-            const uint32_t alive = table->alive[block + b];
-            const uint32_t s = (uint32_t)stack[b >> 1] & alive;
-            const uint32_t p = (uint32_t)stack[SQ_PAIR_WORDS + (b >> 1)] & alive;
-            counts.sure += sq_popcount32(s);
-            counts.possible += sq_popcount32(p);
-            if (sure) {
-                sure[block + b] = s;
-                possible[block + b] = p;
-            }
-        }
-        block += blocks;
-    }
-    return counts;
-}
-
-/* Asks for what a cluster's filter will read. */
-SQ_INLINE void sq_filter_ahead(const sq_table *table, const sq_program *program, int64_t cluster) {
-    const int64_t partition = table->partition[cluster];
-    const int64_t row = table->first_row[cluster], rows = table->rows[cluster];
+    const int64_t row = table->first_row[cluster];
     for (int64_t i = 0; i < program->operations; i++) {
         if (program->code[2 * i] != SQ_LEAF) continue;
         const uint8_t *column = program->leaves[program->code[2 * i + 1]].column[partition];
         if (!column) continue;
-        for (int64_t r = 0; r < rows; r += 64) sq_ahead(column + row, (size_t)r);
+        for (int64_t r = 0; r < rows; r += 64) __builtin_prefetch(column + row + r);
+    }
+}
+
+/* Filters the first rows of one cluster to its words, and takes down which rows are open. */
+static int64_t sq_filter_words(const sq_table *table, const sq_program *program, int64_t cluster,
+                               int64_t rows, uint32_t *sure, uint32_t *possible, sq_open *open,
+                               int64_t count, uint64_t *stack) {
+    const int64_t partition = table->partition[cluster];
+    const int64_t first_row = table->first_row[cluster];
+    const uint32_t *alive = table->alive + table->first_block[cluster];
+    for (int64_t begin = 0; begin < rows; begin += SQ_PAIR_ROWS) {
+        const int64_t n = rows - begin < SQ_PAIR_ROWS ? rows - begin : SQ_PAIR_ROWS;
+        const int64_t blocks = (n + SQ_BLOCK_ROWS - 1) / SQ_BLOCK_ROWS;
+        sq_evaluate(program, partition, first_row + begin, n, stack);
+        for (int64_t b = 0; b < blocks; b++) {
+            const int shift = (int)(b & 1) * 32;
+            sure[b] = (uint32_t)(stack[b >> 1] >> shift) & alive[b];
+            possible[b] = (uint32_t)(stack[SQ_PAIR_WORDS + (b >> 1)] >> shift) & alive[b];
+        }
+        if (program->interval_leaves) {
+            for (int64_t b = 0; b < blocks; b++) {
+                for (uint32_t left = possible[b] & ~sure[b]; left; left &= left - 1) {
+                    const int bit = sq_ctz32(left);
+                    const int64_t row = first_row + begin + b * SQ_BLOCK_ROWS + bit;
+                    if (count == SQ_OPEN_ROWS) {
+                        sq_settle(program, open, count, stack);
+                        count = 0;
+                    }
+                    const sq_open one = {partition, row, &sure[b], &possible[b], 1u << bit};
+                    open[count++] = one;
+                    for (int64_t l = 0; l < program->interval_leaves; l++) {
+                        const uint8_t *ids = (const uint8_t *)program->leaves[l].ids[partition];
+                        if (ids) __builtin_prefetch(ids + 4 * row);
+                    }
+                }
+            }
+        }
+        sure += blocks;
+        possible += blocks;
+        alive += blocks;
+    }
+    return count;
+}
+
+/* Filters the first rows of up to SQ_LOT clusters; of each, its words and its counts. */
+static void sq_filter_lot(const sq_table *table, const sq_program *program,
+                          const int64_t *clusters, int64_t count, int64_t rows_most,
+                          uint32_t *const *sure, uint32_t *const *possible, sq_counts *counts,
+                          uint64_t *stack) {
+    sq_open open[SQ_OPEN_ROWS];
+    int64_t waiting = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t all = table->rows[clusters[i]], rows = all < rows_most ? all : rows_most;
+        sq_filter_ahead(table, program, clusters[i], rows);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t all = table->rows[clusters[i]], rows = all < rows_most ? all : rows_most;
+        waiting = sq_filter_words(table, program, clusters[i], rows, sure[i], possible[i], open,
+                                  waiting, stack);
+    }
+    sq_settle(program, open, waiting, stack);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t all = table->rows[clusters[i]], rows = all < rows_most ? all : rows_most;
+        const int64_t blocks = (rows + SQ_BLOCK_ROWS - 1) / SQ_BLOCK_ROWS;
+        sq_counts found = {0, 0};
+        for (int64_t b = 0; b < blocks; b++) {
+            found.sure += sq_popcount32(sure[i][b]);
+            found.possible += sq_popcount32(possible[i][b]);
+        }
+        counts[i] = found;
     }
 }
 

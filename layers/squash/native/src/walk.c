@@ -153,17 +153,31 @@ int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_wa
     int enough = 0;
     order left;
     order_begin(&left, keys, distances, c);
-    int64_t cluster;
-    while ((cluster = order_next(&left)) >= 0) {
+    /* Clusters whose turn comes are filtered a lot at a time, the last lot in part for nothing. */
+    int64_t lot[SQ_LOT], lot_count = 0, lot_next = 0;
+    uint32_t *sure_at[SQ_LOT], *possible_at[SQ_LOT];
+    sq_counts counts[SQ_LOT];
+    for (;;) {
+        int64_t cluster;
+        if (filtered && lot_next == lot_count) {
+            for (lot_count = 0; lot_count < SQ_LOT; lot_count++) {
+                if ((cluster = order_next(&left)) < 0) break;
+                lot[lot_count] = cluster;
+                sure_at[lot_count] = asked->sure + table->first_block[cluster];
+                possible_at[lot_count] = asked->possible + table->first_block[cluster];
+            }
+            sq_filter_lot(table, asked->program, lot, lot_count, INT64_MAX, sure_at, possible_at,
+                          counts, stack);
+            lot_next = 0;
+        }
+        cluster = !filtered ? order_next(&left) : lot_next < lot_count ? lot[lot_next] : -1;
+        if (cluster < 0) break;
         const int64_t rows = table->rows[cluster];
         int64_t sure, possible;
         if (filtered) {
-            if (left.heap > 0)
-                sq_filter_ahead(table, asked->program, (int64_t)(left.keys[0] & UINT32_MAX));
-            const sq_counts found = sq_filter_cluster(table, asked->program, cluster, rows,
-                                                      asked->sure, asked->possible, stack);
-            sure = found.sure;
-            possible = found.possible;
+            sure = counts[lot_next].sure;
+            possible = counts[lot_next].possible;
+            lot_next++;
         } else {
             sure = sure_counts[cluster];
             possible = possible_counts[cluster];
@@ -171,11 +185,13 @@ int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_wa
         rows_seen += rows;
         possible_seen += possible;
         sure_seen += sure;
-        if (possible == 0) continue;
-        taken[count] = cluster;
-        taken[c + count] = sure;
-        taken[2 * c + count] = possible;
-        count++;
+        if (rows == 0) continue;
+        if (possible > 0) {
+            taken[count] = cluster;
+            taken[c + count] = sure;
+            taken[2 * c + count] = possible;
+            count++;
+        }
         const double around = ((double)possible_seen + prior) / ((double)rows_seen + prior_rows);
         const double own = ((double)possible + prior) / ((double)rows + prior_rows);
         met += asked->inverse_need[cell((around < own ? around : own) * asked->thinning)];

@@ -126,7 +126,7 @@ class AttributeCells:
                 sure |= 1 << i
         if isinstance(node, Within):
             # Any shared bit may stand for a value in the interval.
-            possible = sure | sum(1 << b for b in range(len(self.owners), SIGNATURE_BITS))
+            possible = sure | ((1 << SIGNATURE_BITS) - (1 << len(self.owners)))
         else:
             owned = {_identity(value): i for i, value in enumerate(self.owners)}
             for value in node.values:

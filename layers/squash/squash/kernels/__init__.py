@@ -49,6 +49,7 @@ from squash.kernels.packing import (
 )
 from squash.kernels.prepare import prepare
 from squash.kernels.scanning import scan
+from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, search
 from squash.kernels.tables import (
     AND,
     BLOCK_FACTOR_BYTES,
@@ -63,7 +64,7 @@ from squash.kernels.tables import (
     Taken,
 )
 from squash.kernels.top_k import top_k
-from squash.kernels.walking import cell_values, cells_of, walk
+from squash.kernels.walking import cell_of, cell_values, cells_of, walk
 from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
 __all__ = [
@@ -76,13 +77,18 @@ __all__ = [
     "ClusterTable",
     "FilterProgram",
     "Leaf",
+    "Missing",
+    "Near",
     "PreparedQuery",
     "Ranked",
+    "SearchPlan",
     "SignTable",
+    "StaysOpen",
     "Taken",
     "alignments",
     "block_begins",
     "cell_begins",
+    "cell_of",
     "cell_values",
     "cells_of",
     "centroid_scan",
@@ -112,6 +118,7 @@ __all__ = [
     "row_distances",
     "safe_bounds",
     "scan",
+    "search",
     "sign_table",
     "split_blocks",
     "squared_distances",

@@ -22,7 +22,7 @@ from squash.kernels.tables import ClusterTable
 from squash.limits import CODE_BLOCK_ROWS
 from squash.model import Metric
 
-_METRICS: Final = {"cosine": 0, "euclidean": 1, "dot": 2}
+METRIC_NUMBERS: Final = {"cosine": 0, "euclidean": 1, "dot": 2}
 
 MetricName: TypeAlias = Metric | Literal["cosine", "euclidean", "dot"]
 
@@ -58,7 +58,7 @@ def exact_distances(
         query = np.ascontiguousarray(query)
         rows = None if rows is None else _checked_rows(rows, len(vectors))
         chosen.exact_distances(
-            _METRICS[metric],
+            METRIC_NUMBERS[metric],
             address(query),
             len(query),
             address(vectors),
@@ -108,7 +108,7 @@ def row_distances(
         query, partition, row = _checked_query(beside, query), _whole(partition), _whole(row)
         absent = chosen.row_distances(
             beside.at,
-            _METRICS[metric],
+            METRIC_NUMBERS[metric],
             address(query),
             address(partition),
             address(row),
@@ -263,7 +263,7 @@ def _native_refine(
     at = address(room)
     read = chosen.refine(
         beside.at,
-        _METRICS[metric],
+        METRIC_NUMBERS[metric],
         address(query),
         address(partition),
         address(row),

@@ -16,7 +16,7 @@ import numpy as np
 
 from squash.arrays import AnyArray
 
-INTERFACE: Final = 2
+INTERFACE: Final = 4
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -44,6 +44,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "row_distances": (_N, (_A, _N, _A, _A, _A, _N, _A)),
     "refine": (_N, (_A, _N, _A, _A, _A, _A, _N, _N, _A, _A)),
     "gather_rows": (_N, (_A, _A, _N, _A, _A, _A)),
+    "search": (_N, (_A, _A)),
 }
 
 
@@ -63,6 +64,7 @@ class Native:
     row_distances: Counting
     refine: Counting
     gather_rows: Counting
+    search: Counting
 
 
 @dataclass(slots=True)

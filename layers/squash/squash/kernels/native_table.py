@@ -16,10 +16,16 @@ from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
 from squash.kernels.masks import NO, YES
 from squash.kernels.native import address
-from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram, Leaf
+from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram
 
 _SPACES: Final = {"l2": 0, "dot": 1}
 _PROGRAMS_MAX: Final = 64
+# uint64 of `sq_program`, of `sq_leaf`, and of a leaf's truth by code with its sets.
+_PROGRAM_WORDS: Final = 5
+_LEAF_WORDS: Final = 12
+_TABLE_WORDS: Final = 40
+_CODES: Final = 256
+_WORD_MAX: Final = (1 << 64) - 1
 
 
 class _Table(ctypes.Structure):
@@ -49,25 +55,6 @@ class _Table(ctypes.Structure):
     )
 
 
-class _Leaf(ctypes.Structure):
-    """`sq_leaf` of squash_kernels.h."""
-
-    _fields_ = (
-        ("column", ctypes.c_void_p),
-        ("signatures", ctypes.c_void_p),
-        ("truth", ctypes.c_void_p),
-        ("sets", ctypes.c_void_p),
-        ("list_code", ctypes.c_int64),
-        ("sure_bits", ctypes.c_uint64),
-        ("possible_bits", ctypes.c_uint64),
-        ("numbers", ctypes.c_void_p),
-        ("number_counts", ctypes.c_void_p),
-        ("ids", ctypes.c_void_p),
-        ("intervals", ctypes.c_void_p),
-        ("interval_count", ctypes.c_int64),
-    )
-
-
 class Walk(ctypes.Structure):
     """`sq_walk` of squash_kernels.h."""
 
@@ -89,55 +76,58 @@ class Walk(ctypes.Structure):
     )
 
 
-class _Program(ctypes.Structure):
-    """`sq_program` of squash_kernels.h."""
-
-    _fields_ = (
-        ("operations", ctypes.c_int64),
-        ("code", ctypes.c_void_p),
-        ("leaves", ctypes.c_void_p),
-        ("depth", ctypes.c_int64),
-        ("settles", ctypes.c_int64),
-    )
-
-
 class BoundProgram:
-    """A filter program bound to a table: `at` is the address of its `sq_program`."""
+    """A filter program bound to a table: `at` is the address of its `sq_program`.
+
+    Structures are written as words into one room: `sq_program`, then the `sq_leaf`s, the
+    operations, and of each leaf its truth by code, uint8 [256], and the sets of `_sets`.
+    """
 
     __slots__ = ("_kept", "at", "depth")
 
     def __init__(self, table: NativeTable, program: FilterProgram) -> None:
-        # One more than there are pairs: room to settle rows that the cells leave open.
-        self.depth = _checked_depth(program) + 1
-        operations = np.ascontiguousarray(program.operations, dtype=np.int32)
-        truths = np.zeros((max(1, len(program.leaves)), 256), dtype=np.uint8)
-        sets = np.zeros((max(1, len(program.leaves)), 64), dtype=np.uint8)
-        leaves = (_Leaf * max(1, len(program.leaves)))()
-        for i, leaf in enumerate(program.leaves):
-            truths[i] = leaf.truth
-            sets[i] = _sets(leaf.truth)
-            leaves[i] = _Leaf(
-                address(table.addresses("columns", leaf.attribute)),
-                address(table.addresses("signatures", leaf.attribute)),
-                address(truths) + 256 * i,
-                address(sets) + 64 * i,
-                leaf.list_code,
+        self.depth = _checked_depth(program)
+        # Leaves with intervals come first.
+        ordered = sorted(
+            range(len(program.leaves)), key=lambda i: program.leaves[i].intervals is None
+        )
+        leaves = [program.leaves[i] for i in ordered]
+        operations = program.operations
+        if ordered != list(range(len(leaves))):
+            moved = np.argsort(ordered)
+            of_leaves = operations[:, 0] == LEAF
+            operations = operations.copy()
+            operations[of_leaves, 1] = moved[operations[of_leaves, 1]]
+        count, steps = len(leaves), len(operations)
+        operations_word = _PROGRAM_WORDS + _LEAF_WORDS * count
+        tables_word = operations_word + steps
+        room = np.empty(tables_word + _TABLE_WORDS * count, dtype=np.uint64)
+        self.at = at = address(room)
+        tables = room[tables_word:].view(np.uint8).reshape(count, 8 * _TABLE_WORDS)
+        words = [steps, at + 8 * operations_word, at + 8 * _PROGRAM_WORDS, self.depth,
+                 sum(leaf.intervals is not None for leaf in leaves)]  # fmt: skip
+        for i, leaf in enumerate(leaves):
+            tables[i, :_CODES] = leaf.truth
+            tables[i, _CODES:] = _sets(leaf.truth)
+            intervals = leaf.intervals
+            truth_at = at + 8 * (tables_word + _TABLE_WORDS * i)
+            words += (
+                table.addresses_at("columns", leaf.attribute),
+                table.addresses_at("signatures", leaf.attribute),
+                truth_at,
+                truth_at + _CODES,
+                leaf.list_code & _WORD_MAX,
                 leaf.sure_bits,
                 leaf.possible_bits,
-                address(table.addresses("numbers", leaf.attribute)),
-                address(table.addresses("number_counts", leaf.attribute)),
-                address(table.addresses("ids", leaf.attribute)),
-                0
-                if leaf.intervals is None
-                else _address_of(leaf.intervals, np.float64, "intervals"),
-                0 if leaf.intervals is None else len(leaf.intervals),
+                table.addresses_at("numbers", leaf.attribute),
+                table.addresses_at("number_counts", leaf.attribute),
+                table.addresses_at("ids", leaf.attribute),
+                0 if intervals is None else _address_of(intervals, np.float64, "intervals"),
+                0 if intervals is None else len(intervals),
             )
-        settles = any(leaf.intervals is not None for leaf in program.leaves)
-        structure = _Program(
-            len(operations), address(operations), ctypes.addressof(leaves), self.depth, settles
-        )
-        self.at = ctypes.addressof(structure)
-        self._kept = (program, operations, truths, sets, leaves, structure)
+        room[:operations_word] = np.array(words, dtype=np.uint64)
+        room[operations_word:tables_word].view(np.int32)[:] = operations.reshape(-1)
+        self._kept = (program, room)
 
 
 class Workspace:
@@ -217,6 +207,7 @@ class NativeTable:
     """Addresses of a table's arrays: `at` is that of its `sq_table`."""
 
     __slots__ = (
+        "_at",
         "_by_partition",
         "_programs",
         "_rotation",
@@ -224,13 +215,17 @@ class NativeTable:
         "_structure",
         "at",
         "partitions",
+        "rooms",
     )
 
     def __init__(self, table: ClusterTable) -> None:
         self.partitions = len(table.blocks)
         self._by_partition: dict[tuple[str, str], U64] = {}
+        self._at: dict[tuple[str, str], int] = {}
         self._programs: dict[int, tuple[FilterProgram, BoundProgram]] = {}
         self._spaces: list[Workspace] = []
+        self.rooms: list[Any] = []
+        """A pool: what searches work in, one at a time."""
         self._rotation: tuple[F32, F32, int, int] | None = None
         clusters, dimension = table.centers.shape
         self._structure = _Table(
@@ -271,6 +266,13 @@ class NativeTable:
         if found is None:
             found = np.zeros(max(1, self.partitions), dtype=np.uint64)
             found = self._by_partition.setdefault((kind, name), found)
+        return found
+
+    def addresses_at(self, kind: str, name: str) -> int:
+        """Return where `addresses` lie."""
+        found = self._at.get((kind, name))
+        if found is None:
+            found = self._at[kind, name] = address(self.addresses(kind, name))
         return found
 
     def refresh(self, table: ClusterTable, partition: int) -> None:
@@ -332,12 +334,6 @@ class NativeTable:
         self.addresses(kind, name)[partition] = at
 
 
-def _intervals_of(leaf: Leaf) -> tuple[int, int]:
-    if leaf.intervals is None:
-        return 0, 0
-    return _address_of(leaf.intervals, np.float64, "intervals"), len(leaf.intervals)
-
-
 def native_table(table: ClusterTable) -> NativeTable:
     """Return what the native kernels keep beside a table, made when it is first asked for."""
     found = table.native
@@ -368,8 +364,12 @@ def _address_of(array: AnyArray, dtype: Any, name: str) -> int:
 
 def _sets(truth: U8) -> U8:
     """Return uint8 [64], the codes of sure and possible truth as byte shuffles look them up."""
-    members = np.stack([truth == YES, truth != NO]).reshape(2, 2, 8, 16)
-    return np.packbits(members, axis=2, bitorder="little").reshape(-1)
+    by_half = truth.reshape(2, 8, 16)
+    members = np.concatenate((by_half == YES, by_half != NO))
+    return np.packbits(members, axis=1, bitorder="little").reshape(-1)
+
+
+_OPERANDS: Final = {LEAF: 0, NOT: 1, AND: 2, OR: 2}
 
 
 def _checked_depth(program: FilterProgram) -> int:
@@ -384,7 +384,7 @@ def _checked_depth(program: FilterProgram) -> int:
     depth = deepest = 0
     operations: Sequence[Sequence[int]] = program.operations.tolist()
     for operation, number in operations:
-        wanted = {LEAF: 0, NOT: 1, AND: 2, OR: 2}.get(operation)
+        wanted = _OPERANDS.get(operation)
         known = wanted is not None and (operation != LEAF or 0 <= number < len(program.leaves))
         if wanted is None or not known or depth < wanted:
             raise InternalError(f"filter program: operation {operation} has no operands")

@@ -46,8 +46,8 @@ _KEEP_UNCOUNTED: Final = 4096
 _CALL: Final = Struct("=QqQQdQddqddqQQQQQQ")
 _COUNTS: Final = Struct("=qqqd")
 _COUNTS_BYTES: Final = 32
-_ROW_BYTES: Final = 64
-_CLUSTER_BYTES: Final = 48
+ROOM_ROW_BYTES: Final = 64
+ROOM_CLUSTER_BYTES: Final = 48
 _LEVEL_PAD: Final = 64
 _LEVEL_BYTES: Final = 128
 _NO_CLUSTER: Final = (1 << 63) - 1
@@ -214,8 +214,8 @@ def _native_scan(
     estimates_at = row_at + 8 * keep
     bounds_at = estimates_at + 4 * keep
     work_at = (bounds_at + 4 * keep + 7) & -8
-    levels = (table.dimension // 2 + _LEVEL_PAD) // _LEVEL_PAD * _LEVEL_BYTES
-    size = work_at + keep * _ROW_BYTES + count * _CLUSTER_BYTES + levels
+    size = work_at + keep * ROOM_ROW_BYTES + count * ROOM_CLUSTER_BYTES
+    size += level_bytes(table.dimension)
     room = np.empty(size, dtype=np.uint8)
     at = address(room)
     kept = chosen.scan(
@@ -255,6 +255,11 @@ def _native_scan(
         pruned=admitted - ranked,
         least_left=least_left,
     )
+
+
+def level_bytes(dimension: int) -> int:
+    """Return the bytes that a native scan needs for the levels of a query."""
+    return (dimension // 2 + _LEVEL_PAD) // _LEVEL_PAD * _LEVEL_BYTES
 
 
 def _no_rows() -> _Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,12 @@ def cells_of(shares: F64) -> I64:
     bits = narrow.view(np.uint32).astype(np.int64) >> _CELL_SHIFT
     cells = np.clip(bits - _FIRST_CELL, 0, CELLS - 1)
     return np.where(narrow > 0, cells, 0)
+
+
+def cell_of(share: float) -> int:
+    """Return the cell of one finite share."""
+    bits = int.from_bytes(struct.pack("<f", share), "little")
+    return min(max((bits >> _CELL_SHIFT) - _FIRST_CELL, 0), CELLS - 1) if share > 0 else 0
 
 
 def cell_values() -> F64:
@@ -122,11 +129,12 @@ def walk(
             around = (seen_possible + prior) / (seen + prior_rows)
             own = (possibles + prior) / (rows + prior_rows)
             against = adverse[cells_of(around / overall)]
-        gains = np.where(some, inverse_need[cells_of(np.minimum(around, own) * thinning)], 0.0)
-        # Added one after another; a cluster without possible rows adds 0.
+        filled = rows > 0
+        gains = np.where(filled, inverse_need[cells_of(np.minimum(around, own) * thinning)], 0.0)
+        # Added one after another; a cluster without rows adds 0.
         mets = np.cumsum(np.concatenate([[met], gains]))[1:]
-        enoughs = np.logical_or.accumulate(some & (mets * against >= _MET)) | enough
-        ends = np.flatnonzero(some & enoughs & (seen_sure >= k))
+        enoughs = np.logical_or.accumulate(filled & (mets * against >= _MET)) | enough
+        ends = np.flatnonzero(filled & enoughs & (seen_sure >= k))
         last = int(ends[0]) if len(ends) else len(here) - 1
         kept = np.flatnonzero(some[: last + 1])
         taken.append((here[kept], sures[kept], possibles[kept]))

@@ -1,12 +1,13 @@
 """Choices as pure functions: which clusters, how deep, which byte ranges, how to merge."""
 
-from squash.planning.costs import DEFAULT_COSTS, CostModel, MatchPlan, plan_matches
+from squash.planning.costs import DEFAULT_COSTS, CostModel, Matches, MatchPlan, plan_matches
 from squash.planning.probing import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
     TARGETS,
     Calibration,
     Need,
+    search_plan,
     take_clusters,
 )
 from squash.planning.scanning import Keep, keep_for
@@ -20,8 +21,10 @@ __all__ = [
     "CostModel",
     "Keep",
     "MatchPlan",
+    "Matches",
     "Need",
     "keep_for",
     "plan_matches",
+    "search_plan",
     "take_clusters",
 ]

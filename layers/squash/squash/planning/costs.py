@@ -17,6 +17,8 @@ class CostModel:
     ----------
     filter_row:
         To look up one row's cell for one comparison of a filter, all rows in their order.
+    open_row:
+        To look up the value of a row whose cell leaves it open.
     low_row_dimension:
         To score a row's signs, a dimension.
     gathered_row, gathered_row_dimension:
@@ -29,6 +31,7 @@ class CostModel:
     """
 
     filter_row: float = 0.05
+    open_row: float = 30.0
     low_row_dimension: float = 0.005
     gathered_row: float = 12.0
     gathered_row_dimension: float = 0.06
@@ -62,6 +65,33 @@ DEFAULT_COSTS = CostModel()
 
 
 @dataclass(frozen=True, slots=True)
+class Matches:
+    """What is expected of a filter and a walk.
+
+    Parameters
+    ----------
+    rows, matches, open_rows:
+        Rows of the index, those that pass, and those whose cells leave it open.
+    comparisons:
+        How many comparisons the filter has.
+    clusters, clusters_needed:
+        Clusters of the index, and those that a walk takes.
+    dimension, refined:
+        The vectors' dimension, and how many rows a walk measures.
+
+    """
+
+    rows: int
+    matches: float
+    open_rows: float
+    comparisons: int
+    clusters: int
+    clusters_needed: float
+    dimension: int
+    refined: int
+
+
+@dataclass(frozen=True, slots=True)
 class MatchPlan:
     """How the matches of a filter are found: all of them scanned, or clusters walked."""
 
@@ -70,35 +100,18 @@ class MatchPlan:
     scan_all_ns: float
 
 
-def plan_matches(
-    costs: CostModel,
-    *,
-    matches: float,
-    rows: int,
-    clusters_needed: float,
-    dimension: int,
-    refined: int,
-    always_max: int,
-) -> MatchPlan:
-    """Choose between measuring every row that may pass, and walking clusters.
+def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> MatchPlan:
+    """Choose between measuring every row that passes, and walking clusters.
 
-    Parameters
-    ----------
-    costs:
-        What the steps cost.
-    matches:
-        How many rows may pass.
-    rows, clusters_needed:
-        Rows of the index, and the clusters a walk would take.
-    dimension, refined:
-        The vectors' dimension, and how many rows a walk measures.
-    always_max:
-        Up to so many matches all of them are scanned, whatever it costs: then recall is certain.
-
+    To measure all, the filter is evaluated for every row; a walk evaluates it only for the rows of
+    the clusters that it takes. Up to `always_max` matches all of them are measured, whatever it
+    costs: then recall is certain.
     """
-    every = matches * costs.exact(dimension)
-    share = matches / max(rows, 1)
-    # A walk takes clusters of all sizes; of their rows a share passes.
-    codes = min(clusters_needed * share * 512, matches) * costs.gathered(dimension)
-    walk = clusters_needed * costs.cluster + codes + refined * costs.exact(dimension)
-    return MatchPlan(matches <= always_max or every <= walk, walk, every)
+    filtering = expected.rows * expected.comparisons * costs.filter_row
+    filtering += expected.open_rows * costs.open_row
+    every = filtering + expected.matches * costs.exact(expected.dimension)
+    share = min(expected.clusters_needed / max(expected.clusters, 1), 1.0)
+    walk = expected.clusters_needed * costs.cluster + share * filtering
+    walk += share * expected.matches * costs.gathered(expected.dimension)
+    walk += expected.refined * costs.exact(expected.dimension)
+    return MatchPlan(expected.matches <= always_max or every <= walk, walk, every)

@@ -14,7 +14,16 @@ from typing import Any, Final
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32
-from squash.kernels import ClusterTable, FilterProgram, Taken, cell_values, cells_of, walk
+from squash.kernels import (
+    ClusterTable,
+    FilterProgram,
+    SearchPlan,
+    Taken,
+    cell_of,
+    cell_values,
+    walk,
+)
+from squash.planning.scanning import Keep
 
 TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)
@@ -121,8 +130,7 @@ class Need:
 
     def clusters(self, share: float, k: int) -> float:
         """Return how many clusters are needed where a share of the rows passes everywhere."""
-        thinned = np.array([share * thinning(k)])
-        return float(1.0 / self.inverse[cells_of(thinned)[0]])
+        return 1.0 / float(self.inverse[cell_of(share * thinning(k))])
 
 
 def thinning(k: int) -> float:
@@ -131,6 +139,23 @@ def thinning(k: int) -> float:
     The k-th nearest of all lies about as far as the tenth nearest of a share of 10/k.
     """
     return min(CALIBRATED_NEIGHBOURS / k, 1.0)
+
+
+def search_plan(
+    need: Need, *, k: int, keep: Keep, share_min: float, straight_max: int
+) -> SearchPlan:
+    """Return what a whole search of the clusters is asked: a walk, a scan, and refinement."""
+    return SearchPlan(
+        k=k,
+        prior_rows=_PRIOR_ROWS,
+        thinning=thinning(k),
+        inverse_need=need.inverse,
+        adverse=need.adverse,
+        keep=keep.refined,
+        reach=keep.reach,
+        share_min=share_min,
+        straight_max=straight_max,
+    )
 
 
 def take_clusters(
@@ -147,8 +172,8 @@ def take_clusters(
 ) -> Taken:
     """Choose clusters, nearest first, in a single pass (levels 2 and 3 of the query plan).
 
-    Clusters are taken in ascending distance, those without possible rows left out. One in which a
-    share s of the rows passes meets 1/needed(s) of the need, s being its own share or that of all
+    Clusters are taken in ascending distance, those without possible rows left out. Each, taken or
+    not, meets 1/needed(s) of the need, where s is the share of its rows that passes, or that of all
     clusters nearer than it, whichever is smaller. It goes on until the need is met and the sure
     rows of what was taken reach k, or nothing possible is left. So at least min(k, matches) rows
     are found, always; how near they are is what the calibration promises.
@@ -196,7 +221,7 @@ def take_clusters(
 def _with_margin(target: float, samples: int) -> float:
     """Aim above the target by the sampling error of a mean of `samples` hits, and a little."""
     error = np.sqrt(target * (1.0 - target) / max(samples, 1))
-    return min(target + 2.0 * float(error) + 0.25 * (1.0 - target), 1.0)
+    return min(target + 1.5 * float(error) + 0.1 * (1.0 - target), 1.0)
 
 
 def _rank_for(per_query: list[I64], target: float) -> float:

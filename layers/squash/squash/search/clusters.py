@@ -10,12 +10,14 @@ import numpy as np
 from squash.arrays import F64, I64, U32, Mask
 from squash.attributes import Column
 from squash.index.trained import Trained
-from squash.kernels import BLOCK_ROWS, ClusterTable, refresh
+from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, refresh
 from squash.limits import CODE_BLOCK_ROWS
-from squash.planning import Need
+from squash.planning import CostModel, Keep, Need, search_plan
+from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
+_PLANS_MAX = 64
 
 
 class Bitmaps:
@@ -50,6 +52,9 @@ class Clusters:
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
         self._needs: dict[float, Need] = {}
+        self._plans: dict[tuple[float, int, Keep, CostModel], SearchPlan] = {}
+        self._listless: set[str] = set()
+        self._shares: dict[str, AttributeShares] = {}
         table = self._table
         # Every cluster begins a block, so padding lies before a row besides other rows.
         self._padding: I64 = table.local_block * BLOCK_ROWS - table.first_row
@@ -88,6 +93,24 @@ class Clusters:
         if known is None:
             known = Need.of(self.trained.calibration, recall_target)
             self._needs[recall_target] = known
+        return known
+
+    def search_plan(self, recall_target: float, k: int, keep: Keep, costs: CostModel) -> SearchPlan:
+        """Return what a whole search is asked; the last plans are kept."""
+        key = (recall_target, k, keep, costs)
+        known = self._plans.get(key)
+        if known is None:
+            dimension = self._table.dimension
+            known = search_plan(
+                self.need(recall_target),
+                k=k,
+                keep=keep,
+                share_min=costs.share_min(dimension),
+                straight_max=costs.straight_max(dimension, keep.refined),
+            )
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[key] = known
         return known
 
     def take_bitmaps(self) -> Bitmaps:
@@ -129,8 +152,23 @@ class Clusters:
                 table.signatures[name] = [c.signatures(name) for c in cells]
                 table.values[name] = [_values(p.columns().column(name)) for p in self.partitions]
                 table.columns[name] = [c.codes(name) for c in cells]
+                if not any(signatures is not None for signatures in table.signatures[name]):
+                    self._listless.add(name)
+                if name not in self._shares:
+                    self._shares[name] = AttributeShares(
+                        table.columns[name], table.values[name], self.row_count
+                    )
                 for number in range(len(self.partitions)):
                     refresh(table, number)
+
+    def holds_lists(self, table: ClusterTable, name: str) -> bool:
+        """Tell whether some row has a list in an attribute."""
+        self.load_columns(table, (name,))
+        return name not in self._listless
+
+    def share_of(self, leaf: Leaf) -> tuple[float, float]:
+        """Return about which share of all rows passes a comparison, and which stays open."""
+        return self._shares[leaf.attribute].of(leaf)
 
     def places(self, partition: int, rows: I64) -> tuple[I64, I64]:
         """Return the block (counted over all) and the bit in it of some rows of a partition."""

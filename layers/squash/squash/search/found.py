@@ -32,30 +32,28 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows of some sources: int64 [m] whose, int64 [m] which row, float64 [m] how far."""
+    """Rows of some sources: whose each is, which row, and how far."""
 
     sources: Sequence[Rows]
-    owner: I64
-    rows: I64
-    distances: F64
+    owner: list[int]
+    rows: list[int]
+    distances: list[float]
+
+
+def found_of(sources: Sequence[Rows], owner: I64, rows: I64, distances: F64) -> Found:
+    """Return rows found, of arrays [m]."""
+    return Found(sources, owner.tolist(), rows.tolist(), distances.tolist())
 
 
 def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
     """Keep the k nearest of all, ties by key (level 7)."""
-    found = [one for one in found if len(one.rows)]
+    found = [one for one in found if one.rows]
     if not found:
         return ()
     joined = found[0] if len(found) == 1 else _joined(found)
-    distances = joined.distances
-    order = np.argsort(distances, kind="stable")
-    if len(order) > query.k:
-        last = distances[order[query.k - 1]]
-        order = order[: int(np.searchsorted(distances[order], last, side="right"))]
-    far = distances[order].tolist()
-    if len(set(far)) < len(far):
-        order = _by_key(joined, order, far)[: query.k]
-        far = distances[order].tolist()
-    none = (None,) * len(far)
+    order = _nearest(joined, query.k)
+    distances = [joined.distances[place] for place in order]
+    none = (None,) * len(order)
     metadata: Sequence[Metadata | None] = none
     vectors: Sequence[F32 | None] = none
     keys: Sequence[str]
@@ -66,43 +64,48 @@ def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
         keys = _keys(joined, order)
     if query.include_vector:
         vectors = _gathered(joined, order, lambda source, rows: list(source.vectors(rows)))
-    return make_matches(keys, far, metadata, vectors)
+    return make_matches(keys, distances, metadata, vectors)
 
 
 def _joined(found: Sequence[Found]) -> Found:
+    joined = Found([], [], [], [])
     sources: list[Rows] = []
-    owners = []
     for one in found:
-        owners.append(one.owner + len(sources))
+        joined.owner.extend(owner + len(sources) for owner in one.owner)
+        joined.rows.extend(one.rows)
+        joined.distances.extend(one.distances)
         sources.extend(one.sources)
-    return Found(
-        sources,
-        np.concatenate(owners),
-        np.concatenate([one.rows for one in found]),
-        np.concatenate([one.distances for one in found]),
-    )
+    return Found(sources, joined.owner, joined.rows, joined.distances)
 
 
-def _by_key(found: Found, order: I64, distances: list[float]) -> I64:
-    """Order rows that may have equal distances by distance and key."""
-    keys = _keys(found, order)
-    places = sorted(range(len(keys)), key=lambda i: (distances[i], keys[i]))
-    return order[places]
+def _nearest(found: Found, k: int) -> list[int]:
+    """Return the places of the k nearest, by distance and key."""
+    distances = found.distances
+    order = sorted(range(len(distances)), key=distances.__getitem__)
+    if len(order) > k:
+        last = distances[order[k - 1]]
+        end = k
+        while end < len(order) and distances[order[end]] == last:
+            end += 1
+        del order[end:]
+    if len({distances[place] for place in order}) == len(order):
+        return order
+    keys = dict(zip(order, _keys(found, order), strict=True))
+    order.sort(key=lambda place: (distances[place], keys[place]))
+    return order[:k]
 
 
-def _keys(found: Found, order: I64) -> list[str]:
+def _keys(found: Found, order: list[int]) -> list[str]:
     return _gathered(found, order, lambda source, rows: source.document_keys(rows))
 
 
-def _gathered(found: Found, order: I64, read: Callable[[Rows, I64], Iterable[T]]) -> list[T]:
+def _gathered(found: Found, order: list[int], read: Callable[[Rows, I64], Iterable[T]]) -> list[T]:
     """Read something of every row, one source after another; return it in the rows' order."""
-    rows = found.rows[order]
     places: dict[int, list[int]] = {}
-    for place, owner in enumerate(found.owner[order].tolist()):
-        places.setdefault(owner, []).append(place)
-    if len(places) == 1:
-        return list(read(found.sources[next(iter(places))], rows))
+    for place, at in enumerate(order):
+        places.setdefault(found.owner[at], []).append(place)
     gathered: dict[int, T] = {}
     for owner, mine in places.items():
-        gathered.update(zip(mine, read(found.sources[owner], rows[mine]), strict=True))
-    return [gathered[place] for place in range(len(rows))]
+        rows = np.array([found.rows[order[place]] for place in mine], dtype=np.int64)
+        gathered.update(zip(mine, read(found.sources[owner], rows), strict=True))
+    return [gathered[place] for place in range(len(order))]

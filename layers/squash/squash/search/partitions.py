@@ -10,18 +10,26 @@ from squash import kernels
 from squash.arrays import F32, F64, I64, U32
 from squash.attributes import compile_filter
 from squash.kernels import ClusterTable, FilterProgram, PreparedQuery, Ranked, Taken
-from squash.limits import FILTER_EVERYWHERE_ROWS_MAX, FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
+from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
 from squash.model import Metric
-from squash.planning import CostModel, Keep, keep_for, plan_matches, take_clusters
+from squash.planning import (
+    CostModel,
+    Keep,
+    Matches,
+    MatchPlan,
+    keep_for,
+    plan_matches,
+    take_clusters,
+)
 from squash.search.clusters import Bitmaps, Clusters
-from squash.search.found import Found, Query
+from squash.search.found import Found, Query, found_of
 from squash.search.trace import Trace
 from squash.segment.exact import unit_rows
 
 # Where more than this share of the possible rows is unsure, the cells say too little to walk by.
 _UNSURE_SHARE_MAX = 0.2
-# Below this share of rows that may pass, all rows are filtered: the sample says too little.
-_SAMPLED_SHARE_MIN = 0.01
+# An interval of numbers has two ends, each in a cell of some 250.
+_OPEN_SHARE = 2 / 250
 
 
 @dataclass(slots=True)
@@ -51,6 +59,7 @@ class _Admission:
     """The share of all rows that may pass."""
     counts: tuple[I64, I64] | None
     """Sure and possible rows of every cluster, if all were filtered."""
+    scan_all: bool
 
 
 def search_partitions(
@@ -69,60 +78,73 @@ def search_partitions(
 
 def _search(job: _Job) -> Found:
     admission = _admit(job)
-    trace, query = job.trace, job.query
-    trace.predicted = admission.overall
-    rows = job.clusters.row_count
-    if admission.counts is not None or admission.program is None:
-        possible = (
-            job.clusters.alive_total if admission.counts is None else int(admission.counts[1].sum())
-        )
-        trace.level("filter", rows, possible)
-        plan = plan_matches(
-            job.costs,
-            matches=possible,
-            rows=rows,
-            clusters_needed=job.clusters.need(query.recall_target).clusters(
-                admission.overall, query.k
-            ),
-            dimension=job.dimension,
-            refined=job.keep.refined,
-            always_max=SCAN_ALL_MATCHES_MAX,
-        )
-        trace.costs_us["walk clusters"] = plan.walk_ns / 1000
-        trace.costs_us["scan all matches"] = plan.scan_all_ns / 1000
-        if plan.scan_all:
-            return _scan_matches(job, admission)
-    return _walk(job, admission)
+    job.trace.predicted = admission.overall
+    if admission.counts is not None:
+        job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
+    return _scan_matches(job, admission) if admission.scan_all else _walk(job, admission)
 
 
 def _admit(job: _Job) -> _Admission:
-    """Compile the filter, and find out how many rows pass: of a sample, or if few do, of all."""
-    node = job.query.node
-    clusters, table = job.clusters, job.table
+    """Compile the filter, find out about how many rows pass, and plan."""
+    node, clusters, table = job.query.node, job.clusters, job.table
+    alive = clusters.alive_total / max(clusters.row_count, 1)
     if node is None:
-        return _Admission(None, clusters.alive_total / max(clusters.row_count, 1), None)
-    program = compile_filter(node, clusters.trained.cells)
+        few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
+        return _Admission(None, alive, None, scan_all=few)
+    program = compile_filter(
+        node,
+        clusters.trained.cells,
+        holds_lists=lambda name: clusters.holds_lists(table, name),
+    )
     clusters.load_columns(table, {leaf.attribute for leaf in program.leaves})
-    everywhere = clusters.row_count <= FILTER_EVERYWHERE_ROWS_MAX
-    share, unsure = 0.0, 0.0
-    if not everywhere:
+    if len(program.leaves) == 1 and len(program.operations) == 1:
+        share, still_open = clusters.share_of(program.leaves[0])
+        share, still_open = share * alive, still_open * alive
+    else:
         every = max(len(table.rows) // FILTER_SAMPLE_CLUSTERS, 1)
         seen, sure, possible = kernels.filter_sample(table, program, every)
-        share, unsure = possible / max(seen, 1), (possible - sure) / max(possible, 1)
-        everywhere = share < _SAMPLED_SHARE_MIN or unsure > _UNSURE_SHARE_MAX
-    if not everywhere:
-        return _Admission(program, share, None)
-    every_cluster = np.arange(len(table.rows))
-    bitmaps = job.bitmaps
-    counts = kernels.filter_clusters(table, program, every_cluster, bitmaps.sure, bitmaps.possible)
+        share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
+    plan = _plan(job, program, share, still_open)
+    if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
+        return _Admission(program, share, None, scan_all=False)
+    return _everywhere(job, program)
+
+
+def _plan(job: _Job, program: FilterProgram, share: float, still_open: float) -> MatchPlan:
+    rows = job.clusters.row_count
+    open_cells = max(still_open, _OPEN_SHARE) if program.leaves[0].intervals is not None else 0.0
+    need = job.clusters.need(job.query.recall_target)
+    expected = Matches(
+        rows=rows,
+        matches=share * rows,
+        open_rows=open_cells * rows,
+        comparisons=len(program.leaves),
+        clusters=len(job.table.rows),
+        clusters_needed=need.clusters(share, job.query.k),
+        dimension=job.dimension,
+        refined=job.keep.refined,
+    )
+    plan = plan_matches(job.costs, expected, always_max=SCAN_ALL_MATCHES_MAX)
+    job.trace.costs_us["walk clusters"] = plan.walk_ns / 1000
+    job.trace.costs_us["scan all matches"] = plan.scan_all_ns / 1000
+    return plan
+
+
+def _everywhere(job: _Job, program: FilterProgram) -> _Admission:
+    """Evaluate a filter for all rows; what the cells leave open by the values, if it is much."""
+    bitmaps, clusters = job.bitmaps, job.clusters
+    every_cluster = np.arange(len(job.table.rows))
+    counts = kernels.filter_clusters(
+        job.table, program, every_cluster, bitmaps.sure, bitmaps.possible
+    )
     sure, possible = int(counts[0].sum()), int(counts[1].sum())
-    if possible - sure > _UNSURE_SHARE_MAX * possible or (
-        possible > sure and possible <= SCAN_ALL_MATCHES_MAX
-    ):
+    if possible - sure > _UNSURE_SHARE_MAX * possible:
         _resolve(job, every_cluster)
         found = clusters.counts(bitmaps.sure)
-        counts = (found, found)
-    return _Admission(program, int(counts[1].sum()) / max(clusters.row_count, 1), counts)
+        counts, possible = (found, found), int(found.sum())
+    share = possible / max(clusters.row_count, 1)
+    plan = _plan(job, program, share, 0.0)
+    return _Admission(program, share, counts, scan_all=plan.scan_all)
 
 
 def _resolve(job: _Job, clusters: I64) -> int:
@@ -159,10 +181,65 @@ def _scan_matches(job: _Job, admission: _Admission) -> Found:
         worst = np.partition(distances, job.query.k - 1)[job.query.k - 1]
         near = np.flatnonzero(distances <= worst)
         partition, rows, distances = partition[near], rows[near], distances[near]
-    return Found(job.clusters.partitions, partition, rows, distances)
+    return found_of(job.clusters.partitions, partition, rows, distances)
 
 
 def _walk(job: _Job, admission: _Admission) -> Found:
+    codec = job.clusters.trained.codec
+    if codec.scannable and not job.query.explain:
+        found = _search_at_once(job, admission)
+        if found is not None:
+            return found
+    return _walk_by_levels(job, admission)
+
+
+def _search_at_once(job: _Job, admission: _Admission) -> Found | None:
+    """Search in one call of the kernels; None where that can't be.
+
+    It can't where vectors are read page by page, or cells leave rows open that only the exact
+    columns can settle.
+    """
+    query, table, clusters, trace = job.query, job.table, job.clusters, job.trace
+    codec = clusters.trained.codec
+    vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
+    plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
+    while True:
+        near = kernels.search(
+            table,
+            codec.axes,
+            codec.mean,
+            vector=vector,
+            query=query.vector,
+            metric=job.metric.value,
+            plan=plan,
+            overall=admission.overall,
+            sure=job.bitmaps.sure,
+            possible=job.bitmaps.possible,
+            program=admission.program,
+            counts=admission.counts,
+        )
+        if isinstance(near, kernels.Near):
+            break
+        if isinstance(near, kernels.StaysOpen):
+            return None
+        numbers = set(table.partition[near.taken].tolist())
+        clusters.load_codes(table, numbers)
+        if not clusters.load_vectors(table, numbers):
+            return None
+    trace.clusters_visited = len(near.taken)
+    trace.examined += near.rows_seen
+    trace.passed += near.admitted
+    trace.scanned += near.low_scanned + near.ranked
+    trace.vectors_read += near.read
+    trace.level("clusters", near.rows_seen, near.admitted)
+    if near.ranked:
+        trace.level("low-bit codes", near.admitted, near.ranked)
+        trace.level("full codes", near.ranked, near.kept)
+    trace.level("refine", near.kept, near.read)
+    return Found(clusters.partitions, near.partition, near.row, near.distances)
+
+
+def _walk_by_levels(job: _Job, admission: _Admission) -> Found:
     query, table, trace, bitmaps = job.query, job.table, job.trace, job.bitmaps
     codec = job.clusters.trained.codec
     vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
@@ -207,7 +284,7 @@ def _straight(job: _Job, taken: Taken, possible: U32 | None) -> Found:
     partition, rows = kernels.gather_rows(job.table, taken.clusters, bits)
     trace.vectors_read += len(rows)
     trace.level("refine", len(rows), len(rows))
-    return Found(job.clusters.partitions, partition, rows, _distances(job, partition, rows))
+    return found_of(job.clusters.partitions, partition, rows, _distances(job, partition, rows))
 
 
 def _scan(job: _Job, taken: Taken, possible: U32 | None, prepared: PreparedQuery) -> Ranked:
@@ -295,8 +372,8 @@ def _refine(job: _Job, ranked: Ranked) -> Found:
     if query.explain:
         trace.certified = _certified(job, ranked, distances)
     if measured is None:
-        return Found(job.clusters.partitions, ranked.partition, ranked.row, distances)
-    return Found(
+        return found_of(job.clusters.partitions, ranked.partition, ranked.row, distances)
+    return found_of(
         job.clusters.partitions,
         ranked.partition[measured],
         ranked.row[measured],

@@ -7,7 +7,7 @@ import numpy as np
 from squash.model import Explanation, Match, Metric
 from squash.planning import DEFAULT_COSTS, CostModel
 from squash.search.filtering import exactly
-from squash.search.found import Found, Query, merge
+from squash.search.found import Found, Query, found_of, merge
 from squash.search.index_view import IndexView
 from squash.search.partitions import search_partitions
 from squash.search.trace import Trace
@@ -58,9 +58,9 @@ def _scan(metric: Metric, query: Query, rows: Rows, trace: Trace) -> Found:
     trace.vectors_read += count
     trace.level("exact scan", rows.count, count)
     if not count:
-        return Found((rows,), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        return Found((rows,), [], [], [])
     near, distances = nearest(metric, query.vector, rows.all_vectors(), rows=admitted, k=query.k)
-    return Found((rows,), np.zeros(len(near), dtype=np.int64), near, distances)
+    return found_of((rows,), np.zeros(len(near), dtype=np.int64), near, distances)
 
 
 def explain(view: IndexView, query: Query, trace: Trace) -> Explanation:

@@ -1,0 +1,101 @@
+/* One query from its vector to the distances of its nearest rows: prepare, walk, scan, refine. */
+#include "variant.h"
+
+typedef struct ranked {
+    double distance;
+    int64_t place;
+} ranked;
+
+SQ_INLINE int after(const ranked *x, const ranked *y) {
+    return x->distance > y->distance || (x->distance == y->distance && x->place > y->place);
+}
+
+static void sift(ranked *heap, int64_t n, int64_t hole, ranked item) {
+    int64_t child;
+    while ((child = 2 * hole + 1) < n) {
+        child += child + 1 < n && after(&heap[child + 1], &heap[child]);
+        if (!after(&heap[child], &item)) break;
+        heap[hole] = heap[child];
+        hole = child;
+    }
+    heap[hole] = item;
+}
+
+static void sort(ranked *items, int64_t n) {
+    for (int64_t i = n / 2 - 1; i >= 0; i--) sift(items, n, i, items[i]);
+    for (int64_t last = n - 1; last > 0; last--) {
+        const ranked item = items[last];
+        items[last] = items[0];
+        sift(items, last, 0, item);
+    }
+}
+
+/* Whether everything that the clusters taken need is there: -1, or a partition that is not. */
+static int64_t absent(const sq_table *table, const int64_t *taken, int64_t count, int codes) {
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t partition = table->partition[taken[i]];
+        if (!table->vectors[partition]) return partition;
+        if (codes && (!table->blocks[partition] || !table->full[partition])) return partition;
+    }
+    return -1;
+}
+
+int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
+    double *scalars = asked->scalars;
+    int64_t *counts = asked->counts;
+    SQ_NAME(prepare)(table, asked->axes, asked->mean, asked->vector, asked->vector_dimension,
+                     asked->projected, asked->entries, asked->distances, scalars, asked->scratch);
+    const int64_t taken = SQ_NAME(walk)(table, asked->distances, &asked->walk, asked->taken,
+                                        counts + SQ_ROWS_SEEN, asked->keys, asked->stack);
+    const int64_t admitted = counts[SQ_POSSIBLE_SEEN];
+    counts[SQ_TAKEN] = taken;
+    counts[SQ_LOW_SCANNED] = counts[SQ_RANKED] = counts[SQ_KEPT] = counts[SQ_READ] = 0;
+    if (admitted > counts[SQ_SURE_SEEN]) return SQ_STAYS_OPEN;
+    const int straight = admitted <= asked->straight_most;
+    const int64_t missing = absent(table, asked->taken, taken, !straight);
+    if (missing >= 0) return -1 - missing;
+    const int filtered = asked->walk.program != NULL || asked->walk.sure_counts != NULL;
+    const uint32_t *possible = filtered ? asked->walk.possible : table->alive;
+    int64_t n;
+    if (straight) {
+        n = SQ_NAME(gather_rows)(table, asked->taken, taken, possible, asked->partition,
+                                 asked->row);
+        SQ_NAME(row_distances)(table, asked->metric, asked->query, asked->partition, asked->row, n,
+                               asked->measured);
+        counts[SQ_READ] = n;
+    } else {
+        int64_t scanned[4];
+        const sq_scan_call call = {
+            .clusters = asked->taken, .count = taken, .possible = possible,
+            .projected = asked->projected, .offset = scalars[0], .entries = asked->entries,
+            .step = scalars[1], .base = scalars[2], .keep = asked->keep < admitted ? asked->keep : admitted, .reach = asked->reach,
+            .share_min = asked->share_min, .bounds = 0, .partition = asked->partition,
+            .row = asked->row, .estimates = asked->estimates,
+            .lower_bounds = asked->lower_bounds, .counts = scanned, .room = asked->room,
+        };
+        n = SQ_NAME(scan)(table, &call);
+        counts[SQ_LOW_SCANNED] = scanned[1];
+        counts[SQ_RANKED] = scanned[2];
+        counts[SQ_READ] = SQ_NAME(refine)(table, asked->metric, asked->query, asked->partition,
+                                          asked->row, asked->lower_bounds, n, asked->walk.k,
+                                          asked->measured, asked->heap);
+    }
+    counts[SQ_KEPT] = n;
+    /* The nearest k and what ties with the last of them, ascending. */
+    ranked *items = asked->items;
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const ranked item = {asked->measured[i], i};
+        if (item.distance == item.distance) items[found++] = item;
+    }
+    sort(items, found);
+    const int64_t k = asked->walk.k;
+    int64_t near = found < k ? found : k;
+    while (near < found && items[near].distance == items[k - 1].distance) near++;
+    for (int64_t i = 0; i < near; i++) {
+        asked->near_distance[i] = items[i].distance;
+        asked->near_partition[i] = asked->partition[items[i].place];
+        asked->near_row[i] = asked->row[items[i].place];
+    }
+    return near;
+}

@@ -1,0 +1,310 @@
+"""One query from its vector to the distances of its nearest rows, in one native call.
+
+It is `prepare`, `walk`, `scan` (or, of few admitted rows, `gather_rows`) and `refine` in a row, and
+gives what they give; the sum of their fixed costs is what it saves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, Final
+
+import numpy as np
+
+from squash.arrays import F32, F64, I64, U8, U32, AnyArray
+from squash.kernels import native
+from squash.kernels.distances import (
+    METRIC_NUMBERS,
+    MetricName,
+    gather_rows,
+    refine,
+    row_distances,
+)
+from squash.kernels.native import address
+from squash.kernels.native_table import NativeTable, native_table
+from squash.kernels.packing import low_groups
+from squash.kernels.prepare import prepare
+from squash.kernels.scanning import ROOM_CLUSTER_BYTES, ROOM_ROW_BYTES, level_bytes, scan
+from squash.kernels.tables import ClusterTable, FilterProgram
+from squash.kernels.walking import walk
+
+# `sq_search`: what differs from query to query, then the addresses of its room.
+_ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddq")
+_ROOMS: Final = Struct("=20Q")
+_COUNTS: Final = Struct("=8q")
+_STAYS_OPEN: Final = -(1 << 63)
+_ALIGNMENT: Final = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchPlan:
+    """What a search is asked besides its query and filter; see `walk` and `scan`."""
+
+    k: int
+    prior_rows: float
+    thinning: float
+    inverse_need: F64
+    adverse: F64
+    keep: int
+    reach: float
+    share_min: float
+    straight_max: int
+    """Up to so many admitted rows are measured without their codes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Near:
+    """The nearest k rows and what ties with the last of them, ascending by distance.
+
+    `taken` clusters were taken, in which `admitted` rows pass, of `rows_seen`; of these
+    `low_scanned` were scanned, `ranked` by their full codes, `kept`, and `read` measured.
+    """
+
+    partition: list[int]
+    row: list[int]
+    distances: list[float]
+    taken: I64
+    rows_seen: int
+    admitted: int
+    low_scanned: int
+    ranked: int
+    kept: int
+    read: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Missing:
+    """A search that could not go on: partitions of the clusters `taken` are not loaded."""
+
+    taken: I64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StaysOpen:
+    """A search that could not go on: cells leave rows of the clusters taken open."""
+
+
+def search(
+    table: ClusterTable,
+    axes: F32,
+    mean: F32,
+    *,
+    vector: F32,
+    query: F32,
+    metric: MetricName,
+    plan: SearchPlan,
+    overall: float,
+    sure: U32,
+    possible: U32,
+    program: FilterProgram | None = None,
+    counts: tuple[I64, I64] | None = None,
+) -> Near | Missing | StaysOpen:
+    """Search the clusters of a table.
+
+    Parameters
+    ----------
+    table:
+        The clusters; codes and vectors of those taken must be loaded.
+    axes, mean:
+        As for `prepare`.
+    vector, query:
+        float32 [d]: what is prepared (of length one for cosine), and what is measured with.
+    metric:
+        Which distance.
+    plan:
+        What is asked.
+    overall, sure, possible, program, counts:
+        As for `walk`.
+
+    """
+    chosen = native.active()
+    if chosen is None:
+        return _by_parts(
+            table, axes, mean, vector=vector, query=query, metric=metric, plan=plan,
+            overall=overall, bitmaps=(sure, possible), program=program, counts=counts,
+        )  # fmt: skip
+    beside = native_table(table)
+    bound = None if program is None else beside.bind(program)
+    room = _room_of(beside, len(mean))
+    try:
+        rows = max(plan.keep, plan.straight_max, 1)
+        if room.rows < rows or (bound is not None and room.depth < bound.depth):
+            room.grow(table, rows, 1 if bound is None else bound.depth)
+        axes_at, mean_at = beside.rotation(axes, mean)
+        filtered = bound is not None or counts is not None
+        vector = np.ascontiguousarray(vector, dtype=np.float32)
+        query = np.ascontiguousarray(query, dtype=np.float32)
+        _ASKED.pack_into(
+            room.asked.data, 0,
+            axes_at, mean_at, address(vector), len(vector), address(query), METRIC_NUMBERS[metric],
+            0 if bound is None or counts is not None else bound.at,
+            0 if counts is None else address(counts[0]),
+            0 if counts is None else address(counts[1]),
+            address(sure) if filtered else 0,
+            address(possible) if filtered else 0,
+            *room.cells(plan.inverse_need, plan.adverse),
+            plan.k, overall, plan.prior_rows, plan.thinning,
+            plan.keep, plan.reach, plan.share_min, plan.straight_max,
+        )  # fmt: skip
+        found = chosen.search(beside.at, room.at)
+        seen = _COUNTS.unpack_from(room.counts.data)
+        if found == _STAYS_OPEN:
+            return StaysOpen()
+        taken = room.taken[: seen[3]].copy()
+        if found < 0:
+            return Missing(taken)
+        return Near(
+            room.near_partition[:found].tolist(),
+            room.near_row[:found].tolist(),
+            room.near_distance[:found].tolist(),
+            taken,
+            seen[0],
+            seen[1],
+            *seen[4:],
+        )
+    finally:
+        beside.rooms.append(room)
+
+
+def _room_of(beside: NativeTable, vector_dimension: int) -> _Room:
+    try:
+        room: _Room = beside.rooms.pop()
+    except IndexError:
+        room = _Room(vector_dimension)
+    return room
+
+
+class _Room:
+    """All memory that a search works in, and its `sq_search`; one search at a time."""
+
+    def __init__(self, vector_dimension: int) -> None:
+        self._vector_dimension = vector_dimension
+        self._cells: tuple[F64, F64, int, int] | None = None
+        self.asked = np.zeros(_ASKED.size + _ROOMS.size, dtype=np.uint8)
+        self.at = address(self.asked)
+        self.rows = self.depth = 0
+
+    def grow(self, table: ClusterTable, rows: int, depth: int) -> None:
+        """Make room for so many rows, and filters of this depth."""
+        self.rows, self.depth = rows, max(depth, self.depth)
+        clusters, dimension = table.centers.shape
+        sizes = {
+            "projected": 8 * dimension,
+            "entries": 16 * low_groups(dimension),
+            "distances": 4 * clusters,
+            "scalars": 24,
+            "scratch": 8 * (dimension + self._vector_dimension),
+            "taken": 24 * clusters,
+            "keys": 8 * clusters,
+            "stack": 256 * self.depth,
+            "partition": 8 * rows,
+            "row": 8 * rows,
+            "estimates": 4 * rows,
+            "lower_bounds": 4 * rows,
+            "measured": 8 * rows,
+            "room": rows * ROOM_ROW_BYTES + clusters * ROOM_CLUSTER_BYTES + level_bytes(dimension),
+            "heap": 8 * rows,
+            "items": 16 * rows,
+            "near_distance": 8 * rows,
+            "near_partition": 8 * rows,
+            "near_row": 8 * rows,
+            "counts": _COUNTS.size,
+        }
+        steps = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes.values()]
+        memory = np.empty(sum(steps) + _ALIGNMENT, dtype=np.uint8)
+        begin = -address(memory) % _ALIGNMENT
+        begins = dict(zip(sizes, np.cumsum([begin, *steps[:-1]]).tolist(), strict=True))
+        _ROOMS.pack_into(
+            self.asked.data, _ASKED.size, *(address(memory) + place for place in begins.values())
+        )
+
+        def part(name: str, dtype: type, count: int) -> AnyArray:
+            return np.ndarray(count, dtype, memory, begins[name])
+
+        self.taken: I64 = part("taken", np.int64, clusters)
+        self.near_distance: F64 = part("near_distance", np.float64, rows)
+        self.near_partition: I64 = part("near_partition", np.int64, rows)
+        self.near_row: I64 = part("near_row", np.int64, rows)
+        self.counts: U8 = part("counts", np.uint8, _COUNTS.size)
+
+    def cells(self, inverse_need: F64, adverse: F64) -> tuple[int, int]:
+        """Return the addresses of a walk's tables by cell; the last ones are kept."""
+        kept = self._cells
+        if kept is None or kept[0] is not inverse_need or kept[1] is not adverse:
+            kept = (inverse_need, adverse, address(inverse_need), address(adverse))
+            self._cells = kept
+        return kept[2], kept[3]
+
+
+def _by_parts(
+    table: ClusterTable,
+    axes: F32,
+    mean: F32,
+    *,
+    vector: F32,
+    query: F32,
+    metric: MetricName,
+    plan: SearchPlan,
+    overall: float,
+    bitmaps: tuple[U32, U32],
+    program: FilterProgram | None,
+    counts: tuple[I64, I64] | None,
+) -> Near | Missing | StaysOpen:
+    prepared = prepare(table, axes, mean, vector)
+    taken = walk(
+        table,
+        prepared.distances,
+        program=None if counts is not None else program,
+        counts=counts,
+        sure=bitmaps[0],
+        possible=bitmaps[1],
+        k=plan.k,
+        overall=overall,
+        prior_rows=plan.prior_rows,
+        thinning=plan.thinning,
+        inverse_need=plan.inverse_need,
+        adverse=plan.adverse,
+    )
+    if taken.possible_seen > taken.sure_seen:
+        return StaysOpen()
+    straight = taken.possible_seen <= plan.straight_max
+    needed: list[list[Any]] = [table.vectors]
+    if not straight:
+        needed += table.blocks, table.full
+    for number in np.unique(table.partition[taken.clusters]).tolist():
+        if any(arrays[number] is None for arrays in needed):
+            return Missing(taken.clusters)
+    possible = None if program is None and counts is None else bitmaps[1]
+    low_scanned = ranked_rows = 0
+    if straight:
+        partition, row = gather_rows(table, taken.clusters, possible)
+        distances = row_distances(metric, query, table, partition, row)
+        read = len(row)
+    else:
+        ranked = scan(
+            table, taken.clusters, possible, prepared,
+            keep=plan.keep, reach=plan.reach, share_min=plan.share_min, bounds=False,
+        )  # fmt: skip
+        partition, row = ranked.partition, ranked.row
+        low_scanned, ranked_rows = ranked.low_scanned, ranked.ranked
+        distances, read = refine(
+            metric, query, table, partition, row, lower_bounds=ranked.lower_bounds, k=plan.k
+        )
+    order = np.argsort(distances, kind="stable")
+    order = order[: int(np.sum(~np.isnan(distances)))]
+    if len(order) > plan.k:
+        last = distances[order[plan.k - 1]]
+        order = order[: int(np.searchsorted(distances[order], last, side="right"))]
+    return Near(
+        partition[order].tolist(),
+        row[order].tolist(),
+        distances[order].tolist(),
+        taken.clusters,
+        taken.rows_seen,
+        taken.possible_seen,
+        low_scanned,
+        ranked_rows,
+        len(row),
+        read,
+    )
