@@ -1,7 +1,10 @@
-"""Writes the golden files of the format's version 1: `python tests/format/make_golden.py`.
+"""Writes the newest golden files: `python tests/format/make_golden.py`.
 
-They are written once and kept: later releases must open them and answer the same. A new version of
-the format gets a folder of its own beside `v1`.
+They are written once and kept: later releases must open them and answer the same. Where what is
+written changes in a way that a reader sees, the next folder is begun and the older ones stay:
+
+- v1: codec `residual` version 1, segments that do not say where each record begins.
+- v2: codec `residual` version 2, `document_row_offsets` in `rows`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from squash.runtime import Settings
 from squash.storage import MemoryStore
 
 HERE = Path(__file__).parent
-GOLDEN = HERE / "golden" / "v1"
+GOLDEN = HERE / "golden"
+VERSIONS = ("v1", "v2")
+NEWEST = VERSIONS[-1]
 DIMENSION = 6
 ROWS = 90
 SMALL = BuildOptions(
@@ -144,6 +149,26 @@ def queries():
     return generator.standard_normal((4, DIMENSION)).astype(np.float32)
 
 
+def stored_of(version):
+    """Return the objects of a folder by key."""
+    objects = GOLDEN / version / "objects"
+    paths = sorted(path for path in objects.rglob("*") if path.is_file())
+    return {path.relative_to(objects).as_posix(): path.read_bytes() for path in paths}
+
+
+def store_of(version):
+    """Return a store that holds the objects of a folder."""
+    store = MemoryStore()
+    for key, data in stored_of(version).items():
+        store.put(key, data)
+    return store
+
+
+def expected_of(version):
+    """Return what the release that wrote a folder answered."""
+    return json.loads((GOLDEN / version / "expected.json").read_text(encoding="utf-8"))
+
+
 def answers_of(database):
     """Return what the indexes hold and answer: by scanning, and by codes however few rows."""
     with codes_only():
@@ -169,16 +194,17 @@ def _answers(index):
 def main():
     store = MemoryStore()
     make(store)
-    shutil.rmtree(GOLDEN, ignore_errors=True)
+    folder = GOLDEN / NEWEST
+    shutil.rmtree(folder, ignore_errors=True)
     for info in store.list(""):
-        path = GOLDEN / "objects" / info.key
+        path = folder / "objects" / info.key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(store.get(info.key)))
-    (GOLDEN / "wrong").mkdir()
+    (folder / "wrong").mkdir()
     for name, data in wrong(store).items():
-        (GOLDEN / "wrong" / name).write_bytes(data)
+        (folder / "wrong" / name).write_bytes(data)
     text = json.dumps(answers_of(open_database(store)), ensure_ascii=False, separators=(",", ":"))
-    (GOLDEN / "expected.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

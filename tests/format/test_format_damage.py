@@ -6,20 +6,27 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make_golden import FILTERS, GOLDEN, open_database, queries
+from make_golden import (
+    FILTERS,
+    NEWEST,
+    VERSIONS,
+    expected_of,
+    open_database,
+    queries,
+    stored_of,
+)
 
 from forcing import codes_only
 from squash.container import read_layout
 from squash.errors import ChecksumError, DataError, NotFoundError, UnsupportedFormatError
 from squash.storage import MemoryStore
 
-OBJECTS = GOLDEN / "objects"
 STORED = {
-    path.relative_to(OBJECTS).as_posix(): path.read_bytes()
-    for path in sorted(OBJECTS.rglob("*"))
-    if path.is_file()
+    f"{version}/{key}": data for version in VERSIONS for key, data in stored_of(version).items()
 }
-EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
+EXPECTED = {version: expected_of(version) for version in VERSIONS}
+# What today's writer writes no more is damaged too; all else is in the newest folder.
+OLDER = {"trained", "segment-codes", "segment-rows"}
 
 
 def kind_of(key):
@@ -30,11 +37,14 @@ def kind_of(key):
     return read_layout(STORED[key], where=key).header["kind"]
 
 
-# One index has every kind that there is; the other adds what is special about fresh rows.
+# One index has every kind that there is; the others add what is special about fresh rows and osq.
 BY_KIND = {}
 for each in STORED:
-    if each.startswith(("residual/", "fresh/", "osq/")):
+    version, name, _ = each.split("/", 2)
+    if version == NEWEST and name in {"residual", "fresh", "osq"}:
         BY_KIND.setdefault(kind_of(each), []).append(each)
+    elif name == "residual" and kind_of(each) in OLDER:
+        BY_KIND.setdefault(f"{version} {kind_of(each)}", []).append(each)
 KINDS = sorted(BY_KIND)
 
 
@@ -47,18 +57,19 @@ def codes_are_used():
 
 def store_with(key=None, data=None):
     """The golden objects of one index, with one of them changed, or gone."""
-    name = key.split("/")[0]
+    version, name, _ = key.split("/", 2)
     store = MemoryStore()
     for each, good in STORED.items():
-        if each.startswith(f"{name}/") and each != key:
-            store.put(each, good)
+        if each.startswith(f"{version}/{name}/") and each != key:
+            store.put(each.removeprefix(f"{version}/"), good)
     if data is not None:
-        store.put(key, data)
+        store.put(key.removeprefix(f"{version}/"), data)
     return name, store
 
 
-def everything(store, name):
+def everything(store, name, version=NEWEST):
     """Ask an index all that the public face can; what it answers, by what was asked."""
+    expected = EXPECTED[version][name]
     index = open_database(store).index(name)
     answers = []
     for number, query in enumerate(queries()):
@@ -68,12 +79,11 @@ def everything(store, name):
                 for f in FILTERS
             ]
             answers.append([[m.key for m in one.matches] for one in asked])
-            wanted = EXPECTED[name]["answers"][2 * number + (not exact)]
+            wanted = expected["answers"][2 * number + (not exact)]
             assert answers[-1] == [[key for key, _ in one] for one in wanted]
-    records = index.get(keys=list(EXPECTED[name]["records"]))
-    assert {r.key: [r.vector.tobytes().hex(), r.metadata] for r in records} == EXPECTED[name][
-        "records"
-    ]
+    records = index.get(keys=list(expected["records"]))
+    found = {r.key: [r.vector.tobytes().hex(), r.metadata] for r in records}
+    assert found == expected["records"]
     assert index.stats().rows == len(records)
 
 
@@ -83,7 +93,7 @@ def damaged(key, data):
     # The answer of old, or a DataError: nothing else gets out of here.
     problems = []
     try:
-        everything(store, name)
+        everything(store, name, key.split("/")[0])
     except DataError as error:
         problems.append(error.object_key or "no key")
     try:
@@ -97,15 +107,17 @@ def damaged(key, data):
     return bool(named)
 
 
-def test_undamaged():
+@pytest.mark.parametrize("version", VERSIONS)
+def test_undamaged(version):
     """What the tests start from answers as expected, and verifies."""
     for name in ("residual", "fresh", "osq"):
-        store = store_with(f"{name}/none")[1]
-        everything(store, name)
+        prefix = f"{version}/{name}/"
+        store = store_with(f"{prefix}none")[1]
+        everything(store, name, version)
         report = open_database(store).index(name).verify()
         assert report.damages == ()
-        assert report.rows >= len(EXPECTED[name]["records"])
-        data = [key for key in STORED if key.startswith(f"{name}/") and "index.json" not in key]
+        assert report.rows >= len(EXPECTED[version][name]["records"])
+        data = [key for key in STORED if key.startswith(prefix) and "index.json" not in key]
         assert report.objects == len(data)
         assert report.bytes == sum(len(STORED[key]) for key in data)
 
@@ -162,7 +174,7 @@ def test_missing(kind):
 
 def test_missing_entry():
     """Without its `index.json` there is no such index."""
-    name, store = store_with("residual/index.json", None)
+    name, store = store_with(f"{NEWEST}/residual/index.json", None)
     with pytest.raises(NotFoundError):
         open_database(store).index(name)
 
@@ -178,7 +190,7 @@ def test_missing_commit(sequence):
     (key,) = [
         key
         for key in STORED
-        if key.startswith("residual/") and key.endswith(f"/log/{sequence:020}")
+        if key.startswith(f"{NEWEST}/residual/") and key.endswith(f"/log/{sequence:020}")
     ]
     name, store = store_with(key, None)
     with suppress(DataError):
@@ -186,7 +198,7 @@ def test_missing_commit(sequence):
     named = {damage.object_key for damage in open_database(store).index(name).verify().damages}
     # The first could have been collected: the snapshot needs it no more.
     assert named == ({f"log/{sequence:020}"} if sequence > 1 else set())
-    store.delete([key for key in STORED if "/snapshots/" in key])
+    store.delete([info.key for info in store.list("") if "/snapshots/" in info.key])
     if sequence > 1:
         with suppress(DataError):
             open_database(store).index(name).stats()
@@ -196,27 +208,29 @@ def test_missing_commit(sequence):
 
 def test_an_open_index_verifies_its_entry():
     """Verify looks at `index.json` again, also where it was read long ago."""
-    name, store = store_with("fresh/none")
+    name, store = store_with(f"{NEWEST}/fresh/none")
     index = open_database(store).index(name)
-    store.put("fresh/index.json", STORED["fresh/index.json"].replace(b"euclidean", b"dot"))
+    good = STORED[f"{NEWEST}/fresh/index.json"]
+    store.put("fresh/index.json", good.replace(b"euclidean", b"dot"))
     assert [d.object_key for d in index.verify().damages] == ["fresh/index.json"]
 
 
 @pytest.mark.parametrize("key", ["version", "features", "vector_fields", "format"])
 def test_a_newer_entry(key):
     """An `index.json` of a newer release is told apart from a damaged one."""
-    content = json.loads(STORED["fresh/index.json"])
+    place = f"{NEWEST}/fresh/index.json"
+    content = json.loads(STORED[place])
     content[key] = {"version": 2, "features": ["x"], "vector_fields": ["a", "b"], "format": "y"}[
         key
     ]
-    name, store = store_with("fresh/index.json", json.dumps(content).encode())
+    name, store = store_with(place, json.dumps(content).encode())
     with pytest.raises(UnsupportedFormatError, match="newer"):
         open_database(store).index(name)
 
 
 def test_a_page_read_by_range():
     """Where only pages are read, a page's own checksum finds the damage."""
-    key = next(k for k in BY_KIND["segment-documents"] if k.startswith("osq/"))
+    key = next(k for k in BY_KIND["segment-documents"] if k.startswith(f"{NEWEST}/osq/"))
     good = STORED[key]
     bad = good[:-70] + bytes([good[-70] ^ 1]) + good[-69:]
     name, store = store_with(key, bad)

@@ -3,24 +3,36 @@
 import json
 
 import pytest
-from make_golden import GOLDEN, answers_of, make, open_database, wrong
+from make_golden import (
+    GOLDEN,
+    NEWEST,
+    VERSIONS,
+    answers_of,
+    expected_of,
+    make,
+    open_database,
+    store_of,
+    stored_of,
+    wrong,
+)
 from safetensors.numpy import load
 
 import squash
 from squash.container import Container, read_layout
 from squash.errors import ChecksumError, DataError, UnsupportedFormatError
+from squash.kernels import native
 from squash.storage import MemoryStore
 
-OBJECTS = GOLDEN / "objects"
-KEYS = sorted(path.relative_to(OBJECTS).as_posix() for path in OBJECTS.rglob("*") if path.is_file())
-CONTAINERS = [key for key in KEYS if not key.endswith("index.json") and "/deleted-" not in key]
+STORED = {version: stored_of(version) for version in VERSIONS}
+CONTAINERS = [
+    (version, key)
+    for version, stored in STORED.items()
+    for key in stored
+    if not key.endswith("index.json") and "/deleted-" not in key
+]
 
-
-def golden_store():
-    store = MemoryStore()
-    for key in KEYS:
-        store.put(key, (OBJECTS / key).read_bytes())
-    return store
+every_version = pytest.mark.parametrize("version", VERSIONS)
+every_container = pytest.mark.parametrize(("version", "key"), CONTAINERS)
 
 
 def assert_same(found, expected):
@@ -33,51 +45,84 @@ def assert_same(found, expected):
                 assert [d for _, d in answer] == pytest.approx([d for _, d in wanted], abs=1e-7)
 
 
-def test_it_answers_the_same():
+@every_version
+def test_it_answers_the_same(version):
     """Records, exact answers and answers by codes are those of the release that wrote them."""
-    expected = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
-    assert_same(answers_of(open_database(golden_store())), expected)
+    assert_same(answers_of(open_database(store_of(version))), expected_of(version))
+
+
+@every_version
+def test_twins_answer_the_same(version):
+    """So they are where no native kernels serve."""
+    with native.use(native.NUMPY):
+        assert_same(answers_of(open_database(store_of(version))), expected_of(version))
 
 
 def test_the_writer_writes_the_same():
-    """Written anew, the indexes answer as they did: what is stored has not changed its meaning."""
+    """Written anew, the newest indexes are the same arrays of the same kinds, and answer so."""
     store = MemoryStore()
     make(store)
-    assert sorted(info.key for info in store.list("")) == KEYS
-    expected = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
-    assert_same(answers_of(open_database(store)), expected)
+    written = {info.key: bytes(store.get(info.key)) for info in store.list("")}
+    assert sorted(written) == sorted(STORED[NEWEST])
+    for version, key in CONTAINERS:
+        if version == NEWEST:
+            assert described(key, written[key]) == described(key, STORED[version][key])
+    assert_same(answers_of(open_database(store)), expected_of(NEWEST))
 
 
-def test_a_folder_of_them_opens():
+def described(key, data):
+    """Return an object's kind and version, and its arrays' dtypes and shapes."""
+    container = Container(data, kind=kind_of(key, data), versions=(1,), where=key)
+    arrays = {n: container.array(n) for n in container.names()}
+    return kind_of(key, data), {n: (a.dtype.str, a.shape) for n, a in arrays.items()}
+
+
+@every_version
+def test_a_folder_of_them_opens(version):
     """The tree of files is a database as it lies there, and nothing in it is damaged."""
-    database = squash.connect(OBJECTS.as_uri())
+    database = squash.connect((GOLDEN / version / "objects").as_uri())
     for config in database.list_indexes():
         report = database.index(config.name).verify()
         assert report.damages == ()
         assert report.objects > 0
 
 
-def test_every_kind_is_there():
+@every_version
+def test_every_kind_is_there(version):
     """The golden files hold at least one of every kind of object."""
-    kinds = {kind_of(key) for key in CONTAINERS}
+    kinds = {kind_of(key, STORED[v][key]) for v, key in CONTAINERS if v == version}
     assert kinds == {
         "commit", "snapshot", "trained", "segment-rows", "segment-vectors", "segment-documents",
         "segment-attributes", "segment-codes",
     }  # fmt: skip
-    assert any("/deleted-" in key for key in KEYS)
+    assert any("/deleted-" in key for key in STORED[version])
 
 
-def kind_of(key):
-    data = (OBJECTS / key).read_bytes()
+@pytest.mark.parametrize(
+    ("version", "codec_version", "offsets"), [("v1", 1, False), ("v2", 2, True)]
+)
+def test_what_a_version_is(version, codec_version, offsets):
+    """Each folder holds what it was begun for."""
+    for key, data in STORED[version].items():
+        if key.endswith("/codes") and key.startswith("residual/"):
+            codes = Container(data, kind="segment-codes", versions=(1,), where=key)
+            assert codes.header["codec_version"] == codec_version
+            assert ("codes.blocks" in codes.names()) == (codec_version == 2)
+        if key.endswith("/rows"):
+            rows = Container(data, kind="segment-rows", versions=(1,), where=key)
+            assert ("document_row_offsets" in rows.names()) == offsets
+
+
+def kind_of(key, data):
     return read_layout(data, where=key, total_bytes=len(data)).header["kind"]
 
 
-@pytest.mark.parametrize("key", CONTAINERS)
-def test_second_opinion(key):
+@every_container
+def test_second_opinion(version, key):
     """The safetensors library opens every container, and finds the arrays that we find."""
-    data = (OBJECTS / key).read_bytes()
+    data = STORED[version][key]
     theirs = load(data)
-    ours = Container(data, kind=kind_of(key), versions=(1,), where=key)
+    ours = Container(data, kind=kind_of(key, data), versions=(1,), where=key)
     assert {name for name in theirs if not name.startswith("_pad.")} == set(ours.names())
     for name in ours.names():
         array = ours.array(name)
@@ -85,10 +130,10 @@ def test_second_opinion(key):
         assert theirs[name].tobytes() == array.tobytes()
 
 
-@pytest.mark.parametrize("key", CONTAINERS)
-def test_alignment_and_no_holes(key):
+@every_container
+def test_alignment_and_no_holes(version, key):
     """Read without our code: entries tile the body in order, arrays begin at multiples of 64."""
-    data = (OBJECTS / key).read_bytes()
+    data = STORED[version][key]
     base = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:base])
     header.pop("__metadata__")
@@ -102,6 +147,7 @@ def test_alignment_and_no_holes(key):
     assert base + at == len(data)
 
 
+@every_version
 @pytest.mark.parametrize(
     ("name", "error"),
     [
@@ -110,23 +156,26 @@ def test_alignment_and_no_holes(key):
         ("kind", DataError),
     ],
 )
-def test_written_wrongly(name, error):
+def test_written_wrongly(version, name, error):
     """The objects written wrongly on purpose are refused by name, as what they are."""
-    data = (GOLDEN / "wrong" / name).read_bytes()
+    data = (GOLDEN / version / "wrong" / name).read_bytes()
     with pytest.raises(error, match="here") as caught:
         Container(data, kind="segment-rows", versions=(1,), where="here")
     assert type(caught.value) is error
-    assert wrong(golden_store())[name] == data
+    assert wrong(store_of(version))[name] == data
 
 
-def test_a_wrong_checksum():
+@every_version
+def test_a_wrong_checksum(version):
     """A commit whose last bit was flipped after it was sealed is refused when it is read."""
-    store = golden_store()
-    key = next(key for key in KEYS if key.startswith("fresh/") and "/log/" in key)
-    store.put(key, (GOLDEN / "wrong" / "checksum").read_bytes())
+    store = store_of(version)
+    keys = list(STORED[version])
+    key = next(key for key in keys if key.startswith("fresh/") and "/log/" in key)
+    checksum = (GOLDEN / version / "wrong" / "checksum").read_bytes()
+    store.put(key, checksum)
     report = open_database(store).index("fresh").verify()
     assert [key.endswith(damage.object_key) for damage in report.damages] == [True]
-    assert wrong(golden_store())["checksum"] == (GOLDEN / "wrong" / "checksum").read_bytes()
-    store.delete([k for k in KEYS if k.startswith("fresh/") and "/snapshots/" in k])
+    assert wrong(store_of(version))["checksum"] == checksum
+    store.delete([k for k in keys if k.startswith("fresh/") and "/snapshots/" in k])
     with pytest.raises(ChecksumError, match="log/"):
         open_database(store).index("fresh").stats()

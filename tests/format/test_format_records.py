@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from make_golden import make, open_database
-from test_format_golden import golden_store
+from make_golden import make, open_database, store_of
 
 from squash.container import Container, pack
 from squash.errors import DataError
@@ -80,7 +79,7 @@ def test_with_and_without(whole_bytes_max):
     for key in rows_objects(store, ""):
         with_offsets(store, key, None)
     assert records_of(store, whole_bytes_max) == expected
-    golden = golden_store()
+    golden = store_of("v1")
     assert all(NAME not in container_of(golden, key).names() for key in rows_objects(golden, ""))
     assert records_of(golden, whole_bytes_max) == expected
 

@@ -34,7 +34,6 @@ from squash.segment.layout import VERSION
 
 T = TypeVar("T")
 _WHOLE_SHARE = 4
-_MATRIX = 2
 
 
 class Loader(Protocol):
@@ -70,6 +69,8 @@ class SegmentReader:
         The segment.
     loader:
         Gets and retains its objects.
+    dimension:
+        d, the index's: vectors of any other are refused.
 
     Raises
     ------
@@ -78,8 +79,9 @@ class SegmentReader:
 
     """
 
-    def __init__(self, ref: SegmentRef, loader: Loader) -> None:
+    def __init__(self, ref: SegmentRef, loader: Loader, *, dimension: int) -> None:
         self.ref = ref
+        self._dimension = dimension
         self._loader = loader
         self._has_begins: bool | None = None
 
@@ -88,11 +90,22 @@ class SegmentReader:
 
         def decode(container: Container, where: str) -> Directory:
             found = Directory.from_container(container, where)
-            if found.rows != self.ref.rows:
-                raise ValueError(f"{found.rows} rows, not {self.ref.rows}")
+            shape = found.rows, found.dimension
+            if shape != (self.ref.rows, self._dimension):
+                raise ValueError(f"vectors {shape}, not {(self.ref.rows, self._dimension)}")
+            pages = len(found.vector_crc32)
+            if pages:
+                # Before they are read: ranges far beyond an object's end would be planned for long.
+                self._check_inside(VECTORS, found.vector_page(pages - 1)[1])
+                self._check_inside(DOCUMENTS, found.document_page(pages - 1)[1])
             return found
 
         return self._part(ROWS, "directory", decode)
+
+    def _check_inside(self, name: str, end: int) -> None:
+        ref = self.ref.objects.get(name)
+        if ref is not None and end > ref.bytes:
+            raise ValueError(f"pages of {name} up to byte {end} of {ref.bytes}")
 
     def keys(self) -> KeyTable:
         """Return its key table."""
@@ -146,6 +159,8 @@ class SegmentReader:
                     object_key=where,
                 )
             codes = PartitionCodes.from_container(container, where)
+            if codes.centers.shape[1] != codec.dimension:
+                raise ValueError(f"centers of {codes.centers.shape[1]}, not {codec.dimension}")
             blocks = int((-(-np.diff(codes.cluster_begins) // CODE_BLOCK_ROWS)).sum())
             counts = {"row": self.ref.rows, "block": blocks, "cluster": len(codes.centers)}
             for spec in codec.stored_specs:
@@ -166,7 +181,7 @@ class SegmentReader:
         def decode(container: Container, where: str) -> F32:
             del where
             vectors = container.array("vector")
-            if vectors.ndim != _MATRIX or len(vectors) != self.ref.rows or vectors.dtype != "<f4":
+            if vectors.shape != (self.ref.rows, self._dimension) or vectors.dtype != "<f4":
                 raise ValueError(f"vectors {vectors.dtype} {vectors.shape}")
             return vectors
 

@@ -16,7 +16,8 @@ from squash.quantize import Codec, load_codec
 
 KIND = "trained"
 VERSION = 1
-_ROWS_MAX = 1 << 32
+# Kernels count a cluster's rows in 32 bits, the sign among them.
+_ROWS_MAX = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Trained:
         return pack(KIND, VERSION, header=header, arrays=arrays)
 
     @classmethod
-    def from_bytes(cls, data: Buffer, where: str) -> Trained:
-        """Read the object.
+    def from_bytes(cls, data: Buffer, where: str, *, dimension: int) -> Trained:
+        """Read the object; its codec must be for vectors of the index's dimension.
 
         Raises
         ------
@@ -66,7 +67,7 @@ class Trained:
         """
         container = Container(data, kind=KIND, versions=(VERSION,), where=where)
         try:
-            return cls._from_container(container, where)
+            return cls._from_container(container, where, dimension)
         except DataError as error:
             error.object_key = error.object_key or where
             raise
@@ -77,7 +78,7 @@ class Trained:
             ) from error
 
     @classmethod
-    def _from_container(cls, container: Container, where: str) -> Trained:
+    def _from_container(cls, container: Container, where: str, dimension: int) -> Trained:
         header = container.header
         found = cls(
             codec=load_codec(header["codec"], lambda name: container.array(f"codec.{name}")),
@@ -96,10 +97,21 @@ class Trained:
             or len(set(found.partition_ids)) != len(found.partition_ids)
             or found.partition_begins[0] != 0
             or found.partition_begins[-1] != clusters
-            or bool(np.any(np.diff(found.partition_begins) < 0))
+            # Compared, not subtracted: a difference of two large numbers wraps.
+            or bool(np.any(found.partition_begins[1:] < found.partition_begins[:-1]))
             or found.cluster_rows.shape != (clusters,)
             or bool(np.any((found.cluster_rows < 0) | (found.cluster_rows > _ROWS_MAX)))
             or found.centers.shape != (clusters, found.codec.dimension)
         ):
             raise DataError(f"{where} has a routing table that does not fit", object_key=where)
+        if found.codec.dimension != dimension:
+            raise DataError(
+                f"{where} is for vectors of dimension {found.codec.dimension}, its index has "
+                f"{dimension}",
+                object_key=where,
+            )
+        if not all(
+            np.isfinite(part).all() for part in (found.centers, found.codec.mean, found.codec.axes)
+        ):
+            raise DataError(f"{where} holds values that are not finite", object_key=where)
         return found

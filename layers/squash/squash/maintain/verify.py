@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from squash.arrays import F32
+from squash.arrays import F32, U8, Mask
 from squash.container import Buffer
 from squash.errors import DataError
 from squash.index import snapshots
@@ -18,8 +18,10 @@ from squash.index.reader import Loader, SegmentReader
 from squash.index.references import MALFORMED, read_object
 from squash.index.state import State
 from squash.index.trained import Trained
+from squash.kernels import block_begins, split_blocks, unpack_low
 from squash.model import Damage, IndexConfig, Metric, ObjectRef, Progress
-from squash.segment import ROWS, hash_keys
+from squash.quantize import Codec, Codes
+from squash.segment import ROWS, PartitionCodes, hash_keys
 from squash.segment.exact import unit_rows
 from squash.segment.layout import ATTRIBUTES, CODES, DOCUMENTS, VECTORS
 from squash.storage import ObjectStore
@@ -96,7 +98,9 @@ def verify_history(store: ObjectStore, ledger: Ledger, report: Callable[[Progres
         report(Progress("verify", done, done, "commits"))
 
 
-def verify_trained(state: State, loader: Loader, ledger: Ledger) -> Trained | None:
+def verify_trained(
+    state: State, loader: Loader, ledger: Ledger, *, dimension: int
+) -> Trained | None:
     """Read what the partitions share; None if there is nothing, or it is damaged."""
     ref = state.trained
     if ref is None:
@@ -105,7 +109,9 @@ def verify_trained(state: State, loader: Loader, ledger: Ledger) -> Trained | No
 
     def look() -> None:
         nonlocal found
-        found = loader.load(ref, "trained", lambda data: Trained.from_bytes(data, ref.key))
+        found = loader.load(
+            ref, "trained", lambda data: Trained.from_bytes(data, ref.key, dimension=dimension)
+        )
 
     ledger.count(ref.bytes)
     ledger.check(ref.key, look)
@@ -138,7 +144,8 @@ def verify_segments(
 
     Lengths, checksums and formats are checked of every object; of every segment, that its parts
     have the same number of rows and that its key table finds its documents; of partitions, that
-    the codes of a sample of rows are those that their vectors give.
+    cells are those of the exact values, and the codes of a sample of rows those that their vectors
+    give.
 
     Parameters
     ----------
@@ -189,7 +196,7 @@ def _checks(
         (ROWS, lambda: _count(reader, len(reader.keys()))),
         (VECTORS, lambda: _vectors(reader, config)),
         (DOCUMENTS, lambda: _documents(reader)),
-        (ATTRIBUTES, lambda: _count(reader, reader.columns().rows)),
+        (ATTRIBUTES, lambda: _attributes(reader, trained)),
     ]
     if reader.ref.kind == "partition":
         checks.append((CODES, lambda: _codes(reader, trained, config)))
@@ -217,6 +224,33 @@ def _documents(reader: SegmentReader) -> str | None:
     return f"{wrong} of its keys are not those of the key table" if wrong else None
 
 
+def _attributes(reader: SegmentReader, trained: Trained | None) -> str | None:
+    """Read every column, and hold the cells against them: a wrong cell would hide a row."""
+    columns = reader.columns()
+    for name in columns.names:
+        column = columns.column(name)
+        _ = column and column.strings
+    if reader.ref.kind != "partition":
+        return None
+    cells = reader.cells()
+    if trained is None or reader.ref.id not in trained.partition_ids:
+        return None
+    again = trained.cells.encode(columns)
+    for name in columns.names:
+        pairs = (
+            (cells.codes(name), again.codes(name)),
+            (cells.signatures(name), again.signatures(name)),
+        )
+        for stored, made in pairs:
+            if stored is None or made is None:
+                fits = stored is made
+            else:
+                fits = np.array_equal(stored, made)
+            if not fits:
+                return f"cells of attribute {name!r} are not those of its values"
+    return None
+
+
 def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) -> str | None:
     if trained is None:
         reader.check_codes()
@@ -235,17 +269,42 @@ def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) 
         if last == first:
             continue
         vectors: F32 = np.asarray(reader.all_vectors()[first:last])
-        if config.metric is Metric.COSINE:
-            vectors = unit_rows(vectors)
+        with np.errstate(all="ignore"):
+            if config.metric is Metric.COSINE:
+                vectors = unit_rows(vectors)
+        if not np.isfinite(vectors).all():
+            continue  # these have no codes; where they lie they are named
         again = trained.codec.encode(
             trained.codec.project(vectors),
             centers=codes.centers[cluster : cluster + 1],
             cluster_begins=np.array([0, last - first]),
         )
-        for spec in trained.codec.specs:
-            if spec.per != "row" or again[spec.name].dtype != np.uint8:
-                continue
-            stored = codes.arrays[spec.name][first:last]
-            if float(np.mean(stored != again[spec.name])) > _FLIPPED_SHARE_MAX:
-                return f"codes of rows {first} to {last} are not those of their vectors"
+        if _differ(trained.codec, codes, again, cluster, rows=(first, last)):
+            return f"codes of rows {first} to {last} are not those of their vectors"
     return None
+
+
+def _differ(
+    codec: Codec, codes: PartitionCodes, again: Codes, cluster: int, *, rows: tuple[int, int]
+) -> bool:
+    """Tell whether the first rows of a cluster have other codes than those of their vectors."""
+    first, last = rows
+    first_block = int(block_begins(codes.cluster_begins)[cluster])
+    for spec in codec.specs:
+        made = again[spec.name]
+        if made.dtype != np.uint8 or spec.per == "cluster":
+            continue
+        if spec.per == "row":
+            flipped = codes.arrays[spec.name][first:last] != made
+        else:
+            # A block's factors are floats, whose last bits may differ; its signs are compared.
+            stored = codes.arrays[spec.name][first_block : first_block + len(made)]
+            flipped = _signs(stored, codec, last - first) != _signs(made, codec, last - first)
+        if float(np.mean(flipped)) > _FLIPPED_SHARE_MAX:
+            return True
+    return False
+
+
+def _signs(blocks: U8, codec: Codec, rows: int) -> Mask:
+    """Return bool [rows, d], the signs of the first rows of some blocks."""
+    return unpack_low(split_blocks(blocks, codec.dimension)[0], codec.dimension)[:rows]

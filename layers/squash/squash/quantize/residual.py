@@ -321,4 +321,5 @@ class ResidualCodec:
 
 def _secants(cosines: F64) -> F64:
     """Return 1 / cosine, and 0 for the rows without a direction, whose cosine is 0."""
-    return np.where(cosines > 0, 1.0 / np.where(cosines > 0, cosines, 1.0), 0.0)
+    secants = np.where(cosines > 0, 1.0 / np.where(cosines > 0, cosines, 1.0), 0.0)
+    return np.minimum(secants, _HALF_MAX)

@@ -154,7 +154,7 @@ class IndexSession:
         opened = self._refresh()
         reader = self._new_loader(_VERIFY_RETAINED_BYTES)
         live = [
-            (SegmentReader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
+            (self._reader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
         ]
         source = LiveRows(self._fresh(opened), live)
         if not _folded(opened, live, options.exact_rows_max):
@@ -257,9 +257,9 @@ class IndexSession:
         ledger: Ledger,
         report: Report,
     ) -> int:
-        trained = verify_trained(opened.state, loader, ledger)
+        trained = verify_trained(opened.state, loader, ledger, dimension=self.config.dimension)
         verify_bitmaps(opened.state, self._store, ledger)
-        readers = [SegmentReader(ref, loader) for ref in opened.state.segments]
+        readers = [self._reader(ref, loader) for ref in opened.state.segments]
         rows = verify_segments(readers, trained, self.config, ledger=ledger, report=report)
         fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
         return rows + sum(len(one.rows) for one in fresh if isinstance(one, PutRows))
@@ -310,23 +310,24 @@ class IndexSession:
         partitions: dict[str, PartitionView] = {}
         numbers = {name: i for i, name in enumerate(trained.partition_ids)} if trained else {}
         for ref in opened.state.segments:
-            reader = SegmentReader(ref, self._loader)
+            reader = self._reader(ref, self._loader)
             dead = partial(self._dead, opened, ref)
             if ref.kind == "flat" or trained is None or ref.id not in numbers:
                 exact.append(SegmentView(reader, dead))
             else:
                 number = numbers[ref.id]
                 partitions[ref.id] = PartitionView(reader, dead, trained=trained, number=number)
-        if trained and len(partitions) != len(numbers):
+        if len(partitions) != len(numbers):
             # A routing table of partitions that are not all there routes nothing: search exactly.
             exact.extend(partitions.values())
-            partitions = {}
+            partitions, numbers = {}, {}
         return IndexView(
             metric=self.config.metric,
             dimension=self.config.dimension,
             snapshot=opened.sequence,
             exact_rows=tuple(exact),
-            partitions=tuple(sorted(partitions.values(), key=lambda p: p.first_cluster)),
+            # Not by their first cluster: a partition without clusters shares it with another.
+            partitions=tuple(partitions[name] for name in numbers),
             trained=trained,
         )
 
@@ -334,7 +335,10 @@ class IndexSession:
         ref = opened.state.trained
         if ref is None or all(segment.kind == "flat" for segment in opened.state.segments):
             return None
-        return loader.load(ref, "trained", lambda data: Trained.from_bytes(data, ref.key))
+        dimension = self.config.dimension
+        return loader.load(
+            ref, "trained", lambda data: Trained.from_bytes(data, ref.key, dimension=dimension)
+        )
 
     def _fresh(self, opened: Opened) -> RowBatch:
         return fresh_rows(opened, self.config.dimension, load_keys=self._load_keys)
@@ -347,7 +351,10 @@ class IndexSession:
         return np.arange(ref.rows) if dead is None else np.flatnonzero(~dead)
 
     def _load_keys(self, ref: SegmentRef) -> KeyTable:
-        return SegmentReader(ref, self._loader).keys()
+        return self._reader(ref, self._loader).keys()
+
+    def _reader(self, ref: SegmentRef, loader: RetainedObjects) -> SegmentReader:
+        return SegmentReader(ref, loader, dimension=self.config.dimension)
 
     def _new_loader(self, bytes_max: int) -> RetainedObjects:
         return RetainedObjects(

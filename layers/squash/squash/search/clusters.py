@@ -43,6 +43,10 @@ class Clusters:
     def __init__(self, partitions: Sequence[PartitionView], trained: Trained) -> None:
         self.partitions = tuple(partitions)
         self.trained = trained
+        for partition in self.partitions:
+            # Everything below is read at places that the routing table says; it is checked here
+            # that they are rows of the partition, and in `PartitionView.partition` its blocks.
+            _ = partition.cluster_begins
         self.row_count = sum(partition.count for partition in partitions)
         self._table = self._new_table()
         self._evictions = self._evicted()

@@ -14,7 +14,7 @@ from squash.errors import DataError
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.model import Metadata, RowBatch
-from squash.segment import KeyTable, Partition
+from squash.segment import CODES, KeyTable, Partition
 
 
 class Rows(Protocol):
@@ -196,10 +196,7 @@ class PartitionView(SegmentView):
         rows = self.trained.cluster_rows[self.first_cluster : self.end_cluster]
         begins = np.concatenate((np.zeros(1, np.int64), np.cumsum(rows)))
         if begins[-1] != self.reader.ref.rows:
-            raise DataError(
-                f"the routing table gives segment {self.reader.ref.id} {begins[-1]} rows where it "
-                f"has {self.reader.ref.rows}: run `squash verify`, and restore it from a copy"
-            )
+            raise self._misfit(f"{begins[-1]} rows where it has {self.reader.ref.rows}")
         return begins
 
     def cells(self) -> CellTable:
@@ -207,5 +204,23 @@ class PartitionView(SegmentView):
         return self.reader.cells()
 
     def partition(self) -> Partition:
-        """Return clusters and codes."""
-        return self.reader.partition(self.trained.codec)
+        """Return clusters and codes.
+
+        Raises
+        ------
+        DataError
+            If its clusters are not those of the routing table: rows and blocks are found by that.
+
+        """
+        found = self.reader.partition(self.trained.codec)
+        if not np.array_equal(found.codes.cluster_begins, self.cluster_begins):
+            raise self._misfit("other clusters than it has")
+        return found
+
+    def _misfit(self, what: str) -> DataError:
+        codes = self.reader.ref.objects.get(CODES)
+        return DataError(
+            f"the routing table gives segment {self.reader.ref.id} {what}: run `squash verify`, "
+            "and restore it from a copy",
+            object_key=None if codes is None else codes.key,
+        )

@@ -44,7 +44,8 @@ class PartitionCodes:
             and len(begins) == len(centers) + 1
             and begins[0] == 0
             and begins[-1] == container.header["rows"]
-            and bool(np.all(np.diff(begins) >= 0))
+            # Compared, not subtracted: a difference of two large numbers wraps.
+            and bool(np.all(begins[1:] >= begins[:-1]))
         )
         if not fits:
             raise DataError(f"{where} has clusters that do not fit its rows", object_key=where)
