@@ -140,6 +140,28 @@ SQ_INLINE int64_t order_next(order *o) {
 
 /* ---- the walk ---- */
 
+typedef struct lot {
+    int64_t count;
+    int64_t clusters[SQ_LOT];
+    uint32_t *sure[SQ_LOT], *possible[SQ_LOT];
+} lot;
+
+/* The next clusters; what their filter reads and writes is asked for. */
+static void fill(lot *made, order *left, const sq_table *table, const sq_walk *asked) {
+    for (made->count = 0; made->count < SQ_LOT; made->count++) {
+        const int64_t cluster = order_next(left);
+        if (cluster < 0) break;
+        const int64_t block = table->first_block[cluster];
+        made->clusters[made->count] = cluster;
+        made->sure[made->count] = asked->sure + block;
+        made->possible[made->count] = asked->possible + block;
+        __builtin_prefetch(table->alive + block);
+        __builtin_prefetch(asked->sure + block, 1);
+        __builtin_prefetch(asked->possible + block, 1);
+        sq_filter_ahead(table, asked->program, cluster, table->rows[cluster]);
+    }
+}
+
 int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_walk *asked,
                       int64_t *taken, int64_t *sums, uint64_t *keys, uint64_t *stack) {
     const int64_t c = table->clusters;
@@ -153,31 +175,32 @@ int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_wa
     int enough = 0;
     order left;
     order_begin(&left, keys, distances, c);
-    /* Clusters whose turn comes are filtered a lot at a time, the last lot in part for nothing. */
-    int64_t lot[SQ_LOT], lot_count = 0, lot_next = 0;
-    uint32_t *sure_at[SQ_LOT], *possible_at[SQ_LOT];
+    /* Clusters whose turn comes are filtered a lot at a time, the last lot in part for nothing; what
+     * the lot after it reads is asked for before. */
+    lot lots[2] = {{.count = 0}, {.count = 0}};
+    lot *now = &lots[0], *next = &lots[1];
     sq_counts counts[SQ_LOT];
+    int64_t place = 0;
+    if (filtered) fill(next, &left, table, asked);
     for (;;) {
         int64_t cluster;
-        if (filtered && lot_next == lot_count) {
-            for (lot_count = 0; lot_count < SQ_LOT; lot_count++) {
-                if ((cluster = order_next(&left)) < 0) break;
-                lot[lot_count] = cluster;
-                sure_at[lot_count] = asked->sure + table->first_block[cluster];
-                possible_at[lot_count] = asked->possible + table->first_block[cluster];
-            }
-            sq_filter_lot(table, asked->program, lot, lot_count, INT64_MAX, sure_at, possible_at,
-                          counts, stack);
-            lot_next = 0;
+        if (filtered && place == now->count) {
+            lot *const done = now;
+            now = next;
+            next = done;
+            fill(next, &left, table, asked);
+            sq_filter_lot(table, asked->program, now->clusters, now->count, INT64_MAX, now->sure,
+                          now->possible, counts, stack);
+            place = 0;
         }
-        cluster = !filtered ? order_next(&left) : lot_next < lot_count ? lot[lot_next] : -1;
+        cluster = !filtered ? order_next(&left) : place < now->count ? now->clusters[place] : -1;
         if (cluster < 0) break;
         const int64_t rows = table->rows[cluster];
         int64_t sure, possible;
         if (filtered) {
-            sure = counts[lot_next].sure;
-            possible = counts[lot_next].possible;
-            lot_next++;
+            sure = counts[place].sure;
+            possible = counts[place].possible;
+            place++;
         } else {
             sure = sure_counts[cluster];
             possible = possible_counts[cluster];

@@ -83,6 +83,9 @@ class SegmentReader:
         self.ref = ref
         self._dimension = dimension
         self._loader = loader
+        # What the loader retains, for as long as it let nothing go.
+        self._records: Records | None = None
+        self._records_since = -1
         self._has_begins: bool | None = None
 
     def directory(self) -> Directory:
@@ -237,6 +240,11 @@ class SegmentReader:
         pages = self._record_pages(rows)
         return [pages[row // ROW_PAGE_ROWS].key(row) for row in wanted]
 
+    def key_reader(self) -> Callable[[int], str] | None:
+        """Return what gives a row's key, where records are read whole; else None."""
+        whole = self._whole_records()
+        return None if whole is None else whole.key
+
     def _tells_records(self) -> bool:
         """Tell if the segment says where each record begins: earlier writers did not."""
         if self._has_begins is None:
@@ -248,11 +256,16 @@ class SegmentReader:
 
         With one look-up a call, since matches lie in many segments, few in each.
         """
+        if self._records is not None and self._records_since == self._loader.evictions:
+            return self._records
         if self._object(DOCUMENTS).bytes > self._loader.whole_bytes_max:
             return None
         if not self._tells_records():
             return None
-        return self._part(DOCUMENTS, "records", self._decode_records)
+        since = self._loader.evictions
+        self._records = self._part(DOCUMENTS, "records", self._decode_records)
+        self._records_since = since
+        return self._records
 
     def _decode_records(self, container: Container, where: str) -> Records:
         directory = self.directory()

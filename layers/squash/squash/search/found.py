@@ -96,6 +96,16 @@ def _nearest(found: Found, k: int) -> list[int]:
 
 
 def _keys(found: Found, order: list[int]) -> list[str]:
+    readers: dict[int, Callable[[int], str]] = {}
+    for place in order:
+        owner = found.owner[place]
+        if owner not in readers:
+            reader = found.sources[owner].key_reader()
+            if reader is None:
+                break
+            readers[owner] = reader
+    else:
+        return [readers[found.owner[place]](found.rows[place]) for place in order]
     return _gathered(found, order, lambda source, rows: source.document_keys(rows))
 
 

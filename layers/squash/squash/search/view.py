@@ -50,6 +50,10 @@ class Rows(Protocol):
         """Return the keys alone, in the order of `rows`; cheaper than `documents`."""
         ...
 
+    def key_reader(self) -> Callable[[int], str] | None:
+        """Return what gives one row's key at once; None where rows are better read together."""
+        ...
+
     def keys(self) -> KeyTable:
         """Return the key table."""
         ...
@@ -110,6 +114,10 @@ class FreshView:
         """Return the keys alone, in the order of `rows`."""
         return [self._rows.keys[row] for row in rows.tolist()]
 
+    def key_reader(self) -> Callable[[int], str]:
+        """Return what gives one row's key."""
+        return self._rows.keys.__getitem__
+
 
 class SegmentView:
     """One segment and which of its rows live in this snapshot.
@@ -161,6 +169,10 @@ class SegmentView:
     def document_keys(self, rows: I64) -> list[str]:
         """Return the keys alone, in the order of `rows`."""
         return self.reader.document_keys(rows)
+
+    def key_reader(self) -> Callable[[int], str] | None:
+        """Return what gives one row's key at once; None where they are read by pages."""
+        return self.reader.key_reader()
 
 
 class PartitionView(SegmentView):
