@@ -25,7 +25,16 @@ demo: native  ## build an index of 400,000 real word vectors and ask it question
 test: native  ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
-test-all: native  ## every test
+# Without it, what is compiled for another architecture is left out.
+ZIG_READY := $(VENV)/.zig-ready
+
+$(ZIG_READY): $(READY)
+	@if $(BIN)/pip install --quiet --disable-pip-version-check -e '.[native]'; then touch $@; \
+	  else echo "no ziglang: tests that compile for arm64, or without gcc, are skipped" >&2; fi
+
+test-all: native $(ZIG_READY)  ## every test
+	@command -v qemu-aarch64-static >/dev/null || command -v qemu-aarch64 >/dev/null \
+	  || echo "no qemu: the arm64 kernels are not run; apt-get install qemu-user-static" >&2
 	SQUASH_TEST_CHANCE=chance $(BIN)/python -m pytest -n 2 tests
 
 lint: $(READY)  ## style, types, and the direction of imports

@@ -16,6 +16,7 @@ import squash
 import squash.attributes
 from squash import limits
 from squash.cli.arguments import VERBS, build_parser
+from squash.kernels import native
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,6 +91,12 @@ def test_readme_commands_parse():
     assert len(found) >= 5
     for words in found:
         build_parser().parse_args(words)
+
+
+def test_readme_names_every_variant_of_the_kernels():
+    section = README.split("## What is native")[1].split("## ")[0]
+    for name in (native.NUMPY, *native._VARIANT_BITS):
+        assert f"`{name}`" in section
 
 
 def test_readme_begins_with_the_two_commands():
