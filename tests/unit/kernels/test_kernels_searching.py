@@ -187,7 +187,8 @@ def plain_walk(table, distances, counts, *, k, **given):
         around = (possible + prior) / (rows + given["prior_rows"])
         own = (own_possible + prior) / (int(table.rows[i]) + given["prior_rows"])
         share = np.array(min(around, own) * given["thinning"])
-        met += given["inverse_need"][cells_of(share)]
+        fullness = (own_possible + 1) / (given["overall"] * int(table.rows[i]) + 1)
+        met += given["inverse_need"][cells_of(share)] * min(fullness, 1.0)
         against = given["adverse"][cells_of(np.array(around / given["overall"]))]
         enough = enough or met * against >= 1.0 - 1e-9
         if enough and sure >= k:

@@ -217,7 +217,9 @@ int64_t SQ_NAME(walk)(const sq_table *table, const float *distances, const sq_wa
         }
         const double around = ((double)possible_seen + prior) / ((double)rows_seen + prior_rows);
         const double own = ((double)possible + prior) / ((double)rows + prior_rows);
-        met += asked->inverse_need[cell((around < own ? around : own) * asked->thinning)];
+        const double fullness = ((double)possible + 1) / (asked->overall * (double)rows + 1);
+        met += asked->inverse_need[cell((around < own ? around : own) * asked->thinning)] *
+               (fullness < 1 ? fullness : 1);
         enough |= met * asked->adverse[cell(around / asked->overall)] >= met_least;
         if (enough && sure_seen >= asked->k) break;
     }

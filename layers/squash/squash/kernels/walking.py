@@ -130,7 +130,9 @@ def walk(
             own = (possibles + prior) / (rows + prior_rows)
             against = adverse[cells_of(around / overall)]
         filled = rows > 0
-        gains = np.where(filled, inverse_need[cells_of(np.minimum(around, own) * thinning)], 0.0)
+        fullness = np.minimum((possibles + 1.0) / (overall * rows + 1.0), 1.0)
+        gains = inverse_need[cells_of(np.minimum(around, own) * thinning)] * fullness
+        gains[~filled] = 0.0
         # Added one after another; a cluster without rows adds 0.
         mets = np.cumsum(np.concatenate([[met], gains]))[1:]
         enoughs = np.logical_or.accumulate(filled & (mets * against >= _MET)) | enough
