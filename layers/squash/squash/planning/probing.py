@@ -34,8 +34,8 @@ CALIBRATED_NEIGHBOURS: Final = 10
 
 _PRIOR_ROWS = 1_024.0  # a cluster's selectivity is drawn towards the index's by this many rows
 # Where fewer rows pass around the query than overall, the nearest of them lie far out. Measured on
-# nine groups of filters that have to do with the vectors (words by frequency, picture descriptors by
-# picture, texts by section), 200 queries each: with 0.6 all meet targets of 0.9, 0.95 and 0.99.
+# nine groups of filters that have to do with the vectors (words by frequency, picture descriptors
+# by picture, texts by section), 200 queries each: with 0.6 all meet targets of 0.9, 0.95 and 0.99.
 _ADVERSE_EXPONENT = 0.6
 
 
