@@ -1,4 +1,4 @@
-"""Writes the newest golden files: `python tests/format/make_golden.py`.
+"""Writes the newest golden files: `PYTHONPATH=tests python tests/format/make_golden.py`.
 
 They are written once and kept: later releases must open them and answer the same. Where what is
 written changes in a way that a reader sees, the next folder is begun and the older ones stay:
