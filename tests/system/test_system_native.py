@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -109,13 +110,72 @@ def test_native_backend_asks_for_ziglang_only_where_it_is_needed(backend, no_com
     monkeypatch.setattr(backend.native, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(backend.native, "machine", lambda: "x86_64")
+    monkeypatch.setattr(backend, "_can_be_had", lambda package: package == "ziglang")
     assert backend.get_requires_for_build_wheel()[-1:] == ["ziglang"]
     assert backend.get_requires_for_build_editable()[-1:] == ["ziglang"]
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert "ziglang" not in backend.get_requires_for_build_editable()
     assert "ziglang" in backend.get_requires_for_build_wheel({"target": "aarch64"})
+    monkeypatch.setattr(backend, "_can_be_had", lambda package: False)
+    assert "ziglang" not in backend.get_requires_for_build_wheel({"target": "aarch64"})
+    monkeypatch.setattr(backend, "_can_be_had", lambda package: True)
     monkeypatch.setenv("SQUASH_NATIVE", "0")
     assert "ziglang" not in backend.get_requires_for_build_wheel({"target": "aarch64"})
+
+
+def test_native_backend_asks_pip_what_can_be_had(backend, monkeypatch, tmp_path):
+    """What no index and no folder has is not asked for; without pip, whoever installs decides."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert not backend._can_be_had("ziglang")
+    (tmp_path / "ziglang-0.13.0-py3-none-any.whl").write_bytes(b"")
+    assert backend._can_be_had("ziglang")
+    monkeypatch.setattr(backend.sys, "executable", shutil.which("false"))
+    assert not backend._can_be_had("ziglang")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("indexed", [True, False], ids=["ziglang", "no ziglang"])
+def test_native_install_without_a_compiler(tmp_path, indexed):
+    """Ziglang compiles where there is no compiler; without both there is a wheel of twins."""
+    copy, wheels = tmp_path / "copy", tmp_path / "wheels"
+    copied(copy)
+    wheels.mkdir()
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for name in ("sh", "env", "uname"):
+        (bare / name).symlink_to(shutil.which(name))
+    environment = {n: v for n, v in os.environ.items() if n not in {"CC", "PYTHONPATH"}}
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    if not indexed:
+        # A folder that has all but ziglang.
+        run(*pip, "download", "--quiet", "--dest", wheels, "setuptools>=77")
+        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    made = subprocess.run(  # noqa: S603 - our own package
+        [*pip, "wheel", "--verbose", "--no-deps", "--wheel-dir", str(tmp_path), str(copy)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment | {"PATH": str(bare)},
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    (wheel,) = tmp_path.glob("squash_search-*.whl")
+    library = [name for name in zipfile.ZipFile(wheel).namelist() if "_native" in name]
+    said = made.stdout + made.stderr
+    if not indexed:
+        assert "warning: no native kernels, NumPy's serve" in said
+        assert library == []
+        assert "none-any" in wheel.name
+    elif not library:
+        pytest.skip("ziglang is not to be had here")
+
+
+def copied(folder):
+    """Copy what git knows, or would take."""
+    listed = run("git", "-C", ROOT, "ls-files", "-co", "--exclude-standard").splitlines()
+    for name in listed:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +197,7 @@ def test_native_platform_tag(build, tmp_path, content, tag):
 def test_native_wheel_carries_one_library(backend, tmp_path, monkeypatch):
     """A wheel has its own architecture's library, a tag that says so, and no sources."""
     copy = tmp_path / "copy"
-    listed = run("git", "-C", ROOT, "ls-files", "-co", "--exclude-standard").splitlines()
-    for name in listed:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, copy / name)
+    copied(copy)
     stray = copy / "layers/squash/squash/kernels/_native/libsquash-other.so"
     stray.parent.mkdir()
     stray.write_bytes(b"another architecture's")
@@ -178,3 +235,44 @@ def test_native_variants_agree_on_arm64(build, tmp_path):
     assert "portable neon neondot agree" in emulated
     here = run(check(build, tmp_path), CHECK_ROUNDS)
     assert here.split()[-1] == emulated.split()[-1]
+
+
+PLUGIN = """
+from squash.kernels import native
+
+native.__file__ = {place!r}
+assert len(native.variants()) > 1
+assert {folder!r} in open("/proc/self/maps").read()
+"""
+
+
+@pytest.mark.slow
+def test_native_reads_hostile_objects_under_sanitizers(build, tmp_path):
+    """What a wrong writer wrote is refused, or read within its arrays: the whole way of a query."""
+    libraries = []
+    for name in ("libasan.so", "libubsan.so"):
+        gcc = shutil.which("gcc")
+        found = run(gcc, f"-print-file-name={name}").strip() if gcc else ""
+        if not Path(found).is_absolute():
+            pytest.skip(f"gcc with {name} is not here")
+        libraries.append(found)
+    build.build(out=tmp_path / "_native", cc="gcc", sanitize=True)
+    plugin = PLUGIN.format(place=str(tmp_path / "native.py"), folder=str(tmp_path))
+    (tmp_path / "sanitized_kernels.py").write_text(plugin)
+    chosen = "native or wrong_writers or answers_the_same"
+    plugged = ("-q", "-p", "sanitized_kernels", "-k", chosen)
+    done = subprocess.run(  # noqa: S603 - our own tests
+        [sys.executable, "-m", "pytest", *plugged, "tests/format"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "LD_PRELOAD": " ".join(libraries),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": str(tmp_path),
+        },
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,13 +76,13 @@ class BuildPy(build_py):
 
 
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> list[str]:
-    """Ask for ziglang where the system has no compiler for the target."""
+    """Ask for ziglang where the system has no compiler for the target, and it can be had."""
     asked = build_meta.get_requires_for_build_wheel(config_settings)
     return [*asked, *_compiler_wanted(config_settings)]
 
 
 def get_requires_for_build_editable(config_settings: ConfigSettings = None) -> list[str]:
-    """Ask for ziglang where the system has no compiler."""
+    """Ask for ziglang where the system has no compiler, and it can be had."""
     asked = build_meta.get_requires_for_build_editable(config_settings)
     return [*asked, *_compiler_wanted(config_settings)]
 
@@ -135,8 +136,23 @@ def _compiler_wanted(config_settings: ConfigSettings) -> list[str]:
     try:
         native.find_compiler(target)
     except native.NoCompilerError:
-        return ["ziglang"]
+        # A requirement that can't be met would end the install; without it, it ends with a warning.
+        return ["ziglang"] if _can_be_had("ziglang") else []
     return []
+
+
+def _can_be_had(package: str) -> bool:
+    """Ask pip whether it finds a package; where there is no pip, it is left to who installs."""
+    asking = [sys.executable, "-m", "pip", "index", "versions", package]
+    # Pip builds in an environment of its own, whose path hides pip.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [*asking, "--retries", "0", "--timeout", "10", "--disable-pip-version-check"],
+        env=environment,
+        check=False,
+        capture_output=True,
+    )
+    return done.returncode == 0 or b"No module named pip" in done.stderr
 
 
 def _build(target: str) -> Path | None:

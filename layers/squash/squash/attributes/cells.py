@@ -30,30 +30,16 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from squash.arrays import I64, U8, U64, AnyArray, Mask
+from squash.arrays import I64, U8, U64, AnyArray
 from squash.attributes.columns import Column, Columns
 from squash.attributes.filters import (
-    And,
     Exists,
-    FilterNode,
-    Not,
     OneOf,
-    Or,
     Ordered,
     Within,
 )
 from squash.errors import DataError
-from squash.kernels.masks import (
-    MAYBE,
-    NO,
-    YES,
-    apply_table,
-    bits_truth,
-    both,
-    either,
-    negate,
-    sure_and_possible,
-)
+from squash.kernels.masks import MAYBE, YES
 from squash.limits import CELLS_MAX, SIGNATURE_BITS
 from squash.model import Scalar
 
@@ -247,12 +233,6 @@ class CellTable:
         """Return the signatures of an attribute, uint64 [n]; None if no row holds a list."""
         return self._signatures.get(name)
 
-    def evaluate(self, node: FilterNode | None, scheme: CellScheme) -> tuple[Mask, Mask]:
-        """Return which rows surely pass a filter, and which may: bool [n] each."""
-        if node is None:
-            return np.ones(self.rows, dtype=np.bool_), np.ones(self.rows, dtype=np.bool_)
-        return sure_and_possible(self._truth(node, scheme))
-
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         """Return a JSON header and arrays for a container."""
         names = list(self._codes)
@@ -275,28 +255,6 @@ class CellTable:
                 if values.shape != (rows,) or values.dtype != dtype:
                     raise DataError(f"the cells of attribute {name!r} do not fit {rows} rows")
         return cls(rows, codes, signatures)
-
-    def _truth(self, node: FilterNode, scheme: CellScheme) -> U8:
-        if isinstance(node, Not):
-            return negate(self._truth(node.part, scheme))
-        if isinstance(node, (And, Or)):
-            combine = both if isinstance(node, And) else either
-            truth = self._truth(node.parts[0], scheme)
-            for part in node.parts[1:]:
-                truth = combine(truth, self._truth(part, scheme))
-            return truth
-        codes = self._codes.get(node.attribute)
-        if codes is None:
-            return np.full(self.rows, NO, dtype=np.uint8)
-        cells = scheme.of(node.attribute)
-        truth = apply_table(codes, cells.table(node))
-        signatures = self._signatures.get(node.attribute)
-        if signatures is None or isinstance(node, Exists):
-            return truth
-        sure, possible = cells.list_masks(node)
-        of_lists = bits_truth(signatures, sure=sure, possible=possible)
-        np.copyto(truth, of_lists, where=codes == cells.list_code)
-        return truth
 
 
 def _checked(name: str, stored: Mapping[str, Any]) -> AttributeCells:

@@ -23,10 +23,8 @@ from squash.kernels.distances import (
     centroid_scan,
     exact_distances,
     gather_rows,
-    inner_products,
     refine,
     row_distances,
-    squared_distances,
 )
 from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
@@ -102,7 +100,6 @@ __all__ = [
     "grid_bytes",
     "grid_dots",
     "hamming_scan",
-    "inner_products",
     "low_groups",
     "low_scan",
     "pack_blocks",
@@ -122,7 +119,6 @@ __all__ = [
     "search",
     "sign_table",
     "split_blocks",
-    "squared_distances",
     "table_sums",
     "top_k",
     "uniform_widths",

@@ -219,30 +219,20 @@ def gather_rows(table: ClusterTable, clusters: I64, possible: U32 | None) -> tup
     return partitions[of], places + shifts[of]
 
 
-def squared_distances(vectors: AnyArray, query: AnyArray, rows: I64 | None = None) -> F64:
-    """Return float64 [m], the squared L2 distances of a query to rows.
-
-    Parameters
-    ----------
-    vectors:
-        float32 [n, d].
-    query:
-        float [d].
-    rows:
-        int64 [m], which rows; None for all of them.
-
-    """
-    return _over_rows(vectors, query, rows=rows, squared=True)
-
-
-def inner_products(vectors: AnyArray, query: AnyArray, rows: I64 | None = None) -> F64:
-    """Return float64 [m], the inner products of a query with rows; arguments as above."""
-    return _over_rows(vectors, query, rows=rows, squared=False)
-
-
 def centroid_scan(centers: AnyArray, query: AnyArray, *, squared: bool) -> F64:
     """Return float64 [c]: squared L2 distances to the centroids, or else inner products."""
-    return _over_rows(centers, query, rows=None, squared=squared)
+    wide = query.astype(np.float64)
+    result = np.empty(len(centers), dtype=np.float64)
+    size = max(1, _CHUNK_VALUES // max(1, len(wide)))
+    for begin in range(0, len(centers), size):
+        part = slice(begin, begin + size)
+        values = centers[part].astype(np.float64)
+        if squared:
+            values -= wide
+            result[part] = np.vecdot(values, values)
+        else:
+            result[part] = np.vecdot(values, wide)
+    return result
 
 
 def _native_refine(
@@ -325,19 +315,3 @@ def _wide_distances(metric: MetricName, query: F64, values: F64) -> F64:
     # Vectors of zero length have no cosine; where they are refused is not here.
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(1.0 - products / np.sqrt(lanes8(values) * query_square))
-
-
-def _over_rows(vectors: AnyArray, query: AnyArray, *, rows: I64 | None, squared: bool) -> F64:
-    count = len(vectors) if rows is None else len(rows)
-    wide = query.astype(np.float64)
-    result = np.empty(count, dtype=np.float64)
-    size = max(1, _CHUNK_VALUES // max(1, len(wide)))
-    for begin in range(0, count, size):
-        part = slice(begin, min(begin + size, count))
-        values = vectors[part if rows is None else rows[part]].astype(np.float64)
-        if squared:
-            values -= wide
-            result[part] = np.vecdot(values, values)
-        else:
-            result[part] = np.vecdot(values, wide)
-    return result

@@ -1,8 +1,4 @@
-"""Inner loops over rows: three-valued truth, one byte a row, and the ids of values.
-
-Truth is 0 no, 1 maybe, 2 yes; so AND is the minimum, OR the maximum, and NOT the distance from 2
-(DESIGN 4, level 1).
-"""
+"""Small loops over rows: the ids of values, and the places of bits. Truth by cell is 0, 1 or 2."""
 
 from __future__ import annotations
 
@@ -10,66 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import I64, U8, U32, U64, Mask
+from squash.arrays import I64, U32, Mask
 
 NO: Final = 0
 MAYBE: Final = 1
 YES: Final = 2
-
-
-def apply_table(cells: U8, table: U8) -> U8:
-    """Look up each row's truth.
-
-    Parameters
-    ----------
-    cells:
-        uint8 [n], cell codes.
-    table:
-        uint8 [256], the truth of each code.
-
-    Returns
-    -------
-    uint8 [n], writable and the caller's own.
-
-    """
-    # table[cells] would widen every code to an 8-byte index first, at several times the time.
-    return np.frombuffer(bytearray(cells).translate(table.tobytes()), dtype=np.uint8)
-
-
-def both(left: U8, right: U8) -> U8:
-    """Return the truth of AND, uint8 [n], written over `left`."""
-    return np.minimum(left, right, out=left)
-
-
-def either(left: U8, right: U8) -> U8:
-    """Return the truth of OR, uint8 [n], written over `left`."""
-    return np.maximum(left, right, out=left)
-
-
-def negate(truth: U8) -> U8:
-    """Return the truth of NOT, uint8 [n], written over `truth`."""
-    return np.subtract(np.uint8(YES), truth, out=truth)
-
-
-def bits_truth(signatures: U64, *, sure: int, possible: int) -> U8:
-    """Return yes where a signature has a bit of `sure`, else maybe where it has one of `possible`.
-
-    Parameters
-    ----------
-    signatures:
-        uint64 [n].
-    sure, possible:
-        64 bits each; `possible` includes `sure`.
-
-    """
-    truth: U8 = ((signatures & np.uint64(possible)) != 0).view(np.uint8)
-    truth += ((signatures & np.uint64(sure)) != 0).view(np.uint8)
-    return truth
-
-
-def sure_and_possible(truth: U8) -> tuple[Mask, Mask]:
-    """Return which rows certainly pass and which may, bool [n] each."""
-    return truth == YES, truth != NO
 
 
 def ids_within(ids: U32, first: int, last: int) -> Mask:

@@ -276,18 +276,21 @@ class NativeTable:
         return found
 
     def refresh(self, table: ClusterTable, partition: int) -> None:
-        """Take the addresses of one partition's arrays again, since they have changed."""
+        """Take the addresses of one partition's arrays again, since they have changed.
+
+        Others may put in columns at the same time.
+        """
         vectors = table.vectors[partition]
         if vectors is not None:
             self._structure.vector_dimension = vectors.shape[1]
         self._set("blocks", "", partition, table.blocks[partition], np.uint8)
         self._set("full", "", partition, table.full[partition], np.uint8)
         self._set("vectors", "", partition, vectors, np.float32)
-        for name, columns in table.columns.items():
+        for name, columns in list(table.columns.items()):
             self._set("columns", name, partition, columns[partition], np.uint8)
-        for name, signatures in table.signatures.items():
+        for name, signatures in list(table.signatures.items()):
             self._set("signatures", name, partition, signatures[partition], np.uint64)
-        for name, values in table.values.items():
+        for name, values in list(table.values.items()):
             found = values[partition]
             numbers, ids = (None, None) if found is None else found
             self._set("numbers", name, partition, numbers, np.float64)
