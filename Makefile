@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help native demo test test-all lint format bench bench-sample clean
+.PHONY: help native demo test test-all lint format bench bench-sample costs clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, 
 	$(BIN)/python bench/run.py --data glove
 	$(BIN)/python bench/run.py --data fashion
 	$(BIN)/python bench/growth.py --data sift
+
+costs: native $(BENCH_READY)  ## what the steps of a search cost here, for SQUASH_COSTS to name
+	$(BIN)/python bench/costs.py
 
 bench-sample: native $(BENCH_READY)  ## the same on a small slice, to see that the bench itself runs
 	$(BIN)/python bench/run.py --data glove:10000 --queries 50 --tuning 30 --k 10 \

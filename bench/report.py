@@ -25,6 +25,7 @@ _ORDER: Final = (
     "sift",
     "text",
     "growth",
+    "costs",
     "codecs-glove",
     "codecs-sift",
     "memory",
@@ -61,7 +62,7 @@ def machine(command: str, versions: Mapping[str, str]) -> str:
     listed = ", ".join(f"{name} {version_}" for name, version_ in versions.items())
     day = datetime.now(UTC).date().isoformat()
     return (
-        f"`{command}`, {day}; {_processor()}, {os.cpu_count()} cores, one thread used; "
+        f"`{command}`, {day}; {processor()}, {os.cpu_count()} cores, one thread used; "
         f"Python {platform.python_version()}, {listed}."
     )
 
@@ -106,7 +107,7 @@ def _version(name: str) -> str:
         return "(uninstalled)"
 
 
-def _processor() -> str:
+def processor() -> str:
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
+from squash.kernels import Straight
 from squash.planning import CostModel, MatchPlan
 
 
@@ -13,6 +14,6 @@ def codes_only() -> Iterator[None]:
     walk = MatchPlan(scan_all=False, walk_ns=0.0, scan_all_ns=0.0)
     with (
         patch("squash.search.partitions.plan_matches", lambda *_, **__: walk),
-        patch.object(CostModel, "straight_max", lambda *_: -1),
+        patch.object(CostModel, "straight", lambda *_: Straight(-1, 0.0, 0.0)),
     ):
         yield

@@ -24,7 +24,8 @@ def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
         counts = (np.array(ones, dtype=np.int64), np.array(ones, dtype=np.int64))
     plan = kernels.SearchPlan(
         k=k, prior_rows=1024.0, thinning=1.0, inverse_need=np.full(513, gain),
-        adverse=np.ones(513), keep=max(keep, k), reach=0.8, share_min=0.05, straight_max=straight,
+        adverse=np.ones(513), keep=max(keep, k), reach=0.8, share_min=0.05,
+        straight=kernels.Straight(*straight),
     )  # fmt: skip
     return kernels.search(
         table, scene.codec.axes, scene.codec.mean, vector=query, query=query, metric=metric,
@@ -42,7 +43,7 @@ def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
     k=st.sampled_from([1, 5, 60, 1000]),
     keep=st.sampled_from([1, 20, 200]),
     gain=st.sampled_from([0.01, 0.3, 2.0]),
-    straight=st.sampled_from([-1, 30, 1000]),
+    straight=st.sampled_from([(-1, 0.0, 0.0), (30, 30.0, 0.0), (1000, 9.0, 7.5)]),
     filtered=st.booleans(),
 )
 def test_every_variant_searches_as_the_twins_do(
@@ -81,6 +82,8 @@ def test_what_is_not_loaded_is_named(variant):
     query = random_query(4, scene, 1.0)
     scene.table.vectors[0] = None
     with native.use(variant):
-        got = asked(scene, query, metric="euclidean", k=1000, keep=20, gain=0.01, straight=-1)
+        got = asked(
+            scene, query, metric="euclidean", k=1000, keep=20, gain=0.01, straight=(-1, 0.0, 0.0)
+        )
     assert isinstance(got, kernels.Missing)
     assert len(got.taken) > 0

@@ -33,7 +33,7 @@ from squash.model import (
     WriteResult,
 )
 from squash.quantize import PRESETS
-from squash.runtime import Settings, choose_kernels
+from squash.runtime import Settings, choose_kernels, read_costs
 from squash.runtime.session import IndexSession, check_include, check_limits
 from squash.search import Query
 from squash.storage import ObjectStore, PrefixStore, open_store
@@ -66,7 +66,7 @@ def connect(
     ------
     InvalidArgumentError
         If the location is none of these, or the environment's SQUASH_KERNELS names kernels that
-        this machine cannot run.
+        this machine cannot run, or its SQUASH_COSTS a file that holds no costs.
 
     """
     choose_kernels(os.environ)
@@ -76,6 +76,7 @@ def connect(
         retained_bytes_max=retained_bytes_max,
         whole_bytes_max=0 if remote else _LOCAL_WHOLE_BYTES_MAX,
         billed=remote,
+        costs=read_costs(os.environ),
     )
     return Database(store, settings=settings, clock=SystemClock(), ids=SystemIds())
 

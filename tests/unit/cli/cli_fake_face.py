@@ -151,7 +151,7 @@ class FakeDatabase:
 
 
 EXPLANATION = model.Explanation(
-    plan="scan",
+    plan="scan all matches",
     levels=LEVELS,
     partitions_visited=1,
     partitions_total=1,
@@ -161,6 +161,7 @@ EXPLANATION = model.Explanation(
     selectivity_actual=0.25,
     recall_target=0.95,
     certified=True,
+    costs_us={"walk clusters": 1234.4, "scan all matches": 56.0},
 )
 
 

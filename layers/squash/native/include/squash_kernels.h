@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 4
+#define SQ_INTERFACE 5
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -135,7 +135,11 @@ typedef struct sq_search {
     int64_t keep;
     double reach;
     double share_min;
-    int64_t straight_most; /* up to so many admitted rows are measured without their codes */
+    /* Up to so many admitted rows are measured without their codes: `straight_base`, and
+     * `straight_each` for every cluster taken, but never more than `straight_most`. */
+    int64_t straight_most;
+    double straight_base;
+    double straight_each;
     double *projected;
     uint8_t *entries;
     float *distances;

@@ -1,5 +1,5 @@
 /* One query from its vector to the distances of its nearest rows: prepare, walk, scan, refine. */
-#include "variant.h"
+#include "keys.h"
 
 typedef struct ranked {
     double distance;
@@ -30,6 +30,18 @@ static void sort(ranked *items, int64_t n) {
     }
 }
 
+/* The k-th smallest of n distances, or infinity if there are not so many; NaN are none. */
+static double kth(const double *distances, int64_t n, int64_t k, uint64_t *heap) {
+    if (n < k) return __builtin_inf();
+    for (int64_t i = 0; i < k; i++) heap[i] = sq_key_f64(distances[i]);
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sq_sift_u64(heap, k, i, heap[i]);
+    for (int64_t i = k; i < n; i++) {
+        const uint64_t key = sq_key_f64(distances[i]);
+        if (key < heap[0]) sq_sift_u64(heap, k, 0, key);
+    }
+    return heap[0] == UINT64_MAX ? __builtin_inf() : sq_f64_of_key(heap[0]);
+}
+
 /* Whether everything that the clusters taken need is there: -1, or a partition that is not. */
 static int64_t absent(const sq_table *table, const int64_t *taken, int64_t count, int codes) {
     for (int64_t i = 0; i < count; i++) {
@@ -51,7 +63,8 @@ int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
     counts[SQ_TAKEN] = taken;
     counts[SQ_LOW_SCANNED] = counts[SQ_RANKED] = counts[SQ_KEPT] = counts[SQ_READ] = 0;
     if (admitted > counts[SQ_SURE_SEEN]) return SQ_STAYS_OPEN;
-    const int straight = admitted <= asked->straight_most;
+    const double straight_rows = asked->straight_base + asked->straight_each * (double)taken;
+    const int straight = admitted <= asked->straight_most && (double)admitted <= straight_rows;
     const int64_t missing = absent(table, asked->taken, taken, !straight);
     if (missing >= 0) return -1 - missing;
     const int filtered = asked->walk.program != NULL || asked->walk.sure_counts != NULL;
@@ -83,13 +96,14 @@ int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
     counts[SQ_KEPT] = n;
     /* The nearest k and what ties with the last of them, ascending. */
     ranked *items = asked->items;
+    const int64_t k = asked->walk.k;
+    const double worst = kth(asked->measured, n, k, asked->heap);
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++) {
         const ranked item = {asked->measured[i], i};
-        if (item.distance == item.distance) items[found++] = item;
+        if (item.distance <= worst) items[found++] = item;
     }
     sort(items, found);
-    const int64_t k = asked->walk.k;
     int64_t near = found < k ? found : k;
     while (near < found && items[near].distance == items[k - 1].distance) near++;
     for (int64_t i = 0; i < near; i++) {

@@ -29,7 +29,7 @@ from squash.cli.importers.rows import as_float32, check_dimension
 from squash.cli.output import Output, Report, Table, counted, summary
 from squash.cli.problems import UsageError
 from squash.errors import InvalidArgumentError, NotFoundError, SquashError, TooLargeError
-from squash.model import Answer, Level, Record, RowBatch
+from squash.model import Answer, Explanation, Level, Record, RowBatch
 
 if TYPE_CHECKING:
     # The commands are handed an open database: which one is the caller's affair.
@@ -246,7 +246,19 @@ def _answer_shown(answer: Answer, *, title: str = "") -> list[Table | str]:
             f"(predicted {explain.selectivity_predicted:.4g}); "
             f"{'certified' if explain.certified else 'not certified'} within these clusters"
         )
+        if explain.costs_us:
+            parts.append(_expected(explain))
     return parts
+
+
+def _expected(explain: Explanation) -> str:
+    """Say what the plans were expected to cost; the one taken begins with the same word."""
+    taken = explain.plan.partition(" ")[0].rstrip(",")
+    plans = (
+        f"{name} {cost_us:,.0f} µs{' (taken)' if name.startswith(taken) else ''}"
+        for name, cost_us in explain.costs_us.items()
+    )
+    return f"expected: {', '.join(plans)}"
 
 
 def _levels(levels: tuple[Level, ...]) -> Table:

@@ -47,7 +47,7 @@ from squash.kernels.packing import (
 )
 from squash.kernels.prepare import prepare
 from squash.kernels.scanning import scan
-from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, search
+from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, Straight, search
 from squash.kernels.tables import (
     AND,
     BLOCK_FACTOR_BYTES,
@@ -82,6 +82,7 @@ __all__ = [
     "SearchPlan",
     "SignTable",
     "StaysOpen",
+    "Straight",
     "Taken",
     "alignments",
     "block_begins",

@@ -16,7 +16,7 @@ import numpy as np
 
 from squash.arrays import AnyArray
 
-INTERFACE: Final = 4
+INTERFACE: Final = 5
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"

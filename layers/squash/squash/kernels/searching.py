@@ -30,11 +30,27 @@ from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.kernels.walking import walk
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
-_ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddq")
+_ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddqdd")
 _ROOMS: Final = Struct("=20Q")
 _COUNTS: Final = Struct("=8q")
 _STAYS_OPEN: Final = -(1 << 63)
 _ALIGNMENT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """Up to how many admitted rows are measured at once, without their codes.
+
+    `base`, and `each` for every cluster taken, but never more than `most`.
+    """
+
+    most: int
+    base: float
+    each: float
+
+    def holds(self, admitted: int, clusters: int) -> bool:
+        """Tell whether so many rows of so many clusters are."""
+        return admitted <= self.most and admitted <= self.base + self.each * clusters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,8 +65,7 @@ class SearchPlan:
     keep: int
     reach: float
     share_min: float
-    straight_max: int
-    """Up to so many admitted rows are measured without their codes."""
+    straight: Straight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +143,7 @@ def search(
     bound = None if program is None else beside.bind(program)
     room = _room_of(beside, len(mean))
     try:
-        rows = max(plan.keep, plan.straight_max, 1)
+        rows = max(plan.keep, plan.straight.most, 1)
         if room.rows < rows or (bound is not None and room.depth < bound.depth):
             room.grow(table, rows, 1 if bound is None else bound.depth)
         axes_at, mean_at = beside.rotation(axes, mean)
@@ -145,7 +160,8 @@ def search(
             address(possible) if filtered else 0,
             *room.cells(plan.inverse_need, plan.adverse),
             plan.k, overall, plan.prior_rows, plan.thinning,
-            plan.keep, plan.reach, plan.share_min, plan.straight_max,
+            plan.keep, plan.reach, plan.share_min,
+            plan.straight.most, plan.straight.base, plan.straight.each,
         )  # fmt: skip
         found = chosen.search(beside.at, room.at)
         seen = _COUNTS.unpack_from(room.counts.data)
@@ -268,7 +284,7 @@ def _by_parts(
     )
     if taken.possible_seen > taken.sure_seen:
         return StaysOpen()
-    straight = taken.possible_seen <= plan.straight_max
+    straight = plan.straight.holds(taken.possible_seen, len(taken.clusters))
     needed: list[list[Any]] = [table.vectors]
     if not straight:
         needed += table.blocks, table.full

@@ -1,12 +1,25 @@
 """What the steps of a search cost, and the plans that follow from it.
 
-The costs are times of one core, fitted by `bench/costs.py`; only their ratios matter for the
-plans. The defaults were measured on an AMD EPYC (Zen 5) with AVX-512.
+The costs are times of one core, fitted by `bench/costs.py` (docs/decisions/0007); only their
+ratios matter for the plans. The defaults were measured on an AMD EPYC (Zen 5) with AVX-512, 1 MiB
+of second and 32 MiB of last-level cache, rows being read from memory. `SQUASH_COSTS` names a file
+with those of another machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Self
+
+from squash.kernels import Straight
+
+SURVIVING_SHARE: Final = 0.1
+"""About which share of the rows survives the scan of signs: that of queries, not of machines."""
+# However cheap they are, no more rows than these are measured without their codes: a search keeps
+# room for them, and where they lie dense a scan of signs is what they should be held against.
+STRAIGHT_ROWS_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +32,71 @@ class CostModel:
         To look up one row's cell for one comparison of a filter, all rows in their order.
     open_row:
         To look up the value of a row whose cell leaves it open.
-    low_row_dimension:
-        To score a row's signs, a dimension.
+    rotated_value:
+        To rotate a query: a value of the matrix.
+    center_value:
+        To measure a query's distance to a center: a dimension.
+    cluster, cluster_dimension:
+        To take a cluster and see the query from its center: once, and a dimension.
+    low_row, low_row_dimension:
+        To score a row's signs, clusters lying anywhere: once, and a dimension.
     gathered_row, gathered_row_dimension:
         To score a row's full code wherever it lies: once, and a dimension.
     exact_row, exact_row_dimension:
         To measure a row's exact distance wherever it lies: once, and a dimension.
-    cluster:
-        To begin a cluster: its distance, its query residual.
 
     """
 
-    filter_row: float = 0.05
-    open_row: float = 30.0
-    low_row_dimension: float = 0.005
-    gathered_row: float = 12.0
-    gathered_row_dimension: float = 0.06
-    exact_row: float = 40.0
-    exact_row_dimension: float = 0.35
-    cluster: float = 90.0
+    filter_row: float = 0.053
+    open_row: float = 24.0
+    rotated_value: float = 0.05
+    center_value: float = 0.043
+    cluster: float = 390.0
+    cluster_dimension: float = 1.12
+    low_row: float = 0.53
+    low_row_dimension: float = 0.001
+    gathered_row: float = 5.5
+    gathered_row_dimension: float = 0.066
+    exact_row: float = 22.0
+    exact_row_dimension: float = 0.32
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown or missing, or a value is not a finite number above 0. Costs of
+            two machines mean nothing side by side, so that none may be left out.
+
+        """
+        names = {field.name for field in fields(cls)}
+        if unknown := sorted(set(value) - names):
+            raise ValueError(f"{unknown[0]!r} is no cost: they are {', '.join(sorted(names))}")
+        if missing := sorted(names - set(value)):
+            raise ValueError(f"{missing[0]!r} is missing: measure all of them")
+        for name, cost in value.items():
+            known = isinstance(cost, int | float) and not isinstance(cost, bool)
+            if not known or not 0 < cost < math.inf:
+                raise ValueError(f"{name} is a number of nanoseconds above 0, not {cost!r}")
+        return cls(**{name: float(cost) for name, cost in value.items()})
+
+    def to_json(self) -> dict[str, float]:
+        """Return JSON values."""
+        return asdict(self)
+
+    def preparation(self, dimension: int, clusters: int) -> float:
+        """Return what it costs to rotate a query and measure its distances to all centers."""
+        return (self.rotated_value * dimension + self.center_value * clusters) * dimension
+
+    def begun(self, dimension: int) -> float:
+        """Return what a cluster costs before the first of its rows."""
+        return self.cluster + self.cluster_dimension * dimension
+
+    def signs(self, dimension: int) -> float:
+        """Return what a row's signs cost, of a cluster that is scanned."""
+        return self.low_row + self.low_row_dimension * dimension
 
     def gathered(self, dimension: int) -> float:
         """Return what a gathered row's full code costs."""
@@ -48,17 +107,30 @@ class CostModel:
         return self.exact_row + self.exact_row_dimension * dimension
 
     def share_min(self, dimension: int) -> float:
-        """Return from which share of a cluster's rows on a scan of all signs is the cheaper one."""
-        return min(self.low_row_dimension * dimension / self.gathered(dimension), 1.0)
+        """Return from which share of a cluster's rows on a scan of all signs is the cheaper one.
 
-    def straight_max(self, dimension: int, refined: int) -> int:
+        The scan pays for the signs of all rows, and for the codes of those admitted that survive.
+        """
+        spared = (1.0 - SURVIVING_SHARE) * self.gathered(dimension)
+        return min(self.signs(dimension) / spared, 1.0)
+
+    def codes(self, dimension: int, rows: float, share: float) -> float:
+        """Return what the codes of some clusters' rows cost, of which a share is admitted."""
+        gathered = share * self.gathered(dimension)
+        return rows * min(gathered, self.signs(dimension) + SURVIVING_SHARE * gathered)
+
+    def straight(self, dimension: int, refined: int) -> Straight:
         """Return up to how many admitted rows exact distances at once cost less than codes first.
 
-        With codes, each is gathered and `refined` are measured; without, each is measured.
+        With codes, the query is seen from each cluster, each row is gathered, and `refined` are
+        measured; without, each is measured.
         """
-        exact = self.exact(dimension)
-        spared = exact - self.gathered(dimension)
-        return refined if spared <= 0 else int(refined * exact / spared)
+        most = max(STRAIGHT_ROWS_MAX, refined)
+        spared = self.exact(dimension) - self.gathered(dimension)
+        if spared <= 0:
+            return Straight(most, float(most), 0.0)
+        refining = refined * self.exact(dimension)
+        return Straight(most, refining / spared, self.begun(dimension) / spared)
 
 
 DEFAULT_COSTS = CostModel()
@@ -107,11 +179,14 @@ def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> Mat
     the clusters that it takes. Up to `always_max` matches all of them are measured, whatever it
     costs: then recall is certain.
     """
+    dimension = expected.dimension
     filtering = expected.rows * expected.comparisons * costs.filter_row
     filtering += expected.open_rows * costs.open_row
-    every = filtering + expected.matches * costs.exact(expected.dimension)
-    share = min(expected.clusters_needed / max(expected.clusters, 1), 1.0)
-    walk = expected.clusters_needed * costs.cluster + share * filtering
-    walk += share * expected.matches * costs.gathered(expected.dimension)
-    walk += expected.refined * costs.exact(expected.dimension)
+    every = filtering + expected.matches * costs.exact(dimension)
+    taken = min(expected.clusters_needed, expected.clusters)
+    reached = taken / max(expected.clusters, 1)
+    share = expected.matches / max(expected.rows, 1)
+    walk = costs.preparation(dimension, expected.clusters) + taken * costs.begun(dimension)
+    walk += reached * filtering + costs.codes(dimension, reached * expected.rows, share)
+    walk += min(expected.refined, reached * expected.matches) * costs.exact(dimension)
     return MatchPlan(expected.matches <= always_max or every <= walk, walk, every)

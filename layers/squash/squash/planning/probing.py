@@ -18,6 +18,7 @@ from squash.kernels import (
     ClusterTable,
     FilterProgram,
     SearchPlan,
+    Straight,
     Taken,
     cell_of,
     cell_values,
@@ -142,7 +143,7 @@ def thinning(k: int) -> float:
 
 
 def search_plan(
-    need: Need, *, k: int, keep: Keep, share_min: float, straight_max: int
+    need: Need, *, k: int, keep: Keep, share_min: float, straight: Straight
 ) -> SearchPlan:
     """Return what a whole search of the clusters is asked: a walk, a scan, and refinement."""
     return SearchPlan(
@@ -154,7 +155,7 @@ def search_plan(
         keep=keep.refined,
         reach=keep.reach,
         share_min=share_min,
-        straight_max=straight_max,
+        straight=straight,
     )
 
 

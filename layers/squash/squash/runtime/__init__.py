@@ -5,6 +5,6 @@ A session does everything and so loads everything, building included: who only s
 """
 
 from squash.runtime.retained import RetainedObjects
-from squash.runtime.settings import Settings, choose_kernels
+from squash.runtime.settings import Settings, choose_kernels, read_costs
 
-__all__ = ["RetainedObjects", "Settings", "choose_kernels"]
+__all__ = ["RetainedObjects", "Settings", "choose_kernels", "read_costs"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from squash.errors import InvalidArgumentError
@@ -12,6 +14,7 @@ from squash.limits import MIB
 from squash.planning import DEFAULT_COSTS, CostModel
 
 KERNELS_VARIABLE: Final = "SQUASH_KERNELS"
+COSTS_VARIABLE: Final = "SQUASH_COSTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +59,30 @@ def choose_kernels(environment: Mapping[str, str]) -> None:
         native.choose(name)
     except ValueError as error:
         raise InvalidArgumentError(f"{KERNELS_VARIABLE}: {error}") from error
+
+
+def read_costs(environment: Mapping[str, str]) -> CostModel:
+    """Return the costs in the file that SQUASH_COSTS names; without it, the defaults.
+
+    Such a file is what `bench/costs.py` writes: an object whose `costs` are the parameters of
+    `squash.planning.CostModel`, all of them.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the file cannot be read, or says something else.
+
+    """
+    name = environment.get(COSTS_VARIABLE)
+    if not name:
+        return DEFAULT_COSTS
+    try:
+        document = json.loads(Path(name).read_text(encoding="utf-8"))
+        found = document.get("costs") if isinstance(document, dict) else None
+        if not isinstance(found, dict):
+            raise ValueError("it has no object 'costs'")  # noqa: TRY301, TRY004 - told below
+        return CostModel.from_json(found)
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{COSTS_VARIABLE}={name}: {error}; `make costs` writes such a file"
+        ) from error

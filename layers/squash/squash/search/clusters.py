@@ -106,7 +106,7 @@ class Clusters:
                 k=k,
                 keep=keep,
                 share_min=costs.share_min(dimension),
-                straight_max=costs.straight_max(dimension, keep.refined),
+                straight=costs.straight(dimension, keep.refined),
             )
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()

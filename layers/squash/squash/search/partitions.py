@@ -266,7 +266,8 @@ def _walk_by_levels(job: _Job, admission: _Admission) -> Found:
     trace.passed += admitted
     trace.level("clusters", taken.rows_seen, admitted)
     possible = None if admission.program is None else bitmaps.possible
-    if admitted == 0 or admitted <= job.costs.straight_max(job.dimension, job.keep.refined):
+    straight = job.costs.straight(job.dimension, job.keep.refined)
+    if admitted == 0 or straight.holds(admitted, len(taken.clusters)):
         return _straight(job, taken, possible)
     if codec.scannable:
         job.clusters.load_codes(table, numbers)
