@@ -190,11 +190,13 @@ class SegmentReader:
 
         return self._part(VECTORS, "vectors", decode)
 
+    def reads_whole(self) -> bool:
+        """Tell whether vectors are better read whole than page by page."""
+        return self._object(VECTORS).bytes <= self._loader.whole_bytes_max
+
     def whole_vectors(self) -> F32 | None:
         """Return float32 [n, d] if they are better read whole; None if page by page."""
-        if self._object(VECTORS).bytes <= self._loader.whole_bytes_max:
-            return self.all_vectors()
-        return None
+        return self.all_vectors() if self.reads_whole() else None
 
     def evictions(self) -> int:
         """Return how often retained objects were let go, of any segment."""

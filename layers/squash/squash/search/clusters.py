@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -112,6 +113,11 @@ class Clusters:
                 self._plans.clear()
             self._plans[key] = known
         return known
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether vectors are read whole, so that measuring many rows costs no requests."""
+        return all(partition.reader.reads_whole() for partition in self.partitions)
 
     def take_bitmaps(self) -> Bitmaps:
         """Return room for bitmaps; give it back with `give_bitmaps`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -125,6 +125,9 @@ def _plan(job: _Job, program: FilterProgram, share: float, still_open: float) ->
         refined=job.keep.refined,
     )
     plan = plan_matches(job.costs, expected, always_max=SCAN_ALL_MATCHES_MAX)
+    if not job.clusters.whole and expected.matches > SCAN_ALL_MATCHES_MAX:
+        # Each match is a page to get: what they cost is not what the model counts.
+        plan = replace(plan, scan_all=False)
     job.trace.costs_us["walk clusters"] = plan.walk_ns / 1000
     job.trace.costs_us["scan all matches"] = plan.scan_all_ns / 1000
     return plan
@@ -185,8 +188,8 @@ def _scan_matches(job: _Job, admission: _Admission) -> Found:
 
 
 def _walk(job: _Job, admission: _Admission) -> Found:
-    codec = job.clusters.trained.codec
-    if codec.scannable and not job.query.explain:
+    clusters = job.clusters
+    if clusters.trained.codec.scannable and clusters.whole and not job.query.explain:
         found = _search_at_once(job, admission)
         if found is not None:
             return found
@@ -267,7 +270,9 @@ def _walk_by_levels(job: _Job, admission: _Admission) -> Found:
     trace.level("clusters", taken.rows_seen, admitted)
     possible = None if admission.program is None else bitmaps.possible
     straight = job.costs.straight(job.dimension, job.keep.refined)
-    if admitted == 0 or straight.holds(admitted, len(taken.clusters)):
+    # Where vectors come page by page, no more of them are read than refinement would read.
+    clusters = len(taken.clusters) if job.clusters.whole else 0
+    if admitted == 0 or straight.holds(admitted, clusters):
         return _straight(job, taken, possible)
     if codec.scannable:
         job.clusters.load_codes(table, numbers)
