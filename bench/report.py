@@ -26,6 +26,7 @@ _ORDER: Final = (
     "text",
     "growth",
     "costs",
+    "threads",
     "codecs-glove",
     "codecs-sift",
     "memory",

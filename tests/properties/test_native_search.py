@@ -12,6 +12,17 @@ from squash.kernels import native
 VARIANTS = [name for name in native.variants() if name != native.NUMPY]
 
 
+COUNTS = ("rows_seen", "admitted", "low_scanned", "ranked", "kept", "read")
+
+
+def plan_of(*, k, keep, gain, straight):
+    return kernels.SearchPlan(
+        k=k, prior_rows=1024.0, thinning=1.0, inverse_need=np.full(513, gain),
+        adverse=np.ones(513), keep=max(keep, k), reach=0.8, share_min=0.05,
+        straight=kernels.Straight(*straight),
+    )  # fmt: skip
+
+
 def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
     """Search a scene; its bitmaps are those of a filter that was evaluated before."""
     table = scene.table
@@ -22,11 +33,7 @@ def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
         ones = [int(np.bitwise_count(bits[b : b + n]).sum())
                 for b, n in zip(table.first_block, blocks, strict=True)]  # fmt: skip
         counts = (np.array(ones, dtype=np.int64), np.array(ones, dtype=np.int64))
-    plan = kernels.SearchPlan(
-        k=k, prior_rows=1024.0, thinning=1.0, inverse_need=np.full(513, gain),
-        adverse=np.ones(513), keep=max(keep, k), reach=0.8, share_min=0.05,
-        straight=kernels.Straight(*straight),
-    )  # fmt: skip
+    plan = plan_of(k=k, keep=keep, gain=gain, straight=straight)
     return kernels.search(
         table, scene.codec.axes, scene.codec.mean, vector=query, query=query, metric=metric,
         plan=plan, overall=0.5, sure=bits, possible=bits, counts=counts,
@@ -71,7 +78,7 @@ def test_every_variant_searches_as_the_twins_do(
             zip(wanted.distances, wanted.partition, wanted.row, strict=True)
         )
         assert got.taken.tolist() == wanted.taken.tolist()
-        for name in ("rows_seen", "admitted", "low_scanned", "ranked", "kept", "read"):
+        for name in COUNTS:
             assert getattr(got, name) == getattr(wanted, name)
 
 
@@ -87,3 +94,47 @@ def test_what_is_not_loaded_is_named(variant):
         )
     assert isinstance(got, kernels.Missing)
     assert len(got.taken) > 0
+
+
+@pytest.mark.parametrize("variant", native.variants())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 1 << 30),
+    dimension=st.sampled_from([1, 8, 33, 130]),
+    metric=st.sampled_from(["euclidean", "cosine", "dot"]),
+    kind=st.sampled_from(["clustered", "duplicate", "far"]),
+    count=st.sampled_from([1, 2, 9]),
+    k=st.sampled_from([1, 5, 60]),
+    gain=st.sampled_from([0.01, 0.3, 2.0]),
+    straight=st.sampled_from([(-1, 0.0, 0.0), (1000, 9.0, 7.5)]),
+    unloaded=st.booleans(),
+)
+def test_a_batch_gives_what_single_searches_give(
+    variant, seed, dimension, metric, kind, count, k, gain, straight, unloaded
+):
+    """Every query of a batch has its own answer, to the bit, whatever is beside it."""
+    space = "dot" if metric == "dot" else "l2"
+    scene = random_scene(seed, dimension=dimension, space=space, kind=kind, scale=1.0)
+    queries = np.stack([random_query(seed + i, scene, 1.0) for i in range(count)])
+    if metric == "cosine":
+        queries = queries + np.float32(0.5)
+    if unloaded:
+        scene.table.vectors[0] = None
+    bits = np.zeros(len(scene.table.alive), dtype=np.uint32)
+    options = {"metric": metric, "k": k, "keep": 20, "gain": gain, "straight": straight}
+    with native.use(variant):
+        singles = [asked(scene, query, **options) for query in queries]
+        batch = kernels.search_many(
+            scene.table, scene.codec.axes, scene.codec.mean, vectors=queries, queries=queries,
+            metric=metric, plan=plan_of(k=k, keep=20, gain=gain, straight=straight),
+            overall=np.full(count, 0.5), programs=[None] * count, sure=bits, possible=bits,
+        )  # fmt: skip
+    for single, got in zip(singles, batch, strict=True):
+        assert type(got) is type(single)
+        assert got.taken.tolist() == single.taken.tolist()
+        if isinstance(single, kernels.Near):
+            assert (got.distances, got.partition, got.row) == (
+                single.distances, single.partition, single.row,
+            )  # fmt: skip
+            for name in COUNTS:
+                assert getattr(got, name) == getattr(single, name)

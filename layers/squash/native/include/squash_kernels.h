@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 5
+#define SQ_INTERFACE 6
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -174,6 +174,30 @@ enum {
     SQ_COUNTS
 };
 #define SQ_STAYS_OPEN INT64_MIN
+#define SQ_TOO_MANY (INT64_MIN + 1)
+
+/* Several searches that differ in what stands here; all else is that of one `sq_search`. */
+typedef struct sq_batch {
+    int64_t count;        /* below 2^32 */
+    const float *vectors; /* [count, d], as sq_search has one */
+    const float *queries;
+    const sq_program *const *programs; /* [count], NULL: all live rows */
+    const double *overall;
+    double *projected; /* room: [count, D] */
+    uint8_t *entries;  /* [count, groups, 16] */
+    float *distances;  /* [count, c] */
+    double *scalars;   /* [count, 3] */
+    float *narrow;     /* [count, D] */
+    uint64_t *order;   /* [count] */
+    int64_t near_most;
+    /* The answers: what `search` returns, or SQ_TOO_MANY of more than `near_most`. */
+    int64_t *found;
+    double *near_distance; /* [count, near_most] and so are the next two */
+    int64_t *near_partition;
+    int64_t *near_row;
+    int64_t *taken;  /* [count, c] */
+    int64_t *counts; /* [count, SQ_COUNTS] */
+} sq_batch;
 
 /* Which variants this processor can run. */
 SQ_EXPORT uint32_t sq_variants(void);
@@ -233,5 +257,11 @@ SQ_EXPORT int64_t SQ_NAME(gather_rows)(const sq_table *table, const int64_t *clu
 /* search.c: how many rows are near; or -1 - i if partition i is not loaded, or SQ_STAYS_OPEN if
  * cells leave rows of the clusters taken open. Those are at `taken` in both cases. */
 SQ_EXPORT int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked);
+/* The same of each of a batch, those near one another one after the other. */
+SQ_EXPORT void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked,
+                                    const sq_batch *batch);
+SQ_EXPORT void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
+                                     const sq_batch *batch, int64_t vector_dimension,
+                                     double *scratch);
 
 #endif

@@ -1,7 +1,7 @@
 /* Rotate a query, make its table of signs, and measure its distances to all centers. */
 #include "variant.h"
 
-enum { ROWS = 4, GROUP = 4, ENTRIES = 16 };
+enum { ROWS = 4, GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384 };
 
 /* `found[j]` is the product of row j with x, float64 [d], in lanes8. */
 static void products(const float *rows, const double *x, int64_t n, int64_t d, double *found) {
@@ -148,13 +148,12 @@ static void sign_table(const double *projected, int64_t dimension, uint8_t *entr
     }
 }
 
-void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
-                      const float *query, int64_t vector_dimension, double *projected,
-                      uint8_t *entries, float *distances, double *scalars, double *scratch) {
-    const int64_t d = vector_dimension, dimension = table->dimension;
+/* All but the distances to the centers; `narrow` is what these are measured from, float32 [D]. */
+static void turn(const sq_table *table, const float *axes, const float *mean, const float *query,
+                 int64_t d, double *projected, uint8_t *entries, double *scalars, double *wide,
+                 float *narrow) {
+    const int64_t dimension = table->dimension;
     const int squared = table->space == SQ_SPACE_L2;
-    double *wide = scratch;
-    float *narrow = (float *)(scratch + d);
     scalars[0] = 0.0;
     for (int64_t i = 0; i < d; i++)
         wide[i] = squared ? (double)query[i] - (double)mean[i] : (double)query[i];
@@ -162,11 +161,44 @@ void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mea
     products(axes, wide, dimension, d, projected);
     sign_table(projected, dimension, entries, scalars + 1);
     for (int64_t j = 0; j < dimension; j++) narrow[j] = (float)projected[j];
-    if (squared) {
-        scan(table->centers, narrow, table->clusters, dimension, 1, distances);
+}
+
+/* The distances to `count` centers from `first` on. */
+static void measure_centers(const sq_table *table, const float *narrow, double offset,
+                            int64_t first, int64_t count, float *distances) {
+    const int64_t dimension = table->dimension;
+    const float *centers = table->centers + first * dimension;
+    float *found = distances + first;
+    if (table->space == SQ_SPACE_L2) {
+        scan(centers, narrow, count, dimension, 1, found);
         return;
     }
-    scan(table->centers, narrow, table->clusters, dimension, 0, distances);
-    const float offset = (float)scalars[0];
-    for (int64_t j = 0; j < table->clusters; j++) distances[j] = -(distances[j] + offset);
+    scan(centers, narrow, count, dimension, 0, found);
+    const float shift = (float)offset;
+    for (int64_t j = 0; j < count; j++) found[j] = -(found[j] + shift);
+}
+
+/* Every query comes by some centers while these are in the first-level cache. */
+void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
+                           const sq_batch *batch, int64_t vector_dimension, double *scratch) {
+    const int64_t dimension = table->dimension, c = table->clusters;
+    const int64_t entries = (dimension + GROUP - 1) / GROUP * ENTRIES;
+    for (int64_t q = 0; q < batch->count; q++)
+        turn(table, axes, mean, batch->vectors + q * vector_dimension, vector_dimension,
+             batch->projected + q * dimension, batch->entries + q * entries,
+             batch->scalars + 3 * q, scratch, batch->narrow + q * dimension);
+    int64_t tile = TILE_BYTES / (4 * dimension) & ~(ROWS - 1);
+    if (tile < ROWS) tile = ROWS;
+    for (int64_t first = 0; first < c; first += tile)
+        for (int64_t q = 0; q < batch->count; q++)
+            measure_centers(table, batch->narrow + q * dimension, batch->scalars[3 * q], first,
+                            c - first < tile ? c - first : tile, batch->distances + q * c);
+}
+
+void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
+                      const float *query, int64_t vector_dimension, double *projected,
+                      uint8_t *entries, float *distances, double *scalars, double *scratch) {
+    float *narrow = (float *)(scratch + vector_dimension);
+    turn(table, axes, mean, query, vector_dimension, projected, entries, scalars, scratch, narrow);
+    measure_centers(table, narrow, scalars[0], 0, table->clusters, distances);
 }

@@ -52,11 +52,10 @@ static int64_t absent(const sq_table *table, const int64_t *taken, int64_t count
     return -1;
 }
 
-int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
-    double *scalars = asked->scalars;
+/* Everything behind `prepare`. */
+static int64_t search_prepared(const sq_table *table, const sq_search *asked) {
+    const double *scalars = asked->scalars;
     int64_t *counts = asked->counts;
-    SQ_NAME(prepare)(table, asked->axes, asked->mean, asked->vector, asked->vector_dimension,
-                     asked->projected, asked->entries, asked->distances, scalars, asked->scratch);
     const int64_t taken = SQ_NAME(walk)(table, asked->distances, &asked->walk, asked->taken,
                                         counts + SQ_ROWS_SEEN, asked->keys, asked->stack);
     const int64_t admitted = counts[SQ_POSSIBLE_SEEN];
@@ -112,4 +111,60 @@ int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
         asked->near_row[i] = asked->row[items[i].place];
     }
     return near;
+}
+
+int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
+    SQ_NAME(prepare)(table, asked->axes, asked->mean, asked->vector, asked->vector_dimension,
+                     asked->projected, asked->entries, asked->distances, asked->scalars,
+                     asked->scratch);
+    return search_prepared(table, asked);
+}
+
+static int64_t nearest_of(const float *distances, int64_t n) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++) best = distances[i] < distances[best] ? i : best;
+    return best;
+}
+
+/* The queries in the order of their nearest clusters. */
+static void order_queries(const sq_table *table, const sq_batch *batch) {
+    uint64_t *keys = batch->order;
+    const int64_t n = batch->count, c = table->clusters;
+    for (int64_t q = 0; q < n; q++)
+        keys[q] = (uint64_t)nearest_of(batch->distances + q * c, c) << 32 | (uint64_t)q;
+    for (int64_t i = n / 2 - 1; i >= 0; i--) sq_sift_u64(keys, n, i, keys[i]);
+    for (int64_t last = n - 1; last > 0; last--) {
+        const uint64_t key = keys[last];
+        keys[last] = keys[0];
+        sq_sift_u64(keys, last, 0, key);
+    }
+}
+
+void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked, const sq_batch *batch) {
+    const int64_t c = table->clusters, d = asked->vector_dimension, dimension = table->dimension;
+    const int64_t entries = (dimension + 3) / 4 * 16, most = batch->near_most;
+    SQ_NAME(prepare_many)(table, asked->axes, asked->mean, batch, d, asked->scratch);
+    order_queries(table, batch);
+    for (int64_t i = 0; i < batch->count; i++) {
+        const int64_t q = (int64_t)(batch->order[i] & UINT32_MAX);
+        sq_search one = *asked;
+        one.query = batch->queries + q * d;
+        one.walk.program = batch->programs[q];
+        one.walk.overall = batch->overall[q];
+        one.projected = batch->projected + q * dimension;
+        one.entries = batch->entries + q * entries;
+        one.distances = batch->distances + q * c;
+        one.scalars = batch->scalars + 3 * q;
+        one.counts = batch->counts + q * SQ_COUNTS;
+        int64_t found = search_prepared(table, &one);
+        const int64_t taken = one.counts[SQ_TAKEN];
+        memcpy(batch->taken + q * c, one.taken, (size_t)taken * sizeof *one.taken);
+        if (found > most) found = SQ_TOO_MANY;
+        batch->found[q] = found;
+        if (found <= 0) continue;
+        const size_t bytes = (size_t)found * 8;
+        memcpy(batch->near_distance + q * most, one.near_distance, bytes);
+        memcpy(batch->near_partition + q * most, one.near_partition, bytes);
+        memcpy(batch->near_row + q * most, one.near_row, bytes);
+    }
 }

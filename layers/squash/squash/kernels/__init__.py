@@ -4,6 +4,7 @@ Each function here is plain NumPy and is the definition of its operation: a nati
 the same integers and bits, and floats within the error that the function's docstring states.
 """
 
+from squash.kernels.batching import search_many
 from squash.kernels.bounding import (
     alignments,
     cosine_interval,
@@ -117,6 +118,7 @@ __all__ = [
     "safe_bounds",
     "scan",
     "search",
+    "search_many",
     "sign_table",
     "split_blocks",
     "table_sums",

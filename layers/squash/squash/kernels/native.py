@@ -16,7 +16,7 @@ import numpy as np
 
 from squash.arrays import AnyArray
 
-INTERFACE: Final = 5
+INTERFACE: Final = 6
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -45,6 +45,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "refine": (_N, (_A, _N, _A, _A, _A, _A, _N, _N, _A, _A)),
     "gather_rows": (_N, (_A, _A, _N, _A, _A, _A)),
     "search": (_N, (_A, _A)),
+    "search_many": (None, (_A, _A, _A)),
 }
 
 
@@ -65,6 +66,7 @@ class Native:
     refine: Counting
     gather_rows: Counting
     search: Counting
+    search_many: Operation
 
 
 @dataclass(slots=True)

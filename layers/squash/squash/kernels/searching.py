@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U8, U32, AnyArray
+from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import (
     METRIC_NUMBERS,
@@ -141,29 +142,17 @@ def search(
         )  # fmt: skip
     beside = native_table(table)
     bound = None if program is None else beside.bind(program)
-    room = _room_of(beside, len(mean))
+    filtered = bound is not None or counts is not None
+    room = room_of(beside, len(mean))
     try:
-        rows = max(plan.keep, plan.straight.most, 1)
-        if room.rows < rows or (bound is not None and room.depth < bound.depth):
-            room.grow(table, rows, 1 if bound is None else bound.depth)
-        axes_at, mean_at = beside.rotation(axes, mean)
-        filtered = bound is not None or counts is not None
-        vector = np.ascontiguousarray(vector, dtype=np.float32)
-        query = np.ascontiguousarray(query, dtype=np.float32)
-        _ASKED.pack_into(
-            room.asked.data, 0,
-            axes_at, mean_at, address(vector), len(vector), address(query), METRIC_NUMBERS[metric],
-            0 if bound is None or counts is not None else bound.at,
-            0 if counts is None else address(counts[0]),
-            0 if counts is None else address(counts[1]),
-            address(sure) if filtered else 0,
-            address(possible) if filtered else 0,
-            *room.cells(plan.inverse_need, plan.adverse),
-            plan.k, overall, plan.prior_rows, plan.thinning,
-            plan.keep, plan.reach, plan.share_min,
-            plan.straight.most, plan.straight.base, plan.straight.each,
+        kept = room.ask(
+            table, axes, mean, vector=vector, query=query, metric=metric, plan=plan,
+            overall=overall, bitmaps=(sure, possible) if filtered else None,
+            depth=1 if bound is None else bound.depth,
+            program_at=0 if bound is None or counts is not None else bound.at, counts=counts,
         )  # fmt: skip
         found = chosen.search(beside.at, room.at)
+        del kept
         seen = _COUNTS.unpack_from(room.counts.data)
         if found == _STAYS_OPEN:
             return StaysOpen()
@@ -183,15 +172,16 @@ def search(
         beside.rooms.append(room)
 
 
-def _room_of(beside: NativeTable, vector_dimension: int) -> _Room:
+def room_of(beside: NativeTable, vector_dimension: int) -> Room:
+    """Take room for a search out of a table's pool; it is to be put back."""
     try:
-        room: _Room = beside.rooms.pop()
+        room: Room = beside.rooms.pop()
     except IndexError:
-        room = _Room(vector_dimension)
+        room = Room(vector_dimension)
     return room
 
 
-class _Room:
+class Room:
     """All memory that a search works in, and its `sq_search`; one search at a time."""
 
     def __init__(self, vector_dimension: int) -> None:
@@ -200,6 +190,46 @@ class _Room:
         self.asked = np.zeros(_ASKED.size + _ROOMS.size, dtype=np.uint8)
         self.at = address(self.asked)
         self.rows = self.depth = 0
+
+    def ask(
+        self,
+        table: ClusterTable,
+        axes: F32,
+        mean: F32,
+        *,
+        vector: F32,
+        query: F32,
+        metric: MetricName,
+        plan: SearchPlan,
+        overall: float,
+        bitmaps: tuple[U32, U32] | None,
+        depth: int,
+        program_at: int = 0,
+        counts: tuple[I64, I64] | None = None,
+    ) -> tuple[AnyArray, AnyArray]:
+        """Write down what is asked; the arrays returned must outlive the search."""
+        if not vector.shape[-1:] == query.shape[-1:] == mean.shape:
+            raise InternalError("a query of another dimension was given to a search")
+        rows = max(plan.keep, plan.straight.most, 1)
+        if self.rows < rows or self.depth < depth:
+            self.grow(table, rows, depth)
+        axes_at, mean_at = native_table(table).rotation(axes, mean)
+        vector = np.ascontiguousarray(vector, dtype=np.float32)
+        query = np.ascontiguousarray(query, dtype=np.float32)
+        _ASKED.pack_into(
+            self.asked.data, 0,
+            axes_at, mean_at, address(vector), len(mean), address(query), METRIC_NUMBERS[metric],
+            program_at,
+            0 if counts is None else address(counts[0]),
+            0 if counts is None else address(counts[1]),
+            0 if bitmaps is None else address(bitmaps[0]),
+            0 if bitmaps is None else address(bitmaps[1]),
+            *self.cells(plan.inverse_need, plan.adverse),
+            plan.k, overall, plan.prior_rows, plan.thinning,
+            plan.keep, plan.reach, plan.share_min,
+            plan.straight.most, plan.straight.base, plan.straight.each,
+        )  # fmt: skip
+        return vector, query
 
     def grow(self, table: ClusterTable, rows: int, depth: int) -> None:
         """Make room for so many rows, and filters of this depth."""

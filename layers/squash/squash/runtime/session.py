@@ -38,6 +38,7 @@ from squash.model import (
     Damage,
     IndexConfig,
     IndexStats,
+    Match,
     Progress,
     Record,
     RecordPage,
@@ -57,12 +58,14 @@ from squash.search import (
     Query,
     Rows,
     SegmentView,
+    Trace,
     explain,
     keys_passing,
     live_count,
     record_page,
     records_by_key,
     search,
+    search_many,
 )
 from squash.segment import KeyTable, build_flat
 from squash.storage import CountingStore, ObjectStore, StoreCounts
@@ -180,15 +183,27 @@ class IndexSession:
         """Answer queries on one snapshot."""
         before = self._store.counts()
         view = self.view(consistency)
-        answers = []
-        for query in queries:
-            answers.append(self._answer(view, query, before))
-            before = self._store.counts()
-        return answers
+        found = search_many(view, queries, costs=self._settings.costs)
+        spent = self._store.counts() - before
+        nothing = spent - spent
+        # What was asked of the store served all of them, and is counted once.
+        return [
+            self._answer_of(view, query, matches, trace, nothing if place else spent)
+            for place, (query, (matches, trace)) in enumerate(zip(queries, found, strict=True))
+        ]
 
     def _answer(self, view: IndexView, query: Query, before: StoreCounts) -> Answer:
         matches, trace = search(view, query, costs=self._settings.costs)
-        spent = self._store.counts() - before
+        return self._answer_of(view, query, matches, trace, self._store.counts() - before)
+
+    def _answer_of(
+        self,
+        view: IndexView,
+        query: Query,
+        matches: tuple[Match, ...],
+        trace: Trace,
+        spent: StoreCounts,
+    ) -> Answer:
         usage = Usage(
             rows_scanned=trace.scanned,
             vectors_read=trace.vectors_read,

@@ -3,7 +3,8 @@
 from squash.search.fetch import keys_passing, live_count, record_page, records_by_key
 from squash.search.found import Query
 from squash.search.index_view import IndexView
-from squash.search.query import explain, search
+from squash.search.query import explain, search, search_many
+from squash.search.trace import Trace
 from squash.search.view import FreshView, PartitionView, Rows, SegmentView
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "Query",
     "Rows",
     "SegmentView",
+    "Trace",
     "explain",
     "keys_passing",
     "live_count",
     "record_page",
     "records_by_key",
     "search",
+    "search_many",
 ]

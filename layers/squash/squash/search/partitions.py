@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,8 +77,84 @@ def search_partitions(
         clusters.give_bitmaps(bitmaps)
 
 
+def search_partitions_many(
+    metric: Metric,
+    costs: CostModel,
+    clusters: Clusters,
+    queries: Sequence[Query],
+    traces: Sequence[Trace],
+) -> list[Found]:
+    """Find for each query what `search_partitions` finds; filters and memory are shared."""
+    bitmaps = clusters.take_bitmaps()
+    try:
+        table = clusters.table()
+        jobs = [
+            _Job(metric, costs, clusters, table, query, keep_for(query.k, query.recall_target),
+                 bitmaps, trace)
+            for query, trace in zip(queries, traces, strict=True)
+        ]  # fmt: skip
+        return _search_many(jobs)
+    finally:
+        clusters.give_bitmaps(bitmaps)
+
+
+def _search_many(jobs: Sequence[_Job]) -> list[Found]:
+    found: dict[int, Found] = {}
+    known: dict[tuple[int, int, float], tuple[_Admission, dict[str, float]]] = {}
+    alike: dict[tuple[int, float], list[tuple[int, _Job, _Admission]]] = {}
+    for place, job in enumerate(jobs):
+        query = job.query
+        # One filter that all queries have is one object.
+        asked = (id(query.node), query.k, query.recall_target)
+        if asked not in known:
+            admission = _admit(job)
+            if admission.scan_all or admission.counts is not None:
+                # The bitmaps hold this filter's rows now, and the next one's soon.
+                found[place] = _search_admitted(job, admission)
+                continue
+            known[asked] = (admission, job.trace.costs_us)
+        admission, job.trace.costs_us = known[asked]
+        alike.setdefault((query.k, query.recall_target), []).append((place, job, admission))
+    for group in alike.values():
+        for (place, job, admission), near in zip(group, _near_many(group), strict=True):
+            job.trace.predicted = admission.overall
+            if isinstance(near, kernels.Near):
+                found[place] = _found_near(job, near)
+            else:
+                found[place] = _walk(job, admission)
+    return [found[place] for place in range(len(jobs))]
+
+
+def _near_many(group: Sequence[tuple[int, _Job, _Admission]]) -> Sequence[object]:
+    """Search for queries that are asked alike; what could not be found so is no `Near`."""
+    job = group[0][1]
+    codec = job.clusters.trained.codec
+    if not (codec.scannable and job.clusters.whole) or len(group) == 1:
+        return [None] * len(group)
+    queries = np.stack([one.query.vector for _, one, _ in group])
+    vectors = queries
+    if job.metric is Metric.COSINE:  # one by one: sums over several may round otherwise
+        vectors = np.concatenate([unit_rows(query[None, :]) for query in queries])
+    return kernels.search_many(
+        job.table,
+        codec.axes,
+        codec.mean,
+        vectors=vectors,
+        queries=queries,
+        metric=job.metric.value,
+        plan=job.clusters.search_plan(job.query.recall_target, job.query.k, job.keep, job.costs),
+        overall=np.array([admission.overall for _, _, admission in group]),
+        programs=[admission.program for _, _, admission in group],
+        sure=job.bitmaps.sure,
+        possible=job.bitmaps.possible,
+    )
+
+
 def _search(job: _Job) -> Found:
-    admission = _admit(job)
+    return _search_admitted(job, _admit(job))
+
+
+def _search_admitted(job: _Job, admission: _Admission) -> Found:
     job.trace.predicted = admission.overall
     if admission.counts is not None:
         job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
@@ -202,7 +279,7 @@ def _search_at_once(job: _Job, admission: _Admission) -> Found | None:
     It can't where vectors are read page by page, or cells leave rows open that only the exact
     columns can settle.
     """
-    query, table, clusters, trace = job.query, job.table, job.clusters, job.trace
+    query, table, clusters = job.query, job.table, job.clusters
     codec = clusters.trained.codec
     vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
     plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
@@ -229,6 +306,11 @@ def _search_at_once(job: _Job, admission: _Admission) -> Found | None:
         clusters.load_codes(table, numbers)
         if not clusters.load_vectors(table, numbers):
             return None
+    return _found_near(job, near)
+
+
+def _found_near(job: _Job, near: kernels.Near) -> Found:
+    trace = job.trace
     trace.clusters_visited = len(near.taken)
     trace.examined += near.rows_seen
     trace.passed += near.admitted
@@ -239,7 +321,7 @@ def _search_at_once(job: _Job, admission: _Admission) -> Found | None:
         trace.level("low-bit codes", near.admitted, near.ranked)
         trace.level("full codes", near.ranked, near.kept)
     trace.level("refine", near.kept, near.read)
-    return Found(clusters.partitions, near.partition, near.row, near.distances)
+    return Found(job.clusters.partitions, near.partition, near.row, near.distances)
 
 
 def _walk_by_levels(job: _Job, admission: _Admission) -> Found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from squash.model import Explanation, Match, Metric
@@ -9,7 +11,7 @@ from squash.planning import DEFAULT_COSTS, CostModel
 from squash.search.filtering import exactly
 from squash.search.found import Found, Query, found_of, merge
 from squash.search.index_view import IndexView
-from squash.search.partitions import search_partitions
+from squash.search.partitions import search_partitions, search_partitions_many
 from squash.search.trace import Trace
 from squash.search.view import Rows
 from squash.segment.exact import nearest
@@ -36,16 +38,42 @@ def search(
 
     """
     trace = Trace()
+    found = _scanned(view, query, trace)
+    if not query.exact and view.clusters is not None:
+        found.append(search_partitions(view.metric, costs, view.clusters, query, trace))
+    return _merged(found, query, trace), trace
+
+
+def search_many(
+    view: IndexView, queries: Sequence[Query], *, costs: CostModel = DEFAULT_COSTS
+) -> list[tuple[tuple[Match, ...], Trace]]:
+    """Search for what each of several queries asks; `search` finds the same."""
+    clusters = view.clusters
+    if clusters is None or any(query.exact or query.explain for query in queries):
+        return [search(view, query, costs=costs) for query in queries]
+    traces = [Trace() for _ in queries]
+    scanned = [_scanned(view, query, trace) for query, trace in zip(queries, traces, strict=True)]
+    found = search_partitions_many(view.metric, costs, clusters, queries, traces)
+    return [
+        (_merged([*exact, near], query, trace), trace)
+        for exact, near, query, trace in zip(scanned, found, queries, traces, strict=True)
+    ]
+
+
+def _scanned(view: IndexView, query: Query, trace: Trace) -> list[Found]:
+    """Search exactly what is not partitioned, and if that is asked, all."""
     found = [_scan(view.metric, query, rows, trace) for rows in view.exact_rows if rows.count]
     if query.exact:
         found += [_scan(view.metric, query, rows, trace) for rows in view.partitions]
         trace.partitions_visited = len(view.partitions)
         trace.clusters_visited = len(view.trained.centers) if view.trained else 0
-    elif view.clusters is not None:
-        found.append(search_partitions(view.metric, costs, view.clusters, query, trace))
+    return found
+
+
+def _merged(found: Sequence[Found], query: Query, trace: Trace) -> tuple[Match, ...]:
     matches = merge(found, query)
     trace.level("merge", sum(len(f.rows) for f in found), len(matches))
-    return matches, trace
+    return matches
 
 
 def _scan(metric: Metric, query: Query, rows: Rows, trace: Trace) -> Found:
