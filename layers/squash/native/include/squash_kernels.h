@@ -260,8 +260,8 @@ SQ_EXPORT int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked)
 /* The same of each of a batch, those near one another one after the other. */
 SQ_EXPORT void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked,
                                     const sq_batch *batch);
-SQ_EXPORT void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
-                                     const sq_batch *batch, int64_t vector_dimension,
-                                     double *scratch);
+/* prepare.c, for search_many: `prepare` of all queries of a batch, center by center. */
+void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
+                           const sq_batch *batch, int64_t vector_dimension, double *scratch);
 
 #endif
