@@ -47,18 +47,18 @@ class CostModel:
 
     """
 
-    filter_row: float = 0.053
-    open_row: float = 24.0
-    rotated_value: float = 0.05
-    center_value: float = 0.043
-    cluster: float = 390.0
-    cluster_dimension: float = 1.12
-    low_row: float = 0.53
-    low_row_dimension: float = 0.001
-    gathered_row: float = 5.5
-    gathered_row_dimension: float = 0.066
-    exact_row: float = 22.0
-    exact_row_dimension: float = 0.32
+    filter_row: float = 0.046
+    open_row: float = 22.0
+    rotated_value: float = 0.048
+    center_value: float = 0.04
+    cluster: float = 300.0
+    cluster_dimension: float = 1.06
+    low_row: float = 0.44
+    low_row_dimension: float = 0.0007
+    gathered_row: float = 5.1
+    gathered_row_dimension: float = 0.053
+    exact_row: float = 23.7
+    exact_row_dimension: float = 0.26
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
