@@ -1,7 +1,7 @@
 """Arrays to arrays: the operations that a native kernel may take over.
 
-Each function here is plain NumPy and is the definition of its operation: a native kernel must give
-the same integers and bits, and floats within the error that the function's docstring states.
+Each function here has a plain NumPy form, which is the definition of its operation. What
+`layers/squash/native/README.md` specifies is native too, and gives the same bits, floats included.
 """
 
 from squash.kernels.batching import search_many

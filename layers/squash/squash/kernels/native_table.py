@@ -7,6 +7,7 @@ replaced while a query of this table runs: what a query reads must outlive it.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -337,18 +338,27 @@ class NativeTable:
         self.addresses(kind, name)[partition] = at
 
 
+# Between making a table's addresses and putting in arrays, so that neither misses the other.
+_LOCK: Final = threading.Lock()
+
+
 def native_table(table: ClusterTable) -> NativeTable:
     """Return what the native kernels keep beside a table, made when it is first asked for."""
     found = table.native
-    if not isinstance(found, NativeTable):
-        found = table.native = NativeTable(table)
-    return found
+    if isinstance(found, NativeTable):
+        return found
+    with _LOCK:
+        found = table.native
+        if not isinstance(found, NativeTable):
+            found = table.native = NativeTable(table)
+        return found
 
 
 def refresh(table: ClusterTable, partition: int) -> None:
     """Say that arrays of a partition were put in."""
-    if isinstance(table.native, NativeTable):
-        table.native.refresh(table, partition)
+    with _LOCK:
+        if isinstance(table.native, NativeTable):
+            table.native.refresh(table, partition)
 
 
 def _aligned(array: AnyArray, dtype: Any, name: str) -> int:

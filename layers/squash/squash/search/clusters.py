@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -52,6 +53,8 @@ class Clusters:
         self._table = self._new_table()
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
+        # Held while arrays are put into a table: who finds them there finds them whole.
+        self._lock = threading.Lock()
         self._needs: dict[float, Need] = {}
         self._plans: dict[tuple[float, int, Keep, CostModel], SearchPlan] = {}
         self._listless: set[str] = set()
@@ -89,10 +92,12 @@ class Clusters:
         return self._table
 
     def need(self, recall_target: float) -> Need:
-        """Return what a recall target asks of a walk."""
+        """Return what a recall target asks of a walk; the last ones are kept."""
         known = self._needs.get(recall_target)
         if known is None:
             known = Need.of(self.trained.calibration, recall_target)
+            if len(self._needs) >= _PLANS_MAX:
+                self._needs.clear()
             self._needs[recall_target] = known
         return known
 
@@ -133,37 +138,55 @@ class Clusters:
     def load_codes(self, table: ClusterTable, numbers: Iterable[int]) -> None:
         """Load the codes of some partitions."""
         for number in numbers:
-            if table.full[number] is None:
-                arrays = self.partitions[number].partition().codes.arrays
-                table.blocks[number] = arrays["blocks"]
-                table.full[number] = arrays["full"]
-                refresh(table, number)
+            with self._lock:
+                there = table.full[number] is not None
+            if there:
+                continue
+            arrays = self.partitions[number].partition().codes.arrays
+            with self._lock:
+                # Never replaced: another thread's query may be reading what it put in meanwhile.
+                if table.full[number] is None:
+                    table.blocks[number] = arrays["blocks"]
+                    table.full[number] = arrays["full"]
+                    refresh(table, number)
 
     def load_vectors(self, table: ClusterTable, numbers: Iterable[int]) -> bool:
         """Load the vectors of some partitions whole; tell whether that is how they are read."""
         for number in numbers:
-            if table.vectors[number] is None:
-                vectors = self.partitions[number].reader.whole_vectors()
-                if vectors is None:
-                    return False
-                table.vectors[number] = vectors
-                refresh(table, number)
+            with self._lock:
+                there = table.vectors[number] is not None
+            if there:
+                continue
+            vectors = self.partitions[number].reader.whole_vectors()
+            if vectors is None:
+                return False
+            with self._lock:
+                if table.vectors[number] is None:
+                    table.vectors[number] = vectors
+                    refresh(table, number)
         return True
 
     def load_columns(self, table: ClusterTable, names: Iterable[str]) -> None:
         """Load the cells of some attributes, of all partitions."""
         for name in names:
-            if name not in table.columns:
-                cells = [partition.cells() for partition in self.partitions]
-                table.signatures[name] = [c.signatures(name) for c in cells]
-                table.values[name] = [_values(p.columns().column(name)) for p in self.partitions]
-                table.columns[name] = [c.codes(name) for c in cells]
-                if not any(signatures is not None for signatures in table.signatures[name]):
+            with self._lock:
+                there = name in table.columns
+            if there:
+                continue
+            cells = [partition.cells() for partition in self.partitions]
+            columns = [c.codes(name) for c in cells]
+            signatures = [c.signatures(name) for c in cells]
+            values = [_values(p.columns().column(name)) for p in self.partitions]
+            shares = self._shares.get(name) or AttributeShares(columns, values, self.row_count)
+            with self._lock:
+                if name in table.columns:
+                    continue
+                if not any(one is not None for one in signatures):
                     self._listless.add(name)
-                if name not in self._shares:
-                    self._shares[name] = AttributeShares(
-                        table.columns[name], table.values[name], self.row_count
-                    )
+                self._shares[name] = shares
+                table.signatures[name] = signatures
+                table.values[name] = values
+                table.columns[name] = columns
                 for number in range(len(self.partitions)):
                     refresh(table, number)
 

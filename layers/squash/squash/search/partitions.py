@@ -33,6 +33,10 @@ _UNSURE_SHARE_MAX = 0.2
 _OPEN_SHARE = 2 / 250
 
 
+# Once for what is missing, and once with it.
+_ATTEMPTS = 2
+
+
 @dataclass(slots=True)
 class _Job:
     """One query on its way through the levels."""
@@ -283,7 +287,7 @@ def _search_at_once(job: _Job, admission: _Admission) -> Found | None:
     codec = clusters.trained.codec
     vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
     plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
-    while True:
+    for _ in range(_ATTEMPTS):
         near = kernels.search(
             table,
             codec.axes,
@@ -299,14 +303,14 @@ def _search_at_once(job: _Job, admission: _Admission) -> Found | None:
             counts=admission.counts,
         )
         if isinstance(near, kernels.Near):
-            break
+            return _found_near(job, near)
         if isinstance(near, kernels.StaysOpen):
             return None
         numbers = set(table.partition[near.taken].tolist())
         clusters.load_codes(table, numbers)
         if not clusters.load_vectors(table, numbers):
             return None
-    return _found_near(job, near)
+    return None
 
 
 def _found_near(job: _Job, near: kernels.Near) -> Found:
