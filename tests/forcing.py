@@ -13,7 +13,7 @@ def codes_only() -> Iterator[None]:
     """Let no plan measure rows without ranking them by their codes first."""
     walk = MatchPlan(scan_all=False, walk_ns=0.0, scan_all_ns=0.0)
     with (
-        patch("squash.search.partitions.plan_matches", lambda *_, **__: walk),
+        patch("squash.search.admitting.plan_matches", lambda *_, **__: walk),
         patch.object(CostModel, "straight", lambda *_: Straight(-1, 0.0, 0.0)),
     ):
         yield

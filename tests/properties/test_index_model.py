@@ -39,7 +39,7 @@ def narrow(request, monkeypatch):
     monkeypatch.setattr(f"{search}.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0))
     # A filter is evaluated for all rows first if the cells leave more than this share open.
     share = 1.0 if request.param == "on the way" else -1.0
-    monkeypatch.setattr(f"{search}._UNSURE_SHARE_MAX", share)
+    monkeypatch.setattr("squash.search.admitting._UNSURE_SHARE_MAX", share)
     with codes_only():
         yield
 

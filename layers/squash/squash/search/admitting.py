@@ -1,0 +1,99 @@
+"""Level 1: what a filter admits, as far as it is evaluated before clusters are walked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from squash import kernels
+from squash.arrays import I64
+from squash.attributes import compile_filter
+from squash.kernels import FilterProgram
+from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
+from squash.planning import Matches, MatchPlan, plan_matches
+from squash.search.jobs import Admission, Job
+
+# Where more than this share of the possible rows is unsure, the cells say too little to walk by.
+_UNSURE_SHARE_MAX = 0.2
+# An interval of numbers has two ends, each in a cell of some 250.
+_OPEN_SHARE = 2 / 250
+
+
+def admit(job: Job) -> Admission:
+    """Compile the filter, find out about how many rows pass, and plan."""
+    node, clusters, table = job.query.node, job.clusters, job.table
+    alive = clusters.alive_total / max(clusters.row_count, 1)
+    if node is None:
+        few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
+        return Admission(None, alive, None, scan_all=few)
+    program = compile_filter(
+        node,
+        clusters.trained.cells,
+        holds_lists=lambda name: clusters.holds_lists(table, name),
+    )
+    clusters.load_columns(table, {leaf.attribute for leaf in program.leaves})
+    if len(program.leaves) == 1 and len(program.operations) == 1:
+        share, still_open = clusters.share_of(program.leaves[0])
+        share, still_open = share * alive, still_open * alive
+    else:
+        every = max(len(table.rows) // FILTER_SAMPLE_CLUSTERS, 1)
+        seen, sure, possible = kernels.filter_sample(table, program, every)
+        share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
+    plan = _plan(job, program, share, still_open)
+    if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
+        return Admission(program, share, None, scan_all=False)
+    return _everywhere(job, program)
+
+
+def _plan(job: Job, program: FilterProgram, share: float, still_open: float) -> MatchPlan:
+    rows = job.clusters.row_count
+    open_cells = max(still_open, _OPEN_SHARE) if program.leaves[0].intervals is not None else 0.0
+    need = job.clusters.need(job.query.recall_target)
+    expected = Matches(
+        rows=rows,
+        matches=share * rows,
+        open_rows=open_cells * rows,
+        comparisons=len(program.leaves),
+        clusters=len(job.table.rows),
+        clusters_needed=need.clusters(share, job.query.k),
+        dimension=job.dimension,
+        refined=job.keep.refined,
+    )
+    plan = plan_matches(job.costs, expected, always_max=SCAN_ALL_MATCHES_MAX)
+    if not job.clusters.whole and expected.matches > SCAN_ALL_MATCHES_MAX:
+        # Each match is a page to get: what they cost is not what the model counts.
+        plan = replace(plan, scan_all=False)
+    job.trace.costs_us["walk clusters"] = plan.walk_ns / 1000
+    job.trace.costs_us["scan all matches"] = plan.scan_all_ns / 1000
+    return plan
+
+
+def _everywhere(job: Job, program: FilterProgram) -> Admission:
+    """Evaluate a filter for all rows; what the cells leave open by the values, if it is much."""
+    bitmaps, clusters = job.bitmaps, job.clusters
+    every_cluster = np.arange(len(job.table.rows))
+    counts = kernels.filter_clusters(
+        job.table, program, every_cluster, bitmaps.sure, bitmaps.possible
+    )
+    sure, possible = int(counts[0].sum()), int(counts[1].sum())
+    if possible - sure > _UNSURE_SHARE_MAX * possible:
+        resolve(job, every_cluster)
+        found = clusters.counts(bitmaps.sure)
+        counts, possible = (found, found), int(found.sum())
+    share = possible / max(clusters.row_count, 1)
+    plan = _plan(job, program, share, 0.0)
+    return Admission(program, share, counts, scan_all=plan.scan_all)
+
+
+def resolve(job: Job, clusters: I64) -> int:
+    """Check the unsure rows of some clusters by their values: they become sure, or go."""
+    bitmaps, node = job.bitmaps, job.query.node
+    partition, rows = kernels.gather_rows(job.table, clusters, bitmaps.possible & ~bitmaps.sure)
+    failed = 0
+    for number in np.unique(partition).tolist():
+        mine = rows[partition == number]
+        passing = job.clusters.partitions[number].columns().evaluate(node, mine)
+        job.clusters.settle(bitmaps, number, mine, passing)
+        failed += len(mine) - int(passing.sum())
+    return failed

@@ -1,0 +1,44 @@
+"""One query on its way through the levels, and what is known of its filter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from squash.arrays import I64
+from squash.kernels import ClusterTable, FilterProgram
+from squash.model import Metric
+from squash.planning import CostModel, Keep
+from squash.search.clusters import Bitmaps, Clusters
+from squash.search.found import Query
+from squash.search.trace import Trace
+
+
+@dataclass(slots=True)
+class Job:
+    """One query on its way through the levels."""
+
+    metric: Metric
+    costs: CostModel
+    clusters: Clusters
+    table: ClusterTable
+    query: Query
+    keep: Keep
+    bitmaps: Bitmaps
+    trace: Trace
+
+    @property
+    def dimension(self) -> int:
+        """The projected vectors' dimension."""
+        return self.table.dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What is known of a filter before the walk."""
+
+    program: FilterProgram | None
+    overall: float
+    """The share of all rows that may pass."""
+    counts: tuple[I64, I64] | None
+    """Sure and possible rows of every cluster, if all were filtered."""
+    scan_all: bool
