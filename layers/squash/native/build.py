@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,7 @@ OUTPUT: Final = HERE.parent / "squash" / "kernels" / "_native"
 OBJECTS: Final = HERE.parents[2] / ".cache" / "native"
 GLIBC_MINOR: Final = 28  # what Lambda's python3.12 and manylinux_2_28 have
 TARGETS: Final = ("x86_64", "aarch64")
+STALE_SECONDS: Final = 24 * 3600  # so long an object is kept after its last use
 
 FLAGS: Final = (
     "-std=c11",
@@ -233,14 +235,18 @@ def _compile(compiler: Compiler, target: str, *, sanitize: bool, check: bool = F
                 fresh = Path(temporary) / "made.o"
                 _run([*command, *own_flags(flags), "-c", str(source), "-o", str(fresh)])
                 fresh.replace(made)
+        else:
+            made.touch()
         return made
 
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, _jobs(target, check=check)))
+    # Others may be compiling at this moment, in other ways: what was used lately stays.
+    newest = max(made.stat().st_mtime for made in objects)
     for stale in folder.glob("*.o"):
-        # Others may be compiling in other ways (sanitized, the check): keep the recent ones.
-        if stale not in objects and len(list(folder.glob(f"{stale.stem[:-24]}*.o"))) > 12:  # noqa: PLR2004
-            stale.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another build may tidy up too
+            if stale.stat().st_mtime < newest - STALE_SECONDS:
+                stale.unlink()
     return objects
 
 
