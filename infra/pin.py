@@ -38,13 +38,8 @@ def pinned(template: str, values: dict[str, str]) -> str:
             r"    AllowedValues:\n(?:    - .*\n)+",
             re.MULTILINE,
         )
-        template, count = place.subn(
-            lambda found, value=value: (
-                f"{found['head']}    Default: {value}\n    AllowedValues:\n    - {value}\n"
-            ),
-            template,
-            count=1,
-        )
+        one = rf"\g<head>    Default: {value}\n    AllowedValues:\n    - {value}\n"
+        template, count = place.subn(one, template, count=1)
         if count != 1:
             raise ValueError(f"the built template has no parameter {name} of a known layout")
     return template
