@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -57,7 +58,7 @@ UNUSED: Final = (
     "numpy/random/lib",
 )
 # Of the 400 services that boto3 describes (28 MB), those that functions speak to; sts is for roles.
-SERVICES: Final = {"boto3": ("s3",), "botocore": ("lambda", "s3", "sts")}
+SERVICES: Final = ("lambda", "s3", "sts")
 
 
 class LayerError(Exception):
@@ -234,10 +235,39 @@ def _strip(site: Path) -> None:
     for pattern in UNUSED:
         for path in sorted(site.glob(pattern)):
             _remove(path)
-    for package, kept in SERVICES.items():
+    for package in ("boto3", "botocore"):
         for path in (site / package / "data").iterdir():
-            if path.is_dir() and path.name not in kept:
+            if path.is_dir() and path.name not in SERVICES:
                 _remove(path)
+    _shorten_descriptions(site / "botocore" / "data")
+
+
+def _shorten_descriptions(data: Path) -> None:
+    """Leave of botocore's descriptions what makes requests: no manuals, no other services.
+
+    Making a client reads them, and of the processor's time for it this leaves a third.
+    """
+    for path in [*data.rglob("*.json"), *data.rglob("*.json.gz")]:
+        packed = path.suffix == ".gz"
+        content = path.read_bytes()
+        described = _without_manual(json.loads(gzip.decompress(content) if packed else content))
+        if path.name == "endpoints.json":
+            for partition in described["partitions"]:
+                services = partition["services"]
+                partition["services"] = {n: services[n] for n in SERVICES if n in services}
+        _remove(path)
+        short = json.dumps(described, separators=(",", ":"))
+        path.with_name(path.name.removesuffix(".gz")).write_text(short)
+
+
+def _without_manual(value: Any) -> Any:
+    if isinstance(value, dict):
+        # Emptied, not taken out: botocore looks some of them up.
+        return {
+            name: "" if name == "documentation" and isinstance(part, str) else _without_manual(part)
+            for name, part in value.items()
+        }
+    return [_without_manual(part) for part in value] if isinstance(value, list) else value
 
 
 def _compile(interpreter: str, site: Path) -> None:
