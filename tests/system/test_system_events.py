@@ -27,7 +27,7 @@ STORY = {
     "documents-get": 200,
     "coordinator-query": 200,
     "documents-delete": 200,
-    "indexes-delete": 204,
+    "indexes-delete": 200,
 }
 
 
@@ -42,7 +42,7 @@ class Context:
     @staticmethod
     def get_remaining_time_in_millis():
         """Return more than any of it takes."""
-        return 29_000
+        return 890_000
 
 
 def test_events_are_there_for_every_function_but_those_with_packed_tasks():
@@ -92,6 +92,7 @@ def test_events_are_answered(monkeypatch):
     """The handlers answer them one after the other, with the records that were put."""
     if importlib.util.find_spec("squash.api") is None:
         pytest.skip("the functions' factories are not there yet")
+    pytest.importorskip("aws_lambda_powertools")
     from squash.api import functions as factories
 
     environment = {
@@ -106,7 +107,8 @@ def test_events_are_answered(monkeypatch):
     for name, status in STORY.items():
         if name == "documents-delete":
             for asked in ("compactor-index", "compactor-schedule"):
-                assert handlers["compactor"](EVENTS[asked], Context())
+                folded = handlers["compactor"](EVENTS[asked], Context())["indexes"]
+                assert [one["index"] for one in folded] == ["papers"]
         answer = handlers[name.partition("-")[0]](EVENTS[name], Context())
         body = answer.get("body") or ""
         text = base64.b64decode(body).decode() if answer.get("isBase64Encoded") else body
