@@ -130,7 +130,9 @@ class Account:
         faults = self.faults.befall(name)
         if FaultKind.THROTTLE in faults:
             pool.counts.throttled += 1
-            raise RefusedError(Refusal.THROTTLED, "Rate Exceeded.", reason="CallerRateLimitExceeded")
+            raise RefusedError(
+                Refusal.THROTTLED, "Rate Exceeded.", reason="CallerRateLimitExceeded"
+            )
         container = await self._container(pool, call.tenant)
         killing = FaultKind.KILL in faults and self._loop.call_later(
             faults[FaultKind.KILL].delay_ms / 1000, self._kill, pool, container
@@ -206,9 +208,9 @@ class Account:
         for position in range(len(pool.idle) - 1, -1, -1):
             if pool.idle[position].tenant == tenant and pool.idle[position].usable:
                 return pool.idle.pop(position)
-        if function.per_tenant and len(pool.containers) >= LAMBDA_TENANT_CONTAINERS_MAX:
-            if not self._evict_from([pool]):
-                self._throttle(pool, "ConcurrentInvocationLimitExceeded")
+        full = function.per_tenant and len(pool.containers) >= LAMBDA_TENANT_CONTAINERS_MAX
+        if full and not self._evict_from([pool]):
+            self._throttle(pool, "ConcurrentInvocationLimitExceeded")
         if sum(len(other.containers) for other in self.pools.values()) >= (
             self.policy.containers_max
         ):
@@ -244,7 +246,10 @@ class Account:
         """End what has been idle for so long; returns how many."""
         horizon = self._loop.time() - older_than_s
         old = [
-            (pool, one) for pool in self.pools.values() for one in pool.idle if one.used_at <= horizon
+            (pool, one)
+            for pool in self.pools.values()
+            for one in pool.idle
+            if one.used_at <= horizon
         ]
         for pool, container in old:
             self._evict(pool, container)

@@ -15,6 +15,7 @@ class Refusal(StrEnum):
     THROTTLED = "TooManyRequestsException"
     INVALID = "InvalidParameterValueException"
     BAD_CONTENT = "InvalidRequestContentException"
+    FAILED = "ServiceException"
 
 
 REFUSAL_STATUS = {
@@ -23,6 +24,7 @@ REFUSAL_STATUS = {
     Refusal.THROTTLED: 429,
     Refusal.INVALID: 400,
     Refusal.BAD_CONTENT: 400,
+    Refusal.FAILED: 500,
 }
 
 

@@ -27,7 +27,7 @@ from squash.local.http_api import HttpApi
 from squash.local.invoke_api import InvokeApi
 from squash.local.processes import ForkLauncher, Launcher, SpawnLauncher
 from squash.local.routes import Routes
-from squash.local.runtime_api import LOOPBACK, RuntimeApi
+from squash.local.runtime_api import CLOSE_SECONDS, LOOPBACK, RuntimeApi
 from squash.local.s3_proxy import S3Proxy
 from squash.local.s3_server import start_s3
 from squash.local.schedules import Schedules
@@ -76,7 +76,7 @@ class CloudOptions:
     lambda_port: int = 0
     fork_server: bool = True
     schedules: bool = False
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     faults: Sequence[Fault] = ()
     observe: Callable[[Function, Outcome], None] = lambda *_: None
 
@@ -238,7 +238,7 @@ async def _listen(stack: AsyncExitStack, handler: Handler, port: int) -> str:
 
     async def close() -> None:
         listening.close()
-        await server.shutdown(1.0)
+        await server.shutdown(CLOSE_SECONDS)
 
     stack.push_async_callback(close)
     return f"http://{LOOPBACK}:{listening.sockets[0].getsockname()[1]}"
@@ -247,7 +247,7 @@ async def _listen(stack: AsyncExitStack, handler: Handler, port: int) -> str:
 async def _open_s3(cloud: Cloud, stack: AsyncExitStack) -> None:
     options = cloud.options
     if options.s3 is None:
-        server = await start_s3(options.data.absolute() / "s3", memory=options.s3_memory)
+        server = await start_s3(_made(options.data.absolute() / "s3"), memory=options.s3_memory)
         stack.push_async_callback(server.close)
         cloud.s3_url, cloud.s3_title = server.url, server.title
     else:
@@ -313,6 +313,11 @@ def _run_folder(data: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _lives(pid: int) -> bool:

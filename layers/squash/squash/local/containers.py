@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from squash.limits import LAMBDA_INIT_S_MAX, LAMBDA_RESPONSE_BYTES_MAX, MIB
 from squash.local.calls import Call, Outcome, error_payload
@@ -68,7 +68,7 @@ class Container:
         self._killed = False
         self._log_path = place.folder / "log"
         self._log_offset = 0
-        self._log = b""
+        self._log = bytearray()
 
     @property
     def pid(self) -> int | None:
@@ -84,7 +84,7 @@ class Container:
     def log(self) -> bytes:
         """The end of all that it printed."""
         self._read_log()
-        return self._log
+        return bytes(self._log)
 
     async def start(self) -> None:
         """Start its process; the first call waits until it asks for work."""
@@ -129,7 +129,6 @@ class Container:
         A container whose call timed out, or that passed a limit, ends.
         """
         self.calls += 1
-        self._read_log()
         begin = len(self._log)
         cold = self.calls == 1
         watch = asyncio.ensure_future(self._watch())
@@ -156,8 +155,8 @@ class Container:
         init_ms = self._init_ms if cold else None
         self._line(f"END RequestId: {call.request_id}")
         self._line(self._report(call, duration_ms, init_ms))
-        log = self._log[begin:]
-        self._log = self._log[-LOG_KEPT_BYTES_MAX:]
+        log = bytes(self._log[begin:])
+        del self._log[:-LOG_KEPT_BYTES_MAX]
         self.used_at = self._loop.time()
         return Outcome(payload, kind, log, duration_ms, init_ms, self.memory_mb)
 
@@ -165,11 +164,7 @@ class Container:
         """Wait until it asks for work; an error if it does not."""
         desk = self._desk
         limit_s = LAMBDA_INIT_S_MAX + self.function.timeout_s
-        await asyncio.wait(
-            {desk.initialised, desk.init_error, self.ended},
-            timeout=limit_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await _first(desk.initialised, desk.init_error, self.ended, timeout_s=limit_s)
         if desk.initialised.done():
             return None
         if desk.init_error.done():
@@ -189,11 +184,7 @@ class Container:
         function = self.function
         work = Work(call, function.arn, function.timeout_s)
         self._desk.hand(work)
-        await asyncio.wait(
-            {work.answer, self.ended},
-            timeout=function.timeout_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await _first(work.answer, self.ended, timeout_s=function.timeout_s)
         if work.answer.done():
             return work.answer.result()
         if self.ended.done():
@@ -255,6 +246,11 @@ class Container:
             f"Max Memory Used: {self.memory_mb:.0f} MB"
         )
         return text if init_ms is None else f"{text}\tInit Duration: {init_ms:.2f} ms"
+
+
+async def _first(*futures: asyncio.Future[Any], timeout_s: float) -> None:
+    """Wait until one of them is done, or for so long."""
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _status(status: int) -> str:

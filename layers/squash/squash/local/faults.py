@@ -140,7 +140,9 @@ def _fault(item: Any, place: str) -> Fault:
     wholes = [("seed", fault.seed), ("count", 0 if fault.count is None else fault.count)]
     for name, whole in wholes:
         if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
-            raise InvalidArgumentError(f"{place}.{name} is to be a whole number from 0", field=place)
+            raise InvalidArgumentError(
+                f"{place}.{name} is to be a whole number from 0", field=place
+            )
     if not isinstance(fault.target, str):
         raise InvalidArgumentError(f"{place}.target is to be a pattern", field=place)
     return fault

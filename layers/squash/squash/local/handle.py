@@ -33,8 +33,8 @@ class LocalCloud:
 
     Examples
     --------
-    >>> with LocalCloud(template="template.yaml", build=".aws-sam/build") as cloud:  # doctest: +SKIP
-    ...     client = boto3.client("lambda", **cloud.client_arguments("lambda"))
+    ``with LocalCloud(template="template.yaml", build=".aws-sam/build") as cloud:`` and then
+    ``boto3.client("lambda", **cloud.client_arguments("lambda"))`` reaches its functions.
 
     """
 
@@ -94,7 +94,7 @@ class LocalCloud:
                     self._cloud = cloud
                     started.set_result(None)
                     await self._stop.wait()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the cloud is used
+        except BaseException as error:  # it is raised where the cloud is used
             if started.done():
                 raise
             started.set_exception(error)

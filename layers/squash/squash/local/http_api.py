@@ -1,4 +1,4 @@
-"""The HTTP API: requests become events of payload format 2.0, and answers of functions responses."""
+"""The HTTP API: requests become events of payload format 2.0, answers become responses."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from squash.clock import Clock, IdSource
+from squash.errors import UnavailableError
 from squash.limits import (
     HTTP_API_BODY_BYTES_MAX,
     HTTP_API_HEADERS_BYTES_MAX,
@@ -90,7 +91,7 @@ class HttpApi:
             return _message(HTTPStatus.SERVICE_UNAVAILABLE, identifier)
         try:
             outcome = running.result()
-        except (RefusedError, AnswerDroppedError):
+        except (RefusedError, AnswerDroppedError, UnavailableError):
             return _message(HTTPStatus.SERVICE_UNAVAILABLE, identifier)
         return response_of(outcome, identifier)
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from squash.clock import IdSource
-from squash.errors import SquashError
+from squash.errors import SquashError, UnavailableError
 from squash.limits import (
     LAMBDA_ASYNC_REQUEST_BYTES_MAX,
     LAMBDA_LOG_TAIL_BYTES,
@@ -75,25 +75,26 @@ class InvokeApi:
             return await self._serve_control(request)
         identifier = request_id(self._ids)
         try:
-            match = _PATH.fullmatch(request.raw_path.partition("?")[0])
-            if match is None or request.method != "POST":
-                raise RefusedError(
-                    Refusal.NOT_FOUND,
-                    "The local cloud knows Lambda's Invoke and nothing else of its API.",
-                )
-            return await self._invoke(request, unquote(match[1]), identifier)
+            return await self._invoke(request, identifier)
         except RefusedError as error:
             return _refusal(error, identifier)
+        except UnavailableError as error:
+            refused = RefusedError(Refusal.FAILED, str(error))
+            return _refusal(refused, identifier)
         except AnswerDroppedError:
             return _dropped(request)
 
-    async def _invoke(
-        self, request: web.BaseRequest, target: str, identifier: str
-    ) -> web.StreamResponse:
+    async def _invoke(self, request: web.BaseRequest, identifier: str) -> web.StreamResponse:
+        match = _PATH.fullmatch(request.raw_path.partition("?")[0])
+        if match is None or request.method != "POST":
+            raise RefusedError(
+                Refusal.NOT_FOUND,
+                "The local cloud knows Lambda's Invoke and nothing else of its API.",
+            )
         kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         limit = LAMBDA_ASYNC_REQUEST_BYTES_MAX if kind == "Event" else LAMBDA_REQUEST_BYTES_MAX
         payload = await read_body(request, limit)
-        name = self._name(target)
+        name = self._name(unquote(match[1]))
         if payload is None:
             raise RefusedError(
                 Refusal.TOO_LARGE,
@@ -208,5 +209,3 @@ def _json(document: Any, *, status: int = 200) -> web.Response:
     return web.Response(
         body=json.dumps(document).encode(), status=status, content_type="application/json"
     )
-
-

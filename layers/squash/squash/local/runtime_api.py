@@ -14,6 +14,7 @@ from squash.limits import LAMBDA_RESPONSE_BYTES_MAX
 from squash.local.calls import Call
 
 LOOPBACK: Final = "127.0.0.1"
+CLOSE_SECONDS: Final = 0.1  # for answers on their way when a port closes
 _PREFIX: Final = "/2018-06-01/runtime/"
 _ACCEPTED: Final = b'{"status":"OK"}'
 
@@ -78,8 +79,8 @@ class RuntimeApi:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._desks: dict[int, Desk] = {}
-        self._servers: dict[int, asyncio.Server] = {}
+        self._desks: dict[int | None, Desk] = {}
+        self._servers: dict[int | None, asyncio.Server] = {}
         self._http = web.Server(self._serve, access_log=None)
 
     async def open(self, desk: Desk) -> int:
@@ -90,7 +91,7 @@ class RuntimeApi:
         self._desks[port], self._servers[port] = desk, server
         return port
 
-    def close(self, port: int) -> None:
+    def close(self, port: int | None) -> None:
         """Close a container's port."""
         self._desks.pop(port).close()
         self._servers.pop(port).close()
@@ -99,11 +100,12 @@ class RuntimeApi:
         """Close whatever is open."""
         for port in list(self._desks):
             self.close(port)
-        await self._http.shutdown(1.0)
+        await self._http.shutdown(CLOSE_SECONDS)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
-        desk = transport and self._desks.get(transport.get_extra_info("sockname")[1])
+        port = None if transport is None else transport.get_extra_info("sockname")[1]
+        desk = self._desks.get(port)
         if desk is None:
             return web.Response(status=410)
         match request.path.removeprefix(_PREFIX).split("/"):

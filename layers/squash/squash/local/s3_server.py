@@ -71,7 +71,7 @@ async def start_s3(data: Path, *, memory: bool = False) -> S3Server:
     Parameters
     ----------
     data:
-        Where MiniStack keeps objects.
+        An absolute folder that is there, where MiniStack keeps objects.
     memory:
         Whether to keep nothing, whatever is installed.
 
@@ -83,14 +83,13 @@ async def start_s3(data: Path, *, memory: bool = False) -> S3Server:
     """
     port = _free_port()
     ministack = None if memory else find_ministack()
-    data.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
     if ministack is not None:
         environment |= {
             "BIND_HOST": LOOPBACK,
             "GATEWAY_PORT": str(port),
             "S3_PERSIST": "1",
-            "S3_DATA_DIR": str(data.absolute()),
+            "S3_DATA_DIR": str(data),
         }
         command = [str(ministack)]
         title = f"MiniStack, which keeps its objects in {data}"

@@ -39,7 +39,9 @@ def run(parent: int, settings: dict[str, Any]) -> None:
     sys.path[:] = settings["path"] + [place for place in sys.path if place not in settings["path"]]
     sys.argv = ["bootstrap", settings["environment"]["_HANDLER"]]
     # Imported here, since its client reads the environment as it is loaded.
-    from awslambdaric.__main__ import main  # noqa: PLC0415
+    from awslambdaric.__main__ import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        main,
+    )
 
     main(sys.argv)
 

@@ -1,4 +1,4 @@
-"""Starts the containers of one function quickly: ``fork_server.py PARENT SETTINGS``, a channel on 0.
+"""Starts a function's containers quickly: ``fork_server.py PARENT SETTINGS``, a channel as input.
 
 It loads once what the function's module loads from its layers and the runtime, never the module
 itself: every container still runs that on its own. Orders and reports are lines of JSON:
@@ -47,8 +47,8 @@ def scout(handler: str, task_folder: str) -> list[str]:
         os.write(theirs, json.dumps(names).encode())
         os._exit(0)
     os.close(theirs)
-    with os.fdopen(ours, "rb") as stream:
-        text = stream.read()
+    with os.fdopen(ours, "rb") as report:
+        text = report.read()
     os.waitpid(pid, 0)
     return json.loads(text) if text else []
 
@@ -81,11 +81,11 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         while True:
-            ready, _, _ = select.select([self._channel, wake], [], [])
+            ready, _, _ = select.select([self._channel.fileno(), wake], [], [])
             if wake in ready:
                 os.read(wake, 4096)
                 self._reap()
-            if self._channel in ready:
+            if self._channel.fileno() in ready:
                 data = self._channel.recv(1 << 16)
                 if not data:
                     return
@@ -118,7 +118,9 @@ class Server:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if "tempfile" in sys.modules:
-                sys.modules["tempfile"].tempdir = None  # it remembers the first one it was told
+                vars(sys.modules["tempfile"])["tempdir"] = (
+                    None  # it remembers the first one it was told
+                )
             container.run(parent, settings)
             status = 0
         except SystemExit as stop:

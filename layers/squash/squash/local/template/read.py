@@ -141,9 +141,7 @@ class _Reader:
             timeout_s=number(
                 "Timeout", get("Timeout", LAMBDA_TIMEOUT_S_DEFAULT), 1, LAMBDA_TIMEOUT_S_MAX
             ),
-            tmp_mb=number(
-                "EphemeralStorage", storage, LAMBDA_TMP_MB_DEFAULT, LAMBDA_TMP_MB_MAX
-            ),
+            tmp_mb=number("EphemeralStorage", storage, LAMBDA_TMP_MB_DEFAULT, LAMBDA_TMP_MB_MAX),
             reserved=None if reserved is None else int(reserved),
             per_tenant=tenancy == "PER_TENANT",
             environment={str(name): _as_text(value) for name, value in variables.items()},
