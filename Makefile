@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help native demo test test-all lint format bench bench-sample costs clean
+.PHONY: help native demo test test-all lint format bench bench-sample costs local clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,5 +69,20 @@ bench-sample: native $(BENCH_READY)  ## the same on a small slice, to see that t
 	  --out .cache/bench/sample/benchmarks.md
 	$(BIN)/python bench/growth.py --data glove:30000 --queries 20 --out .cache/bench/sample/benchmarks.md
 
+# MiniStack is the S3 that keeps its objects. It pins botocore: it gets a place of its own.
+MINISTACK_VENV := .venv-ministack
+MINISTACK_READY := $(MINISTACK_VENV)/.ready
+LOCAL_OPTIONS ?= --environment SQUASH_AUTH=none
+
+$(MINISTACK_READY):
+	@$(PYTHON) -m venv $(MINISTACK_VENV)
+	@if $(MINISTACK_VENV)/bin/pip install --quiet --disable-pip-version-check 'ministack>=1.5'; \
+	  then touch $@; else rm -rf $(MINISTACK_VENV); \
+	  echo "no MiniStack: squash local keeps its objects in memory" >&2; fi
+
+local: $(READY) $(MINISTACK_READY)  ## build the functions for this machine, and run them all on it
+	@$(MAKE) --no-print-directory build-local
+	@$(BIN)/squash local $(LOCAL_OPTIONS)
+
 clean:  ## remove what was made, data included
-	rm -rf $(VENV) .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MINISTACK_VENV) .squash-local .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -209,17 +209,25 @@ def _local(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--build",
         type=Path,
-        default=Path(".aws-sam/build"),
+        default=Path(".aws-sam/local"),
         metavar="DIR",
-        help="what `sam build` made of the template (default .aws-sam/build)",
+        help="what was built of the template, a folder a function (default .aws-sam/local)",
     )
     what.add_argument(
         "--parameter",
-        type=parameter,
+        type=named_value,
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="a value for a parameter of the template, else its default",
+    )
+    what.add_argument(
+        "--environment",
+        type=named_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable for every function, over the template's",
     )
     what.add_argument(
         "--data",
@@ -319,7 +327,7 @@ VERBS: Final = (
     Verb(
         "local",
         "run the functions of template.yaml on this machine",
-        "squash local --build .aws-sam/build --parameter Affinity=pool",
+        "squash local --build .aws-sam/local --parameter Affinity=pool",
         _local,
         details="A development tool: it listens on loopback only, and checks no signature.",
     ),
@@ -366,7 +374,7 @@ def attribute(text: str) -> tuple[str, str]:
     return name, kind
 
 
-def parameter(text: str) -> tuple[str, str]:
+def named_value(text: str) -> tuple[str, str]:
     """Parse `name=value`."""
     name, separator, value = text.partition("=")
     if not separator or not name:

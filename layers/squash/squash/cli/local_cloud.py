@@ -46,6 +46,7 @@ def run_local(arguments: Namespace, output: Output) -> int:
         build=arguments.build,
         data=arguments.data,
         parameters=dict(arguments.parameter),
+        environment=dict(arguments.environment),
         fork_server=not arguments.no_fork_server,
         faults=read_faults(arguments.faults) if arguments.faults else (),
         policy=Policy(

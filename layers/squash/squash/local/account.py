@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Final
 
 from squash.errors import NotFoundError
 from squash.limits import (
-    LAMBDA_ASYNC_ATTEMPTS,
     LAMBDA_CONCURRENCY_MAX,
     LAMBDA_TENANT_CONTAINERS_MAX,
 )
@@ -158,7 +158,7 @@ class Account:
         return outcome
 
     def invoke_later(self, name: str, call: Call) -> None:
-        """Run a call whose caller does not wait, up to three times.
+        """Run a call whose caller does not wait, again if it fails.
 
         Raises
         ------
@@ -172,9 +172,9 @@ class Account:
         task.add_done_callback(self._later.discard)
 
     async def _persist(self, name: str, call: Call) -> None:
-        waits = iter(self.policy.async_retry_s)
+        waits = cycle(self.policy.async_retry_s)
         throttled_s = 0.1
-        for attempt in range(LAMBDA_ASYNC_ATTEMPTS):
+        for attempt in range(self.pools[name].function.async_attempts):
             if attempt:
                 await asyncio.sleep(next(waits))
             while True:

@@ -38,7 +38,7 @@ class Artefact:
 
 
 def find_artefacts(template: Template, build: Path) -> dict[str, Artefact]:
-    """Find what `sam build` left of every function, and check that this Python can run it.
+    """Find what was built of every function, and check that this Python can run it.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _artefact(function: Function, build: Path) -> Artefact:
     if not (folder / module.with_suffix(".py")).is_file():
         raise NotFoundError(
             f"{folder / module}.py is not there: {function.logical_id} is not built. "
-            "`make build` builds it; say where it lies with --build DIR"
+            "`make build-local` builds it; say where it lies with --build DIR"
         )
     # On Lambda all layers are laid over one another in /opt, the last on top.
     layers = []
@@ -81,7 +81,7 @@ def _artefact(function: Function, build: Path) -> Artefact:
         if not (build / layer / "python").is_dir():
             raise NotFoundError(
                 f"{build / layer / 'python'} is not there: the layer {layer} is not built. "
-                "`make build` builds it"
+                "`make build-local` builds it"
             )
         layers.append(build / layer / "python")
     return Artefact(folder=folder.resolve(), layers=tuple(layer.resolve() for layer in layers))
@@ -108,7 +108,7 @@ def check_extensions(folder: Path) -> None:
         tag, path = next(iter(tags.items()))
         raise DataError(
             f"{path} is compiled for {tag if tag != 'abi3' else _machine(path)}, and squash local "
-            f"runs functions with {ours}: `make local` builds for here, or start squash local with "
+            f"runs functions with {ours}: `make build-local` builds for here, or start squash local with "
             "the Python, and on the processor, that it was built for"
         )
 

@@ -50,6 +50,8 @@ class CloudOptions:
         A folder for S3's objects and for what runs.
     parameters:
         Values for the template's parameters.
+    environment:
+        Variables for every function, over those of the template.
     s3:
         The URL of an S3 that runs already; None starts one.
     s3_memory:
@@ -69,6 +71,7 @@ class CloudOptions:
     build: Path
     data: Path
     parameters: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     s3: str | None = None
     s3_memory: bool = False
     s3_proxy: bool = False
@@ -202,6 +205,7 @@ async def open_cloud(options: CloudOptions) -> AsyncIterator[Cloud]:
             lambda_url=cloud.lambda_url,
             s3_url=cloud.s3_url,
             credentials=cloud.credentials,
+            environment=options.environment,
         )
         # Before the servers: what they wait for must end first.
         stack.push_async_callback(account.close)

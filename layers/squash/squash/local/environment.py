@@ -26,6 +26,7 @@ class Surroundings:
     lambda_url: str
     s3_url: str
     credentials: tuple[str, str]
+    environment: Mapping[str, str]
 
 
 def container_settings(
@@ -52,6 +53,7 @@ def container_settings(
     tmp = str(folder / "tmp")
     environment = {
         **function.environment,
+        **surroundings.environment,
         **_of_lambda(function),
         **_of_machine(surroundings),
         "AWS_LAMBDA_LOG_STREAM_NAME": folder.name,
@@ -81,6 +83,7 @@ def _of_lambda(function: Function) -> Mapping[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_FORMAT": "JSON" if function.json_logs else "Text",
         "LANG": "en_US.UTF-8",
         "PATH": os.defpath,
         "TZ": ":UTC",

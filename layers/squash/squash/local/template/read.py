@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from squash.errors import InvalidArgumentError
 from squash.limits import (
+    LAMBDA_ASYNC_ATTEMPTS,
     LAMBDA_MEMORY_MB_DEFAULT,
     LAMBDA_MEMORY_MB_MAX,
     LAMBDA_MEMORY_MB_MIN,
@@ -27,12 +28,14 @@ _FUNCTION: Final = "AWS::Serverless::Function"
 _LAYER: Final = "AWS::Serverless::LayerVersion"
 _BUCKET: Final = "AWS::S3::Bucket"
 _HTTP_API: Final = "AWS::Serverless::HttpApi"
+_ROUTE: Final = "AWS::ApiGatewayV2::Route"
+_INTEGRATION: Final = "AWS::ApiGatewayV2::Integration"
 _RATE: Final = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86400}
 # What a stack has beside what runs here, and what no one misses on one machine.
 _SILENT: Final = (
-    "AWS::CloudWatch::", "AWS::IAM::", "AWS::KMS::", "AWS::Logs::", "AWS::S3::BucketPolicy",
-    "AWS::SNS::", "AWS::Lambda::Permission",
+    "AWS::ApiGatewayV2::", "AWS::CloudWatch::", "AWS::IAM::", "AWS::KMS::", "AWS::Lambda::Permission",
+    "AWS::Logs::", "AWS::S3::BucketPolicy", "AWS::SNS::",
 )  # fmt: skip
 
 
@@ -64,7 +67,7 @@ def read_template(
     functions = {function.name: function for function in reader.functions()}
     return Template(
         functions=functions,
-        routes=tuple(reader.routes()),
+        routes=(*reader.routes(), *reader.gateway_routes()),
         schedules=tuple(reader.schedules()),
         buckets=tuple(resolver.physical_name(name) for name, _ in reader.of_type(_BUCKET)),
         parameters={name: str(value) for name, value in resolver.parameters.items()},
@@ -125,6 +128,8 @@ class _Reader:
         variables = (get("Environment") or {}).get("Variables") or {}
         storage = (get("EphemeralStorage") or {}).get("Size", LAMBDA_TMP_MB_DEFAULT)
         reserved = get("ReservedConcurrentExecutions")
+        retries = (get("EventInvokeConfig") or {}).get("MaximumRetryAttempts")
+        attempts = LAMBDA_ASYNC_ATTEMPTS if retries is None else 1 + int(retries)
         tenancy = (get("TenancyConfig") or {}).get("TenantIsolationMode")
         return Function(
             logical_id=logical_id,
@@ -144,6 +149,8 @@ class _Reader:
             tmp_mb=number("EphemeralStorage", storage, LAMBDA_TMP_MB_DEFAULT, LAMBDA_TMP_MB_MAX),
             reserved=None if reserved is None else int(reserved),
             per_tenant=tenancy == "PER_TENANT",
+            async_attempts=attempts,
+            json_logs=(get("LoggingConfig") or {}).get("LogFormat") == "JSON",
             environment={str(name): _as_text(value) for name, value in variables.items()},
             layers=tuple(self._layers(properties.get("Layers"), f"{at}.Layers")),
         )
@@ -188,6 +195,34 @@ class _Reader:
                     function=function,
                     iam=guarded if plain else authorizer == "AWS_IAM",
                 )
+
+    def gateway_routes(self) -> Iterator[Route]:
+        """Walk the routes that are written out, beside those that functions have as events."""
+        functions = {}
+        for logical_id, properties in self.of_type(_INTEGRATION):
+            at = f"Resources.{logical_id}.Properties.IntegrationUri"
+            # An ARN, or API Gateway's own with the function's inside.
+            arn = str(self._resolver.value(properties.get("IntegrationUri"), at))
+            name = arn.removesuffix("/invocations").rpartition(":function:")[2]
+            functions[f"integrations/{self._resolver.physical_name(logical_id)}"] = name
+        for logical_id, own in self.of_type(_ROUTE):
+            at = f"Resources.{logical_id}.Properties"
+            names = ("RouteKey", "Target", "AuthorizationType")
+            wanted = {name: own.get(name) for name in names}
+            properties = self._resolver.value(wanted, at)
+            if properties["Target"] not in functions:
+                raise InvalidArgumentError(
+                    f"{at}.Target is {properties['Target']!r}, which leads to no integration of "
+                    "this template",
+                    field=f"{at}.Target",
+                )
+            method, _, path = str(properties["RouteKey"]).rpartition(" ")
+            yield Route(
+                method=_method(method or "ANY"),
+                path=path,
+                function=functions[properties["Target"]],
+                iam=properties["AuthorizationType"] == "AWS_IAM",
+            )
 
     def schedules(self) -> Iterator[Schedule]:
         for function, name, event, at in self._events():

@@ -27,6 +27,10 @@ class Function:
         Its reserved concurrency; None if it shares the account's.
     per_tenant:
         Whether a container serves one tenant only.
+    async_attempts:
+        How often a call is run, at most, whose caller does not wait.
+    json_logs:
+        Whether its logger writes JSON.
 
     """
 
@@ -40,6 +44,8 @@ class Function:
     tmp_mb: int
     reserved: int | None
     per_tenant: bool
+    async_attempts: int
+    json_logs: bool
     environment: Mapping[str, str]
     layers: tuple[str, ...]
 
