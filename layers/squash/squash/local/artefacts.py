@@ -108,8 +108,8 @@ def check_extensions(folder: Path) -> None:
         tag, path = next(iter(tags.items()))
         raise DataError(
             f"{path} is compiled for {tag if tag != 'abi3' else _machine(path)}, and squash local "
-            f"runs functions with {ours}: `make build-local` builds for here, or start squash local with "
-            "the Python, and on the processor, that it was built for"
+            f"runs functions with {ours}: `make build-local` builds for here, or start it "
+            "with the Python, and on the processor, that was built for"
         )
 
 

@@ -58,10 +58,10 @@ class HttpApi:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         identifier = request_id(self._ids)
+        body = await read_body(request, HTTP_API_BODY_BYTES_MAX)
         headers_bytes = sum(len(name) + len(value) for name, value in request.raw_headers)
         if headers_bytes > HTTP_API_HEADERS_BYTES_MAX:
             return _message(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, identifier)
-        body = await read_body(request, HTTP_API_BODY_BYTES_MAX)
         if body is None:
             return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, identifier)
         path = _path(request.raw_path)

@@ -45,6 +45,11 @@ class S3Proxy:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         self.counts.requests += 1
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Even if it then fails: what is left unread would be taken for the next request.
+        body = await request.content.read()
+        self.counts.bytes_in += len(body)
         path = request.path
         faults = self._faults.befall(f"{request.method} {path}", s3=True)
         if FaultKind.S3_DELAY in faults:
@@ -52,21 +57,19 @@ class S3Proxy:
         if FaultKind.S3_FAIL in faults:
             self.counts.failed += 1
             return web.Response(status=503, body=_SLOW_DOWN, content_type="application/xml")
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            return await self._pass_on(request, drop=FaultKind.S3_DROP in faults)
+            return await self._pass_on(request, body, drop=FaultKind.S3_DROP in faults)
         except aiohttp.ClientError as error:
             text = f"squash local: S3 at {self._upstream} does not answer: {error}"
             return web.Response(status=502, text=text)
 
-    async def _pass_on(self, request: web.BaseRequest, *, drop: bool) -> web.StreamResponse:
-        body = await request.read() if request.body_exists else None
-        self.counts.bytes_in += len(body or b"")
+    async def _pass_on(
+        self, request: web.BaseRequest, body: bytes, *, drop: bool
+    ) -> web.StreamResponse:
         url = URL(self._upstream + request.raw_path, encoded=True)
         headers = _carried(request.headers)
         async with self._client().request(
-            request.method, url, headers=headers, data=body, allow_redirects=False
+            request.method, url, headers=headers, data=body or None, allow_redirects=False
         ) as answer:
             if drop:
                 # S3 has done what was asked; only its word of it is lost.

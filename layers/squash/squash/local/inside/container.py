@@ -37,6 +37,8 @@ def run(parent: int, settings: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(settings["environment"])
     sys.path[:] = settings["path"] + [place for place in sys.path if place not in settings["path"]]
+    for ours in ("container", "tethered"):
+        sys.modules.pop(ours, None)
     sys.argv = ["bootstrap", settings["environment"]["_HANDLER"]]
     # Imported here, since its client reads the environment as it is loaded.
     from awslambdaric.__main__ import (  # type: ignore[import-untyped]  # noqa: PLC0415

@@ -34,8 +34,8 @@ _RATE: Final = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86400}
 # What a stack has beside what runs here, and what no one misses on one machine.
 _SILENT: Final = (
-    "AWS::ApiGatewayV2::", "AWS::CloudWatch::", "AWS::IAM::", "AWS::KMS::", "AWS::Lambda::Permission",
-    "AWS::Logs::", "AWS::S3::BucketPolicy", "AWS::SNS::",
+    "AWS::ApiGatewayV2::", "AWS::CloudWatch::", "AWS::IAM::", "AWS::KMS::",
+    "AWS::Lambda::Permission", "AWS::Logs::", "AWS::S3::BucketPolicy", "AWS::SNS::",
 )  # fmt: skip
 
 
