@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help native demo test test-all lint format bench bench-sample costs clean \
-  build build-local validate
+  build build-local local validate
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,5 +99,20 @@ build-local: $(READY)  ## build the functions for this machine, into .aws-sam/lo
 	  -f layers/squash/Makefile build-LibraryLayer ARTIFACTS_DIR=$(abspath .aws-sam/local/LibraryLayer)
 	@$(MAKE) --no-print-directory -f functions/Makefile build-all ARTIFACTS_DIR=$(abspath .aws-sam/local)
 
+# MiniStack is the S3 that keeps its objects. It pins botocore: it gets a place of its own.
+MINISTACK_VENV := .venv-ministack
+MINISTACK_READY := $(MINISTACK_VENV)/.ready
+LOCAL_OPTIONS ?= --environment SQUASH_AUTH=none
+
+$(MINISTACK_READY):
+	@$(PYTHON) -m venv $(MINISTACK_VENV)
+	@if $(MINISTACK_VENV)/bin/pip install --quiet --disable-pip-version-check 'ministack>=1.5'; \
+	  then touch $@; else rm -rf $(MINISTACK_VENV); \
+	  echo "no MiniStack: squash local keeps its objects in memory" >&2; fi
+
+local: $(READY) $(MINISTACK_READY)  ## build the functions for this machine, and run them all on it
+	@$(MAKE) --no-print-directory build-local
+	@$(BIN)/squash local $(LOCAL_OPTIONS)
+
 clean:  ## remove what was made, data included
-	rm -rf $(VENV) $(SAM_VENV) .aws-sam .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SAM_VENV) $(MINISTACK_VENV) .aws-sam .squash-local .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
