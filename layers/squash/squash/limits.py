@@ -34,8 +34,8 @@ FILTER_STRING_BYTES_MAX: Final = 2 * KIB
 TOP_K_MAX: Final = 10_000
 QUERIES_PER_CALL_MAX: Final = 10_000
 
-# Calls between functions. Lambda takes 6 MiB of JSON in each direction; a body is written in base64,
-# four characters for three bytes, and the envelope around it is given room.
+# Calls between functions. Lambda takes 6 MiB of JSON in each direction; a body is written in
+# base64, four characters for three bytes, and the envelope around it is given room.
 CALL_BYTES_MAX: Final = 6 * MIB
 CALL_ENVELOPE_BYTES_MAX: Final = 16 * KIB
 REQUEST_BODY_BYTES_MAX: Final = (CALL_BYTES_MAX - CALL_ENVELOPE_BYTES_MAX) // 4 * 3

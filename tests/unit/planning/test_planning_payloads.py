@@ -1,6 +1,7 @@
 """Payloads: every group fits, there and back."""
 
 import base64
+import itertools
 import json
 
 import pytest
@@ -30,7 +31,7 @@ def test_groups_fit_and_are_full(parts, shared_request, shared_answer):
         return request <= 100 and answer <= 100
 
     assert all(fits(group) for group in groups)
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in itertools.pairwise(groups):
         assert not fits(range(group.start, following.start + 1))
 
 

@@ -9,6 +9,7 @@ its children from (id, level, F, L) alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from squash.limits import TREE_BRANCHES_MAX, TREE_DEPTH_MAX, TREE_NODES_MAX
@@ -154,7 +155,7 @@ def deal(tree: Tree, node: Node, queries: int) -> Dealt:
     jump = tree.subtree_size(node.level + 1)
     first = size - len(below) * jump
     edges = [(first + place * jump) * queries // size for place in range(len(below) + 1)]
-    parts = [range(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [range(start, stop) for start, stop in pairwise(edges)]
     return Dealt(
         own, tuple((child, part) for child, part in zip(below, parts, strict=True) if part)
     )
