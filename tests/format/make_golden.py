@@ -100,8 +100,8 @@ def rows(first, count, seed):
 
 
 def write_snapshot(index: Index) -> None:
-    session = index._session
-    session._log.write_snapshot(session._log.refresh(None))
+    log = index._session._views.log
+    log.write_snapshot(log.refresh(None))
 
 
 def make(store):

@@ -33,6 +33,7 @@ FILTER_STRING_BYTES_MAX: Final = 2 * KIB
 # Queries
 TOP_K_MAX: Final = 10_000
 QUERIES_PER_CALL_MAX: Final = 10_000
+VIEWS_KEPT_MAX: Final = 3  # snapshots held open: queries of some moments ago may be under way
 
 # Calls between functions. Lambda takes 6 MiB of JSON in each direction; a body is written in
 # base64, four characters for three bytes, and the envelope around it is given room.

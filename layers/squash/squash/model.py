@@ -154,7 +154,8 @@ class Usage:
     """What an answer cost.
 
     Bytes and requests count what was asked of the store for this query; what was retained
-    already costs none. In one process there are no invocations.
+    already costs none. Invocations are those that the search made of other functions, and what
+    they spent is in it; in one process there are none.
     """
 
     rows_scanned: int = 0
@@ -198,6 +199,8 @@ class Answer:
     usage: Usage
     snapshot: int
     explain: Explanation | None = None
+    missing: tuple[str, ...] = ()
+    """What could not be searched; only where the query allows for that."""
 
 
 @dataclass(frozen=True, slots=True)

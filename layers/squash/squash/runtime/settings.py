@@ -12,6 +12,7 @@ from squash.errors import InvalidArgumentError
 from squash.kernels import native
 from squash.limits import MIB
 from squash.planning import DEFAULT_COSTS, CostModel
+from squash.runtime.prices import Architecture
 
 KERNELS_VARIABLE: Final = "SQUASH_KERNELS"
 COSTS_VARIABLE: Final = "SQUASH_COSTS"
@@ -33,6 +34,8 @@ class Settings:
         For how long an eventual read may answer from the snapshot it knows.
     costs:
         What the steps of a search cost on this machine; plans are chosen by it.
+    architecture:
+        Of the functions that are called, for what they cost.
 
     """
 
@@ -41,6 +44,7 @@ class Settings:
     billed: bool = False
     staleness_ms_max: int = 5_000
     costs: CostModel = DEFAULT_COSTS
+    architecture: Architecture = "x86_64"
 
 
 def choose_kernels(environment: Mapping[str, str]) -> None:

@@ -28,6 +28,10 @@ class Query:
     include_metadata: bool = True
     include_vector: bool = False
     explain: bool = False
+    allow_partial: bool = False
+    """Whether the rest is an answer where part of the index cannot be searched."""
+    deadline_ms: int | None = None
+    """When the answer must be there, in milliseconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)

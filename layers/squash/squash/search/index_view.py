@@ -23,6 +23,10 @@ class IndexView:
     partitions: tuple[PartitionView, ...]
     """In the order of the routing table, so that its clusters are theirs, one after another."""
     trained: Trained | None
+    prefix: str = ""
+    """Where the index lies in the whole store, for those who are to search it elsewhere."""
+    non_filterable: tuple[str, ...] = ()
+    """Metadata keys that filters do not see, likewise."""
 
     @cached_property
     def clusters(self) -> Clusters | None:
