@@ -34,6 +34,10 @@ FILTER_STRING_BYTES_MAX: Final = 2 * KIB
 TOP_K_MAX: Final = 10_000
 QUERIES_PER_CALL_MAX: Final = 10_000
 
+# Messages between functions
+TASK_DOCUMENTS_BYTES_MAX: Final = 2 * MIB  # of keys, metadata and vectors; others are read on merging
+SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
+
 # Attributes
 CELLS_MAX: Final = 255  # codes 1..255; code 0 is missing
 SIGNATURE_BITS: Final = 64

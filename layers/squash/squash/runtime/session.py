@@ -344,6 +344,7 @@ class IndexSession:
             # Not by their first cluster: a partition without clusters shares it with another.
             partitions=tuple(partitions[name] for name in numbers),
             trained=trained,
+            trained_ref=opened.state.trained if trained else None,
         )
 
     def _trained(self, opened: Opened, loader: RetainedObjects) -> Trained | None:

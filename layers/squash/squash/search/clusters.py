@@ -50,6 +50,7 @@ class Clusters:
             # that they are rows of the partition, and in `PartitionView.partition` its blocks.
             _ = partition.cluster_begins
         self.row_count = sum(partition.count for partition in partitions)
+        self.first_clusters: I64 = np.array([p.first_cluster for p in partitions], dtype=np.int64)
         self._table = self._new_table()
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
@@ -236,10 +237,7 @@ class Clusters:
         begins = np.cumsum(rows) - rows
         partition = np.repeat(np.arange(count), lengths)
         sizes = np.array([p.count for p in self.partitions], dtype=np.int64)
-        alive = np.full(int(blocks.sum()), _ALL_ROWS, dtype=np.uint32)
-        ends = rows % CODE_BLOCK_ROWS
-        short = np.flatnonzero(ends)
-        alive[(firsts + blocks - 1)[short]] = (np.left_shift(1, ends[short]) - 1).astype(np.uint32)
+        alive = whole_blocks(rows)
         nonempty = np.minimum(base, max(len(rows) - 1, 0))
         table = ClusterTable(
             space=trained.codec.space,
@@ -277,6 +275,16 @@ class Clusters:
             bit = np.left_shift(np.uint32(1), (inside % BLOCK_ROWS).astype(np.uint32))
             np.bitwise_and.at(table.alive, block, ~bit)
         table.alive_counts = _block_counts(table.alive, table)
+
+
+def whole_blocks(rows: I64) -> U32:
+    """Return uint32 [blocks] with a bit for each row that there is, of clusters of so many rows."""
+    blocks = -(-rows // CODE_BLOCK_ROWS)
+    words = np.full(int(blocks.sum()), _ALL_ROWS, dtype=np.uint32)
+    ends = rows % CODE_BLOCK_ROWS
+    short = np.flatnonzero(ends)
+    words[(np.cumsum(blocks) - 1)[short]] = (np.left_shift(1, ends[short]) - 1).astype(np.uint32)
+    return words
 
 
 def _values(column: Column | None) -> tuple[F64, U32] | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from squash.index.trained import Trained
-from squash.model import Metric
+from squash.model import Metric, ObjectRef
 from squash.search.clusters import Clusters
 from squash.search.view import PartitionView, Rows
 
@@ -23,6 +23,8 @@ class IndexView:
     partitions: tuple[PartitionView, ...]
     """In the order of the routing table, so that its clusters are theirs, one after another."""
     trained: Trained | None
+    trained_ref: ObjectRef | None = None
+    """The object that `trained` was read from, for those who are to read it elsewhere."""
 
     @cached_property
     def clusters(self) -> Clusters | None:
