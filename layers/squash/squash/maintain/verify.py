@@ -14,7 +14,8 @@ from squash.errors import DataError
 from squash.index import snapshots
 from squash.index.commits import Commit, log_key
 from squash.index.live import unpack_mask
-from squash.index.reader import Loader, SegmentReader
+from squash.index.loading import Loader
+from squash.index.reader import SegmentReader
 from squash.index.references import MALFORMED, read_object
 from squash.index.state import State
 from squash.index.trained import Trained
