@@ -35,7 +35,7 @@ TOP_K_MAX: Final = 10_000
 QUERIES_PER_CALL_MAX: Final = 10_000
 
 # Messages between functions
-TASK_DOCUMENTS_BYTES_MAX: Final = 2 * MIB  # of keys, metadata and vectors; others are read on merging
+TASK_DOCUMENTS_BYTES_MAX: Final = 2 * MIB  # what an answer delivers; the rest is read on merging
 SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
 
 # Attributes

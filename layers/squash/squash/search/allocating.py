@@ -268,7 +268,9 @@ class _Drafts:
                     planned = self._planned[place]
                     self._planned[place] = replace(
                         planned,
-                        admitted=tuple(admitted[part] for part in np.unique(planned.parts).tolist()),
+                        admitted=tuple(
+                            admitted[part] for part in np.unique(planned.parts).tolist()
+                        ),
                     )
         return tuple(self._planned)
 
@@ -313,9 +315,7 @@ class _Drafts:
     def _measure(self, query: Query, trace: Trace, admitted: tuple[Admitted, ...]) -> None:
         none = np.empty(0, dtype=np.int64)
         asked = self._asked(query)
-        self._planned.append(
-            Planned(query, asked, Mode.MEASURE, trace, None, admitted, none, none)
-        )
+        self._planned.append(Planned(query, asked, Mode.MEASURE, trace, None, admitted, none, none))
 
     def _asked(self, query: Query) -> Asked:
         keep = keep_for(query.k, query.recall_target)

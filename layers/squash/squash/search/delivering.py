@@ -11,9 +11,10 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.errors import DataError
+from squash.index.prefetch import prefetch_rows
+from squash.index.reader import SegmentReader
 from squash.model import Metadata
 from squash.search.found import Found, Source, found_of
-from squash.search.slot import Each, one_by_one
 from squash.search.tasks import Delivery
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -32,9 +33,7 @@ class Wanted:
     include_vector: bool
 
 
-def deliver(
-    wanted: Sequence[Wanted], *, dimension: int, bytes_max: int, each: Each = one_by_one
-) -> list[Delivery]:
+def deliver(wanted: Sequence[Wanted], *, dimension: int, bytes_max: int) -> list[Delivery]:
     """Read what is to be delivered of several queries' rows, each source's rows together.
 
     Parameters
@@ -46,11 +45,9 @@ def deliver(
     bytes_max:
         How many bytes all of it may have. Each query has an equal share, in which its nearest come
         first; what finds no room is left out.
-    each:
-        Reads several sources.
 
     """
-    documents = _Read(wanted, each)
+    documents = _Read(wanted)
     share = bytes_max // max(len(wanted), 1)
     return [_delivery(one, documents, share, dimension) for one in wanted]
 
@@ -78,7 +75,7 @@ def _delivery(wanted: Wanted, read: _Read, bytes_max: int, dimension: int) -> De
 class _Read:
     """What was read of the rows of some sources, by source and row."""
 
-    def __init__(self, wanted: Sequence[Wanted], each: Each) -> None:
+    def __init__(self, wanted: Sequence[Wanted]) -> None:
         self._bytes: dict[tuple[int, int, bool], bytes] = {}
         self._vectors: dict[tuple[int, int], F32] = {}
         sources: dict[int, Source] = {}
@@ -92,25 +89,20 @@ class _Read:
                 if one.include_vector:
                     vectors.setdefault(id(source), set()).add(row)
 
-        def read_documents(asked: tuple[tuple[int, bool], set[int]]) -> None:
-            (source, metadata), rows = asked
-            order = np.array(sorted(rows), dtype=np.int64)
+        ordered = {asked: _ascending(rows) for asked, rows in documents.items()}
+        measured = {source: _ascending(rows) for source, rows in vectors.items()}
+        _prefetch(sources, documents=ordered, vectors=measured)
+        for (at, metadata), rows in ordered.items():
             found: Sequence[Sequence[Any]]
             if metadata:
-                found = [[key, dict(values)] for key, values in sources[source].documents(order)]
+                found = [[key, dict(values)] for key, values in sources[at].documents(rows)]
             else:
-                found = [[key] for key in sources[source].document_keys(order)]
-            for row, record in zip(order.tolist(), found, strict=True):
-                self._bytes[source, row, metadata] = _ENCODER.encode(record).encode()
-
-        def read_vectors(asked: tuple[int, set[int]]) -> None:
-            source, rows = asked
-            order = np.array(sorted(rows), dtype=np.int64)
-            for row, vector in zip(order.tolist(), sources[source].vectors(order), strict=True):
-                self._vectors[source, row] = vector
-
-        each(read_documents, documents.items())
-        each(read_vectors, vectors.items())
+                found = [[key] for key in sources[at].document_keys(rows)]
+            for row, record in zip(rows.tolist(), found, strict=True):
+                self._bytes[at, row, metadata] = _ENCODER.encode(record).encode()
+        for at, rows in measured.items():
+            for row, vector in zip(rows.tolist(), sources[at].vectors(rows), strict=True):
+                self._vectors[at, row] = vector
 
     def document(self, wanted: Wanted, place: int) -> bytes:
         source = wanted.found.sources[wanted.found.owner[place]]
@@ -119,6 +111,25 @@ class _Read:
     def vector(self, wanted: Wanted, place: int) -> F32:
         source = wanted.found.sources[wanted.found.owner[place]]
         return self._vectors[id(source), wanted.found.rows[place]]
+
+
+def _ascending(rows: set[int]) -> I64:
+    return np.array(sorted(rows), dtype=np.int64)
+
+
+def _prefetch(
+    sources: Mapping[int, Source],
+    *,
+    documents: Mapping[tuple[int, bool], I64],
+    vectors: Mapping[int, I64],
+) -> None:
+    """Get what is to be read of several segments in one round."""
+    readers = {at: one for at, one in sources.items() if isinstance(one, SegmentReader)}
+    if len(readers) > 1:
+        prefetch_rows(
+            vectors=[(readers[at], rows) for at, rows in vectors.items() if at in readers],
+            documents=[(readers[at], rows) for (at, _), rows in documents.items() if at in readers],
+        )
 
 
 class Delivered:
@@ -212,7 +223,7 @@ def found_delivered(
 
 def _completed(rows: I64, at_hand: Callable[[int], Any], read: Callable[[I64], Any]) -> list[Any]:
     """Return something of each row: what is at hand, and what is read of all others together."""
-    found = {row: at_hand(row) for row in rows.tolist()}
+    found: dict[int, Any] = {row: at_hand(row) for row in rows.tolist()}
     missing = [row for row, value in found.items() if value is None]
     if missing:
         values = read(np.array(missing, dtype=np.int64))
@@ -233,7 +244,8 @@ def _parse(document: bytes) -> list[Any]:
     )
     if not fits:
         raise _broken()
-    return parsed
+    record: list[Any] = parsed
+    return record
 
 
 def _broken() -> DataError:

@@ -145,7 +145,9 @@ def _keys(found: Found, order: list[int]) -> list[str]:
     return _gathered(found, order, lambda source, rows: source.document_keys(rows))
 
 
-def _gathered(found: Found, order: list[int], read: Callable[[Source, I64], Iterable[T]]) -> list[T]:
+def _gathered(
+    found: Found, order: list[int], read: Callable[[Source, I64], Iterable[T]]
+) -> list[T]:
     """Read something of every row, one source after another; return it in the rows' order."""
     places: dict[int, list[int]] = {}
     for place, at in enumerate(order):

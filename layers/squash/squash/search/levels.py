@@ -16,8 +16,8 @@ from squash.search.admitting import resolve
 from squash.search.found import Found, found_of
 from squash.search.jobs import Admission, Job
 from squash.search.trace import Trace
-from squash.segment.partition import Candidates
 from squash.segment.exact import unit_rows
+from squash.segment.partition import Candidates
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ import numpy as np
 from squash import kernels
 from squash.arrays import F32, F64, I64, U32
 from squash.errors import DataError
+from squash.index.prefetch import prefetch_heads, prefetch_vectors
 from squash.index.reader import SegmentReader
 from squash.kernels import PreparedQuery, Ranked
 from squash.model import Metric
@@ -78,12 +79,8 @@ def process(task: Task, slot: Slot) -> TaskAnswer:
         _wanted(one.query, found_of(work.readers, one.part, one.row, one.distances))
         for one in ordered
     ]
-    deliveries = deliver(
-        wanted, dimension=task.dimension, bytes_max=task.documents_bytes_max, each=slot.each
-    )
-    return TaskAnswer(
-        tuple(_kept(task, *pair) for pair in zip(ordered, deliveries, strict=True))
-    )
+    deliveries = deliver(wanted, dimension=task.dimension, bytes_max=task.documents_bytes_max)
+    return TaskAnswer(tuple(_kept(task, *pair) for pair in zip(ordered, deliveries, strict=True)))
 
 
 def _wanted(query: TaskQuery, found: Found) -> Wanted:
@@ -129,7 +126,9 @@ def _kept(task: Task, result: _Result, delivery: Delivery) -> Kept:
 def _ranked(work: _Work) -> dict[int, Ranked]:
     """Rank the rows of all queries that ask for it; by their places, with the parts' places."""
     task, slot = work.task, work.slot
-    asked = [(place, query) for place, query in enumerate(task.queries) if query.mode != Mode.MEASURE]
+    asked = [
+        (place, query) for place, query in enumerate(task.queries) if query.mode != Mode.MEASURE
+    ]
     if not asked:
         return {}
     parts = sorted({task.admitted[at].part for _, query in asked for at in query.admitted})
@@ -221,8 +220,10 @@ def _rank(work: _Work, query: TaskQuery, held: Held, possible: U32 | None) -> Ra
             _, rows = kernels.gather_rows(held.table, clusters, possible)
             admitted = np.zeros(task.parts[part].segment.rows, dtype=np.bool_)
             admitted[rows] = True
-        candidates = work.readers[part].partition(codec).search(
-            prepared, clusters=mine, admitted=admitted, low_keep=query.asked.low_keep
+        candidates = (
+            work.readers[part]
+            .partition(codec)
+            .search(prepared, clusters=mine, admitted=admitted, low_keep=query.asked.low_keep)
         )
         found.append((part, candidates))
     base = np.array([part.row_base for part in task.parts], dtype=np.int64)
@@ -236,26 +237,35 @@ class _Vectors:
     """Vectors of rows by part: all, where they are read whole, or those that are wanted."""
 
     def __init__(self, work: _Work, wanted: Mapping[int, Sequence[I64 | None]]) -> None:
-        readers = work.readers
-
-        def read(part: int) -> tuple[F32, I64 | None]:
-            reader = readers[part]
-            whole = reader.whole_vectors()
-            if whole is not None:
-                return whole, None
-            lists = [rows for rows in wanted[part] if rows is not None]
-            if len(lists) < len(wanted[part]):
-                return reader.all_vectors(), None
-            rows = np.unique(np.concatenate(lists))
-            return reader.vectors(rows), rows
-
-        parts = list(wanted)
-        self._read = dict(zip(parts, work.slot.each(read, parts), strict=True))
+        self._rows = {part: _joined_rows(lists) for part, lists in wanted.items()}
+        by_page = [
+            (work.readers[part], rows)
+            for part, rows in self._rows.items()
+            if rows is not None and not work.readers[part].reads_whole()
+        ]
+        if len(by_page) > 1:
+            prefetch_heads([reader for reader, _ in by_page])
+            prefetch_vectors(by_page)
+        self._vectors: dict[int, F32] = {}
+        for part, rows in self._rows.items():
+            reader = work.readers[part]
+            if rows is None or reader.reads_whole():
+                self._rows[part] = None
+                self._vectors[part] = reader.all_vectors()
+            else:
+                self._vectors[part] = reader.vectors(rows)
 
     def of(self, part: int, rows: I64 | None) -> tuple[F32, I64 | None]:
         """Return vectors, and the rows' places among them; None for all of them."""
-        vectors, read = self._read[part]
-        return vectors, rows if read is None or rows is None else np.searchsorted(read, rows)
+        read = self._rows[part]
+        places = rows if read is None or rows is None else np.searchsorted(read, rows)
+        return self._vectors[part], places
+
+
+def _joined_rows(lists: Sequence[I64 | None]) -> I64 | None:
+    """Return the distinct rows of some lists; None if one is of all rows."""
+    some = [rows for rows in lists if rows is not None]
+    return np.unique(np.concatenate(some)) if len(some) == len(lists) else None
 
 
 def _distances(metric: Metric, vector: F32, part: I64, row: I64, vectors: _Vectors) -> F64:
@@ -348,7 +358,7 @@ def _nearest_admitted(
             work.task.metric, query.vector, near, rows=places, k=query.asked.k
         )
         read += len(near) if places is None else len(places)
-        if one.rows is not None and places is not one.rows:
+        if one.rows is not None and places is not None and places is not one.rows:
             rows = one.rows[np.searchsorted(places, rows)]
         found.append((np.full(len(rows), one.part), rows, distances))
     owners, rows, distances = (np.concatenate(column) for column in zip(*found, strict=True))

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
 
 import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, I64, U8, U32, AnyArray
 from squash.errors import DataError
-from squash.index.reader import Loader, SegmentReader
+from squash.index.loading import Loader
+from squash.index.prefetch import prefetch_codes, prefetch_heads
+from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable
 from squash.limits import SLOT_SEGMENTS_MAX
 from squash.quantize import Codec, Space, scanned_layout
 from squash.search.clusters import whole_blocks
 from squash.search.tasks import Part, Task
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Each(Protocol):
-    """Does something with each of some items; perhaps with several at once."""
-
-    def __call__(self, do: Callable[[T], R], items: Iterable[T], /) -> Sequence[R]:
-        """Return the results, in the items' order."""
-        ...
-
-
-def one_by_one(do: Callable[[T], R], items: Iterable[T], /) -> list[R]:
-    """Do something with each of some items, one after another."""
-    return [do(item) for item in items]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,13 +88,10 @@ class Slot:
     ----------
     loader:
         Gets and retains objects below the index's prefix.
-    each:
-        Reads several things; at once, where that is possible.
 
     """
 
-    def __init__(self, loader: Loader, each: Each = one_by_one) -> None:
-        self.each = each
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
         self._lock = threading.Lock()
         self._readers: dict[str, SegmentReader] = {}
@@ -170,7 +152,9 @@ class Slot:
         members = self._members if self._layout == layout else {}
         missing = [place for place in parts if keys[place] not in members]
 
-        def head(place: int) -> _Member:
+        prefetch_heads([readers[place] for place in missing])
+        needed = {keys[place]: members[keys[place]] for place in parts if place not in missing}
+        for place in missing:
             found = readers[place].codes_head()
             where = f"segment {task.parts[place].segment.id}"
             written = found.codec, found.codec_version, found.centers.shape[1]
@@ -178,11 +162,7 @@ class Slot:
                 raise DataError(f"{where} has codes of {written}, which is not what its task says")
             # Copies: what is read may be a part of a larger object, to be let go before the table.
             begins, centers = found.cluster_begins.copy(), found.centers.copy()
-            return _Member(task.parts[place].row_base, begins, centers)
-
-        needed = {keys[place]: members[keys[place]] for place in parts if place not in missing}
-        for place, one in zip(missing, self.each(head, missing), strict=True):
-            needed[keys[place]] = one
+            needed[keys[place]] = _Member(task.parts[place].row_base, begins, centers)
         with self._lock:
             table = self._grown(layout, needed)
             numbers = [self._numbers.get(key, -1) for key in keys]
@@ -198,9 +178,14 @@ class Slot:
             dimension=task.projected_dimension,
         )
         places = list(wanted)
-        found = self.each(
-            lambda place: readers[place].cluster_codes(wanted[place], layout), places
-        )
+        found: list[Mapping[str, AnyArray]]
+        if layout.stored_specs == layout.specs:
+            specs = layout.specs
+            prefetch_codes([(readers[place], wanted[place]) for place in places], specs)
+            found = [readers[place].cluster_codes(wanted[place], specs) for place in places]
+        else:
+            # An older version's codes are laid out anew, all of them, once.
+            found = [readers[place].partition(layout).codes.arrays for place in places]
         numbers = held.numbers[places].tolist()
         with self._lock:
             table = _with_codes(held.table, dict(zip(numbers, found, strict=True)))
@@ -233,16 +218,12 @@ def _held(table: ClusterTable, numbers: I64) -> Held:
     return Held(table, numbers, firsts, ends - firsts)
 
 
-def _with_codes(
-    table: ClusterTable, found: Mapping[int, Mapping[str, AnyArray]]
-) -> ClusterTable:
+def _with_codes(table: ClusterTable, found: Mapping[int, Mapping[str, AnyArray]]) -> ClusterTable:
     """Put codes into a table; into a copy, if it has others: a query may be reading those."""
     for number, arrays in found.items():
         there: U8 | None = table.full[number]
         if there is not None and there is not arrays["full"]:
-            table = replace(
-                table, blocks=list(table.blocks), full=list(table.full), native=None
-            )
+            table = replace(table, blocks=list(table.blocks), full=list(table.full), native=None)
             break
     for number, arrays in found.items():
         if table.full[number] is not arrays["full"]:
