@@ -147,7 +147,7 @@ class Delivered:
     def __init__(
         self, behind: Source, documents: Mapping[int, bytes], vectors: Mapping[int, F32]
     ) -> None:
-        self._behind = behind
+        self.behind = behind
         self._documents = documents
         self._vectors = vectors
         self._parsed: dict[int, list[Any]] = {}
@@ -159,7 +159,7 @@ class Delivered:
             parsed = self._record(row)
             return None if parsed is None or len(parsed) != _WITH_METADATA else tuple(parsed)
 
-        return _completed(rows, at_hand, self._behind.documents)
+        return _completed(rows, at_hand, self.behind.documents)
 
     def document_keys(self, rows: I64) -> list[str]:
         """Return the keys alone, in the order of `rows`."""
@@ -168,7 +168,7 @@ class Delivered:
             parsed = self._record(row)
             return None if parsed is None else parsed[0]
 
-        return _completed(rows, at_hand, self._behind.document_keys)
+        return _completed(rows, at_hand, self.behind.document_keys)
 
     def key_reader(self) -> Callable[[int], str] | None:
         """Return nothing: keys are better read together, where some are not at hand."""
@@ -176,8 +176,8 @@ class Delivered:
 
     def vectors(self, rows: I64) -> F32:
         """Return float32 [m, d], in the order of `rows`."""
-        found = _completed(rows, self._vectors.get, self._behind.vectors)
-        return np.stack(found) if found else self._behind.vectors(rows)
+        found = _completed(rows, self._vectors.get, self.behind.vectors)
+        return np.stack(found) if found else self.behind.vectors(rows)
 
     def _record(self, row: int) -> list[Any] | None:
         parsed = self._parsed.get(row)
