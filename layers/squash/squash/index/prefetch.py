@@ -21,7 +21,7 @@ RowsOf: TypeAlias = Sequence[tuple[SegmentReader, I64]]
 def prefetch_heads(readers: Sequence[SegmentReader]) -> None:
     """Get the heads of partitions: clusters, and where codes, vectors and documents lie.
 
-    Without it, each of the functions below gets the missing heads one by one.
+    The functions below get those that are missing, too, in a round of their own before.
     """
     _fetch((reader, reader.want_heads()) for reader in readers)
 
@@ -33,6 +33,7 @@ def prefetch_attributes(readers: Sequence[SegmentReader]) -> None:
 
 def prefetch_codes(wanted: Sequence[tuple[SegmentReader, I64]], specs: Sequence[ArraySpec]) -> None:
     """Get the codes of some clusters, int64 [m] of each partition; see `cluster_codes`."""
+    prefetch_heads([reader for reader, _ in wanted])
     _fetch((reader, reader.want_codes(clusters, specs)) for reader, clusters in wanted)
 
 
@@ -48,6 +49,7 @@ def prefetch_documents(wanted: RowsOf) -> None:
 
 def prefetch_rows(*, vectors: RowsOf, documents: RowsOf) -> None:
     """Get the vectors of some rows, and keys and metadata of some, in the same round."""
+    _fetch((reader, reader.want_directory()) for reader, _ in (*vectors, *documents))
     _fetch(
         [(reader, reader.want_vectors(rows)) for reader, rows in vectors]
         + [(reader, reader.want_documents(rows)) for reader, rows in documents]

@@ -68,8 +68,8 @@ class SegmentReader:
         self._records_since = -1
         self._has_begins: bool | None = None
 
-    def directory(self) -> Directory:
-        """Return where its pages lie."""
+    def directory(self, name: str | None = None) -> Directory:
+        """Return where its pages lie, as the object `name` says, or the one that is read faster."""
 
         def decode(container: Container, where: str) -> Directory:
             found = Directory.from_container(container, where)
@@ -83,7 +83,7 @@ class SegmentReader:
                 self._check_inside(DOCUMENTS, found.document_page(pages - 1)[1])
             return found
 
-        return self._part(self._directory_name(), "directory", decode)
+        return self._part(name or self._directory_name(), "directory", decode)
 
     def _directory_name(self) -> str:
         """Return the object to read the directory from: a partition's `rows` are mostly keys."""
@@ -161,6 +161,19 @@ class SegmentReader:
 
     def codes_head(self) -> CodesHead:
         """Return its clusters, and where the codes of each lie (partitions only)."""
+        if not self.reads_codes_whole():
+            return self.stored_head()
+
+        def decode(container: Container, where: str) -> CodesHead:
+            codes = PartitionCodes.from_container(container, where)
+            header = container.header
+            named = header["codec"], header["codec_version"]
+            return CodesHead(codes.cluster_begins, codes.centers, *named, arrays=None)
+
+        return self._part(CODES, "head", decode)
+
+    def stored_head(self) -> CodesHead:
+        """Return what its `head` object says of its codes (partitions only)."""
 
         def decode(container: Container, where: str) -> CodesHead:
             codes_bytes = self._object(CODES).bytes
@@ -169,16 +182,7 @@ class SegmentReader:
                 raise ValueError(f"clusters of {head.cluster_begins[-1]} rows")
             return head
 
-        if not self.reads_codes_whole():
-            return self._part(HEAD, "codes", decode)
-
-        def decode_whole(container: Container, where: str) -> CodesHead:
-            codes = PartitionCodes.from_container(container, where)
-            header = container.header
-            named = header["codec"], header["codec_version"]
-            return CodesHead(codes.cluster_begins, codes.centers, *named, arrays=None)
-
-        return self._part(CODES, "head", decode_whole)
+        return self._part(HEAD, "codes", decode)
 
     def cluster_codes(self, clusters: I64, specs: Sequence[ArraySpec]) -> Mapping[str, AnyArray]:
         """Return the codes of some clusters, in arrays of the partition's full shape.
@@ -203,6 +207,8 @@ class SegmentReader:
 
         def decode(container: Container, where: str) -> Mapping[str, AnyArray]:
             found = PartitionCodes.from_container(container, where)
+            if not np.array_equal(found.cluster_begins, self.codes_head().cluster_begins):
+                raise ValueError("other clusters than its head")
             self._check_arrays(found, specs)
             return found.arrays
 
@@ -230,9 +236,9 @@ class SegmentReader:
             if found.shape != shape or found.dtype != np.dtype(spec.dtype):
                 raise ValueError(f"{spec.name} is {found.dtype} {found.shape}, not {shape}")
 
-    def check_codes(self) -> None:
-        """Read its clusters and codes without a codec (partitions only)."""
-        self._part(CODES, "clusters", PartitionCodes.from_container)
+    def all_codes(self) -> PartitionCodes:
+        """Return its clusters and codes as they are stored (partitions only)."""
+        return self._part(CODES, "clusters", PartitionCodes.from_container)
 
     def all_vectors(self) -> F32:
         """Return float32 [n, d], all of its vectors."""
@@ -389,6 +395,10 @@ class SegmentReader:
         codes = CODES if self.reads_codes_whole() else HEAD
         return [Whole(self._object(name)) for name in sorted({codes, self._directory_name()})]
 
+    def want_directory(self) -> list[Want]:
+        """Return what `directory` reads."""
+        return [Whole(self._object(self._directory_name()))]
+
     def want_codes(self, clusters: I64, specs: Sequence[ArraySpec]) -> list[Want]:
         """Return what `cluster_codes` reads besides the head."""
         codes = self.held_codes(specs)
@@ -444,9 +454,9 @@ class SegmentReader:
                     object_key=where,
                 )
 
-    def check_whole(self, name: str) -> None:
-        """Check the length and checksum of an object of any name."""
-        self.loader.load(self._object(name), "length", len)
+    def whole(self, name: str) -> Buffer:
+        """Return the bytes of an object of any name, length and checksum checked."""
+        return self.loader.load(self._object(name), "bytes", lambda data: data)
 
     def _part(self, name: str, part: str, decode: Callable[[Container, str], T]) -> T:
         """Load an object and decode a part of it; what does not fit is a DataError of its key."""

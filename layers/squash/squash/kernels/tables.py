@@ -46,6 +46,8 @@ class ClusterTable:
     values: dict[str, list[tuple[F64, U32] | None]] = field(default_factory=dict)
     """By attribute and partition: the distinct numbers, ascending, and each row's place in them,
     uint32 [n]; a place beyond them is no number. None where rows hold lists."""
+    kept: dict[int, object] = field(default_factory=dict)
+    """By partition: what fills its codes in, kept as long as they are here."""
     native: object | None = None
     """What the native kernels keep beside it: addresses of the arrays above."""
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from squash.arrays import F64, I64, U32, Mask
 from squash.attributes import Column
+from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, refresh
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
+from squash.segment import ClusterCodes
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
 _PLANS_MAX = 64
@@ -87,6 +89,7 @@ class Clusters:
                 columns={},
                 signatures={},
                 values={},
+                kept={},
                 native=None,
             )
             self._evictions = evictions
@@ -151,6 +154,41 @@ class Clusters:
                     table.full[number] = arrays["full"]
                     refresh(table, number)
 
+    def load_clusters(self, table: ClusterTable, clusters: I64) -> None:
+        """Load the codes of some clusters: of no others, where parts of a partition are read."""
+        owners = table.partition[clusters]
+        wanted: dict[int, I64] = {}
+        for number in np.unique(owners).tolist():
+            view = self.partitions[number]
+            mine = clusters[owners == number] - view.first_cluster
+            with self._lock:
+                there, kept = table.full[number] is not None, table.kept.get(number)
+            # Without what fills them in, they came whole.
+            if not there or (isinstance(kept, ClusterCodes) and not kept.holds(mine)):
+                wanted[number] = mine
+        if not wanted:
+            return
+        # Of those without a head, this gets the codes themselves.
+        prefetch_heads([self.partitions[number].reader for number in wanted])
+        by_parts = {
+            number: mine
+            for number, mine in wanted.items()
+            if not self.partitions[number].reader.reads_codes_whole()
+        }
+        specs = self.trained.codec.stored_specs
+        for number in by_parts:
+            self.partitions[number].check_head()
+        prefetch_codes([(self.partitions[n].reader, mine) for n, mine in by_parts.items()], specs)
+        self.load_codes(table, wanted.keys() - by_parts.keys())
+        for number, mine in by_parts.items():
+            arrays = self.partitions[number].reader.cluster_codes(mine, specs)
+            with self._lock:
+                if table.full[number] is None:
+                    table.kept[number] = arrays
+                    table.blocks[number] = arrays["blocks"]
+                    table.full[number] = arrays["full"]
+                    refresh(table, number)
+
     def load_vectors(self, table: ClusterTable, numbers: Iterable[int]) -> bool:
         """Load the vectors of some partitions whole; tell whether that is how they are read."""
         for number in numbers:
@@ -174,6 +212,7 @@ class Clusters:
                 there = name in table.columns
             if there:
                 continue
+            prefetch_attributes([partition.reader for partition in self.partitions])
             cells = [partition.cells() for partition in self.partitions]
             columns = [c.codes(name) for c in cells]
             signatures = [c.signatures(name) for c in cells]

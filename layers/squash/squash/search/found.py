@@ -10,7 +10,9 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
+from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata, make_matches
+from squash.search.view import SegmentView
 
 T = TypeVar("T")
 
@@ -76,12 +78,16 @@ def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
     vectors: Sequence[F32 | None] = none
     keys: Sequence[str]
     if query.include_metadata:
-        documents = _gathered(joined, order, lambda source, rows: source.documents(rows))
+        documents = _gathered(
+            joined, order, lambda source, rows: source.documents(rows), prefetch_documents
+        )
         keys, metadata = zip(*documents, strict=True)
     else:
         keys = _keys(joined, order)
     if query.include_vector:
-        vectors = _gathered(joined, order, lambda source, rows: list(source.vectors(rows)))
+        vectors = _gathered(
+            joined, order, lambda source, rows: list(source.vectors(rows)), prefetch_vectors
+        )
     return make_matches(keys, distances, metadata, vectors)
 
 
@@ -142,18 +148,39 @@ def _keys(found: Found, order: list[int]) -> list[str]:
             readers[owner] = reader
     else:
         return [readers[found.owner[place]](found.rows[place]) for place in order]
-    return _gathered(found, order, lambda source, rows: source.document_keys(rows))
+    return _gathered(
+        found, order, lambda source, rows: source.document_keys(rows), prefetch_documents
+    )
 
 
 def _gathered(
-    found: Found, order: list[int], read: Callable[[Source, I64], Iterable[T]]
+    found: Found,
+    order: list[int],
+    read: Callable[[Source, I64], Iterable[T]],
+    prefetch: Callable[[RowsOf], None],
 ) -> list[T]:
     """Read something of every row, one source after another; return it in the rows' order."""
     places: dict[int, list[int]] = {}
     for place, at in enumerate(order):
         places.setdefault(found.owner[at], []).append(place)
     gathered: dict[int, T] = {}
+    rows_of = {
+        owner: np.array([found.rows[order[place]] for place in mine], dtype=np.int64)
+        for owner, mine in places.items()
+    }
+    _prefetch([(found.sources[owner], rows) for owner, rows in rows_of.items()], prefetch)
     for owner, mine in places.items():
-        rows = np.array([found.rows[order[place]] for place in mine], dtype=np.int64)
+        rows = rows_of[owner]
         gathered.update(zip(mine, read(found.sources[owner], rows), strict=True))
     return [gathered[place] for place in range(len(order))]
+
+
+def _prefetch(wanted: Sequence[tuple[Source, I64]], prefetch: Callable[[RowsOf], None]) -> None:
+    """Get what is read of several segments in one round, where it comes by pages."""
+    paged = [
+        (source.reader, rows)
+        for source, rows in wanted
+        if isinstance(source, SegmentView) and not source.reader.reads_whole()
+    ]
+    if len(paged) > 1:
+        prefetch(paged)

@@ -9,6 +9,7 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, F64, I64, U32
+from squash.index.prefetch import prefetch_vectors
 from squash.kernels import PreparedQuery, Ranked, Taken
 from squash.model import Metric
 from squash.planning import take_clusters
@@ -74,7 +75,7 @@ def walk_by_levels(job: Job, admission: Admission) -> Found:
     taken, table = walked.taken, job.table
     numbers = np.flatnonzero(np.bincount(table.partition[taken.clusters])).tolist()
     if job.clusters.trained.codec.scannable:
-        job.clusters.load_codes(table, numbers)
+        job.clusters.load_clusters(table, taken.clusters)
         ranked = _scan(job, taken, walked.possible, walked.prepared)
     else:
         ranked = _rank(job, taken, walked.possible, numbers, walked.vector)
@@ -266,9 +267,11 @@ def _distances(job: Job, partition: I64, rows: I64) -> F64:
     if job.clusters.load_vectors(job.table, numbers):
         return kernels.row_distances(job.metric.value, job.query.vector, job.table, partition, rows)
     distances = np.empty(len(rows))
+    views = job.clusters.partitions
+    prefetch_vectors([(views[number].reader, rows[partition == number]) for number in numbers])
     for number in numbers:
         mine = partition == number
-        vectors = job.clusters.partitions[number].vectors(rows[mine])
+        vectors = views[number].vectors(rows[mine])
         distances[mine] = kernels.exact_distances(job.metric.value, job.query.vector, vectors)
     return distances
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, I64, U8, U32, AnyArray
+from squash.arrays import F32, I64, U32, AnyArray
 from squash.errors import DataError
 from squash.index.loading import Loader
 from squash.index.prefetch import prefetch_codes, prefetch_heads
@@ -207,7 +207,7 @@ class Slot:
         if evictions != self._evictions:
             # What was let go can be freed only if the table does not hold it.
             count = len(table.blocks)
-            table = replace(table, blocks=[None] * count, full=[None] * count, native=None)
+            table = replace(table, blocks=[None] * count, full=[None] * count, kept={}, native=None)
         self._layout, self._table, self._evictions = layout, table, evictions
         return table
 
@@ -220,13 +220,19 @@ def _held(table: ClusterTable, numbers: I64) -> Held:
 
 def _with_codes(table: ClusterTable, found: Mapping[int, Mapping[str, AnyArray]]) -> ClusterTable:
     """Put codes into a table; into a copy, if it has others: a query may be reading those."""
-    for number, arrays in found.items():
-        there: U8 | None = table.full[number]
-        if there is not None and there is not arrays["full"]:
-            table = replace(table, blocks=list(table.blocks), full=list(table.full), native=None)
-            break
+    there = [table.full[number] for number in found]
+    others = zip(there, found.values(), strict=True)
+    if any(one is not None and one is not arrays["full"] for one, arrays in others):
+        table = replace(
+            table,
+            blocks=list(table.blocks),
+            full=list(table.full),
+            kept=dict(table.kept),
+            native=None,
+        )
     for number, arrays in found.items():
         if table.full[number] is not arrays["full"]:
+            table.kept[number] = arrays
             table.blocks[number] = arrays["blocks"]
             table.full[number] = arrays["full"]
             kernels.refresh(table, number)
@@ -264,4 +270,5 @@ def _table_of(
         blocks=[*(before.blocks if before is not None else ()), *more],
         full=[*(before.full if before is not None else ()), *more],
         vectors=[None] * len(members),
+        kept=dict(before.kept) if before is not None else {},
     )
