@@ -208,11 +208,10 @@ class Database:
     def _open(self, entry: catalogue.Entry) -> Index:
         session = IndexSession(
             PrefixStore(self._store, entry.prefix),
-            entry.config,
+            entry,
             settings=self._settings,
             clock=self._clock,
             ids=self._ids,
-            prefix=entry.prefix,
             searcher=self._searcher,
             check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
         )

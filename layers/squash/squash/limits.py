@@ -49,6 +49,10 @@ TREE_BRANCHES_MAX: Final = 256
 TREE_DEPTH_MAX: Final = 4
 TREE_NODES_MAX: Final = 1_000  # what an account may run at once, if nobody has asked for more
 
+# Messages between functions
+TASK_DOCUMENTS_BYTES_MAX: Final = 2 * MIB  # what an answer delivers; the rest is read on merging
+SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
+
 # Attributes
 CELLS_MAX: Final = 255  # codes 1..255; code 0 is missing
 SIGNATURE_BITS: Final = 64

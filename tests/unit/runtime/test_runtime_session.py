@@ -42,9 +42,8 @@ def test_a_searcher_is_asked_and_paid():
     index.put(keys=["a"], vectors=[[1, 2]])
     answers = index.query_many([[1, 2], [3, 4]], allow_partial=True, timeout_ms=500)
     ((view, queries),) = searcher.asked
-    assert view.prefix.startswith("x/")
-    assert view.prefix.endswith("/")
-    assert view.non_filterable == ("text",)
+    assert view.entry.config == index.config
+    assert view.entry.prefix.startswith("x/")
     assert [(one.allow_partial, one.deadline_ms) for one in queries] == [
         (True, made._clock.now_ms() + 500)
     ] * 2

@@ -15,6 +15,7 @@ from squash.attributes import FilterNode, check_metadata, parse_filter
 from squash.clock import Clock, IdSource
 from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index import writer
+from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_rows, check_vector
 from squash.index.commits import PutRows
 from squash.index.live import Opened
@@ -33,7 +34,6 @@ from squash.maintain import (
 from squash.model import (
     Answer,
     Damage,
-    IndexConfig,
     IndexStats,
     Match,
     Progress,
@@ -78,12 +78,10 @@ class IndexSession:
     ----------
     store:
         The store below the index's own prefix.
-    config:
+    entry:
         What the catalogue says of it.
     settings, clock, ids:
         How this process uses its machine; time; names.
-    prefix:
-        Where the index's own prefix is in the whole store.
     searcher:
         Answers queries; without one, this process does.
     check_catalogue:
@@ -94,16 +92,15 @@ class IndexSession:
     def __init__(
         self,
         store: ObjectStore,
-        config: IndexConfig,
+        entry: Entry,
         *,
         settings: Settings,
         clock: Clock,
         ids: IdSource,
-        prefix: str = "",
         searcher: Searcher | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
     ) -> None:
-        self.config = config
+        self.config = entry.config
         self._check_catalogue = check_catalogue
         self._settings = settings
         self._clock = clock
@@ -111,8 +108,7 @@ class IndexSession:
         self._searcher = searcher or LocalSearcher(settings.costs)
         self._views = IndexViews(
             self._store,
-            config,
-            prefix=prefix,
+            entry,
             settings=settings,
             clock=clock,
             ids=ids,

@@ -12,12 +12,13 @@ import numpy as np
 from squash.arrays import I64, Mask
 from squash.clock import Clock, IdSource
 from squash.errors import InvalidArgumentError, SquashError
+from squash.index.catalogue import Entry
 from squash.index.live import Opened, dead_rows, fresh_rows
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.limits import VIEWS_KEPT_MAX
-from squash.model import IndexConfig, RowBatch, SegmentRef
+from squash.model import RowBatch, SegmentRef
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.settings import Settings
 from squash.search import FreshView, IndexView, PartitionView, Rows, SegmentView
@@ -34,10 +35,8 @@ class IndexViews:
     ----------
     store:
         The store below the index's own prefix.
-    config:
+    entry:
         What the catalogue says of it.
-    prefix:
-        Where that is in the whole store, for those who are told to search elsewhere.
     settings, clock, ids:
         How this process uses its machine; time; names.
     report:
@@ -48,17 +47,16 @@ class IndexViews:
     def __init__(
         self,
         store: ObjectStore,
-        config: IndexConfig,
+        entry: Entry,
         *,
-        prefix: str,
         settings: Settings,
         clock: Clock,
         ids: IdSource,
         report: Callable[[SquashError], None],
     ) -> None:
         self._store = store
-        self._config = config
-        self._prefix = prefix
+        self._entry = entry
+        self._config = entry.config
         self._settings = settings
         self._clock = clock
         self._loader = self.new_loader(settings.retained_bytes_max)
@@ -177,8 +175,8 @@ class IndexViews:
             # Not by their first cluster: a partition without clusters shares it with another.
             partitions=tuple(partitions[name] for name in numbers),
             trained=trained,
-            prefix=self._prefix,
-            non_filterable=self._config.non_filterable,
+            trained_ref=opened.state.trained if trained else None,
+            entry=self._entry,
         )
 
     def _trained(self, opened: Opened) -> Trained | None:

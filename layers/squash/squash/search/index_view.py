@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from squash.index.catalogue import Entry
 from squash.index.trained import Trained
-from squash.model import Metric
+from squash.model import Metric, ObjectRef
 from squash.search.clusters import Clusters
 from squash.search.view import PartitionView, Rows
 
@@ -23,10 +24,10 @@ class IndexView:
     partitions: tuple[PartitionView, ...]
     """In the order of the routing table, so that its clusters are theirs, one after another."""
     trained: Trained | None
-    prefix: str = ""
-    """Where the index lies in the whole store, for those who are to search it elsewhere."""
-    non_filterable: tuple[str, ...] = ()
-    """Metadata keys that filters do not see, likewise."""
+    trained_ref: ObjectRef | None = None
+    """The object that `trained` was read from, for those who are to read it elsewhere."""
+    entry: Entry | None = None
+    """What the catalogue says of the index, for those who are to search it elsewhere."""
 
     @cached_property
     def clusters(self) -> Clusters | None:
