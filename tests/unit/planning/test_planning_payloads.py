@@ -12,6 +12,7 @@ from squash import limits
 from squash.errors import TooLargeError
 from squash.planning.payloads import Part, split_payload
 
+NOTHING = Part(0, 0)
 PARTS = st.lists(st.builds(Part, st.integers(0, 60), st.integers(0, 60)), max_size=40)
 
 
@@ -19,7 +20,7 @@ PARTS = st.lists(st.builds(Part, st.integers(0, 60), st.integers(0, 60)), max_si
 def test_groups_fit_and_are_full(parts, shared_request, shared_answer):
     """Groups are not empty, keep the order, fit both limits, and none could take one more."""
     groups = split_payload(
-        parts, shared_request_bytes=shared_request, shared_answer_bytes=shared_answer,
+        parts, Part(shared_request, shared_answer),
         request_bytes_max=100, answer_bytes_max=100,
     )  # fmt: skip
     assert [place for group in groups for place in group] == list(range(len(parts)))
@@ -42,9 +43,9 @@ def test_what_fits_nowhere(part, advice):
     """One part beyond the limit is an error that says what to do; at the limit it fits."""
     whole = Part(min(part.request_bytes, 100), min(part.answer_bytes, 100))
     limits_ = {"request_bytes_max": 100, "answer_bytes_max": 100}
-    assert split_payload([whole], **limits_) == [range(1)]
+    assert split_payload([whole], NOTHING, **limits_) == [range(1)]
     with pytest.raises(TooLargeError, match=advice):
-        split_payload([whole, part], **limits_)
+        split_payload([whole, part], NOTHING, **limits_)
 
 
 def test_a_full_body_fits_a_call():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squash.planning.tree import ROOT, Node, Tree, deal
+from squash.planning.tree import NO_TREE, ROOT, Dealt, Node, Place, Tree, deal
 
 TREES = st.builds(Tree, st.integers(1, 5), st.integers(1, 4))
 
@@ -41,7 +41,7 @@ def test_the_papers_trees():
 
 
 def answered(tree: Tree, node: Node, queries: range) -> dict[int, list[int]]:
-    dealt = deal(tree, node, len(queries))
+    dealt = deal(Place(tree, node), len(queries))
     found = {node.id: [queries[at] for at in dealt.own]}
     for child, part in dealt.children:
         assert part
@@ -59,13 +59,22 @@ def test_each_query_is_dealt_to_one_node(tree, count):
     assert set(shares) <= {count // tree.nodes, -(-count // tree.nodes)}
 
 
+def test_without_a_tree():
+    """Without a tree, all queries are one's own."""
+    assert deal(NO_TREE, 7) == Dealt(range(7), ())
+
+
 @pytest.mark.parametrize(
     ("shape", "node"), [((2, 2), Node(6, 1)), ((2, 2), Node(1, 1)), ((2, 2), Node(0, 2)),
                         ((2, 2), Node(-2, 0)), ((2, 2), Node(0, 3)), ((2, 2), Node(-1, 1))]
 )  # fmt: skip
 def test_nodes_that_are_not_there(shape, node):
     """A node that the tree has not is refused, whatever is asked of it."""
-    for ask in (Tree(*shape).children, Tree(*shape).subtree, lambda n: deal(Tree(*shape), n, 3)):
+    for ask in (
+        Tree(*shape).children,
+        Tree(*shape).subtree,
+        lambda n: deal(Place(Tree(*shape), n), 3),
+    ):
         with pytest.raises(ValueError, match=r"there is no node|has no level"):
             ask(node)
 

@@ -20,10 +20,10 @@ from squash.errors import (
     TooLargeError,
 )
 from squash.planning.payloads import Part
-from squash.planning.tree import Node, Tree
-from squash.search.calls import Caller
+from squash.planning.tree import NO_TREE, Place, Tree
+from squash.search.calls import Call, Caller
 from squash.search.events import Answered, answer_event, error_event, open_request
-from squash.search.tree import NO_TREE, Place, Task, answer_node
+from squash.search.tree import answer_node
 
 DEADLINE_MS = START_MS + 20_000
 OWN_WORK_MS = 7
@@ -46,13 +46,11 @@ class Toy:
     slots: int
     query_bytes: int = 8
 
-    def parts(self, queries: Sequence[int]) -> list[Part]:
-        return [Part(self.query_bytes, 8) for _ in queries]
+    def parts(self, queries: Sequence[int]) -> tuple[list[Part], Part]:
+        return [Part(self.query_bytes, 8) for _ in queries], Part(100, 100)
 
-    def pack(self, place: Place, queries: Sequence[int]) -> bytes:
-        tree = place.tree
-        return json.dumps([tree.branching_factor, tree.depth, place.node.id, place.node.level,
-                           list(queries)]).encode()  # fmt: skip
+    def pack(self, queries: Sequence[int]) -> bytes:
+        return json.dumps(list(queries)).encode()
 
     def unpack(self, body: bytes, queries: Sequence[int]) -> list[Result]:
         found = [Result(q, frozenset(s), tuple(m)) for q, s, m in json.loads(body)]
@@ -73,18 +71,24 @@ class Begun:
     slots: int
 
     @property
-    def tasks(self) -> list[Task]:
+    def calls(self) -> list[Call]:
         return [
-            Task(f"slot-{slot}", json.dumps([slot, self.queries]).encode(), f"partition {slot}")
+            Call(
+                "processor",
+                json.dumps([slot, self.queries]).encode(),
+                f"partition {slot}",
+                f"slot-{slot}",
+                f"slot-{slot}:r1",
+            )
             for slot in range(self.slots)
         ]
 
     def finish(self, answers: Sequence[bytes | None]) -> list[Result]:
         shares: dict[int, set[str]] = {query: set() for query in self.queries}
         missing = []
-        for task, answer in zip(self.tasks, answers, strict=True):
+        for call, answer in zip(self.calls, answers, strict=True):
             if answer is None:
-                missing.append(task.what)
+                missing.append(call.what)
                 continue
             for query, square, slot in json.loads(answer):
                 assert square == query * query
@@ -104,14 +108,14 @@ def process(world: World, event: dict[str, Any]) -> dict[str, Any]:
 def allocate(slots: int, allow_partial: bool, log: list[tuple[str, int, int]]):
     def handle(world: World, event: dict[str, Any]) -> dict[str, Any]:
         request, began_ms = open_request(event, "allocate"), world.clock.ms
-        f, l, node_id, level, queries = json.loads(request.body)
+        place, queries = request.place, json.loads(request.body)
+        assert request.allow_partial == allow_partial
         caller = world.calling.caller(request.deadline_ms, allow_partial=allow_partial)
-        place = Place(Tree(f, l), Node(node_id, level))
         toy = Toy(world, slots)
         plain_launch = caller.launch
 
         def launch(calls):
-            log.extend((call.role, node_id, world.clock.ms) for call in calls)
+            log.extend((call.role, place.node.id, world.clock.ms) for call in calls)
             return plain_launch(calls)
 
         caller.launch = launch
@@ -195,8 +199,8 @@ def test_deadlines_nest():
     levels: dict[int, set[int]] = {}
     for one in done.cloud.seen:
         if one.role == "allocator":
-            body = json.loads(open_request(json.loads(one.payload), "allocate").body)
-            levels.setdefault(body[3], set()).add(one.deadline_ms)
+            node = open_request(json.loads(one.payload), "allocate").place.node
+            levels.setdefault(node.level, set()).add(one.deadline_ms)
         assert one.deadline_ms < one.at_ms + one.timeout_ms < DEADLINE_MS
     bounds = [(min(levels[level]), max(levels[level])) for level in (1, 2, 3)]
     assert DEADLINE_MS > bounds[0][1] > bounds[1][1] > bounds[2][1] > DEADLINE_MS - 1_000

@@ -19,9 +19,8 @@ class Part:
 
 def split_payload(
     parts: Sequence[Part],
+    shared: Part,
     *,
-    shared_request_bytes: int = 0,
-    shared_answer_bytes: int = 0,
     request_bytes_max: int = REQUEST_BODY_BYTES_MAX,
     answer_bytes_max: int = ANSWER_BODY_BYTES_MAX,
 ) -> list[range]:
@@ -31,8 +30,8 @@ def split_payload(
     ----------
     parts:
         In the order in which they are to be sent.
-    shared_request_bytes, shared_answer_bytes:
-        What every call carries besides, there and back.
+    shared:
+        What every call carries besides.
     request_bytes_max, answer_bytes_max:
         What a call's body may hold, there and back.
 
@@ -46,8 +45,8 @@ def split_payload(
         If one part alone is more than a call can carry.
 
     """
-    request_room = request_bytes_max - shared_request_bytes
-    answer_room = answer_bytes_max - shared_answer_bytes
+    request_room = request_bytes_max - shared.request_bytes
+    answer_room = answer_bytes_max - shared.answer_bytes
     groups: list[range] = []
     start = request = answer = 0
     for place, part in enumerate(parts):

@@ -117,6 +117,17 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where one stands in a tree; without a tree, a root with all queries of its own."""
+
+    tree: Tree | None = None
+    node: Node = ROOT
+
+
+NO_TREE: Final = Place()
+
+
+@dataclass(frozen=True, slots=True)
 class Dealt:
     """A node's queries, dealt: ranges of their positions in what the node was given."""
 
@@ -125,7 +136,7 @@ class Dealt:
     """Children whose subtree got queries; the others are not launched."""
 
 
-def deal(tree: Tree, node: Node, queries: int) -> Dealt:
+def deal(place: Place, queries: int) -> Dealt:
     """Deal the queries of a subtree among its nodes.
 
     Of q queries of the whole tree each node answers floor(q / N) or one more, however deep it
@@ -133,8 +144,8 @@ def deal(tree: Tree, node: Node, queries: int) -> Dealt:
 
     Parameters
     ----------
-    tree, node:
-        Where.
+    place:
+        Whose subtree.
     queries:
         How many queries the node was given; they are dealt in their order.
 
@@ -144,6 +155,9 @@ def deal(tree: Tree, node: Node, queries: int) -> Dealt:
         If there is no such node.
 
     """
+    tree, node = place.tree, place.node
+    if tree is None:
+        return Dealt(range(queries), ())
     below = tree.children(node)
     if node.level == 0:
         own, size = range(0), tree.nodes

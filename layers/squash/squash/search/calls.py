@@ -23,6 +23,7 @@ from squash.errors import (
     UnavailableError,
 )
 from squash.planning.deadlines import nest
+from squash.planning.tree import NO_TREE, Place
 from squash.search.events import Answered, Kind, Request, open_answer, pack_request
 from squash.search.exchange import Done, Exchange
 from squash.search.spending import Spent
@@ -101,6 +102,8 @@ class Call:
         What is missing from the answer if this call has none.
     slot, replica:
         Of a processor: where its data is warm, and where a second call goes.
+    place:
+        Of an allocator: where it stands in the tree.
 
     """
 
@@ -109,6 +112,7 @@ class Call:
     what: str
     slot: str | None = None
     replica: str | None = None
+    place: Place = NO_TREE
 
 
 @dataclass(slots=True, eq=False)
@@ -193,18 +197,23 @@ class Caller:
     def launch(self, calls: Sequence[Call]) -> Batch:
         """Begin calls; they run while the caller does other work."""
         now = self._clock.now_ms()
-        until = self._nested.answer_by_ms
-        batch = Batch(
-            [
-                _Pending(call, pack_request(Request(_KINDS[call.role], call.body, until)), now)
-                for call in calls
-            ]
-        )
+        batch = Batch([_Pending(call, self._payload(call), now) for call in calls])
         self._batches.append(batch)
         self._calls += len(batch.calls)
         for one in batch.calls:
             self._start(one, one.call.slot)
         return batch
+
+    def _payload(self, call: Call) -> bytes:
+        return pack_request(
+            Request(
+                _KINDS[call.role],
+                call.body,
+                self._nested.answer_by_ms,
+                call.place,
+                self._allow_partial,
+            )
+        )
 
     def gather(self, batch: Batch) -> list[bytes | None]:
         """Wait for the answers of a batch; the calls of others are looked after meanwhile.

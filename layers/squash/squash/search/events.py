@@ -1,7 +1,8 @@
 """The envelopes in which functions call one another: small JSON around one container.
 
-A request is ``{"v": 1, "kind", "body", "deadline_ms"}``, the body in base64. An answer is ``{"v":
-1, "body", "spent"}``, to which the function's handler adds ``cold``, ``duration_ms`` and
+A request is ``{"v": 1, "kind", "body", "deadline_ms"}``, the body in base64; of an allocator, with
+``place``, its place in the tree as ``[F, L, id, level]``, and ``allow_partial``. An answer is
+``{"v": 1, "body", "spent"}``, to which the function's handler adds ``cold``, ``duration_ms`` and
 ``memory_mb``; an error that Squash knows comes back as ``{"v": 1, "error": {...}}``, since one that
 is raised in a function looks to its caller like a crash.
 """
@@ -27,6 +28,7 @@ from squash.errors import (
     TooLargeError,
 )
 from squash.limits import ANSWER_BODY_BYTES_MAX
+from squash.planning.tree import NO_TREE, Node, Place, Tree
 from squash.search.spending import Spent
 
 VERSION: Final = 1
@@ -41,11 +43,13 @@ _MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionE
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a function is asked: a container, and until when."""
+    """What a function is asked: a container, until when, and in which place of a tree."""
 
     kind: Kind
     body: bytes
     deadline_ms: int
+    place: Place = NO_TREE
+    allow_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,16 @@ def pack_request(request: Request) -> bytes:
     """Return the payload of a call."""
     body = base64.b64encode(request.body).decode("ascii")
     # No character of base64 needs escaping: megabytes need not go through the JSON writer.
-    return (
-        f'{{"v":{VERSION},"kind":"{request.kind}","deadline_ms":{request.deadline_ms},'
-        f'"body":"{body}"}}'
-    ).encode("ascii")
+    head: dict[str, Any] = {
+        "v": VERSION,
+        "kind": request.kind,
+        "deadline_ms": request.deadline_ms,
+        "allow_partial": request.allow_partial,
+    }
+    tree, node = request.place.tree, request.place.node
+    if tree is not None:
+        head["place"] = [tree.branching_factor, tree.depth, node.id, node.level]
+    return f'{json.dumps(head)[:-1]}, "body": "{body}"}}'.encode("ascii")
 
 
 def open_request(event: Mapping[str, Any], kind: Kind) -> Request:
@@ -80,12 +90,27 @@ def open_request(event: Mapping[str, Any], kind: Kind) -> Request:
         deadline_ms = event["deadline_ms"]
         if version != VERSION or found != kind or type(deadline_ms) is not int:
             raise ValueError(f"v {version!r}, kind {found!r}, deadline_ms {deadline_ms!r}")
-        return Request(kind, base64.b64decode(body, validate=True), deadline_ms)
+        return Request(
+            kind,
+            base64.b64decode(body, validate=True),
+            deadline_ms,
+            _place(event.get("place")),
+            event.get("allow_partial") is True,
+        )
     except (*_MALFORMED, binascii.Error) as error:
         raise InvalidArgumentError(
             f"this function takes events of version {VERSION} and kind {kind!r} ({error}): deploy "
             "all functions from one release"
         ) from error
+
+
+def _place(value: Any) -> Place:
+    if value is None:
+        return NO_TREE
+    if not isinstance(value, list) or any(type(number) is not int for number in value):
+        raise ValueError(f"place {value!r:.80}")
+    factor, depth, node, level = value
+    return Place(Tree(factor, depth), Node(node, level))
 
 
 def answer_event(answered: Answered) -> dict[str, Any]:

@@ -8,15 +8,13 @@ with all of them).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from squash.errors import InternalError
 from squash.planning.payloads import Part, split_payload
-from squash.planning.slots import replica_of
-from squash.planning.tree import ROOT, Dealt, Node, Tree, deal
-from squash.search.calls import Call, Caller
+from squash.planning.tree import Dealt, Place, deal
+from squash.search.calls import Batch, Call, Caller
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -24,36 +22,16 @@ Q_contra = TypeVar("Q_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a node stands: in which tree, if there is one."""
-
-    tree: Tree | None
-    node: Node = ROOT
-
-
-NO_TREE: Final = Place(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Something for one processor: its slot, a container, and what is missing without it."""
-
-    slot: str
-    body: bytes
-    what: str
-
-
 class Begun(Protocol[R_co]):
     """A node's own queries, planned."""
 
     @property
-    def tasks(self) -> Sequence[Task]:
+    def calls(self) -> Sequence[Call]:
         """What processors are to do."""
         ...
 
     def finish(self, answers: Sequence[bytes | None]) -> Sequence[R_co]:
-        """Merge the answers to the tasks, in their order, into results in the queries' order.
+        """Merge the answers to the calls, in their order, into results in the queries' order.
 
         None stands for an answer that is missing: the results must name it.
         """
@@ -63,12 +41,12 @@ class Begun(Protocol[R_co]):
 class Work(Protocol[Q_contra, R_co]):
     """What a node does with queries."""
 
-    def parts(self, queries: Sequence[Q_contra]) -> Sequence[Part]:
-        """Return what each query takes when it is sent to a child, and what its answer may."""
+    def parts(self, queries: Sequence[Q_contra]) -> tuple[Sequence[Part], Part]:
+        """Return what each query takes at most when it is sent to a child, and what all share."""
         ...
 
-    def pack(self, place: Place, queries: Sequence[Q_contra]) -> bytes:
-        """Return the container that tells a child its place and its queries."""
+    def pack(self, queries: Sequence[Q_contra]) -> bytes:
+        """Return the container that tells a child its queries."""
         ...
 
     def unpack(self, body: bytes, queries: Sequence[Q_contra]) -> Sequence[R_co]:
@@ -84,7 +62,14 @@ class Work(Protocol[Q_contra, R_co]):
         ...
 
 
-def answer_node(caller: Caller, work: Work[Q, R], place: Place, queries: Sequence[Q]) -> list[R]:
+def answer_node(
+    caller: Caller,
+    work: Work[Q, R],
+    place: Place,
+    queries: Sequence[Q],
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[R]:
     """Answer the queries of a node and of all below it.
 
     Parameters
@@ -97,6 +82,8 @@ def answer_node(caller: Caller, work: Work[Q, R], place: Place, queries: Sequenc
         Where the node stands.
     queries:
         Those of its subtree.
+    meanwhile:
+        What else there is to do while others work; called when all calls are under way.
 
     Returns
     -------
@@ -114,11 +101,17 @@ def answer_node(caller: Caller, work: Work[Q, R], place: Place, queries: Sequenc
         As `Caller.gather`.
 
     """
-    dealt = _deal(place, len(queries))
+    dealt = deal(place, len(queries))
     parts, calls = _calls_to_children(work, place, dealt, queries)
     children = caller.launch(calls)
     own = queries[: len(dealt.own)]
-    results = _answer_own(caller, work, own) if own else []
+    begun, batch = _begin_own(caller, work, own) if own else (None, None)
+    meanwhile()
+    results: list[R] = []
+    if begun is not None and batch is not None:
+        results.extend(begun.finish(caller.gather(batch)))
+        if len(results) != len(own):
+            raise InternalError(f"{len(own)} queries were planned, {len(results)} answered")
     for part, call, answer in zip(parts, calls, caller.gather(children), strict=True):
         asked = queries[part.start : part.stop]
         if answer is None:
@@ -133,12 +126,6 @@ def answer_node(caller: Caller, work: Work[Q, R], place: Place, queries: Sequenc
     return results
 
 
-def _deal(place: Place, queries: int) -> Dealt:
-    if place.tree is None:
-        return Dealt(range(queries), ())
-    return deal(place.tree, place.node, queries)
-
-
 def _calls_to_children(
     work: Work[Q, R], place: Place, dealt: Dealt, queries: Sequence[Q]
 ) -> tuple[list[range], list[Call]]:
@@ -146,25 +133,17 @@ def _calls_to_children(
     parts: list[range] = []
     calls: list[Call] = []
     for child, part in dealt.children:
-        sizes = work.parts(queries[part.start : part.stop])
-        for group in split_payload(sizes):
+        sizes, shared = work.parts(queries[part.start : part.stop])
+        for group in split_payload(sizes, shared):
             mine = range(part.start + group.start, part.start + group.stop)
-            body = work.pack(Place(place.tree, child), queries[mine.start : mine.stop])
+            body = work.pack(queries[mine.start : mine.stop])
             parts.append(mine)
-            calls.append(Call("allocator", body, f"allocator {child.id}"))
+            below = Place(place.tree, child)
+            calls.append(Call("allocator", body, f"allocator {child.id}", place=below))
     return parts, calls
 
 
-def _answer_own(caller: Caller, work: Work[Q, R], queries: Sequence[Q]) -> list[R]:
+def _begin_own(caller: Caller, work: Work[Q, R], queries: Sequence[Q]) -> tuple[Begun[R], Batch]:
     caller.check_time()
     begun = work.begin(queries)
-    batch = caller.launch(
-        [
-            Call("processor", task.body, task.what, task.slot, replica_of(task.slot))
-            for task in begun.tasks
-        ]
-    )
-    results = list(begun.finish(caller.gather(batch)))
-    if len(results) != len(queries):
-        raise InternalError(f"{len(queries)} queries were planned, {len(results)} answered")
-    return results
+    return begun, caller.launch(begun.calls)
