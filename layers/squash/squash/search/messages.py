@@ -337,9 +337,11 @@ def _rows(form: int, values: AnyArray, count: int) -> I64:
 
 
 def _packed(places: AnyArray, words: int) -> AnyArray:
-    bits = np.zeros(words * BLOCK_ROWS, dtype=np.uint8)
-    bits[below(places.astype(np.int64), len(bits), "places")] = 1
-    return np.packbits(bits, bitorder="little").view("<u4")
+    wide = below(places.astype(np.int64), words * BLOCK_ROWS, "places")
+    bits = np.zeros(words, dtype=np.uint32)
+    one = np.left_shift(np.uint32(1), (wide % BLOCK_ROWS).astype(np.uint32))
+    np.bitwise_or.at(bits, wide // BLOCK_ROWS, one)
+    return bits
 
 
 def _read_queries(
