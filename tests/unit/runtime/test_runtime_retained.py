@@ -89,7 +89,7 @@ def test_who_waited_for_a_failure_loads_for_himself():
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_bytes_held_are_those_of_what_is_kept(data):
-    """Whatever is loaded in whatever order, the account is the sum, below the bound, newest kept."""
+    """Whatever is loaded in whatever order, the account is the sum, within the bound."""
     sizes = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=8))
     bound = data.draw(st.integers(1, 120))
     store, refs = stored(sizes)

@@ -96,22 +96,26 @@ class TmpFiles:
         with self._lock:
             if name in self._files or size > self._bytes_max:
                 return
-        self._make_room(size)
+            self._make_room(size)
         part = self._path(f"{name}.{next(self._numbers)}{_PART}")
         try:
             with open(part, "xb", opener=_private) as file:
                 file.write(data)
                 file.write(_checksum(name, data))
-            os.replace(part, self._path(name))  # noqa: PTH105
+            with self._lock:  # so that names and files never differ
+                os.replace(part, self._path(name))  # noqa: PTH105
+                self._bytes += size - self._files.pop(name, 0)
+                self._files[name] = size
+                self._make_room(0)
         except OSError:
             # The disk is full, or somebody tidied the folder away: served without it.
             with suppress(OSError):
                 os.unlink(part)  # noqa: PTH108
-            return
+
+    def drop(self, name: str) -> None:
+        """Remove what was written under a name; nothing is fine."""
         with self._lock:
-            self._bytes += size - self._files.pop(name, 0)
-            self._files[name] = size
-        self._make_room(0)
+            self._remove(name)
 
     def close(self) -> None:
         """Let others take the folder over; what is in it stays."""
@@ -121,20 +125,12 @@ class TmpFiles:
             self._bytes_max = 0
 
     def _make_room(self, size: int) -> None:
-        removed = []
-        with self._lock:
-            while self._files and self._bytes + size > self._bytes_max:
-                name, freed = self._files.popitem(last=False)
-                self._bytes -= freed
-                removed.append(name)
-        for name in removed:
-            with suppress(OSError):
-                os.unlink(self._path(name))  # noqa: PTH108
+        """Remove files until so many bytes more fit; the lock must be held."""
+        while self._files and self._bytes + size > self._bytes_max:
+            self._remove(next(iter(self._files)))
 
-    def drop(self, name: str) -> None:
-        """Remove what was written under a name; nothing is fine."""
-        with self._lock:
-            self._bytes -= self._files.pop(name, 0)
+    def _remove(self, name: str) -> None:
+        self._bytes -= self._files.pop(name, 0)
         with suppress(OSError):
             os.unlink(self._path(name))  # noqa: PTH108
 
