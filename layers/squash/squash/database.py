@@ -33,11 +33,12 @@ from squash.model import (
     WriteResult,
 )
 from squash.quantize import PRESETS
-from squash.runtime import Settings, choose_kernels, read_costs
+from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
 from squash.runtime.prices import architecture_of
 from squash.runtime.session import IndexSession, check_include, check_limits
 from squash.search import Query, Searcher
 from squash.storage import ObjectStore, PrefixStore, open_store
+from squash.storage.tmp import TmpFiles
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 
@@ -61,7 +62,7 @@ def connect(
     endpoint_url, region:
         Of S3, where they differ from what the AWS configuration says.
     retained_bytes_max:
-        How much of what was read is kept in memory, in each opened index.
+        How much of what was read is kept in memory, of all indexes together.
 
     Raises
     ------
@@ -92,6 +93,8 @@ class Database:
         Its components.
     searcher:
         Answers queries; without one, this process does.
+    tmp:
+        Files behind the memory, for a store that is remote.
 
     """
 
@@ -103,8 +106,11 @@ class Database:
         clock: Clock,
         ids: IdSource,
         searcher: Searcher | None = None,
+        tmp: TmpFiles | None = None,
     ) -> None:
         self._store = store
+        self._memory = RetainedMemory(settings.retained_bytes_max)
+        self._tmp = tmp
         self._settings = settings
         self._clock = clock
         self._ids = ids
@@ -214,6 +220,8 @@ class Database:
             ids=self._ids,
             searcher=self._searcher,
             check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
+            memory=self._memory,
+            tmp=self._tmp,
         )
         return Index(session)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from squash.model import (
     WriteResult,
 )
 from squash.runtime.prices import invocation_cost_usd, request_cost_usd
-from squash.runtime.retained import RetainedObjects
+from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.runtime.views import IndexViews
 from squash.search import (
@@ -63,12 +63,24 @@ from squash.search import (
 from squash.search.spending import Spent
 from squash.segment import build_flat
 from squash.storage import CountingStore, ObjectStore, StoreCounts
+from squash.storage.tmp import TmpFiles
 
 _LOG = logging.getLogger("squash")
-_VERIFY_RETAINED_BYTES = 1
+_PASSING_RETAINED_BYTES = 1
 _INCLUDABLE = frozenset({"metadata", "vector"})
 
 Report = Callable[[Progress], None]
+
+
+class _Spent(NamedTuple):
+    """What was asked of the store, of memory and of files until now."""
+
+    store: StoreCounts
+    loads: LoadCounts
+
+    def since(self, earlier: _Spent) -> _Spent:
+        """Return what was asked after `earlier`."""
+        return _Spent(self.store - earlier.store, self.loads.since(earlier.loads))
 
 
 class IndexSession:
@@ -86,6 +98,8 @@ class IndexSession:
         Answers queries; without one, this process does.
     check_catalogue:
         Reads the catalogue entry again, for `verify`; raises if it is damaged.
+    memory, tmp:
+        What was loaded is kept in; without them, in memory of its own and in no files.
 
     """
 
@@ -99,6 +113,8 @@ class IndexSession:
         ids: IdSource,
         searcher: Searcher | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
+        memory: RetainedMemory | None = None,
+        tmp: TmpFiles | None = None,
     ) -> None:
         self.config = entry.config
         self._check_catalogue = check_catalogue
@@ -113,6 +129,8 @@ class IndexSession:
             clock=clock,
             ids=ids,
             report=_report_snapshot,
+            memory=memory,
+            tmp=tmp,
         )
 
     # Writing
@@ -154,7 +172,7 @@ class IndexSession:
     ) -> WriteResult:
         """Fold what lives into partitions; nothing to do is fine."""
         opened = self._views.refresh()
-        reader = self._views.new_loader(_VERIFY_RETAINED_BYTES)
+        reader = self._passing_loader()
         live = [
             (self._views.reader(ref, reader), self._views.live(opened, ref))
             for ref in opened.state.segments
@@ -180,13 +198,13 @@ class IndexSession:
 
     def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
         """Answer queries on one snapshot."""
-        before = self._store.counts()
+        before = self._spent()
         view = self.view(consistency)
         for query in queries:
             self._check_time(query)
         found = self._searcher.search(view, queries)
-        spent = self._store.counts() - before
-        nothing = spent - spent
+        spent = self._spent().since(before)
+        nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
         return [
             self._answer_of(view, query, matches, trace, nothing if place else spent)
@@ -199,10 +217,10 @@ class IndexSession:
         query: Query,
         matches: tuple[Match, ...],
         trace: Trace,
-        here: StoreCounts,
+        here: _Spent,
     ) -> Answer:
         elsewhere = trace.spent or Spent()
-        cost_usd = request_cost_usd(here.by_kind) if self._settings.billed else 0.0
+        cost_usd = request_cost_usd(here.store.by_kind) if self._settings.billed else 0.0
         if elsewhere.invocations:
             cost_usd += request_cost_usd(elsewhere.store_kinds) + invocation_cost_usd(
                 elsewhere.invocations,
@@ -212,9 +230,12 @@ class IndexSession:
         usage = Usage(
             rows_scanned=trace.scanned,
             vectors_read=trace.vectors_read,
-            store_requests=here.requests + sum(elsewhere.store_kinds.values()),
-            store_rounds=here.rounds + elsewhere.store_rounds,
-            store_bytes=here.bytes_in + elsewhere.store_bytes,
+            store_requests=here.store.requests + sum(elsewhere.store_kinds.values()),
+            store_rounds=here.store.rounds + elsewhere.store_rounds,
+            store_bytes=here.store.bytes_in + elsewhere.store_bytes,
+            parts_from_memory=here.loads.memory + elsewhere.parts_from_memory,
+            parts_from_tmp=here.loads.tmp + elsewhere.parts_from_tmp,
+            parts_from_store=here.loads.store + elsewhere.parts_from_store,
             invocations=elsewhere.invocations,
             invocations_cold=elsewhere.invocations_cold,
             gb_seconds=elsewhere.gb_seconds,
@@ -271,7 +292,7 @@ class IndexSession:
 
     def verify(self, report: Report) -> VerifyReport:
         """Read everything back and hold it against the rest, retaining nothing."""
-        loader = self._views.new_loader(_VERIFY_RETAINED_BYTES)
+        loader = self._passing_loader()
         ledger = Ledger()
         ledger.check(f"{self.config.name}/index.json", self._check_catalogue)
         verify_history(self._store, ledger, report)
@@ -313,6 +334,17 @@ class IndexSession:
     def parse(self, filter_: Mapping[str, Any] | None) -> FilterNode | None:
         """Read a filter."""
         return parse_filter(filter_, non_filterable=self.config.non_filterable)
+
+    def _passing_loader(self) -> RetainedObjects:
+        """Return a loader that reads what lies in the store and keeps nothing of it."""
+        return RetainedObjects(
+            self._store,
+            bytes_max=_PASSING_RETAINED_BYTES,
+            whole_bytes_max=self._settings.whole_bytes_max,
+        )
+
+    def _spent(self) -> _Spent:
+        return _Spent(self._store.counts(), self._views.loader.counts())
 
 
 def check_include(include: Iterable[str]) -> frozenset[str]:

@@ -19,11 +19,12 @@ from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.limits import VIEWS_KEPT_MAX
 from squash.model import RowBatch, SegmentRef
-from squash.runtime.retained import RetainedObjects
+from squash.runtime.retained import RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.search import FreshView, IndexView, PartitionView, Rows, SegmentView
 from squash.segment import KeyTable
 from squash.storage import ObjectStore
+from squash.storage.tmp import TmpFiles
 
 
 class IndexViews:
@@ -41,6 +42,8 @@ class IndexViews:
         How this process uses its machine; time; names.
     report:
         Told why a snapshot could not be written.
+    memory, tmp:
+        What was loaded is kept in; without them, in memory of its own and in no files.
 
     """
 
@@ -53,13 +56,20 @@ class IndexViews:
         clock: Clock,
         ids: IdSource,
         report: Callable[[SquashError], None],
+        memory: RetainedMemory | None = None,
+        tmp: TmpFiles | None = None,
     ) -> None:
-        self._store = store
         self._entry = entry
         self._config = entry.config
         self._settings = settings
         self._clock = clock
-        self._loader = self.new_loader(settings.retained_bytes_max)
+        self.loader = RetainedObjects(
+            store,
+            whole_bytes_max=settings.whole_bytes_max,
+            memory=memory or RetainedMemory(settings.retained_bytes_max),
+            tmp=tmp,
+            namespace=entry.prefix,
+        )
         self.log = IndexLog(store, clock, ids, load_keys=self._load_keys, report=report)
         self._lock = threading.Lock()
         self._opened: Opened | None = None
@@ -125,13 +135,7 @@ class IndexViews:
 
     def reader(self, ref: SegmentRef, loader: RetainedObjects | None = None) -> SegmentReader:
         """Return a segment's reader, by another loader if one is given."""
-        return SegmentReader(ref, loader or self._loader, dimension=self._config.dimension)
-
-    def new_loader(self, bytes_max: int) -> RetainedObjects:
-        """Return a loader of this index that retains up to a number of bytes."""
-        return RetainedObjects(
-            self._store, bytes_max=bytes_max, whole_bytes_max=self._settings.whole_bytes_max
-        )
+        return SegmentReader(ref, loader or self.loader, dimension=self._config.dimension)
 
     def _view_of(self, opened: Opened) -> IndexView:
         with self._lock:
@@ -184,7 +188,7 @@ class IndexViews:
         if ref is None or all(segment.kind == "flat" for segment in opened.state.segments):
             return None
         dimension = self._config.dimension
-        return self._loader.load(
+        return self.loader.load(
             ref, "trained", lambda data: Trained.from_bytes(data, ref.key, dimension=dimension)
         )
 

@@ -25,6 +25,8 @@ class Spent:
         Requests to the store by kind, of the functions called.
     store_rounds, store_bytes:
         Rounds of them, and what they read.
+    parts_from_memory, parts_from_tmp, parts_from_store:
+        Where what they needed came from; see `Usage`.
 
     """
 
@@ -36,6 +38,9 @@ class Spent:
     store_kinds: dict[str, int] = field(default_factory=dict)
     store_rounds: int = 0
     store_bytes: int = 0
+    parts_from_memory: int = 0
+    parts_from_tmp: int = 0
+    parts_from_store: int = 0
 
     def add(self, other: Spent) -> None:
         """Add what another spent."""
@@ -47,6 +52,9 @@ class Spent:
         self._add_kinds(other.store_kinds)
         self.store_rounds += other.store_rounds
         self.store_bytes += other.store_bytes
+        self.parts_from_memory += other.parts_from_memory
+        self.parts_from_tmp += other.parts_from_tmp
+        self.parts_from_store += other.parts_from_store
 
     def add_store(self, counts: StoreCounts) -> None:
         """Add what this process asked of its store."""
@@ -69,6 +77,7 @@ class Spent:
             "store_kinds": self.store_kinds,
             "store_rounds": self.store_rounds,
             "store_bytes": self.store_bytes,
+            "parts": [self.parts_from_memory, self.parts_from_tmp, self.parts_from_store],
         }
 
     @classmethod
@@ -81,6 +90,7 @@ class Spent:
             If it is not that.
 
         """
+        memory, tmp, store = (int(count) for count in value["parts"])
         return cls(
             invocations=int(value["invocations"]),
             invocations_cold=int(value["invocations_cold"]),
@@ -90,4 +100,7 @@ class Spent:
             store_kinds={str(kind): int(count) for kind, count in value["store_kinds"].items()},
             store_rounds=int(value["store_rounds"]),
             store_bytes=int(value["store_bytes"]),
+            parts_from_memory=memory,
+            parts_from_tmp=tmp,
+            parts_from_store=store,
         )
