@@ -33,10 +33,11 @@ from squash.model import (
     WriteResult,
 )
 from squash.quantize import PRESETS
-from squash.runtime import Settings, choose_kernels, read_costs
+from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
 from squash.runtime.session import IndexSession, check_include, check_limits
 from squash.search import Query
 from squash.storage import ObjectStore, PrefixStore, open_store
+from squash.storage.tmp import TmpFiles
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 
@@ -60,7 +61,7 @@ def connect(
     endpoint_url, region:
         Of S3, where they differ from what the AWS configuration says.
     retained_bytes_max:
-        How much of what was read is kept in memory, in each opened index.
+        How much of what was read is kept in memory, of all indexes together.
 
     Raises
     ------
@@ -88,13 +89,23 @@ class Database:
     ----------
     store, settings, clock, ids:
         Its components.
+    tmp:
+        Files behind the memory, for a store that is remote.
 
     """
 
     def __init__(
-        self, store: ObjectStore, *, settings: Settings, clock: Clock, ids: IdSource
+        self,
+        store: ObjectStore,
+        *,
+        settings: Settings,
+        clock: Clock,
+        ids: IdSource,
+        tmp: TmpFiles | None = None,
     ) -> None:
         self._store = store
+        self._memory = RetainedMemory(settings.retained_bytes_max)
+        self._tmp = tmp
         self._settings = settings
         self._clock = clock
         self._ids = ids
@@ -202,6 +213,9 @@ class Database:
             clock=self._clock,
             ids=self._ids,
             check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
+            memory=self._memory,
+            tmp=self._tmp,
+            namespace=entry.prefix,
         )
         return Index(session)
 

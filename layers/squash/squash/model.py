@@ -162,6 +162,13 @@ class Usage:
     store_requests: int = 0
     store_rounds: int = 0
     store_bytes: int = 0
+    parts_from_memory: int = 0
+    """Objects and ranges of objects that were asked for and found in memory; what a search has in
+    place already is not asked for."""
+    parts_from_tmp: int = 0
+    """Found in files of the local disk."""
+    parts_from_store: int = 0
+    """Read from the store: 0 where the container was warm for this query."""
     invocations: int = 0
     invocations_cold: int = 0
     gb_seconds: float = 0.0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from squash.arrays import F32, U8, Mask
-from squash.container import Buffer
+from squash.container import Buffer, read_layout
 from squash.errors import DataError
 from squash.index import snapshots
 from squash.index.commits import Commit, log_key
@@ -304,13 +304,18 @@ def _head(reader: SegmentReader) -> str | None:
     same = np.array_equal(head.cluster_begins, codes.cluster_begins)
     if not same or not np.array_equal(head.centers, codes.centers):
         return "has other clusters than its codes"
+    data = memoryview(reader.whole(CODES))
+    header = read_layout(data, where=CODES).header
+    if (head.codec, head.codec_version) != (header["codec"], header["codec_version"]):
+        return "names another codec than its codes"
     if head.arrays is None:
         return None
-    data = memoryview(reader.whole(CODES))
     described = ClusterCodes(head.arrays, reader.ref.objects[HEAD].key)
     for cluster in range(len(head.centers)):
         described.fill(cluster, [data[start:stop] for start, stop in described.ranges(cluster)])
-    if any(not np.array_equal(described[name], codes.arrays[name]) for name in described):
+    if described.keys() != codes.arrays.keys() or any(
+        not np.array_equal(described[name], codes.arrays[name]) for name in described
+    ):
         return "describes other codes than there are"
     return None
 

@@ -13,15 +13,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from squash.container import Buffer
-from squash.errors import ChecksumError
+from squash.errors import ChecksumError, DataError
 from squash.index.loading import ClusterParts, Name, Pages, Range, Want, Whole
 from squash.model import ObjectRef
 from squash.segment import ClusterCodes
 from squash.storage import ObjectStore, Reads
+from squash.storage.tmp import TmpFiles
 
 T = TypeVar("T")
 _Key: TypeAlias = tuple[str, str, object]
@@ -46,15 +47,18 @@ class _Flight:
     landed: threading.Event = field(default_factory=threading.Event)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadCounts:
-    """Objects and ranges that were asked for: found in memory, and read from the store."""
+class LoadCounts(NamedTuple):
+    """Objects and ranges that were asked for, by where they were found."""
 
-    found: int = 0
-    read: int = 0
+    memory: int
+    tmp: int
+    store: int
 
-    def __sub__(self, earlier: LoadCounts) -> LoadCounts:
-        return LoadCounts(self.found - earlier.found, self.read - earlier.read)
+    def since(self, earlier: LoadCounts) -> LoadCounts:
+        """Return what was asked for after `earlier`."""
+        return LoadCounts(
+            self.memory - earlier.memory, self.tmp - earlier.tmp, self.store - earlier.store
+        )
 
 
 class RetainedMemory:
@@ -115,8 +119,10 @@ class RetainedObjects:
         See `Loader`.
     memory:
         What it shares with others.
+    tmp:
+        Files that stand behind it. Then the store is an index's own, see `TmpStore`.
     namespace:
-        Tells its store's keys from those of others that share the memory.
+        Tells its store's keys from those of others that share memory or files.
 
     """
 
@@ -127,10 +133,12 @@ class RetainedObjects:
         bytes_max: int = 0,
         whole_bytes_max: int,
         memory: RetainedMemory | None = None,
+        tmp: TmpFiles | None = None,
         namespace: str = "",
     ) -> None:
         self.whole_bytes_max = whole_bytes_max
-        self._store = store
+        self._tmp = None if tmp is None else tmp.over(store, namespace)
+        self._store: ObjectStore = self._tmp or store
         self._memory = RetainedMemory(bytes_max) if memory is None else memory
         self._namespace = namespace
         self._reads = Reads()
@@ -149,8 +157,8 @@ class RetainedObjects:
 
     def counts(self) -> LoadCounts:
         """Return what was asked for until now."""
-        with self._memory.lock:
-            return LoadCounts(self._found, self._read)
+        hits = self._tmp.hits if self._tmp else 0
+        return LoadCounts(self._found, hits, self._read - hits)
 
     def load(self, ref: ObjectRef, part: str, decode: Callable[[Buffer], T]) -> T:
         """Get a whole object, check its length and checksum, decode a part of it, retain both.
@@ -274,6 +282,11 @@ class RetainedObjects:
         values: dict[Any, Any] = {}
         try:
             values = self._values(flight.want, flight.names)
+        except DataError:
+            if self._tmp:
+                # It may be the way here that damaged it: the next one asks the store.
+                self._tmp.forget(flight.want.ref.key, _ranges(flight.want, flight.names))
+            raise
         finally:
             self._land(flight, values)
 
@@ -288,9 +301,8 @@ class RetainedObjects:
                 page: want.decode(places[page], data)
                 for page, data in zip(names, buffers, strict=True)
             }
-        codes = want.codes
-        buffers = self._store.get_ranges(key, [r for name in names for r in codes.ranges(name)])
-        width = len(codes)
+        codes, width = want.codes, len(want.codes)
+        buffers = self._store.get_ranges(key, _ranges(want, names) or ())
         for i, name in enumerate(names):
             codes.fill(name, buffers[i * width : (i + 1) * width])
         return dict.fromkeys(names, codes)
@@ -335,6 +347,15 @@ class RetainedObjects:
 
     def _key(self, ref: ObjectRef, name: object) -> _Key:
         return (self._namespace, ref.key, name)
+
+
+def _ranges(want: Want, names: Sequence[Any]) -> list[Range] | None:
+    """Return what is read for some pieces; None for all of the object."""
+    if isinstance(want, Whole):
+        return None
+    if isinstance(want, Pages):
+        return list(names)
+    return [one for name in names for one in want.codes.ranges(name)]
 
 
 def _weight(want: Want) -> int:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,7 +49,7 @@ from squash.model import (
     WriteResult,
 )
 from squash.runtime.prices import request_cost_usd
-from squash.runtime.retained import RetainedObjects
+from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.search import (
     FreshView,
@@ -69,12 +69,24 @@ from squash.search import (
 )
 from squash.segment import KeyTable, build_flat
 from squash.storage import CountingStore, ObjectStore, StoreCounts
+from squash.storage.tmp import TmpFiles
 
 _LOG = logging.getLogger("squash")
-_VERIFY_RETAINED_BYTES = 1
+_PASSING_RETAINED_BYTES = 1
 _INCLUDABLE = frozenset({"metadata", "vector"})
 
 Report = Callable[[Progress], None]
+
+
+class _Spent(NamedTuple):
+    """What was asked of the store, of memory and of files until now."""
+
+    store: StoreCounts
+    loads: LoadCounts
+
+    def since(self, earlier: _Spent) -> _Spent:
+        """Return what was asked after `earlier`."""
+        return _Spent(self.store - earlier.store, self.loads.since(earlier.loads))
 
 
 class IndexSession:
@@ -90,6 +102,10 @@ class IndexSession:
         How this process uses its machine; time; names.
     check_catalogue:
         Reads the catalogue entry again, for `verify`; raises if it is damaged.
+    memory, tmp:
+        What was loaded is kept in; without them, in memory of its own and in no files.
+    namespace:
+        Tells its keys from those of other indexes that share these.
 
     """
 
@@ -102,13 +118,22 @@ class IndexSession:
         clock: Clock,
         ids: IdSource,
         check_catalogue: Callable[[], None] = lambda: None,
+        memory: RetainedMemory | None = None,
+        tmp: TmpFiles | None = None,
+        namespace: str = "",
     ) -> None:
         self.config = config
         self._check_catalogue = check_catalogue
         self._settings = settings
         self._clock = clock
         self._store = CountingStore(store)
-        self._loader = self._new_loader(settings.retained_bytes_max)
+        self._loader = RetainedObjects(
+            self._store,
+            whole_bytes_max=settings.whole_bytes_max,
+            memory=memory or RetainedMemory(settings.retained_bytes_max),
+            tmp=tmp,
+            namespace=namespace,
+        )
         self._log = IndexLog(
             self._store, clock, ids, load_keys=self._load_keys, report=_report_snapshot
         )
@@ -155,7 +180,7 @@ class IndexSession:
     ) -> WriteResult:
         """Fold what lives into partitions; nothing to do is fine."""
         opened = self._refresh()
-        reader = self._new_loader(_VERIFY_RETAINED_BYTES)
+        reader = self._passing_loader()
         live = [
             (self._reader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
         ]
@@ -176,25 +201,25 @@ class IndexSession:
 
     def query(self, query: Query, consistency: str) -> Answer:
         """Answer one query."""
-        before = self._store.counts()
+        before = self._spent()
         return self._answer(self.view(consistency), query, before)
 
     def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
         """Answer queries on one snapshot."""
-        before = self._store.counts()
+        before = self._spent()
         view = self.view(consistency)
         found = search_many(view, queries, costs=self._settings.costs)
-        spent = self._store.counts() - before
-        nothing = spent - spent
+        spent = self._spent().since(before)
+        nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
         return [
             self._answer_of(view, query, matches, trace, nothing if place else spent)
             for place, (query, (matches, trace)) in enumerate(zip(queries, found, strict=True))
         ]
 
-    def _answer(self, view: IndexView, query: Query, before: StoreCounts) -> Answer:
+    def _answer(self, view: IndexView, query: Query, before: _Spent) -> Answer:
         matches, trace = search(view, query, costs=self._settings.costs)
-        return self._answer_of(view, query, matches, trace, self._store.counts() - before)
+        return self._answer_of(view, query, matches, trace, self._spent().since(before))
 
     def _answer_of(
         self,
@@ -202,15 +227,18 @@ class IndexSession:
         query: Query,
         matches: tuple[Match, ...],
         trace: Trace,
-        spent: StoreCounts,
+        spent: _Spent,
     ) -> Answer:
         usage = Usage(
             rows_scanned=trace.scanned,
             vectors_read=trace.vectors_read,
-            store_requests=spent.requests,
-            store_rounds=spent.rounds,
-            store_bytes=spent.bytes_in,
-            cost_usd=request_cost_usd(spent.by_kind) if self._settings.billed else 0.0,
+            store_requests=spent.store.requests,
+            store_rounds=spent.store.rounds,
+            store_bytes=spent.store.bytes_in,
+            parts_from_memory=spent.loads.memory,
+            parts_from_tmp=spent.loads.tmp,
+            parts_from_store=spent.loads.store,
+            cost_usd=request_cost_usd(spent.store.by_kind) if self._settings.billed else 0.0,
             levels=tuple(trace.levels),
         )
         explanation = explain(view, query, trace) if query.explain else None
@@ -252,7 +280,7 @@ class IndexSession:
 
     def verify(self, report: Report) -> VerifyReport:
         """Read everything back and hold it against the rest, retaining nothing."""
-        loader = self._new_loader(_VERIFY_RETAINED_BYTES)
+        loader = self._passing_loader()
         ledger = Ledger()
         ledger.check(f"{self.config.name}/index.json", self._check_catalogue)
         verify_history(self._store, ledger, report)
@@ -372,10 +400,16 @@ class IndexSession:
     def _reader(self, ref: SegmentRef, loader: RetainedObjects) -> SegmentReader:
         return SegmentReader(ref, loader, dimension=self.config.dimension)
 
-    def _new_loader(self, bytes_max: int) -> RetainedObjects:
+    def _passing_loader(self) -> RetainedObjects:
+        """Return a loader that reads what lies in the store and keeps nothing of it."""
         return RetainedObjects(
-            self._store, bytes_max=bytes_max, whole_bytes_max=self._settings.whole_bytes_max
+            self._store,
+            bytes_max=_PASSING_RETAINED_BYTES,
+            whole_bytes_max=self._settings.whole_bytes_max,
         )
+
+    def _spent(self) -> _Spent:
+        return _Spent(self._store.counts(), self._loader.counts())
 
 
 def check_include(include: Iterable[str]) -> frozenset[str]:
