@@ -23,7 +23,7 @@ class Elsewhere:
 
     def search(self, view, queries):
         self.asked.append((view, queries))
-        spent = Spent(3, 1, 2.0, 1, 1, {"range": 5}, 2, 100)
+        spent = Spent(3, 1, 2.0, 1, 1, {"range": 5}, 2, 100, 7, 8, 9)
         traces = [Trace(missing=("slot-1",), spent=spent), *[Trace() for _ in queries[1:]]]
         return [((Match("a", 0.5),), trace) for trace in traces]
 

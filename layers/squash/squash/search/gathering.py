@@ -70,7 +70,8 @@ def _gathered(
         names = ", ".join(view.partitions[number].reader.ref.id for number in missing[:_NAMED_MAX])
         raise PartialAnswerError(
             f"{len(missing)} partitions were not searched, {names} among them: repeat the query, "
-            "or allow a partial answer"
+            "or ask with allow_partial for what there is",
+            missing=tuple(view.partitions[number].reader.ref.id for number in missing),
         )
     if planned.mode == Mode.MEASURE or not parts:
         rows = _joined(parts)
@@ -78,6 +79,7 @@ def _gathered(
         rows = _best(view, planned, parts, trace)
     if missing:
         trace.certified = False
+        trace.missing = tuple(view.partitions[number].reader.ref.id for number in missing)
     found = found_delivered(
         view.partitions,
         (rows.partition, rows.row, rows.distances),

@@ -10,6 +10,7 @@ from squash.index.trained import Trained
 from squash.model import Metric, ObjectRef
 from squash.search.clusters import Clusters
 from squash.search.view import PartitionView, Rows
+from squash.segment import ATTRIBUTES, CODES, VECTORS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class IndexView:
         if not self.partitions or self.trained is None:
             return None
         return Clusters(self.partitions, self.trained)
+
+    @cached_property
+    def searched_bytes(self) -> int:
+        """How many bytes of its partitions a search may read: all but documents."""
+        return sum(
+            ref.bytes
+            for partition in self.partitions
+            for name, ref in partition.reader.ref.objects.items()
+            if name in {ATTRIBUTES, CODES, VECTORS}
+        )
 
     def everything(self) -> tuple[Rows, ...]:
         """Return all rows of the snapshot."""

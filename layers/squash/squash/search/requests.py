@@ -386,12 +386,13 @@ def _trace_to_json(trace: Trace) -> bytes:
         [getattr(trace, name) for name in _COUNTED],
         trace.predicted,
         trace.certified,
+        trace.missing,
     ]
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _trace_from_json(text: bytes) -> Trace:
-    plan, levels, costs, counted, predicted, certified = json.loads(text)
+    plan, levels, costs, counted, predicted, certified, missing = json.loads(text)
     if len(levels) > _LEVELS_MAX:
         raise ValueError(f"{len(levels)} levels")
     counts: dict[str, Any] = {
@@ -407,5 +408,6 @@ def _trace_from_json(text: bytes) -> Trace:
         costs_us={str(name): real(cost) for name, cost in costs.items()},
         predicted=real(predicted),
         certified=flag(certified),
+        missing=tuple(str(one) for one in missing),
         **counts,
     )
