@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from squash import errors
-from squash.cli import problems, strict_json
+from squash.api import strict_json
+from squash.cli import problems
 from squash.cli.arguments import VERBS, build_parser
 from squash.cli.commands import COMMANDS
 from squash.cli.main import main
