@@ -100,8 +100,11 @@ def whole(low: int, high: int) -> Check:
     """Return a check for whole numbers from `low` to `high`."""
 
     def check(value: Any, place: str) -> int:
+        # JSON has one kind of number: 4.0 is as whole as 4.
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise wrong(place, f"is a whole number, not {kind_of(value)}")
+            raise wrong(place, f"is a whole number, not {_number_or(value)}")
         if not low <= value <= high:
             raise wrong(place, f"is from {low} to {high}")
         return value
@@ -206,6 +209,10 @@ def shown(name: str) -> str:
 def kind_of(value: Any) -> str:
     """Say what kind of JSON value it is."""
     return _KINDS.get(type(value), "something else")
+
+
+def _number_or(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else kind_of(value)
 
 
 def _of(place: str) -> str:

@@ -80,7 +80,8 @@ def routes_of(path: str) -> tuple[list[Route], str]:
     for route in ROUTES:
         wanted = route.path.split("/")
         if len(wanted) == len(parts) and all(
-            want in {_INDEX, part} for want, part in zip(wanted, parts, strict=True)
+            want == part or (want == _INDEX and part)
+            for want, part in zip(wanted, parts, strict=True)
         ):
             found.append(route)
             index = parts[wanted.index(_INDEX)] if _INDEX in wanted else ""
