@@ -19,6 +19,7 @@ from squash.maintain import BuildOptions
 from squash.model import (
     Answer,
     AttributeType,
+    Backlog,
     Consistency,
     Filter,
     IndexConfig,
@@ -115,6 +116,16 @@ class Database:
         self._clock = clock
         self._ids = ids
         self._searcher = searcher
+
+    @property
+    def store(self) -> ObjectStore:
+        """Where the indexes lie."""
+        return self._store
+
+    @property
+    def settings(self) -> Settings:
+        """How this process uses its machine."""
+        return self._settings
 
     def __enter__(self) -> Self:
         return self
@@ -506,6 +517,10 @@ class Index:
             scratch=Path(scratch) if scratch is not None else None,
             report=progress or _silent,
         )
+
+    def backlog(self) -> Backlog:
+        """Say how much `optimize` would take in; one request to the store if nothing is new."""
+        return self._session.backlog()
 
     def stats(self) -> IndexStats:
         """Describe the index in numbers."""

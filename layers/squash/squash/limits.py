@@ -110,3 +110,31 @@ LAMBDA_LOG_TAIL_BYTES: Final = 4 * KIB
 HTTP_API_BODY_BYTES_MAX: Final = 10 * MIB
 HTTP_API_HEADERS_BYTES_MAX: Final = 10_240
 HTTP_API_TIMEOUT_S: Final = 30
+
+# The HTTP interface
+REQUEST_BODY_BYTES_MAX: Final = 6 * MIB  # Lambda takes no more, and gives no more
+ANSWER_BYTES_MAX: Final = 6 * MIB - 16 * KIB  # with room for the headers
+VECTORS_PER_REQUEST_MAX: Final = 1_000
+KEYS_PER_REQUEST_MAX: Final = 1_000
+QUERIES_PER_REQUEST_MAX: Final = 1_000
+LIST_PAGE_DEFAULT: Final = 100
+TIMEOUT_MS_MAX: Final = 29_000  # API Gateway waits for 30 seconds
+DECLARED_ATTRIBUTES_MAX: Final = METADATA_KEYS_MAX
+OPEN_INDEXES_MAX: Final = 4  # kept open between calls; they share what may be retained
+
+# Credentials
+KEY_SECRET_BYTES: Final = 32
+KEY_ID_BYTES: Final = 8
+KEY_INDEXES_MAX: Final = 64
+KEY_DESCRIPTION_BYTES_MAX: Final = 256
+KEY_LIFETIME_DAYS_MAX: Final = 3_650
+KEY_KEPT_MS_MAX: Final = 60_000  # so long at most does a revoked key go on working
+KEY_ABSENT_KEPT_MS_MAX: Final = 5_000
+KEYS_KEPT_MAX: Final = 1_024
+
+# When the compactor folds an index
+FOLD_ROWS_MIN: Final = EXACT_ROWS_MAX  # so many rows outside of partitions, and
+FOLD_ROWS_SHARE_MIN: Final = 0.05  # so large a part of all: a fold reads and writes every row
+FOLD_COMMITS_MIN: Final = 2 * SNAPSHOT_EVERY_COMMITS  # or so many commits not yet in a segment
+FOLD_BEGIN_MS_MIN: Final = 60_000  # none is begun with less time left,
+FOLD_STOP_MS_MIN: Final = 10_000  # and one that runs is given up with less

@@ -245,6 +245,20 @@ class IndexStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What of a snapshot is not in partitions: it grows with every write, and a fold takes it in.
+
+    Rows are counted with dead ones among them, by what the log says alone.
+    """
+
+    snapshot: int
+    commits: int
+    """How many a reader has to have read."""
+    rows: int
+    rows_in_partitions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """One thing that `verify` found wrong."""
 

@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from squash import errors
-from squash.cli import problems, strict_json
+from squash.api import strict_json
+from squash.api.problems import TITLES
+from squash.cli import problems
 from squash.cli.arguments import VERBS, build_parser
 from squash.cli.commands import COMMANDS
 from squash.cli.main import main
@@ -67,8 +69,8 @@ def test_options_of_one_format_are_refused_for_another(run, papers, tmp_path):
 
 
 def test_every_error_class_has_a_title_of_its_own():
-    assert set(problems.TITLES) == set(errors.HTTP_STATUS)
-    assert len(set(problems.TITLES.values())) == len(problems.TITLES)
+    assert set(TITLES) == set(errors.HTTP_STATUS)
+    assert len(set(TITLES.values())) == len(TITLES)
 
 
 def test_a_problem_tells_what_the_error_knows():

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from squash import limits
-from squash.cli import strict_json
+from squash.api import strict_json
 from squash.cli.problems import UsageError
 from squash.model import AttributeType, Metric
 
 STORE_VARIABLE: Final = "SQUASH_STORE"
 STORE_DEFAULT: Final = "./.squash"
 INCLUDABLE: Final = ("metadata", "vector")
+_UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PORT_MAX: Final = 65_535
 
 
 class Parser(argparse.ArgumentParser):
@@ -268,6 +270,53 @@ def _local(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--logs", action="store_true", help="show what functions print")
 
 
+def _keys(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a key; its token is shown this once")
+    create.add_argument(
+        "--scopes",
+        type=words,
+        required=True,
+        metavar="SCOPES",
+        help="what it allows: of read, write and admin, with commas",
+    )
+    create.add_argument(
+        "--indexes",
+        type=words,
+        required=True,
+        metavar="NAMES",
+        help="which indexes, with commas: names, or beginnings of names followed by *",
+    )
+    create.add_argument(
+        "--row-filter",
+        type=filter_object,
+        metavar="JSON",
+        help="a filter and-ed into everything the key reads; for keys that only read",
+    )
+    create.add_argument(
+        "--expires",
+        type=lifetime_ms,
+        metavar="TIME",
+        help="after which it no longer works, such as 90m, 12h or 30d (else never)",
+    )
+    create.add_argument("--description", default="", metavar="TEXT", help="for people")
+    actions.add_parser("list", help="list the keys; their tokens are not stored")
+    revoke = actions.add_parser("revoke", help="let a key no longer work; within a minute")
+    revoke.add_argument("key", metavar="ID", help="the part of the token between the _")
+    for action in (create, revoke, actions.choices["list"]):
+        _add_global(action, suppress=True)
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=port, default=8080, metavar="N", help="0 for any free one")
+    parser.add_argument(
+        "--auth",
+        choices=["keys", "none"],
+        default="keys",
+        help="who may ask: who has a key (`squash keys create`), or everybody on this machine",
+    )
+
+
 VERBS: Final = (
     Verb(
         "create",
@@ -331,6 +380,19 @@ VERBS: Final = (
         _local,
         details="A development tool: it listens on loopback only, and checks no signature.",
     ),
+    Verb(
+        "keys",
+        "make, list and revoke API keys of the HTTP interface",
+        "squash keys create --scopes read,write --indexes 'papers*' --expires 30d",
+        _keys,
+    ),
+    Verb(
+        "serve",
+        "answer HTTP on this machine, for development",
+        "squash serve --port 8080 --auth none",
+        _serve,
+        details="On the loopback interface alone, in one process; stop it with Ctrl-C.",
+    ),
 )
 
 
@@ -361,6 +423,30 @@ def include_list(text: str) -> tuple[str, ...]:
             f"{unknown[0]!r} is not among {', '.join(INCLUDABLE)} and none"
         )
     return names
+
+
+def words(text: str) -> list[str]:
+    """Parse words with commas between them; what they mean is the library's to judge."""
+    return [word.strip() for word in text.split(",")]
+
+
+def lifetime_ms(text: str) -> int:
+    """Parse a time such as `90m`, `12h` or `30d`."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS_MS or not (number.isascii() and number.isdecimal()) or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 12h or 30d")
+    if int(number) * _UNITS_MS[unit] > limits.KEY_LIFETIME_DAYS_MAX * _UNITS_MS["d"]:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is longer than {limits.KEY_LIFETIME_DAYS_MAX} days: leave it out for ever"
+        )
+    return int(number) * _UNITS_MS[unit]
+
+
+def port(text: str) -> int:
+    """Parse a port's number."""
+    if not (text.isascii() and text.isdecimal()) or int(text[:6]) > _PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to {_PORT_MAX}")
+    return int(text)
 
 
 def attribute(text: str) -> tuple[str, str]:

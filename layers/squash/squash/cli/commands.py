@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 import numpy as np
 
 from squash import limits
-from squash.arrays import F32
-from squash.cli import strict_json
-from squash.cli.documents import (
+from squash.api import strict_json
+from squash.api.documents import (
     answer_document,
     config_document,
     record_document,
@@ -22,6 +21,8 @@ from squash.cli.documents import (
     verify_document,
     write_document,
 )
+from squash.arrays import F32
+from squash.cli.access import keys, serve
 from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.importers.jsonl import RecordLines, numbered_lines
 from squash.cli.importers.npy import open_array
@@ -402,4 +403,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "optimize": optimize,
     "verify": verify,
     "drop": drop,
+    "keys": keys,
+    "serve": serve,
 }

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from squash import errors
-
-TITLES: Final[dict[type[errors.SquashError], str]] = {
-    errors.InvalidArgumentError: "Invalid argument",
-    errors.FilterError: "Invalid filter",
-    errors.UnauthenticatedError: "Unauthenticated",
-    errors.PermissionDeniedError: "Permission denied",
-    errors.NotFoundError: "Not found",
-    errors.ConflictError: "Conflict",
-    errors.TooLargeError: "Too large",
-    errors.ThrottledError: "Throttled",
-    errors.UnavailableError: "Unavailable",
-    errors.PartialAnswerError: "Partial answer",
-    errors.CommitUnknownError: "Commit unknown",
-    errors.DataError: "Damaged data",
-    errors.ChecksumError: "Checksum mismatch",
-    errors.UnsupportedFormatError: "Unsupported format",
-    errors.InternalError: "Internal error",
-}
+from squash.api.problems import title_of, type_of
 
 
 class UsageError(Exception):
@@ -38,11 +21,11 @@ def problem(error: BaseException) -> dict[str, Any]:
     if isinstance(error, UsageError):
         title, place = "Usage", None
     elif isinstance(error, errors.SquashError):
-        title, place = _title(type(error)), error.field
+        title, place = title_of(type(error)), error.field
     else:
         title, place = "Failed", None
     members: dict[str, Any] = {
-        "type": "urn:squash:" + title.lower().replace(" ", "-"),
+        "type": type_of(title),
         "title": title,
         "detail": " ".join([detail(error), *getattr(error, "__notes__", [])]),
         "field": place,
@@ -59,11 +42,3 @@ def detail(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
-
-
-def _title(kind: type[errors.SquashError]) -> str:
-    """Take the nearest class that has a title: a subclass unknown here is still described."""
-    for base in kind.__mro__:
-        if base in TITLES:
-            return TITLES[base]
-    return "Failed"

@@ -188,7 +188,8 @@ def _id_there(store: ObjectStore, name: str) -> str | None:
 
 
 def _none_such(store: ObjectStore, name: str) -> NotFoundError:
-    names = list(islice(store.list_folders(""), _NEAR_NAMES_OF_MAX))
+    folders = islice(store.list_folders(""), _NEAR_NAMES_OF_MAX)
+    names = [one for one in folders if _NAME.fullmatch(one)]  # credentials lie there too
     near = [one for one in get_close_matches(name, names) if one != name]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return NotFoundError(

@@ -20,6 +20,7 @@ from squash.index.checking import check_keys, check_rows, check_vector
 from squash.index.commits import PutRows
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
+from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.maintain import (
     BuildOptions,
@@ -33,6 +34,7 @@ from squash.maintain import (
 )
 from squash.model import (
     Answer,
+    Backlog,
     Damage,
     IndexStats,
     Match,
@@ -263,6 +265,20 @@ class IndexSession:
     def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
         """List records, a page at a time."""
         return record_page(self.view("strong"), cursor, limit, include)
+
+    def backlog(self) -> Backlog:
+        """Say how much a fold would take in, from the log alone."""
+        opened = self._refresh()
+        fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
+        rows = {"flat": 0, "partition": 0}
+        for segment in opened.state.segments:
+            rows[segment.kind] += segment.rows
+        return Backlog(
+            snapshot=opened.sequence,
+            commits=len(commits_needed(opened.state)),
+            rows=rows["flat"] + sum(len(one.rows) for one in fresh if isinstance(one, PutRows)),
+            rows_in_partitions=rows["partition"],
+        )
 
     def stats(self) -> IndexStats:
         """Describe the newest snapshot."""

@@ -64,8 +64,14 @@ def record_page(
     page = places[:limit]
     following = None
     if len(places) > limit:
-        following = "".join(f"{half:0{_HALF_DIGITS}x}" for half in page[-1][0])
+        following = _cursor(page[-1][0])
     return RecordPage(tuple(_in_order(page, include)), following)
+
+
+def cursor_after(key: str) -> str:
+    """Return the cursor of a page that ends with a record."""
+    high, low = hash_keys([key])[0].tolist()
+    return _cursor((high, low))
 
 
 def keys_passing(view: IndexView, node: FilterNode | None) -> list[str]:
@@ -105,6 +111,10 @@ def _in_order(page: Sequence[_Place], include: frozenset[str]) -> list[Record]:
         places = np.array([page[position][2] for position in positions], dtype=np.int64)
         found.update(zip(positions, _records(rows, places, include), strict=True))
     return [found[position] for position in range(len(page))]
+
+
+def _cursor(last: tuple[int, int]) -> str:
+    return "".join(f"{half:0{_HALF_DIGITS}x}" for half in last)
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, int] | None:

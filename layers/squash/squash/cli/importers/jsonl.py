@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from squash import limits
-from squash.cli import strict_json
+from squash.api import strict_json
 from squash.cli.importers.rows import batch_rows
 from squash.errors import InvalidArgumentError
 from squash.model import Metadata, Progress, RowBatch

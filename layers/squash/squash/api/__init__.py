@@ -1,0 +1,1 @@
+"""The HTTP interface: an event becomes a call, an answer or a problem; credentials; functions."""

@@ -1,0 +1,298 @@
+"""What requests say: the members of each route's body, read into frozen values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from squash.api import members
+from squash.api.members import list_of, read_object, wrong
+from squash.arrays import AnyArray
+from squash.errors import InvalidArgumentError
+from squash.limits import (
+    ATTRIBUTE_NAME_BYTES_MAX,
+    DECLARED_ATTRIBUTES_MAX,
+    DIMENSION_MAX,
+    KEY_BYTES_MAX,
+    KEYS_PER_REQUEST_MAX,
+    LIST_PAGE_DEFAULT,
+    LIST_PAGE_MAX,
+    NON_FILTERABLE_KEYS_MAX,
+    QUERIES_PER_REQUEST_MAX,
+    TIMEOUT_MS_MAX,
+    TOP_K_MAX,
+    VECTORS_PER_REQUEST_MAX,
+)
+from squash.model import AttributeType, Filter, Metadata, Metric
+
+INCLUDABLE: Final = ("metadata", "vector")
+CODECS: Final = ("residual", "osq")
+_COMMIT_ID: Final = re.compile(r"[0-9a-f]{32}")
+_CURSOR: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBody:
+    """An index to be made."""
+
+    name: str
+    dimension: int
+    metric: str = Metric.COSINE.value
+    attributes: Mapping[str, str] | None = None
+    non_filterable: Sequence[str] = ()
+    codec: str = "residual"
+
+
+@dataclass(frozen=True, slots=True)
+class PutBody:
+    """Records to be put: as many vectors ([d] each) and metadata as keys."""
+
+    keys: Sequence[str]
+    vectors: Sequence[AnyArray]
+    metadata: Sequence[Metadata | None]
+    commit_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetBody:
+    """Records to be got."""
+
+    keys: Sequence[str]
+    include: Sequence[str] = INCLUDABLE
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBody:
+    """Records to be deleted, by key or by filter."""
+
+    keys: Sequence[str] | None = None
+    filter: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """A page to be listed; asked for in the query string."""
+
+    cursor: str | None = None
+    limit: int = LIST_PAGE_DEFAULT
+    include: Sequence[str] = ("metadata",)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBody:
+    """Queries: a vector ([d]) and perhaps a filter each, and where in the body these stand.
+
+    `single` if a vector was given, and not a list of one.
+    """
+
+    single: bool
+    vectors: Sequence[AnyArray]
+    vector_places: Sequence[str]
+    filters: Sequence[Filter | None]
+    filter_places: Sequence[str]
+    top_k: int = 10
+    recall_target: float = 0.95
+    exact: bool = False
+    consistency: str = "strong"
+    include: Sequence[str] = ("metadata",)
+    explain: bool = False
+    allow_partial: bool = False
+    timeout_ms: int | None = None
+
+
+def create_body(document: Any) -> CreateBody:
+    """Read the body of `POST /v1/indexes`."""
+    found = read_object(
+        document,
+        "",
+        required={"name": members.text, "dimension": members.whole(1, DIMENSION_MAX)},
+        optional={
+            "metric": members.one_of(*Metric),
+            "attributes": _attributes,
+            "non_filterable": list_of(_attribute_name, most=NON_FILTERABLE_KEYS_MAX),
+            "codec": members.one_of(*CODECS),
+        },
+    )
+    return CreateBody(**found)
+
+
+def put_body(document: Any) -> PutBody:
+    """Read the body of `POST …/vectors`."""
+    found = read_object(
+        document,
+        "",
+        required={"vectors": list_of(_record, most=VECTORS_PER_REQUEST_MAX, least=1)},
+        optional={"commit_id": _commit_id},
+    )
+    records = found["vectors"]
+    keys = [one["key"] for one in records]
+    _check_distinct(keys)
+    return PutBody(
+        keys=keys,
+        vectors=[one["vector"] for one in records],
+        metadata=[one.get("metadata") for one in records],
+        commit_id=found.get("commit_id"),
+    )
+
+
+def get_body(document: Any) -> GetBody:
+    """Read the body of `POST …/vectors/get`."""
+    found = read_object(document, "", required={"keys": _keys}, optional={"include": _include})
+    return GetBody(**found)
+
+
+def delete_body(document: Any) -> DeleteBody:
+    """Read the body of `POST …/vectors/delete`."""
+    found = read_object(document, "", optional={"keys": _keys, "filter": members.an_object})
+    if len(found) != 1:
+        raise InvalidArgumentError("give either keys or a filter to delete by", field="keys")
+    return DeleteBody(**found)
+
+
+def list_query(parameters: Mapping[str, str]) -> ListQuery:
+    """Read the query string of `GET …/vectors`."""
+    found = read_object(
+        dict(parameters),
+        "",
+        optional={"cursor": _cursor, "limit": _limit, "include": _included_words},
+    )
+    return ListQuery(**found)
+
+
+def query_body(document: Any) -> QueryBody:
+    """Read the body of `POST …/query`."""
+    found = read_object(
+        document,
+        "",
+        optional={
+            "vector": members.vector,
+            "queries": list_of(_one_query, most=QUERIES_PER_REQUEST_MAX, least=1),
+            "text": _no_encoder,
+            "filter": members.an_object,
+            "top_k": members.whole(1, TOP_K_MAX),
+            "recall_target": _share,
+            "exact": members.flag,
+            "consistency": members.one_of("strong", "eventual"),
+            "include": _include,
+            "explain": members.flag,
+            "allow_partial": members.flag,
+            "timeout_ms": members.whole(1, TIMEOUT_MS_MAX),
+        },
+    )
+    if ("vector" in found) == ("queries" in found):
+        raise InvalidArgumentError("give either a vector or a list of queries", field="vector")
+    single, filter_ = "vector" in found, found.pop("filter", None)
+    asked = [{"vector": found.pop("vector")}] if single else found.pop("queries")
+    places = ["" if single else f"queries[{i}]" for i in range(len(asked))]
+    return QueryBody(
+        single=single,
+        vectors=[one["vector"] for one in asked],
+        vector_places=[members.under(place, "vector") for place in places],
+        # Those without a filter of their own have the one beside them.
+        filters=[one.get("filter", filter_) for one in asked],
+        filter_places=[
+            f"{place}.filter" if "filter" in one else "filter"
+            for one, place in zip(asked, places, strict=True)
+        ],
+        **found,
+    )
+
+
+def _record(value: Any, place: str) -> dict[str, Any]:
+    return read_object(
+        value,
+        place,
+        required={"key": _key, "vector": members.vector},
+        optional={"metadata": members.an_object},
+    )
+
+
+def _one_query(value: Any, place: str) -> dict[str, Any]:
+    return read_object(
+        value,
+        place,
+        required={"vector": members.vector},
+        optional={"filter": members.an_object, "text": _no_encoder},
+    )
+
+
+def _key(value: Any, place: str) -> str:
+    if not members.text(value, place):
+        raise wrong(place, f"is empty: keys have 1 to {KEY_BYTES_MAX} bytes")
+    if len(value.encode()) > KEY_BYTES_MAX:
+        raise wrong(place, f"has more than {KEY_BYTES_MAX} bytes of UTF-8")
+    return str(value)
+
+
+def _check_distinct(keys: Sequence[str]) -> None:
+    first: dict[str, int] = {}
+    for i, key in enumerate(keys):
+        if key in first:
+            raise wrong(
+                f"vectors[{i}].key", f"is that of vectors[{first[key]}] too: give each key once"
+            )
+        first[key] = i
+
+
+_keys: Final = list_of(_key, most=KEYS_PER_REQUEST_MAX, least=1)
+_include: Final = list_of(members.one_of(*INCLUDABLE), most=len(INCLUDABLE))
+
+
+def _attributes(value: Any, place: str) -> dict[str, str]:
+    declared = members.an_object(value, place)
+    if len(declared) > DECLARED_ATTRIBUTES_MAX:
+        raise wrong(place, f"declares {len(declared)} types; at most {DECLARED_ATTRIBUTES_MAX}")
+    check = members.one_of(*AttributeType)
+    for name, kind in declared.items():
+        here = members.under(place, members.shown(name))
+        _attribute_name(name, here)
+        check(kind, here)
+    return declared
+
+
+def _attribute_name(value: Any, place: str) -> str:
+    name = members.text(value, place)
+    if not name or name.startswith("$") or len(name.encode()) > ATTRIBUTE_NAME_BYTES_MAX:
+        raise wrong(
+            place,
+            f"is no metadata key: they have 1 to {ATTRIBUTE_NAME_BYTES_MAX} bytes and do not begin "
+            "with $",
+        )
+    return name
+
+
+def _commit_id(value: Any, place: str) -> str:
+    if not _COMMIT_ID.fullmatch(members.text(value, place)):
+        raise wrong(place, "is the one that a problem gave: 32 hexadecimal digits")
+    return str(value)
+
+
+def _share(value: Any, place: str) -> float:
+    share = members.number(value, place)
+    if not 0 < share <= 1:
+        raise wrong(place, "is above 0 and at most 1")
+    return share
+
+
+def _no_encoder(value: Any, place: str) -> str:
+    del value
+    raise wrong(place, "cannot be searched for: this index has no encoder. Send its vector")
+
+
+def _cursor(value: str, place: str) -> str:
+    if not _CURSOR.fullmatch(value):
+        raise wrong(place, "is not one that a listing gave: begin again without one")
+    return value
+
+
+def _limit(value: str, place: str) -> int:
+    if not value.isascii() or not value.isdecimal() or not 1 <= int(value[:9]) <= LIST_PAGE_MAX:
+        raise wrong(place, f"is a number from 1 to {LIST_PAGE_MAX}")
+    return int(value)
+
+
+def _included_words(value: str, place: str) -> list[str]:
+    names = [] if value == "none" else value.split(",")
+    return [members.one_of(*INCLUDABLE)(name, place) for name in names]

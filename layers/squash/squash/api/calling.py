@@ -1,0 +1,57 @@
+"""Calling a Lambda function without waiting for its answer."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from squash.errors import InternalError, ThrottledError, UnavailableError
+
+_CONFIG: Final = Config(
+    connect_timeout=3,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    user_agent_extra="squash-search",
+)
+_THROTTLED: Final = frozenset({"TooManyRequestsException", "ThrottlingException"})
+_RETRY_AFTER_MS: Final = 1_000
+_SERVER_ERROR: Final = 500
+
+
+def call_later(function: str, payload: bytes) -> None:
+    """Call a function; Lambda has taken the call when this returns.
+
+    Raises
+    ------
+    ThrottledError
+        If too much is called at once.
+    UnavailableError
+        If Lambda did not answer as it should.
+    InternalError
+        If Lambda refuses: there is no such function, or this one may not call it.
+
+    """
+    try:
+        _client().invoke(FunctionName=function, InvocationType="Event", Payload=payload)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _THROTTLED:
+            raise ThrottledError(
+                f"function {function}: Lambda asks to slow down ({code})",
+                retry_after_ms=_RETRY_AFTER_MS,
+            ) from error
+        if status >= _SERVER_ERROR:
+            raise UnavailableError(f"function {function}: Lambda failed ({code})") from error
+        raise InternalError(f"function {function}: Lambda refuses the call ({code})") from error
+    except BotoCoreError as error:
+        raise UnavailableError(f"function {function}: Lambda did not answer ({error})") from error
+
+
+@lru_cache(maxsize=1)
+def _client() -> Any:
+    return boto3.session.Session().client("lambda", config=_CONFIG)

@@ -1,0 +1,133 @@
+"""One function's HTTP interface: who asks, for what, may they; then the call; then the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from squash.api.access import NOBODY, Gate
+from squash.api.members import shown
+from squash.api.problems import problem_of
+from squash.api.requests import HttpRequest, Reply, answer_of, problem_answer, request_of
+from squash.api.routes import Body, Route, choose, routes_of
+from squash.api.services import Call, Endpoint, Services
+from squash.api.telemetry import Telemetry, Told
+from squash.clock import Clock, IdSource
+from squash.errors import InvalidArgumentError
+from squash.index.catalogue import check_index_name
+from squash.limits import INDEX_NAME_CHARACTERS_MAX
+
+
+class HttpFace:
+    """Answers the events of an HTTP API for the routes of one function. Threads may share it.
+
+    Parameters
+    ----------
+    function:
+        Whose routes.
+    endpoints:
+        By the names of these routes.
+    services:
+        What endpoints work with.
+    gate, telemetry, clock, ids:
+        Tells who asks; is told of every request; time; names for requests that have none.
+
+    """
+
+    def __init__(
+        self,
+        function: str,
+        endpoints: Mapping[str, Endpoint],
+        services: Services,
+        *,
+        gate: Gate,
+        telemetry: Telemetry,
+        clock: Clock,
+        ids: IdSource,
+    ) -> None:
+        self._function = function
+        self._endpoints = endpoints
+        self._services = services
+        self._gate = gate
+        self._telemetry = telemetry
+        self._clock = clock
+        self._ids = ids
+
+    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Answer an event; whatever goes wrong is answered as a problem."""
+        begun_ms = self._clock.now_ms()
+        request_id = str(getattr(context, "aws_request_id", "") or self._ids.new_id())
+        seen = _Seen()
+        error: Exception | None = None
+        try:
+            request = request_of(event, fallback_id=request_id)
+            request_id = request.id
+            answer = answer_of(self._reply(request, seen), request_id=request_id)
+        except Exception as caught:  # noqa: BLE001 - a caller is always answered; the log says why
+            error = caught
+            problem = problem_of(caught, request_id=request_id)
+            answer = problem_answer(problem, request_id=request_id)
+        self._telemetry.answered(
+            Told(
+                request_id=request_id,
+                route=seen.route,
+                status=answer["statusCode"],
+                duration_ms=self._clock.now_ms() - begun_ms,
+                caller=seen.caller,
+                index=seen.index,
+                error=error,
+            )
+        )
+        return answer
+
+    def _reply(self, request: HttpRequest, seen: _Seen) -> Reply:
+        found, index = routes_of(request.path)
+        routes = [route for route in found if route.function == self._function]
+        for route in routes:
+            if route.scope is None and route.method == request.method:
+                seen.route = route.name
+                return self._endpoints[route.name](self._services, Call(request, NOBODY))
+        # No credential, no answer: not even which paths there are.
+        caller = self._gate.admit(request)
+        seen.caller = caller.name
+        route = choose(routes, request.method)
+        seen.route, seen.index = route.name, index
+        if index:
+            _check_index(index)
+        if route.scope is not None:
+            caller.check(route.scope, index)
+        if request.query and not route.takes_query:
+            raise InvalidArgumentError(
+                "this path takes no query string: leave it out",
+                field=shown(request.query.partition("=")[0]),
+            )
+        call = Call(request, caller, index, _document(route, request))
+        return self._endpoints[route.name](self._services, call)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """How far a request came, for the log."""
+
+    route: str = "none"
+    caller: str = ""
+    index: str = ""
+
+
+def _document(route: Route, request: HttpRequest) -> Any:
+    """Parse the body, if the route takes one; others pass over it."""
+    if route.body is Body.NONE or (route.body is Body.OPTIONAL and not request.body):
+        return None
+    return request.document()
+
+
+def _check_index(name: str) -> None:
+    try:
+        check_index_name(name)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f"{shown(name)!r} cannot name an index: use 1 to {INDEX_NAME_CHARACTERS_MAX} of a-z, "
+            '0-9, "-" and "_", with a letter or digit first and last',
+            field="index",
+        ) from error

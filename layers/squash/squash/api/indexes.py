@@ -1,0 +1,91 @@
+"""`/v1/indexes`: create, list, describe, drop, stats, optimize; and health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+from squash.api.bodies import create_body
+from squash.api.documents import config_document, stats_document, write_document
+from squash.api.members import read_object
+from squash.api.requests import Reply
+from squash.api.routes import Scope
+from squash.api.services import Call, Endpoint, Services
+from squash.database import Index
+from squash.errors import NotFoundError
+from squash.index.catalogue import check_index_name
+
+
+def create(services: Services, call: Call) -> Reply:
+    """Make an empty index."""
+    body = create_body(call.document)
+    check_index_name(body.name)
+    call.caller.check(Scope.ADMIN, body.name)
+    index = services.database.create_index(**asdict(body))
+    return Reply(
+        config_document(index.config),
+        status=201,
+        headers={"location": f"/v1/indexes/{body.name}"},
+    )
+
+
+def list_all(services: Services, call: Call) -> Reply:
+    """List the indexes that the caller may know of."""
+    configs = services.database.list_indexes()
+    seen = [config_document(config) for config in configs if call.caller.sees(config.name)]
+    return Reply({"indexes": seen})
+
+
+def describe(services: Services, call: Call) -> Reply:
+    """Say how an index was made."""
+    config = services.opened.write(call.index, lambda index: index.config)
+    return Reply(config_document(config))
+
+
+def drop(services: Services, call: Call) -> Reply:
+    """Delete an index and all its records."""
+    services.opened.forget(call.index)
+    try:
+        services.database.drop_index(call.index)
+    except NotFoundError as error:
+        if error.object_key is not None:
+            raise
+        raise NotFoundError(
+            f"there is no index {call.index!r}: it may be dropped already", index=call.index
+        ) from error
+    return Reply({"dropped": call.index})
+
+
+def stats(services: Services, call: Call) -> Reply:
+    """Describe an index in numbers."""
+    call.caller.check_unrestricted("stats")
+    return Reply(stats_document(services.opened.read(call.index, Index.stats)))
+
+
+def optimize(services: Services, call: Call) -> Reply:
+    """Fold what is new: by the compactor, which is only asked to, or here if there is none."""
+    if call.document is not None:
+        read_object(call.document, "")
+    if services.fold_later is None:
+        return Reply(write_document(services.opened.write(call.index, Index.optimize)))
+    snapshot = services.opened.write(call.index, Index.backlog).snapshot
+    services.fold_later(call.index)
+    return Reply({"snapshot": snapshot}, status=202)
+
+
+def health(services: Services, call: Call) -> Reply:
+    """Say that this answers; nothing else, since anybody may ask."""
+    del services, call
+    return Reply({"status": "ok"})
+
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {
+    "create": create,
+    "indexes": list_all,
+    "describe": describe,
+    "drop": drop,
+    "stats": stats,
+    "optimize": optimize,
+    "health": health,
+}

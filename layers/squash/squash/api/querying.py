@@ -1,0 +1,131 @@
+"""`POST …/query`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from squash.api import rows
+from squash.api.access import Caller
+from squash.api.bodies import QueryBody, query_body
+from squash.api.documents import answer_document
+from squash.api.requests import Reply
+from squash.api.services import Call, Endpoint, Services
+from squash.attributes import parse_filter
+from squash.database import Index
+from squash.errors import FilterError, InvalidArgumentError
+from squash.index.checking import check_vector
+from squash.model import Answer, Filter, IndexConfig, Usage
+from squash.runtime.prices import request_cost_usd
+from squash.storage import StoreCounts
+
+
+def query(services: Services, call: Call) -> Reply:
+    """Find the records nearest to one vector, or to each of several."""
+    body = query_body(call.document)
+    if body.explain:
+        call.caller.check_unrestricted("explain")
+    before = services.catalogue_store.counts()
+    answers = services.opened.read(
+        call.index,
+        lambda index: _answers(index, body, call.caller),
+        strong=body.consistency == "strong",
+    )
+    spent = services.catalogue_store.counts() - before
+    usage = _charged(answers[0].usage, spent, billed=services.database.settings.billed)
+    answers = [replace(answers[0], usage=usage), *answers[1:]]
+    documents = [_document(answer, call.caller) for answer in answers]
+    return Reply(documents[0] if body.single else {"answers": documents})
+
+
+def _answers(index: Index, body: QueryBody, caller: Caller) -> Sequence[Answer]:
+    _check_dimensions(body, index.config)
+    filters = _filters(index, body, caller)
+    # Members that only a search by many functions can heed (allow_partial, timeout_ms) are taken
+    # and change nothing in one process, where no part of an answer can go missing.
+    options: dict[str, Any] = {
+        "top_k": body.top_k,
+        "recall_target": body.recall_target,
+        "exact": body.exact,
+        "consistency": body.consistency,
+        "include": body.include,
+        "explain": body.explain,
+    }
+    try:
+        if body.single:
+            return [index.query(body.vectors[0], filter=filters[0], **options)]
+        # One filter for all is prepared once, if it is told to be one.
+        alike = all(one is filters[0] for one in filters)
+        return index.query_many(
+            np.stack(body.vectors), filters=filters[0] if alike else filters, **options
+        )
+    except InvalidArgumentError as error:
+        _locate(error, body, index.config)
+        raise
+
+
+def _filters(index: Index, body: QueryBody, caller: Caller) -> Sequence[Filter | None]:
+    made: dict[int, Filter | None] = {}
+    for i, filter_ in enumerate(body.filters):
+        if id(filter_) in made:
+            continue
+        try:
+            made[id(filter_)] = rows.query_filter(caller, filter_, index.config)
+        except InvalidArgumentError as error:
+            error.field = _filter_place(body, i, error.field)
+            raise
+    return [made[id(filter_)] for filter_ in body.filters]
+
+
+def _check_dimensions(body: QueryBody, config: IndexConfig) -> None:
+    for i, vector in enumerate(body.vectors):
+        if len(vector) != config.dimension:
+            raise InvalidArgumentError(
+                f"the vector has {len(vector)} numbers; index {config.name!r} takes "
+                f"{config.dimension}",
+                index=config.name,
+                field=body.vector_places[i],
+            )
+
+
+def _locate(error: InvalidArgumentError, body: QueryBody, config: IndexConfig) -> None:
+    """Let an error name the place in the body: which of the queries it was is found by trying."""
+    for i, (vector, filter_) in enumerate(zip(body.vectors, body.filters, strict=True)):
+        try:
+            check_vector(vector, config)
+            parse_filter(filter_, non_filterable=config.non_filterable)
+        except FilterError as found:
+            error.field = _filter_place(body, i, found.field)
+            return
+        except InvalidArgumentError:
+            error.field = body.vector_places[i]
+            return
+
+
+def _filter_place(body: QueryBody, i: int, inside: str | None) -> str:
+    return f"{body.filter_places[i]}.{inside}" if inside else body.filter_places[i]
+
+
+def _charged(usage: Usage, spent: StoreCounts, *, billed: bool) -> Usage:
+    """Add what looking into the catalogue cost; it is looked at beside the search, in no round."""
+    return replace(
+        usage,
+        store_requests=usage.store_requests + spent.requests,
+        store_bytes=usage.store_bytes + spent.bytes_in,
+        cost_usd=usage.cost_usd + (request_cost_usd(spent.by_kind) if billed else 0.0),
+    )
+
+
+def _document(answer: Answer, caller: Caller) -> dict[str, Any]:
+    document = answer_document(answer)
+    if caller.row_filter is not None:
+        # How many rows were looked at tells how many there are.
+        for name in ("rows_scanned", "vectors_read", "levels"):
+            del document["usage"][name]
+    return document
+
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {"query": query}

@@ -1,0 +1,202 @@
+"""From an API Gateway event (HTTP API, payload format 2.0) to a request, and back to an answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from squash.api import strict_json
+from squash.api.members import shown
+from squash.api.problems import CONTENT_TYPE, Problem, UnsupportedMediaTypeError
+from squash.errors import InvalidArgumentError, TooLargeError
+from squash.limits import ANSWER_BYTES_MAX, MIB, REQUEST_BODY_BYTES_MAX
+
+_JSON: Final = "application/json"
+_QUERY_FIELDS_MAX: Final = 16
+_DEFAULT_STAGE: Final = "$default"
+# Of the base64 characters there are four for three bytes, and the last four may be padding.
+_BASE64_CHARACTERS_MAX: Final = 4 * (REQUEST_BODY_BYTES_MAX // 3 + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """What an event asks; names of headers are in lower case."""
+
+    id: str
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    body: str = ""
+    body_is_base64: bool = False
+    authorizer: Mapping[str, Any] = field(default_factory=dict)
+
+    def parameters(self) -> dict[str, str]:
+        """Return the query string's parameters.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If one is given twice, or they are not UTF-8.
+
+        """
+        try:
+            pairs = parse_qsl(
+                self.query,
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=_QUERY_FIELDS_MAX,
+            )
+        except ValueError as error:
+            raise InvalidArgumentError(
+                f"the query string cannot be read: give at most {_QUERY_FIELDS_MAX} parameters, "
+                "in UTF-8"
+            ) from error
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = shown(next(name for name in names if names.count(name) > 1))
+            raise InvalidArgumentError(f"{twice} is given twice: give it once", field=twice)
+        return found
+
+    def document(self) -> Any:
+        """Parse the body.
+
+        Raises
+        ------
+        UnsupportedMediaTypeError
+            If it does not say that it is JSON.
+        TooLargeError
+            If it is longer than is taken; it is not looked at then.
+        InvalidArgumentError
+            If it is not JSON.
+
+        """
+        self._check_content_type()
+        data = self._bytes()
+        if not data:
+            raise InvalidArgumentError("the body is empty: send a JSON object")
+        try:
+            return strict_json.loads(data)
+        except strict_json.JsonError as error:
+            # The parser tells where it stopped; what stands there is the caller's own.
+            raise InvalidArgumentError(
+                f"the body is not JSON: {error}", field=error.place and shown(error.place)
+            ) from error
+
+    def _check_content_type(self) -> None:
+        kind, _, parameters = self.headers.get("content-type", "").partition(";")
+        words = parameters.replace('"', "").strip().lower()
+        if kind.strip().lower() != _JSON or words not in {"", "charset=utf-8"}:
+            raise UnsupportedMediaTypeError(
+                f"the body is not said to be JSON: send the header content-type: {_JSON}"
+            )
+
+    def _bytes(self) -> bytes:
+        most = _BASE64_CHARACTERS_MAX if self.body_is_base64 else REQUEST_BODY_BYTES_MAX
+        # As text it has at least as many bytes as characters: a long one need not be encoded.
+        data = self.body.encode(errors="replace") if len(self.body) <= most else b""
+        if self.body_is_base64:
+            try:
+                data = base64.b64decode(data, validate=True)
+            except binascii.Error as error:
+                raise InvalidArgumentError("the body cannot be decoded: send it again") from error
+        if len(self.body) > most or len(data) > REQUEST_BODY_BYTES_MAX:
+            raise TooLargeError(
+                f"the body has more than {REQUEST_BODY_BYTES_MAX // MIB} MiB: send fewer records "
+                "or queries in a request, or vectors as base64"
+            )
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A result on its way to the caller."""
+
+    document: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def request_of(event: Mapping[str, Any], *, fallback_id: str) -> HttpRequest:
+    """Read an event.
+
+    Parameters
+    ----------
+    event:
+        Payload format 2.0.
+    fallback_id:
+        The request's id where the gateway gave none.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no such event.
+
+    """
+    try:
+        context = event["requestContext"]
+        path, method = str(event["rawPath"]), str(context["http"]["method"]).upper()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidArgumentError(
+            "this is no event of an HTTP API with payload format 2.0: connect the function so"
+        ) from error
+    stage = context.get("stage") or _DEFAULT_STAGE
+    if stage != _DEFAULT_STAGE and path.startswith(f"/{stage}/"):
+        path = path[len(stage) + 1 :]
+    return HttpRequest(
+        id=str(context.get("requestId") or fallback_id),
+        method=method,
+        path=path,
+        headers={name.lower(): str(value) for name, value in (event.get("headers") or {}).items()},
+        query=str(event.get("rawQueryString") or ""),
+        body=event.get("body") or "",
+        body_is_base64=bool(event.get("isBase64Encoded")),
+        authorizer=context.get("authorizer") or {},
+    )
+
+
+def answer_of(reply: Reply, *, request_id: str) -> dict[str, Any]:
+    """Write a result as the gateway takes it.
+
+    Raises
+    ------
+    TooLargeError
+        If it is longer than Lambda lets through.
+
+    """
+    body = json.dumps(reply.document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    _check_length(body)
+    return _answer(reply.status, body, {"content-type": _JSON, **reply.headers}, request_id)
+
+
+def problem_answer(problem: Problem, *, request_id: str) -> dict[str, Any]:
+    """Write a problem as the gateway takes it; in ASCII, since it may quote half a character."""
+    body = json.dumps(problem.document, allow_nan=False, separators=(",", ":"))
+    headers = {"content-type": CONTENT_TYPE, **problem.headers}
+    return _answer(problem.status, body, headers, request_id)
+
+
+def _answer(status: int, body: str, headers: Mapping[str, str], request_id: str) -> dict[str, Any]:
+    return {
+        "statusCode": status,
+        "headers": {**headers, "cache-control": "no-store", "x-request-id": request_id},
+        "body": body,
+        "isBase64Encoded": False,
+    }
+
+
+def _check_length(body: str) -> None:
+    # Lambda counts the answer as a JSON string: quotes and other characters are escaped in it.
+    if 2 * len(body) <= ANSWER_BYTES_MAX and body.isascii():
+        return
+    if len(body) > ANSWER_BYTES_MAX or len(json.dumps(body)) > ANSWER_BYTES_MAX:
+        raise TooLargeError(
+            f"the answer has more than {ANSWER_BYTES_MAX // MIB} MiB: ask for fewer records or "
+            "queries in a request (top_k, limit, keys, queries), or include less"
+        )

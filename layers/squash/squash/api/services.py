@@ -1,0 +1,52 @@
+"""What the endpoints are given: a call, and the components that carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from squash.api.access import Caller
+from squash.api.opened import OpenIndexes
+from squash.api.requests import HttpRequest, Reply
+from squash.clock import Clock
+from squash.database import Database
+from squash.storage import CountingStore
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, admitted.
+
+    `index` is the name in its path, or empty; `document` its body, parsed, or None.
+    """
+
+    request: HttpRequest
+    caller: Caller
+    index: str = ""
+    document: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The components of the endpoints.
+
+    `fold_later` asks the compactor to fold an index; None where there is no compactor.
+    """
+
+    database: Database
+    opened: OpenIndexes
+    catalogue_store: CountingStore
+    fold_later: Callable[[str], None] | None = None
+
+
+Endpoint: TypeAlias = Callable[[Services, Call], Reply]
+
+
+def make_services(
+    database: Database, clock: Clock, *, fold_later: Callable[[str], None] | None = None
+) -> Services:
+    """Make the components for a database."""
+    counting = CountingStore(database.store)
+    opened = OpenIndexes(database, counting, now_ms=clock.now_ms)
+    return Services(database, opened, counting, fold_later)

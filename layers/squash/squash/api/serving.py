@@ -1,0 +1,177 @@
+"""The HTTP interface on a laptop: for development, on the loopback interface alone.
+
+It turns requests into the events of an HTTP API and answers with what the same handlers say that
+serve in Lambda, all in one process and without a cloud.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
+
+from squash.api import indexes, querying, vectors
+from squash.api.access import Gate
+from squash.api.face import HttpFace
+from squash.api.routes import ELSEWHERE, routes_of
+from squash.api.services import Endpoint, make_services
+from squash.api.telemetry import LogTelemetry
+from squash.clock import Clock, IdSource
+from squash.database import Database
+from squash.limits import MIB
+
+HOST: Final = "127.0.0.1"
+# What API Gateway takes; our own limit is below it, and is told as a problem.
+_REQUEST_BYTES_MAX: Final = 10 * MIB
+_IDLE_SECONDS_MAX: Final = 60
+_TEXT_TYPES: Final = ("application/json", "text/")
+
+ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
+    "coordinator": querying.ENDPOINTS,
+    "documents": vectors.ENDPOINTS,
+    "indexes": indexes.ENDPOINTS,
+}
+Faces: TypeAlias = Mapping[str, HttpFace]
+
+
+def make_faces(database: Database, *, gate: Gate, clock: Clock, ids: IdSource) -> Faces:
+    """Make the handlers of all HTTP functions, by name, on one database."""
+    services = make_services(database, clock)
+    return {
+        name: HttpFace(
+            name,
+            endpoints,
+            services,
+            gate=gate,
+            telemetry=LogTelemetry(),
+            clock=clock,
+            ids=ids,
+        )
+        for name, endpoints in ENDPOINTS.items()
+    }
+
+
+def make_server(faces: Faces, *, port: int, ids: IdSource, clock: Clock) -> ThreadingHTTPServer:
+    """Make a server that listens; `serve_forever` answers, `server_port` tells the port.
+
+    Parameters
+    ----------
+    faces:
+        What answers.
+    port:
+        0 for any.
+    ids, clock:
+        Name the requests; tell when they came.
+
+    """
+
+    class Handler(_Handler):
+        def answer(self, event: dict[str, Any]) -> dict[str, Any]:
+            routes, _ = routes_of(event["rawPath"])
+            return faces[routes[0].function if routes else ELSEWHERE](event, None)
+
+        def event(self, body: bytes) -> dict[str, Any]:
+            return _event(self, body, request_id=ids.new_id(), now_ms=clock.now_ms())
+
+    server = ThreadingHTTPServer((HOST, port), Handler)
+    server.daemon_threads = True
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_SECONDS_MAX
+    server_version = "squash"
+    sys_version = ""
+
+    def __getattr__(self, name: str) -> Any:
+        # Of every method, so that those that no route has are answered as problems too.
+        if name.startswith("do_"):
+            return self._handle
+        raise AttributeError(name)
+
+    def answer(self, event: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def event(self, body: bytes) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _handle(self) -> None:
+        refusal = self._refusal()
+        if refusal is not None:
+            # What was sent after the headers is not read, so nothing can follow it.
+            self.close_connection = True
+            self.send_error(*refusal)
+            return
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        answer = self.answer(self.event(body))
+        data = answer["body"].encode()
+        self.send_response(answer["statusCode"])
+        for name, value in answer["headers"].items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _refusal(self) -> tuple[int, str] | None:
+        """Return the status and reason for which a request is not even read."""
+        host = (self.headers.get("host") or "").rsplit(":", 1)[0]
+        if host not in {HOST, "localhost"}:
+            # A page in the user's browser can have a name of its own point here.
+            return 421, "This server is asked as 127.0.0.1 or localhost"
+        if self.headers.get("transfer-encoding"):
+            return 411, "Send a content-length"
+        length = self.headers.get("content-length") or "0"
+        if not (length.isascii() and length.isdecimal()):
+            return 400, "The content-length is no number"
+        if len(length) > len(str(_REQUEST_BYTES_MAX)) or int(length) > _REQUEST_BYTES_MAX:
+            return 413, "The body is too large"
+        return None
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's
+        """Say nothing: requests are told of where their handlers tell."""
+
+
+def _event(
+    handler: BaseHTTPRequestHandler, body: bytes, *, request_id: str, now_ms: int
+) -> dict[str, Any]:
+    """Make the event that API Gateway makes of a request."""
+    path, _, query = handler.path.partition("?")
+    path = unquote(path, errors="replace")
+    headers: dict[str, str] = {}
+    for name, value in handler.headers.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]},{value}" if key in headers else value
+    is_text = headers.get("content-type", "").startswith(_TEXT_TYPES)
+    text = ""
+    if is_text:
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            is_text = False
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": f"{handler.command} {path}",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "http": {
+                "method": handler.command,
+                "path": path,
+                "protocol": handler.request_version,
+                "sourceIp": handler.client_address[0],
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": request_id,
+            "stage": "$default",
+            "timeEpoch": now_ms,
+        },
+        "isBase64Encoded": bool(body) and not is_text,
+    }
+    if body:
+        event["body"] = text if is_text else base64.b64encode(body).decode()
+    return event

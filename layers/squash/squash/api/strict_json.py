@@ -1,0 +1,82 @@
+"""JSON that cannot be misread: no name twice in one object, no NaN, no infinity."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class JsonError(ValueError):
+    """Text that is not JSON as we take it; `place` is the path of what is wrong, if known."""
+
+    def __init__(self, message: str, *, place: str | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class _Wrong(dict[str, Any]):
+    """Stands in the parsed value where something is wrong, so that its path can be told."""
+
+    def __init__(self, problem: str, name: str = "") -> None:
+        super().__init__()
+        self.problem = problem
+        self.name = name
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse JSON text.
+
+    Raises
+    ------
+    JsonError
+        If the text is not JSON or UTF-8, names a member twice, or holds NaN or Infinity.
+
+    """
+    wrong: list[_Wrong] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        wrong.append(_Wrong(f"it names {twice!r} twice in one object", twice))
+        return wrong[-1]
+
+    def constant(name: str) -> dict[str, Any]:
+        wrong.append(_Wrong(f"it holds {name}, which is not JSON"))
+        return wrong[-1]
+
+    try:
+        value = json.loads(text, object_pairs_hook=members, parse_constant=constant)
+        if not wrong:
+            return value
+        # Of several the outermost is found: what is inside of another is in the value no more.
+        place, first = _find(value, "")
+    except RecursionError as error:
+        raise JsonError("it is nested too deeply") from error
+    except ValueError as error:
+        raise JsonError(str(error)) from error
+    raise JsonError(first.problem, place=_member(place, first.name) if first.name else place)
+
+
+def _find(value: Any, place: str) -> tuple[str, _Wrong]:
+    found = _seek(value, place)
+    if found is None:  # cannot be: one is in it, unless inside of another, which is
+        raise ValueError("it names a member twice, or holds NaN")
+    return found
+
+
+def _seek(value: Any, place: str) -> tuple[str, _Wrong] | None:
+    if isinstance(value, _Wrong):
+        return place, value
+    inner: Any = ()
+    if isinstance(value, dict):
+        inner = ((_member(place, name), part) for name, part in value.items())
+    elif isinstance(value, list):
+        inner = ((f"{place}[{i}]", part) for i, part in enumerate(value))
+    return next((found for at, part in inner if (found := _seek(part, at))), None)
+
+
+def _member(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name

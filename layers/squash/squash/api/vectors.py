@@ -1,0 +1,91 @@
+"""`…/vectors`: put, get, delete, list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from squash.api import rows
+from squash.api.bodies import PutBody, delete_body, get_body, list_query, put_body
+from squash.api.documents import record_document, write_document
+from squash.api.requests import Reply
+from squash.api.services import Call, Endpoint, Services
+from squash.database import Index
+from squash.errors import FilterError, InvalidArgumentError, SquashError
+from squash.model import WriteResult
+
+
+def put(services: Services, call: Call) -> Reply:
+    """Put records, all in one commit."""
+    body = put_body(call.document)
+    return Reply(write_document(services.opened.write(call.index, lambda index: _put(index, body))))
+
+
+def get(services: Services, call: Call) -> Reply:
+    """Get records by key."""
+    body = get_body(call.document)
+    records = services.opened.read(
+        call.index, lambda index: rows.get_records(index, call.caller, body.keys, body.include)
+    )
+    return Reply({"records": [record_document(record) for record in records]})
+
+
+def delete(services: Services, call: Call) -> Reply:
+    """Delete records by key, or by filter."""
+    body = delete_body(call.document)
+    try:
+        result = services.opened.write(
+            call.index, lambda index: index.delete(keys=body.keys, filter=body.filter)
+        )
+    except FilterError as error:
+        error.field = f"filter.{error.field}" if error.field else "filter"
+        raise
+    return Reply(write_document(result))
+
+
+def list_page(services: Services, call: Call) -> Reply:
+    """List records, a page at a time."""
+    asked = list_query(call.request.parameters())
+    page = services.opened.read(
+        call.index,
+        lambda index: rows.list_records(
+            index, call.caller, cursor=asked.cursor, limit=asked.limit, include=asked.include
+        ),
+    )
+    records = [record_document(record) for record in page.records]
+    return Reply({"records": records, "cursor": page.cursor})
+
+
+def _put(index: Index, body: PutBody) -> WriteResult:
+    dimension = index.config.dimension
+    for i, vector in enumerate(body.vectors):
+        if len(vector) != dimension:
+            raise InvalidArgumentError(
+                f"the vector has {len(vector)} numbers; index {index.config.name!r} takes "
+                f"{dimension}",
+                index=index.config.name,
+                field=f"vectors[{i}].vector",
+            )
+    try:
+        return index.put(
+            keys=body.keys,
+            vectors=np.stack(body.vectors),
+            metadata=body.metadata,
+            commit_id=body.commit_id,
+        )
+    except SquashError as error:
+        if error.key in body.keys and error.field is not None:
+            i = body.keys.index(error.key)
+            inside = error.field if error.field.startswith("metadata") else "vector"
+            error.field = f"vectors[{i}].{inside}"
+        raise
+
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {
+    "put": put,
+    "get": get,
+    "delete": delete,
+    "list": list_page,
+}

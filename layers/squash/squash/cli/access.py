@@ -1,0 +1,134 @@
+"""The verbs around the HTTP interface: its keys, and serving it on this machine."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from squash import limits
+from squash.api import credentials
+from squash.api.credentials import KeyRecord
+from squash.cli.output import Output, Table, summary
+from squash.clock import SystemClock, SystemIds
+
+if TYPE_CHECKING:
+    # The commands are handed an open database: which one is the caller's affair.
+    from squash.database import Database
+
+
+def keys(arguments: Namespace, database: Database, output: Output) -> int:
+    """Make, list or revoke API keys."""
+    return _ACTIONS[arguments.action](arguments, database, output)
+
+
+def _create(arguments: Namespace, database: Database, output: Output) -> int:
+    made = credentials.create_key(
+        database.store,
+        scopes=arguments.scopes,
+        indexes=arguments.indexes,
+        row_filter=arguments.row_filter,
+        description=arguments.description,
+        lifetime_ms=arguments.expires,
+        clock=SystemClock(),
+    )
+    output.result(
+        key_document(made.record) | {"token": made.token},
+        made.token,
+        "It is shown this once, and only its hash is stored. Whoever has it may "
+        f"{', '.join(sorted(made.record.scopes))} {', '.join(made.record.indexes)}"
+        f"{_until(made.record)}.",
+    )
+    return 0
+
+
+def _list(arguments: Namespace, database: Database, output: Output) -> int:
+    del arguments
+    found = credentials.list_keys(database.store)
+    rows = [
+        (
+            record.id,
+            ",".join(sorted(record.scopes)),
+            ",".join(record.indexes),
+            _day(record.expires_ms),
+            "" if record.row_filter is None else summary(record.row_filter),
+            record.description,
+        )
+        for record in found
+    ]
+    columns = ("key", "scopes", "indexes", "expires", "row filter", "description")
+    output.result(
+        {"keys": [key_document(record) for record in found]},
+        Table(columns, rows) if rows else "There is no key yet.",
+    )
+    return 0
+
+
+def _revoke(arguments: Namespace, database: Database, output: Output) -> int:
+    credentials.revoke_key(database.store, arguments.key)
+    seconds = limits.KEY_KEPT_MS_MAX // 1000
+    output.result(
+        {"revoked": arguments.key},
+        f"Revoked {arguments.key}: functions that know it forget it within {seconds} seconds.",
+    )
+    return 0
+
+
+def serve(arguments: Namespace, database: Database, output: Output) -> int:
+    """Answer HTTP until it is interrupted."""
+    # Only here: no other verb waits for a server to be loaded.
+    from squash.api.environment import Auth  # noqa: PLC0415
+    from squash.api.functions import make_gate  # noqa: PLC0415
+    from squash.api.serving import HOST, make_faces, make_server  # noqa: PLC0415
+
+    clock, ids = SystemClock(), SystemIds()
+    gate = make_gate(Auth(arguments.auth), database.store)
+    faces = make_faces(database, gate=gate, clock=clock, ids=ids)
+    server = make_server(faces, port=arguments.port, ids=ids, clock=clock)
+    url = f"http://{HOST}:{server.server_port}"
+    output.result(
+        {"url": url, "auth": arguments.auth},
+        f"Answering at {url}/v1 for this machine alone"
+        f"{', without asking for a key' if arguments.auth == 'none' else ''}. This is for "
+        "development; Ctrl-C stops it.",
+    )
+    sys.stdout.flush()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+    return 0
+
+
+def key_document(record: KeyRecord) -> dict[str, Any]:
+    """Describe a key, without what is stored of its secret."""
+    return {
+        "id": record.id,
+        "scopes": sorted(record.scopes),
+        "indexes": list(record.indexes),
+        "row_filter": record.row_filter,
+        "description": record.description,
+        "created_ms": record.created_ms,
+        "expires_ms": record.expires_ms,
+    }
+
+
+def _until(record: KeyRecord) -> str:
+    return "" if record.expires_ms is None else f", until {_day(record.expires_ms)}"
+
+
+def _day(time_ms: int | None) -> str:
+    if time_ms is None:
+        return "never"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+_ACTIONS: Final[Mapping[str, Callable[[Namespace, Database, Output], int]]] = {
+    "create": _create,
+    "list": _list,
+    "revoke": _revoke,
+}

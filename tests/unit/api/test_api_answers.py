@@ -1,0 +1,211 @@
+"""Every route: what it answers to a good request, from events as the gateway sends them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from api_world import Answer, World, event
+
+import squash.api.requests
+from squash.api.access import IamGate, OpenGate
+from squash.database import Index
+from squash.errors import ChecksumError
+
+
+def keys(document):
+    return [match["key"] for match in document["matches"]]
+
+
+def test_a_real_event_is_answered(papers):
+    """An event as API Gateway sends it, with the credential in it."""
+    made = event("http-query")
+    made["headers"]["x-api-key"] = papers.admin
+    answer = papers.send(made)
+    assert answer.status == 200
+    assert keys(answer.document) == ["c", "b"]
+    assert answer.document["snapshot"] == 1
+    assert answer.document["matches"][0]["metadata"] == {"year": 2024, "team": "red"}
+    assert answer.document["usage"]["store_requests"] >= 2
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_listing_goes_page_by_page(papers):
+    made = event("http-list")
+    made["headers"]["x-api-key"] = papers.admin
+    seen = []
+    while True:
+        page = papers.send(made).document
+        seen += page["records"]
+        if page["cursor"] is None:
+            break
+        made["rawQueryString"] = f"limit=1&include=metadata,vector&cursor={page['cursor']}"
+    assert sorted(record["key"] for record in seen) == ["a", "b", "c"]
+    assert {record["key"]: record["vector"] for record in seen}["c"] == [1.0, 1.0]
+
+
+def test_iam_trusts_the_gateways_authorizer_and_nobody_else():
+    """A stage in the path and a body in base64, as they come with it, change nothing."""
+    world = World(gate=IamGate())
+    made = event("http-create-iam")
+    answer = Answer(world.faces["indexes"](made, None), made["requestContext"]["requestId"])
+    assert (answer.status, answer.document["name"]) == (201, "papers")
+    assert answer.headers["location"] == "/v1/indexes/papers"
+    for authorizer in ({}, {"iam": None}, {"iam": {}}, {"jwt": {"claims": {"sub": "x"}}}, None):
+        made["requestContext"]["authorizer"] = authorizer
+        answer = Answer(world.faces["indexes"](made, None), made["requestContext"]["requestId"])
+        assert (answer.status, answer.kind) == (401, "unauthenticated")
+
+
+def test_indexes_are_created_listed_described_and_dropped(world):
+    body = {
+        "name": "papers", "dimension": 3.0, "metric": "euclidean", "attributes": {"year": "number"},
+        "non_filterable": ["text"], "codec": "osq",
+    }  # fmt: skip
+    made = world.ask("POST", "/v1/indexes", body)
+    assert made.status == 201
+    assert body.items() <= made.document.items()
+    assert world.ask("GET", "/v1/indexes").document == {"indexes": [made.document]}
+    assert world.ask("GET", "/v1/indexes/papers").document == made.document
+    assert world.ask("POST", "/v1/indexes", body).status == 409
+    assert world.ask("DELETE", "/v1/indexes/papers").document == {"dropped": "papers"}
+    assert world.ask("DELETE", "/v1/indexes/papers").status == 404
+    assert world.ask("GET", "/v1/indexes").document == {"indexes": []}
+
+
+def test_records_are_put_got_and_deleted(papers):
+    path = "/v1/indexes/papers/vectors"
+    coded = base64.b64encode(np.array([3, 4], dtype="<f4").tobytes()).decode()
+    put = papers.ask(
+        "POST",
+        path,
+        {"vectors": [{"key": "d", "vector": {"base64": coded}}], "commit_id": "0" * 32},
+    )
+    assert put.document == {"snapshot": 2, "rows": 1}
+    got = papers.ask("POST", f"{path}/get", {"keys": ["d", "zzz", "a"], "include": ["vector"]})
+    assert got.document == {
+        "records": [{"key": "d", "vector": [3.0, 4.0]}, {"key": "a", "vector": [1.0, 0.0]}]
+    }
+    again = {"vectors": [{"key": "d", "vector": [3, 4]}], "commit_id": "0" * 32}
+    assert papers.ask("POST", path, again).document["snapshot"] == 2
+    deleted = papers.ask("POST", f"{path}/delete", {"keys": ["a", "zzz"]})
+    assert deleted.status == 200
+    deleted = papers.ask("POST", f"{path}/delete", {"filter": {"year": 2021}})
+    assert deleted.document["rows"] == 1
+    left = papers.ask("GET", path, query="include=none").document["records"]
+    assert {record["key"] for record in left} == {"c", "d"}
+
+
+def test_several_queries_are_answered_in_order_with_their_own_filters(papers):
+    body = {
+        "queries": [
+            {"vector": [1, 0]},
+            {"vector": [0, 1], "filter": {"team": "red"}},
+            {"vector": [0, 1], "filter": {}},
+        ],
+        "filter": {"year": {"$gt": 2019}},
+        "top_k": 1,
+        "exact": True,
+        "consistency": "eventual",
+        "include": [],
+        "allow_partial": True,
+        "timeout_ms": 5000,
+    }
+    answers = papers.ask("POST", "/v1/indexes/papers/query", body).document["answers"]
+    assert [keys(answer) for answer in answers] == [["c"], ["c"], ["b"]]
+    assert set(answers[0]["matches"][0]) == {"key", "distance"}
+
+
+def test_a_query_explains_itself(papers):
+    answer = papers.ask(
+        "POST",
+        "/v1/indexes/papers/query",
+        {"vector": [1, 0], "explain": True, "include": ["vector"]},
+    )
+    assert answer.document["explain"]["plan"]
+    assert answer.document["matches"][0]["vector"] == [1.0, 0.0]
+
+
+def test_stats_and_folding_in_place(papers):
+    assert papers.ask("GET", "/v1/indexes/papers/stats").document["rows"] == 3
+    folded = papers.ask("POST", "/v1/indexes/papers/optimize")
+    assert (folded.status, folded.document) == (200, {"snapshot": 2, "rows": 3})
+    assert papers.ask("POST", "/v1/indexes/papers/optimize", {}).document["snapshot"] == 2
+
+
+def test_health_needs_no_credential_and_tells_nothing(world):
+    before = world.stored()
+    answer = world.ask("GET", "/v1/health", key="")
+    assert (answer.status, answer.document) == (200, {"status": "ok"})
+    assert world.stored() == before
+
+
+def test_everybody_may_do_everything_at_an_open_gate():
+    world = World(gate=OpenGate())
+    world.admin = ""
+    assert World.papers(world).ask("GET", "/v1/indexes/papers/stats", key="").status == 200
+
+
+def test_an_index_made_anew_is_never_taken_for_the_one_before(papers):
+    """Another function drops it and makes it again: neither reads nor writes go to the old one."""
+    path = "/v1/indexes/papers"
+    body = {"vector": [1, 0], "top_k": 5}
+    assert len(papers.ask("POST", f"{path}/query", body).document["matches"]) == 3
+    papers.database.drop_index("papers")
+    assert papers.ask("POST", f"{path}/query", body).status == 404
+    papers.database.create_index("papers", dimension=2)
+    assert papers.ask("POST", f"{path}/query", body).document["matches"] == []
+    papers.database.drop_index("papers")
+    papers.database.create_index("papers", dimension=2)
+    record = {"vectors": [{"key": "new", "vector": [1, 0]}]}
+    assert papers.ask("POST", f"{path}/vectors", record).status == 200
+    assert keys(papers.ask("POST", f"{path}/query", body).document) == ["new"]
+    papers.database.drop_index("papers")
+    assert papers.ask("POST", f"{path}/vectors", record).status == 404
+
+
+def test_an_index_that_went_while_it_was_read_is_gone_not_damaged(papers, monkeypatch):
+    """What a reader finds missing of a dropped index is no damage."""
+    papers.ask("GET", "/v1/indexes/papers/stats")
+
+    def broken(index):
+        raise ChecksumError("an object is missing", object_key="x")
+
+    monkeypatch.setattr(Index, "stats", broken)
+    assert papers.ask("GET", "/v1/indexes/papers/stats").status == 500
+    papers.database.drop_index("papers")
+    assert papers.ask("GET", "/v1/indexes/papers/stats").status == 404
+
+
+def test_few_indexes_are_kept_open(world):
+    """The least recently used is closed, and opens again when it is asked for."""
+    for i in range(6):
+        world.papers(f"p{i}")
+    opened = world.faces["coordinator"]._services.opened
+    assert len(opened._kept) == 4
+    for i in range(6):
+        body = {"vector": [1, 0]}
+        assert world.ask("POST", f"/v1/indexes/p{i}/query", body).status == 200
+
+
+def test_an_answer_longer_than_lambda_lets_through_asks_for_less(papers, monkeypatch):
+    """Escaped characters count: Lambda passes the answer on as a JSON string."""
+    body = {"vector": [1, 0], "top_k": 3}
+    whole = papers.ask("POST", "/v1/indexes/papers/query", body)
+    escaped = len(json.dumps(whole.raw["body"]))
+    assert escaped > len(whole.raw["body"])
+    monkeypatch.setattr(squash.api.requests, "ANSWER_BYTES_MAX", escaped)
+    assert papers.ask("POST", "/v1/indexes/papers/query", body).status == 200
+    monkeypatch.setattr(squash.api.requests, "ANSWER_BYTES_MAX", escaped - 1)
+    large = papers.ask("POST", "/v1/indexes/papers/query", body)
+    assert (large.status, large.kind) == (413, "too-large")
+    assert "top_k" in large.document["detail"]
+
+
+@pytest.mark.parametrize("body", ["[1.5e0, -2]", "[1, 2.0]"])
+def test_numbers_are_json_numbers(papers, body):
+    answer = papers.ask("POST", "/v1/indexes/papers/query", f'{{"vector": {body}}}')
+    assert answer.status == 200
+    assert "NaN" not in answer.raw["body"]

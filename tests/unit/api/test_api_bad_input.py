@@ -1,0 +1,333 @@
+"""Bad input at every route: the right status, a problem, nothing leaked, nothing written."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from api_world import World
+
+from squash import limits
+from squash.api.routes import ROUTES, Body
+
+Q = "/v1/indexes/papers/query"
+V = "/v1/indexes/papers/vectors"
+I = "/v1/indexes"  # noqa: E741 - beside Q and V
+BIG = "x" * 70_000
+
+
+def deep(levels):
+    value = {"a": 1}
+    for _ in range(levels):
+        value = {"$not": value}
+    return value
+
+
+def record(**changes):
+    return {"vectors": [{"key": "k", "vector": [1, 2], **changes}]}
+
+
+def vector64(data):
+    return {"vector": {"base64": base64.b64encode(data).decode()}}
+
+
+# method, path, body; status, type, field
+BAD_BODIES = [
+    ("POST", Q, "", 400, "invalid-argument", None),
+    ("POST", Q, "{", 400, "invalid-argument", None),
+    ("POST", Q, "[]", 400, "invalid-argument", None),
+    ("POST", Q, "null", 400, "invalid-argument", None),
+    ("POST", Q, "{}", 400, "invalid-argument", "vector"),
+    ("POST", Q, '{"vector": [NaN, 1]}', 400, "invalid-argument", "vector[0]"),
+    ("POST", Q, '{"vector": [1, -Infinity]}', 400, "invalid-argument", "vector[1]"),
+    ("POST", Q, '{"vector": [1e999, 1]}', 400, "invalid-argument", "vector"),
+    ("POST", Q, '{"vector": [1, 1], "vector": [1, 2]}', 400, "invalid-argument", "vector"),
+    ("POST", Q, '{"queries": [{"vector": [1, 1], "filter": {"a": 1, "a": 2}}]}', 400,
+     "invalid-argument", "queries[0].filter.a"),
+    ("POST", Q, "[" * 100_000, 400, "invalid-argument", None),
+    ("POST", Q, '{"vector":' + "[" * 5_000 + "]" * 5_000 + "}", 400, "invalid-argument", None),
+    ("POST", Q, '{"vector": [' + "9" * 5_000 + ", 1]}", 400, "invalid-argument", None),
+    ("POST", Q, '{"vector": [' + "9" * 400 + ", 1]}", 400, "invalid-argument", "vector"),
+    ("POST", Q, {"vector": "abc"}, 400, "invalid-argument", "vector"),
+    ("POST", Q, {"vector": []}, 400, "invalid-argument", "vector"),
+    ("POST", Q, {"vector": [1, "2"]}, 400, "invalid-argument", "vector[1]"),
+    ("POST", Q, {"vector": [1, True]}, 400, "invalid-argument", "vector[1]"),
+    ("POST", Q, {"vector": [1, None]}, 400, "invalid-argument", "vector[1]"),
+    ("POST", Q, {"vector": [[1], [2]]}, 400, "invalid-argument", "vector[0]"),
+    ("POST", Q, {"vector": [1, 2, 3]}, 400, "invalid-argument", "vector"),
+    ("POST", Q, {"vector": [0] * 5_000}, 400, "invalid-argument", "vector"),
+    ("POST", Q, {"vector": [0, 0]}, 400, "invalid-argument", "vector"),
+    ("POST", Q, {"vector": [1e300, 0]}, 400, "invalid-argument", "vector"),
+    ("POST", Q, {"vector": {"base64": 5}}, 400, "invalid-argument", "vector.base64"),
+    ("POST", Q, {"vector": {"base64": "%%%%"}}, 400, "invalid-argument", "vector.base64"),
+    ("POST", Q, {"vector": {"base64": "AAAAAA=="}, "x": 1}, 400, "invalid-argument", "x"),
+    ("POST", Q, vector64(b"12345"), 400, "invalid-argument", "vector.base64"),
+    ("POST", Q, vector64(b"\0\0\xc0\x7f" * 2), 400, "invalid-argument", "vector"),
+    ("POST", Q, vector64(b"\0\0\x80\x3f" * 3), 400, "invalid-argument", "vector"),
+    ("POST", Q, {"text": "cats"}, 400, "invalid-argument", "text"),
+    ("POST", Q, {"vector": [1, 2], "queries": [{"vector": [1, 2]}]}, 400, "invalid-argument",
+     "vector"),
+    ("POST", Q, {"queries": []}, 400, "invalid-argument", "queries"),
+    ("POST", Q, {"queries": [{"vector": [1, 2]}] * 1_001}, 413, "too-large", "queries"),
+    ("POST", Q, {"queries": [{"vector": [1, 2]}, {}]}, 400, "invalid-argument",
+     "queries[1].vector"),
+    ("POST", Q, {"queries": [{"vector": [1, 2]}, {"vector": [1]}]}, 400, "invalid-argument",
+     "queries[1].vector"),
+    ("POST", Q, {"queries": [{"vector": [1, 2]}, {"vector": [0, 0]}]}, 400, "invalid-argument",
+     "queries[1].vector"),
+    ("POST", Q, {"queries": [{"vector": [1, 2], "filter": {"a": {"$x": 1}}}]}, 400,
+     "invalid-filter", "queries[0].filter.a.$x"),
+    ("POST", Q, {"queries": [{"vector": [1, 2]}], "filter": {"a": {"$x": 1}}}, 400,
+     "invalid-filter", "filter.a.$x"),
+    ("POST", Q, {"vector": [1, 2], "filter": []}, 400, "invalid-argument", "filter"),
+    ("POST", Q, {"vector": [1, 2], "filter": None}, 400, "invalid-argument", "filter"),
+    ("POST", Q, {"vector": [1, 2], "filter": deep(17)}, 400, "invalid-filter",
+     "filter" + ".$not" * 16),
+    ("POST", Q, {"vector": [1, 2], "filter": deep(400)}, 400, "invalid-filter",
+     "filter" + ".$not" * 16),
+    ("POST", Q, {"vector": [1, 2], "filter": {"$or": [{"a": i} for i in range(300)]}}, 400,
+     "invalid-filter", "filter.$or[256].a"),
+    ("POST", Q, {"vector": [1, 2], "filter": {"a": {"$in": list(range(2_000))}}}, 400,
+     "invalid-filter", "filter.a.$in"),
+    ("POST", Q, {"vector": [1, 2], "filter": {"a": BIG}}, 400, "invalid-filter", "filter.a"),
+    ("POST", Q, '{"vector": [1, 2], "filter": {"a": "\\ud800"}}', 400, "invalid-filter",
+     "filter.a"),
+    ("POST", Q, '{"vector": [1, 2], "\\ud800": 1}', 400, "invalid-argument", "\\ud800"),
+    ("POST", Q, {"vector": [1, 2], "top_k": 0}, 400, "invalid-argument", "top_k"),
+    ("POST", Q, {"vector": [1, 2], "top_k": 10_001}, 400, "invalid-argument", "top_k"),
+    ("POST", Q, {"vector": [1, 2], "top_k": 1.5}, 400, "invalid-argument", "top_k"),
+    ("POST", Q, {"vector": [1, 2], "top_k": True}, 400, "invalid-argument", "top_k"),
+    ("POST", Q, '{"vector": [1, 2], "top_k": 1e999}', 400, "invalid-argument", "top_k"),
+    ("POST", Q, {"vector": [1, 2], "recall_target": 0}, 400, "invalid-argument", "recall_target"),
+    ("POST", Q, {"vector": [1, 2], "recall_target": "1"}, 400, "invalid-argument",
+     "recall_target"),
+    ("POST", Q, '{"vector": [1, 2], "recall_target": 1e999}', 400, "invalid-argument",
+     "recall_target"),
+    ("POST", Q, {"vector": [1, 2], "exact": 1}, 400, "invalid-argument", "exact"),
+    ("POST", Q, {"vector": [1, 2], "explain": "yes"}, 400, "invalid-argument", "explain"),
+    ("POST", Q, {"vector": [1, 2], "consistency": "weak"}, 400, "invalid-argument",
+     "consistency"),
+    ("POST", Q, {"vector": [1, 2], "include": "vector"}, 400, "invalid-argument", "include"),
+    ("POST", Q, {"vector": [1, 2], "include": [["vector"]]}, 400, "invalid-argument",
+     "include[0]"),
+    ("POST", Q, {"vector": [1, 2], "timeout_ms": 29_001}, 400, "invalid-argument", "timeout_ms"),
+    ("POST", Q, {"vector": [1, 2], "topk": 5}, 400, "invalid-argument", "topk"),
+    ("POST", V, {}, 400, "invalid-argument", "vectors"),
+    ("POST", V, {"vectors": []}, 400, "invalid-argument", "vectors"),
+    ("POST", V, {"vectors": [7]}, 400, "invalid-argument", "vectors[0]"),
+    ("POST", V, {"vectors": [{"key": "k"}]}, 400, "invalid-argument", "vectors[0].vector"),
+    ("POST", V, record(key=""), 400, "invalid-argument", "vectors[0].key"),
+    ("POST", V, record(key="k" * 1_025), 400, "invalid-argument", "vectors[0].key"),
+    ("POST", V, record(key=5), 400, "invalid-argument", "vectors[0].key"),
+    ("POST", V, record(vector=[1]), 400, "invalid-argument", "vectors[0].vector"),
+    ("POST", V, record(vector=[0, 0]), 400, "invalid-argument", "vectors[0].vector"),
+    ("POST", V, record(score=1), 400, "invalid-argument", "vectors[0].score"),
+    ("POST", V, record(metadata=[]), 400, "invalid-argument", "vectors[0].metadata"),
+    ("POST", V, record(metadata={"a": None}), 400, "invalid-argument", "vectors[0].metadata.a"),
+    ("POST", V, record(metadata={"a": {"b": 1}}), 400, "invalid-argument",
+     "vectors[0].metadata.a"),
+    ("POST", V, record(metadata={"$a": 1}), 400, "invalid-argument", "vectors[0].metadata.$a"),
+    ("POST", V, record(metadata={"a": 2**53 + 1}), 400, "invalid-argument",
+     "vectors[0].metadata.a"),
+    ("POST", V, record(metadata={"a": "x" * 3_000}), 413, "too-large", "vectors[0].metadata"),
+    ("POST", V, record(metadata={str(i): 1 for i in range(51)}), 413, "too-large",
+     "vectors[0].metadata"),
+    ("POST", V, {"vectors": record()["vectors"] * 2}, 400, "invalid-argument", "vectors[1].key"),
+    ("POST", V, {"vectors": record()["vectors"] * 1_001}, 413, "too-large", "vectors"),
+    ("POST", V, record() | {"commit_id": "x"}, 400, "invalid-argument", "commit_id"),
+    ("POST", f"{V}/get", {"keys": []}, 400, "invalid-argument", "keys"),
+    ("POST", f"{V}/get", {"keys": "a"}, 400, "invalid-argument", "keys"),
+    ("POST", f"{V}/get", {"keys": ["a"] * 1_001}, 413, "too-large", "keys"),
+    ("POST", f"{V}/get", {"keys": [1]}, 400, "invalid-argument", "keys[0]"),
+    ("POST", f"{V}/delete", {}, 400, "invalid-argument", "keys"),
+    ("POST", f"{V}/delete", {"keys": ["a"], "filter": {"a": 1}}, 400, "invalid-argument", "keys"),
+    ("POST", f"{V}/delete", {"filter": {}}, 400, "invalid-argument", "filter"),
+    ("POST", f"{V}/delete", {"filter": {"a": {"$x": 1}}}, 400, "invalid-filter", "filter.a.$x"),
+    ("POST", I, {"name": "x"}, 400, "invalid-argument", "dimension"),
+    ("POST", I, {"name": "x", "dimension": 0}, 400, "invalid-argument", "dimension"),
+    ("POST", I, {"name": "x", "dimension": "2"}, 400, "invalid-argument", "dimension"),
+    ("POST", I, {"name": "../x", "dimension": 2}, 400, "invalid-argument", "name"),
+    ("POST", I, {"name": "_keys", "dimension": 2}, 400, "invalid-argument", "name"),
+    ("POST", I, {"name": "x\n", "dimension": 2}, 400, "invalid-argument", "name"),
+    ("POST", I, {"name": "x", "dimension": 2, "metric": "l1"}, 400, "invalid-argument", "metric"),
+    ("POST", I, {"name": "x", "dimension": 2, "codec": "pq"}, 400, "invalid-argument", "codec"),
+    ("POST", I, {"name": "x", "dimension": 2, "attributes": {"a": "date"}}, 400,
+     "invalid-argument", "attributes.a"),
+    ("POST", I, {"name": "x", "dimension": 2, "attributes": {"a": []}}, 400, "invalid-argument",
+     "attributes.a"),
+    ("POST", I, {"name": "x", "dimension": 2, "attributes": {str(i): "number" for i in range(51)}},
+     400, "invalid-argument", "attributes"),
+    ("POST", I, '{"name": "x", "dimension": 2, "attributes": {"\\ud800": "number"}}', 400,
+     "invalid-argument", "attributes.\\ud800"),
+    ("POST", I, {"name": "x", "dimension": 2, "non_filterable": ["y" * 64]}, 400,
+     "invalid-argument", "non_filterable[0]"),
+    ("POST", I, {"name": "x", "dimension": 2, "non_filterable": [str(i) for i in range(11)]}, 413,
+     "too-large", "non_filterable"),
+    ("POST", "/v1/indexes/papers/optimize", {"now": True}, 400, "invalid-argument", "now"),
+]  # fmt: skip
+
+
+def refused(world, answer, status, kind, field=None):
+    assert (answer.status, answer.kind) == (status, kind), answer.document
+    assert answer.document.get("field") == field, answer.document
+    leaks(answer, world.admin)
+
+
+def leaks(answer, *words):
+    """No credential, place in the store, file or trace is in an answer."""
+    text = json.dumps(answer.raw)
+    for word in (*words, "Traceback", ".py", "/log/", "index.json", "_keys", "segments/", " at 0x"):
+        assert word not in text.replace("'_keys' cannot name", ""), text
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return World().papers()
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "kind", "field"), BAD_BODIES)
+def test_bad_bodies(shared, method, path, body, status, kind, field):
+    """Each is refused with the path of what is wrong, and changes nothing."""
+    before = shared.stored()
+    answer = shared.ask(method, path, body)
+    refused(shared, answer, status, kind, field)
+    assert shared.stored() == before
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"), ("limit=%C2%B2", "limit"),
+        ("limit=" + "9" * 5_000, "limit"), ("limit=-1", "limit"), ("cursor=x", "cursor"),
+        ("cursor=-" + "0" * 31, "cursor"), ("include=all", "include"), ("include=", "include"),
+        ("limit=1&limit=2", "limit"), ("prefix=a", "prefix"), ("%FF=1", None),
+        ("&".join(f"a{i}=1" for i in range(50)), None),
+    ],
+)  # fmt: skip
+def test_bad_query_strings(shared, query, field):
+    refused(shared, shared.ask("GET", V, query=query), 400, "invalid-argument", field)
+
+
+def test_a_query_string_where_none_is_taken_is_refused(shared):
+    for route in ROUTES:
+        if route.takes_query or route.scope is None:
+            continue
+        path = route.path.replace("{index}", "papers")
+        refused(shared, shared.ask(route.method, path, query="a=1"), 400, "invalid-argument", "a")
+
+
+NAMES = [
+    "..", ".", "%2e%2e", "%2E%2E%2F", "..%2f..%2fetc", "%00", "a\0b", "Papers", "PAPERS", "-papers",
+    "papers-", "_keys", "pàpers", "раpers", "papers\u200b", "a" * 64, "papers ", " papers", "papers;x",
+    "papers%20", "papers\n", "*", "papers*", "{index}", "$default",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tricks_in_names_name_nothing(shared, name):
+    """As they come decoded or encoded: no such name is looked up, and nothing is written."""
+    before = shared.stored()
+    for route in ROUTES:
+        if "{index}" not in route.path:
+            continue
+        body = {} if route.body is not Body.NONE else None
+        answer = shared.ask(route.method, route.path.replace("{index}", name), body)
+        refused(shared, answer, 400, "invalid-argument", "index")
+    assert shared.stored() == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "", "/v1", "/v1/", "/v2/indexes", "/v1/indexes/", "/v1/indexes/papers/", "//v1/indexes",
+        "/v1/indexes/papers/vectors/", "/v1/indexes/../indexes", "/v1/indexes/papers/../other",
+        "/v1/indexes/papers/vectors/get/x", "/V1/indexes", "/v1/indexes/a/b/query", "/v1/health/x",
+    ],
+)  # fmt: skip
+def test_unknown_paths_are_not_found(shared, path):
+    refused(shared, shared.ask("GET", path), 404, "not-found")
+    refused(shared, shared.ask("GET", path, key=""), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", "X"])
+def test_wrong_methods_are_told_the_right_ones(shared, method):
+    """`Allow` names the methods of the path, and none of them is refused so."""
+    before = shared.stored()
+    for path in sorted({route.path for route in ROUTES}):
+        allowed = sorted(route.method for route in ROUTES if route.path == path)
+        if method in allowed:
+            continue
+        answer = shared.ask(method, path.replace("{index}", "papers"))
+        refused(shared, answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == ", ".join(allowed)
+    assert shared.stored() == before
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data",
+        "application/json; charset=latin-1", "application/jsonp", "application/problem+json", "json",
+    ],
+)  # fmt: skip
+def test_other_content_types_are_refused(shared, content_type):
+    before = shared.stored()
+    for route in ROUTES:
+        if route.body is Body.NONE:
+            continue
+        made = shared.event(route.method, route.path.replace("{index}", "papers"), {"keys": ["a"]})
+        del made["headers"]["content-type"]
+        if content_type is not None:
+            made["headers"]["Content-Type"] = content_type
+        refused(shared, shared.send(made), 415, "unsupported-media-type")
+    assert shared.stored() == before
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "APPLICATION/JSON", 'application/json; charset="UTF-8"']
+)
+def test_json_is_said_in_several_ways(shared, content_type):
+    answer = shared.ask("POST", Q, {"vector": [1, 2]}, headers={"content-type": content_type})
+    assert answer.status == 200
+
+
+def test_a_body_is_measured_before_it_is_read(shared):
+    """Too long a one is refused unread, in text and in base64; what is no base64 is refused."""
+    before = shared.stored()
+    long = "[" * (limits.REQUEST_BODY_BYTES_MAX + 1)
+    refused(shared, shared.ask("POST", V, long), 413, "too-large")
+    wide = '"' + "é" * (limits.REQUEST_BODY_BYTES_MAX // 2) + '"'
+    refused(shared, shared.ask("POST", V, wide), 413, "too-large")
+    coded = base64.b64encode(long.encode()).decode()
+    refused(shared, shared.ask("POST", V, coded, isBase64Encoded=True), 413, "too-large")
+    refused(shared, shared.ask("POST", V, "{}!", isBase64Encoded=True), 400, "invalid-argument")
+    fits = " " * (limits.REQUEST_BODY_BYTES_MAX - 2) + "{}"
+    refused(shared, shared.ask("POST", V, fits), 400, "invalid-argument", "vectors")
+    assert shared.stored() == before
+
+
+def test_bytes_that_are_no_utf8_are_refused(shared):
+    coded = base64.b64encode(b'{"vector": "\xff"}').decode()
+    refused(shared, shared.ask("POST", Q, coded, isBase64Encoded=True), 400, "invalid-argument")
+
+
+def test_an_index_that_is_not_there_is_not_found(shared):
+    """By every route, and without a word about others of like names."""
+    before = shared.stored()
+    bodies = {"query": {"vector": [1, 2]}, "put": record(), "get": {"keys": ["a"]}}
+    bodies["delete"] = {"keys": ["a"]}
+    for route in ROUTES:
+        if "{index}" in route.path:
+            path = route.path.replace("{index}", "paper")
+            answer = shared.ask(route.method, path, bodies.get(route.name))
+            refused(shared, answer, 404, "not-found")
+            assert "papers" not in answer.raw["body"]
+    assert shared.stored() == before
+
+
+def test_what_is_no_event_of_an_http_api_is_a_problem_too(shared):
+    for made in ({}, {"requestContext": {}}, {"rawPath": "/", "requestContext": {"http": {}}}):
+        raw = shared.faces["indexes"](made, None)
+        assert raw["statusCode"] == 400
+        assert raw["headers"]["x-request-id"]

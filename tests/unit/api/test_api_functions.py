@@ -1,0 +1,242 @@
+"""The functions' factories: what they answer to real events, and what importing them loads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from api_world import Answer, event
+
+import squash
+from squash.api import credentials, functions
+from squash.api.compacting import is_due
+from squash.api.environment import read_settings
+from squash.clock import SystemClock
+from squash.errors import InvalidArgumentError, UnavailableError
+from squash.limits import FOLD_BEGIN_MS_MIN, FOLD_COMMITS_MIN, FOLD_ROWS_MIN, FOLD_STOP_MS_MIN
+from squash.model import Backlog
+
+
+@pytest.fixture
+def environment():
+    return {"SQUASH_STORE": f"memory://{uuid4().hex}"}
+
+
+@pytest.fixture(autouse=True)
+def _logging():
+    """Powertools configures the library's logger once a process: it is put back as it was."""
+    logger = logging.getLogger("squash")
+    before = dict(vars(logger)) | {"handlers": list(logger.handlers)}
+    yield
+    vars(logger).clear()
+    vars(logger).update(before)
+
+
+def context(remaining_ms=600_000):
+    return SimpleNamespace(
+        aws_request_id="c0ffee", get_remaining_time_in_millis=lambda: remaining_ms
+    )
+
+
+def rows(count):
+    import numpy as np
+
+    return {
+        "keys": [str(i) for i in range(count)],
+        "vectors": np.random.default_rng(1).normal(size=(count, 2)),
+    }
+
+
+def test_the_http_functions_answer_real_events(environment, capsys):
+    """With keys, as deployed: a line of log and the metrics are printed, and no secret in them."""
+    database = squash.connect(environment["SQUASH_STORE"])
+    index = database.create_index("papers", dimension=2)
+    index.put(keys=["a"], vectors=[[1, 0]], metadata=[{"year": 2021}])
+    token = credentials.create_key(
+        database.store, scopes=["read"], indexes=["papers"], clock=SystemClock()
+    ).token
+    capsys.readouterr()
+    for name, factory in (
+        ("http-query", functions.coordinator),
+        ("http-list", functions.documents),
+    ):
+        handle = factory(environment)
+        made = event(name)
+        made["headers"]["authorization"] = f"Bearer {token}"
+        answer = Answer(handle(made, context()), made["requestContext"]["requestId"])
+        assert answer.status == 200
+        printed = capsys.readouterr()
+        lines = [json.loads(line) for line in (printed.out + printed.err).splitlines()]
+        told = next(line for line in lines if "request_id" in line)
+        assert told["request_id"] == made["requestContext"]["requestId"]
+        assert (told["status"], told["index"], told["cold_start"]) == (200, "papers", True)
+        assert told["caller"] == token.split("_")[1]
+        metrics = next(line for line in lines if "_aws" in line)
+        assert metrics["Requests"] == [1.0]
+        assert metrics["service"] == factory.__name__
+        assert token not in printed.out + printed.err
+    answer = Answer(
+        functions.indexes(environment)(event("http-query"), context()), "JKJaXmPLvHcESHA="
+    )
+    assert answer.status == 401
+
+
+def test_an_error_is_logged_with_what_led_to_it_and_answered_without(environment, capsys):
+    database = squash.connect(environment["SQUASH_STORE"])
+    database.create_index("papers", dimension=2)
+    database.store.put("papers/index.json", b"{}")
+    handle = functions.coordinator(environment | {"SQUASH_AUTH": "none", "SQUASH_LOCAL": "1"})
+    capsys.readouterr()
+    answer = Answer(handle(event("http-query"), context()), "JKJaXmPLvHcESHA=")
+    assert (answer.status, answer.kind) == (500, "damaged-data")
+    assert "index.json" not in answer.raw["body"]
+    printed = capsys.readouterr()
+    told = next(
+        line
+        for line in map(json.loads, (printed.out + printed.err).splitlines())
+        if line.get("level") == "ERROR"
+    )
+    assert "index.json" in told["message"]
+    assert "Traceback" in told["exception"]
+
+
+def test_optimize_asks_the_compactor_and_does_not_wait(environment, monkeypatch):
+    """202, with the snapshot before the fold; nothing is folded here."""
+    calls = []
+    from squash.api import calling
+
+    monkeypatch.setattr(calling, "call_later", lambda *call: calls.append(call))
+    index = squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    index.put(**rows(3))
+    handle = functions.indexes(
+        environment
+        | {"SQUASH_AUTH": "none", "SQUASH_LOCAL": "1", "SQUASH_COMPACTOR": "squash-compactor"}
+    )
+    made = event("http-list")
+    path = "/v1/indexes/papers/optimize"
+    made |= {"rawPath": path, "rawQueryString": ""}
+    made["requestContext"]["http"]["method"] = "POST"
+    answer = Answer(handle(made, context()), made["requestContext"]["requestId"])
+    assert (answer.status, answer.document) == (202, {"snapshot": 1})
+    assert calls == [("squash-compactor", b'{"index": "papers"}')]
+    assert index.stats().rows_fresh == 3
+
+
+def test_the_compactor_folds_what_is_due_on_a_schedule_and_what_is_named(environment):
+    database = squash.connect(environment["SQUASH_STORE"])
+    due = database.create_index("due", dimension=2, metric="euclidean")
+    due.put(**rows(FOLD_ROWS_MIN + 1))
+    fresh = database.create_index("fresh", dimension=2, metric="euclidean")
+    fresh.put(**rows(5))
+    handle = functions.compactor(environment)
+    done = handle(event("schedule"), context())["indexes"]
+    assert [(one["index"], one["outcome"]) for one in done] == [
+        ("due", "folded"), ("fresh", "not due"),
+    ]  # fmt: skip
+    assert due.stats().partitions >= 1
+    assert due.backlog().rows == 0
+    again = handle(event("schedule"), context())["indexes"]
+    assert {one["outcome"] for one in again} == {"not due"}
+    named = handle({"index": "fresh"}, context())["indexes"]
+    assert [(one["outcome"], one["rows"]) for one in named] == [("folded", 5)]
+    assert handle({"index": "gone"}, context())["indexes"][0]["outcome"] == "gone"
+    with pytest.raises(InvalidArgumentError):
+        handle({"index": "../x"}, context())
+    with pytest.raises(InvalidArgumentError):
+        handle({"index": 5}, context())
+
+
+def test_the_compactor_heeds_the_time(environment):
+    """Too little is left to begin; or it runs out in the midst, and nothing is left behind."""
+    database = squash.connect(environment["SQUASH_STORE"])
+    index = database.create_index("due", dimension=2, metric="euclidean")
+    index.put(**rows(FOLD_ROWS_MIN + 1))
+    before = sorted(info.key for info in database.store.list(""))
+    handle = functions.compactor(environment)
+    done = handle(event("schedule"), context(FOLD_BEGIN_MS_MIN - 1))["indexes"]
+    assert [one["outcome"] for one in done] == ["no time"]
+    left = iter([FOLD_BEGIN_MS_MIN, FOLD_STOP_MS_MIN])
+    short = SimpleNamespace(get_remaining_time_in_millis=lambda: next(left, 0))
+    with pytest.raises(UnavailableError, match="no time is left"):
+        handle({"index": "due"}, short)
+    assert sorted(info.key for info in database.store.list("")) == before
+
+
+def test_what_is_due():
+    """Many rows outside of partitions and a share of all, or many commits."""
+    due = Backlog(snapshot=1, commits=0, rows=FOLD_ROWS_MIN + 1, rows_in_partitions=0)
+    assert is_due(due)
+    assert not is_due(Backlog(1, 0, FOLD_ROWS_MIN, 0))
+    assert not is_due(Backlog(1, 0, FOLD_ROWS_MIN + 1, 1_000_000))
+    assert is_due(Backlog(1, 0, 60_000, 1_000_000))
+    assert is_due(Backlog(1, FOLD_COMMITS_MIN, 1, 1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"SQUASH_STORE": ""}, "SQUASH_STORE"),
+        ({"SQUASH_AUTH": "none"}, "SQUASH_LOCAL"),
+        ({"SQUASH_AUTH": "none", "SQUASH_LOCAL": "0"}, "SQUASH_LOCAL"),
+        ({"SQUASH_AUTH": "password"}, "SQUASH_AUTH"),
+        ({"SQUASH_RETAINED_SHARE": "2"}, "SQUASH_RETAINED_SHARE"),
+        ({"SQUASH_RETAINED_SHARE": "x"}, "SQUASH_RETAINED_SHARE"),
+        ({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "big"}, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+    ],
+)
+def test_a_wrong_environment_stops_the_function_at_its_start(environment, changes, words):
+    for factory in (functions.coordinator, functions.documents, functions.indexes):
+        with pytest.raises(InvalidArgumentError, match=words):
+            factory(environment | changes)
+
+
+def test_the_environment_is_read_once_into_a_value(environment):
+    settings = read_settings(
+        environment
+        | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1000", "SQUASH_RETAINED_SHARE": "0.25"}
+        | {"SQUASH_COMPACTOR": "fold", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
+    )
+    assert settings.retained_bytes_max == 250 * (1 << 20)
+    assert (settings.auth, settings.compactor) == ("keys", "fold")
+    assert settings.s3_endpoint == "http://127.0.0.1:1"
+
+
+PROGRAM = """
+import json, sys
+import numpy
+before = set(sys.modules)
+from squash.api.functions import {name}
+{name}({{"SQUASH_STORE": "memory://x"}})
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+@pytest.mark.parametrize("name", ["coordinator", "documents", "indexes", "compactor"])
+def test_imports_of_a_function(name):
+    """No command line, no server, no S3 client for a store elsewhere, nothing of the other faces."""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", PROGRAM.format(name=name)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    loaded = set(json.loads(done.stdout))
+    forbidden = {
+        "boto3", "botocore.session", "rich", "pyarrow", "http.server", "yaml", "pydantic", "aws_xray_sdk",
+        "aws_lambda_powertools.event_handler", "squash.cli", "squash.api.serving", "squash.api.calling",
+    }  # fmt: skip
+    others = {
+        "coordinator": {"squash.api.vectors", "squash.api.indexes", "squash.api.compacting"},
+        "documents": {"squash.api.querying", "squash.api.indexes", "squash.api.compacting"},
+        "indexes": {"squash.api.querying", "squash.api.vectors", "squash.api.compacting"},
+        "compactor": {"squash.api.face", "squash.api.querying", "squash.api.access"},
+    }[name]
+    assert not {
+        module
+        for module in loaded
+        for bad in forbidden | others
+        if module == bad or module.startswith(bad + ".")
+    }
