@@ -47,4 +47,5 @@ def functions(template):
         found[name] = shared | own
         variables = [p.get("Environment", {}).get("Variables", {}) for p in (shared, own)]
         found[name]["Environment"] = {"Variables": variables[0] | variables[1]}
+        found[name]["LoggingConfig"] = shared["LoggingConfig"] | own["LoggingConfig"]
     return found
