@@ -45,7 +45,7 @@ def test_every_problem_is_explained_with_its_status():
 
 
 def test_the_limits_are_those_of_the_code():
-    assert f"at most {limits.REQUEST_BODY_BYTES_MAX // limits.MIB} MiB" in HTTP
+    assert f"at most {limits.HTTP_BODY_BYTES_MAX // limits.MIB} MiB" in HTTP
     assert f"puts records, at most {limits.VECTORS_PER_REQUEST_MAX:,}" in HTTP
     assert f"by key, at most {limits.KEYS_PER_REQUEST_MAX:,}" in HTTP
     assert f"a list of at most {limits.QUERIES_PER_REQUEST_MAX:,}" in HTTP

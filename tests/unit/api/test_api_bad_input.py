@@ -220,7 +220,8 @@ def test_a_query_string_where_none_is_taken_is_refused(shared):
 
 NAMES = [
     "..", ".", "%2e%2e", "%2E%2E%2F", "..%2f..%2fetc", "%00", "a\0b", "Papers", "PAPERS", "-papers",
-    "papers-", "_keys", "pàpers", "\u0440\u0430pers", "papers\u200b", "a" * 64, "papers ", " papers",
+    "papers-", "_keys", "pàpers", "\u0440\u0430pers", "papers\u200b", "a" * 64, "papers ",
+    " papers",
     "papers;x",
     "papers%20", "papers\n", "*", "papers*", "{index}", "$default",
 ]  # fmt: skip
@@ -299,14 +300,14 @@ def test_json_is_said_in_several_ways(shared, content_type):
 def test_a_body_is_measured_before_it_is_read(shared):
     """Too long a one is refused unread, in text and in base64; what is no base64 is refused."""
     before = shared.stored()
-    long = "[" * (limits.REQUEST_BODY_BYTES_MAX + 1)
+    long = "[" * (limits.HTTP_BODY_BYTES_MAX + 1)
     refused(shared, shared.ask("POST", V, long), 413, "too-large")
-    wide = '"' + "é" * (limits.REQUEST_BODY_BYTES_MAX // 2) + '"'
+    wide = '"' + "é" * (limits.HTTP_BODY_BYTES_MAX // 2) + '"'
     refused(shared, shared.ask("POST", V, wide), 413, "too-large")
     coded = base64.b64encode(long.encode()).decode()
     refused(shared, shared.ask("POST", V, coded, isBase64Encoded=True), 413, "too-large")
     refused(shared, shared.ask("POST", V, "{}!", isBase64Encoded=True), 400, "invalid-argument")
-    fits = " " * (limits.REQUEST_BODY_BYTES_MAX - 2) + "{}"
+    fits = " " * (limits.HTTP_BODY_BYTES_MAX - 2) + "{}"
     refused(shared, shared.ask("POST", V, fits), 400, "invalid-argument", "vectors")
     assert shared.stored() == before
 
