@@ -79,8 +79,11 @@ def test_every_option_is_documented():
     """An option that a command takes is named in the page."""
     parser = build_parser()
     subparsers = next(a for a in parser._actions if a.dest == "command").choices
-    for command in (parser, *subparsers.values()):
+    commands = [parser, *subparsers.values()]
+    for command in commands:
         for action in command._actions:
+            if action.dest == "action":
+                commands += action.choices.values()
             for option in action.option_strings:
                 if option not in {"-h", "--help"}:
                     assert option in CLI, f"{command.prog} {option}"
@@ -121,7 +124,7 @@ def test_readme_states_the_limits_as_they_are():
 
 
 def test_links_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "docs" / "cli.md", ROOT / "docs" / "local.md"):
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
@@ -170,9 +173,9 @@ def test_the_page_of_commands_runs_from_top_to_bottom(shell, tmp_path):
     np.save(tmp_path / "vectors.npy", rng.standard_normal((50, 4)).astype(np.float32))
     (tmp_path / "keys.txt").write_text("".join(f"k{row}\n" for row in range(50)))
     (tmp_path / "metadata.jsonl").write_text('{"year": 2020}\n' * 50)
-    # `squash local` runs until it is interrupted; tests/system has it.
-    finite = [block for block in blocks(CLI, "sh") if not block.startswith("squash local")]
-    done = shell("".join(finite))
+    # Servers go on until they are stopped: docs/http.md is run against one, tests/system has both.
+    endless = ("squash local", "squash serve")
+    done = shell("".join(block for block in blocks(CLI, "sh") if not block.startswith(endless)))
     assert (done.returncode, done.stderr) == (0, "")
     assert "Imported 50 records" in done.stdout
     assert "Dropped papers." in done.stdout

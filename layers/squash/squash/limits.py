@@ -112,8 +112,8 @@ HTTP_API_HEADERS_BYTES_MAX: Final = 10_240
 HTTP_API_TIMEOUT_S: Final = 30
 
 # The HTTP interface
-REQUEST_BODY_BYTES_MAX: Final = 6 * MIB  # Lambda takes no more, and gives no more
-ANSWER_BYTES_MAX: Final = 6 * MIB - 16 * KIB  # with room for the headers
+HTTP_BODY_BYTES_MAX: Final = 6 * MIB  # Lambda takes no more, and gives no more
+HTTP_ANSWER_BYTES_MAX: Final = 6 * MIB - 16 * KIB  # with room for the headers
 VECTORS_PER_REQUEST_MAX: Final = 1_000
 KEYS_PER_REQUEST_MAX: Final = 1_000
 QUERIES_PER_REQUEST_MAX: Final = 1_000

@@ -196,9 +196,9 @@ def test_an_answer_longer_than_lambda_lets_through_asks_for_less(papers, monkeyp
     whole = papers.ask("POST", "/v1/indexes/papers/query", body)
     escaped = len(json.dumps(whole.raw["body"]))
     assert escaped > len(whole.raw["body"])
-    monkeypatch.setattr(squash.api.requests, "ANSWER_BYTES_MAX", escaped)
+    monkeypatch.setattr(squash.api.requests, "HTTP_ANSWER_BYTES_MAX", escaped)
     assert papers.ask("POST", "/v1/indexes/papers/query", body).status == 200
-    monkeypatch.setattr(squash.api.requests, "ANSWER_BYTES_MAX", escaped - 1)
+    monkeypatch.setattr(squash.api.requests, "HTTP_ANSWER_BYTES_MAX", escaped - 1)
     large = papers.ask("POST", "/v1/indexes/papers/query", body)
     assert (large.status, large.kind) == (413, "too-large")
     assert "top_k" in large.document["detail"]

@@ -13,7 +13,7 @@ from squash.api.routes import ROUTES, Body
 
 Q = "/v1/indexes/papers/query"
 V = "/v1/indexes/papers/vectors"
-I = "/v1/indexes"  # noqa: E741 - beside Q and V
+I = "/v1/indexes"
 BIG = "x" * 70_000
 
 
@@ -198,7 +198,8 @@ def test_bad_bodies(shared, method, path, body, status, kind, field):
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"), ("limit=%C2%B2", "limit"),
+        ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"),
+        ("limit=%C2%B2", "limit"),
         ("limit=" + "9" * 5_000, "limit"), ("limit=-1", "limit"), ("cursor=x", "cursor"),
         ("cursor=-" + "0" * 31, "cursor"), ("include=all", "include"), ("include=", "include"),
         ("limit=1&limit=2", "limit"), ("prefix=a", "prefix"), ("%FF=1", None),
@@ -219,7 +220,9 @@ def test_a_query_string_where_none_is_taken_is_refused(shared):
 
 NAMES = [
     "..", ".", "%2e%2e", "%2E%2E%2F", "..%2f..%2fetc", "%00", "a\0b", "Papers", "PAPERS", "-papers",
-    "papers-", "_keys", "pàpers", "раpers", "papers\u200b", "a" * 64, "papers ", " papers", "papers;x",
+    "papers-", "_keys", "pàpers", "\u0440\u0430pers", "papers\u200b", "a" * 64, "papers ",
+    " papers",
+    "papers;x",
     "papers%20", "papers\n", "*", "papers*", "{index}", "$default",
 ]  # fmt: skip
 
@@ -240,7 +243,8 @@ def test_tricks_in_names_name_nothing(shared, name):
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "", "/v1", "/v1/", "/v2/indexes", "/v1/indexes/", "/v1/indexes/papers/", "//v1/indexes",
+        "/", "", "/v1", "/v1/", "/v2/indexes", "/v1/indexes/", "/v1/indexes/papers/",
+        "//v1/indexes",
         "/v1/indexes/papers/vectors/", "/v1/indexes/../indexes", "/v1/indexes/papers/../other",
         "/v1/indexes/papers/vectors/get/x", "/V1/indexes", "/v1/indexes/a/b/query", "/v1/health/x",
     ],
@@ -268,7 +272,8 @@ def test_wrong_methods_are_told_the_right_ones(shared, method):
     "content_type",
     [
         None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data",
-        "application/json; charset=latin-1", "application/jsonp", "application/problem+json", "json",
+        "application/json; charset=latin-1", "application/jsonp", "application/problem+json",
+        "json",
     ],
 )  # fmt: skip
 def test_other_content_types_are_refused(shared, content_type):
@@ -295,14 +300,14 @@ def test_json_is_said_in_several_ways(shared, content_type):
 def test_a_body_is_measured_before_it_is_read(shared):
     """Too long a one is refused unread, in text and in base64; what is no base64 is refused."""
     before = shared.stored()
-    long = "[" * (limits.REQUEST_BODY_BYTES_MAX + 1)
+    long = "[" * (limits.HTTP_BODY_BYTES_MAX + 1)
     refused(shared, shared.ask("POST", V, long), 413, "too-large")
-    wide = '"' + "é" * (limits.REQUEST_BODY_BYTES_MAX // 2) + '"'
+    wide = '"' + "é" * (limits.HTTP_BODY_BYTES_MAX // 2) + '"'
     refused(shared, shared.ask("POST", V, wide), 413, "too-large")
     coded = base64.b64encode(long.encode()).decode()
     refused(shared, shared.ask("POST", V, coded, isBase64Encoded=True), 413, "too-large")
     refused(shared, shared.ask("POST", V, "{}!", isBase64Encoded=True), 400, "invalid-argument")
-    fits = " " * (limits.REQUEST_BODY_BYTES_MAX - 2) + "{}"
+    fits = " " * (limits.HTTP_BODY_BYTES_MAX - 2) + "{}"
     refused(shared, shared.ask("POST", V, fits), 400, "invalid-argument", "vectors")
     assert shared.stored() == before
 

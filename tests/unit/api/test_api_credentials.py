@@ -119,7 +119,8 @@ def test_no_credential_no_answer(papers):
     "bad",
     [
         "x", "sqk_", "sqk_0123456789abcdef_", "sqk_0123456789abcdef_" + "A" * 43,
-        "sqk_" + "g" * 16 + "_" + "A" * 43, "sqk_../../x_" + "A" * 43, "\u00e9", "sqk_" + "a" * 10_000,
+        "sqk_" + "g" * 16 + "_" + "A" * 43, "sqk_../../x_" + "A" * 43, "\u00e9",
+        "sqk_" + "a" * 10_000,
     ],
 )  # fmt: skip
 def test_unknown_tokens_are_refused_alike(papers, bad):

@@ -218,15 +218,16 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 @pytest.mark.parametrize("name", ["coordinator", "documents", "indexes", "compactor"])
 def test_imports_of_a_function(name):
-    """No command line, no server, no S3 client for a store elsewhere, nothing of the other faces."""
+    """No command line, server, or S3 client for a store elsewhere; nothing of other functions."""
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", PROGRAM.format(name=name)],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     loaded = set(json.loads(done.stdout))
     forbidden = {
-        "boto3", "botocore.session", "rich", "pyarrow", "http.server", "yaml", "pydantic", "aws_xray_sdk",
-        "aws_lambda_powertools.event_handler", "squash.cli", "squash.api.serving", "squash.api.calling",
+        "boto3", "botocore.session", "rich", "pyarrow", "http.server", "yaml", "pydantic",
+        "aws_xray_sdk", "aws_lambda_powertools.event_handler", "squash.cli", "squash.api.serving",
+        "squash.api.calling",
     }  # fmt: skip
     others = {
         "coordinator": {"squash.api.vectors", "squash.api.indexes", "squash.api.compacting"},

@@ -70,8 +70,13 @@ def test_only_messages_about_the_request_are_passed_on(kind):
         assert problem.status == 500
 
 
-@pytest.mark.parametrize("code", ["SlowDown", "AccessDenied", "NoSuchBucket", "InvalidAccessKeyId",
-                                  "PermanentRedirect", "EntityTooLarge", "InternalError", "Weird"])  # fmt: skip
+@pytest.mark.parametrize(
+    "code",
+    [
+        "SlowDown", "AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "PermanentRedirect",
+        "EntityTooLarge", "InternalError", "Weird",
+    ],
+)  # fmt: skip
 def test_what_s3_says_is_not_told(code):
     """Whatever it is: the caller has done nothing wrong, and learns no name."""
     cause = botocore.exceptions.ClientError(
@@ -82,8 +87,13 @@ def test_what_s3_says_is_not_told(code):
     assert "secret" not in json.dumps(problem.document)
 
 
-@pytest.mark.parametrize("error", [KeyError(SECRET), RuntimeError(SECRET), OSError(2, SECRET),
-                                   botocore.exceptions.NoCredentialsError(), MemoryError()])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError(SECRET), RuntimeError(SECRET), OSError(2, SECRET), MemoryError(),
+        botocore.exceptions.NoCredentialsError(),
+    ],
+)  # fmt: skip
 def test_what_nobody_expected_is_an_internal_error(error):
     problem = problem_of(error, request_id="r")
     assert (problem.status, problem.document["type"]) == (500, "urn:squash:internal-error")

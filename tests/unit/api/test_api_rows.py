@@ -6,10 +6,10 @@ import pytest
 from api_world import World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import filters_for, metadata_rows, passes
 
 from squash.attributes import parse_filter
 from squash.errors import FilterError, InvalidArgumentError
+from strategies import filters_for, metadata_rows, passes
 
 Q = "/v1/indexes/papers/query"
 V = "/v1/indexes/papers/vectors"

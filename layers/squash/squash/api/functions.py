@@ -69,14 +69,14 @@ def compactor(environment: Mapping[str, str]) -> Handler:
 
 def allocator(environment: Mapping[str, str]) -> Handler:
     """Return the handler that filters, chooses partitions and merges."""
-    from squash.search.functions import make_allocator
+    from squash.runtime.functions import make_allocator
 
     return _of_events(make_allocator(environment))
 
 
 def processor(environment: Mapping[str, str]) -> Handler:
     """Return the handler that searches partitions."""
-    from squash.search.functions import make_processor
+    from squash.runtime.functions import make_processor
 
     return _of_events(make_processor(environment))
 

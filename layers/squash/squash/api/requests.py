@@ -14,13 +14,13 @@ from squash.api import strict_json
 from squash.api.members import shown
 from squash.api.problems import CONTENT_TYPE, Problem, UnsupportedMediaTypeError
 from squash.errors import InvalidArgumentError, TooLargeError
-from squash.limits import ANSWER_BYTES_MAX, MIB, REQUEST_BODY_BYTES_MAX
+from squash.limits import HTTP_ANSWER_BYTES_MAX, HTTP_BODY_BYTES_MAX, MIB
 
 _JSON: Final = "application/json"
 _QUERY_FIELDS_MAX: Final = 16
 _DEFAULT_STAGE: Final = "$default"
 # Of the base64 characters there are four for three bytes, and the last four may be padding.
-_BASE64_CHARACTERS_MAX: Final = 4 * (REQUEST_BODY_BYTES_MAX // 3 + 1)
+_BASE64_CHARACTERS_MAX: Final = 4 * (HTTP_BODY_BYTES_MAX // 3 + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class HttpRequest:
             )
 
     def _bytes(self) -> bytes:
-        most = _BASE64_CHARACTERS_MAX if self.body_is_base64 else REQUEST_BODY_BYTES_MAX
+        most = _BASE64_CHARACTERS_MAX if self.body_is_base64 else HTTP_BODY_BYTES_MAX
         # As text it has at least as many bytes as characters: a long one need not be encoded.
         data = self.body.encode(errors="replace") if len(self.body) <= most else b""
         if self.body_is_base64:
@@ -106,9 +106,9 @@ class HttpRequest:
                 data = base64.b64decode(data, validate=True)
             except binascii.Error as error:
                 raise InvalidArgumentError("the body cannot be decoded: send it again") from error
-        if len(self.body) > most or len(data) > REQUEST_BODY_BYTES_MAX:
+        if len(self.body) > most or len(data) > HTTP_BODY_BYTES_MAX:
             raise TooLargeError(
-                f"the body has more than {REQUEST_BODY_BYTES_MAX // MIB} MiB: send fewer records "
+                f"the body has more than {HTTP_BODY_BYTES_MAX // MIB} MiB: send fewer records "
                 "or queries in a request, or vectors as base64"
             )
         return data
@@ -193,10 +193,10 @@ def _answer(status: int, body: str, headers: Mapping[str, str], request_id: str)
 
 def _check_length(body: str) -> None:
     # Lambda counts the answer as a JSON string: quotes and other characters are escaped in it.
-    if 2 * len(body) <= ANSWER_BYTES_MAX and body.isascii():
+    if 2 * len(body) <= HTTP_ANSWER_BYTES_MAX and body.isascii():
         return
-    if len(body) > ANSWER_BYTES_MAX or len(json.dumps(body)) > ANSWER_BYTES_MAX:
+    if len(body) > HTTP_ANSWER_BYTES_MAX or len(json.dumps(body)) > HTTP_ANSWER_BYTES_MAX:
         raise TooLargeError(
-            f"the answer has more than {ANSWER_BYTES_MAX // MIB} MiB: ask for fewer records or "
+            f"the answer has more than {HTTP_ANSWER_BYTES_MAX // MIB} MiB: ask for fewer records or "
             "queries in a request (top_k, limit, keys, queries), or include less"
         )

@@ -443,7 +443,7 @@ def lifetime_ms(text: str) -> int:
 
 
 def port(text: str) -> int:
-    """Parse a port's number."""
+    """Parse a port's number; 0 takes one that is free."""
     if not (text.isascii() and text.isdecimal()) or int(text[:6]) > _PORT_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to {_PORT_MAX}")
     return int(text)
@@ -466,13 +466,6 @@ def named_value(text: str) -> tuple[str, str]:
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
-
-
-def port(text: str) -> int:
-    """Parse a port; 0 takes one that is free."""
-    if not text.isascii() or not text.isdecimal() or int(text) >= 1 << 16:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65,535")
-    return int(text)
 
 
 def count(largest: int) -> Callable[[str], int]:

@@ -1,0 +1,93 @@
+"""`squash keys` and `squash serve`: the grammar, and what they do to a real store."""
+
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+import pytest
+
+import squash
+from squash.api import credentials
+from squash.cli.arguments import lifetime_ms
+from squash.cli.main import main
+
+
+@pytest.fixture
+def store(monkeypatch):
+    location = f"memory://{uuid4().hex}"
+    monkeypatch.setenv("SQUASH_STORE", location)
+    return squash.connect(location).store
+
+
+@pytest.fixture
+def run(capsys):
+    def run_command(*words):
+        status = main([*words, "--json"])
+        captured = capsys.readouterr()
+        return status, json.loads(captured.out or captured.err)
+
+    return run_command
+
+
+def test_a_key_is_made_listed_and_revoked(run, store, capsys):
+    """Its token is in the answer to its making alone."""
+    status, made = run(
+        "keys", "create", "--scopes", "read", "--indexes", "papers,notes-*", "--expires", "30d",
+        "--row-filter", '{"team": "red"}', "--description", "for the web page",
+    )  # fmt: skip
+    assert status == 0
+    record = credentials.load_key(store, made["id"])
+    assert made["token"].startswith(f"sqk_{made['id']}_")
+    assert record.indexes == ("papers", "notes-*")
+    assert record.expires_ms - record.created_ms == 30 * 86_400_000
+    status, listed = run("keys", "list")
+    assert listed == {"keys": [{name: made[name] for name in made if name != "token"}]}
+    assert main(["keys", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "for the web page" in shown
+    assert made["token"].rpartition("_")[2] not in shown
+    assert run("keys", "revoke", made["id"]) == (0, {"revoked": made["id"]})
+    assert run("keys", "list")[1] == {"keys": []}
+    status, problem = run("keys", "revoke", made["id"])
+    assert (status, problem["type"]) == (1, "urn:squash:not-found")
+    assert main(["keys", "list"]) == 0
+    assert capsys.readouterr().out == "There is no key yet.\n"
+
+
+def test_a_token_is_shown_to_people_on_a_line_of_its_own(store, capsys):
+    assert main(["keys", "create", "--scopes", "read,write", "--indexes", "*"]) == 0
+    token, words = capsys.readouterr().out.splitlines()
+    assert credentials.parse_token(token)
+    assert "read, write *" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["keys"], 2), (["keys", "create"], 2), (["keys", "create", "--scopes", "read"], 2),
+        (["keys", "create", "--scopes", "read", "--indexes", "*", "--expires", "soon"], 2),
+        (["keys", "create", "--scopes", "read", "--indexes", "*", "--row-filter", "[]"], 2),
+        (["keys", "create", "--scopes", "root", "--indexes", "*"], 1),
+        (["keys", "create", "--scopes", "read", "--indexes", "A"], 1),
+        (["keys", "create", "--scopes", "write", "--indexes", "*", "--row-filter", '{"a": 1}'], 1),
+        (["serve", "--port", "x"], 2), (["serve", "--port", "65536"], 2),
+        (["serve", "--auth", "iam"], 2),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(run, store, words, status):
+    done, problem = run(*words)
+    assert done == status
+    assert problem["detail"]
+    assert not list(store.list(""))
+
+
+def test_times_are_counted_in_minutes_hours_and_days():
+    assert lifetime_ms("90m") == 5_400_000
+    assert lifetime_ms("12h") == 43_200_000
+    assert lifetime_ms("3650d") == 3_650 * 86_400_000
+    import argparse
+
+    for text in ("", "d", "0d", "1", "-1d", "1.5d", "1y", "3651d", "\u00b2d", "9" * 400 + "d"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            lifetime_ms(text)
