@@ -390,7 +390,7 @@ def _low_values(
         values = -(factor * product)
     values = values + np.float32(view.near)
     values[np.isnan(values)] = np.inf
-    return values
+    return np.asarray(values, dtype=np.float32)
 
 
 def _rank(
