@@ -5,6 +5,7 @@ written changes in a way that a reader sees, the next folder is begun and the ol
 
 - v1: codec `residual` version 1, segments that do not say where each record begins.
 - v2: codec `residual` version 2, `document_row_offsets` in `rows`.
+- v3: partitions with a `head`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from squash.storage import MemoryStore
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-VERSIONS = ("v1", "v2")
+VERSIONS = ("v1", "v2", "v3")
 NEWEST = VERSIONS[-1]
 DIMENSION = 6
 ROWS = 90
@@ -100,8 +101,8 @@ def rows(first, count, seed):
 
 
 def write_snapshot(index: Index) -> None:
-    session = index._session
-    session._log.write_snapshot(session._log.refresh(None))
+    log = index._session._views.log
+    log.write_snapshot(log.refresh(None))
 
 
 def make(store):

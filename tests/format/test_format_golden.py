@@ -91,7 +91,8 @@ def test_a_folder_of_them_opens(version):
 def test_every_kind_is_there(version):
     """The golden files hold at least one of every kind of object."""
     kinds = {kind_of(key, STORED[v][key]) for v, key in CONTAINERS if v == version}
-    assert kinds == {
+    assert ("segment-head" in kinds) == (version not in {"v1", "v2"})
+    assert kinds - {"segment-head"} == {
         "commit", "snapshot", "trained", "segment-rows", "segment-vectors", "segment-documents",
         "segment-attributes", "segment-codes",
     }  # fmt: skip

@@ -222,7 +222,7 @@ def test_a_build_is_the_same_for_a_seed_and_holds_its_caps():
         index = squash.connect(where).create_index("x", dimension=12, metric="euclidean")
         index.put(keys=[str(i) for i in range(700)], vectors=vectors)
         index.optimize(options=SMALL)
-        refs = index._session._opened.state.segments
+        refs = index._session._views.known().state.segments
         assert max(ref.rows for ref in refs) <= SMALL.partition_rows_max
         assert sum(ref.rows for ref in refs) == 700
         assert len(refs) >= 700 / SMALL.partition_rows_max

@@ -12,6 +12,7 @@ import pytest
 from store_cases import Case, files
 
 from squash.storage import CountingStore, FolderStore, MemoryStore, ObjectStore, PrefixStore
+from squash.storage.tmp import TmpFiles
 
 BUCKET = "contract"
 
@@ -45,18 +46,22 @@ def s3_client(s3_endpoint: str) -> Any:
     return boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
 
 
-KINDS = ["memory", "folder", "s3", "s3 at the root", "counting", "prefix", "prefix of folder"]
+KINDS = [
+    "memory", "folder", "s3", "s3 at the root", "counting", "prefix", "prefix of folder", "tmp",
+]  # fmt: skip
 
 
 @pytest.fixture(params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     kind = request.param
-    if kind in {"memory", "counting", "prefix"}:
+    if kind in {"memory", "counting", "prefix", "tmp"}:
         inner = MemoryStore()
         store: ObjectStore = inner
         prefix = ""
         if kind == "counting":
             store = CountingStore(inner)
+        elif kind == "tmp":
+            store = TmpFiles(str(tmp_path)).over(inner)
         elif kind == "prefix":
             inner.put("other", b"not ours")
             inner.put("under/here2/x", b"not ours")

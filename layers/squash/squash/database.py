@@ -34,10 +34,12 @@ from squash.model import (
     WriteResult,
 )
 from squash.quantize import PRESETS
-from squash.runtime import Settings, choose_kernels, read_costs
+from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
+from squash.runtime.prices import architecture_of
 from squash.runtime.session import IndexSession, check_include, check_limits
-from squash.search import Query
+from squash.search import Query, Searcher
 from squash.storage import ObjectStore, PrefixStore, open_store
+from squash.storage.tmp import TmpFiles
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 
@@ -61,7 +63,7 @@ def connect(
     endpoint_url, region:
         Of S3, where they differ from what the AWS configuration says.
     retained_bytes_max:
-        How much of what was read is kept in memory, in each opened index.
+        How much of what was read is kept in memory, of all indexes together.
 
     Raises
     ------
@@ -78,6 +80,7 @@ def connect(
         whole_bytes_max=0 if remote else _LOCAL_WHOLE_BYTES_MAX,
         billed=remote,
         costs=read_costs(os.environ),
+        architecture=architecture_of(os.uname().machine),
     )
     return Database(store, settings=settings, clock=SystemClock(), ids=SystemIds())
 
@@ -89,16 +92,30 @@ class Database:
     ----------
     store, settings, clock, ids:
         Its components.
+    searcher:
+        Answers queries; without one, this process does.
+    tmp:
+        Files behind the memory, for a store that is remote.
 
     """
 
     def __init__(
-        self, store: ObjectStore, *, settings: Settings, clock: Clock, ids: IdSource
+        self,
+        store: ObjectStore,
+        *,
+        settings: Settings,
+        clock: Clock,
+        ids: IdSource,
+        searcher: Searcher | None = None,
+        tmp: TmpFiles | None = None,
     ) -> None:
         self._store = store
+        self._memory = RetainedMemory(settings.retained_bytes_max)
+        self._tmp = tmp
         self._settings = settings
         self._clock = clock
         self._ids = ids
+        self._searcher = searcher
 
     @property
     def store(self) -> ObjectStore:
@@ -208,11 +225,14 @@ class Database:
     def _open(self, entry: catalogue.Entry) -> Index:
         session = IndexSession(
             PrefixStore(self._store, entry.prefix),
-            entry.config,
+            entry,
             settings=self._settings,
             clock=self._clock,
             ids=self._ids,
+            searcher=self._searcher,
             check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
+            memory=self._memory,
+            tmp=self._tmp,
         )
         return Index(session)
 
@@ -336,6 +356,8 @@ class Index:
         consistency: Consistency = "strong",
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
+        allow_partial: bool = False,
+        timeout_ms: int | None = None,
     ) -> Answer:
         """Find the records nearest to a vector, among those that pass a filter.
 
@@ -359,15 +381,24 @@ class Index:
             "metadata" and "vector", as wanted in every match.
         explain:
             Say how the answer was found.
+        allow_partial:
+            Where several functions search, and one of them does not answer, take what the others
+            found; the answer's `missing` names the rest. One process searches all or nothing.
+        timeout_ms:
+            How long it may take, 1 to 900,000. A search in this process that has begun ends in its
+            own time; one by functions is given up.
 
         Raises
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        PartialAnswerError, UnavailableError
+            If part of the index could not be searched, or not in time.
 
         """
         session = self._session
-        check_limits(top_k=top_k, recall_target=recall_target)
+        check_limits(top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms)
+        deadline_ms = session.deadline_ms(timeout_ms)
         wanted = check_include(include)
         query = Query(
             vector=session.check_query(vector),
@@ -378,6 +409,8 @@ class Index:
             include_metadata="metadata" in wanted,
             include_vector="vector" in wanted,
             explain=explain,
+            allow_partial=bool(allow_partial),
+            deadline_ms=deadline_ms,
         )
         return session.query(query, consistency)
 
@@ -392,6 +425,8 @@ class Index:
         consistency: Consistency = "strong",
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
+        allow_partial: bool = False,
+        timeout_ms: int | None = None,
     ) -> _Answers:
         """Answer several queries on one snapshot; see `query`.
 
@@ -405,19 +440,24 @@ class Index:
             Numbers, [q, d].
         filters:
             One filter for all, or a list with one (or None) for each.
-        top_k, recall_target, exact, consistency, include, explain:
-            For all of them, as in `query`.
+        top_k, recall_target, exact, consistency, include, explain, allow_partial, timeout_ms:
+            For all of them together, as in `query`.
 
         Raises
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        PartialAnswerError, UnavailableError
+            If part of the index could not be searched, or not in time.
 
         """
         session = self._session
         if isinstance(vectors, str) or not hasattr(vectors, "__len__"):
             raise InvalidArgumentError("vectors is a list of vectors, [q, d]", field="vectors")
-        check_limits(top_k=top_k, recall_target=recall_target, queries=len(vectors))
+        check_limits(
+            top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms, queries=len(vectors)
+        )
+        deadline_ms = session.deadline_ms(timeout_ms)
         wanted = check_include(include)
         if filters is None or isinstance(filters, Mapping):
             nodes = [session.parse(filters)] * len(vectors)
@@ -437,6 +477,8 @@ class Index:
             include_metadata="metadata" in wanted,
             include_vector="vector" in wanted,
             explain=explain,
+            allow_partial=bool(allow_partial),
+            deadline_ms=deadline_ms,
         )
         queries = [
             replace(first, vector=session.check_query(vector), node=node)

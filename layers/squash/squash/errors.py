@@ -79,7 +79,13 @@ class UnavailableError(SquashError):
 
 
 class PartialAnswerError(UnavailableError):
-    """Part of the index could not be searched; the message names what is missing."""
+    """Part of the index could not be searched; `missing` and the message name what."""
+
+    def __init__(
+        self, message: str, *, missing: tuple[str, ...] = (), index: str | None = None
+    ) -> None:
+        super().__init__(message, index=index)
+        self.missing = missing
 
 
 class CommitUnknownError(SquashError):

@@ -33,6 +33,26 @@ FILTER_STRING_BYTES_MAX: Final = 2 * KIB
 # Queries
 TOP_K_MAX: Final = 10_000
 QUERIES_PER_CALL_MAX: Final = 10_000
+VIEWS_KEPT_MAX: Final = 3  # snapshots held open: queries of some moments ago may be under way
+
+# Calls between functions. Lambda takes 6 MiB of JSON in each direction; a body is written in
+# base64, four characters for three bytes, and the envelope around it is given room.
+CALL_BYTES_MAX: Final = 6 * MIB
+CALL_ENVELOPE_BYTES_MAX: Final = 16 * KIB
+REQUEST_BODY_BYTES_MAX: Final = (CALL_BYTES_MAX - CALL_ENVELOPE_BYTES_MAX) // 4 * 3
+ANSWER_BODY_BYTES_MAX: Final = REQUEST_BODY_BYTES_MAX
+CALLS_AT_ONCE_MAX: Final = 512  # of one process; Lambda allows a function 1,024 threads
+QUERY_TIMEOUT_MS_MAX: Final = 900_000  # Lambda's own longest
+QUERY_TIMEOUT_MS: Final = 25_000  # if none is given: the HTTP API cuts off at 30 s
+WARM_INDEXES_MAX: Final = 64  # that a container keeps something of; they share what is retained
+SLOTS_MAX: Final = 1_024
+TREE_BRANCHES_MAX: Final = 256
+TREE_DEPTH_MAX: Final = 4
+TREE_NODES_MAX: Final = 1_000  # what an account may run at once, if nobody has asked for more
+
+# Messages between functions
+TASK_DOCUMENTS_BYTES_MAX: Final = 2 * MIB  # what an answer delivers; the rest is read on merging
+SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
 
 # Attributes
 CELLS_MAX: Final = 255  # codes 1..255; code 0 is missing
@@ -79,7 +99,7 @@ QUERIES_PER_REQUEST_MAX: Final = 1_000
 LIST_PAGE_DEFAULT: Final = 100
 TIMEOUT_MS_MAX: Final = 29_000  # API Gateway waits for 30 seconds
 DECLARED_ATTRIBUTES_MAX: Final = METADATA_KEYS_MAX
-OPEN_INDEXES_MAX: Final = 4  # kept open between calls; they share what may be retained
+OPEN_INDEXES_MAX: Final = 4  # kept open between calls
 
 # Credentials
 KEY_SECRET_BYTES: Final = 32

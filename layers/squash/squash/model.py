@@ -154,7 +154,8 @@ class Usage:
     """What an answer cost.
 
     Bytes and requests count what was asked of the store for this query; what was retained
-    already costs none. In one process there are no invocations.
+    already costs none. Invocations are those that the search made of other functions, and what
+    they spent is in it; in one process there are none.
     """
 
     rows_scanned: int = 0
@@ -162,6 +163,13 @@ class Usage:
     store_requests: int = 0
     store_rounds: int = 0
     store_bytes: int = 0
+    parts_from_memory: int = 0
+    """Objects and ranges of objects that were asked for and found in memory; what a search has in
+    place already is not asked for."""
+    parts_from_tmp: int = 0
+    """Found in files of the local disk."""
+    parts_from_store: int = 0
+    """Read from the store: 0 where the container was warm for this query."""
     invocations: int = 0
     invocations_cold: int = 0
     gb_seconds: float = 0.0
@@ -198,6 +206,8 @@ class Answer:
     usage: Usage
     snapshot: int
     explain: Explanation | None = None
+    missing: tuple[str, ...] = ()
+    """What could not be searched; only where the query allows for that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from index_world import FakeClock, World, build_flat, rows_of
 
-from squash.errors import ChecksumError, InternalError, InvalidArgumentError
+from squash.errors import ChecksumError, InternalError, InvalidArgumentError, NotFoundError
 from squash.index import log as log_module
 from squash.index import writer
-from squash.index.commits import Commit, DeleteKeys, PutRows, PutSegments, Replace
+from squash.index.commits import Commit, DeleteKeys, PutRows, PutSegments, Replace, log_key
 from squash.index.references import read_object
 from squash.index.snapshots import snapshot_key
 from squash.index.state import State, apply, commits_needed
@@ -128,6 +128,47 @@ def test_same_state_however_read():
         stepping = step.log.refresh(stepping)
         assert step.everything(stepping) == world.everything(opened)
     assert world.everything(world.log.refresh(None)) == world.everything(opened)
+
+
+def test_what_opening_a_snapshot_costs():
+    """The commit that is known costs nothing, the next one GET, any other a LIST and its log."""
+    store = CountingStore(MemoryStore())
+    world = World.on(store)
+    opened = [world.log.refresh(None)]
+    for i in range(SNAPSHOT_EVERY_COMMITS + 10):
+        opened.append(world.put(opened[-1], {f"k{i % 5}": i}))
+
+    def cost(sequence, known):
+        before = store.counts()
+        found = world.log.open_at(sequence, known)
+        assert found.sequence == sequence
+        return dict((store.counts() - before).by_kind)
+
+    assert cost(70, opened[70]) == {}
+    assert world.log.open_at(70, opened[70]) is opened[70]
+    assert cost(70, opened[69]) == {"get": 1}
+    fresh = len(world.log.open_at(70, None).state.fresh)
+    assert cost(70, None) == {"list": 1, "get": 1 + fresh}
+    assert cost(70, opened[71]) == cost(70, None)
+    assert cost(0, opened[3]) == {"list": 1}
+
+
+def test_a_snapshot_that_is_gone():
+    """What was collected, or never was, is not found, and the error says which object it is."""
+    store = MemoryStore()
+    world = World.on(store)
+    opened = world.log.refresh(None)
+    for i in range(SNAPSHOT_EVERY_COMMITS + 4):
+        opened = world.put(opened, {f"k{i}": i})
+    with pytest.raises(NotFoundError, match="commit 90 cannot be opened"):
+        world.log.open_at(90, opened)
+    store.delete([log_key(3)])
+    for sequence, known in ((5, None), (65, None), (5, opened)):
+        with pytest.raises(NotFoundError) as caught:
+            world.log.open_at(sequence, known)
+        assert caught.value.object_key == log_key(3)
+    assert world.log.open_at(opened.sequence, opened) is opened
+    world.log.open_at(2, None)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.model: dict[str, int] = {}
         self.folds: list[dict] = []
         self.commits = 0
+        self.history: list[dict[str, int]] = [{}]
 
     def done(self, handle: int, opened) -> None:
         self.commits += 1
@@ -94,12 +95,26 @@ class IndexMachine(RuleBasedStateMachine):
         """A snapshot changes nothing, of whichever commit it is."""
         self.opened[handle] = self.worlds[handle].log.write_snapshot(self.opened[handle])
 
+    @rule(handle=HANDLE, data=st.data())
+    def open_at(self, handle, data) -> None:
+        """Any commit's state can be opened, whatever is known, and is what the model was then."""
+        sequence = data.draw(st.integers(0, self.commits))
+        known = data.draw(st.sampled_from([None, *self.opened]))
+        world = self.worlds[handle]
+        opened = world.log.open_at(sequence, known)
+        assert opened.sequence == sequence
+        assert world.everything(opened) == self.history[sequence]
+        ahead = world.log.refresh(opened)
+        assert world.everything(ahead) == self.model
+
     @rule(handle=HANDLE)
     def wait_long(self, handle) -> None:
         self.worlds[handle].log._clock.sleep(700)
 
     @invariant()
     def every_reader_finds_the_model(self) -> None:
+        if len(self.history) == self.commits:
+            self.history.append(dict(self.model))
         for world, opened in zip(self.worlds, self.opened, strict=True):
             assert world.everything(world.log.refresh(opened)) == self.model
         assert self.worlds[0].everything(self.worlds[0].log.refresh(None)) == self.model

@@ -31,12 +31,12 @@ typedef struct found {
     double product;
     int64_t row;
     int64_t cluster; /* its place in the list of clusters */
-    float code_square, norm, sine, lower, estimate;
+    float code_square, norm, sine, lower, value;
 } found;
 
 typedef struct entry {
     int64_t place; /* global row */
-    uint32_t key;  /* of the estimate */
+    uint32_t key;  /* of the rank value */
     uint32_t slot;
 } entry;
 
@@ -61,7 +61,9 @@ typedef struct state {
     /* Rows of the cluster at hand that wait for their codes. */
     int64_t waiting;
     int32_t row[ROWS_ROOM];
-    float norm[ROWS_ROOM], sine[ROWS_ROOM], estimate[ROWS_ROOM], lower[ROWS_ROOM];
+    float norm[ROWS_ROOM], sine[ROWS_ROOM], lower[ROWS_ROOM];
+    float floor[ROWS_ROOM]; /* what the signs say at best, below which no rank value lies */
+    float value[ROWS_ROOM]; /* rank values */
     code_sum sums[ROWS_ROOM];
     double product[ROWS_ROOM], code_square[ROWS_ROOM];
 } state;
@@ -269,7 +271,7 @@ static void keep_row(state *s, entry item, const found *row) {
 
 /* ---- ranking on full codes ---- */
 
-/* Estimates of the rows that wait, from their sums and factors. */
+/* Rank values of the rows that wait, from their sums and factors. */
 SQ_INLINE void score_rows(state *s, const view *v, int l2) {
     const double halves = 56.25 * (double)s->table->dimension;
     for (int64_t first = 0; first < s->waiting; first += WIDE) {
@@ -279,10 +281,10 @@ SQ_INLINE void score_rows(state *s, const view *v, int l2) {
             const double sine = s->sine[i], norm = s->norm[i];
             const double cosine = larger(__builtin_sqrt(larger(1 - sine * sine, 0.0)), 0x1p-6);
             const double z = (product * norm) / (__builtin_sqrt(code_square) * cosine);
-            const double estimate = l2 ? (v->near + norm * norm) - 2 * z : v->near - z;
+            const float estimate = (float)(l2 ? (v->near + norm * norm) - 2 * z : v->near - z);
             s->product[i] = product;
             s->code_square[i] = code_square;
-            s->estimate[i] = (float)estimate;
+            s->value[i] = s->floor[i] > estimate ? s->floor[i] : estimate;
         }
     }
 }
@@ -323,7 +325,7 @@ static void rank(state *s, int64_t place) {
     s->ranked += s->waiting;
     for (int64_t i = 0; i < s->waiting; i++) {
         const int full = s->kept == s->call->keep;
-        const entry item = {base + s->row[i], sq_key_f32(s->estimate[i]), 0};
+        const entry item = {base + s->row[i], sq_key_f32(s->value[i]), 0};
         if (SQ_LIKELY(full && (s->kept == 0 || !worse(&s->heap[0], &item)))) {
             leave(s, s->lower[i]);
             continue;
@@ -336,7 +338,7 @@ static void rank(state *s, int64_t place) {
             .norm = s->norm[i],
             .sine = s->sine[i],
             .lower = s->lower[i],
-            .estimate = s->estimate[i],
+            .value = s->value[i],
         };
         keep_row(s, item, &row);
     }
@@ -374,6 +376,7 @@ static void gather(state *s, int64_t place, const uint32_t *words, int64_t count
         __builtin_prefetch(factors + SINE_AT);
         for (; word; word &= word - 1) {
             const int32_t row = (int32_t)(b * SQ_BLOCK_ROWS) + sq_ctz32(word);
+            s->floor[s->waiting] = -__builtin_inff();
             s->row[s->waiting++] = row;
             prefetch_bytes(codes + row * s->width, s->width);
         }
@@ -387,14 +390,14 @@ static void gather(state *s, int64_t place, const uint32_t *words, int64_t count
 }
 
 typedef struct sieve {
-    float step, shift, inverse_root, limit;
+    float step, shift, inverse_root, near, limit;
 } sieve;
 
-/* Which of a block's 32 rows may be nearer than the limit. */
+/* Which of a block's 32 rows lie within the limit at best, and where each does: +inf for NaN. */
 #if defined(SQ_USE_AVX512)
 
 SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int64_t groups, int l2,
-                              const sieve *v) {
+                              const sieve *v, float values[SQ_BLOCK_ROWS]) {
     __m512 sums[2];
     sign_sums(block, entries, groups, sums);
     const uint8_t *factors = block + groups * GROUP_BYTES;
@@ -417,8 +420,12 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int6
         } else {
             value = _mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(factor, product));
         }
-        const __mmask16 below = _mm512_cmp_ps_mask(value, _mm512_set1_ps(v->limit), _CMP_LT_OQ);
-        passing |= (uint32_t)below << 16 * i;
+        /* The minimum is its second operand where the first is NaN. */
+        value = _mm512_min_ps(_mm512_add_ps(value, _mm512_set1_ps(v->near)),
+                              _mm512_set1_ps(__builtin_inff()));
+        _mm512_storeu_ps(values + 16 * i, value);
+        const __mmask16 within = _mm512_cmp_ps_mask(value, _mm512_set1_ps(v->limit), _CMP_LE_OQ);
+        passing |= (uint32_t)within << 16 * i;
     }
     return passing;
 }
@@ -426,7 +433,7 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int6
 #elif defined(SQ_USE_AVX2)
 
 SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int64_t groups, int l2,
-                              const sieve *v) {
+                              const sieve *v, float values[SQ_BLOCK_ROWS]) {
     __m256 sums[4];
     sign_sums(block, entries, groups, sums);
     const uint8_t *factors = block + groups * GROUP_BYTES;
@@ -449,8 +456,12 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int6
         } else {
             value = _mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(factor, product));
         }
-        const __m256 below = _mm256_cmp_ps(value, _mm256_set1_ps(v->limit), _CMP_LT_OQ);
-        passing |= (uint32_t)_mm256_movemask_ps(below) << 8 * i;
+        /* The minimum is its second operand where the first is NaN. */
+        value = _mm256_min_ps(_mm256_add_ps(value, _mm256_set1_ps(v->near)),
+                              _mm256_set1_ps(__builtin_inff()));
+        _mm256_storeu_ps(values + 8 * i, value);
+        const __m256 within = _mm256_cmp_ps(value, _mm256_set1_ps(v->limit), _CMP_LE_OQ);
+        passing |= (uint32_t)_mm256_movemask_ps(within) << 8 * i;
     }
     return passing;
 }
@@ -474,9 +485,8 @@ SQ_INLINE void widen_halves(const uint8_t *at, float wide[SQ_BLOCK_ROWS]) {
 }
 
 SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int64_t groups, int l2,
-                              const sieve *v) {
+                              const sieve *v, float values[SQ_BLOCK_ROWS]) {
     float sums[SQ_BLOCK_ROWS], norm[SQ_BLOCK_ROWS], secant[SQ_BLOCK_ROWS], shift[SQ_BLOCK_ROWS];
-    float value[SQ_BLOCK_ROWS];
     sign_sums(block, entries, groups, sums);
     const uint8_t *factors = block + groups * GROUP_BYTES;
     memcpy(norm, factors + NORM_AT, sizeof norm);
@@ -485,12 +495,14 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int6
     for (int j = 0; j < SQ_BLOCK_ROWS; j++) {
         const float product = sums[j] * v->step + v->shift;
         const float factor = (norm[j] * secant[j]) * v->inverse_root;
-        value[j] = l2 ? (norm[j] * norm[j]) * (1 + (shift[j] + shift[j])) -
-                            (factor + factor) * product
-                      : -(factor * product);
+        const float value = l2 ? (norm[j] * norm[j]) * (1 + (shift[j] + shift[j])) -
+                                     (factor + factor) * product
+                               : -(factor * product);
+        const float low = value + v->near;
+        values[j] = low < __builtin_inff() ? low : __builtin_inff();
     }
     uint32_t passing = 0;
-    for (int j = 0; j < SQ_BLOCK_ROWS; j++) passing |= (uint32_t)(value[j] < v->limit) << j;
+    for (int j = 0; j < SQ_BLOCK_ROWS; j++) passing |= (uint32_t)(values[j] <= v->limit) << j;
     return passing;
 }
 
@@ -509,11 +521,14 @@ SQ_INLINE void sift_blocks(state *s, int64_t place, const uint32_t *words, int64
             else if (at - bytes < next_bytes) __builtin_prefetch(next + (at - bytes));
         }
         if (!words[b]) continue;
-        uint32_t passing = words[b] & pass_block(block, s->call->entries, groups, l2, v);
+        float values[SQ_BLOCK_ROWS];
+        uint32_t passing = words[b] & pass_block(block, s->call->entries, groups, l2, v, values);
         if (!passing) continue;
         const int64_t from = s->waiting;
         for (; passing; passing &= passing - 1) {
-            const int32_t row = (int32_t)(b * SQ_BLOCK_ROWS) + sq_ctz32(passing);
+            const int j = sq_ctz32(passing);
+            const int32_t row = (int32_t)(b * SQ_BLOCK_ROWS) + j;
+            s->floor[s->waiting] = values[j];
             s->row[s->waiting++] = row;
             prefetch_bytes(codes + row * s->width, s->width);
         }
@@ -523,13 +538,21 @@ SQ_INLINE void sift_blocks(state *s, int64_t place, const uint32_t *words, int64
     rank(s, place);
 }
 
-static sieve sieve_of(const state *s, const view *v, float threshold) {
+/* The rank value of the last that is kept, if there are as many as there may be. */
+static float threshold(const state *s) {
+    const int full = s->kept == s->call->keep && s->kept > 0;
+    const float last = full ? s->slots[s->heap[0].slot].value : __builtin_inff();
+    return last == last ? last : __builtin_inff();
+}
+
+static sieve sieve_of(const state *s, const view *v) {
     const sq_scan_call *call = s->call;
     const sieve made = {
         .step = (float)call->step,
         .shift = (float)(call->base + call->reach * v->norm),
         .inverse_root = (float)(1 / __builtin_sqrt((double)s->table->dimension)),
-        .limit = (float)((double)threshold - v->near),
+        .near = (float)v->near,
+        .limit = threshold(s),
     };
     return made;
 }
@@ -570,7 +593,7 @@ static void write_kept(state *s, const sq_scan_call *call) {
             const view *v = &s->views[row->cluster];
             call->partition[first + i] = t->partition[call->clusters[row->cluster]];
             call->row[first + i] = row->row;
-            call->estimates[first + i] = row->estimate;
+            call->estimates[first + i] = row->value;
             b.product[i] = row->product;
             b.code_norm[i] = (double)row->code_square;
             b.norm[i] = row->norm;
@@ -623,15 +646,12 @@ int64_t SQ_NAME(scan)(const sq_table *table, const sq_scan_call *call) {
         see(&s, place);
         const uint8_t *blocks = blocks_of(&s, c);
         const uint8_t *codes = table->full[table->partition[c]] + table->first_row[c] * s.width;
-        const int full = s.kept == call->keep && call->keep > 0;
-        const float threshold = full ? s.slots[s.heap[0].slot].estimate : __builtin_inff();
-        if (!(__builtin_fabsf(threshold) <= FLT_MAX) ||
-            !((double)here >= call->share_min * (double)table->rows[c])) {
+        if (!((double)here >= call->share_min * (double)table->rows[c])) {
             gather(&s, place, words, count, blocks, codes);
             continue;
         }
         low_scanned += here;
-        const sieve v = sieve_of(&s, &s.views[place], threshold);
+        const sieve v = sieve_of(&s, &s.views[place]);
         const int more = place + 1 < call->count;
         const int64_t after = more ? call->clusters[place + 1] : c;
         const uint8_t *next = blocks_of(&s, after);

@@ -2,6 +2,7 @@
 
 from squash.attributes.cells import CellScheme, CellTable
 from squash.attributes.columns import Column, Columns
+from squash.attributes.filter_json import filter_from_json, filter_to_json
 from squash.attributes.filters import FilterNode, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
@@ -15,6 +16,8 @@ __all__ = [
     "FilterNode",
     "check_metadata",
     "compile_filter",
+    "filter_from_json",
+    "filter_to_json",
     "matches",
     "parse_filter",
 ]

@@ -157,6 +157,23 @@ def drop(store: ObjectStore, name: str) -> None:
         store.delete(info.key for info in store.list(_prefix(name, one)))
 
 
+def entry_to_text(entry: Entry) -> str:
+    """Return what `index.json` holds, for a message to those who need not read it then."""
+    return _to_bytes(entry.config, entry.prefix.split("/")[1]).decode()
+
+
+def entry_from_text(text: str, name: str) -> Entry:
+    """Read back what `entry_to_text` made of an index of this name.
+
+    Raises
+    ------
+    DataError, UnsupportedFormatError
+        If it is not what that makes.
+
+    """
+    return _from_bytes(text.encode(), name)
+
+
 def _key(name: str) -> str:
     return f"{name}/index.json"
 

@@ -15,6 +15,7 @@ from squash.errors import (
     ConflictError,
     DataError,
     InvalidArgumentError,
+    NotFoundError,
     SquashError,
     ThrottledError,
     UnavailableError,
@@ -100,6 +101,62 @@ class IndexLog:
             commits = {**known.commits, following.sequence: following}
             return self._read_on(replace(known, commits=commits))
         return known if now == known.read_ms else known.seen_at(now)
+
+    def open_at(self, sequence: int, known: Opened | None = None) -> Opened:
+        """Open the index as it was after a commit, whatever was committed since.
+
+        Parameters
+        ----------
+        sequence:
+            The commit's number; 0 for the empty index.
+        known:
+            What was read before. If it is of an earlier commit, and not of one long before, only
+            what lies between is read; if it is of a later one, it is of no use.
+
+        Raises
+        ------
+        NotFoundError
+            If objects of the log that this takes are not there.
+        DataError
+            If the log or a snapshot is damaged, or of a newer format.
+        UnavailableError, ThrottledError, PermissionDeniedError
+            From the store.
+
+        """
+        if known is not None and known.sequence == sequence:
+            return known
+        if known is None or not 0 < sequence - known.sequence <= SNAPSHOT_EVERY_COMMITS:
+            known = replace(self._empty(), state=self._snapshot_until(sequence))
+        commits = dict(known.commits)
+        state = known.state
+        for commit in self._get_all(range(state.sequence + 1, sequence + 1), commits, sequence):
+            commits[commit.sequence] = commit
+            state = _applied(state, commit)
+        for commit in self._get_all(commits_needed(state), commits, sequence):
+            commits[commit.sequence] = commit
+        return self._with_needed(replace(known, state=state), commits)
+
+    def _get_all(
+        self, sequences: Sequence[int], held: dict[int, Commit], wanted: int
+    ) -> list[Commit]:
+        """Get the commits that the snapshot after commit `wanted` takes."""
+        found: list[Commit] = []
+        for sequence, commit in zip(sequences, self._get_many(sequences, held), strict=True):
+            if commit is None:
+                raise _gone(wanted, log_key(sequence))
+            found.append(commit)
+        return found
+
+    def _snapshot_until(self, sequence: int) -> State:
+        """Return the newest stored snapshot that is not of a later commit; the first is empty."""
+        found = snapshots.newest_snapshot(self.store, until=sequence)
+        if not found:
+            return State()
+        key = snapshots.snapshot_key(found)
+        data = self.store.get(key)
+        if data is None:
+            raise _gone(sequence, key)
+        return snapshots.from_bytes(data, sequence=found, where=key)
 
     def append(self, known: Opened, operation: Operation, *, commit_id: str) -> Opened:
         """Make an operation durable.
@@ -317,6 +374,14 @@ def _hole(sequence: int) -> ChecksumError:
         f"{log_key(sequence)} is missing although later commits need it. Restore the log from a "
         "copy.",
         object_key=log_key(sequence),
+    )
+
+
+def _gone(sequence: int, key: str) -> NotFoundError:
+    return NotFoundError(
+        f"the snapshot after commit {sequence} cannot be opened: {key} is not there. Either there "
+        "never was such a commit, or it is so old that it was collected: ask for a newer one.",
+        object_key=key,
     )
 
 

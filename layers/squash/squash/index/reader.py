@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
-from squash.arrays import F32, I64
+from squash.arrays import F32, I64, AnyArray
 from squash.attributes import CellTable, Columns
 from squash.container import Buffer, Container
 from squash.errors import ChecksumError, DataError
+from squash.index.loading import ClusterParts, Loader, Pages, Want, Whole
 from squash.index.references import MALFORMED
 from squash.limits import CODE_BLOCK_ROWS, ROW_PAGE_ROWS
 from squash.model import ObjectRef, SegmentRef
-from squash.quantize import Codec
+from squash.quantize import ArraySpec, Codec
 from squash.segment import (
     ATTRIBUTES,
     CODES,
     DOCUMENTS,
+    HEAD,
     ROWS,
     VECTORS,
+    ClusterCodes,
+    CodesHead,
     Directory,
     KeyTable,
     Partition,
@@ -34,30 +38,6 @@ from squash.segment.layout import VERSION
 
 T = TypeVar("T")
 _WHOLE_SHARE = 4
-
-
-class Loader(Protocol):
-    """Gets immutable objects and retains what was made of them.
-
-    `whole_bytes_max` says up to which size an object is better loaded whole than page by page: a
-    local store's are, S3's are not. `evictions` counts the objects and pages that were let go.
-    """
-
-    whole_bytes_max: int
-    evictions: int
-
-    def load(self, ref: ObjectRef, part: str, decode: Callable[[Buffer], T]) -> T:
-        """Get a whole object, check its length and checksum, decode it, retain the result."""
-        ...
-
-    def load_pages(
-        self,
-        ref: ObjectRef,
-        pages: Sequence[tuple[int, int]],
-        decode: Callable[[int, Buffer], T],
-    ) -> list[T]:
-        """Get the byte ranges `pages`, decode the i-th as decode(i, bytes), retain each result."""
-        ...
 
 
 class SegmentReader:
@@ -81,15 +61,15 @@ class SegmentReader:
 
     def __init__(self, ref: SegmentRef, loader: Loader, *, dimension: int) -> None:
         self.ref = ref
+        self.loader = loader
         self._dimension = dimension
-        self._loader = loader
         # What the loader retains, for as long as it let nothing go.
         self._records: Records | None = None
         self._records_since = -1
         self._has_begins: bool | None = None
 
-    def directory(self) -> Directory:
-        """Return where its pages lie."""
+    def directory(self, name: str | None = None) -> Directory:
+        """Return where its pages lie, as the object `name` says, or the one that is read faster."""
 
         def decode(container: Container, where: str) -> Directory:
             found = Directory.from_container(container, where)
@@ -103,7 +83,12 @@ class SegmentReader:
                 self._check_inside(DOCUMENTS, found.document_page(pages - 1)[1])
             return found
 
-        return self._part(ROWS, "directory", decode)
+        return self._part(name or self._directory_name(), "directory", decode)
+
+    def _directory_name(self) -> str:
+        """Return the object to read the directory from: a partition's `rows` are mostly keys."""
+        whole = self._object(ROWS).bytes <= self.loader.whole_bytes_max
+        return ROWS if whole or HEAD not in self.ref.objects else HEAD
 
     def _check_inside(self, name: str, end: int) -> None:
         ref = self.ref.objects.get(name)
@@ -164,19 +149,96 @@ class SegmentReader:
             codes = PartitionCodes.from_container(container, where)
             if codes.centers.shape[1] != codec.dimension:
                 raise ValueError(f"centers of {codes.centers.shape[1]}, not {codec.dimension}")
-            blocks = int((-(-np.diff(codes.cluster_begins) // CODE_BLOCK_ROWS)).sum())
-            counts = {"row": self.ref.rows, "block": blocks, "cluster": len(codes.centers)}
-            for spec in codec.stored_specs:
-                found, shape = codes.arrays[spec.name], (counts[spec.per], *spec.shape)
-                if found.shape != shape or found.dtype != np.dtype(spec.dtype):
-                    raise ValueError(f"{spec.name} is {found.dtype} {found.shape}, not {shape}")
+            self._check_arrays(codes, codec.stored_specs)
             return Partition(codes.readable_by(codec), codec)
 
         return self._part(CODES, "codes", decode)
 
-    def check_codes(self) -> None:
-        """Read its clusters and codes without a codec (partitions only)."""
-        self._part(CODES, "clusters", PartitionCodes.from_container)
+    def reads_codes_whole(self) -> bool:
+        """Tell whether codes are read whole: they are better so, or nothing tells their parts."""
+        small = self._object(CODES).bytes <= self.loader.whole_bytes_max
+        return small or HEAD not in self.ref.objects
+
+    def codes_head(self) -> CodesHead:
+        """Return its clusters, and where the codes of each lie (partitions only)."""
+        if not self.reads_codes_whole():
+            return self.stored_head()
+
+        def decode(container: Container, where: str) -> CodesHead:
+            codes = PartitionCodes.from_container(container, where)
+            header = container.header
+            named = header["codec"], header["codec_version"]
+            return CodesHead(codes.cluster_begins, codes.centers, *named, arrays=None)
+
+        return self._part(CODES, "head", decode)
+
+    def stored_head(self) -> CodesHead:
+        """Return what its `head` object says of its codes (partitions only)."""
+
+        def decode(container: Container, where: str) -> CodesHead:
+            codes_bytes = self._object(CODES).bytes
+            head = CodesHead.from_container(container, where, codes_bytes=codes_bytes)
+            if head.cluster_begins[-1] != self.ref.rows:
+                raise ValueError(f"clusters of {head.cluster_begins[-1]} rows")
+            return head
+
+        return self._part(HEAD, "codes", decode)
+
+    def cluster_codes(self, clusters: I64, specs: Sequence[ArraySpec]) -> Mapping[str, AnyArray]:
+        """Return the codes of some clusters, in arrays of the partition's full shape.
+
+        Parameters
+        ----------
+        clusters:
+            int64 [m], clusters of this partition.
+        specs:
+            The arrays that its codec stores, see `Codec.stored_specs`.
+
+        Returns
+        -------
+        Arrays by name, filled at least where these clusters lie. As long as somebody has them,
+        further calls return the same ones, with more filled in; what is filled in stays.
+
+        """
+        codes = self.held_codes(specs)
+        if codes is not None:
+            self.loader.fetch(self._missing_codes(codes, clusters))
+            return codes
+
+        def decode(container: Container, where: str) -> Mapping[str, AnyArray]:
+            found = PartitionCodes.from_container(container, where)
+            if not np.array_equal(found.cluster_begins, self.codes_head().cluster_begins):
+                raise ValueError("other clusters than its head")
+            self._check_arrays(found, specs)
+            return found.arrays
+
+        return self._part(CODES, "arrays", decode)
+
+    def held_codes(self, specs: Sequence[ArraySpec]) -> ClusterCodes | None:
+        """Return the arrays that `cluster_codes` fills, as they are; None where it reads whole."""
+        head = self.codes_head()
+        if head.arrays is None:
+            return None
+        arrays, where = head.arrays, self._object(CODES).key
+        head.check_specs(specs, self._object(HEAD).key)
+        return self.loader.cluster_codes(self._object(CODES), lambda: ClusterCodes(arrays, where))
+
+    def _missing_codes(self, codes: ClusterCodes, clusters: I64) -> list[Want]:
+        missing = codes.missing(clusters)
+        return [ClusterParts(self._object(CODES), codes, missing)] if missing else []
+
+    def _check_arrays(self, codes: PartitionCodes, specs: Sequence[ArraySpec]) -> None:
+        """Refuse codes of another shape than their clusters and codec give."""
+        blocks = int((-(-np.diff(codes.cluster_begins) // CODE_BLOCK_ROWS)).sum())
+        counts = {"row": self.ref.rows, "block": blocks, "cluster": len(codes.centers)}
+        for spec in specs:
+            found, shape = codes.arrays[spec.name], (counts[spec.per], *spec.shape)
+            if found.shape != shape or found.dtype != np.dtype(spec.dtype):
+                raise ValueError(f"{spec.name} is {found.dtype} {found.shape}, not {shape}")
+
+    def all_codes(self) -> PartitionCodes:
+        """Return its clusters and codes as they are stored (partitions only)."""
+        return self._part(CODES, "clusters", PartitionCodes.from_container)
 
     def all_vectors(self) -> F32:
         """Return float32 [n, d], all of its vectors."""
@@ -192,7 +254,7 @@ class SegmentReader:
 
     def reads_whole(self) -> bool:
         """Tell whether vectors are better read whole than page by page."""
-        return self._object(VECTORS).bytes <= self._loader.whole_bytes_max
+        return self._object(VECTORS).bytes <= self.loader.whole_bytes_max
 
     def whole_vectors(self) -> F32 | None:
         """Return float32 [n, d] if they are better read whole; None if page by page."""
@@ -200,25 +262,33 @@ class SegmentReader:
 
     def evictions(self) -> int:
         """Return how often retained objects were let go, of any segment."""
-        return self._loader.evictions
+        return self.loader.evictions
 
     def vectors(self, rows: I64) -> F32:
         """Return float32 [m, d], the vectors of the given rows, in their order."""
+        wanted = self._vector_pages(rows)
+        if wanted is None:
+            return np.asarray(self.all_vectors()[rows])
+        parts = self.loader.load_pages(wanted.ref, wanted.pages, wanted.decode)
+        # Only a segment's last page is short, and it sorts last: positions stay regular.
+        position = np.searchsorted(page_ranges(rows), rows // ROW_PAGE_ROWS) * ROW_PAGE_ROWS
+        return np.asarray(np.concatenate(parts)[position + rows % ROW_PAGE_ROWS])
+
+    def _vector_pages(self, rows: I64) -> Pages | None:
+        """Return the pages that hold the vectors of some rows; None if all are better read."""
         directory = self.directory()
         ref = self._object(VECTORS)
         pages = page_ranges(rows)
         page_count = -(-directory.rows // ROW_PAGE_ROWS)
-        if ref.bytes <= self._loader.whole_bytes_max or len(pages) * _WHOLE_SHARE > page_count:
-            return np.asarray(self.all_vectors()[rows])
+        if ref.bytes <= self.loader.whole_bytes_max or len(pages) * _WHOLE_SHARE > page_count:
+            return None
 
         def decode(i: int, data: Buffer) -> F32:
             _check(data, int(directory.vector_crc32[pages[i]]), ref)
-            return np.frombuffer(data, dtype="<f4").reshape(-1, directory.dimension)
+            # A copy, since the buffer may be a small part of a long read.
+            return np.frombuffer(data, dtype="<f4").reshape(-1, directory.dimension).copy()
 
-        parts = self._loader.load_pages(ref, [directory.vector_page(p) for p in pages], decode)
-        # Only a segment's last page is short, and it sorts last: positions stay regular.
-        position = np.searchsorted(pages, rows // ROW_PAGE_ROWS) * ROW_PAGE_ROWS
-        return np.asarray(np.concatenate(parts)[position + rows % ROW_PAGE_ROWS])
+        return Pages(ref, [directory.vector_page(p) for p in pages], decode)
 
     def documents(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
         """Return key and metadata of the given rows, in their order."""
@@ -258,13 +328,13 @@ class SegmentReader:
 
         With one look-up a call, since matches lie in many segments, few in each.
         """
-        if self._records is not None and self._records_since == self._loader.evictions:
+        if self._records is not None and self._records_since == self.loader.evictions:
             return self._records
-        if self._object(DOCUMENTS).bytes > self._loader.whole_bytes_max:
+        if self._object(DOCUMENTS).bytes > self.loader.whole_bytes_max:
             return None
         if not self._tells_records():
             return None
-        since = self._loader.evictions
+        since = self.loader.evictions
         self._records = self._part(DOCUMENTS, "records", self._decode_records)
         self._records_since = since
         return self._records
@@ -278,6 +348,11 @@ class SegmentReader:
 
     def _record_pages(self, rows: I64) -> dict[int, Records]:
         """Return the pages that hold some rows, by number; their checked bytes are retained."""
+        wanted = self._wanted_records(rows)
+        parts = self.loader.load_pages(wanted.ref, wanted.pages, wanted.decode)
+        return dict(zip(page_ranges(rows).tolist(), parts, strict=True))
+
+    def _wanted_records(self, rows: I64) -> Pages:
         directory = self.directory()
         ref = self._object(DOCUMENTS)
         pages = page_ranges(rows).tolist()
@@ -290,11 +365,16 @@ class SegmentReader:
             # A copy, since the buffer may be a small part of a long read.
             return Records(bytes(data), int(directory.document_offsets[pages[i]]), begins, ref.key)
 
-        parts = self._loader.load_pages(ref, [directory.document_page(p) for p in pages], decode)
-        return dict(zip(pages, parts, strict=True))
+        return Pages(ref, [directory.document_page(p) for p in pages], decode)
 
     def _parsed_pages(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
         """Return key and metadata of some rows from whole pages, parsed and retained so."""
+        wanted = self._wanted_pages(rows)
+        parts = self.loader.load_pages(wanted.ref, wanted.pages, wanted.decode)
+        records = dict(zip(page_ranges(rows).tolist(), parts, strict=True))
+        return [records[row // ROW_PAGE_ROWS][row % ROW_PAGE_ROWS] for row in rows.tolist()]
+
+    def _wanted_pages(self, rows: I64) -> Pages:
         directory = self.directory()
         ref = self._object(DOCUMENTS)
         pages = page_ranges(rows)
@@ -306,9 +386,42 @@ class SegmentReader:
                 raise DataError(f"{ref.key} has a page of {len(found)} rows", object_key=ref.key)
             return found
 
-        parts = self._loader.load_pages(ref, [directory.document_page(p) for p in pages], decode)
-        records = dict(zip(pages.tolist(), parts, strict=True))
-        return [records[row // ROW_PAGE_ROWS][row % ROW_PAGE_ROWS] for row in rows.tolist()]
+        return Pages(ref, [directory.document_page(p) for p in pages], decode)
+
+    # What the methods above will ask the loader for, to be fetched for several segments at once.
+
+    def want_heads(self) -> list[Want]:
+        """Return what `codes_head` and `directory` read (partitions only)."""
+        codes = CODES if self.reads_codes_whole() else HEAD
+        return [Whole(self._object(name)) for name in sorted({codes, self._directory_name()})]
+
+    def want_directory(self) -> list[Want]:
+        """Return what `directory` reads."""
+        return [Whole(self._object(self._directory_name()))]
+
+    def want_codes(self, clusters: I64, specs: Sequence[ArraySpec]) -> list[Want]:
+        """Return what `cluster_codes` reads besides the head."""
+        codes = self.held_codes(specs)
+        if codes is None:
+            return [Whole(self._object(CODES))]
+        return self._missing_codes(codes, clusters)
+
+    def want_vectors(self, rows: I64) -> list[Want]:
+        """Return what `vectors` reads besides the directory."""
+        return [self._vector_pages(rows) or Whole(self._object(VECTORS))]
+
+    def want_documents(self, rows: I64) -> list[Want]:
+        """Return what `documents` and `document_keys` read besides the directory."""
+        if not self._tells_records():
+            return [self._wanted_pages(rows)]
+        ref = self._object(DOCUMENTS)
+        return [
+            Whole(ref) if ref.bytes <= self.loader.whole_bytes_max else self._wanted_records(rows)
+        ]
+
+    def want_attributes(self) -> list[Want]:
+        """Return what `columns` and `cells` read."""
+        return [Whole(self._object(ATTRIBUTES))]
 
     def check_documents(self) -> None:
         """Read its documents in every way: whole, page by page, and record by record.
@@ -341,9 +454,9 @@ class SegmentReader:
                     object_key=where,
                 )
 
-    def check_whole(self, name: str) -> None:
-        """Check the length and checksum of an object of any name."""
-        self._loader.load(self._object(name), "length", len)
+    def whole(self, name: str) -> Buffer:
+        """Return the bytes of an object of any name, length and checksum checked."""
+        return self.loader.load(self._object(name), "bytes", lambda data: data)
 
     def _part(self, name: str, part: str, decode: Callable[[Container, str], T]) -> T:
         """Load an object and decode a part of it; what does not fit is a DataError of its key."""
@@ -363,7 +476,7 @@ class SegmentReader:
                     object_key=ref.key,
                 ) from error
 
-        return self._loader.load(ref, part, decode_all)
+        return self.loader.load(ref, part, decode_all)
 
     def _object(self, name: str) -> ObjectRef:
         ref = self.ref.objects.get(name)

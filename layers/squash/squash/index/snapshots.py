@@ -56,9 +56,20 @@ def snapshot_sequence(key: str) -> int:
     return _LAST - int(digits)
 
 
-def newest_snapshot(store: ObjectStore) -> int:
-    """Return the newest snapshot's sequence by one LIST; 0 if there is none."""
-    return next((snapshot_sequence(info.key) for info in store.list(PREFIX, limit=1)), 0)
+def newest_snapshot(store: ObjectStore, *, until: int | None = None) -> int:
+    """Return the newest snapshot's sequence by one LIST; 0 if there is none.
+
+    Parameters
+    ----------
+    store:
+        The index's objects.
+    until:
+        Only snapshots of this commit or of earlier ones.
+
+    """
+    later = "" if until is None else snapshot_key(until + 1)
+    found = store.list(PREFIX, start_after=later, limit=1)
+    return next((snapshot_sequence(info.key) for info in found), 0)
 
 
 def materialise(

@@ -84,7 +84,8 @@ class _Rows:
     row: I64
     place: I64
     """Their global rows."""
-    estimates: F32
+    values: F32
+    """Their rank values."""
     lower_bounds: F32
 
     def __len__(self) -> int:
@@ -96,7 +97,7 @@ class _Rows:
             self.partition[places],
             self.row[places],
             self.place[places],
-            self.estimates[places],
+            self.values[places],
             self.lower_bounds[places],
         )
 
@@ -106,7 +107,7 @@ class _Rows:
             np.concatenate([self.partition, others.partition]),
             np.concatenate([self.row, others.row]),
             np.concatenate([self.place, others.place]),
-            np.concatenate([self.estimates, others.estimates]),
+            np.concatenate([self.values, others.values]),
             np.concatenate([self.lower_bounds, others.lower_bounds]),
         )
 
@@ -122,14 +123,18 @@ def scan(
     share_min: float,
     bounds: bool,
 ) -> Ranked:
-    """Rank the admitted rows of some clusters.
+    """Rank the admitted rows of some clusters, and keep the best.
+
+    What is kept, and its bounds, depend on the clusters and the rows admitted alone. The scan may
+    therefore be divided: of what scans of parts of the clusters keep, the least `keep` by
+    (`estimates`, global row) are what one scan of all keeps.
 
     Parameters
     ----------
     table:
         The clusters; the partitions of those given are loaded.
     clusters:
-        int64 [m], in the order to scan, each at most once.
+        int64 [m], in the order to scan, each at most once; likely ones first prune more.
     possible:
         uint32 [all blocks], the rows admitted; None for all that live.
     query:
@@ -137,9 +142,11 @@ def scan(
     keep:
         How many rows to keep.
     reach:
-        By how many deviations of its error a low-bit estimate may mislead.
+        How far a low-bit estimate may mislead, in lengths of the query's residual. No row is ranked
+        better than it may be by its signs.
     share_min:
-        A cluster of which a smaller share is admitted is not pruned: its rows are gathered.
+        A cluster of which a smaller share is admitted is gathered: its rows' signs are not read,
+        and none is pruned.
     bounds:
         Whether to find the least lower bound of the ranked rows that are not kept.
 
@@ -156,35 +163,30 @@ def scan(
     _check_loaded(table, clusters, table.blocks, table.full)
     admitted_words = table.alive if possible is None else possible
     kept = _no_rows()
-    threshold = math.inf
     admitted = low_scanned = ranked = 0
     least_left = math.inf
     for cluster, view in _views(table, clusters, query):
         places = _admitted_places(table, cluster, admitted_words)
         admitted += len(places)
-        low = math.isfinite(threshold) and len(places) >= share_min * float(table.rows[cluster])
-        if low:
+        floors = np.full(len(places), -np.inf, dtype=np.float32)
+        if len(places) >= share_min * float(table.rows[cluster]):
             low_scanned += len(places)
-            places = places[
-                _survive(
-                    table, cluster, places, query=query, view=view, reach=reach, threshold=threshold
-                )
-            ]
+            floors = _low_values(table, cluster, places, query=query, view=view, reach=reach)
+            surviving = np.flatnonzero(floors <= _threshold(kept, keep))
+            places, floors = places[surviving], floors[surviving]
         if not len(places):
             continue
         ranked += len(places)
-        rows = kept.joined(_rank(table, cluster, places, query, view))
-        order = np.lexsort((rows.place, rows.estimates))
+        rows = kept.joined(_rank(table, cluster, places, floors, query=query, view=view))
+        order = np.lexsort((rows.place, rows.values))
         kept = rows.take(order[:keep])
-        if len(kept) == keep and keep > 0:
-            threshold = float(kept.estimates[-1])
         if bounds:
             left = rows.lower_bounds[order[keep:]]
             least_left = float(np.fmin.reduce(left, initial=least_left))
     return Ranked(
         partition=kept.partition,
         row=kept.row,
-        estimates=kept.estimates,
+        estimates=kept.values,
         lower_bounds=kept.lower_bounds,
         admitted=admitted,
         low_scanned=low_scanned,
@@ -357,7 +359,15 @@ def _levels(residuals: F32) -> tuple[F32, F32]:
     return levels, np.where(some, largest / np.float32(_LEVEL_MAX), np.float32(0.0))
 
 
-def _survive(
+def _threshold(kept: _Rows, keep: int) -> float:
+    """Return the rank value of the last of `keep` rows; infinity while any row may be kept."""
+    if len(kept) < keep or keep == 0 or np.isnan(kept.values[-1]):
+        return math.inf
+    return float(kept.values[-1])
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _low_values(
     table: ClusterTable,
     cluster: int,
     places: I64,
@@ -365,9 +375,8 @@ def _survive(
     query: PreparedQuery,
     view: _View,
     reach: float,
-    threshold: float,
-) -> I64:
-    """Return which of some rows of a cluster may be nearer than the threshold, by their signs."""
+) -> F32:
+    """Return how near some rows of a cluster are at best, by their signs, float32 [m], no NaN."""
     low, norms, secants, shifts, _ = _blocks_of(table, cluster)
     sums = low_scan(low, np.arange(len(low)), query.entries)[places].astype(np.float32)
     norm = norms.reshape(-1)[places]
@@ -379,13 +388,21 @@ def _survive(
         values = (norm * norm) * (1 + (shift + shift)) - (factor + factor) * product
     else:
         values = -(factor * product)
-    return np.flatnonzero(values < np.float32(threshold - view.near))
+    values = values + np.float32(view.near)
+    values[np.isnan(values)] = np.inf
+    return values
 
 
 def _rank(
-    table: ClusterTable, cluster: int, places: I64, query: PreparedQuery, view: _View
+    table: ClusterTable,
+    cluster: int,
+    places: I64,
+    floors: F32,
+    *,
+    query: PreparedQuery,
+    view: _View,
 ) -> _Rows:
-    """Score some rows of a cluster by their full codes."""
+    """Score some rows of a cluster by their full codes, and no better than their floors."""
     partition = int(table.partition[cluster])
     rows = int(table.first_row[cluster]) + places
     dot, ones, squares = _code_sums(table, partition, rows, view.levels)
@@ -419,11 +436,12 @@ def _rank(
         center_norms=np.full(len(rows), view.center_norm),
         offset=query.offset,
     )
+    estimates = estimate.astype(np.float32)
     return _Rows(
         partition=np.full(len(rows), partition, dtype=np.int64),
         row=rows,
         place=rows + table.row_base[partition],
-        estimates=estimate.astype(np.float32),
+        values=np.where(floors > estimates, floors, estimates),
         lower_bounds=safe.astype(np.float32),
     )
 

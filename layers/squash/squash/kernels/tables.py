@@ -46,6 +46,8 @@ class ClusterTable:
     values: dict[str, list[tuple[F64, U32] | None]] = field(default_factory=dict)
     """By attribute and partition: the distinct numbers, ascending, and each row's place in them,
     uint32 [n]; a place beyond them is no number. None where rows hold lists."""
+    kept: dict[int, object] = field(default_factory=dict)
+    """By partition: what fills its codes in, kept as long as they are here."""
     native: object | None = None
     """What the native kernels keep beside it: addresses of the arrays above."""
 
@@ -106,14 +108,24 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:
-    """The rows that a scan kept, ascending by estimate, then by global row."""
+    """The rows that a scan kept, ascending by what they are ranked by, then by global row.
+
+    These, their `estimates` and `lower_bounds`, `admitted` and `low_scanned` do not depend on the
+    order in which clusters were scanned; `ranked`, `pruned` and `least_left` do.
+    """
 
     partition: I64
     row: I64
     estimates: F32
+    """Rank values: full-code estimates, or, where they are farther and were asked, what the signs
+    say at best."""
     lower_bounds: F32
     admitted: int
     low_scanned: int
+    """Rows whose signs were asked."""
     ranked: int
+    """Rows whose full codes were."""
     pruned: int
+    """The others."""
     least_left: float = np.inf
+    """The least lower bound of the rows that were ranked and not kept, if it was asked for."""

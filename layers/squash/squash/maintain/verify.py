@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from squash.arrays import F32, U8, Mask
-from squash.container import Buffer
+from squash.container import Buffer, read_layout
 from squash.errors import DataError
 from squash.index import snapshots
 from squash.index.commits import Commit, log_key
 from squash.index.live import unpack_mask
-from squash.index.reader import Loader, SegmentReader
+from squash.index.loading import Loader
+from squash.index.reader import SegmentReader
 from squash.index.references import MALFORMED, read_object
 from squash.index.state import State
 from squash.index.trained import Trained
 from squash.kernels import block_begins, split_blocks, unpack_low
 from squash.model import Damage, IndexConfig, Metric, ObjectRef, Progress
 from squash.quantize import Codec, Codes
-from squash.segment import ROWS, PartitionCodes, hash_keys
+from squash.segment import HEAD, ROWS, ClusterCodes, Directory, PartitionCodes, hash_keys
 from squash.segment.exact import unit_rows
 from squash.segment.layout import ATTRIBUTES, CODES, DOCUMENTS, VECTORS
 from squash.storage import ObjectStore
 
-_KNOWN = frozenset({ROWS, VECTORS, DOCUMENTS, ATTRIBUTES, CODES})
+_KNOWN = frozenset({ROWS, VECTORS, DOCUMENTS, ATTRIBUTES, CODES, HEAD})
 _SAMPLE_ROWS = 256
 # Of a long gap in the log so many numbers are named.
 _ABSENT_MAX = 100
@@ -168,15 +170,21 @@ def verify_segments(
     for number, reader in enumerate(readers, 1):
         stored = sum(ref.bytes for ref in reader.ref.objects.values())
         ledger.count(stored, objects=len(reader.ref.objects))
+        sound = True
         for name, check in _checks(reader, trained, config):
             if name in reader.ref.objects:
-                ledger.check(reader.ref.objects[name].key, check)
+                sound &= ledger.check(reader.ref.objects[name].key, check)
             else:
+                sound = False
                 missing = f"segments/{reader.ref.id}/{name}"
                 ledger.damages.append(Damage(missing, "its segment does not name it"))
+        if HEAD in reader.ref.objects:  # earlier writers made none
+            # Held against the others only if nothing is wrong with those.
+            look = partial(_head, reader) if sound else partial(_whole, reader, HEAD)
+            ledger.check(reader.ref.objects[HEAD].key, look)
         for name in sorted(reader.ref.objects.keys() - _KNOWN):
             # A newer release may give segments further objects; their checksums are known here.
-            whole = partial(reader.check_whole, name)
+            whole = partial(_whole, reader, name)
             ledger.check(reader.ref.objects[name].key, whole)
         report(Progress("verify", number, len(readers), "segments"))
     return sum(reader.ref.rows for reader in readers)
@@ -253,7 +261,7 @@ def _attributes(reader: SegmentReader, trained: Trained | None) -> str | None:
 
 def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) -> str | None:
     if trained is None:
-        reader.check_codes()
+        reader.all_codes()
         return None
     codes = reader.partition(trained.codec).codes
     if reader.ref.id in trained.partition_ids:
@@ -282,6 +290,41 @@ def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) 
         if _differ(trained.codec, codes, again, cluster, rows=(first, last)):
             return f"codes of rows {first} to {last} are not those of their vectors"
     return None
+
+
+def _whole(reader: SegmentReader, name: str) -> None:
+    reader.whole(name)
+
+
+def _head(reader: SegmentReader) -> str | None:
+    """Hold what a head says against the objects of which it says it."""
+    head, codes = reader.stored_head(), reader.all_codes()
+    if not _alike(reader.directory(HEAD), reader.directory(ROWS)):
+        return "says that pages are where its rows say that others are"
+    same = np.array_equal(head.cluster_begins, codes.cluster_begins)
+    if not same or not np.array_equal(head.centers, codes.centers):
+        return "has other clusters than its codes"
+    data = memoryview(reader.whole(CODES))
+    header = read_layout(data, where=CODES).header
+    if (head.codec, head.codec_version) != (header["codec"], header["codec_version"]):
+        return "names another codec than its codes"
+    if head.arrays is None:
+        return None
+    described = ClusterCodes(head.arrays, reader.ref.objects[HEAD].key)
+    for cluster in range(len(head.centers)):
+        described.fill(cluster, [data[start:stop] for start, stop in described.ranges(cluster)])
+    if described.keys() != codes.arrays.keys() or any(
+        not np.array_equal(described[name], codes.arrays[name]) for name in described
+    ):
+        return "describes other codes than there are"
+    return None
+
+
+def _alike(one: Directory, other: Directory) -> bool:
+    return all(
+        np.array_equal(getattr(one, field.name), getattr(other, field.name))
+        for field in fields(Directory)
+    )
 
 
 def _differ(

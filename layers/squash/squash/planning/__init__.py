@@ -10,12 +10,13 @@ from squash.planning.probing import (
     search_plan,
     take_clusters,
 )
-from squash.planning.scanning import Keep, keep_for
+from squash.planning.scanning import KEEP_MAX, Keep, keep_for
 
 __all__ = [
     "BANDS",
     "CALIBRATED_NEIGHBOURS",
     "DEFAULT_COSTS",
+    "KEEP_MAX",
     "TARGETS",
     "Calibration",
     "CostModel",

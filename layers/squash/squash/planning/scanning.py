@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
+
+from squash.limits import TOP_K_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +45,7 @@ def keep_for(k: int, recall_target: float) -> Keep:
         refined=math.ceil(4 * strict) + 2 * k,
         reach=0.6 * min(strict, 3.0),
     )
+
+
+KEEP_MAX: Final = keep_for(TOP_K_MAX, 1.0).refined
+"""How many rows are kept at most."""

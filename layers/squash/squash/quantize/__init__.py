@@ -1,7 +1,7 @@
 """Codecs: vectors to codes, and codes to estimates and lower bounds of distances."""
 
 from squash.quantize.protocol import ArraySpec, Codec, Codes, Prepared, Space
-from squash.quantize.registry import CODEC_NAMES, PRESETS, load_codec, train_codec
+from squash.quantize.registry import CODEC_NAMES, PRESETS, load_codec, scanned_layout, train_codec
 
 __all__ = [
     "CODEC_NAMES",
@@ -12,5 +12,6 @@ __all__ = [
     "Prepared",
     "Space",
     "load_codec",
+    "scanned_layout",
     "train_codec",
 ]

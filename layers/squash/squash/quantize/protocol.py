@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, TypeAlias
@@ -28,6 +29,11 @@ class ArraySpec:
     """As NumPy writes it, little-endian."""
     shape: tuple[int, ...] = ()
     """Its other axes."""
+
+    @property
+    def item_bytes(self) -> int:
+        """The bytes of one row, block or cluster."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,3 +104,20 @@ def load_codec(header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> C
         f"codes were made by codec {name!r} version {version!r}; this release reads {known}. "
         "Install a newer release of squash-search."
     )
+
+
+def scanned_layout(name: str, version: int, *, space: Space, dimension: int) -> Codec:
+    """Return what codes that the kernels scan are laid out like; nothing is trained of it.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If the codec, or this version of it, is not known, or not one that the kernels scan.
+
+    """
+    if _VERSIONS.get((name, version)) is not ResidualCodec:
+        raise UnsupportedFormatError(
+            f"the kernels do not scan the codes of codec {name!r} version {version!r}. Install a "
+            "newer release of squash-search."
+        )
+    return ResidualCodec.layout(space=space, dimension=dimension, version=version)

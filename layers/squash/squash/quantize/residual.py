@@ -85,6 +85,12 @@ class ResidualCodec:
             rotation=random_rotation(sample.shape[1], seed),
         )
 
+    @classmethod
+    def layout(cls, *, space: Space, dimension: int, version: int) -> Self:
+        """Return what the kernels' codes of a version are laid out like, with nothing trained."""
+        nothing = np.zeros(dimension, dtype=np.float32)
+        return cls(space, _SCANNED_BITS, nothing, np.empty((0, dimension), np.float32), version)
+
     @property
     def dimension(self) -> int:
         """The vectors' dimension d, which is also the projected one."""

@@ -1,9 +1,11 @@
-"""What requests cost, at list prices of us-east-1 in US dollars."""
+"""What requests and functions cost, at list prices of us-east-1 in US dollars."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+Architecture: TypeAlias = Literal["x86_64", "arm64"]
 
 _READ_USD: Final = 0.40e-6
 _WRITE_USD: Final = 5.0e-6
@@ -14,8 +16,25 @@ _USD: Final = {
     "list": _WRITE_USD,
     "delete": 0.0,
 }
+INVOCATION_USD: Final = 0.20e-6
+GB_SECOND_USD: Final[Mapping[Architecture, float]] = {
+    "x86_64": 16.6667e-6,
+    "arm64": 13.3334e-6,
+}
 
 
 def request_cost_usd(requests: Mapping[str, int]) -> float:
     """Return what S3 asks for requests, by kind."""
     return sum(count * _USD[kind] for kind, count in requests.items())
+
+
+def invocation_cost_usd(
+    invocations: int, gb_seconds: float, *, architecture: Architecture
+) -> float:
+    """Return what Lambda asks for invocations that took so much memory for so long."""
+    return invocations * INVOCATION_USD + gb_seconds * GB_SECOND_USD[architecture]
+
+
+def architecture_of(machine: str) -> Architecture:
+    """Return what Lambda calls a machine, by the name that the machine gives itself."""
+    return "arm64" if machine.lower() in {"aarch64", "arm64"} else "x86_64"

@@ -1,7 +1,8 @@
 """Retained data: what was loaded, kept in memory up to a number of bytes.
 
 Objects are immutable and named by what they are, so nothing kept here can be stale. An entry is
-installed only when it is whole and checked.
+installed only when it is whole and checked. Who wants what another thread is loading waits for it;
+if that load fails, the waiter loads for itself, and nothing of the failure stays.
 """
 
 from __future__ import annotations
@@ -10,23 +11,99 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from squash.container import Buffer
-from squash.errors import ChecksumError
+from squash.errors import ChecksumError, DataError
+from squash.index.loading import ClusterParts, Name, Pages, Range, Want, Whole
 from squash.model import ObjectRef
-from squash.storage import ObjectStore
+from squash.segment import ClusterCodes
+from squash.storage import ObjectStore, Reads
+from squash.storage.tmp import TmpFiles
 
 T = TypeVar("T")
+_Key: TypeAlias = tuple[str, str, object]
+_CODES = "codes"
 
 
 @dataclass(slots=True)
-class _Whole:
+class _Object:
     """A whole object and what was decoded from it: views of the same bytes, evicted together."""
 
     data: Buffer
     parts: dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One read on its way, of pieces of one want."""
+
+    want: Want
+    names: list[Any]
+    values: dict[Any, Any] = field(default_factory=dict)
+    landed: threading.Event = field(default_factory=threading.Event)
+
+
+class LoadCounts(NamedTuple):
+    """Objects and ranges that were asked for, by where they were found."""
+
+    memory: int
+    tmp: int
+    store: int
+
+    def since(self, earlier: LoadCounts) -> LoadCounts:
+        """Return what was asked for after `earlier`."""
+        return LoadCounts(
+            self.memory - earlier.memory, self.tmp - earlier.tmp, self.store - earlier.store
+        )
+
+
+class RetainedMemory:
+    """What loaders keep, least recently used out first; several may share one.
+
+    Parameters
+    ----------
+    bytes_max:
+        How many bytes of stored objects may be held, decoded. What is larger by itself is served
+        and not kept.
+
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.bytes = 0
+        self.evictions = 0
+        self.lock = threading.Lock()
+        self.flights: dict[_Key, _Flight] = {}
+        self.codes: WeakValueDictionary[_Key, ClusterCodes] = WeakValueDictionary()
+        """Also those that were let go while somebody still reads them: there is never another."""
+        self._entries: OrderedDict[_Key, tuple[Any, int]] = OrderedDict()
+
+    def find(self, key: _Key) -> Any:
+        """Return what is kept, None if nothing is; the lock must be held."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def keep(self, key: _Key, value: Any, size: int) -> None:
+        """Keep something, or another size of it; the lock must be held."""
+        known = self._entries.pop(key, None)
+        if known is not None:
+            self.bytes -= known[1]
+        if size > self.bytes_max:
+            self.evictions += 1
+            return
+        self._entries[key] = (value, size)
+        self.bytes += size
+        while self.bytes > self.bytes_max:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self.bytes -= freed
+            self.evictions += 1
 
 
 class RetainedObjects:
@@ -37,20 +114,51 @@ class RetainedObjects:
     store:
         Where the objects lie.
     bytes_max:
-        How many bytes of stored objects may be held, decoded.
+        How many bytes of stored objects may be held, decoded, if it shares no `memory`.
     whole_bytes_max:
         See `Loader`.
+    memory:
+        What it shares with others.
+    tmp:
+        Files that stand behind it. Then the store is an index's own, see `TmpStore`.
+    namespace:
+        Tells its store's keys from those of others that share memory or files.
 
     """
 
-    def __init__(self, store: ObjectStore, *, bytes_max: int, whole_bytes_max: int) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        bytes_max: int = 0,
+        whole_bytes_max: int,
+        memory: RetainedMemory | None = None,
+        tmp: TmpFiles | None = None,
+        namespace: str = "",
+    ) -> None:
         self.whole_bytes_max = whole_bytes_max
-        self.evictions = 0
-        self._store = store
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._entries: OrderedDict[tuple[str, object], tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._tmp = None if tmp is None else tmp.over(store, namespace)
+        self._store: ObjectStore = self._tmp or store
+        self._memory = RetainedMemory(bytes_max) if memory is None else memory
+        self._namespace = namespace
+        self._reads = Reads()
+        self._found = 0
+        self._read = 0
+
+    @property
+    def evictions(self) -> int:
+        """How often something was let go."""
+        return self._memory.evictions
+
+    @property
+    def retained_bytes(self) -> int:
+        """How many bytes are held."""
+        return self._memory.bytes
+
+    def counts(self) -> LoadCounts:
+        """Return what was asked for until now."""
+        hits = self._tmp.hits if self._tmp else 0
+        return LoadCounts(self._found, hits, self._read - hits)
 
     def load(self, ref: ObjectRef, part: str, decode: Callable[[Buffer], T]) -> T:
         """Get a whole object, check its length and checksum, decode a part of it, retain both.
@@ -61,20 +169,21 @@ class RetainedObjects:
             If the object is gone, or is not what its snapshot says.
 
         """
-        whole: _Whole | None = self._find((ref.key, None))
+        memory = self._memory
+        with memory.lock:
+            whole: _Object | None = memory.find(self._key(ref, None))
+            self._found += whole is not None
         if whole is None:
-            whole = _Whole(self._checked(ref), {})
-            self._install((ref.key, None), whole, ref.bytes)
+            whole = self._obtain([Whole(ref)])[0][None]
         value: T | None = whole.parts.get(part)
         if value is None:
-            value = decode(whole.data)
-            whole.parts[part] = value
+            value = whole.parts.setdefault(part, decode(whole.data))
         return value
 
     def load_pages(
         self,
         ref: ObjectRef,
-        pages: Sequence[tuple[int, int]],
+        pages: Sequence[Range],
         decode: Callable[[int, Buffer], T],
     ) -> list[T]:
         """Get the byte ranges `pages`, decode the i-th as decode(i, bytes), retain each result.
@@ -85,15 +194,140 @@ class RetainedObjects:
             If the object is gone or too short, or as `decode` raises.
 
         """
-        found: list[T | None] = [self._find((ref.key, page)) for page in pages]
-        missing = [i for i, value in enumerate(found) if value is None]
-        if missing:
-            buffers = self._store.get_ranges(ref.key, [pages[i] for i in missing])
-            for i, data in zip(missing, buffers, strict=True):
-                value = decode(i, data)
-                found[i] = value
-                self._install((ref.key, pages[i]), value, len(data))
-        return [value for value in found if value is not None]
+        found = self._obtain([Pages(ref, pages, decode)])[0]
+        return [found[page] for page in pages]
+
+    def cluster_codes(self, ref: ObjectRef, make: Callable[[], ClusterCodes]) -> ClusterCodes:
+        """Return the arrays of an object's codes; see `Loader`."""
+        key = self._key(ref, _CODES)
+        memory = self._memory
+        with memory.lock:
+            codes: ClusterCodes | None = memory.find(key)
+            if codes is not None:
+                return codes
+        made = make()
+        with memory.lock:
+            codes = memory.codes.setdefault(key, made)
+            memory.keep(key, codes, codes.filled_bytes)
+            return codes
+
+    def fetch(self, wants: Sequence[Want]) -> None:
+        """Get what is wanted of several objects and is not retained, all in one round.
+
+        Raises
+        ------
+        ChecksumError
+            As `load` and `load_pages` do. What other objects gave is retained then.
+
+        """
+        self._obtain(wants)
+
+    def _obtain(self, wants: Sequence[Want]) -> list[dict[Name, Any]]:
+        """Return the pieces of each want by name: found, read here, or awaited."""
+        obtained: list[dict[Name, Any]] = [{} for _ in wants]
+        while True:
+            mine, theirs = self._claim(wants, obtained)
+            if mine:
+                flights = [flight for _, flight in mine]
+                try:
+                    self._reads.run([partial(self._fly, flight) for flight in flights])
+                finally:
+                    for flight in flights:  # those that an interrupt kept on the ground
+                        self._land(flight, {})
+            for place, flight in mine:
+                obtained[place].update(flight.values)
+            for place, name, flight in theirs:
+                flight.landed.wait()
+                if name in flight.values:
+                    obtained[place][name] = flight.values[name]
+            if all(name in obtained[place] for place, name, _ in theirs):
+                return obtained
+
+    def _claim(
+        self, wants: Sequence[Want], obtained: Sequence[dict[Name, Any]]
+    ) -> tuple[list[tuple[int, _Flight]], list[tuple[int, Name, _Flight]]]:
+        """Return what is to be read here, and what others, or earlier wants, are reading."""
+        mine: list[tuple[int, _Flight]] = []
+        theirs: list[tuple[int, Name, _Flight]] = []
+        memory = self._memory
+        with memory.lock:
+            for place, want in enumerate(wants):
+                missing: dict[Name, None] = {}
+                for name in want.names():
+                    if name in obtained[place]:
+                        continue
+                    value = self._present(want, name)
+                    flight = memory.flights.get(self._key(want.ref, name))
+                    if value is not None:
+                        obtained[place][name] = value
+                        self._found += _weight(want)
+                    elif flight is not None:
+                        theirs.append((place, name, flight))
+                    else:
+                        missing[name] = None
+                if missing:
+                    flight = _Flight(want, list(missing))
+                    mine.append((place, flight))
+                    for name in missing:
+                        memory.flights[self._key(want.ref, name)] = flight
+        return mine, theirs
+
+    def _present(self, want: Want, name: Any) -> Any:
+        if isinstance(want, ClusterParts):
+            return want.codes if want.codes.is_filled(name) else None
+        return self._memory.find(self._key(want.ref, name))
+
+    def _fly(self, flight: _Flight) -> None:
+        """Read what one flight is for, check it, and land it."""
+        values: dict[Any, Any] = {}
+        try:
+            values = self._values(flight.want, flight.names)
+        except DataError:
+            if self._tmp:
+                # It may be the way here that damaged it: the next one asks the store.
+                self._tmp.forget(flight.want.ref.key, _ranges(flight.want, flight.names))
+            raise
+        finally:
+            self._land(flight, values)
+
+    def _values(self, want: Want, names: Sequence[Any]) -> dict[Any, Any]:
+        if isinstance(want, Whole):
+            return {None: _Object(self._checked(want.ref), {})}
+        key = want.ref.key
+        if isinstance(want, Pages):
+            places = {page: i for i, page in enumerate(want.pages)}
+            buffers = self._store.get_ranges(key, names)
+            return {
+                page: want.decode(places[page], data)
+                for page, data in zip(names, buffers, strict=True)
+            }
+        codes, width = want.codes, len(want.codes)
+        buffers = self._store.get_ranges(key, _ranges(want, names) or ())
+        for i, name in enumerate(names):
+            codes.fill(name, buffers[i * width : (i + 1) * width])
+        return dict.fromkeys(names, codes)
+
+    def _land(self, flight: _Flight, values: dict[Any, Any]) -> None:
+        """Keep what was read, and let those go on who wait for it; a second time does nothing."""
+        want, memory = flight.want, self._memory
+        with memory.lock:
+            if flight.landed.is_set():
+                return
+            for name in flight.names:
+                memory.flights.pop(self._key(want.ref, name), None)
+            for name, value in values.items():
+                self._read += _weight(want)
+                if isinstance(want, ClusterParts):
+                    want.codes.note_filled(name)
+                elif isinstance(want, Pages):
+                    start, stop = name
+                    memory.keep(self._key(want.ref, name), value, stop - start)
+                else:
+                    memory.keep(self._key(want.ref, name), value, want.ref.bytes)
+            if values and isinstance(want, ClusterParts):
+                memory.keep(self._key(want.ref, _CODES), want.codes, want.codes.filled_bytes)
+            flight.values = values
+            flight.landed.set()
 
     def _checked(self, ref: ObjectRef) -> Buffer:
         data = self._store.get(ref.key)
@@ -111,24 +345,19 @@ class RetainedObjects:
             )
         return data
 
-    def _find(self, key: tuple[str, object]) -> Any:
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            self._entries.move_to_end(key)
-            return entry[0]
+    def _key(self, ref: ObjectRef, name: object) -> _Key:
+        return (self._namespace, ref.key, name)
 
-    def _install(self, key: tuple[str, object], value: Any, size: int) -> None:
-        with self._lock:
-            if key in self._entries:
-                return
-            if size > self._bytes_max:
-                self.evictions += 1
-                return
-            self._entries[key] = (value, size)
-            self._bytes += size
-            while self._bytes > self._bytes_max:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self._bytes -= freed
-                self.evictions += 1
+
+def _ranges(want: Want, names: Sequence[Any]) -> list[Range] | None:
+    """Return what is read for some pieces; None for all of the object."""
+    if isinstance(want, Whole):
+        return None
+    if isinstance(want, Pages):
+        return list(names)
+    return [one for name in names for one in want.codes.ranges(name)]
+
+
+def _weight(want: Want) -> int:
+    """Return how many ranges, or objects, a piece of it is."""
+    return len(want.codes) if isinstance(want, ClusterParts) else 1

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from squash.arrays import F32, I64, Mask
+from squash.arrays import F32, I64
 from squash.attributes import FilterNode, check_metadata, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import DataError, InvalidArgumentError, SquashError
+from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index import writer
+from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_rows, check_vector
 from squash.index.commits import PutRows
-from squash.index.live import Opened, dead_rows, fresh_rows
-from squash.index.log import IndexLog
+from squash.index.live import Opened
 from squash.index.reader import SegmentReader
 from squash.index.state import commits_needed
-from squash.index.trained import Trained
-from squash.limits import QUERIES_PER_CALL_MAX, TOP_K_MAX
+from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.maintain import (
     BuildOptions,
     Ledger,
@@ -38,45 +36,53 @@ from squash.model import (
     Answer,
     Backlog,
     Damage,
-    IndexConfig,
     IndexStats,
     Match,
     Progress,
     Record,
     RecordPage,
     RowBatch,
-    SegmentRef,
     Usage,
     VerifyReport,
     WriteResult,
 )
-from squash.runtime.prices import request_cost_usd
-from squash.runtime.retained import RetainedObjects
+from squash.runtime.prices import invocation_cost_usd, request_cost_usd
+from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
+from squash.runtime.views import IndexViews
 from squash.search import (
-    FreshView,
     IndexView,
-    PartitionView,
+    LocalSearcher,
     Query,
-    Rows,
-    SegmentView,
+    Searcher,
     Trace,
     explain,
     keys_passing,
     live_count,
     record_page,
     records_by_key,
-    search,
-    search_many,
 )
-from squash.segment import KeyTable, build_flat
+from squash.search.spending import Spent
+from squash.segment import build_flat
 from squash.storage import CountingStore, ObjectStore, StoreCounts
+from squash.storage.tmp import TmpFiles
 
 _LOG = logging.getLogger("squash")
-_VERIFY_RETAINED_BYTES = 1
+_PASSING_RETAINED_BYTES = 1
 _INCLUDABLE = frozenset({"metadata", "vector"})
 
 Report = Callable[[Progress], None]
+
+
+class _Spent(NamedTuple):
+    """What was asked of the store, of memory and of files until now."""
+
+    store: StoreCounts
+    loads: LoadCounts
+
+    def since(self, earlier: _Spent) -> _Spent:
+        """Return what was asked after `earlier`."""
+        return _Spent(self.store - earlier.store, self.loads.since(earlier.loads))
 
 
 class IndexSession:
@@ -86,50 +92,61 @@ class IndexSession:
     ----------
     store:
         The store below the index's own prefix.
-    config:
+    entry:
         What the catalogue says of it.
     settings, clock, ids:
         How this process uses its machine; time; names.
+    searcher:
+        Answers queries; without one, this process does.
     check_catalogue:
         Reads the catalogue entry again, for `verify`; raises if it is damaged.
+    memory, tmp:
+        What was loaded is kept in; without them, in memory of its own and in no files.
 
     """
 
     def __init__(
         self,
         store: ObjectStore,
-        config: IndexConfig,
+        entry: Entry,
         *,
         settings: Settings,
         clock: Clock,
         ids: IdSource,
+        searcher: Searcher | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
+        memory: RetainedMemory | None = None,
+        tmp: TmpFiles | None = None,
     ) -> None:
-        self.config = config
+        self.config = entry.config
         self._check_catalogue = check_catalogue
         self._settings = settings
         self._clock = clock
         self._store = CountingStore(store)
-        self._loader = self._new_loader(settings.retained_bytes_max)
-        self._log = IndexLog(
-            self._store, clock, ids, load_keys=self._load_keys, report=_report_snapshot
+        self._searcher = searcher or LocalSearcher(settings.costs)
+        self._views = IndexViews(
+            self._store,
+            entry,
+            settings=settings,
+            clock=clock,
+            ids=ids,
+            report=_report_snapshot,
+            memory=memory,
+            tmp=tmp,
         )
-        self._lock = threading.Lock()
-        self._opened: Opened | None = None
-        self._view: IndexView | None = None
 
     # Writing
 
     def put(self, rows: RowBatch, *, commit_id: str | None = None) -> WriteResult:
         """Put checked rows in one commit."""
         opened = writer.put(
-            self._log,
-            self._known(),
+            self._views.log,
+            self._views.known(),
             rows,
             build_flat=partial(build_flat, non_filterable=self.config.non_filterable),
             commit_id=commit_id,
         )
-        return WriteResult(self._install(opened).sequence, len(rows))
+        return WriteResult(self._views.install(opened).sequence, len(rows))
 
     def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
         """Check rows on their way in."""
@@ -138,7 +155,7 @@ class IndexSession:
     def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
         """Put batches, each in a commit of its own."""
         done = 0
-        snapshot = self._known().sequence
+        snapshot = self._views.known().sequence
         for batch in batches:
             checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
             snapshot = self.put(checked).snapshot
@@ -149,22 +166,23 @@ class IndexSession:
     def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
         """Delete by key, or what passes a filter in the newest snapshot; one commit."""
         given = keys_passing(self.view("strong"), node) if keys is None else check_keys(keys)
-        opened = writer.delete(self._log, self._known(), given)
-        return WriteResult(self._install(opened).sequence, len(given))
+        opened = writer.delete(self._views.log, self._views.known(), given)
+        return WriteResult(self._views.install(opened).sequence, len(given))
 
     def optimize(
         self, *, options: BuildOptions, scratch: Path | None, report: Report
     ) -> WriteResult:
         """Fold what lives into partitions; nothing to do is fine."""
-        opened = self._refresh()
-        reader = self._new_loader(_VERIFY_RETAINED_BYTES)
+        opened = self._views.refresh()
+        reader = self._passing_loader()
         live = [
-            (self._reader(ref, reader), self._live(opened, ref)) for ref in opened.state.segments
+            (self._views.reader(ref, reader), self._views.live(opened, ref))
+            for ref in opened.state.segments
         ]
-        source = LiveRows(self._fresh(opened), live)
+        source = LiveRows(self._views.fresh(opened), live)
         if not _folded(opened, live, options.exact_rows_max):
             opened = optimize(
-                self._log,
+                self._views.log,
                 opened,
                 self.config,
                 source,
@@ -172,31 +190,28 @@ class IndexSession:
                 scratch=scratch,
                 report=report,
             )
-        return WriteResult(self._install(opened).sequence, source.rows)
+        return WriteResult(self._views.install(opened).sequence, source.rows)
 
     # Reading
 
     def query(self, query: Query, consistency: str) -> Answer:
         """Answer one query."""
-        before = self._store.counts()
-        return self._answer(self.view(consistency), query, before)
+        return self.query_many([query], consistency)[0]
 
     def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
         """Answer queries on one snapshot."""
-        before = self._store.counts()
+        before = self._spent()
         view = self.view(consistency)
-        found = search_many(view, queries, costs=self._settings.costs)
-        spent = self._store.counts() - before
-        nothing = spent - spent
+        for query in queries:
+            self._check_time(query)
+        found = self._searcher.search(view, queries)
+        spent = self._spent().since(before)
+        nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
         return [
             self._answer_of(view, query, matches, trace, nothing if place else spent)
             for place, (query, (matches, trace)) in enumerate(zip(queries, found, strict=True))
         ]
-
-    def _answer(self, view: IndexView, query: Query, before: StoreCounts) -> Answer:
-        matches, trace = search(view, query, costs=self._settings.costs)
-        return self._answer_of(view, query, matches, trace, self._store.counts() - before)
 
     def _answer_of(
         self,
@@ -204,19 +219,44 @@ class IndexSession:
         query: Query,
         matches: tuple[Match, ...],
         trace: Trace,
-        spent: StoreCounts,
+        here: _Spent,
     ) -> Answer:
+        elsewhere = trace.spent or Spent()
+        cost_usd = request_cost_usd(here.store.by_kind) if self._settings.billed else 0.0
+        if elsewhere.invocations:
+            cost_usd += request_cost_usd(elsewhere.store_kinds) + invocation_cost_usd(
+                elsewhere.invocations,
+                elsewhere.gb_seconds,
+                architecture=self._settings.architecture,
+            )
         usage = Usage(
             rows_scanned=trace.scanned,
             vectors_read=trace.vectors_read,
-            store_requests=spent.requests,
-            store_rounds=spent.rounds,
-            store_bytes=spent.bytes_in,
-            cost_usd=request_cost_usd(spent.by_kind) if self._settings.billed else 0.0,
+            store_requests=here.store.requests + sum(elsewhere.store_kinds.values()),
+            store_rounds=here.store.rounds + elsewhere.store_rounds,
+            store_bytes=here.store.bytes_in + elsewhere.store_bytes,
+            parts_from_memory=here.loads.memory + elsewhere.parts_from_memory,
+            parts_from_tmp=here.loads.tmp + elsewhere.parts_from_tmp,
+            parts_from_store=here.loads.store + elsewhere.parts_from_store,
+            invocations=elsewhere.invocations,
+            invocations_cold=elsewhere.invocations_cold,
+            gb_seconds=elsewhere.gb_seconds,
+            cost_usd=cost_usd,
             levels=tuple(trace.levels),
         )
         explanation = explain(view, query, trace) if query.explain else None
-        return Answer(matches, usage, view.snapshot, explanation)
+        return Answer(matches, usage, view.snapshot, explanation, trace.missing)
+
+    def deadline_ms(self, timeout_ms: int | None) -> int | None:
+        """Return when an answer must be there that may take so long from now."""
+        return None if timeout_ms is None else self._clock.now_ms() + timeout_ms
+
+    def _check_time(self, query: Query) -> None:
+        if query.deadline_ms is not None and self._clock.now_ms() >= query.deadline_ms:
+            raise UnavailableError(
+                "the time for the query was over when the index had been read: give it a longer "
+                "timeout_ms, or repeat it"
+            )
 
     def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
         """Get records by key."""
@@ -228,7 +268,7 @@ class IndexSession:
 
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
-        opened = self._refresh()
+        opened = self._views.refresh()
         fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
         rows = {"flat": 0, "partition": 0}
         for segment in opened.state.segments:
@@ -243,7 +283,7 @@ class IndexSession:
     def stats(self) -> IndexStats:
         """Describe the newest snapshot."""
         view = self.view("strong")
-        opened = self._known()
+        opened = self._views.known()
         refs = [ref for segment in opened.state.segments for ref in segment.objects.values()]
         refs += [opened.state.trained] if opened.state.trained else []
         kinds: dict[str, set[str]] = {}
@@ -268,13 +308,13 @@ class IndexSession:
 
     def verify(self, report: Report) -> VerifyReport:
         """Read everything back and hold it against the rest, retaining nothing."""
-        loader = self._new_loader(_VERIFY_RETAINED_BYTES)
+        loader = self._passing_loader()
         ledger = Ledger()
         ledger.check(f"{self.config.name}/index.json", self._check_catalogue)
         verify_history(self._store, ledger, report)
         rows = 0
         try:
-            rows = self._verify_state(self._log.refresh(None), loader, ledger, report)
+            rows = self._verify_state(self._views.log.refresh(None), loader, ledger, report)
         except DataError as error:
             # The history has named it already, unless it shows only in how commits follow.
             if error.object_key not in {damage.object_key for damage in ledger.damages}:
@@ -290,25 +330,18 @@ class IndexSession:
     ) -> int:
         trained = verify_trained(opened.state, loader, ledger, dimension=self.config.dimension)
         verify_bitmaps(opened.state, self._store, ledger)
-        readers = [self._reader(ref, loader) for ref in opened.state.segments]
+        readers = [self._views.reader(ref, loader) for ref in opened.state.segments]
         rows = verify_segments(readers, trained, self.config, ledger=ledger, report=report)
         fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
         return rows + sum(len(one.rows) for one in fresh if isinstance(one, PutRows))
 
     def view(self, consistency: str) -> IndexView:
         """Return the snapshot to answer from."""
-        if consistency not in ("strong", "eventual"):
-            raise InvalidArgumentError(
-                f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"
-            )
-        opened = self._opened
-        age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
-        if opened is None or consistency == "strong" or age_ms > self._settings.staleness_ms_max:
-            opened = self._refresh()
-        view = self._view
-        if view is None or view.snapshot != opened.sequence:
-            view = self._view = self._make_view(opened)
-        return view
+        return self._views.view(consistency)
+
+    def view_at(self, sequence: int) -> IndexView:
+        """Return the snapshot after a commit; see `IndexViews.view_at`."""
+        return self._views.view_at(sequence)
 
     def check_query(self, vector: Any) -> F32:
         """Check a query's vector."""
@@ -318,79 +351,16 @@ class IndexSession:
         """Read a filter."""
         return parse_filter(filter_, non_filterable=self.config.non_filterable)
 
-    # Snapshots
-
-    def _refresh(self) -> Opened:
-        return self._install(self._log.refresh(self._opened))
-
-    def _known(self) -> Opened:
-        return self._opened or self._refresh()
-
-    def _install(self, opened: Opened) -> Opened:
-        with self._lock:
-            if self._opened is None or opened.sequence >= self._opened.sequence:
-                self._opened = opened
-            return self._opened
-
-    def _make_view(self, opened: Opened) -> IndexView:
-        trained = self._trained(opened, self._loader)
-        exact: list[Rows] = []
-        fresh = self._fresh(opened)
-        if len(fresh):
-            exact.append(FreshView(fresh, non_filterable=self.config.non_filterable))
-        partitions: dict[str, PartitionView] = {}
-        numbers = {name: i for i, name in enumerate(trained.partition_ids)} if trained else {}
-        for ref in opened.state.segments:
-            reader = self._reader(ref, self._loader)
-            dead = partial(self._dead, opened, ref)
-            if ref.kind == "flat" or trained is None or ref.id not in numbers:
-                exact.append(SegmentView(reader, dead))
-            else:
-                number = numbers[ref.id]
-                partitions[ref.id] = PartitionView(reader, dead, trained=trained, number=number)
-        if len(partitions) != len(numbers):
-            # A routing table of partitions that are not all there routes nothing: search exactly.
-            exact.extend(partitions.values())
-            partitions, numbers = {}, {}
-        return IndexView(
-            metric=self.config.metric,
-            dimension=self.config.dimension,
-            snapshot=opened.sequence,
-            exact_rows=tuple(exact),
-            # Not by their first cluster: a partition without clusters shares it with another.
-            partitions=tuple(partitions[name] for name in numbers),
-            trained=trained,
-        )
-
-    def _trained(self, opened: Opened, loader: RetainedObjects) -> Trained | None:
-        ref = opened.state.trained
-        if ref is None or all(segment.kind == "flat" for segment in opened.state.segments):
-            return None
-        dimension = self.config.dimension
-        return loader.load(
-            ref, "trained", lambda data: Trained.from_bytes(data, ref.key, dimension=dimension)
-        )
-
-    def _fresh(self, opened: Opened) -> RowBatch:
-        return fresh_rows(opened, self.config.dimension, load_keys=self._load_keys)
-
-    def _dead(self, opened: Opened, ref: SegmentRef) -> Mask | None:
-        return dead_rows(opened, ref, load_keys=self._load_keys, load_bitmap=self._log.load_bitmap)
-
-    def _live(self, opened: Opened, ref: SegmentRef) -> I64:
-        dead = self._dead(opened, ref)
-        return np.arange(ref.rows) if dead is None else np.flatnonzero(~dead)
-
-    def _load_keys(self, ref: SegmentRef) -> KeyTable:
-        return self._reader(ref, self._loader).keys()
-
-    def _reader(self, ref: SegmentRef, loader: RetainedObjects) -> SegmentReader:
-        return SegmentReader(ref, loader, dimension=self.config.dimension)
-
-    def _new_loader(self, bytes_max: int) -> RetainedObjects:
+    def _passing_loader(self) -> RetainedObjects:
+        """Return a loader that reads what lies in the store and keeps nothing of it."""
         return RetainedObjects(
-            self._store, bytes_max=bytes_max, whole_bytes_max=self._settings.whole_bytes_max
+            self._store,
+            bytes_max=_PASSING_RETAINED_BYTES,
+            whole_bytes_max=self._settings.whole_bytes_max,
         )
+
+    def _spent(self) -> _Spent:
+        return _Spent(self._store.counts(), self._views.loader.counts())
 
 
 def check_include(include: Iterable[str]) -> frozenset[str]:
@@ -404,7 +374,9 @@ def check_include(include: Iterable[str]) -> frozenset[str]:
     return wanted
 
 
-def check_limits(*, top_k: Any, recall_target: Any, queries: int = 1) -> None:
+def check_limits(
+    *, top_k: Any, recall_target: Any, timeout_ms: Any = None, queries: int = 1
+) -> None:
     """Check a query's numbers."""
     if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
         raise InvalidArgumentError("top_k is a whole number", field="top_k")
@@ -413,6 +385,15 @@ def check_limits(*, top_k: Any, recall_target: Any, queries: int = 1) -> None:
     if not isinstance(recall_target, (int, float)) or not 0.0 < recall_target <= 1.0:
         raise InvalidArgumentError(
             f"recall_target is above 0 and at most 1, not {recall_target!r}", field="recall_target"
+        )
+    if timeout_ms is not None and (
+        isinstance(timeout_ms, bool)
+        or not isinstance(timeout_ms, (int, np.integer))
+        or not 1 <= timeout_ms <= QUERY_TIMEOUT_MS_MAX
+    ):
+        raise InvalidArgumentError(
+            f"timeout_ms is a whole number from 1 to {QUERY_TIMEOUT_MS_MAX}, not {timeout_ms!r}",
+            field="timeout_ms",
         )
     if queries > QUERIES_PER_CALL_MAX:
         raise InvalidArgumentError(

@@ -12,9 +12,14 @@ from squash.errors import InvalidArgumentError
 from squash.kernels import native
 from squash.limits import MIB
 from squash.planning import DEFAULT_COSTS, CostModel
+from squash.runtime.prices import Architecture
 
 KERNELS_VARIABLE: Final = "SQUASH_KERNELS"
 COSTS_VARIABLE: Final = "SQUASH_COSTS"
+SHARE_VARIABLE: Final = "SQUASH_RETAINED_SHARE"
+TMP_VARIABLE: Final = "SQUASH_TMP_BYTES"
+MEMORY_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
+_RETAINED_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class Settings:
         For how long an eventual read may answer from the snapshot it knows.
     costs:
         What the steps of a search cost on this machine; plans are chosen by it.
+    architecture:
+        Of the functions that are called, for what they cost.
 
     """
 
@@ -41,6 +48,7 @@ class Settings:
     billed: bool = False
     staleness_ms_max: int = 5_000
     costs: CostModel = DEFAULT_COSTS
+    architecture: Architecture = "x86_64"
 
 
 def choose_kernels(environment: Mapping[str, str]) -> None:
@@ -86,3 +94,50 @@ def read_costs(environment: Mapping[str, str]) -> CostModel:
         raise InvalidArgumentError(
             f"{COSTS_VARIABLE}={name}: {error}; `make costs` writes such a file"
         ) from error
+
+
+def retained_bytes(environment: Mapping[str, str]) -> int:
+    """Return how much a function may retain: a share of its memory setting.
+
+    The share is SQUASH_RETAINED_SHARE, above 0 and below 1, 0.5 without it. Outside of Lambda,
+    where nothing tells a memory setting, it is what `Settings` says.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a variable is no number of its range.
+
+    """
+    memory = environment.get(MEMORY_VARIABLE)
+    share = environment.get(SHARE_VARIABLE) or str(_RETAINED_SHARE)
+    try:
+        if not 0.0 < float(share) < 1.0:
+            raise ValueError  # noqa: TRY301 - told below
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{SHARE_VARIABLE} is a number above 0 and below 1, not {share!r:.80}"
+        ) from error
+    if not memory:
+        return Settings().retained_bytes_max
+    if not memory.isdecimal():
+        raise InvalidArgumentError(f"{MEMORY_VARIABLE} is a number of MB, not {memory!r:.80}")
+    return int(int(memory) * MIB * float(share))
+
+
+def tmp_bytes(environment: Mapping[str, str]) -> int | None:
+    """Return how many bytes of files may stand behind memory, as SQUASH_TMP_BYTES says.
+
+    0 for none; None, without the variable, for most of what is free.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no whole number.
+
+    """
+    value = environment.get(TMP_VARIABLE)
+    if not value:
+        return None
+    if not value.isdecimal():
+        raise InvalidArgumentError(f"{TMP_VARIABLE} is a whole number of bytes, not {value!r:.80}")
+    return int(value)

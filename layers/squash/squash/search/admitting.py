@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -44,6 +45,38 @@ def admit(job: Job) -> Admission:
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
         return Admission(program, share, None, scan_all=False)
     return _everywhere(job, program)
+
+
+Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]
+"""Admissions that queries share, with the costs found on the way; for `admit_alike`."""
+
+
+def admit_alike(job: Job, known: Known) -> tuple[Admission, bool]:
+    """Do as `admit`, once for queries that ask alike.
+
+    Returns
+    -------
+    The admission; and whether the bitmaps hold this filter's rows now, which the next query's may
+    displace.
+
+    """
+    query = job.query
+    # One filter that all queries have is one object.
+    asked = (id(query.node), query.k, query.recall_target)
+    if asked not in known:
+        admission = admit(job)
+        if admission.scan_all or admission.counts is not None:
+            return admission, True
+        known[asked] = (admission, job.trace.costs_us)
+    admission, job.trace.costs_us = known[asked]
+    return admission, False
+
+
+def trace_admission(job: Job, admission: Admission) -> None:
+    """Note what is known of a filter before the walk."""
+    job.trace.predicted = admission.overall
+    if admission.counts is not None:
+        job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
 
 
 def _plan(job: Job, program: FilterProgram, share: float, still_open: float) -> MatchPlan:

@@ -11,12 +11,14 @@ import numpy as np
 
 from squash.arrays import F64, I64, U32, Mask
 from squash.attributes import Column
+from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, refresh
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
+from squash.segment import ClusterCodes
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
 _PLANS_MAX = 64
@@ -50,6 +52,7 @@ class Clusters:
             # that they are rows of the partition, and in `PartitionView.partition` its blocks.
             _ = partition.cluster_begins
         self.row_count = sum(partition.count for partition in partitions)
+        self.first_clusters: I64 = np.array([p.first_cluster for p in partitions], dtype=np.int64)
         self._table = self._new_table()
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
@@ -86,6 +89,7 @@ class Clusters:
                 columns={},
                 signatures={},
                 values={},
+                kept={},
                 native=None,
             )
             self._evictions = evictions
@@ -150,6 +154,41 @@ class Clusters:
                     table.full[number] = arrays["full"]
                     refresh(table, number)
 
+    def load_clusters(self, table: ClusterTable, clusters: I64) -> None:
+        """Load the codes of some clusters: of no others, where parts of a partition are read."""
+        owners = table.partition[clusters]
+        wanted: dict[int, I64] = {}
+        for number in np.unique(owners).tolist():
+            view = self.partitions[number]
+            mine = clusters[owners == number] - view.first_cluster
+            with self._lock:
+                there, kept = table.full[number] is not None, table.kept.get(number)
+            # Without what fills them in, they came whole.
+            if not there or (isinstance(kept, ClusterCodes) and not kept.holds(mine)):
+                wanted[number] = mine
+        if not wanted:
+            return
+        # Of those without a head, this gets the codes themselves.
+        prefetch_heads([self.partitions[number].reader for number in wanted])
+        by_parts = {
+            number: mine
+            for number, mine in wanted.items()
+            if not self.partitions[number].reader.reads_codes_whole()
+        }
+        specs = self.trained.codec.stored_specs
+        for number in by_parts:
+            self.partitions[number].check_head()
+        prefetch_codes([(self.partitions[n].reader, mine) for n, mine in by_parts.items()], specs)
+        self.load_codes(table, wanted.keys() - by_parts.keys())
+        for number, mine in by_parts.items():
+            arrays = self.partitions[number].reader.cluster_codes(mine, specs)
+            with self._lock:
+                if table.full[number] is None:
+                    table.kept[number] = arrays
+                    table.blocks[number] = arrays["blocks"]
+                    table.full[number] = arrays["full"]
+                    refresh(table, number)
+
     def load_vectors(self, table: ClusterTable, numbers: Iterable[int]) -> bool:
         """Load the vectors of some partitions whole; tell whether that is how they are read."""
         for number in numbers:
@@ -173,6 +212,7 @@ class Clusters:
                 there = name in table.columns
             if there:
                 continue
+            prefetch_attributes([partition.reader for partition in self.partitions])
             cells = [partition.cells() for partition in self.partitions]
             columns = [c.codes(name) for c in cells]
             signatures = [c.signatures(name) for c in cells]
@@ -236,10 +276,7 @@ class Clusters:
         begins = np.cumsum(rows) - rows
         partition = np.repeat(np.arange(count), lengths)
         sizes = np.array([p.count for p in self.partitions], dtype=np.int64)
-        alive = np.full(int(blocks.sum()), _ALL_ROWS, dtype=np.uint32)
-        ends = rows % CODE_BLOCK_ROWS
-        short = np.flatnonzero(ends)
-        alive[(firsts + blocks - 1)[short]] = (np.left_shift(1, ends[short]) - 1).astype(np.uint32)
+        alive = whole_blocks(rows)
         nonempty = np.minimum(base, max(len(rows) - 1, 0))
         table = ClusterTable(
             space=trained.codec.space,
@@ -277,6 +314,16 @@ class Clusters:
             bit = np.left_shift(np.uint32(1), (inside % BLOCK_ROWS).astype(np.uint32))
             np.bitwise_and.at(table.alive, block, ~bit)
         table.alive_counts = _block_counts(table.alive, table)
+
+
+def whole_blocks(rows: I64) -> U32:
+    """Return uint32 [blocks] with a bit for each row that there is, of clusters of so many rows."""
+    blocks = -(-rows // CODE_BLOCK_ROWS)
+    words = np.full(int(blocks.sum()), _ALL_ROWS, dtype=np.uint32)
+    ends = rows % CODE_BLOCK_ROWS
+    short = np.flatnonzero(ends)
+    words[(np.cumsum(blocks) - 1)[short]] = (np.left_shift(1, ends[short]) - 1).astype(np.uint32)
+    return words
 
 
 def _values(column: Column | None) -> tuple[F64, U32] | None:

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
+from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata, make_matches
-from squash.search.view import Rows
+from squash.search.view import SegmentView
 
 T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What a merge needs of the rows found: a segment's, those only in the log, or delivered."""
+
+    def vectors(self, rows: I64) -> F32:
+        """Return float32 [m, d], in the order of `rows`."""
+        ...
+
+    def documents(self, rows: I64) -> Sequence[tuple[str, Metadata]]:
+        """Return key and metadata, in the order of `rows`."""
+        ...
+
+    def document_keys(self, rows: I64) -> list[str]:
+        """Return the keys alone, in the order of `rows`; cheaper than `documents`."""
+        ...
+
+    def key_reader(self) -> Callable[[int], str] | None:
+        """Return what gives one row's key at once; None where rows are better read together."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +49,32 @@ class Query:
     include_metadata: bool = True
     include_vector: bool = False
     explain: bool = False
+    allow_partial: bool = False
+    """Whether the rest is an answer where part of the index cannot be searched."""
+    deadline_ms: int | None = None
+    """When the answer must be there, in milliseconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """Rows of some sources: whose each is, which row, and how far."""
 
-    sources: Sequence[Rows]
+    sources: Sequence[Source]
     owner: list[int]
     rows: list[int]
     distances: list[float]
 
 
-def found_of(sources: Sequence[Rows], owner: I64, rows: I64, distances: F64) -> Found:
+def found_of(sources: Sequence[Source], owner: I64, rows: I64, distances: F64) -> Found:
     """Return rows found, of arrays [m]."""
     return Found(sources, owner.tolist(), rows.tolist(), distances.tolist())
 
 
 def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
     """Keep the k nearest of all, ties by key (level 7)."""
-    found = [one for one in found if one.rows]
-    if not found:
+    joined = _joined(found)
+    if joined is None:
         return ()
-    joined = found[0] if len(found) == 1 else _joined(found)
     order = _nearest(joined, query.k)
     distances = [joined.distances[place] for place in order]
     none = (None,) * len(order)
@@ -58,18 +82,40 @@ def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
     vectors: Sequence[F32 | None] = none
     keys: Sequence[str]
     if query.include_metadata:
-        documents = _gathered(joined, order, lambda source, rows: source.documents(rows))
+        documents = _gathered(
+            joined, order, lambda source, rows: source.documents(rows), prefetch_documents
+        )
         keys, metadata = zip(*documents, strict=True)
     else:
         keys = _keys(joined, order)
     if query.include_vector:
-        vectors = _gathered(joined, order, lambda source, rows: list(source.vectors(rows)))
+        vectors = _gathered(
+            joined, order, lambda source, rows: list(source.vectors(rows)), prefetch_vectors
+        )
     return make_matches(keys, distances, metadata, vectors)
 
 
-def _joined(found: Sequence[Found]) -> Found:
+def nearest(found: Sequence[Found], k: int) -> Found:
+    """Return the k nearest of all, by distance and key."""
+    joined = _joined(found)
+    if joined is None:
+        return Found((), [], [], [])
+    order = _nearest(joined, k)
+    return Found(
+        joined.sources,
+        [joined.owner[place] for place in order],
+        [joined.rows[place] for place in order],
+        [joined.distances[place] for place in order],
+    )
+
+
+def _joined(found: Sequence[Found]) -> Found | None:
+    """Return all rows as one; None if there are none."""
+    found = [one for one in found if one.rows]
+    if len(found) <= 1:
+        return found[0] if found else None
     joined = Found([], [], [], [])
-    sources: list[Rows] = []
+    sources: list[Source] = []
     for one in found:
         joined.owner.extend(owner + len(sources) for owner in one.owner)
         joined.rows.extend(one.rows)
@@ -106,16 +152,39 @@ def _keys(found: Found, order: list[int]) -> list[str]:
             readers[owner] = reader
     else:
         return [readers[found.owner[place]](found.rows[place]) for place in order]
-    return _gathered(found, order, lambda source, rows: source.document_keys(rows))
+    return _gathered(
+        found, order, lambda source, rows: source.document_keys(rows), prefetch_documents
+    )
 
 
-def _gathered(found: Found, order: list[int], read: Callable[[Rows, I64], Iterable[T]]) -> list[T]:
+def _gathered(
+    found: Found,
+    order: list[int],
+    read: Callable[[Source, I64], Iterable[T]],
+    prefetch: Callable[[RowsOf], None],
+) -> list[T]:
     """Read something of every row, one source after another; return it in the rows' order."""
     places: dict[int, list[int]] = {}
     for place, at in enumerate(order):
         places.setdefault(found.owner[at], []).append(place)
     gathered: dict[int, T] = {}
+    rows_of = {
+        owner: np.array([found.rows[order[place]] for place in mine], dtype=np.int64)
+        for owner, mine in places.items()
+    }
+    _prefetch([(found.sources[owner], rows) for owner, rows in rows_of.items()], prefetch)
     for owner, mine in places.items():
-        rows = np.array([found.rows[order[place]] for place in mine], dtype=np.int64)
+        rows = rows_of[owner]
         gathered.update(zip(mine, read(found.sources[owner], rows), strict=True))
     return [gathered[place] for place in range(len(order))]
+
+
+def _prefetch(wanted: Sequence[tuple[Source, I64]], prefetch: Callable[[RowsOf], None]) -> None:
+    """Get what is read of several segments in one round, where it comes by pages."""
+    paged = [
+        (source.reader, rows)
+        for source, rows in wanted
+        if isinstance(source, SegmentView) and not source.reader.reads_whole()
+    ]
+    if len(paged) > 1:
+        prefetch(paged)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from squash.index.catalogue import Entry
 from squash.index.trained import Trained
-from squash.model import Metric
+from squash.model import Metric, ObjectRef
 from squash.search.clusters import Clusters
 from squash.search.view import PartitionView, Rows
+from squash.segment import ATTRIBUTES, CODES, VECTORS
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class IndexView:
     partitions: tuple[PartitionView, ...]
     """In the order of the routing table, so that its clusters are theirs, one after another."""
     trained: Trained | None
+    trained_ref: ObjectRef | None = None
+    """The object that `trained` was read from, for those who are to read it elsewhere."""
+    entry: Entry | None = None
+    """What the catalogue says of the index, for those who are to search it elsewhere."""
 
     @cached_property
     def clusters(self) -> Clusters | None:
@@ -30,6 +36,16 @@ class IndexView:
         if not self.partitions or self.trained is None:
             return None
         return Clusters(self.partitions, self.trained)
+
+    @cached_property
+    def searched_bytes(self) -> int:
+        """How many bytes of its partitions a search may read: all but documents."""
+        return sum(
+            ref.bytes
+            for partition in self.partitions
+            for name, ref in partition.reader.ref.objects.items()
+            if name in {ATTRIBUTES, CODES, VECTORS}
+        )
 
     def everything(self) -> tuple[Rows, ...]:
         """Return all rows of the snapshot."""

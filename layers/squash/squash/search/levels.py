@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, F64, I64, U32
+from squash.index.prefetch import prefetch_vectors
 from squash.kernels import PreparedQuery, Ranked, Taken
 from squash.model import Metric
 from squash.planning import take_clusters
 from squash.search.admitting import resolve
 from squash.search.found import Found, found_of
 from squash.search.jobs import Admission, Job
+from squash.search.trace import Trace
 from squash.segment.exact import unit_rows
+from squash.segment.partition import Candidates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walked:
+    """The clusters that a walk took, the rows that they admit, and how those are to be ranked."""
+
+    taken: Taken
+    possible: U32 | None
+    """uint32 [all blocks]: at the clusters taken, just the rows that pass; None for all alive."""
+    prepared: PreparedQuery
+    vector: F32
+    """float32 [d]: what is ranked with, of length one for cosine."""
+    straight: bool
+    """Whether so few rows are admitted that their codes would save nothing."""
 
 
 def scan_matches(job: Job, admission: Admission) -> Found:
     """Few rows may pass: give each its exact distance."""
+    partition, rows = gather_matches(job, admission)
+    distances = _distances(job, partition, rows)
+    if len(rows) > job.query.k:
+        worst = np.partition(distances, job.query.k - 1)[job.query.k - 1]
+        near = np.flatnonzero(distances <= worst)
+        partition, rows, distances = partition[near], rows[near], distances[near]
+    return found_of(job.clusters.partitions, partition, rows, distances)
+
+
+def gather_matches(job: Job, admission: Admission) -> tuple[I64, I64]:
+    """Return the partitions and rows of everything that passes, int64 [m] each."""
     trace, bitmaps = job.trace, job.bitmaps
     trace.plan = "scan all matches"
     possible = job.table.alive if admission.program is None else bitmaps.possible
@@ -31,16 +62,28 @@ def scan_matches(job: Job, admission: Admission) -> Found:
     trace.clusters_visited = len(chosen)
     trace.partitions_visited = len(np.unique(job.table.partition[chosen]))
     trace.level("exact scan", len(rows), min(job.query.k, len(rows)))
-    distances = _distances(job, partition, rows)
-    if len(rows) > job.query.k:
-        worst = np.partition(distances, job.query.k - 1)[job.query.k - 1]
-        near = np.flatnonzero(distances <= worst)
-        partition, rows, distances = partition[near], rows[near], distances[near]
-    return found_of(job.clusters.partitions, partition, rows, distances)
+    return partition, rows
 
 
 def walk_by_levels(job: Job, admission: Admission) -> Found:
     """Take clusters, nearest first, rank the rows they admit by their codes, and refine."""
+    walked = walk_clusters(job, admission)
+    if walked.straight:
+        partition, rows = gather_straight(job, walked)
+        distances = _distances(job, partition, rows)
+        return found_of(job.clusters.partitions, partition, rows, distances)
+    taken, table = walked.taken, job.table
+    numbers = np.flatnonzero(np.bincount(table.partition[taken.clusters])).tolist()
+    if job.clusters.trained.codec.scannable:
+        job.clusters.load_clusters(table, taken.clusters)
+        ranked = _scan(job, taken, walked.possible, walked.prepared)
+    else:
+        ranked = _rank(job, taken, walked.possible, numbers, walked.vector)
+    return _refine(job, ranked)
+
+
+def walk_clusters(job: Job, admission: Admission) -> Walked:
+    """Take clusters, nearest first (levels 2 and 3), and settle which of their rows pass."""
     query, table, trace, bitmaps = job.query, job.table, job.trace, job.bitmaps
     codec = job.clusters.trained.codec
     vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
@@ -60,35 +103,32 @@ def walk_by_levels(job: Job, admission: Admission) -> Found:
     if taken.possible_seen > taken.sure_seen:
         # Unsure rows are checked before they can displace sure ones: later levels may then cut.
         admitted -= resolve(job, taken.clusters)
-    numbers = np.flatnonzero(np.bincount(table.partition[taken.clusters])).tolist()
     trace.clusters_visited = len(taken.clusters)
-    trace.partitions_visited = len(numbers)
+    trace.partitions_visited = int(np.count_nonzero(np.bincount(table.partition[taken.clusters])))
     trace.examined += taken.rows_seen
     trace.passed += admitted
     trace.level("clusters", taken.rows_seen, admitted)
-    possible = None if admission.program is None else bitmaps.possible
     straight = job.costs.straight(job.dimension, job.keep.refined)
     # Where vectors come page by page, no more of them are read than refinement would read.
     clusters = len(taken.clusters) if job.clusters.whole else 0
-    if admitted == 0 or straight.holds(admitted, clusters):
-        return _straight(job, taken, possible)
-    if codec.scannable:
-        job.clusters.load_codes(table, numbers)
-        ranked = _scan(job, taken, possible, prepared)
-    else:
-        ranked = _rank(job, taken, possible, numbers, vector)
-    return _refine(job, ranked)
+    return Walked(
+        taken=taken,
+        possible=None if admission.program is None else bitmaps.possible,
+        prepared=prepared,
+        vector=vector,
+        straight=admitted == 0 or straight.holds(admitted, clusters),
+    )
 
 
-def _straight(job: Job, taken: Taken, possible: U32 | None) -> Found:
-    """So few rows are admitted that their codes would save nothing."""
+def gather_straight(job: Job, walked: Walked) -> tuple[I64, I64]:
+    """Return the partitions and rows that are measured without their codes, int64 [m] each."""
     trace = job.trace
     trace.plan = "walk, exact distances at once"
-    bits = job.table.alive if possible is None else possible
-    partition, rows = kernels.gather_rows(job.table, taken.clusters, bits)
+    bits = job.table.alive if walked.possible is None else walked.possible
+    partition, rows = kernels.gather_rows(job.table, walked.taken.clusters, bits)
     trace.vectors_read += len(rows)
     trace.level("refine", len(rows), len(rows))
-    return found_of(job.clusters.partitions, partition, rows, _distances(job, partition, rows))
+    return partition, rows
 
 
 def _scan(job: Job, taken: Taken, possible: U32 | None, prepared: PreparedQuery) -> Ranked:
@@ -102,52 +142,63 @@ def _scan(job: Job, taken: Taken, possible: U32 | None, prepared: PreparedQuery)
         share_min=job.costs.share_min(job.dimension),
         bounds=job.query.explain,
     )
-    trace = job.trace
-    trace.plan = "walk, scan signs" if ranked.low_scanned else "walk, gather full codes"
-    trace.scanned += ranked.low_scanned + ranked.ranked
+    trace_ranked(job.trace, ranked, scannable=True)
+    return ranked
+
+
+def trace_ranked(trace: Trace, ranked: Ranked, *, scannable: bool) -> None:
+    """Note what became of the rows whose codes were looked at."""
+    if not scannable:
+        trace.plan = "walk, rank codes"
+        trace.scanned += ranked.admitted
+    else:
+        trace.plan = "walk, scan signs" if ranked.low_scanned else "walk, gather full codes"
+        trace.scanned += ranked.low_scanned + ranked.ranked
     trace.level("low-bit codes", ranked.admitted, ranked.ranked)
     trace.level("full codes", ranked.ranked, len(ranked.row))
-    return ranked
 
 
 def _rank(job: Job, taken: Taken, possible: U32 | None, numbers: list[int], vector: F32) -> Ranked:
     """Rank by a codec whose codes the kernels don't scan, partition by partition."""
-    clusters, trace = job.clusters, job.trace
+    clusters = job.clusters
     prepared = clusters.trained.codec.prepare(vector)
-    parts, owners = [], []
+    found: list[tuple[int, Candidates]] = []
     for number in numbers:
         view = clusters.partitions[number]
         mine = taken.clusters[job.table.partition[taken.clusters] == number] - view.first_cluster
         bits = job.table.alive if possible is None else possible
-        found = view.partition().search(
+        candidates = view.partition().search(
             prepared,
             clusters=mine,
             admitted=clusters.mask_of(bits, number),
             low_keep=job.keep.low,
         )
-        parts.append(found)
-        owners.append(np.full(len(found.rows), number))
-    owner, rows = np.concatenate(owners), np.concatenate([p.rows for p in parts])
-    estimates = np.concatenate([p.estimates for p in parts])
-    bounds = np.concatenate([p.lower_bounds for p in parts])
-    order = np.lexsort((job.table.row_base[owner] + rows, estimates))
-    kept, left = order[: job.keep.refined], order[job.keep.refined :]
-    ranked = Ranked(
+        found.append((number, candidates))
+    ranked = best_of(found, job.table.row_base, job.keep.refined)
+    trace_ranked(job.trace, ranked, scannable=False)
+    return ranked
+
+
+def best_of(found: Sequence[tuple[int, Candidates]], row_base: I64, keep: int) -> Ranked:
+    """Keep the best of several partitions' candidates, by (estimate, global row)."""
+    parts = [part for _, part in found]
+    owner = np.concatenate([np.full(len(part.rows), number) for number, part in found])
+    rows = np.concatenate([part.rows for part in parts])
+    estimates = np.concatenate([part.estimates for part in parts])
+    bounds = np.concatenate([part.lower_bounds for part in parts])
+    order = np.lexsort((row_base[owner] + rows, estimates))
+    kept, left = order[:keep], order[keep:]
+    return Ranked(
         partition=owner[kept],
         row=rows[kept],
         estimates=estimates[kept],
         lower_bounds=bounds[kept],
-        admitted=sum(p.admitted for p in parts),
+        admitted=sum(part.admitted for part in parts),
         low_scanned=0,
         ranked=len(rows),
-        pruned=sum(p.admitted - p.ranked for p in parts),
+        pruned=sum(part.admitted - part.ranked for part in parts),
         least_left=float(bounds[left].min(initial=np.inf)),
     )
-    trace.plan = "walk, rank codes"
-    trace.scanned += ranked.admitted
-    trace.level("low-bit codes", ranked.admitted, ranked.ranked)
-    trace.level("full codes", ranked.ranked, len(ranked.row))
-    return ranked
 
 
 def _refine(job: Job, ranked: Ranked) -> Found:
@@ -174,7 +225,7 @@ def _refine(job: Job, ranked: Ranked) -> Found:
     trace.level("refine", len(ranked.row), read)
     measured = np.flatnonzero(~np.isnan(distances)) if read < len(distances) else None
     if query.explain:
-        trace.certified = _certified(job, ranked, distances)
+        trace.certified = is_certified(job.metric, query.k, ranked, distances)
     if measured is None:
         return found_of(job.clusters.partitions, ranked.partition, ranked.row, distances)
     return found_of(
@@ -193,20 +244,19 @@ def _refine_by_pages(job: Job, ranked: Ranked) -> tuple[F64, int]:
     rest = np.arange(first, count)
     if first >= k:
         worst = np.partition(distances[:first], k - 1)[k - 1]
-        rest = rest[ranked.lower_bounds[rest] <= _as_code_distance(job.metric, float(worst))]
+        rest = rest[ranked.lower_bounds[rest] <= as_code_distance(job.metric, float(worst))]
     distances[rest] = _distances(job, ranked.partition[rest], ranked.row[rest])
     return distances, first + len(rest)
 
 
-def _certified(job: Job, ranked: Ranked, distances: F64) -> bool:
+def is_certified(metric: Metric, k: int, ranked: Ranked, distances: F64) -> bool:
     """Tell whether the bounds show that no other row of the clusters taken is nearer."""
     if ranked.pruned:
         return False
-    k = job.query.k
     near = np.sort(distances)[:k]  # NaN sorts last
     if len(near) < k or np.isnan(near[-1]):
         return ranked.admitted == len(ranked.row)
-    worst = _as_code_distance(job.metric, float(near[-1]))
+    worst = as_code_distance(metric, float(near[-1]))
     unread = np.isnan(distances)
     return ranked.least_left >= worst and not bool(np.any(ranked.lower_bounds[unread] < worst))
 
@@ -217,14 +267,16 @@ def _distances(job: Job, partition: I64, rows: I64) -> F64:
     if job.clusters.load_vectors(job.table, numbers):
         return kernels.row_distances(job.metric.value, job.query.vector, job.table, partition, rows)
     distances = np.empty(len(rows))
+    views = job.clusters.partitions
+    prefetch_vectors([(views[number].reader, rows[partition == number]) for number in numbers])
     for number in numbers:
         mine = partition == number
-        vectors = job.clusters.partitions[number].vectors(rows[mine])
+        vectors = views[number].vectors(rows[mine])
         distances[mine] = kernels.exact_distances(job.metric.value, job.query.vector, vectors)
     return distances
 
 
-def _as_code_distance(metric: Metric, distance: float) -> float:
+def as_code_distance(metric: Metric, distance: float) -> float:
     """Turn a reported distance into the codecs' measure: squared L2, or the negated product."""
     if metric is Metric.COSINE:
         return 2.0 * distance

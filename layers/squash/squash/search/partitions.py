@@ -9,7 +9,7 @@ import numpy as np
 from squash import kernels
 from squash.model import Metric
 from squash.planning import CostModel, keep_for
-from squash.search.admitting import admit
+from squash.search.admitting import Known, admit, admit_alike, trace_admission
 from squash.search.clusters import Clusters
 from squash.search.found import Found, Query
 from squash.search.jobs import Admission, Job
@@ -58,21 +58,15 @@ def search_partitions_many(
 
 def _search_many(jobs: Sequence[Job]) -> list[Found]:
     found: dict[int, Found] = {}
-    known: dict[tuple[int, int, float], tuple[Admission, dict[str, float]]] = {}
+    known: Known = {}
     alike: dict[tuple[int, float], list[tuple[int, Job, Admission]]] = {}
     for place, job in enumerate(jobs):
-        query = job.query
-        # One filter that all queries have is one object.
-        asked = (id(query.node), query.k, query.recall_target)
-        if asked not in known:
-            admission = admit(job)
-            if admission.scan_all or admission.counts is not None:
-                # The bitmaps hold this filter's rows now, and the next one's soon.
-                found[place] = _search_admitted(job, admission)
-                continue
-            known[asked] = (admission, job.trace.costs_us)
-        admission, job.trace.costs_us = known[asked]
-        alike.setdefault((query.k, query.recall_target), []).append((place, job, admission))
+        admission, at_once = admit_alike(job, known)
+        if at_once:
+            found[place] = _search_admitted(job, admission)
+            continue
+        asked = (job.query.k, job.query.recall_target)
+        alike.setdefault(asked, []).append((place, job, admission))
     for group in alike.values():
         for (place, job, admission), near in zip(group, _near_many(group), strict=True):
             job.trace.predicted = admission.overall
@@ -113,9 +107,7 @@ def _search(job: Job) -> Found:
 
 
 def _search_admitted(job: Job, admission: Admission) -> Found:
-    job.trace.predicted = admission.overall
-    if admission.counts is not None:
-        job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
+    trace_admission(job, admission)
     return scan_matches(job, admission) if admission.scan_all else _walk(job, admission)
 
 

@@ -38,10 +38,12 @@ def search(
 
     """
     trace = Trace()
-    found = _scanned(view, query, trace)
-    if not query.exact and view.clusters is not None:
+    found = scan_rest(view, query, trace)
+    if query.exact:
+        found += _scan_partitions(view, query, trace)
+    elif view.clusters is not None:
         found.append(search_partitions(view.metric, costs, view.clusters, query, trace))
-    return _merged(found, query, trace), trace
+    return complete(found, query, trace), trace
 
 
 def search_many(
@@ -52,43 +54,55 @@ def search_many(
     if clusters is None or any(query.exact or query.explain for query in queries):
         return [search(view, query, costs=costs) for query in queries]
     traces = [Trace() for _ in queries]
-    scanned = [_scanned(view, query, trace) for query, trace in zip(queries, traces, strict=True)]
+    scanned = [scan_rest(view, query, trace) for query, trace in zip(queries, traces, strict=True)]
     found = search_partitions_many(view.metric, costs, clusters, queries, traces)
     return [
-        (_merged([*exact, near], query, trace), trace)
+        (complete([*exact, near], query, trace), trace)
         for exact, near, query, trace in zip(scanned, found, queries, traces, strict=True)
     ]
 
 
-def _scanned(view: IndexView, query: Query, trace: Trace) -> list[Found]:
-    """Search exactly what is not partitioned, and if that is asked, all."""
-    found = [_scan(view.metric, query, rows, trace) for rows in view.exact_rows if rows.count]
-    if query.exact:
-        found += [_scan(view.metric, query, rows, trace) for rows in view.partitions]
-        trace.partitions_visited = len(view.partitions)
-        trace.clusters_visited = len(view.trained.centers) if view.trained else 0
-    return found
+def scan_rest(view: IndexView, query: Query, trace: Trace) -> list[Found]:
+    """Search exactly what is in no partition: fresh rows and flat segments."""
+    return [_scan(view.metric, query, rows, trace) for rows in view.exact_rows if rows.count]
 
 
-def _merged(found: Sequence[Found], query: Query, trace: Trace) -> tuple[Match, ...]:
+def complete(found: Sequence[Found], query: Query, trace: Trace) -> tuple[Match, ...]:
+    """Merge all that was found for a query into its matches."""
     matches = merge(found, query)
-    trace.level("merge", sum(len(f.rows) for f in found), len(matches))
+    trace.level("merge", sum(len(one.rows) for one in found), len(matches))
     return matches
+
+
+def _scan_partitions(view: IndexView, query: Query, trace: Trace) -> list[Found]:
+    trace_exact(view, trace)
+    return [_scan(view.metric, query, rows, trace) for rows in view.partitions]
+
+
+def trace_exact(view: IndexView, trace: Trace) -> None:
+    """Note that all partitions are searched exactly."""
+    trace.partitions_visited = len(view.partitions)
+    trace.clusters_visited = len(view.trained.centers) if view.trained else 0
 
 
 def _scan(metric: Metric, query: Query, rows: Rows, trace: Trace) -> Found:
     """Search rows exactly, one by one."""
     admitted = exactly(rows, query.node)
     count = rows.count if admitted is None else len(admitted)
-    trace.examined += rows.count
-    trace.passed += count
-    trace.scanned += count
-    trace.vectors_read += count
-    trace.level("exact scan", rows.count, count)
+    trace_scan(trace, rows.count, count)
     if not count:
         return Found((rows,), [], [], [])
     near, distances = nearest(metric, query.vector, rows.all_vectors(), rows=admitted, k=query.k)
     return found_of((rows,), np.zeros(len(near), dtype=np.int64), near, distances)
+
+
+def trace_scan(trace: Trace, rows: int, admitted: int) -> None:
+    """Note that so many of some rows passed, and are measured one by one."""
+    trace.examined += rows
+    trace.passed += admitted
+    trace.scanned += admitted
+    trace.vectors_read += admitted
+    trace.level("exact scan", rows, admitted)
 
 
 def explain(view: IndexView, query: Query, trace: Trace) -> Explanation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from squash.model import Level
+from squash.search.spending import Spent
 
 
 @dataclass(slots=True)
@@ -23,6 +24,10 @@ class Trace:
     scanned: int = 0
     vectors_read: int = 0
     certified: bool = True
+    missing: tuple[str, ...] = ()
+    """What could not be searched, where the query allows for that."""
+    spent: Spent | None = None
+    """What was spent in other processes; of queries answered together, the first has it."""
 
     def level(self, name: str, candidates: int, survivors: int) -> None:
         """Note that of so many candidates so many survived a level."""

@@ -229,6 +229,14 @@ class PartitionView(SegmentView):
             raise self._misfit("other clusters than it has")
         return found
 
+    def check_head(self) -> None:
+        """Refuse a head that is not the routing table's and its codec's; see `partition`."""
+        head, codec = self.reader.codes_head(), self.trained.codec
+        if not np.array_equal(head.cluster_begins, self.cluster_begins):
+            raise self._misfit("other clusters than it has")
+        if (head.codec, head.codec_version) != (codec.name, codec.version):
+            raise self._misfit("another codec than it was written by")
+
     def _misfit(self, what: str) -> DataError:
         codes = self.reader.ref.objects.get(CODES)
         return DataError(

@@ -1,11 +1,14 @@
 """One segment to and from bytes, and search inside it: arrays in, arrays out, no I/O."""
 
+from squash.segment.cluster_codes import ClusterCodes
 from squash.segment.documents import DocumentPages, Records, pack_documents, parse_page
+from squash.segment.head import CodeArray, CodesHead
 from squash.segment.keys import KeyTable, hash_keys
 from squash.segment.layout import (
     ATTRIBUTES,
     CODES,
     DOCUMENTS,
+    HEAD,
     ROWS,
     VECTORS,
     Directory,
@@ -18,8 +21,12 @@ __all__ = [
     "ATTRIBUTES",
     "CODES",
     "DOCUMENTS",
+    "HEAD",
     "ROWS",
     "VECTORS",
+    "ClusterCodes",
+    "CodeArray",
+    "CodesHead",
     "Directory",
     "DocumentPages",
     "KeyTable",

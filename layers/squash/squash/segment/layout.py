@@ -18,6 +18,7 @@ VECTORS: Final = "vectors"  # full-precision vectors
 DOCUMENTS: Final = "documents"  # keys and metadata
 ATTRIBUTES: Final = "attributes"  # exact columns and, in partitions, cells
 CODES: Final = "codes"  # partitions only: clusters, codes, factors
+HEAD: Final = "head"  # partitions only: where parts of the others lie, and their checksums
 
 VERSION: Final = 1
 FLOAT_BYTES: Final = 4

@@ -10,9 +10,9 @@ import numpy as np
 
 from squash.arrays import F32, I64, AnyArray, Mask
 from squash.container import Container
-from squash.errors import DataError
 from squash.kernels import concatenated_ranges, top_k
 from squash.quantize import Codec, Prepared
+from squash.segment.head import clusters_of
 
 _CODES_PREFIX = "codes."
 # Below this many admitted rows a scan of low-bit codes has nothing to save.
@@ -37,18 +37,7 @@ class PartitionCodes:
             If its clusters do not fit its rows.
 
         """
-        begins = container.array_of("cluster_begins", "<i8")
-        centers = container.array_of("centers", "<f4", 2)
-        fits = (
-            begins.ndim == 1
-            and len(begins) == len(centers) + 1
-            and begins[0] == 0
-            and begins[-1] == container.header["rows"]
-            # Compared, not subtracted: a difference of two large numbers wraps.
-            and bool(np.all(begins[1:] >= begins[:-1]))
-        )
-        if not fits:
-            raise DataError(f"{where} has clusters that do not fit its rows", object_key=where)
+        begins, centers = clusters_of(container, where)
         arrays = {
             name.removeprefix(_CODES_PREFIX): container.array(name)
             for name in container.names()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from squash.model import RowBatch
 from squash.quantize import Codec
 from squash.segment import layout
 from squash.segment.documents import pack_documents
+from squash.segment.head import describe_codes
 from squash.segment.keys import KeyTable
 
 
@@ -28,8 +30,9 @@ def build_flat(rows: RowBatch, *, non_filterable: tuple[str, ...]) -> dict[str, 
     """
     columns = Columns.from_metadata(rows.metadata, non_filterable=non_filterable)
     header, arrays = columns.to_arrays()
+    stored, _, _ = _stored_rows(rows)
     return {
-        **_stored_rows(rows),
+        **stored,
         layout.ATTRIBUTES: pack(
             "segment-attributes",
             layout.VERSION,
@@ -73,8 +76,32 @@ def build_partition(
     column_header, column_arrays = columns.to_arrays()
     cell_header, cell_arrays = cells.encode(columns).to_arrays()
     codes = codec.encode(projected, centers=centers, cluster_begins=cluster_begins)
+    clusters: dict[str, AnyArray] = {
+        "cluster_begins": cluster_begins.astype(np.int64),
+        "centers": centers.astype(np.float32),
+    }
+    coded = {"codec": codec.name, "codec_version": codec.version}
+    codes_object = pack(
+        "segment-codes",
+        layout.VERSION,
+        header={"rows": len(rows), **coded},
+        arrays={**clusters, **_prefixed("codes", codes)},
+    )
+    stored, directory_header, directory_arrays = _stored_rows(rows)
+    head_header: dict[str, Any] = {**directory_header, **coded}
+    head_arrays: dict[str, AnyArray] = {**clusters, **directory_arrays}
+    if codec.scannable:
+        entries = read_layout(codes_object, where=layout.CODES).entries
+        more_header, more_arrays = describe_codes(
+            codes,
+            codec.specs,
+            starts={spec.name: entries[f"codes.{spec.name}"].start for spec in codec.specs},
+            cluster_begins=cluster_begins.astype(np.int64),
+        )
+        head_header.update(more_header)
+        head_arrays.update(more_arrays)
     return {
-        **_stored_rows(rows),
+        **stored,
         # Cells lie first, so that an allocator needs one range of this object's front.
         layout.ATTRIBUTES: pack(
             "segment-attributes",
@@ -82,20 +109,15 @@ def build_partition(
             header={"rows": len(rows), "cells": cell_header, "columns": column_header},
             arrays={**_prefixed("cells", cell_arrays), **_prefixed("columns", column_arrays)},
         ),
-        layout.CODES: pack(
-            "segment-codes",
-            layout.VERSION,
-            header={"rows": len(rows), "codec": codec.name, "codec_version": codec.version},
-            arrays={
-                "cluster_begins": cluster_begins.astype(np.int64),
-                "centers": centers.astype(np.float32),
-                **_prefixed("codes", codes),
-            },
-        ),
+        layout.CODES: codes_object,
+        layout.HEAD: pack("segment-head", layout.VERSION, header=head_header, arrays=head_arrays),
     }
 
 
-def _stored_rows(rows: RowBatch) -> dict[str, bytes]:
+def _stored_rows(
+    rows: RowBatch,
+) -> tuple[dict[str, bytes], dict[str, Any], dict[str, AnyArray]]:
+    """Return the objects that every segment has, and what their directory is made of."""
     documents = pack_documents(rows.keys, rows.metadata)
     vectors = np.ascontiguousarray(rows.vectors, dtype=np.float32)
     vector_object = pack("segment-vectors", layout.VERSION, header={}, arrays={"vector": vectors})
@@ -105,29 +127,31 @@ def _stored_rows(rows: RowBatch) -> dict[str, bytes]:
         header={},
         arrays={"pages": np.frombuffer(documents.data, dtype=np.uint8)},
     )
+    header = {
+        "rows": len(rows),
+        "dimension": int(vectors.shape[1]),
+        "page_rows": ROW_PAGE_ROWS,
+        "vector_start": _start(vector_object, "vector"),
+        "document_start": _start(document_object, "pages"),
+    }
+    arrays: dict[str, AnyArray] = {
+        "vector_page_crc32": _page_checksums(vectors),
+        "document_page_offsets": documents.offsets,
+        "document_page_crc32": documents.crc32,
+        "document_row_offsets": documents.row_offsets,
+    }
     directory = pack(
         "segment-rows",
         layout.VERSION,
-        header={
-            "rows": len(rows),
-            "dimension": int(vectors.shape[1]),
-            "page_rows": ROW_PAGE_ROWS,
-            "vector_start": _start(vector_object, "vector"),
-            "document_start": _start(document_object, "pages"),
-        },
-        arrays={
-            "vector_page_crc32": _page_checksums(vectors),
-            "document_page_offsets": documents.offsets,
-            "document_page_crc32": documents.crc32,
-            "document_row_offsets": documents.row_offsets,
-            **KeyTable.build(rows.keys).arrays(),
-        },
+        header=header,
+        arrays={**arrays, **KeyTable.build(rows.keys).arrays()},
     )
-    return {
+    objects = {
         layout.VECTORS: vector_object,
         layout.DOCUMENTS: document_object,
         layout.ROWS: directory,
     }
+    return objects, header, arrays
 
 
 def _page_checksums(vectors: F32) -> AnyArray:

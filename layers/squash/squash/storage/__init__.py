@@ -7,6 +7,7 @@ from squash.storage.locations import open_store
 from squash.storage.memory import MemoryStore
 from squash.storage.protocol import ObjectInfo, ObjectStore
 from squash.storage.ranges import ReadPlan, plan_reads
+from squash.storage.rounds import Reads
 from squash.storage.wrappers import CountingStore, PrefixStore, StoreCounts
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ObjectStore",
     "PrefixStore",
     "ReadPlan",
+    "Reads",
     "StoreCounts",
     "open_store",
     "plan_reads",

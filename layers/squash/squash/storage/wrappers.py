@@ -11,6 +11,7 @@ from typing import Final
 from squash.container import Buffer
 from squash.storage.protocol import ObjectInfo, ObjectStore, check_folder_prefix
 from squash.storage.ranges import plan_reads
+from squash.storage.rounds import count_round
 
 _KEYS_PER_REQUEST: Final = 1000
 
@@ -20,7 +21,8 @@ class StoreCounts:
     """What was asked of a store.
 
     `requests` and bytes are what S3 would be asked, whatever the store: near ranges are one
-    request, long ones several. A round is a call that waited: one `get_ranges` is one round.
+    request, long ones several. A round is a call that waited: one `get_ranges` is one round, and
+    so is all that `squash.storage.Reads` asks for at once.
     """
 
     requests: int = 0
@@ -90,7 +92,7 @@ class CountingStore:
                 self._counted_last = None
                 self._kinds["get"] += 1
                 self._requests += 1
-                self._rounds += 1
+                self._rounds += count_round(self)
                 if data is not None:
                     self._bytes_in += len(data)
         return data
@@ -98,7 +100,9 @@ class CountingStore:
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
         """Count and pass on."""
         plan = plan_reads(ranges)
-        self._count("range", requests=len(plan.reads), rounds=1 if plan.reads else 0)
+        self._count(
+            "range", requests=len(plan.reads), rounds=count_round(self) if plan.reads else 0
+        )
         data = self._store.get_ranges(key, ranges)
         self._count("range", requests=0, rounds=0, bytes_in=plan.read_bytes)
         return data

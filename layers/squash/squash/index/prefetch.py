@@ -1,0 +1,64 @@
+"""Getting parts of several segments in one round, before they are used one by one.
+
+Afterwards the readers' own calls find what they need retained, as far as its bound allows. What is
+retained already is not asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from squash.arrays import I64
+from squash.index.loading import Loader, Want
+from squash.index.reader import SegmentReader
+from squash.quantize import ArraySpec
+
+RowsOf: TypeAlias = Sequence[tuple[SegmentReader, I64]]
+"""Segments, and rows int64 [m] of each."""
+
+
+def prefetch_heads(readers: Sequence[SegmentReader]) -> None:
+    """Get the heads of partitions: clusters, and where codes, vectors and documents lie.
+
+    The functions below get those that are missing, too, in a round of their own before.
+    """
+    _fetch((reader, reader.want_heads()) for reader in readers)
+
+
+def prefetch_attributes(readers: Sequence[SegmentReader]) -> None:
+    """Get the cells and columns of segments."""
+    _fetch((reader, reader.want_attributes()) for reader in readers)
+
+
+def prefetch_codes(wanted: Sequence[tuple[SegmentReader, I64]], specs: Sequence[ArraySpec]) -> None:
+    """Get the codes of some clusters, int64 [m] of each partition; see `cluster_codes`."""
+    prefetch_heads([reader for reader, _ in wanted])
+    _fetch((reader, reader.want_codes(clusters, specs)) for reader, clusters in wanted)
+
+
+def prefetch_vectors(wanted: RowsOf) -> None:
+    """Get the vectors of some rows."""
+    prefetch_rows(vectors=wanted, documents=())
+
+
+def prefetch_documents(wanted: RowsOf) -> None:
+    """Get keys and metadata of some rows."""
+    prefetch_rows(vectors=(), documents=wanted)
+
+
+def prefetch_rows(*, vectors: RowsOf, documents: RowsOf) -> None:
+    """Get the vectors of some rows, and keys and metadata of some, in the same round."""
+    _fetch((reader, reader.want_directory()) for reader, _ in (*vectors, *documents))
+    _fetch(
+        [(reader, reader.want_vectors(rows)) for reader, rows in vectors]
+        + [(reader, reader.want_documents(rows)) for reader, rows in documents]
+    )
+
+
+def _fetch(wanted: Iterable[tuple[SegmentReader, list[Want]]]) -> None:
+    by_loader: dict[int, tuple[Loader, list[Want]]] = {}
+    for reader, wants in wanted:
+        by_loader.setdefault(id(reader.loader), (reader.loader, []))[1].extend(wants)
+    for loader, wants in by_loader.values():
+        loader.fetch(wants)

@@ -1,0 +1,199 @@
+"""The snapshots of one index, opened for searching; the last few are kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from squash.arrays import I64, Mask
+from squash.clock import Clock, IdSource
+from squash.errors import InvalidArgumentError, SquashError
+from squash.index.catalogue import Entry
+from squash.index.live import Opened, dead_rows, fresh_rows
+from squash.index.log import IndexLog
+from squash.index.reader import SegmentReader
+from squash.index.trained import Trained
+from squash.limits import VIEWS_KEPT_MAX
+from squash.model import RowBatch, SegmentRef
+from squash.runtime.retained import RetainedMemory, RetainedObjects
+from squash.runtime.settings import Settings
+from squash.search import FreshView, IndexView, PartitionView, Rows, SegmentView
+from squash.segment import KeyTable
+from squash.storage import ObjectStore
+from squash.storage.tmp import TmpFiles
+
+
+class IndexViews:
+    """An index's log, read on, and a view of every snapshot that is asked for.
+
+    Threads may share it.
+
+    Parameters
+    ----------
+    store:
+        The store below the index's own prefix.
+    entry:
+        What the catalogue says of it.
+    settings, clock, ids:
+        How this process uses its machine; time; names.
+    report:
+        Told why a snapshot could not be written.
+    memory, tmp:
+        What was loaded is kept in; without them, in memory of its own and in no files.
+
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        entry: Entry,
+        *,
+        settings: Settings,
+        clock: Clock,
+        ids: IdSource,
+        report: Callable[[SquashError], None],
+        memory: RetainedMemory | None = None,
+        tmp: TmpFiles | None = None,
+    ) -> None:
+        self._entry = entry
+        self._config = entry.config
+        self._settings = settings
+        self._clock = clock
+        self.loader = RetainedObjects(
+            store,
+            whole_bytes_max=settings.whole_bytes_max,
+            memory=memory or RetainedMemory(settings.retained_bytes_max),
+            tmp=tmp,
+            namespace=entry.prefix,
+        )
+        self.log = IndexLog(store, clock, ids, load_keys=self._load_keys, report=report)
+        self._lock = threading.Lock()
+        self._opened: Opened | None = None
+        self._kept: OrderedDict[int, tuple[Opened, IndexView]] = OrderedDict()
+
+    def refresh(self) -> Opened:
+        """Read the log to its end."""
+        return self.install(self.log.refresh(self._opened))
+
+    def known(self) -> Opened:
+        """Return what was last read; read it if nothing was."""
+        return self._opened or self.refresh()
+
+    def install(self, opened: Opened) -> Opened:
+        """Go over to what was read or written, unless something newer is known; return that."""
+        with self._lock:
+            if self._opened is None or opened.sequence >= self._opened.sequence:
+                self._opened = opened
+            return self._opened
+
+    def view(self, consistency: str) -> IndexView:
+        """Return the newest snapshot, or with "eventual" one that was the newest not long ago.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it is neither "strong" nor "eventual".
+
+        """
+        if consistency not in ("strong", "eventual"):
+            raise InvalidArgumentError(
+                f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"
+            )
+        opened = self._opened
+        age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
+        if opened is None or consistency == "strong" or age_ms > self._settings.staleness_ms_max:
+            opened = self.refresh()
+        return self._view_of(opened)
+
+    def view_at(self, sequence: int) -> IndexView:
+        """Return the snapshot after a commit, whatever was committed since.
+
+        Raises
+        ------
+        NotFoundError
+            If it cannot be opened any more.
+
+        """
+        with self._lock:
+            opened = [self._opened, *(opened for opened, _ in self._kept.values())]
+        before = [one for one in opened if one is not None and one.sequence <= sequence]
+        nearest = max(before, key=lambda one: one.sequence, default=None)
+        return self._view_of(self.log.open_at(sequence, nearest))
+
+    def fresh(self, opened: Opened) -> RowBatch:
+        """Return the live rows that are in no segment."""
+        return fresh_rows(opened, self._config.dimension, load_keys=self._load_keys)
+
+    def live(self, opened: Opened, ref: SegmentRef) -> I64:
+        """Return the live rows of a segment, ascending."""
+        dead = self._dead(opened, ref)
+        return np.arange(ref.rows) if dead is None else np.flatnonzero(~dead)
+
+    def reader(self, ref: SegmentRef, loader: RetainedObjects | None = None) -> SegmentReader:
+        """Return a segment's reader, by another loader if one is given."""
+        return SegmentReader(ref, loader or self.loader, dimension=self._config.dimension)
+
+    def _view_of(self, opened: Opened) -> IndexView:
+        with self._lock:
+            kept = self._kept.get(opened.sequence)
+            if kept is not None:
+                self._kept.move_to_end(opened.sequence)
+                return kept[1]
+        view = self._make_view(opened)
+        with self._lock:
+            self._kept[opened.sequence] = (opened, view)
+            self._kept.move_to_end(opened.sequence)
+            while len(self._kept) > VIEWS_KEPT_MAX:
+                self._kept.popitem(last=False)
+        return view
+
+    def _make_view(self, opened: Opened) -> IndexView:
+        trained = self._trained(opened)
+        exact: list[Rows] = []
+        fresh = self.fresh(opened)
+        if len(fresh):
+            exact.append(FreshView(fresh, non_filterable=self._config.non_filterable))
+        partitions: dict[str, PartitionView] = {}
+        numbers = {name: i for i, name in enumerate(trained.partition_ids)} if trained else {}
+        for ref in opened.state.segments:
+            reader = self.reader(ref)
+            dead = partial(self._dead, opened, ref)
+            if ref.kind == "flat" or trained is None or ref.id not in numbers:
+                exact.append(SegmentView(reader, dead))
+            else:
+                number = numbers[ref.id]
+                partitions[ref.id] = PartitionView(reader, dead, trained=trained, number=number)
+        if len(partitions) != len(numbers):
+            # A routing table of partitions that are not all there routes nothing: search exactly.
+            exact.extend(partitions.values())
+            partitions, numbers = {}, {}
+        return IndexView(
+            metric=self._config.metric,
+            dimension=self._config.dimension,
+            snapshot=opened.sequence,
+            exact_rows=tuple(exact),
+            # Not by their first cluster: a partition without clusters shares it with another.
+            partitions=tuple(partitions[name] for name in numbers),
+            trained=trained,
+            trained_ref=opened.state.trained if trained else None,
+            entry=self._entry,
+        )
+
+    def _trained(self, opened: Opened) -> Trained | None:
+        ref = opened.state.trained
+        if ref is None or all(segment.kind == "flat" for segment in opened.state.segments):
+            return None
+        dimension = self._config.dimension
+        return self.loader.load(
+            ref, "trained", lambda data: Trained.from_bytes(data, ref.key, dimension=dimension)
+        )
+
+    def _dead(self, opened: Opened, ref: SegmentRef) -> Mask | None:
+        return dead_rows(opened, ref, load_keys=self._load_keys, load_bitmap=self.log.load_bitmap)
+
+    def _load_keys(self, ref: SegmentRef) -> KeyTable:
+        return self.reader(ref).keys()

@@ -1,0 +1,252 @@
+"""Keys, metadata and vectors that travel with the rows found, and rows that have them at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from squash.arrays import F32, F64, I64
+from squash.errors import DataError
+from squash.index.prefetch import prefetch_rows
+from squash.index.reader import SegmentReader
+from squash.model import Metadata
+from squash.search.found import Found, Source, found_of
+from squash.search.tasks import Delivery
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_FLOAT_BYTES: Final = 4
+_KEY_ALONE: Final = 1
+_WITH_METADATA: Final = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """Which rows of those found are to be delivered, nearest first, and what of them."""
+
+    found: Found
+    places: Sequence[int]
+    include_metadata: bool
+    include_vector: bool
+
+
+def deliver(wanted: Sequence[Wanted], *, dimension: int, bytes_max: int) -> list[Delivery]:
+    """Read what is to be delivered of several queries' rows, each source's rows together.
+
+    Parameters
+    ----------
+    wanted:
+        By query.
+    dimension:
+        The vectors' d.
+    bytes_max:
+        How many bytes all of it may have. Each query has an equal share, in which its nearest come
+        first; what finds no room is left out.
+
+    """
+    documents = _Read(wanted)
+    share = bytes_max // max(len(wanted), 1)
+    return [_delivery(one, documents, share, dimension) for one in wanted]
+
+
+def _delivery(wanted: Wanted, read: _Read, bytes_max: int, dimension: int) -> Delivery:
+    left = bytes_max
+    places: list[int] = []
+    documents: list[bytes] = []
+    vectors: list[F32] = []
+    for place in wanted.places:
+        document = read.document(wanted, place)
+        left -= len(document) + wanted.include_vector * dimension * _FLOAT_BYTES
+        if left < 0:
+            break
+        places.append(place)
+        documents.append(document)
+        if wanted.include_vector:
+            vectors.append(read.vector(wanted, place))
+    stacked = None
+    if wanted.include_vector:
+        stacked = np.array(vectors, dtype=np.float32).reshape(len(vectors), dimension)
+    return Delivery(np.array(places, dtype=np.int64), tuple(documents), stacked)
+
+
+class _Read:
+    """What was read of the rows of some sources, by source and row."""
+
+    def __init__(self, wanted: Sequence[Wanted]) -> None:
+        self._bytes: dict[tuple[int, int, bool], bytes] = {}
+        self._vectors: dict[tuple[int, int], F32] = {}
+        sources: dict[int, Source] = {}
+        documents: dict[tuple[int, bool], set[int]] = {}
+        vectors: dict[int, set[int]] = {}
+        for one in wanted:
+            for place in one.places:
+                source, row = one.found.sources[one.found.owner[place]], one.found.rows[place]
+                sources[id(source)] = source
+                documents.setdefault((id(source), one.include_metadata), set()).add(row)
+                if one.include_vector:
+                    vectors.setdefault(id(source), set()).add(row)
+
+        ordered = {asked: _ascending(rows) for asked, rows in documents.items()}
+        measured = {source: _ascending(rows) for source, rows in vectors.items()}
+        _prefetch(sources, documents=ordered, vectors=measured)
+        for (at, metadata), rows in ordered.items():
+            found: Sequence[Sequence[Any]]
+            if metadata:
+                found = [[key, dict(values)] for key, values in sources[at].documents(rows)]
+            else:
+                found = [[key] for key in sources[at].document_keys(rows)]
+            for row, record in zip(rows.tolist(), found, strict=True):
+                self._bytes[at, row, metadata] = _ENCODER.encode(record).encode()
+        for at, rows in measured.items():
+            for row, vector in zip(rows.tolist(), sources[at].vectors(rows), strict=True):
+                self._vectors[at, row] = vector
+
+    def document(self, wanted: Wanted, place: int) -> bytes:
+        source = wanted.found.sources[wanted.found.owner[place]]
+        return self._bytes[id(source), wanted.found.rows[place], wanted.include_metadata]
+
+    def vector(self, wanted: Wanted, place: int) -> F32:
+        source = wanted.found.sources[wanted.found.owner[place]]
+        return self._vectors[id(source), wanted.found.rows[place]]
+
+
+def _ascending(rows: set[int]) -> I64:
+    return np.array(sorted(rows), dtype=np.int64)
+
+
+def _prefetch(
+    sources: Mapping[int, Source],
+    *,
+    documents: Mapping[tuple[int, bool], I64],
+    vectors: Mapping[int, I64],
+) -> None:
+    """Get what is to be read of several segments in one round."""
+    readers = {at: one for at, one in sources.items() if isinstance(one, SegmentReader)}
+    if len(readers) > 1:
+        prefetch_rows(
+            vectors=[(readers[at], rows) for at, rows in vectors.items() if at in readers],
+            documents=[(readers[at], rows) for (at, _), rows in documents.items() if at in readers],
+        )
+
+
+class Delivered:
+    """Rows of a segment of which some were delivered; the others are read from it.
+
+    Parameters
+    ----------
+    behind:
+        The segment.
+    documents, vectors:
+        What was delivered, by row.
+
+    """
+
+    def __init__(
+        self, behind: Source, documents: Mapping[int, bytes], vectors: Mapping[int, F32]
+    ) -> None:
+        self.behind = behind
+        self._documents = documents
+        self._vectors = vectors
+        self._parsed: dict[int, list[Any]] = {}
+
+    def documents(self, rows: I64) -> list[tuple[str, Metadata]]:
+        """Return key and metadata, in the order of `rows`."""
+
+        def at_hand(row: int) -> tuple[str, Metadata] | None:
+            parsed = self._record(row)
+            return None if parsed is None or len(parsed) != _WITH_METADATA else tuple(parsed)
+
+        return _completed(rows, at_hand, self.behind.documents)
+
+    def document_keys(self, rows: I64) -> list[str]:
+        """Return the keys alone, in the order of `rows`."""
+
+        def at_hand(row: int) -> str | None:
+            parsed = self._record(row)
+            return None if parsed is None else parsed[0]
+
+        return _completed(rows, at_hand, self.behind.document_keys)
+
+    def key_reader(self) -> Callable[[int], str] | None:
+        """Return nothing: keys are better read together, where some are not at hand."""
+        return None
+
+    def vectors(self, rows: I64) -> F32:
+        """Return float32 [m, d], in the order of `rows`."""
+        found = _completed(rows, self._vectors.get, self.behind.vectors)
+        return np.stack(found) if found else self.behind.vectors(rows)
+
+    def _record(self, row: int) -> list[Any] | None:
+        parsed = self._parsed.get(row)
+        if parsed is None and row in self._documents:
+            parsed = self._parsed[row] = _parse(self._documents[row])
+        return parsed
+
+
+def found_delivered(
+    sources: Sequence[Source],
+    found: tuple[I64, I64, F64],
+    deliveries: Iterable[tuple[I64, I64, Delivery]],
+) -> Found:
+    """Return rows found with what was delivered of them at hand.
+
+    Parameters
+    ----------
+    sources:
+        What holds the rows.
+    found:
+        Rows [m]: whose each is, its number, and its distance.
+    deliveries:
+        Lists of rows: whose, numbers; and what was delivered of the list.
+
+    """
+    owner, row, distances = found
+    used = np.unique(owner).tolist()
+    documents: dict[int, dict[int, bytes]] = {number: {} for number in used}
+    vectors: dict[int, dict[int, F32]] = {number: {} for number in used}
+    for owners, rows, delivery in deliveries:
+        places = delivery.places
+        pairs = list(zip(owners[places].tolist(), rows[places].tolist(), strict=True))
+        for (number, at), document in zip(pairs, delivery.documents, strict=True):
+            if number in documents:
+                documents[number][at] = document
+        if delivery.vectors is not None:
+            for (number, at), vector in zip(pairs, delivery.vectors, strict=True):
+                if number in vectors:
+                    vectors[number][at] = vector
+    behind = [Delivered(sources[number], documents[number], vectors[number]) for number in used]
+    return found_of(behind, np.searchsorted(used, owner), row, distances)
+
+
+def _completed(rows: I64, at_hand: Callable[[int], Any], read: Callable[[I64], Any]) -> list[Any]:
+    """Return something of each row: what is at hand, and what is read of all others together."""
+    found: dict[int, Any] = {row: at_hand(row) for row in rows.tolist()}
+    missing = [row for row, value in found.items() if value is None]
+    if missing:
+        values = read(np.array(missing, dtype=np.int64))
+        found.update(zip(missing, values, strict=True))
+    return [found[row] for row in rows.tolist()]
+
+
+def _parse(document: bytes) -> list[Any]:
+    try:
+        parsed = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise _broken() from error
+    fits = (
+        isinstance(parsed, list)
+        and len(parsed) in {_KEY_ALONE, _WITH_METADATA}
+        and isinstance(parsed[0], str)
+        and (len(parsed) == _KEY_ALONE or isinstance(parsed[1], dict))
+    )
+    if not fits:
+        raise _broken()
+    record: list[Any] = parsed
+    return record
+
+
+def _broken() -> DataError:
+    return DataError("a document that was delivered is no record: the message is damaged")

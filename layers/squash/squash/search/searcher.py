@@ -1,0 +1,53 @@
+"""Who answers queries on a snapshot: this process by itself, or one that calls others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from squash.model import Match
+from squash.planning import DEFAULT_COSTS, CostModel
+from squash.search.found import Query
+from squash.search.index_view import IndexView
+from squash.search.query import search, search_many
+from squash.search.trace import Trace
+
+
+class Searcher(Protocol):
+    """Answers queries on one snapshot."""
+
+    def search(
+        self, view: IndexView, queries: Sequence[Query]
+    ) -> list[tuple[tuple[Match, ...], Trace]]:
+        """Return the matches of each query, and what happened on the way.
+
+        Raises
+        ------
+        UnavailableError
+            If part of the index could not be searched, or not in time, and a query does not allow
+            for that.
+
+        """
+        ...
+
+
+class LocalSearcher:
+    """Searches in this process.
+
+    Parameters
+    ----------
+    costs:
+        What the steps of a search cost on this machine; plans are chosen by it.
+
+    """
+
+    def __init__(self, costs: CostModel = DEFAULT_COSTS) -> None:
+        self._costs = costs
+
+    def search(
+        self, view: IndexView, queries: Sequence[Query]
+    ) -> list[tuple[tuple[Match, ...], Trace]]:
+        """Return the matches of each query; what is begun is finished, whatever the deadline."""
+        if len(queries) == 1:
+            return [search(view, queries[0], costs=self._costs)]
+        return search_many(view, queries, costs=self._costs)

@@ -1,0 +1,212 @@
+"""How messages are written: containers of columns, whose every number is checked on reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from squash.arrays import F32, I64, AnyArray
+from squash.container import Container, pack
+from squash.errors import DataError, InternalError
+from squash.index.references import MALFORMED
+from squash.search.tasks import Delivery
+
+VERSION: Final = 1
+# The header's length, its own entry, and its padding.
+_HEADER_BYTES: Final = 192
+# An array's entry in the header, that of its padding, and that padding.
+_ARRAY_BYTES: Final = 384
+_ROW_MAX: Final = 1 << 48
+_SPENT_BYTES_MAX: Final = 2_048
+# Quotes within quotes within quotes: each takes up to four characters.
+SPENT_WRITTEN_MAX: Final = 4 * _SPENT_BYTES_MAX
+
+
+@contextmanager
+def reading(kind: str) -> Iterator[None]:
+    """Turn whatever reading a message raises into a DataError of it."""
+    try:
+        yield
+    except (DataError, *MALFORMED) as error:
+        raise DataError(
+            f"a message of kind {kind!r} cannot be read ({error}): it is damaged, or written by "
+            "another release. Deploy all functions from one release."
+        ) from error
+
+
+def open_message(data: bytes, kind: str) -> Container:
+    """Open a message of a kind."""
+    return Container(data, kind=kind, versions=(VERSION,), where="it")
+
+
+def write_message(kind: str, header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> bytes:
+    """Write a message."""
+    return pack(kind, VERSION, header=header, arrays=arrays)
+
+
+def message_bytes_max(header: Mapping[str, Any], array_bytes: Sequence[int]) -> int:
+    """Return how many bytes a message has at most, whose arrays have so many."""
+    # The header is JSON inside JSON, all of it ASCII.
+    text = json.dumps(json.dumps(header, separators=(",", ":")))
+    return _HEADER_BYTES + len(text) + sum(array_bytes) + _ARRAY_BYTES * len(array_bytes)
+
+
+class Reader:
+    """Arrays of a message by name, each of the dtype and shape that it must have.
+
+    Its methods raise a ValueError or DataError where they are not.
+    """
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    def array(self, name: str, dtype: str, *shape: int | None) -> AnyArray:
+        """Return an array, aligned; None in the shape is any length."""
+        found = self._container.array_of(name, dtype, len(shape))
+        if any(want not in {None, got} for want, got in zip(shape, found.shape, strict=True)):
+            raise ValueError(f"{name} is of {found.shape}, not {shape}")
+        return np.require(found, requirements=["C", "A"])
+
+    def numbers(self, name: str, dtype: str, *shape: int | None, end: int) -> I64:
+        """Return whole numbers from 0 and below `end`, as int64."""
+        return below(self.array(name, dtype, *shape).astype(np.int64), end, name)
+
+    def finite(self, name: str, dtype: str, *shape: int | None) -> AnyArray:
+        """Return numbers that are finite."""
+        found = self.array(name, dtype, *shape)
+        if not np.isfinite(found).all():
+            raise ValueError(f"{name} has numbers that are not finite")
+        return found
+
+    def begins(self, name: str, count: int, total: int) -> list[int]:
+        """Return where each of `count` lists begins, and where the last ends: at `total`."""
+        found = self.array(name, "<i8", count + 1)
+        if found[0] != 0 or found[-1] != total or np.any(found[1:] < found[:-1]):
+            raise ValueError(f"{name} does not divide {total}")
+        begins: list[int] = found.tolist()
+        return begins
+
+    def lists(self, name: str, count: int, values: AnyArray) -> list[AnyArray]:
+        """Return the lists that an array of all their values is divided into."""
+        begins = self.begins(f"{name}_begins", count, len(values))
+        return [values[a:b] for a, b in pairwise(begins)]
+
+
+def below(values: I64, end: int, name: str) -> I64:
+    """Return whole numbers if all are from 0 and below `end`."""
+    if len(values) and not (values.min() >= 0 and values.max() < end):
+        raise ValueError(f"{name} has numbers beyond {end}")
+    return values
+
+
+def begins_of(lists: Sequence[Any]) -> I64:
+    """Return int64 [n + 1], where each of some lists begins if they follow each other."""
+    begins = np.zeros(len(lists) + 1, dtype=np.int64)
+    np.cumsum([len(one) for one in lists], out=begins[1:])
+    return begins
+
+
+def joined(lists: Sequence[AnyArray], dtype: str) -> AnyArray:
+    """Return lists one after another."""
+    return np.concatenate([np.empty(0, dtype), *lists]).astype(dtype, copy=False)
+
+
+def chosen(whole: object, *, least: int, most: int) -> int:
+    """Return a header's whole number, if it is one within limits."""
+    if type(whole) is not int or not least <= whole <= most:
+        raise ValueError(f"{whole!r:.40} is not from {least} to {most}")
+    return whole
+
+
+def flag(value: object) -> bool:
+    """Return a header's true or false."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r:.40} is neither true nor false")
+    return value
+
+
+def real(value: object) -> float:
+    """Return a header's finite number."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
+        raise ValueError(f"{value!r:.40} is no finite number")
+    return float(value)
+
+
+def write_spent(spent: Mapping[str, float]) -> str:
+    """Return what a call spent as a header's entry."""
+    text = json.dumps(dict(spent))
+    if len(text) > _SPENT_BYTES_MAX:
+        raise InternalError(f"what a call spent takes {len(text)} bytes to tell")
+    return text
+
+
+def read_spent(text: str) -> dict[str, float]:
+    """Read back what a call spent."""
+    return {str(name): real(value) for name, value in json.loads(text).items()}
+
+
+def write_deliveries(deliveries: Sequence[Delivery], dimension: int) -> dict[str, AnyArray]:
+    """Return the arrays of what is delivered with several lists of rows."""
+    documents = [document for one in deliveries for document in one.documents]
+    vectors = [
+        np.empty((0, dimension), np.float32) if one.vectors is None else one.vectors
+        for one in deliveries
+    ]
+    return {
+        "delivered_begins": begins_of([one.places for one in deliveries]),
+        "delivered": joined([one.places for one in deliveries], "<u4"),
+        "documents_begins": begins_of(documents),
+        "documents": np.frombuffer(b"".join(documents), dtype=np.uint8),
+        "delivered_vectors_begins": begins_of(vectors),
+        "delivered_vectors": np.concatenate(
+            [np.empty((0, dimension), np.float32), *vectors]
+        ).astype("<f4", copy=False),
+    }
+
+
+def read_deliveries(reader: Reader, rows: Sequence[int]) -> list[Delivery]:
+    """Read back what is delivered with lists of so many rows each."""
+    count = len(rows)
+    places = reader.lists(
+        "delivered", count, reader.numbers("delivered", "<u4", None, end=_ROW_MAX)
+    )
+    total = sum(map(len, places))
+    blob = reader.array("documents", "|u1", None).tobytes()
+    begins = reader.begins("documents_begins", total, len(blob))
+    vectors = reader.array("delivered_vectors", "<f4", None, None)
+    deliveries = []
+    at = 0
+    for length, mine, own in zip(
+        rows, places, reader.lists("delivered_vectors", count, vectors), strict=True
+    ):
+        below(mine, length, "delivered")
+        documents = tuple(blob[begins[i] : begins[i + 1]] for i in range(at, at + len(mine)))
+        at += len(mine)
+        deliveries.append(Delivery(mine, documents, _vectors(own, len(mine))))
+    return deliveries
+
+
+def _vectors(own: F32, count: int) -> F32 | None:
+    if len(own) not in {0, count}:
+        raise ValueError(f"{len(own)} vectors of {count} rows")
+    return own if len(own) else None
+
+
+def delivery_bytes_max(queries: int, delivered: int, bytes_max: int) -> list[int]:
+    """Return how many bytes the arrays of deliveries have at most.
+
+    Parameters
+    ----------
+    queries, delivered:
+        How many lists there are, and rows delivered of all.
+    bytes_max:
+        What documents and vectors may have together.
+
+    """
+    lists = 8 * (queries + 1)
+    return [lists, 4 * delivered, 8 * (delivered + 1), bytes_max, lists, 0]

@@ -1,0 +1,74 @@
+"""Reads of several objects at once, which wait together: one round."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+_THREADS: Final = 16
+
+
+class Round:
+    """Calls of a store that wait together; each counter takes it once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: set[int] = set()
+
+    def take(self, counter: object) -> int:
+        """Return 1 for a counter that has not counted this round yet, else 0."""
+        with self._lock:
+            if id(counter) in self._taken:
+                return 0
+            self._taken.add(id(counter))
+            return 1
+
+
+_JOINT: Final[ContextVar[Round | None]] = ContextVar("squash_round", default=None)
+
+
+def count_round(counter: object) -> int:
+    """Return how many rounds a call adds that a counter sees: none if its round is counted."""
+    joint = _JOINT.get()
+    return 1 if joint is None else joint.take(counter)
+
+
+class Reads:
+    """Threads that read several objects at once, made when they are first needed.
+
+    What one joint step asks of a store counts as one round, through whatever wrappers it goes.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def run(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Run all jobs, wait for all of them, then raise the first one's error, if any failed.
+
+        A job must not run others here: it would wait for a thread that waits for it.
+        """
+        if len(jobs) == 1:
+            jobs[0]()
+            return
+        context = copy_context()
+        context.run(_JOINT.set, Round())
+        futures = [self._threads().submit(context.copy().run, job) for job in jobs]
+        errors = [future.exception() for future in futures]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def _threads(self) -> ThreadPoolExecutor:
+        # Loaded here, since it brings the logging module, which who reads alone need not load.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-reads")
+            return self._pool
