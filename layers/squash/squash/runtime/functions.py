@@ -8,42 +8,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from squash.clock import Clock, SystemClock, SystemIds
 from squash.errors import InvalidArgumentError
-from squash.limits import MIB, SLOTS_MAX
-from squash.planning.shape import Shape, read_shape
-from squash.planning.slots import slot_names
-from squash.runtime.invokers import AFFINITIES, Affinity, LambdaInvoker
+from squash.limits import MIB
 from squash.runtime.prices import architecture_of
 from squash.runtime.settings import (
-    MEMORY_VARIABLE,
     Settings,
     choose_kernels,
+    memory_mb,
     read_costs,
     retained_bytes,
     tmp_bytes,
 )
-from squash.search.calls import Calling
-from squash.search.exchange import ThreadExchange, thread_pool
-from squash.search.searcher import Searcher
 from squash.storage import ObjectStore, open_store
 from squash.storage.tmp import TmpFiles
 
+if TYPE_CHECKING:
+    from squash.runtime.fleet import FleetSettings
+    from squash.search import Searcher
+    from squash.search.calls import Calling
+
 STORE_VARIABLE: Final = "SQUASH_STORE"
-ALLOCATOR_VARIABLE: Final = "SQUASH_ALLOCATOR"
-PROCESSOR_VARIABLE: Final = "SQUASH_PROCESSOR"
-AFFINITY_VARIABLE: Final = "SQUASH_AFFINITY"
-SLOTS_VARIABLE: Final = "SQUASH_SLOTS"
-SHAPE_VARIABLE: Final = "SQUASH_SHAPE"
 ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL_S3"
 FUNCTION_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
 TMP_FOLDER: Final = "/tmp"  # noqa: S108 - what Lambda gives a function; `TmpFiles` makes its own in it
 
-_SLOTS: Final = "8"
-_MB_PER_VCPU: Final = 1769.0
 _LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB
 
 
@@ -87,68 +79,6 @@ class MeasuredRole:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class FleetSettings:
-    """Whom a function calls, and how.
-
-    Parameters
-    ----------
-    allocator, processor:
-        The functions' names; None if there is nobody to call.
-    affinity, slots:
-        How partitions find the containers that hold them.
-    shape:
-        Who answers, whatever it costs; None for what pays.
-    memory_mb:
-        Of this function.
-
-    """
-
-    allocator: str | None
-    processor: str | None
-    affinity: Affinity
-    slots: tuple[str, ...]
-    shape: Shape | None
-    memory_mb: int
-
-    @property
-    def vcpus(self) -> float:
-        """How many cores this function has; the others are taken to have as many."""
-        return self.memory_mb / _MB_PER_VCPU if self.memory_mb else float(os.cpu_count() or 1)
-
-
-def read_fleet(environment: Mapping[str, str]) -> FleetSettings:
-    """Read whom a function calls.
-
-    Raises
-    ------
-    InvalidArgumentError
-        With the variable that is wrong.
-
-    """
-    affinity = environment.get(AFFINITY_VARIABLE) or "tenant"
-    if affinity not in AFFINITIES:
-        raise InvalidArgumentError(
-            f"{AFFINITY_VARIABLE} is one of {', '.join(AFFINITIES)}, not {affinity!r:.80}"
-        )
-    slots = environment.get(SLOTS_VARIABLE) or _SLOTS
-    if not slots.isdecimal() or not 1 <= int(slots) <= SLOTS_MAX:
-        raise InvalidArgumentError(
-            f"{SLOTS_VARIABLE} is a whole number from 1 to {SLOTS_MAX}, not {slots!r:.80}"
-        )
-    memory = environment.get(MEMORY_VARIABLE) or "0"
-    if not memory.isdecimal():
-        raise InvalidArgumentError(f"{MEMORY_VARIABLE} is a number of MB, not {memory!r:.80}")
-    return FleetSettings(
-        allocator=environment.get(ALLOCATOR_VARIABLE) or None,
-        processor=environment.get(PROCESSOR_VARIABLE) or None,
-        affinity=cast("Affinity", affinity),
-        slots=slot_names(int(slots)),
-        shape=_shape(environment.get(SHAPE_VARIABLE)),
-        memory_mb=int(memory),
-    )
-
-
 def make_searcher(environment: Mapping[str, str], *, clock: Clock) -> Searcher | None:
     """Return what the coordinator searches by; None if there is nobody to call.
 
@@ -158,11 +88,12 @@ def make_searcher(environment: Mapping[str, str], *, clock: Clock) -> Searcher |
         If a variable is wrong.
 
     """
+    from squash.runtime.fleet import read_fleet
+    from squash.search.distributed import DistributedSearcher, Fleet
+
     fleet = read_fleet(environment)
     if fleet.processor is None or fleet.allocator is None:
         return None
-    from squash.search.distributed import DistributedSearcher, Fleet
-
     return DistributedSearcher(
         _calling(fleet, clock),
         Fleet(fleet.slots, fleet.vcpus, retained_bytes(environment), fleet.shape),
@@ -179,6 +110,7 @@ def make_allocator(environment: Mapping[str, str]) -> Role:
         If a variable is missing or wrong.
 
     """
+    from squash.runtime.fleet import PROCESSOR_VARIABLE, read_fleet
     from squash.runtime.warm_views import WarmViews
     from squash.search.allocator import Allocator
 
@@ -222,11 +154,15 @@ def make_processor(environment: Mapping[str, str]) -> Role:
     return MeasuredRole(
         Processor(warm.slot_of, warm.meter),
         clock=SystemClock(),
-        memory_mb=read_fleet(environment).memory_mb,
+        memory_mb=memory_mb(environment),
     )
 
 
 def _calling(fleet: FleetSettings, clock: Clock) -> Calling:
+    from squash.runtime.invokers import LambdaInvoker
+    from squash.search.calls import Calling
+    from squash.search.exchange import ThreadExchange, thread_pool
+
     invoker = LambdaInvoker(
         allocator=fleet.allocator or "",
         processor=fleet.processor or "",
@@ -239,13 +175,6 @@ def _calling(fleet: FleetSettings, clock: Clock) -> Calling:
 
 def _with_allocator(fleet: FleetSettings, own_name: str | None) -> FleetSettings:
     return fleet if fleet.allocator else replace(fleet, allocator=own_name)
-
-
-def _shape(text: str | None) -> Shape | None:
-    try:
-        return read_shape(text) if text else None
-    except ValueError as error:
-        raise InvalidArgumentError(f"{SHAPE_VARIABLE}: {error}") from error
 
 
 def store_of(environment: Mapping[str, str]) -> ObjectStore:

@@ -108,7 +108,7 @@ def retained_bytes(environment: Mapping[str, str]) -> int:
         If a variable is no number of its range.
 
     """
-    memory = environment.get(MEMORY_VARIABLE)
+    memory = memory_mb(environment)
     share = environment.get(SHARE_VARIABLE) or str(_RETAINED_SHARE)
     try:
         if not 0.0 < float(share) < 1.0:
@@ -119,9 +119,22 @@ def retained_bytes(environment: Mapping[str, str]) -> int:
         ) from error
     if not memory:
         return Settings().retained_bytes_max
+    return int(memory * MIB * float(share))
+
+
+def memory_mb(environment: Mapping[str, str]) -> int:
+    """Return a function's memory setting; 0 outside of Lambda, where nothing tells it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no number.
+
+    """
+    memory = environment.get(MEMORY_VARIABLE) or "0"
     if not memory.isdecimal():
         raise InvalidArgumentError(f"{MEMORY_VARIABLE} is a number of MB, not {memory!r:.80}")
-    return int(int(memory) * MIB * float(share))
+    return int(memory)
 
 
 def tmp_bytes(environment: Mapping[str, str]) -> int | None:

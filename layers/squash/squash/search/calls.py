@@ -9,7 +9,6 @@ and the first answer counts. `Caller` is the only place that knows of any of thi
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -329,10 +328,11 @@ class Caller:
 
     def _late_ms(self, batch: Batch) -> float:
         """Return after how long a call of a batch is late."""
-        took = [one.took_ms for one in batch.calls if isinstance(one.outcome, Answered)]
+        took = sorted(one.took_ms for one in batch.calls if isinstance(one.outcome, Answered))
         if 2 * len(took) < len(batch.calls) or not took:
             return self._policy.hedge_blind_ms
-        return max(self._policy.hedge_factor * statistics.median(took), self._policy.hedge_floor_ms)
+        median = (took[(len(took) - 1) // 2] + took[len(took) // 2]) / 2
+        return max(self._policy.hedge_factor * median, self._policy.hedge_floor_ms)
 
     def _take_in(self, done: Done) -> None:
         """Take in what one attempt came to; of a call that has its answer it only costs."""
