@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help native demo test test-all lint format bench bench-sample costs clean
+.PHONY: help native demo test test-all lint format bench bench-sample costs clean \
+  build build-local local validate
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,5 +70,49 @@ bench-sample: native $(BENCH_READY)  ## the same on a small slice, to see that t
 	  --out .cache/bench/sample/benchmarks.md
 	$(BIN)/python bench/growth.py --data glove:30000 --queries 20 --out .cache/bench/sample/benchmarks.md
 
+# The SAM CLI and cfn-lint pin releases of boto3: they keep to an environment of their own.
+SAM_VENV := .venv-sam
+SAM_BIN := $(SAM_VENV)/bin
+SAM_READY := $(SAM_VENV)/.ready
+export SAM_CLI_TELEMETRY := 0
+
+$(SAM_READY): infra/requirements.txt
+	$(PYTHON) -m venv $(SAM_VENV)
+	$(SAM_BIN)/pip install --quiet --disable-pip-version-check -r infra/requirements.txt
+	@touch $@
+
+validate: $(SAM_READY)  ## check the templates, without an AWS account
+	$(SAM_BIN)/sam validate --lint --region us-east-1
+	$(SAM_BIN)/cfn-lint template.yaml infra/monitoring.yaml
+
+# For which Lambda: ARCH=arm64 or x86_64, PY=3.12, 3.13 or 3.14.
+ARCH ?= arm64
+PY ?= 3.13
+
+build: $(SAM_READY)  ## build what `sam deploy` deploys, into .aws-sam/build
+	SQUASH_PYTHON=$(abspath $(SAM_BIN)/python) SQUASH_ARCH=$(ARCH) SQUASH_PY=$(PY) \
+	  $(SAM_BIN)/sam build --parameter-overrides Architecture=$(ARCH) Runtime=python$(PY)
+	@$(SAM_BIN)/python infra/pin.py
+
+build-local: $(READY)  ## build the functions for this machine, into .aws-sam/local
+	@SQUASH_PYTHON=$(abspath $(BIN)/python) SQUASH_ARCH=here $(MAKE) --no-print-directory \
+	  -f layers/squash/Makefile build-LibraryLayer ARTIFACTS_DIR=$(abspath .aws-sam/local/LibraryLayer)
+	@$(MAKE) --no-print-directory -f functions/Makefile build-all ARTIFACTS_DIR=$(abspath .aws-sam/local)
+
+# MiniStack is the S3 that keeps its objects. It pins botocore: it gets a place of its own.
+MINISTACK_VENV := .venv-ministack
+MINISTACK_READY := $(MINISTACK_VENV)/.ready
+LOCAL_OPTIONS ?= --environment SQUASH_AUTH=none
+
+$(MINISTACK_READY):
+	@$(PYTHON) -m venv $(MINISTACK_VENV)
+	@if $(MINISTACK_VENV)/bin/pip install --quiet --disable-pip-version-check 'ministack>=1.5'; \
+	  then touch $@; else rm -rf $(MINISTACK_VENV); \
+	  echo "no MiniStack: squash local keeps its objects in memory" >&2; fi
+
+local: $(READY) $(MINISTACK_READY)  ## build the functions for this machine, and run them all on it
+	@$(MAKE) --no-print-directory build-local
+	@$(BIN)/squash local $(LOCAL_OPTIONS)
+
 clean:  ## remove what was made, data included
-	rm -rf $(VENV) .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SAM_VENV) $(MINISTACK_VENV) .aws-sam .squash-local .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -110,3 +110,9 @@ def test_imports_connect_needs_no_s3():
     """Opening a local database loads neither boto3 nor the command line."""
     modules = loaded("squash.database")
     assert not {"boto3", "botocore", "rich", "pyarrow", "squash.cli"} & modules
+
+
+def test_imports_cli_without_the_local_cloud():
+    """The command line loads nothing of the local cloud before it is asked to start one."""
+    names = loaded("squash.cli.main", "squash.cli.commands")
+    assert not {name for name in names if name.startswith(("squash.local", "aiohttp", "yaml"))}

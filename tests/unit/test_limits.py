@@ -114,3 +114,13 @@ def test_defaults_of_a_build():
 def test_positive(name):
     """Every limit is a positive number."""
     assert getattr(limits, name) > 0
+
+
+def test_lambda():
+    """A call waits no longer than its gateway or its function may; an answer's frame fits too."""
+    assert limits.LAMBDA_ASYNC_REQUEST_BYTES_MAX < limits.LAMBDA_REQUEST_BYTES_MAX
+    assert limits.LAMBDA_REQUEST_BYTES_MAX < limits.LAMBDA_RESPONSE_BYTES_MAX
+    assert limits.LAMBDA_RESPONSE_BYTES_MAX < limits.HTTP_API_BODY_BYTES_MAX
+    assert limits.LAMBDA_TIMEOUT_S_DEFAULT < limits.HTTP_API_TIMEOUT_S < limits.LAMBDA_TIMEOUT_S_MAX
+    assert limits.LAMBDA_MEMORY_MB_MIN <= limits.LAMBDA_MEMORY_MB_DEFAULT
+    assert limits.LAMBDA_CONCURRENCY_MAX < limits.LAMBDA_TENANT_CONTAINERS_MAX

@@ -90,6 +90,27 @@ SCAN_ALL_MATCHES_MAX: Final = 256
 # How many clusters a filter of several comparisons is sampled on, of each the first block.
 FILTER_SAMPLE_CLUSTERS: Final = 256
 
+# Lambda and API Gateway, as AWS sets them and the local cloud holds them
+LAMBDA_REQUEST_BYTES_MAX: Final = 6_291_456
+LAMBDA_RESPONSE_BYTES_MAX: Final = 6_291_556
+LAMBDA_ASYNC_REQUEST_BYTES_MAX: Final = MIB
+LAMBDA_MEMORY_MB_MIN: Final = 128
+LAMBDA_MEMORY_MB_MAX: Final = 10_240
+LAMBDA_MEMORY_MB_DEFAULT: Final = 128
+LAMBDA_TIMEOUT_S_MAX: Final = 900
+LAMBDA_TIMEOUT_S_DEFAULT: Final = 3
+LAMBDA_INIT_S_MAX: Final = 10
+LAMBDA_TMP_MB_DEFAULT: Final = 512
+LAMBDA_TMP_MB_MAX: Final = 10_240
+LAMBDA_CONCURRENCY_MAX: Final = 1_000
+LAMBDA_TENANT_CONTAINERS_MAX: Final = 2_500
+LAMBDA_TENANT_ID_CHARACTERS_MAX: Final = 256
+LAMBDA_ASYNC_ATTEMPTS: Final = 3
+LAMBDA_LOG_TAIL_BYTES: Final = 4 * KIB
+HTTP_API_BODY_BYTES_MAX: Final = 10 * MIB
+HTTP_API_HEADERS_BYTES_MAX: Final = 10_240
+HTTP_API_TIMEOUT_S: Final = 30
+
 # The HTTP interface
 HTTP_BODY_BYTES_MAX: Final = 6 * MIB  # Lambda takes no more, and gives no more
 HTTP_ANSWER_BYTES_MAX: Final = 6 * MIB - 16 * KIB  # with room for the headers

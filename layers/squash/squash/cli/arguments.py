@@ -205,6 +205,71 @@ def _drop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
+def _local(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what is run")
+    what.add_argument("--template", type=Path, default=Path("template.yaml"), metavar="FILE")
+    what.add_argument(
+        "--build",
+        type=Path,
+        default=Path(".aws-sam/local"),
+        metavar="DIR",
+        help="what was built of the template, a folder a function (default .aws-sam/local)",
+    )
+    what.add_argument(
+        "--parameter",
+        type=named_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value for a parameter of the template, else its default",
+    )
+    what.add_argument(
+        "--environment",
+        type=named_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable for every function, over the template's",
+    )
+    what.add_argument(
+        "--data",
+        type=Path,
+        default=Path(".squash-local"),
+        metavar="DIR",
+        help="for S3's objects and for what runs (default .squash-local)",
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--api-port", type=port, default=3000, metavar="PORT", help="of the HTTP API"
+    )
+    where.add_argument(
+        "--lambda-port", type=port, default=3001, metavar="PORT", help="of Lambda (default 3001)"
+    )
+    where.add_argument("--s3", metavar="URL", help="an S3 that runs already, else one is started")
+    how = parser.add_argument_group("how")
+    how.add_argument("--s3-memory", action="store_true", help="start an S3 that keeps nothing")
+    how.add_argument(
+        "--s3-proxy", action="store_true", help="count S3's requests, and let them fail on demand"
+    )
+    how.add_argument(
+        "--faults", type=Path, metavar="FILE", help="what is to go wrong (docs/local.md)"
+    )
+    how.add_argument(
+        "--no-fork-server",
+        action="store_true",
+        help="start each container from nothing, as a cold start is",
+    )
+    how.add_argument("--concurrency", type=count(1000), default=1000, metavar="N", help="of calls")
+    how.add_argument(
+        "--containers", type=count(2500), default=64, metavar="N", help="kept, the idle ones too"
+    )
+    how.add_argument(
+        "--idle-seconds", type=float, default=600.0, metavar="S", help="that a container is kept"
+    )
+    how.add_argument("--schedules", action="store_true", help="run the template's schedules too")
+    how.add_argument("--logs", action="store_true", help="show what functions print")
+
+
 def _keys(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="make a key; its token is shown this once")
@@ -309,6 +374,13 @@ VERBS: Final = (
     ),
     Verb("drop", "delete an index and all its records", "squash drop papers --yes", _drop),
     Verb(
+        "local",
+        "run the functions of template.yaml on this machine",
+        "squash local --build .aws-sam/local --parameter Affinity=pool",
+        _local,
+        details="A development tool: it listens on loopback only, and checks no signature.",
+    ),
+    Verb(
         "keys",
         "make, list and revoke API keys of the HTTP interface",
         "squash keys create --scopes read,write --indexes 'papers*' --expires 30d",
@@ -371,7 +443,7 @@ def lifetime_ms(text: str) -> int:
 
 
 def port(text: str) -> int:
-    """Parse a port's number."""
+    """Parse a port's number; 0 takes one that is free."""
     if not (text.isascii() and text.isdecimal()) or int(text[:6]) > _PORT_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to {_PORT_MAX}")
     return int(text)
@@ -386,6 +458,14 @@ def attribute(text: str) -> tuple[str, str]:
             + ", ".join(str(kind) for kind in AttributeType)
         )
     return name, kind
+
+
+def named_value(text: str) -> tuple[str, str]:
+    """Parse `name=value`."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 def count(largest: int) -> Callable[[str], int]:

@@ -59,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Namespace, output: Output) -> int:
+    if arguments.command == "local":
+        # It opens no store of ours, and nothing else needs what it loads.
+        from squash.cli.local_cloud import run_local  # noqa: PLC0415
+
+        return run_local(arguments, output)
     # Only now: help and usage errors do not wait for the engine.
     from squash.cli.commands import COMMANDS  # noqa: PLC0415
 

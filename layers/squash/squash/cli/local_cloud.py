@@ -1,0 +1,124 @@
+"""`squash local`: starts the local cloud, says where it is, and runs it until it is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any, Final
+
+from squash.cli.output import Output, Table, printable
+from squash.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from squash.local import LocalCloud
+    from squash.local.calls import Outcome
+    from squash.local.template import Function
+
+SUCCEEDED: Final = 0
+
+
+def run_local(arguments: Namespace, output: Output) -> int:
+    """Run the local cloud until Ctrl-C, or until it is told to end.
+
+    Raises
+    ------
+    UnavailableError
+        If what it needs is not installed.
+
+    """
+    try:
+        # An extra, and half a second of imports.
+        from squash.local import LocalCloud  # noqa: PLC0415
+        from squash.local.account import Policy  # noqa: PLC0415
+        from squash.local.faults import read_faults  # noqa: PLC0415
+    except ImportError as error:
+        raise UnavailableError(
+            f"{error.name} is not installed, which squash local needs: "
+            "pip install 'squash-search[local]'"
+        ) from error
+    options: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("s3", "s3_memory", "s3_proxy", "api_port", "lambda_port", "schedules")
+    }
+    cloud = LocalCloud(
+        template=arguments.template,
+        build=arguments.build,
+        data=arguments.data,
+        parameters=dict(arguments.parameter),
+        environment=dict(arguments.environment),
+        fork_server=not arguments.no_fork_server,
+        faults=read_faults(arguments.faults) if arguments.faults else (),
+        policy=Policy(
+            concurrency=arguments.concurrency,
+            containers_max=arguments.containers,
+            idle_s=arguments.idle_seconds,
+        ),
+        observe=_show if arguments.logs else _ignore,
+        **options,
+    )
+    # Asked to end, it ends as if interrupted: no process is left behind.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with cloud:
+            output.result(*describe(cloud))
+            sys.stdout.flush()
+            while True:
+                signal.pause()
+    except KeyboardInterrupt:
+        return SUCCEEDED
+
+
+def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | str, Table | str]:
+    """Say where everything is, for machines and for people."""
+    template = cloud.cloud.template
+    routes: dict[str, list[str]] = {}
+    for route in template.routes:
+        routes.setdefault(route.function, []).append(route.key)
+    rows = [
+        (
+            function.name,
+            function.memory_mb,
+            function.timeout_s,
+            "tenant" if function.per_tenant else "",
+            ", ".join(routes.get(function.name, [])),
+        )
+        for function in template.functions.values()
+    ]
+    document = {
+        "api_url": cloud.api_url,
+        "lambda_url": cloud.lambda_url,
+        "s3_url": cloud.s3_url,
+        "s3": cloud.cloud.s3_title,
+        "buckets": list(template.buckets),
+        "functions": list(template.functions),
+        "schedules": [schedule.name for schedule in template.schedules],
+        "left_out": list(template.left_out),
+    }
+    places = [
+        ("HTTP API", cloud.api_url),
+        ("Lambda", cloud.lambda_url),
+        ("S3", f"{cloud.s3_url} ({cloud.cloud.s3_title})"),
+        ("buckets", ", ".join(template.buckets)),
+        *(("schedule", f"{one.name}: {one.expression}") for one in template.schedules),
+        *(("left out", one) for one in template.left_out),
+    ]
+    return (
+        document,
+        Table(("", "a development tool, on this machine only"), places),
+        Table(("function", "MB", "seconds", "isolation", "routes"), rows),
+        "Ctrl-C ends it.",
+    )
+
+
+def _show(function: Function, outcome: Outcome) -> None:
+    for line in outcome.log.decode(errors="replace").splitlines():
+        sys.stderr.write(printable(f"{function.logical_id}  {line}") + "\n")
+
+
+def _ignore(function: Function, outcome: Outcome) -> None:
+    """Show nothing."""
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

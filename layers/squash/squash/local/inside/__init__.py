@@ -1,0 +1,1 @@
+"""Scripts that run inside containers, by their path; they import nothing of Squash."""

@@ -1,0 +1,247 @@
+"""The built artefacts: what is in them, how large they are, and what each function loads."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from templates import ROOT
+
+# Lambda's limits, and ours: what is large is slow to start.
+UNZIPPED_BYTES_MAX = 250 * 2**20
+ZIPPED_BYTES_MAX = 50 * 2**20
+OURS_BYTES_MAX = 100 * 2**20
+HTTP = ["Coordinator", "Documents", "Indexes"]
+NAMES = [*HTTP, "Allocator", "Processor", "Compactor"]
+SERVICES = ["lambda", "s3", "sts"]
+
+# What no function is for, and what only some are.
+NEVER = {
+    "aws_lambda_powertools.event_handler",
+    "aws_xray_sdk",
+    "numpy.f2py",
+    "pyarrow",
+    "rich",
+    "squash.cli",
+    "squash.local",
+    "unittest",
+}
+NOT_IN = {
+    "Allocator": {"aws_lambda_powertools", "squash.maintain", "squash.training"},
+    "Processor": {"aws_lambda_powertools", "squash.maintain", "squash.training"},
+}
+
+# Prints what is loaded besides the standard library, and what it took.
+PROBE = """
+import resource, sys
+def cpu_ms():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return 1000 * (used.ru_utime + used.ru_stime)
+before, mine = cpu_ms(), set(sys.modules)
+sys.path[:0] = {paths!r}
+import app
+took = cpu_ms() - before
+import json
+loaded = {{n: getattr(m, "__file__", None) for n, m in list(sys.modules.items())}}
+standard = sys.stdlib_module_names
+print(json.dumps({{
+    "cpu_ms": took,
+    "loaded": sorted(n for n in loaded if n not in mine),
+    "places": sorted({{f for n, f in loaded.items() if f and n.partition(".")[0] not in standard}}),
+}}))
+"""
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+    "SQUASH_AFFINITY": "tenant",
+    "SQUASH_ALLOCATOR": "squash-allocator",
+    "SQUASH_COMPACTOR": "squash-compactor",
+    "SQUASH_PROCESSOR": "squash-processor-tenant",
+    "SQUASH_STORE": "s3://bucket/prefix",
+}
+
+
+def size(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def probe(artefacts, name):
+    """Import a function in a fresh process that sees the artefact and the standard library."""
+    paths = [str(path) for path in artefacts.search_path(name)]
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-I", "-S", "-c", PROBE.format(paths=paths)],
+        env=ENVIRONMENT | {"PATH": os.environ["PATH"]},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def within(module, rooms):
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+def test_artefacts_say_what_they_are(artefacts):
+    """The note tells for which Python and processor they are, and they have bytecode."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert artefacts.note["python"] == version
+    assert artefacts.note["bytecode"]
+    site = artefacts.layer / "python"
+    cached = importlib.util.cache_from_source(str(site / "squash" / "errors.py"))
+    # Flags 1: by hash, and never checked, since in /opt there is no one to change the source.
+    assert Path(cached).read_bytes()[4:8] == (1).to_bytes(4, "little")
+
+
+def test_artefacts_hold_nothing_but_what_functions_need(artefacts):
+    """No tests, no path of this machine, no service that is not called, and the licences."""
+    site = artefacts.layer / "python"
+    assert not list(site.rglob("tests"))
+    assert not list(site.rglob("direct_url.json"))
+    assert not list(site.rglob("RECORD"))
+    described = [path.name for path in (site / "botocore" / "data").iterdir() if path.is_dir()]
+    assert sorted(described) == SERVICES
+    assert list(site.glob("squash_search-*.dist-info/licenses/LICENSE"))
+    assert list(site.glob("numpy-*.dist-info/**/LICENSE*"))
+    for path in artefacts.folder.rglob("*.pyc"):
+        assert str(ROOT).encode() not in path.read_bytes(), path
+    requirements = (ROOT / "layers/squash/requirements.txt").read_text()
+    assert all("==" in line for line in requirements.splitlines() if line[0] != "#")
+
+
+def test_artefacts_fit(artefacts, tmp_path, record_property):
+    """Each function with its layer is far below what Lambda takes, unzipped and zipped."""
+    layer = size(artefacts.layer)
+    record_property("layer_bytes", layer)
+    for name in NAMES:
+        whole = layer + size(artefacts.function(name))
+        assert whole <= OURS_BYTES_MAX < UNZIPPED_BYTES_MAX
+    made = tmp_path / "layer.zip"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for path in artefacts.layer.rglob("*"):
+            archive.write(path, path.relative_to(artefacts.layer))
+    record_property("layer_zip_bytes", made.stat().st_size)
+    assert made.stat().st_size <= ZIPPED_BYTES_MAX
+
+
+def test_artefacts_speak_to_s3_and_lambda(artefacts):
+    """The boto3 of the layer knows conditional puts and tenants, which the runtime's may not.
+
+    Its descriptions of services are shortened: what is left still makes requests.
+    """
+    program = """
+import sys
+sys.path.insert(0, {path!r})
+import boto3
+s3, functions = (boto3.client(s, region_name="us-east-1") for s in ("s3", "lambda"))
+assert boto3.__file__.startswith({path!r})
+assert "IfNoneMatch" in s3.meta.service_model.operation_model("PutObject").input_shape.members
+assert "TenantId" in functions.meta.service_model.operation_model("Invoke").input_shape.members
+assert s3.get_paginator("list_objects_v2")
+presigned = s3.generate_presigned_url("get_object", Params={{"Bucket": "bucket", "Key": "k/é"}})
+assert presigned.startswith("https://bucket.s3.amazonaws.com/k/%C3%A9?"), presigned
+elsewhere = boto3.client("s3", region_name="cn-north-1").meta.endpoint_url
+assert elsewhere == "https://s3.cn-north-1.amazonaws.com.cn", elsewhere
+assert functions.meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
+"""
+    path = str(artefacts.layer / "python")
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-I", "-S", "-c", program.format(path=path)],
+        env=ENVIRONMENT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_artefacts_load_what_they_run(artefacts, name, record_property):
+    """A function imports from its artefact alone, and nothing that is another's."""
+    if not (artefacts.layer / "python/squash/api/functions.py").exists():
+        pytest.skip("the functions' factories are not there yet")
+    found = probe(artefacts, name)
+    record_property("import_cpu_ms", round(found["cpu_ms"]))
+    folder = str(artefacts.folder)
+    assert [place for place in found["places"] if not place.startswith(folder)] == []
+    unwanted = NEVER | NOT_IN.get(name, set())
+    assert [module for module in found["loaded"] if within(module, unwanted)] == []
+
+
+def build_layer(tmp_path, architecture, python):
+    """Build the layer for a Lambda, from a copy of the cache's absence: whole and anew."""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [
+            sys.executable,
+            ROOT / "layers/squash/layer.py",
+            "--architecture",
+            architecture,
+            "--python",
+            python,
+            "--out",
+            tmp_path,
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_artefacts_are_the_same_twice(tmp_path, architecture):
+    """Two builds from the same sources are equal to the byte, names and times included."""
+    places = [tmp_path / "one", tmp_path / "two"]
+    for place in places:
+        made = ROOT / ".cache" / "layers" / f"lambda-{architecture}-3.13"
+        shutil.rmtree(made, ignore_errors=True)
+        build_layer(place, architecture, "3.13")
+    one, two = (
+        {
+            path.relative_to(place): (path.stat().st_mtime, path.is_file() and path.read_bytes())
+            for path in place.rglob("*")
+        }
+        for place in places
+    )
+    assert one == two
+    machine = {"arm64": "aarch64", "x86_64": "x86_64"}[architecture]
+    libraries = [path.name for path in one if path.suffix == ".so"]
+    assert f"libsquash-{machine}.so" in libraries
+    assert not [n for n in libraries if "cpython" in n and f"cpython-313-{machine}" not in n]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_artefacts_are_built_by_sam(architecture):
+    """`make validate` has nothing to say; `make build` builds all, and pins what it built."""
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")}
+    for words in (["validate"], ["build", f"ARCH={architecture}", "PY=3.13"]):
+        done = subprocess.run(  # noqa: S603 - our own makefile
+            ["make", *words, f"PYTHON={sys.executable}"],  # noqa: S607
+            cwd=ROOT,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    built = ROOT / ".aws-sam" / "build"
+    note = json.loads((built / "LibraryLayer" / "BUILD.json").read_text())
+    assert (note["architecture"], note["python"], note["kernels"]) == (architecture, "3.13", True)
+    template = (built / "template.yaml").read_text()
+    assert f"    Default: {architecture}\n    AllowedValues:\n    - {architecture}\n" in template
+    assert "    Default: python3.13\n    AllowedValues:\n    - python3.13\n" in template
+    for name in NAMES:
+        assert [path.name for path in (built / name).iterdir()] == ["app.py"]

@@ -1,0 +1,529 @@
+"""The local cloud does as Lambda and API Gateway do: real processes, the real runtime client."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+from local_toys import Toys, build
+
+from squash import limits
+from squash.local import Fault, FaultKind, LocalCloud
+from squash.local.account import Policy
+
+NO_RETRIES = Config(retries={"total_max_attempts": 1}, read_timeout=60)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("toys"))
+
+
+def opened(built, **options):
+    template, artefacts = built
+    return LocalCloud(template=template, build=artefacts, s3_memory=True, **options)
+
+
+def toys_of(cloud):
+    return Toys(
+        cloud, boto3.client("lambda", config=NO_RETRIES, **cloud.client_arguments("lambda"))
+    )
+
+
+@pytest.fixture(scope="module")
+def shared(built):
+    """One cloud for the tests that leave nothing behind but warm containers."""
+    policy = Policy(async_retry_s=(0.0, 0.0), concurrency=6)
+    with opened(built, s3_proxy=True, policy=policy) as cloud:
+        yield toys_of(cloud)
+
+
+@pytest.fixture
+def toys(shared):
+    """That cloud, with no fault in force and no container left of an earlier test."""
+    shared.cloud.set_faults([])
+    shared.cloud.evict_idle()
+    yield shared
+    shared.cloud.set_faults([])
+
+
+@pytest.fixture(scope="module")
+def spawning(built):
+    """A cloud that starts each container from nothing."""
+    with opened(built, fork_server=False, s3_proxy=True) as cloud:
+        yield toys_of(cloud)
+
+
+@pytest.fixture(params=["forked", "spawned"])
+def either(request):
+    """Both ways to start containers, for what must not depend on them."""
+    toys = request.getfixturevalue("toys" if request.param == "forked" else "spawning")
+    toys.cloud.evict_idle()
+    return toys
+
+
+def request(url, method, path, body=None, headers=None):
+    """Send one request; returns the status, the headers and the body."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    try:
+        connection.request(method, path, body=body, headers=headers or {})
+        response = connection.getresponse()
+        return response.status, response.msg, response.read()
+    finally:
+        connection.close()
+
+
+def refused(toys, *arguments, **event):
+    """Invoke a function that is not to run; returns the code and the status."""
+    with pytest.raises(ClientError) as caught:
+        toys.answer(*arguments, **event)
+    response = caught.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+# Containers ------------------------------------------------------------------------------------
+
+
+def test_a_container_is_kept_and_knows_what_lambda_would_tell_it(either):
+    first = either.call(do="about")
+    options = {"ClientContext": base64.b64encode(b'{"custom": {"a": "b"}}').decode()}
+    second = json.loads(either.answer(options=options, do="about")["Payload"].read())
+    assert (first["pid"], first["calls"], second["calls"]) == (second["pid"], 1, 2)
+    assert second["custom"] == {"a": "b"}
+    assert first["arn"] == "arn:aws:lambda:us-east-1:000000000000:function:squash-Toy"
+    assert 15_000 < first["remaining_ms"] <= 20_000
+    environment = first["environment"]
+    assert first["memory"] == environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
+    assert first["cwd"] == environment["LAMBDA_TASK_ROOT"]
+    assert first["tmp"] == environment["TMPDIR"] == first["home"]
+    assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "squash-Toy"
+    assert environment["AWS_ENDPOINT_URL_S3"] == either.cloud.s3_url
+    assert environment["SQUASH_LOCAL"] == "1"
+    assert "VIRTUAL_ENV" not in environment
+
+
+def test_code_comes_from_the_artefact_and_its_layers_only(either):
+    names = ["boto3", "squash", "numpy", "pytest", "container", "tethered"]
+    found = either.call(do="found", names=names)
+    assert found == {"word": "from the layer", "boto3": True} | dict.fromkeys(names[1:], False)
+
+
+def test_calls_at_once_run_in_containers_of_their_own(either):
+    with either.running() as _, either.running() as _:
+        busy = [one for one in either.cloud.containers() if not one["idle"]]
+        assert len({one["pid"] for one in busy}) == 2
+        assert len({either.call(do="about")["tmp"] for _ in range(2)}) == 1
+    assert len([one for one in either.cloud.containers() if one["idle"]]) == 3
+
+
+def test_tmp_goes_with_its_container(either):
+    about = either.call(do="about")
+    assert Path(about["tmp"]).is_dir()
+    pidfd = os.pidfd_open(about["pid"])
+    assert either.cloud.kill("Toy") == 1
+    assert either.call(do="about")["tmp"] != about["tmp"]
+    wait_for_end(pidfd)
+    either.cloud.evict_idle()
+
+
+def wait_for_end(*pidfds):
+    """Wait until processes have ended."""
+    import select
+
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert poll.poll(20_000), "a process goes on"
+        os.close(pidfd)
+
+
+def test_an_error_is_the_functions_own_and_its_container_stays(either):
+    pid = either.call(do="about")["pid"]
+    error = either.error(do="raise")
+    assert error["errorType"] == "ZeroDivisionError"
+    assert "division" in error["errorMessage"]
+    assert any("app.py" in line for line in error["stackTrace"])
+    assert either.call(do="about")["pid"] == pid
+
+
+def test_a_container_that_exits_is_replaced(either):
+    pid = either.call(do="about")["pid"]
+    error = either.error(do="exit")
+    assert error["errorType"] == "Runtime.ExitError"
+    assert error["errorMessage"].endswith("Runtime exited with error: exit status 3")
+    about = either.call(do="about")
+    assert (about["calls"], about["pid"] != pid) == (1, True)
+
+
+def test_a_module_that_does_not_load_is_said_at_every_call(either):
+    for _ in range(2):
+        error = either.error("Broken")
+        assert error["errorType"] == "Runtime.ImportModuleError"
+        assert "a_module_that_nobody_has" in error["errorMessage"]
+
+
+def test_a_call_that_takes_too_long_ends_with_its_container(either):
+    pid = either.call("Hasty", do="about")["pid"]
+    error = either.error("Hasty", do="sleep", s=30)
+    assert error["errorType"] == "Sandbox.Timedout"
+    assert error["errorMessage"].endswith("Task timed out after 1.00 seconds")
+    assert either.call("Hasty", do="about")["pid"] != pid
+
+
+def test_a_container_over_its_memory_is_killed(toys):
+    assert toys.call(do="fill", mb=100, hold_s=0) == 100 << 20
+    # Held, it is seen while the call runs; and what is over for an instant counts too.
+    for seconds in (19, 0):
+        error = toys.error(do="fill", mb=300, hold_s=seconds)
+        assert error["errorType"] == "Runtime.ExitError"
+        assert error["errorMessage"].endswith("signal: killed")
+    assert toys.call(do="about")["calls"] == 1
+
+
+def test_a_file_larger_than_tmp_cannot_be_written(toys):
+    toys.call(do="write", mb=20)
+    assert toys.error(do="write", mb=600)["errorType"] in {"OSError", "Runtime.ExitError"}
+
+
+def test_logs_come_with_the_answer_between_lambdas_own_lines(either):
+    response = either.answer(options={"LogType": "Tail"}, do="print", text="hello\nthere")
+    log = base64.b64decode(response["LogResult"]).decode().splitlines()
+    request_id = response["ResponseMetadata"]["RequestId"]
+    starts = [line for line in log if line.startswith("START")]
+    assert starts == [f"START RequestId: {request_id} Version: $LATEST"]
+    assert log[log.index(starts[0]) + 1 :][:3] == ["hello", "there", f"END RequestId: {request_id}"]
+    assert "Init Duration" in log[-1]
+    assert "Memory Size: 256 MB" in log[-1]
+    again = either.answer(options={"LogType": "Tail"}, do="print", text="x" * 9000)
+    tail = base64.b64decode(again["LogResult"])
+    assert len(tail) == limits.LAMBDA_LOG_TAIL_BYTES
+    assert b"Init Duration" not in tail
+    assert "hello" in "".join(either.cloud.logs("Toy").values())
+
+
+def test_an_idle_container_is_evicted_the_longest_unused_first(built):
+    with opened(built, policy=Policy(containers_max=2)) as cloud:
+        toys = toys_of(cloud)
+        pids = [toys.call("Tenants", do="about", tenant=name)["pid"] for name in "abca"]
+        assert pids[3] != pids[0]  # a's was the oldest when c's was started, then b's was
+        assert [one["tenant"] for one in cloud.containers()] == ["c", "a"]
+        assert cloud.evict_idle(older_than_s=1e6) == 0
+        assert cloud.evict_idle() == 2
+        assert cloud.containers() == []
+        counts = cloud.stats()["functions"]["squash-Tenants"]
+        assert (counts["evicted"], counts["cold"], counts["calls"]) == (4, 4, 4)
+
+
+# The invoke API --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "squash-Toy", "squash-Toy:$LATEST", "squash-Toy:live", "function:squash-Toy",
+        "000000000000:function:squash-Toy",
+        "arn:aws:lambda:us-east-1:000000000000:function:squash-Toy",
+        "arn:aws:lambda:us-east-1:000000000000:function:squash-Toy:3",
+    ],
+)  # fmt: skip
+def test_a_function_is_found_by_every_form_of_its_name(shared, name):
+    payload = json.dumps({"do": "echo"}).encode()
+    response = shared.client.invoke(FunctionName=name, Payload=payload)
+    assert json.loads(response["Payload"].read()) == {"do": "echo"}
+    assert response["ExecutedVersion"] == "$LATEST"
+
+
+def test_a_function_that_is_not_there_is_not_found(shared):
+    assert refused(shared, "Nobody") == ("ResourceNotFoundException", 404)
+    assert request(shared.cloud.lambda_url, "GET", "/2015-03-31/functions")[0] == 404
+
+
+def test_a_dry_run_runs_nothing(toys):
+    before = toys.cloud.stats()
+    response = toys.answer(options={"InvocationType": "DryRun"}, do="exit")
+    assert (response["StatusCode"], toys.cloud.stats()) == (204, before)
+
+
+def test_what_is_not_json_is_refused(shared):
+    with pytest.raises(ClientError, match="InvalidRequestContentException"):
+        shared.client.invoke(FunctionName="squash-Toy", Payload=b"{")
+    with pytest.raises(ClientError, match="InvalidRequestContentException"):
+        shared.client.invoke(FunctionName="squash-Toy", Payload=b"{}", ClientContext="%")
+
+
+def test_requests_are_limited_to_the_byte(shared):
+    frame = len(json.dumps({"do": "echo", "x": ""}))
+    largest = limits.LAMBDA_REQUEST_BYTES_MAX - frame
+    assert len(shared.call(do="echo", x="x" * largest)["x"]) == largest
+    assert refused(shared, do="echo", x="x" * (largest + 1)) == ("RequestTooLargeException", 413)
+    later = {"InvocationType": "Event"}
+    largest = limits.LAMBDA_ASYNC_REQUEST_BYTES_MAX - frame
+    assert shared.answer(options=later, do="echo", x="x" * largest)["StatusCode"] == 202
+    too_large = refused(shared, options=later, do="echo", x="x" * (largest + 1))
+    assert too_large == ("RequestTooLargeException", 413)
+    shared.cloud.settle()
+
+
+def test_answers_are_limited_to_the_byte(shared):
+    largest = limits.LAMBDA_RESPONSE_BYTES_MAX - 2  # the quotes
+    assert len(shared.call(do="large", size=largest)) == largest
+    error = shared.error(do="large", size=largest + 1)
+    assert error["errorType"] == "Function.ResponseSizeTooLarge"
+
+
+def test_reserved_concurrency_is_held(toys):
+    with toys.running("Single"):
+        assert refused(toys, "Single", do="echo") == ("TooManyRequestsException", 429)
+        assert toys.call(do="echo") == {"do": "echo"}
+    assert toys.call("Single", do="echo") == {"do": "echo"}
+    # A container that ended counts no more.
+    toys.error("Single", do="exit")
+    assert toys.call("Single", do="echo") == {"do": "echo"}
+
+
+def test_the_accounts_concurrency_is_held(toys):
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        for _ in range(6):
+            stack.enter_context(toys.running())
+        with pytest.raises(ClientError) as caught:
+            toys.answer("Hasty", do="echo")
+        assert caught.value.response["Reason"] == "ConcurrentInvocationLimitExceeded"
+
+
+def test_a_tenant_has_containers_of_its_own(toys):
+    assert refused(toys, "Tenants", do="about") == ("InvalidParameterValueException", 400)
+    assert refused(toys, do="about", tenant="a") == ("InvalidParameterValueException", 400)
+    assert refused(toys, "Tenants", do="about", tenant="no/way?") == (
+        "InvalidParameterValueException",
+        400,
+    )
+    first, second = (toys.call("Tenants", do="about", tenant=name) for name in ("a", "b:r1"))
+    assert (first["tenant"], second["tenant"]) == ("a", "b:r1")
+    assert first["pid"] != second["pid"]
+    assert toys.call("Tenants", do="about", tenant="a")["pid"] == first["pid"]
+    tenants = {one["tenant"] for one in toys.cloud.containers() if one["tenant"]}
+    assert tenants == {"a", "b:r1"}
+
+
+def test_a_call_nobody_waits_for_is_tried_three_times_under_one_id(toys, tmp_path):
+    for until, attempts in ((2, 2), (9, 3)):
+        path = tmp_path / f"attempts-{until}"
+        event = {"do": "attempt", "path": str(path), "until": until}
+        response = toys.answer(options={"InvocationType": "Event"}, **event)
+        assert (response["StatusCode"], response["Payload"].read()) == (202, b"")
+        toys.cloud.settle()
+        request_id = response["ResponseMetadata"]["RequestId"]
+        assert path.read_text().splitlines() == [request_id] * attempts
+    assert toys.cloud.stats()["functions"]["squash-Toy"]["async_given_up"] == 1
+
+
+def test_a_schedule_invokes_its_function(toys):
+    toys.cloud.run_schedule("ToyHourly")
+    toys.cloud.settle()
+    assert "scheduled Scheduled Event" in "".join(toys.cloud.logs("Toy").values())
+
+
+# The HTTP API ----------------------------------------------------------------------------------
+
+
+def test_a_request_becomes_an_event_of_format_2(shared):
+    status, headers, body = request(
+        shared.cloud.api_url,
+        "POST",
+        "/echo/a%20b/c/d?x=1&y=%C3%A9&x=2&empty",
+        body='{"é": 1}'.encode(),
+        headers={
+            "Content-Type": "application/json", "X-Twice": "1", "Cookie": "a=b; c=d",
+            "User-Agent": "tests",
+        },
+    )  # fmt: skip
+    event = json.loads(body)
+    assert status == 200
+    assert headers["Apigw-Requestid"] == event["requestContext"]["requestId"]
+    assert (event["version"], event["routeKey"]) == ("2.0", "ANY /echo/{name}/{rest+}")
+    assert event["rawPath"] == event["requestContext"]["http"]["path"] == "/echo/a b/c/d"
+    assert event["pathParameters"] == {"name": "a b", "rest": "c/d"}
+    assert event["rawQueryString"] == "x=1&y=%C3%A9&x=2&empty"
+    assert event["queryStringParameters"] == {"x": "1,2", "y": "é", "empty": ""}
+    assert event["cookies"] == ["a=b", "c=d"]
+    assert (event["body"], event["isBase64Encoded"]) == ('{"é": 1}', False)
+    assert (event["headers"]["x-twice"], "cookie" in event["headers"]) == ("1", False)
+    assert event["requestContext"]["http"]["method"] == "POST"
+    assert event["requestContext"]["http"]["userAgent"] == "tests"
+    assert event["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
+    assert "authorizer" not in event["requestContext"]
+
+
+def test_headers_that_stand_twice_are_joined(shared):
+    connection = http.client.HTTPConnection(urlsplit(shared.cloud.api_url).netloc)
+    connection.putrequest("GET", "/echo/a/b")
+    for value in ("1", "2"):
+        connection.putheader("X-Twice", value)
+    connection.endheaders()
+    event = json.loads(connection.getresponse().read())
+    connection.close()
+    assert event["headers"]["x-twice"] == "1,2"
+    assert "body" not in event
+    assert "queryStringParameters" not in event
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [("application/octet-stream", b"text"), ("application/json", b"\xff"), ("image/png", b"\x89P")],
+)
+def test_a_body_that_is_no_text_is_in_base64(shared, content_type, body):
+    headers = {"Content-Type": content_type}
+    _, _, text = request(shared.cloud.api_url, "PUT", "/echo/a/b", body=body, headers=headers)
+    event = json.loads(text)
+    assert event["isBase64Encoded"] is True
+    assert base64.b64decode(event["body"]) == body
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        ({"statusCode": 201, "body": "made"}, 201, b"made"),
+        ({"statusCode": 200, "body": "/w==", "isBase64Encoded": True}, 200, b"\xff"),
+        ({"statusCode": "404"}, 404, b""),
+        ({"hello": "there"}, 200, b'{"hello": "there"}'),
+        ("text", 200, b"text"),
+        ({"statusCode": "many"}, 500, b'{"message": "Internal Server Error"}'),
+        (
+            {"statusCode": 200, "body": {"not": "text"}},
+            500,
+            b'{"message": "Internal Server Error"}',
+        ),
+    ],
+)
+def test_an_answer_becomes_a_response(shared, answer, status, body):
+    headers = {"Content-Type": "application/json"}
+    sent = json.dumps(answer)
+    got = request(shared.cloud.api_url, "POST", "/answer", body=sent, headers=headers)
+    assert (got[0], got[2]) == (status, body)
+
+
+def test_headers_and_cookies_of_an_answer_are_passed_on(shared):
+    answer = {
+        "statusCode": 200,
+        "headers": {"X-A": 1, "content-type": "a/b"},
+        "cookies": ["a=b", "c=d"],
+    }
+    _, headers, _ = request(shared.cloud.api_url, "POST", "/answer", body=json.dumps(answer))
+    assert (headers["x-a"], headers["content-type"]) == ("1", "a/b")
+    assert headers.get_all("set-cookie") == ["a=b", "c=d"]
+
+
+def test_the_gateway_refuses_in_its_own_words(toys):
+    url = toys.cloud.api_url
+    assert request(url, "GET", "/nowhere")[::2] == (404, b'{"message": "Not Found"}')
+    assert request(url, "GET", "/answer")[0] == 404
+    large = b"x" * (limits.HTTP_API_BODY_BYTES_MAX + 1)
+    assert request(url, "POST", "/answer", body=large)[0] == 413
+    # It fits the gateway, and not Lambda.
+    assert request(url, "POST", "/answer", body=large[: 7 << 20])[0] == 413
+    long = {"X-Long": "x" * limits.HTTP_API_HEADERS_BYTES_MAX}
+    assert request(url, "POST", "/answer", headers=long)[0] == 431
+    broken = request(url, "POST", "/answer", body="no JSON")
+    assert broken[::2] == (500, b'{"message": "Internal Server Error"}')
+    toys.cloud.set_faults([Fault(FaultKind.THROTTLE)])
+    unavailable = request(url, "POST", "/answer", body="{}")
+    assert unavailable[::2] == (503, b'{"message": "Service Unavailable"}')
+
+
+def test_a_guarded_route_wants_a_signature_and_tells_who_signed(shared):
+    url = shared.cloud.api_url
+    assert request(url, "GET", "/guarded")[::2] == (403, b'{"message": "Forbidden"}')
+    signed = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=AKIDME/20261126/us-east-1/x/aws4_request"
+    }
+    status, _, body = request(url, "GET", "/guarded", headers=signed)
+    assert status == 200
+    iam = json.loads(body)["requestContext"]["authorizer"]["iam"]
+    assert iam["accessKey"] == "AKIDME"
+
+
+# S3 and faults ---------------------------------------------------------------------------------
+
+
+def test_a_function_finds_s3_and_its_bucket(either):
+    before = either.cloud.stats()["s3"]["requests"]
+    assert either.call(do="s3") == "stored"
+    assert either.cloud.stats()["s3"]["requests"] == before + 2
+    client = boto3.client("s3", **either.cloud.client_arguments("s3"))
+    assert client.get_object(Bucket="squash-bucket", Key="k")["Body"].read() == b"stored"
+
+
+def test_s3_fails_on_demand(toys):
+    failing = Fault(FaultKind.S3_FAIL, target="PUT /squash-bucket/*", count=1)
+    losing = Fault(FaultKind.S3_DROP, target="PUT *", count=1)
+    delaying = Fault(FaultKind.S3_DELAY, delay_ms=1.0)
+    before = toys.cloud.stats()["s3"]
+    # The client of the function repeats what failed, and what it had no answer to.
+    for faults in ([failing], [losing], [delaying]):
+        toys.cloud.set_faults(faults)
+        assert toys.call(do="s3") == "stored"
+    after = toys.cloud.stats()["s3"]
+    assert after["failed"] == before["failed"] + 1
+    assert after["dropped"] == before["dropped"] + 1
+    assert after["requests"] == before["requests"] + 3 + 3 + 2
+
+
+def test_a_call_is_throttled_killed_delayed_or_lost_on_demand(toys):
+    toys.cloud.set_faults([Fault(FaultKind.THROTTLE, target="*-Toy", count=1)])
+    assert refused(toys, do="echo") == ("TooManyRequestsException", 429)
+    toys.cloud.set_faults([Fault(FaultKind.KILL, count=1)])
+    error = toys.error(do="sleep", s=20)
+    assert error["errorMessage"].endswith("signal: killed")
+    toys.cloud.set_faults([Fault(FaultKind.DELAY, delay_ms=30_000)])
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=0.5)
+    hasty = boto3.client("lambda", config=config, **toys.cloud.client_arguments("lambda"))
+    with pytest.raises(ReadTimeoutError):
+        hasty.invoke(FunctionName="squash-Toy", Payload=b'{"do": "echo"}')
+    toys.cloud.set_faults([Fault(FaultKind.DROP, count=1)])
+    before = toys.cloud.stats()["functions"]["squash-Toy"]["calls"]
+    with pytest.raises(ConnectionClosedError):
+        toys.answer(do="echo")
+    assert toys.cloud.stats()["functions"]["squash-Toy"]["calls"] == before + 1
+    assert toys.call(do="echo") == {"do": "echo"}
+
+
+def test_the_control_calls_speak_json(toys):
+    url, json_type = toys.cloud.lambda_url, {"Content-Type": "application/json"}
+
+    def control(method, what, document=None, headers=json_type):
+        body = None if document is None else json.dumps(document)
+        status, _, text = request(url, method, f"/_local/{what}", body=body, headers=headers)
+        return status, json.loads(text)
+
+    toys.call(do="echo")
+    assert control("POST", "faults", [{"kind": "throttle", "count": 1}]) == (200, {"faults": 1})
+    assert [one["kind"] for one in control("GET", "faults")[1]] == ["throttle"]
+    assert refused(toys, do="echo")[1] == 429
+    assert control("GET", "faults") == (200, [])
+    assert control("POST", "kill", {"function": "Toy"}) == (200, {"killed": 1})
+    assert control("POST", "evict", {})[0] == 200
+    assert control("GET", "containers") == (200, [])
+    assert control("GET", "stats")[1] == toys.cloud.stats()
+    assert control("POST", "schedules/ToyHourly", {}) == (200, {"invoked": "ToyHourly"})
+    toys.cloud.settle()
+    assert len(control("GET", "logs/Toy")[1]) == 1
+    for method, what, document in (
+        ("POST", "faults", {"kind": "kill"}), ("POST", "kill", {}),
+        ("POST", "kill", {"function": "x"}), ("GET", "anything", None), ("POST", "schedules/x", {}),
+    ):  # fmt: skip
+        assert control(method, what, document)[0] == 400
+    # A form of a page in a browser is not taken for an order.
+    assert (
+        control("POST", "kill", {"function": "Toy"}, headers={"Content-Type": "text/plain"})[0]
+        == 415
+    )

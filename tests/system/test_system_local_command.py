@@ -1,0 +1,146 @@
+"""`squash local` leaves no process behind, however it ends, and keeps what was stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from local_toys import Toys, build
+
+from squash.cli.main import main
+from squash.local.s3_server import find_ministack
+
+CREDENTIALS = {
+    "region_name": "us-east-1",
+    "aws_access_key_id": "local",
+    "aws_secret_access_key": "local",
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("toys"))
+
+
+@contextmanager
+def command(built, data, *options):
+    """Run `squash local`; gives its process, and what it says of itself."""
+    template, artefacts = built
+    words = ["local", "--template", template, "--build", artefacts, "--data", data, "--json"]
+    words += ["--api-port", "0", "--lambda-port", "0", *options]
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "squash.cli.main", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        yield process, json.loads(line)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def descendants(pid):
+    """Return handles of all processes below one."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(folder.name)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return [os.pidfd_open(one) for one in found - {pid}]
+
+
+def all_end(pidfds):
+    """Wait until processes have ended; a zombie that nobody collects has."""
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(20_000):
+            return False
+        os.close(pidfd)
+    return True
+
+
+@pytest.mark.parametrize("forking", [True, False], ids=["forked", "spawned"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_behind(built, tmp_path, number, forking):
+    options = ["--s3-memory"] + ([] if forking else ["--no-fork-server"])
+    with command(built, tmp_path, *options) as (process, places):
+        client = boto3.client(
+            "lambda",
+            endpoint_url=places["lambda_url"],
+            config=Config(retries={"total_max_attempts": 1}),
+            **CREDENTIALS,
+        )
+        toys = Toys(None, client)
+        with toys.running() as answers:  # one works, one is idle
+            toys.call(do="echo")
+            below = descendants(process.pid)
+            assert len(below) == (4 if forking else 3)  # S3, two containers, and their server
+            process.send_signal(number)
+            assert process.wait(timeout=20) == (0 if number != signal.SIGKILL else -number)
+            assert all_end(below)
+    assert len(answers) == 1  # an error, or that the connection broke
+    left = [path.name for path in tmp_path.glob("run-*")]
+    assert len(left) == (1 if number == signal.SIGKILL else 0)
+
+
+def test_it_says_what_it_is_and_where(built, tmp_path):
+    with command(built, tmp_path, "--s3-memory") as (process, places):
+        for name in ("api_url", "lambda_url", "s3_url"):
+            assert places[name].startswith("http://127.0.0.1:")
+        assert "moto, in memory" in places["s3"]
+        assert places["buckets"] == ["squash-bucket"]
+        assert "squash-Toy" in places["functions"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_what_it_cannot_run_is_said_at_once(built, tmp_path, capsys):
+    template, _ = built
+    words = ["local", "--template", str(template), "--data", str(tmp_path)]
+    assert main([*words, "--build", str(tmp_path / "nowhere")]) == 1
+    assert "make build-local" in capsys.readouterr().err
+    assert main(["local", "--template", str(tmp_path / "nowhere.yaml")]) == 1
+    assert "--template" in capsys.readouterr().err
+    faults = tmp_path / "faults.json"
+    faults.write_text('[{"kind": "s3-fail"}]')
+    assert main([*words, "--build", str(built[1]), "--faults", str(faults)]) == 1
+    assert "--s3-proxy" in capsys.readouterr().err
+    for wrong in (["--parameter", "A"], ["--api-port", "99999"], ["--containers", "0"]):
+        assert main([*words, *wrong]) == 2
+        assert wrong[0] in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_ministack() is None, reason="MiniStack is not installed: make local")
+def test_ministack_keeps_its_objects_through_a_kill(built, tmp_path):
+    for body in (b"", b"kept"):
+        with command(built, tmp_path) as (process, places):
+            assert "MiniStack" in places["s3"]
+            client = boto3.client("s3", endpoint_url=places["s3_url"], **CREDENTIALS)
+            if body:
+                stored = client.get_object(Bucket="squash-bucket", Key="k")["Body"].read()
+                assert stored == body
+            client.put_object(Bucket="squash-bucket", Key="k", Body=b"kept")
+            process.kill()

@@ -1,0 +1,335 @@
+"""What the template makes: the functions, what each may do, the routes, and who is told."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+
+import pytest
+import yaml
+
+from templates import ROOT, functions, of_type, read
+
+TEMPLATE = read("template.yaml")
+MONITORING = read("infra/monitoring.yaml")
+FUNCTIONS = functions(TEMPLATE)
+POOL = [f"ProcessorSlot{slot}" for slot in range(8)]
+NAMES = ["Coordinator", "Allocator", "Processor", "Documents", "Indexes", "Compactor"]
+HANDLER_LINES_MAX = 30
+MEMORY_MB_MAX = 10_240
+API_TIMEOUT_S = 30
+
+_LIST = ("s3:ListBucket", "bucket")
+_SEGMENTS = {
+    _LIST,
+    ("s3:GetObject", "*/snapshots/*"),
+    ("s3:GetObject", "*/segments/*"),
+    ("s3:GetObject", "*/trained/*"),
+    ("kms:Decrypt", "KmsKeyArn"),
+}
+_LOG = {("s3:GetObject", "*/index.json"), ("s3:GetObject", "*/log/*")}
+_KEYS = {("s3:GetObject", "_keys/*")}
+_WRITE = {("kms:GenerateDataKey", "KmsKeyArn")} | {
+    ("s3:PutObject", f"*/{folder}/*") for folder in ("log", "snapshots", "segments", "trained")
+}
+_REMOVE = {
+    ("s3:DeleteObject", key)
+    for key in ("*/index.json", "*/log/*", "*/snapshots/*", "*/segments/*", "*/trained/*")
+}
+_FAN_OUT = {
+    ("lambda:InvokeFunction", "function allocator"),
+    ("lambda:InvokeFunction", "function processor-*"),
+}
+# All that each function may do, with nothing else. Every one may log, and trace if it is asked to.
+ALLOWED = {
+    "Coordinator": _KEYS | _LOG | _SEGMENTS | _FAN_OUT,
+    "Allocator": _LOG | _SEGMENTS | _FAN_OUT,
+    "Processor": _SEGMENTS,
+    "Documents": _KEYS | _LOG | _SEGMENTS | _WRITE,
+    "Indexes": _KEYS
+    | _LOG
+    | _SEGMENTS
+    | _WRITE
+    | _REMOVE
+    | {("s3:PutObject", "*/index.json"), ("lambda:InvokeFunction", "function compactor")},
+    "Compactor": _LOG | _SEGMENTS | _WRITE | _REMOVE,
+}
+_TRACE = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
+
+_FAN = {"SQUASH_ALLOCATOR", "SQUASH_PROCESSOR", "SQUASH_AFFINITY", "SQUASH_SLOTS"}
+_ALL = {"SQUASH_STORE", "SQUASH_AUTH", "SQUASH_RETAINED_SHARE"}
+VARIABLES = {
+    "Coordinator": _ALL | _FAN,
+    "Allocator": _ALL | _FAN,
+    "Processor": _ALL,
+    "Documents": _ALL,
+    "Indexes": _ALL | {"SQUASH_COMPACTOR"},
+    "Compactor": _ALL,
+}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def resource_name(resource):
+    """Say briefly what a statement is about; what is not known is returned as it is."""
+    match resource:
+        case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
+            return name
+        case {"Fn::Sub": [text, {"Name": _}]} | {"Fn::Sub": text}:
+            stored = re.fullmatch(
+                r"arn:\$\{AWS::Partition\}:s3:::\$\{Name\}(/\$\{Prefix\}/)?(.*)", text
+            )
+            if stored:
+                return stored[2] if stored[1] else "bucket"
+            called = re.fullmatch(
+                r"arn:\$\{AWS::Partition\}:lambda:\$\{AWS::Region\}:\$\{AWS::AccountId\}:"
+                r"function:\$\{AWS::StackName\}-(.+)",
+                text,
+            )
+            return f"function {called[1]}" if called else text
+    return resource
+
+
+def statements(document):
+    """Walk the statements of a policy, conditional ones included."""
+    for statement in listed(document["Statement"]):
+        yield statement["Fn::If"][1] if "Fn::If" in statement else statement
+
+
+def allowed(role):
+    """Return the pairs of action and resource that a role allows."""
+    properties = TEMPLATE["Resources"][role]["Properties"]
+    documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
+    for managed in properties["ManagedPolicyArns"]:
+        name = managed["Fn::If"][1]["Ref"] if "Fn::If" in managed else managed["Ref"]
+        documents.append(TEMPLATE["Resources"][name]["Properties"]["PolicyDocument"])
+    found = set()
+    for document in documents:
+        for statement in statements(document):
+            assert statement["Effect"] == "Allow"
+            assert not {"NotAction", "NotResource"} & set(statement)
+            for action in listed(statement["Action"]):
+                for resource in listed(statement["Resource"]):
+                    found.add((action, resource_name(resource)))
+    return found
+
+
+def test_infra_functions_are_those_of_the_design():
+    """There is a folder, a handler and a resource for each, and eight processors for the pool."""
+    assert list(FUNCTIONS) == [*NAMES[:3], *POOL, *NAMES[3:]]
+    folders = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+    assert folders == {name.lower() for name in NAMES}
+    for name in POOL:
+        resource = TEMPLATE["Resources"][name]
+        assert resource["Condition"] == "Pool"
+        slot = name.removeprefix("ProcessorSlot")
+        own = {"Fn::Sub": f"${{AWS::StackName}}-processor-slot-{slot}"}
+        assert resource["Properties"]["FunctionName"] == own
+        differ = {"FunctionName", "Description", "TenancyConfig"}
+        assert {k: v for k, v in FUNCTIONS[name].items() if k not in differ} == {
+            k: v for k, v in FUNCTIONS["Processor"].items() if k not in differ
+        }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_infra_handlers_are_thin(name):
+    """A handler's file has thirty lines at most, and calls the factory of its name."""
+    source = (ROOT / "functions" / name.lower() / "app.py").read_text()
+    assert len(source.splitlines()) <= HANDLER_LINES_MAX
+    tree = ast.parse(source)
+    imported = {
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert ("squash.api.functions", name.lower()) in imported
+    assert "handler" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert FUNCTIONS[name]["Handler"] == "app.handler"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_infra_roles_allow_what_the_table_says_and_nothing_else(name):
+    """A role is one function's (the pool shares the processor's), and has no action with a `*`."""
+    role = f"{name}Role"
+    users = [f for f, p in FUNCTIONS.items() if p["Role"] == {"Fn::GetAtt": [role, "Arn"]}]
+    assert users == ([name, *POOL] if name == "Processor" else [name])
+    own_log = {(f"logs:{action}", f"{name}Logs") for action in ("CreateLogStream", "PutLogEvents")}
+    found = allowed(role)
+    assert found == ALLOWED[name] | own_log | _TRACE
+    assert not [action for action, _ in found if "*" in action]
+    assert {pair for pair in found if pair[1] == "*"} == _TRACE  # X-Ray knows no resources
+    trusted = TEMPLATE["Resources"][role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert [statement["Principal"] for statement in trusted] == [
+        {"Service": "lambda.amazonaws.com"}
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_infra_functions_have_the_variables_they_read(name):
+    """The environment has what the function reads, and nothing for which it has no use."""
+    assert set(FUNCTIONS[name]["Environment"]["Variables"]) == VARIABLES[name]
+
+
+def test_infra_names_of_functions_are_those_that_are_invoked():
+    """Whom the environment and the roles name is a function of the template."""
+    named = {name: p["FunctionName"]["Fn::Sub"] for name, p in FUNCTIONS.items()}
+    variables = FUNCTIONS["Coordinator"]["Environment"]["Variables"]
+    assert variables["SQUASH_ALLOCATOR"]["Fn::Sub"] == named["Allocator"]
+    pool, pooled, single = variables["SQUASH_PROCESSOR"]["Fn::If"]
+    assert pool == "Pool"
+    assert [f"{pooled['Fn::Sub']}-slot-{slot}" for slot in range(8)] == [named[n] for n in POOL]
+    assert single["Fn::Sub"] == named["Processor"]
+    compactor = FUNCTIONS["Indexes"]["Environment"]["Variables"]["SQUASH_COMPACTOR"]
+    assert compactor["Fn::Sub"] == named["Compactor"]
+
+
+def test_infra_settings_stay_within_what_lambda_takes():
+    """Memory ends at 10,240 MB, which the schema of Lambda would let pass; time-outs nest."""
+    for name, properties in FUNCTIONS.items():
+        parameter = TEMPLATE["Parameters"][properties["MemorySize"]["Ref"]]
+        assert parameter["MaxValue"] == MEMORY_MB_MAX, name
+        assert parameter["MinValue"] <= parameter["Default"] <= parameter["MaxValue"]
+        assert properties["LoggingConfig"]["LogFormat"] == "JSON"
+        assert properties["LoggingConfig"]["LogGroup"]["Ref"] in of_type(
+            TEMPLATE, "AWS::Logs::LogGroup"
+        )
+    timeouts = {name: properties["Timeout"] for name, properties in FUNCTIONS.items()}
+    assert API_TIMEOUT_S > timeouts["Coordinator"] > timeouts["Allocator"] > timeouts["Processor"]
+    assert max(timeouts["Documents"], timeouts["Indexes"]) < API_TIMEOUT_S
+
+
+def test_infra_log_groups_end():
+    """No log is kept for ever."""
+    groups = of_type(TEMPLATE, "AWS::Logs::LogGroup")
+    assert {name: g["Properties"]["RetentionInDays"] for name, g in groups.items()} == {
+        f"{name}Logs": {"Ref": "RetentionDays"} for name in [*NAMES, "Api"]
+    }
+
+
+def test_infra_parameters_explain_themselves_and_are_bounded():
+    """Each has a description, a default, and a bound or a pattern; the interface lists them all."""
+    for name, parameter in TEMPLATE["Parameters"].items():
+        assert {"Description", "Default"} <= set(parameter), name
+        assert {"AllowedPattern", "AllowedValues", "MaxValue"} & set(parameter), name
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    shown = [parameter for group in groups for parameter in group["Parameters"]]
+    assert sorted(shown) == sorted(TEMPLATE["Parameters"])
+
+
+def test_infra_bucket_is_closed_kept_and_written_once():
+    """TLS alone, nothing public, encrypted, kept with the stack gone; no commit is written over."""
+    bucket = TEMPLATE["Resources"]["Bucket"]
+    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    properties = bucket["Properties"]
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert properties["LifecycleConfiguration"]["Rules"][0]["AbortIncompleteMultipartUpload"]
+    assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    policy = TEMPLATE["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    denied = {statement["Sid"]: statement for statement in policy}
+    assert {statement["Effect"] for statement in policy} == {"Deny"}
+    assert denied["OnlyTLS"]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+    assert denied["CommitsAreWrittenOnce"]["Condition"]["Null"] == {"s3:if-none-match": True}
+
+
+def routes():
+    """Return the function of each route, and whether it asks for IAM credentials where they may."""
+    found = {}
+    for route in of_type(TEMPLATE, "AWS::ApiGatewayV2::Route").values():
+        properties = route["Properties"]
+        target = properties["Target"]["Fn::Sub"]
+        integration = re.fullmatch(r"integrations/\$\{(\w+)\}", target)[1]
+        uri = TEMPLATE["Resources"][integration]["Properties"]["IntegrationUri"]
+        guarded = properties["AuthorizationType"] == {"Fn::If": ["Iam", "AWS_IAM", "NONE"]}
+        assert guarded or properties["AuthorizationType"] == "NONE"
+        found[properties["RouteKey"]] = (uri["Fn::GetAtt"][0], guarded)
+    return found
+
+
+def test_infra_routes_lead_to_their_functions():
+    """Records are the documents' affair, queries the coordinator's, all else the indexes'."""
+    found = routes()
+    assert found.pop("$default") == ("Indexes", True)
+    for key, (function, guarded) in found.items():
+        path = key.partition(" ")[2]
+        expected = (
+            "Coordinator"
+            if path.endswith("/query")
+            else "Documents"
+            if "/vectors" in path
+            else "Indexes"
+        )
+        assert function == expected, key
+        assert guarded == (path != "/v1/health"), key
+    permitted = of_type(TEMPLATE, "AWS::Lambda::Permission").values()
+    assert {permission["Properties"]["FunctionName"]["Ref"] for permission in permitted} == {
+        function for function, _ in found.values()
+    }
+
+
+def test_infra_routes_are_those_of_the_http_interface():
+    """Every operation of the OpenAPI description has a route, and the other way round."""
+    description = ROOT / "infra" / "openapi.yaml"
+    if not description.exists():
+        pytest.skip("the HTTP interface has no description yet")
+    paths = yaml.safe_load(description.read_text(encoding="utf-8"))["paths"]
+    operations = {
+        f"{method.upper()} {path}"
+        for path, operations in paths.items()
+        for method in operations
+        if method in {"get", "post", "put", "patch", "delete"}
+    }
+    assert set(routes()) - {"$default"} == operations
+
+
+def test_infra_access_log_is_json():
+    """A line of the access log is one JSON object, and has no header or body in it."""
+    stage = TEMPLATE["Resources"]["ApiStage"]["Properties"]
+    line = json.loads(stage["AccessLogSettings"]["Format"])
+    assert {"status", "route", "latency_ms", "request_id"} <= set(line)
+    assert not [value for value in line.values() if "authorizer" in value or "header" in value]
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": {"Ref": "ThrottleRate"},
+        "ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
+    }
+
+
+def watched_names(value):
+    """Walk the names of functions that a part of the monitoring template names."""
+    yield from re.findall(r"\$\{Name\}-([a-z0-9-]*(?:\$\{Affinity\})?)", json.dumps(value))
+
+
+def test_infra_monitoring_watches_the_functions_there_are():
+    """Alarms and dashboard name every function, and no other."""
+    stack = TEMPLATE["Resources"]["Monitoring"]
+    assert stack["Condition"] == "Watched"
+    assert set(stack["Properties"]["Parameters"]) == set(MONITORING["Parameters"])
+    singles = {name.lower() for name in NAMES if name != "Processor"} | {"processor-${Affinity}"}
+    pool = {f"processor-slot-{slot}" for slot in range(8)}
+    alarms = of_type(MONITORING, "AWS::CloudWatch::Alarm")
+    for alarm in ("FunctionErrors", "FunctionThrottles"):
+        assert set(watched_names(alarms[alarm])) == singles
+    assert set(watched_names(alarms["CompactorIdle"])) == {"compactor"}
+    assert set(watched_names(MONITORING["Resources"]["Dashboard"])) == singles | pool | {"api"}
+    for name, alarm in alarms.items():
+        assert alarm["Properties"]["AlarmActions"] == [{"Ref": "Alarms"}], name
+
+
+@pytest.mark.parametrize("pool", [True, False], ids=["pool", "one processor"])
+def test_infra_dashboard_is_json(pool):
+    """What is left when names are put in is JSON, with the widgets side by side."""
+    text, given = MONITORING["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    processors = given["Processors"]["Fn::If"][2 if pool else 1]["Fn::Sub"]
+    values = {"Name": "squash", "Affinity": "tenant", "ApiId": "a1", "AWS::Region": "eu-west-1"}
+
+    def put(words, more):
+        return re.sub(r"\$\{([^}]+)\}", lambda m: (values | more)[m[1]], words)
+
+    body = json.loads(put(text, {"Processors": put(processors, {})}))
+    places = {(widget["x"], widget["y"]) for widget in body["widgets"]}
+    assert len(places) == len(body["widgets"])
+    names = re.findall(r"squash-processor[a-z0-9-]*", json.dumps(body))
+    assert len(set(names)) == (8 if pool else 1)
