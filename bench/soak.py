@@ -61,7 +61,11 @@ def soak(  # noqa: PLR0913
         keys, vectors, metadata = base(load, rows)
         index = place.database().create_index(load.index, dimension=DIMENSION, metric="euclidean")
         index.import_batches([RowBatch(keys, vectors, metadata)])
-        index.optimize(options=BuildOptions(partition_rows_target=max(rows // 16, 512), cluster_rows_target=128))
+        index.optimize(
+            options=BuildOptions(
+                partition_rows_target=max(rows // 16, 512), cluster_rows_target=128
+            )
+        )
         began = index.stats().snapshot
         told(f"{rows:,} rows in {index.stats().partitions} partitions")
         record, seen = _disturbed(place, load, minutes * 60, seed)

@@ -120,7 +120,7 @@ QUERIES_PER_REQUEST_MAX: Final = 1_000
 LIST_PAGE_DEFAULT: Final = 100
 TIMEOUT_MS_MAX: Final = 29_000  # API Gateway waits for 30 seconds
 DECLARED_ATTRIBUTES_MAX: Final = METADATA_KEYS_MAX
-OPEN_INDEXES_MAX: Final = 4  # kept open between calls; they share what may be retained
+OPEN_INDEXES_MAX: Final = 4  # kept open between calls
 
 # Credentials
 KEY_SECRET_BYTES: Final = 32

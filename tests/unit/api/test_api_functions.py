@@ -15,7 +15,7 @@ from api_world import Answer, event
 import squash
 from squash.api import credentials, functions
 from squash.api.compacting import is_due
-from squash.api.environment import read_settings
+from squash.api.environment import read_face
 from squash.clock import SystemClock
 from squash.errors import InvalidArgumentError, UnavailableError
 from squash.limits import FOLD_BEGIN_MS_MIN, FOLD_COMMITS_MIN, FOLD_ROWS_MIN, FOLD_STOP_MS_MIN
@@ -196,14 +196,12 @@ def test_a_wrong_environment_stops_the_function_at_its_start(environment, change
 
 
 def test_the_environment_is_read_once_into_a_value(environment):
-    settings = read_settings(
-        environment
-        | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1000", "SQUASH_RETAINED_SHARE": "0.25"}
-        | {"SQUASH_COMPACTOR": "fold", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
+    face = read_face(environment | {"SQUASH_COMPACTOR": "fold"})
+    assert (face.auth, face.compactor) == ("keys", "fold")
+    database = functions.open_database(
+        environment | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1000", "SQUASH_RETAINED_SHARE": "0.25"}
     )
-    assert settings.retained_bytes_max == 250 * (1 << 20)
-    assert (settings.auth, settings.compactor) == ("keys", "fold")
-    assert settings.s3_endpoint == "http://127.0.0.1:1"
+    assert database.settings.retained_bytes_max == 250 * (1 << 20)
 
 
 PROGRAM = """

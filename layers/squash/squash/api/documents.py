@@ -49,6 +49,8 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "snapshot": answer.snapshot,
         "usage": asdict(answer.usage),
     }
+    if answer.missing:
+        document["missing"] = list(answer.missing)
     if answer.explain is not None:
         document["explain"] = asdict(answer.explain)
     return document

@@ -10,39 +10,48 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from squash.api.environment import Auth, FunctionSettings, read_settings
+from squash.api.environment import Auth, FaceSettings, read_face
 
 if TYPE_CHECKING:
     from squash.api.access import Gate
     from squash.api.services import Endpoint
     from squash.database import Database
+    from squash.runtime.functions import Role
+    from squash.search.searcher import Searcher
     from squash.storage import ObjectStore
 
 Handler: TypeAlias = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
 def coordinator(environment: Mapping[str, str]) -> Handler:
-    """Return the handler of queries."""
-    from squash.api.querying import ENDPOINTS
+    """Return the handler of queries.
 
-    settings = read_settings(environment)
-    return _face("coordinator", ENDPOINTS, settings, open_searcher(environment, settings))
+    Where SQUASH_ALLOCATOR and SQUASH_PROCESSOR name functions, it searches by calling them, as far
+    as that pays; else by itself.
+    """
+    from squash.api.querying import ENDPOINTS
+    from squash.clock import SystemClock
+    from squash.runtime.functions import make_searcher
+
+    face = read_face(environment)
+    searcher = make_searcher(environment, clock=SystemClock())
+    return _face("coordinator", ENDPOINTS, face, open_database(environment, searcher=searcher))
 
 
 def documents(environment: Mapping[str, str]) -> Handler:
     """Return the handler of records: put, get, delete, list."""
     from squash.api.vectors import ENDPOINTS
 
-    settings = read_settings(environment)
-    return _face("documents", ENDPOINTS, settings, open_database(settings))
+    face = read_face(environment)
+    return _face("documents", ENDPOINTS, face, open_database(environment))
 
 
 def indexes(environment: Mapping[str, str]) -> Handler:
     """Return the handler of indexes: create, list, describe, drop, stats, optimize; and health."""
     from squash.api.indexes import ENDPOINTS
 
-    settings = read_settings(environment)
-    return _face("indexes", ENDPOINTS, settings, open_database(settings))
+    face = read_face(environment)
+    return _face("indexes", ENDPOINTS, face, open_database(environment))
 
 
 def compactor(environment: Mapping[str, str]) -> Handler:
@@ -52,7 +61,7 @@ def compactor(environment: Mapping[str, str]) -> Handler:
     from squash.api.cloudwatch import LambdaTelemetry
     from squash.api.compacting import compact
 
-    database = open_database(read_settings(environment))
+    database = open_database(environment)
     telemetry = LambdaTelemetry("compactor")
 
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -81,26 +90,20 @@ def processor(environment: Mapping[str, str]) -> Handler:
     return _of_events(make_processor(environment))
 
 
-def open_database(settings: FunctionSettings) -> Database:
-    """Open the store that holds the indexes; one index retains its share of the memory."""
-    from squash.database import connect
-    from squash.limits import OPEN_INDEXES_MAX
+def open_database(environment: Mapping[str, str], *, searcher: Searcher | None = None) -> Database:
+    """Open the indexes of a function's store; they share what may be retained."""
+    from squash.clock import SystemClock, SystemIds
+    from squash.database import Database
+    from squash.runtime.functions import settings_of, store_of, tmp_of
 
-    return connect(
-        settings.location,
-        endpoint_url=settings.s3_endpoint,
-        retained_bytes_max=settings.retained_bytes_max // OPEN_INDEXES_MAX,
+    return Database(
+        store_of(environment),
+        settings=settings_of(environment),
+        clock=SystemClock(),
+        ids=SystemIds(),
+        searcher=searcher,
+        tmp=tmp_of(environment),
     )
-
-
-def open_searcher(environment: Mapping[str, str], settings: FunctionSettings) -> Database:
-    """Open the database that the coordinator searches.
-
-    This is the place to give it a searcher that fans out to the functions that SQUASH_ALLOCATOR
-    and SQUASH_PROCESSOR name; without these a query is searched in this process.
-    """
-    del environment
-    return open_database(settings)
 
 
 def make_gate(auth: Auth, store: ObjectStore) -> Gate:
@@ -116,7 +119,7 @@ def make_gate(auth: Auth, store: ObjectStore) -> Gate:
 
 
 def _face(
-    name: str, endpoints: Mapping[str, Endpoint], settings: FunctionSettings, database: Database
+    name: str, endpoints: Mapping[str, Endpoint], settings: FaceSettings, database: Database
 ) -> Handler:
     from squash.api.cloudwatch import LambdaTelemetry
     from squash.api.face import HttpFace
@@ -148,12 +151,11 @@ def _caller_of(function: str) -> Callable[[str], None]:
     return call
 
 
-def _of_events(role: Any) -> Handler:
-    """Return the handler of a role: an object with `handle(event) -> answer`."""
+def _of_events(role: Role) -> Handler:
+    """Return the handler of a role."""
 
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         del context
-        answer: dict[str, Any] = role.handle(event)
-        return answer
+        return role.handle(event)
 
     return handle

@@ -44,8 +44,6 @@ def query(services: Services, call: Call) -> Reply:
 def _answers(index: Index, body: QueryBody, caller: Caller) -> Sequence[Answer]:
     _check_dimensions(body, index.config)
     filters = _filters(index, body, caller)
-    # Members that only a search by many functions can heed (allow_partial, timeout_ms) are taken
-    # and change nothing in one process, where no part of an answer can go missing.
     options: dict[str, Any] = {
         "top_k": body.top_k,
         "recall_target": body.recall_target,
@@ -53,6 +51,8 @@ def _answers(index: Index, body: QueryBody, caller: Caller) -> Sequence[Answer]:
         "consistency": body.consistency,
         "include": body.include,
         "explain": body.explain,
+        "allow_partial": body.allow_partial,
+        "timeout_ms": body.timeout_ms,
     }
     try:
         if body.single:

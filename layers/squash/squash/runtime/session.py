@@ -268,7 +268,7 @@ class IndexSession:
 
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
-        opened = self._refresh()
+        opened = self._views.refresh()
         fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
         rows = {"flat": 0, "partition": 0}
         for segment in opened.state.segments:
