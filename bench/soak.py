@@ -43,7 +43,7 @@ FAULTS: Final = (
 )
 
 
-def soak(  # noqa: PLR0913
+def soak(
     *, minutes: float, queries: int, rows: int, seed: int, shape: str, readers: int, writers: int
 ) -> dict[str, Any]:
     """Run it, and return the figures."""

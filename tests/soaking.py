@@ -173,7 +173,7 @@ def _ask(client: Client, load: Load, record: Record, rng: np.random.Generator) -
     filter_: dict[str, Any] | None = None
     if kind == 1:
         filter_ = {"number": {"$lt": int(rng.integers(1, NUMBERS))}}
-    elif kind == 2:  # noqa: PLR2004
+    elif kind == 2:
         group = f"g{rng.integers(GROUPS)}"
         filter_ = {"group": group, "number": {"$gte": int(rng.integers(NUMBERS))}}
     k = int(rng.choice([1, 5, 10, 30]))
@@ -201,7 +201,7 @@ def _write(
 ) -> None:
     keys = [f"w{writer}-{rng.integers(200)}" for _ in range(int(rng.integers(1, 6)))]
     keys = list(dict.fromkeys(keys))
-    if rng.random() < 0.2:  # noqa: PLR2004
+    if rng.random() < 0.2:
         # A deletion is named by a record that it puts beside it: there is no other trace of it.
         client.post("/vectors/delete", {"keys": keys[1:] or keys})
     vectors = [

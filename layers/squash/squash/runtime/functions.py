@@ -7,6 +7,7 @@ Each maker imports what its function runs and no more: that is what a cold start
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 STORE_VARIABLE: Final = "SQUASH_STORE"
 ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL_S3"
 FUNCTION_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
-TMP_FOLDER: Final = "/tmp"  # noqa: S108 - what Lambda gives a function; `TmpFiles` makes its own in it
 
 _LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB
 
@@ -217,7 +217,7 @@ def tmp_of(environment: Mapping[str, str]) -> TmpFiles | None:
     most = tmp_bytes(environment)
     if most == 0 or not _is_remote(environment) or FUNCTION_VARIABLE not in environment:
         return None
-    return TmpFiles(TMP_FOLDER, bytes_max=most)
+    return TmpFiles(tempfile.gettempdir(), bytes_max=most)
 
 
 def _is_remote(environment: Mapping[str, str]) -> bool:

@@ -1,0 +1,300 @@
+"""A million vectors behind the local cloud: every shape of the tree, warm and cold.
+
+The built artefacts answer HTTP, from objects in a local S3 server; each answer is held against the
+same library in one process. One run measures what a query waits for, how many a second a batch
+gives, what the coordinator adds to the slowest processor, and what a cold container asks of S3.
+
+    make build-local && python bench/deployment.py --data sift
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import urllib3
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import squash
+from building import kept
+from data import CACHE, load
+from deployed import Deployed, deployed
+from report import machine, number, table, told, write_section
+from squash.local.calls import Outcome
+from squash.local.environment import CREDENTIALS
+from squash.storage import PrefixStore, open_store
+
+SHAPES: Final = ("none", "fan-out", "4,1", "8,1", "3,2", "2,3")
+BATCHES: Final = (1, 100, 1000)
+K: Final = 10
+TARGET: Final = 0.95
+FILTERS: Final = (None, {"u": {"$lt": 0.1}})
+_BASE64: Final = "base64"
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Run moto's server in a process of its own."""
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), CREDENTIALS, strict=True):
+        os.environ[name] = value
+    os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - ours
+                break
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Asking:
+    """Asks over HTTP, and keeps what came."""
+
+    def __init__(self, place: Deployed, name: str, queries: np.ndarray) -> None:
+        self._http = urllib3.PoolManager(retries=False, timeout=120.0)
+        self._url = f"{place.url}/v1/indexes/{name}/query"
+        self.queries = queries
+
+    def ask(self, numbers: Sequence[int], filter_: Any, **more: Any) -> tuple[list[Any], float]:
+        """Return the answers to some queries, and the seconds they took."""
+        vectors = [{_BASE64: _packed(self.queries[i])} for i in numbers]
+        body: dict[str, Any] = {"top_k": K, "recall_target": TARGET, "include": [], **more}
+        if filter_ is not None:
+            body["filter"] = filter_
+        if len(vectors) == 1:
+            body["vector"] = vectors[0]
+        else:
+            body["queries"] = [{"vector": vector} for vector in vectors]
+        data = json.dumps(body).encode()
+        start = time.perf_counter()
+        answer = self._http.request(
+            "POST", self._url, body=data, headers={"content-type": "application/json"}
+        )
+        seconds = time.perf_counter() - start
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {answer.data[:500]!r}")
+        found = answer.json()
+        return (found["answers"] if "answers" in found else [found]), seconds
+
+
+def _packed(vector: np.ndarray) -> str:
+    import base64
+
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def keys_of(answer: Any) -> list[tuple[str, float]]:
+    """Return keys and distances."""
+    return [(match["key"], match["distance"]) for match in answer["matches"]]
+
+
+def measure(
+    place: Deployed,
+    asking: Asking,
+    expected: dict[str, list[Any]],
+    outcomes: list[tuple[str, Outcome]],
+    *,
+    singles: int,
+) -> dict[str, Any]:
+    """Measure one shape."""
+    figures: dict[str, Any] = {"different": 0, "compared": 0}
+    for filter_ in FILTERS:
+        name = json.dumps(filter_)
+        for i in range(len(expected[name])):
+            answers, _ = asking.ask([i], filter_)
+            figures["different"] += keys_of(answers[0]) != expected[name][i]
+            figures["compared"] += 1
+    for filter_ in FILTERS:
+        label = "all" if filter_ is None else "10 %"
+        waited, above, requests, slowest = [], [], [], []
+        for i in range(singles):
+            outcomes.clear()
+            answers, seconds = asking.ask([i % len(expected["null"])], filter_)
+            seen = defaultdict(list)
+            for function, outcome in outcomes:
+                seen[function.split("-")[1]].append(outcome.duration_ms)
+            waited.append(1e3 * seconds)
+            below = max([*seen["processor"], *seen["allocator"], 0.0])
+            slowest.append(below)
+            above.append(max(seen["coordinator"], default=0.0) - below)
+            requests.append(answers[0]["usage"]["store_requests"])
+        figures[label] = {
+            "p50_ms": float(np.percentile(waited, 50)),
+            "p99_ms": float(np.percentile(waited, 99)),
+            "coordinator_above_ms": float(np.median(above)),
+            "slowest_below_ms": float(np.median(slowest)),
+            "requests_max": int(max(requests)),
+            "requests": float(np.median(requests)),
+        }
+    for size in BATCHES:
+        took = []
+        for run in range(3):
+            numbers = [(run * size + i) % len(asking.queries) for i in range(size)]
+            took.append(asking.ask(numbers, None)[1])
+        figures[f"batch {size}"] = size / float(np.median(took))
+    figures["invocations of 1000"] = asking.ask(
+        [i % len(asking.queries) for i in range(1000)], None
+    )[0][0]["usage"]["invocations"]
+    return figures
+
+
+def cold(place: Deployed, asking: Asking, times: int) -> dict[str, Any]:
+    """Ask with no container warm."""
+    figures = defaultdict(list)
+    for i in range(times):
+        for name in place.cloud.stats()["functions"]:
+            place.cloud.kill(name)
+        answers, seconds = asking.ask([i], None)
+        usage = answers[0]["usage"]
+        figures["ms"].append(1e3 * seconds)
+        for key in ("store_requests", "store_rounds", "store_bytes", "invocations_cold"):
+            figures[key].append(usage[key])
+    return {key: float(np.median(values)) for key, values in figures.items()}
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="sift")
+    parser.add_argument("--index", type=Path, help="a store that holds the index already")
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
+    parser.add_argument("--singles", type=int, default=200)
+    parser.add_argument("--compare", type=int, default=100)
+    parser.add_argument("--slots", type=int, default=8)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    name, _, limit = options.data.partition(":")
+    data = load(name, limit=int(limit) if limit else None)
+    folder = options.index or kept(
+        name, int(limit) if limit else None, CACHE.parent / "bench" / options.data
+    )[0]
+    queries = np.array(data.queries)
+    local = squash.connect(str(folder)).index(name)
+    stats = local.stats()
+    told(f"{stats.rows:,} x {stats.dimension}, {stats.partitions} partitions")
+    expected = {
+        json.dumps(filter_): [
+            [(match.key, match.distance) for match in answer.matches]
+            for answer in local.query_many(
+                queries[: options.compare],
+                top_k=K,
+                filters=filter_,
+                recall_target=TARGET,
+                include=(),
+            )
+        ]
+        for filter_ in FILTERS
+    }
+    rows, found = [], {}
+    with s3_server() as s3:
+        uploaded = False
+        for shape in options.shapes:
+            outcomes: list[tuple[str, Outcome]] = []
+            with deployed(
+                environment={"SQUASH_SHAPE": shape},
+                parameters={"Slots": str(options.slots)},
+                s3=s3,
+                observe=lambda function, outcome, seen=outcomes: seen.append(
+                    (function.name, outcome)
+                ),
+            ) as place:
+                if not uploaded:
+                    upload(folder, place, name)
+                    uploaded = True
+                asking = Asking(place, name, queries)
+                figures = measure(place, asking, expected, outcomes, singles=options.singles)
+                figures["cold"] = cold(place, asking, 10)
+            found[shape] = figures
+            told(f"{shape}: {json.dumps(figures)}")
+            rows.append(_row(shape, figures))
+    told(json.dumps(found, indent=2))
+    head = (
+        "shape", "differ", "p50 ms", "p99", "10 %: p50", "p99", "above the slowest, ms",
+        "S3 requests warm", "1 at a time, q/s", "100", "1,000", "cold ms", "requests", "rounds",
+        "MB",
+    )  # fmt: skip
+    text = (
+        f"{machine('python bench/deployment.py --data ' + options.data, {})}\n\n"
+        f"{stats.rows:,} x {stats.dimension} in {stats.partitions} partitions, {options.slots} "
+        f"slots, k = {K}, recall target {TARGET}; every answer of {options.compare} queries with "
+        "and without a filter held against one process.\n\n" + table(head, rows)
+    )
+    if options.out:
+        write_section(options.out, f"deployment-{name}", text)
+    print(text)
+
+
+def _row(shape: str, figures: dict[str, Any]) -> list[str]:
+    every, some, frozen = figures["all"], figures["10 %"], figures["cold"]
+    return [
+        shape,
+        f"{figures['different']} of {figures['compared']}",
+        number(every["p50_ms"]),
+        number(every["p99_ms"]),
+        number(some["p50_ms"]),
+        number(some["p99_ms"]),
+        number(max(every["coordinator_above_ms"], 0.0)),
+        number(every["requests"]),
+        *(number(figures[f"batch {size}"]) for size in BATCHES),
+        number(frozen["ms"]),
+        number(frozen["store_requests"]),
+        number(frozen["store_rounds"]),
+        number(frozen["store_bytes"] / 1e6),
+    ]
+
+
+def upload(folder: Path, place: Deployed, name: str) -> None:
+    """Copy an index's live objects into the deployment's store."""
+    source, target = open_store(str(folder)), place.store()
+    index = squash.connect(str(folder)).index(name)
+    view = index._session.view("eventual")
+    wanted = {
+        ref.key for rows in view.partitions for ref in rows.reader.ref.objects.values()
+    }
+    prefix = next(one for one in source.list_folders(f"{name}/"))
+    below = PrefixStore(source, f"{name}/{prefix}/")
+    into = PrefixStore(target, f"{name}/{prefix}/")
+    size = 0
+    for info in below.list(""):
+        if info.key.startswith("segments/") and info.key not in wanted:
+            continue
+        into.put(info.key, bytes(below.get(info.key) or b""))
+        size += info.bytes
+    target.put(f"{name}/index.json", bytes(source.get(f"{name}/index.json") or b""))
+    told(f"{size / 1e6:,.0f} MB in S3")
+
+
+if __name__ == "__main__":
+    main()
