@@ -112,7 +112,7 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
 
 
 def _show(function: Function, outcome: Outcome) -> None:
-    for line in outcome.log.decode(errors="replace").splitlines():
+    for line in outcome.log.decode(errors="replace").expandtabs(2).splitlines():
         sys.stderr.write(printable(f"{function.logical_id}  {line}") + "\n")
 
 

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import warnings
 from typing import Any
 
 import container  # type: ignore[import-not-found] # it lies beside this script
@@ -153,6 +154,9 @@ def main() -> None:
     channel = socket.socket(fileno=os.dup(0))
     quiet = os.open(os.devnull, os.O_RDWR)
     os.dup2(quiet, 0)
+    os.dup2(quiet, 1)
+    # The threads that Python counts are those of NumPy's library, which knows of forks.
+    warnings.filterwarnings("ignore", message=".*multi-threaded", category=DeprecationWarning)
     os.environ.update(settings["environment"])
     sys.path[:1] = settings["path"]
     preload(scout(settings["environment"]["_HANDLER"], settings["folder"]))
