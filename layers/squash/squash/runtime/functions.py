@@ -114,13 +114,17 @@ def make_allocator(environment: Mapping[str, str]) -> Role:
     from squash.runtime.warm_views import WarmViews
     from squash.search.allocator import Allocator
 
-    clock, fleet, settings = SystemClock(), read_fleet(environment), _settings(environment)
+    clock, fleet, settings = SystemClock(), read_fleet(environment), settings_of(environment)
     if fleet.processor is None:
         raise InvalidArgumentError(f"{PROCESSOR_VARIABLE} is not set: name the function to call")
     # An allocator calls those below it by its own name, where no other is given.
     fleet = _with_allocator(fleet, environment.get(FUNCTION_VARIABLE))
     warm = WarmViews(
-        _store(environment), settings=settings, clock=clock, ids=SystemIds(), tmp=_tmp(environment)
+        store_of(environment),
+        settings=settings,
+        clock=clock,
+        ids=SystemIds(),
+        tmp=tmp_of(environment),
     )
     allocator = Allocator(
         _calling(fleet, clock),
@@ -144,10 +148,13 @@ def make_processor(environment: Mapping[str, str]) -> Role:
     from squash.runtime.warm_slots import WarmSlots
     from squash.search.processor import Processor
 
-    warm = WarmSlots(_store(environment), settings=_settings(environment), tmp=_tmp(environment))
+    warm = WarmSlots(
+        store_of(environment), settings=settings_of(environment), tmp=tmp_of(environment)
+    )
+    clock = SystemClock()
     return MeasuredRole(
-        Processor(warm.slot_of, warm.meter),
-        clock=SystemClock(),
+        Processor(warm.slot_of, warm.meter, clock),
+        clock=clock,
         memory_mb=memory_mb(environment),
     )
 
@@ -171,14 +178,30 @@ def _with_allocator(fleet: FleetSettings, own_name: str | None) -> FleetSettings
     return fleet if fleet.allocator else replace(fleet, allocator=own_name)
 
 
-def _store(environment: Mapping[str, str]) -> ObjectStore:
+def store_of(environment: Mapping[str, str]) -> ObjectStore:
+    """Open the store of a function; nothing is read yet.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If SQUASH_STORE is not set, or names no store.
+
+    """
     location = environment.get(STORE_VARIABLE)
     if not location:
         raise InvalidArgumentError(f"{STORE_VARIABLE} is not set: name a store, as s3://bucket/x")
     return open_store(location, endpoint_url=environment.get(ENDPOINT_VARIABLE) or None)
 
 
-def _settings(environment: Mapping[str, str]) -> Settings:
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    """Read how a function uses its machine, and let the kernels that it names serve.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a variable is wrong.
+
+    """
     choose_kernels(environment)
     remote = _is_remote(environment)
     return Settings(
@@ -190,7 +213,7 @@ def _settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def _tmp(environment: Mapping[str, str]) -> TmpFiles | None:
+def tmp_of(environment: Mapping[str, str]) -> TmpFiles | None:
     """Return files behind the memory, in a function's own folder, if what is behind is remote."""
     most = tmp_bytes(environment)
     if most == 0 or not _is_remote(environment) or FUNCTION_VARIABLE not in environment:
