@@ -46,14 +46,14 @@ class Roles:
             meter=self.views.meter,
         )
 
-    def processor(self) -> Processor:
-        return Processor(self.warm_slots.slot_of, self.warm_slots.meter)
+    def processor(self, clock) -> Processor:
+        return Processor(self.warm_slots.slot_of, self.warm_slots.meter, clock)
 
     def cloud(self, fates: Iterator[Fate]) -> Cloud:
         return Cloud(
             {
                 "allocator": lambda world, event: self.allocator(world.calling).handle(event),
-                "processor": lambda _world, event: self.processor().handle(event),
+                "processor": lambda world, event: self.processor(world.clock).handle(event),
             },
             fates,
         )

@@ -194,7 +194,7 @@ def test_threads_and_faults():
         policy = CallPolicy(throttle_first_ms=5)
         calling = Calling(invoker, lambda: ThreadExchange(pool, clock), clock, SystemIds(), policy)
         handlers["allocator"] = roles.allocator(calling).handle
-        handlers["processor"] = roles.processor().handle
+        handlers["processor"] = roles.processor(clock).handle
         searcher = roles.searcher(calling, Shape("tree", Tree(2, 2)))
         far = roles.database(searcher=searcher).index("x")
         vectors = np.random.default_rng(3).normal(size=(20, DIMENSION))

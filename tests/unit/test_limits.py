@@ -124,3 +124,21 @@ def test_lambda():
     assert limits.LAMBDA_TIMEOUT_S_DEFAULT < limits.HTTP_API_TIMEOUT_S < limits.LAMBDA_TIMEOUT_S_MAX
     assert limits.LAMBDA_MEMORY_MB_MIN <= limits.LAMBDA_MEMORY_MB_DEFAULT
     assert limits.LAMBDA_CONCURRENCY_MAX < limits.LAMBDA_TENANT_CONTAINERS_MAX
+
+
+def test_calls_between_functions():
+    """A body in base64, in its envelope, is a call; a query's time is within a function's."""
+    written = -(-limits.REQUEST_BODY_BYTES_MAX // 3) * 4 + limits.CALL_ENVELOPE_BYTES_MAX
+    assert written <= limits.CALL_BYTES_MAX
+    assert limits.ANSWER_BODY_BYTES_MAX <= limits.REQUEST_BODY_BYTES_MAX
+    # What is delivered with an answer leaves room for its rows.
+    assert 2 * limits.TASK_DOCUMENTS_BYTES_MAX <= limits.ANSWER_BODY_BYTES_MAX
+    assert limits.QUERY_TIMEOUT_MS < 30_000 <= limits.QUERY_TIMEOUT_MS_MAX
+    # Lambda's environments by tenant, for each 1,000 that may run: a slot and its replica each.
+    assert 2 * limits.SLOTS_MAX <= 2_500
+
+
+def test_trees():
+    """All that one node calls at once has a thread, with a hedge for some of it."""
+    assert limits.TREE_BRANCHES_MAX < limits.CALLS_AT_ONCE_MAX
+    assert limits.TREE_BRANCHES_MAX <= limits.TREE_NODES_MAX

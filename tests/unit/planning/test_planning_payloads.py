@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squash import limits
@@ -17,6 +17,7 @@ PARTS = st.lists(st.builds(Part, st.integers(0, 60), st.integers(0, 60)), max_si
 
 
 @given(PARTS, st.integers(0, 40), st.integers(0, 40))
+@settings(deadline=None)
 def test_groups_fit_and_are_full(parts, shared_request, shared_answer):
     """Groups are not empty, keep the order, fit both limits, and none could take one more."""
     groups = split_payload(

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squash.planning.slots import (
@@ -22,6 +22,7 @@ SLOTS = st.integers(1, 40).map(slot_names)
 
 
 @given(NAMES, st.integers(1, 40))
+@settings(deadline=None)
 def test_one_slot_more_takes_from_all(names, count):
     """With one slot more a name stays, or goes to the new one."""
     fewer, more = slot_names(count), slot_names(count + 1)
@@ -30,6 +31,7 @@ def test_one_slot_more_takes_from_all(names, count):
 
 
 @given(NAMES, st.integers(2, 40), st.data())
+@settings(deadline=None)
 def test_one_slot_less_moves_its_own(names, count, data):
     """Without a slot, only the names that it held move."""
     slots = slot_names(count)
@@ -48,6 +50,7 @@ def test_preferences_are_even():
 
 
 @given(NAMES, SLOTS, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_assignment(names, slots, random):
     """Every name has one slot, no slot has more than its share, and order does not matter."""
     found = assign_slots(names, slots)
@@ -68,6 +71,7 @@ def test_assignment_is_near_to_what_is_preferred():
 
 
 @given(st.text(max_size=20), SLOTS)
+@settings(deadline=None)
 def test_order_of_preference(name, slots):
     """The first slot by preference is the slot preferred; all slots are there."""
     order = by_rendezvous(name, slots)
@@ -76,6 +80,7 @@ def test_order_of_preference(name, slots):
 
 
 @given(SLOTS)
+@settings(deadline=None)
 def test_replicas(slots):
     """A replica is known by its name; in a pool another slot stands in, always the same."""
     for slot in slots:

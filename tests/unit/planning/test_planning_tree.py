@@ -1,7 +1,7 @@
 """The tree: ids, subtrees and who answers which query."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squash.planning.tree import NO_TREE, ROOT, Dealt, Node, Place, Tree, deal
@@ -14,6 +14,7 @@ def walked(tree: Tree, node: Node) -> list[Node]:
 
 
 @given(TREES)
+@settings(deadline=None)
 def test_ids_are_all_numbers_below_n(tree):
     """From the root down, every id from 0 to N - 1 comes once, and there are N of them."""
     nodes = walked(tree, ROOT)[1:]
@@ -24,6 +25,7 @@ def test_ids_are_all_numbers_below_n(tree):
 
 
 @given(TREES)
+@settings(deadline=None)
 def test_subtrees_part_what_is_above_them(tree):
     """A subtree's ids are those one meets in it: the node's own and its children's subtrees."""
     for node in walked(tree, ROOT):
@@ -50,6 +52,7 @@ def answered(tree: Tree, node: Node, queries: range) -> dict[int, list[int]]:
 
 
 @given(TREES, st.integers(0, 3000))
+@settings(deadline=None)
 def test_each_query_is_dealt_to_one_node(tree, count):
     """Each query is answered by exactly one node, in order of ids, none by the root, evenly."""
     found = answered(tree, ROOT, range(count))

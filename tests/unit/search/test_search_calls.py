@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulated import HOP_MS, START_MS, Cloud, Fate, fates
@@ -183,6 +183,7 @@ FATES = st.builds(
 
 
 @given(st.lists(FATES, max_size=30), st.integers(0, 8), st.integers(0, 5_000), st.booleans())
+@settings(deadline=None)
 def test_whatever_happens(first, count, left_ms, allow_partial):
     """Nothing is lost or doubled, no deadline is passed, and an error comes only with a reason."""
     cloud = cloud_of(*first)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulated import START_MS, Cloud, Fate, World, fates
@@ -168,6 +168,7 @@ SHAPES = st.one_of(
 
 
 @given(SHAPES, st.integers(0, 120), st.integers(0, 4))
+@settings(deadline=None)
 def test_every_shape_answers_the_same(tree, queries, slots):
     """Whatever the tree: each query is answered once, in order; nothing is called twice."""
     done = run(tree, queries, slots)
@@ -246,6 +247,7 @@ FATES = st.builds(
     SHAPES, st.integers(1, 60), st.integers(1, 3), st.lists(FATES, max_size=60),
     st.booleans(), st.sampled_from([50, 500, 5_000, 20_000]),
 )  # fmt: skip
+@settings(deadline=None)
 def test_whatever_happens(tree, queries, slots, first, allow_partial, left_ms):
     """Over random trees and failures: the plain results, or an error that names what it lacks."""
     deadline_ms = START_MS + left_ms

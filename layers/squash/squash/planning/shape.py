@@ -291,16 +291,17 @@ def _through(tree: Tree, load: Load, costs: ShapeCosts) -> Estimate:
     own_ms = costs.called_ms + node.ms + load.queries / nodes * costs.answer_ms
     calls = nodes * (1.0 + node.calls)
     ms = begun + own_ms + load.queries * costs.answer_ms + _cold_ms(calls, costs)
-    usd = _billed_usd(ms, costs) + nodes * (costs.invocation_usd + node.processors_usd(costs))
+    usd: float = _billed_usd(ms, costs)
+    usd += nodes * (costs.invocation_usd + node.processors_usd(costs))
     for level in range(1, tree.depth + 1):
-        waiting_ms = own_ms + (tree.depth - level) * costs.hop_ms
-        usd += float(tree.branching_factor**level) * _billed_usd(waiting_ms, costs)
+        nodes_here = tree.branching_factor**level
+        usd += int(nodes_here) * _billed_usd(own_ms + (tree.depth - level) * costs.hop_ms, costs)
     return Estimate(ms, usd)
 
 
 def _cold_ms(calls: float, costs: ShapeCosts) -> float:
     """Return what a cold start among so many calls adds to the slowest of them, on average."""
-    return (1.0 - (1.0 - costs.cold_share) ** calls) * costs.cold_ms
+    return (1.0 - math.pow(1.0 - costs.cold_share, calls)) * costs.cold_ms
 
 
 def _billed_usd(ms: float, costs: ShapeCosts) -> float:

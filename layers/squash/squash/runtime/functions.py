@@ -151,9 +151,10 @@ def make_processor(environment: Mapping[str, str]) -> Role:
     warm = WarmSlots(
         store_of(environment), settings=settings_of(environment), tmp=tmp_of(environment)
     )
+    clock = SystemClock()
     return MeasuredRole(
-        Processor(warm.slot_of, warm.meter),
-        clock=SystemClock(),
+        Processor(warm.slot_of, warm.meter, clock),
+        clock=clock,
         memory_mb=memory_mb(environment),
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from squash.errors import SquashError
+from squash.clock import Clock
+from squash.errors import SquashError, UnavailableError
 from squash.search.events import Answered, answer_event, error_event, open_request
 from squash.search.messages import read_task, write_task_answer
 from squash.search.processing import process
@@ -30,18 +31,26 @@ class Processor:
         Gives what this container keeps of the index below a prefix.
     meter:
         Begins to count what a task asks of the store.
+    clock:
+        Tells whether somebody still waits for the answer.
 
     """
 
-    def __init__(self, slot_of: Callable[[str], Slot], meter: Callable[[], Meter]) -> None:
+    def __init__(
+        self, slot_of: Callable[[str], Slot], meter: Callable[[], Meter], clock: Clock
+    ) -> None:
         self._slot_of = slot_of
         self._meter = meter
+        self._clock = clock
 
     def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Answer an event; errors that Squash knows are answers, too."""
         meter = self._meter()
         try:
-            task = read_task(open_request(event, "process").body)
+            request = open_request(event, "process")
+            if self._clock.now_ms() >= request.deadline_ms:
+                raise UnavailableError("the task came after its deadline: nobody waits for it")
+            task = read_task(request.body)
             answer = process(task, self._slot_of(task.prefix))
             body = write_task_answer(answer, task.dimension)
             return answer_event(Answered(body, meter.spent()))
