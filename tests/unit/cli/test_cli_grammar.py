@@ -19,7 +19,8 @@ from squash.cli.main import main
 
 
 def test_every_verb_has_a_command():
-    assert [verb.name for verb in VERBS] == list(COMMANDS)
+    """The local cloud opens no database, and so is none of the commands on one."""
+    assert [verb.name for verb in VERBS if verb.name != "local"] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
