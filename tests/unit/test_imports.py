@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-PROCESSOR = ("squash.search", "squash.storage", "squash.index.reader", "squash.runtime.retained")
+PROCESSOR = (
+    "squash.search",
+    "squash.search.messages",
+    "squash.search.processing",
+    "squash.storage",
+    "squash.index.reader",
+    "squash.runtime.retained",
+)
 
 FORBIDDEN = {
     "asyncio",

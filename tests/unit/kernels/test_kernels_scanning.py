@@ -138,9 +138,8 @@ def test_rank_values_are_the_farther_of_the_codecs_estimates():
         )
         assert got.low_scanned == got.ranked == 600
         assert 100 < (low > full).sum() < 500
-        np.testing.assert_allclose(
-            got.estimates, np.maximum(low, full)[got.row], rtol=0.02, atol=0.3
-        )
+        wanted = np.maximum(low, full)[got.row]
+        np.testing.assert_allclose(got.estimates, wanted, rtol=0.02, atol=0.3)
 
 
 def test_only_admitted_rows_are_kept_and_few_are_gathered():

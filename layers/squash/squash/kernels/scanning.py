@@ -405,7 +405,7 @@ def _low_values(
         values = (norm * norm) * (1 + (shift + shift)) - (factor + factor) * product
     else:
         values = -(factor * product)
-    return np.asarray(values + np.float32(view.near))
+    return np.asarray(values + np.float32(view.near), dtype=np.float32)
 
 
 def _rank(

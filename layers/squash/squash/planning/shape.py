@@ -32,15 +32,20 @@ class ShapeCosts:
     ----------
     hop_ms:
         h: from a call to its first line of code, and back; of a warm function.
-    call_ms:
-        a: CPU of one core to make a call and take in its answer.
+    call_ms, called_ms:
+        CPU of one core for a call, whatever is in it: of who makes it, its answer taken in (the
+        paper's a), and of who is called.
     answer_ms:
-        To take in the results of a query that a child answered.
-    plan_ms, task_ms, process_ms, merge_ms:
-        CPU of Python beside what `CostModel` counts: to plan a query; to write its task for a
-        slot; to read and answer that; to read and merge that answer.
+        CPU for a query's results from an allocator: to write them there, to take them in here.
+    plan_ms:
+        CPU to plan a query, beside what `CostModel` counts.
+    task_ms, process_ms, merge_ms:
+        CPU for a query and a slot that it needs: to write its share of a task, to read and answer
+        that, beside what `CostModel` counts, and to take that in.
     search_ms:
-        The same for a query that is searched in one process.
+        CPU for a query that is searched in one process, beside what `CostModel` counts.
+    slots_needed:
+        How many slots a query needs: its clusters lie side by side, in few partitions.
     round_ms, rounds, requests, read_mb, read_mb_per_s:
         Of a query whose data is not retained: how long a round to the store takes, how many there
         are, how many requests and megabytes it reads, and how fast.
@@ -58,13 +63,15 @@ class ShapeCosts:
     """
 
     hop_ms: float = 20.0
-    call_ms: float = 1.0
-    answer_ms: float = 0.03
-    plan_ms: float = 0.12
-    task_ms: float = 0.02
-    process_ms: float = 0.1
-    merge_ms: float = 0.02
-    search_ms: float = 0.03
+    call_ms: float = 1.5
+    called_ms: float = 0.9
+    answer_ms: float = 0.08
+    plan_ms: float = 0.06
+    task_ms: float = 0.025
+    process_ms: float = 0.26
+    merge_ms: float = 0.09
+    search_ms: float = 0.06
+    slots_needed: float = 3.0
     round_ms: float = 30.0
     rounds: int = 3
     requests: int = 8
@@ -243,41 +250,55 @@ def _alone(load: Load, costs: ShapeCosts) -> Estimate:
     return Estimate(ms, usd + _billed_usd(ms, costs))
 
 
-def _node_ms(queries: float, load: Load, costs: ShapeCosts) -> tuple[float, float]:
-    """Return what a node takes for its own queries, calls included, and a processor of these."""
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """What a node does for its own queries: time until they are answered, its calls, theirs."""
+
+    ms: float
+    calls: float
+    process_ms: float
+
+    def processors_usd(self, costs: ShapeCosts) -> float:
+        """Return what its processors cost."""
+        return self.calls * (costs.invocation_usd + _billed_usd(self.process_ms, costs))
+
+
+def _node(queries: float, load: Load, costs: ShapeCosts) -> _Node:
     slots = _slots(load)
+    needed = min(costs.slots_needed, slots)
+    calls = slots * (1.0 - (1.0 - needed / slots) ** queries)
+    shares = queries * needed
     cores = max(min(load.vcpus, queries), 0.1)
-    process = queries * (load.scan_ms / slots + costs.process_ms) / cores
-    python = costs.plan_ms + slots * (costs.task_ms + costs.merge_ms)
-    own = queries * (load.plan_ms / cores + python) + slots * costs.call_ms
-    return own + costs.hop_ms + process, process
+    process = queries * load.scan_ms / calls + shares / calls * costs.process_ms
+    process_ms = costs.called_ms + process / cores
+    # What is Python holds one core, however many there are.
+    own = queries * (load.plan_ms / cores + costs.plan_ms) + calls * costs.call_ms
+    own += shares * (costs.task_ms + costs.merge_ms)
+    return _Node(own + costs.hop_ms + process_ms, calls, process_ms)
 
 
 def _fanned_out(load: Load, costs: ShapeCosts) -> Estimate:
-    slots = _slots(load)
-    ms, process = _node_ms(load.queries, load, costs)
-    ms += _cold_ms(slots, costs)
-    usd = _billed_usd(ms, costs) + slots * (costs.invocation_usd + _billed_usd(process, costs))
-    return Estimate(ms, usd)
+    node = _node(load.queries, load, costs)
+    ms = node.ms + _cold_ms(node.calls, costs)
+    return Estimate(ms, _billed_usd(ms, costs) + node.processors_usd(costs))
 
 
 def _through(tree: Tree, load: Load, costs: ShapeCosts) -> Estimate:
     """Estimate a tree: until its last node has begun, what that does, and the way back."""
-    nodes, slots = tree.nodes, _slots(load)
-    own, process = _node_ms(load.queries / nodes, load, costs)
+    nodes = tree.nodes
+    node = _node(load.queries / nodes, load, costs)
     begun = tree.depth * (costs.hop_ms + costs.call_ms * tree.branching_factor)
-    ms = begun + own + load.queries * costs.answer_ms + _cold_ms(nodes * (1 + slots), costs)
-    waiting = [
-        (tree.branching_factor**level, own + (tree.depth - level) * costs.hop_ms)
-        for level in range(1, tree.depth + 1)
-    ]
-    usd = _billed_usd(ms, costs)
-    usd += sum(count * _billed_usd(each, costs) for count, each in waiting)
-    usd += nodes * slots * _billed_usd(process, costs)
-    return Estimate(ms, usd + nodes * (1 + slots) * costs.invocation_usd)
+    own_ms = costs.called_ms + node.ms + load.queries / nodes * costs.answer_ms
+    calls = nodes * (1.0 + node.calls)
+    ms = begun + own_ms + load.queries * costs.answer_ms + _cold_ms(calls, costs)
+    usd = _billed_usd(ms, costs) + nodes * (costs.invocation_usd + node.processors_usd(costs))
+    for level in range(1, tree.depth + 1):
+        waiting_ms = own_ms + (tree.depth - level) * costs.hop_ms
+        usd += float(tree.branching_factor**level) * _billed_usd(waiting_ms, costs)
+    return Estimate(ms, usd)
 
 
-def _cold_ms(calls: int, costs: ShapeCosts) -> float:
+def _cold_ms(calls: float, costs: ShapeCosts) -> float:
     """Return what a cold start among so many calls adds to the slowest of them, on average."""
     return (1.0 - (1.0 - costs.cold_share) ** calls) * costs.cold_ms
 
