@@ -50,7 +50,9 @@ def s3_server() -> Iterator[str]:
     """Run moto's server in a process of its own."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
-    for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), CREDENTIALS, strict=True):
+    for name, value in zip(
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), CREDENTIALS, strict=True
+    ):
         os.environ[name] = value
     os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
     process = subprocess.Popen(
@@ -61,7 +63,7 @@ def s3_server() -> Iterator[str]:
     try:
         while True:
             try:
-                urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - ours
+                urllib.request.urlopen(url, timeout=1).close()
                 break
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.1)
@@ -197,9 +199,10 @@ def main() -> None:
     options = parser.parse_args()
     name, _, limit = options.data.partition(":")
     data = load(name, limit=int(limit) if limit else None)
-    folder = options.index or kept(
-        name, int(limit) if limit else None, CACHE.parent / "bench" / options.data
-    )[0]
+    folder = (
+        options.index
+        or kept(name, int(limit) if limit else None, CACHE.parent / "bench" / options.data)[0]
+    )
     queries = np.array(data.queries)
     local = squash.connect(str(folder)).index(name)
     stats = local.stats()
@@ -280,9 +283,7 @@ def upload(folder: Path, place: Deployed, name: str) -> None:
     source, target = open_store(str(folder)), place.store()
     index = squash.connect(str(folder)).index(name)
     view = index._session.view("eventual")
-    wanted = {
-        ref.key for rows in view.partitions for ref in rows.reader.ref.objects.values()
-    }
+    wanted = {ref.key for rows in view.partitions for ref in rows.reader.ref.objects.values()}
     prefix = next(one for one in source.list_folders(f"{name}/"))
     below = PrefixStore(source, f"{name}/{prefix}/")
     into = PrefixStore(target, f"{name}/{prefix}/")

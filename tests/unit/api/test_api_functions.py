@@ -127,6 +127,78 @@ def test_optimize_asks_the_compactor_and_does_not_wait(environment, monkeypatch)
     assert index.stats().rows_fresh == 3
 
 
+@pytest.mark.parametrize("shape", ["none", "fan-out", "2,2"])
+def test_the_coordinator_searches_by_calling_the_other_functions(environment, monkeypatch, shape):
+    """Whatever the shape, it answers as one process does; and a time limit reaches the search."""
+    import numpy as np
+
+    from squash.maintain import BuildOptions
+    from squash.runtime import invokers
+
+    database = squash.connect(environment["SQUASH_STORE"])
+    index = database.create_index("papers", dimension=2, metric="euclidean")
+    index.put(**rows(900), metadata=[{"n": i % 3} for i in range(900)])
+    index.optimize(
+        options=BuildOptions(partition_rows_target=200, cluster_rows_target=25, exact_rows_max=100)
+    )
+    environment |= {
+        "SQUASH_AUTH": "none",
+        "SQUASH_LOCAL": "1",
+        "SQUASH_ALLOCATOR": "a",
+        "SQUASH_PROCESSOR": "p",
+        "SQUASH_SLOTS": "3",
+        "SQUASH_SHAPE": shape,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
+    }
+    handlers = {}
+    calls = []
+
+    def role(name):
+        def handle(event):
+            calls.append(name)
+            return handlers[name](event, context())
+
+        return handle
+
+    monkeypatch.setattr(
+        invokers,
+        "LambdaInvoker",
+        lambda **_: invokers.InProcessInvoker(
+            {name: role(name) for name in ("allocator", "processor")}, clock=SystemClock()
+        ),
+    )
+    handlers |= {name: getattr(functions, name)(environment) for name in ("allocator", "processor")}
+    handle = functions.coordinator(environment)
+    vectors = np.random.default_rng(3).normal(size=(12, 2)).astype(np.float32)
+    body = {
+        "queries": [{"vector": vector.tolist()} for vector in vectors],
+        "filter": {"n": 1},
+        "top_k": 4,
+        "timeout_ms": 20_000,
+        "allow_partial": True,
+    }
+    made = event("http-query") | {"body": json.dumps(body)}
+    answer = Answer(handle(made, context()), "JKJaXmPLvHcESHA=")
+    assert answer.status == 200, answer.document
+    expected = index.query_many(vectors, filters={"n": 1}, top_k=4)
+    assert [
+        [(match["key"], match["distance"]) for match in one["matches"]]
+        for one in answer.document["answers"]
+    ] == [[(match.key, float(match.distance)) for match in one.matches] for one in expected]
+    assert not any("missing" in one for one in answer.document["answers"])
+    told = sum(one["usage"]["invocations"] for one in answer.document["answers"])
+    assert told == len(calls)
+    assert bool(calls) == (shape != "none")
+
+
+def test_a_role_that_takes_another_event_says_so_and_does_not_crash(environment):
+    environment |= {"SQUASH_ALLOCATOR": "a", "SQUASH_PROCESSOR": "p"}
+    for factory in (functions.allocator, functions.processor):
+        answer = factory(environment)({"v": 1, "kind": "nonsense"}, context())
+        assert answer["error"]["type"] == "InvalidArgumentError"
+        assert answer["cold"] is True
+
+
 def test_the_compactor_folds_what_is_due_on_a_schedule_and_what_is_named(environment):
     database = squash.connect(environment["SQUASH_STORE"])
     due = database.create_index("due", dimension=2, metric="euclidean")
@@ -209,12 +281,14 @@ import json, sys
 import numpy
 before = set(sys.modules)
 from squash.api.functions import {name}
-{name}({{"SQUASH_STORE": "memory://x"}})
+{name}({{"SQUASH_STORE": "memory://x", "SQUASH_PROCESSOR": "p", "SQUASH_ALLOCATOR": "a"}})
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
-@pytest.mark.parametrize("name", ["coordinator", "documents", "indexes", "compactor"])
+@pytest.mark.parametrize(
+    "name", ["coordinator", "documents", "indexes", "compactor", "allocator", "processor"]
+)
 def test_imports_of_a_function(name):
     """No command line, server, or S3 client for a store elsewhere; nothing of other functions."""
     done = subprocess.run(  # noqa: S603 - our own program
@@ -232,7 +306,9 @@ def test_imports_of_a_function(name):
         "documents": {"squash.api.querying", "squash.api.indexes", "squash.api.compacting"},
         "indexes": {"squash.api.querying", "squash.api.vectors", "squash.api.compacting"},
         "compactor": {"squash.api.face", "squash.api.querying", "squash.api.access"},
-    }[name]
+    }
+    roles = {"aws_lambda_powertools", "squash.database", "squash.maintain", "squash.api.face"}
+    others = others.get(name, roles | {"squash.runtime.session", "squash.training"})
     assert not {
         module
         for module in loaded

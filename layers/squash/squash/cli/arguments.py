@@ -283,9 +283,10 @@ def _keys(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--indexes",
         type=words,
-        required=True,
+        default=["*"],
         metavar="NAMES",
-        help="which indexes, with commas: names, or beginnings of names followed by *",
+        help="which indexes, with commas: names, or beginnings of names followed by * "
+        "(default *: every index)",
     )
     create.add_argument(
         "--row-filter",

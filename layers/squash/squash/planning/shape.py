@@ -1,6 +1,6 @@
 """How many functions answer: one, one that calls processors, or a tree of allocators.
 
-The choice weighs what one waits against what it costs (docs/decisions/0008). Time is told in
+The choice weighs what one waits against what it costs (docs/decisions/0012). Time is told in
 milliseconds from the moment at which the coordinator has its queries; cost in dollars, of all
 functions, their waiting included, since Lambda bills that too.
 """
@@ -26,7 +26,7 @@ _BRANCHES: Final = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 
 @dataclass(frozen=True, slots=True)
 class ShapeCosts:
-    """What calls and their work cost; where each number is from stands in decision 0008.
+    """What calls and their work cost; where each number is from stands in decision 0012.
 
     Parameters
     ----------

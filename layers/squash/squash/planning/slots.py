@@ -1,7 +1,7 @@
 """Which slot holds which segment: warm containers are found again by rendezvous hashing.
 
 A slot is a place that calls can be sent to so that they meet a container which has loaded what
-they need (docs/decisions/0008). A segment scores every slot by a hash of both names; the highest
+they need (docs/decisions/0012). A segment scores every slot by a hash of both names; the highest
 score is its home. If slots are added or removed, only the segments move that must.
 """
 
