@@ -55,7 +55,7 @@ def s3_server() -> Iterator[str]:
     ):
         os.environ[name] = value
     os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - moto, of this environment
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -108,7 +108,7 @@ class Asking:
         if answer.status != 200:
             raise RuntimeError(f"{answer.status}: {answer.data[:500]!r}")
         found = answer.json()
-        return (found["answers"] if "answers" in found else [found]), seconds
+        return found.get("answers", [found]), seconds
 
 
 def _packed(vector: np.ndarray) -> str:
@@ -123,7 +123,6 @@ def keys_of(answer: Any) -> list[tuple[str, float]]:
 
 
 def measure(
-    place: Deployed,
     asking: Asking,
     expected: dict[str, list[Any]],
     outcomes: list[tuple[str, Outcome]],
@@ -237,7 +236,7 @@ def main() -> None:
                     upload(folder, place, name)
                     uploaded = True
                 asking = Asking(place, name, queries)
-                figures = measure(place, asking, expected, outcomes, singles=options.singles)
+                figures = measure(asking, expected, outcomes, singles=options.singles)
                 figures["cold"] = cold(place, asking, 10)
             found[shape] = figures
             told(f"{shape}: {json.dumps(figures)}")
@@ -282,7 +281,7 @@ def upload(folder: Path, place: Deployed, name: str) -> None:
     """Copy an index's live objects into the deployment's store."""
     source, target = open_store(str(folder)), place.store()
     index = squash.connect(str(folder)).index(name)
-    view = index._session.view("eventual")
+    view = index._session.view("eventual")  # noqa: SLF001 - which objects live
     wanted = {ref.key for rows in view.partitions for ref in rows.reader.ref.objects.values()}
     prefix = next(one for one in source.list_folders(f"{name}/"))
     below = PrefixStore(source, f"{name}/{prefix}/")
