@@ -419,12 +419,16 @@ static uint16_t half_of(double x) { /* 0 <= x < 1, cut to ten bits: every such h
     return (uint16_t)(exponent << 10 | (int)((x - 1) * 1024));
 }
 
-/* One block's factors, as small or as large as `scale`; a row in eight is its own center. */
-static void make_factors(uint8_t *factors, float scale) {
+/* One block's factors, as small or as large as `scale`; a row in eight is its own center. Where
+ * they are `odd`, a secant in ten is infinite or NaN. */
+static void make_factors(uint8_t *factors, float scale, int odd) {
+    static const uint16_t odd_halves[] = {0x7c00, 0xfc00, 0x7e00};
     for (int64_t j = 0; j < SQ_BLOCK_ROWS; j++) {
         const int own = below(8) == 0;
         const float norm = own ? 0 : scale * (float)(0.2 + unit());
-        const uint16_t secant = own ? 0 : half_of(0.99) + (uint16_t)below(400);
+        const uint16_t secant = odd && below(10) == 0 ? odd_halves[below(3)]
+                                : own                 ? 0
+                                                      : half_of(0.99) + (uint16_t)below(400);
         const uint16_t shift = own ? 0 : half_of(unit() * 0.1) | (uint16_t)(below(2) << 15);
         const uint16_t sine = own ? 0 : half_of(unit() * unit());
         memcpy(factors + 4 * j, &norm, 4);
@@ -441,10 +445,11 @@ static void make_codes(world *w, float scale) {
     const uint8_t **blocks = array(PARTITIONS * 8, 8), **full = array(PARTITIONS * 8, 8);
     const float **vectors = array(PARTITIONS * 8, 8);
     int64_t *row_base = numbers(PARTITIONS), base = below(1000);
+    const int odd = below(4) == 0;
     for (int p = 0; p < PARTITIONS; p++) {
         uint8_t *made = bytes(w->partition_blocks[p] * block, 1);
         for (int64_t b = 0; b < w->partition_blocks[p]; b++)
-            make_factors(made + b * block + signs, scale);
+            make_factors(made + b * block + signs, scale, odd);
         blocks[p] = made;
         uint8_t *codes = bytes(w->partition_rows[p] * width, 1);
         /* The last nibble of an odd dimension is not a code. Some rows are another's twins. */
@@ -539,6 +544,16 @@ static void check_refine(const operations *o, const world *w, const sq_scan_call
     same("refine", o->name, distances[1], distances[0], 8 * kept);
 }
 
+static void same_kept(const char *what, const operations *o, const sq_scan_call *got, int64_t kept,
+                      const sq_scan_call *wanted, int64_t wanted_kept) {
+    const int64_t keep = wanted->keep;
+    same(what, o->name, &kept, &wanted_kept, 8);
+    same(what, o->name, got->partition, wanted->partition, 8 * keep);
+    same(what, o->name, got->row, wanted->row, 8 * keep);
+    same(what, o->name, got->estimates, wanted->estimates, 4 * keep);
+    same(what, o->name, got->lower_bounds, wanted->lower_bounds, 4 * keep);
+}
+
 static void check_scan(const operations *o, world *w) {
     static const float scales[] = {1e-20f, 1e-3f, 1, 1, 1e12f};
     const sq_table *t = &w->table;
@@ -555,12 +570,17 @@ static void check_scan(const operations *o, world *w) {
         got[i] = answered(t, call);
         kept[i] = (i ? o : variants)->scan(t, &got[i]);
     }
-    same("scan: kept", o->name, &kept[1], &kept[0], 8);
-    same("scan: partition", o->name, got[1].partition, got[0].partition, 8 * call.keep);
-    same("scan: row", o->name, got[1].row, got[0].row, 8 * call.keep);
-    same("scan: estimates", o->name, got[1].estimates, got[0].estimates, 4 * call.keep);
-    same("scan: bounds", o->name, got[1].lower_bounds, got[0].lower_bounds, 4 * call.keep);
+    same_kept("scan", o, &got[1], kept[1], &got[0], kept[0]);
     same("scan: counts", o->name, got[1].counts, got[0].counts, 32);
+    /* What is kept has nothing to do with the order of the clusters. */
+    int64_t *reversed = numbers(call.count);
+    for (int64_t i = 0; i < call.count; i++) reversed[i] = call.clusters[call.count - 1 - i];
+    sq_scan_call back = call;
+    back.clusters = reversed;
+    back = answered(t, back);
+    kept[1] = o->scan(t, &back);
+    same_kept("scan, backwards", o, &back, kept[1], &got[0], kept[0]);
+    same("scan, backwards: counts", o->name, back.counts, got[0].counts, 16);
     check_refine(o, w, &got[0], kept[0]);
 }
 

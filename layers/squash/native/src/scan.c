@@ -269,6 +269,13 @@ static void keep_row(state *s, entry item, const found *row) {
     sift(s->heap, keep, 0, item);
 }
 
+/* The rank value of the last that is kept, if there are as many as there may be. */
+static float threshold(const state *s) {
+    const int full = s->kept == s->call->keep && s->kept > 0;
+    const float last = full ? s->slots[s->heap[0].slot].value : __builtin_inff();
+    return last == last ? last : __builtin_inff();
+}
+
 /* ---- ranking on full codes ---- */
 
 /* Rank values of the rows that wait, from their sums and factors. */
@@ -393,12 +400,14 @@ typedef struct sieve {
     float step, shift, inverse_root, near, limit;
 } sieve;
 
-/* Which of a block's 32 rows lie within the limit at best, and where each does: +inf for NaN. */
+/* Which of a block's admitted rows may lie within the limit. If there are any, `values` are how near
+ * each row is at best, NaN included. */
 #if defined(SQ_USE_AVX512)
 
-SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int64_t groups, int l2,
-                              const sieve *v, float values[SQ_BLOCK_ROWS]) {
-    __m512 sums[2];
+SQ_INLINE uint32_t pass_block(const uint8_t *block, uint32_t admitted, const uint8_t *entries,
+                              int64_t groups, int l2, const sieve *v,
+                              float values[SQ_BLOCK_ROWS]) {
+    __m512 sums[2], low[2];
     sign_sums(block, entries, groups, sums);
     const uint8_t *factors = block + groups * GROUP_BYTES;
     uint32_t passing = 0;
@@ -420,21 +429,22 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int6
         } else {
             value = _mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(factor, product));
         }
-        /* The minimum is its second operand where the first is NaN. */
-        value = _mm512_min_ps(_mm512_add_ps(value, _mm512_set1_ps(v->near)),
-                              _mm512_set1_ps(__builtin_inff()));
-        _mm512_storeu_ps(values + 16 * i, value);
-        const __mmask16 within = _mm512_cmp_ps_mask(value, _mm512_set1_ps(v->limit), _CMP_LE_OQ);
+        low[i] = _mm512_add_ps(value, _mm512_set1_ps(v->near));
+        const __mmask16 within = _mm512_cmp_ps_mask(low[i], _mm512_set1_ps(v->limit), _CMP_NGT_UQ);
         passing |= (uint32_t)within << 16 * i;
     }
+    passing &= admitted;
+    if (!passing) return 0;
+    for (int i = 0; i < 2; i++) _mm512_storeu_ps(values + 16 * i, low[i]);
     return passing;
 }
 
 #elif defined(SQ_USE_AVX2)
 
-SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int64_t groups, int l2,
-                              const sieve *v, float values[SQ_BLOCK_ROWS]) {
-    __m256 sums[4];
+SQ_INLINE uint32_t pass_block(const uint8_t *block, uint32_t admitted, const uint8_t *entries,
+                              int64_t groups, int l2, const sieve *v,
+                              float values[SQ_BLOCK_ROWS]) {
+    __m256 sums[4], low[4];
     sign_sums(block, entries, groups, sums);
     const uint8_t *factors = block + groups * GROUP_BYTES;
     uint32_t passing = 0;
@@ -456,13 +466,13 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int6
         } else {
             value = _mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(factor, product));
         }
-        /* The minimum is its second operand where the first is NaN. */
-        value = _mm256_min_ps(_mm256_add_ps(value, _mm256_set1_ps(v->near)),
-                              _mm256_set1_ps(__builtin_inff()));
-        _mm256_storeu_ps(values + 8 * i, value);
-        const __m256 within = _mm256_cmp_ps(value, _mm256_set1_ps(v->limit), _CMP_LE_OQ);
+        low[i] = _mm256_add_ps(value, _mm256_set1_ps(v->near));
+        const __m256 within = _mm256_cmp_ps(low[i], _mm256_set1_ps(v->limit), _CMP_NGT_UQ);
         passing |= (uint32_t)_mm256_movemask_ps(within) << 8 * i;
     }
+    passing &= admitted;
+    if (!passing) return 0;
+    for (int i = 0; i < 4; i++) _mm256_storeu_ps(values + 8 * i, low[i]);
     return passing;
 }
 
@@ -484,8 +494,9 @@ SQ_INLINE void widen_halves(const uint8_t *at, float wide[SQ_BLOCK_ROWS]) {
 #endif
 }
 
-SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int64_t groups, int l2,
-                              const sieve *v, float values[SQ_BLOCK_ROWS]) {
+SQ_INLINE uint32_t pass_block(const uint8_t *block, uint32_t admitted, const uint8_t *entries,
+                              int64_t groups, int l2, const sieve *v,
+                              float values[SQ_BLOCK_ROWS]) {
     float sums[SQ_BLOCK_ROWS], norm[SQ_BLOCK_ROWS], secant[SQ_BLOCK_ROWS], shift[SQ_BLOCK_ROWS];
     sign_sums(block, entries, groups, sums);
     const uint8_t *factors = block + groups * GROUP_BYTES;
@@ -498,19 +509,18 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, const uint8_t *entries, int6
         const float value = l2 ? (norm[j] * norm[j]) * (1 + (shift[j] + shift[j])) -
                                      (factor + factor) * product
                                : -(factor * product);
-        const float low = value + v->near;
-        values[j] = low < __builtin_inff() ? low : __builtin_inff();
+        values[j] = value + v->near;
     }
     uint32_t passing = 0;
-    for (int j = 0; j < SQ_BLOCK_ROWS; j++) passing |= (uint32_t)(values[j] <= v->limit) << j;
-    return passing;
+    for (int j = 0; j < SQ_BLOCK_ROWS; j++) passing |= (uint32_t)!(values[j] > v->limit) << j;
+    return passing & admitted;
 }
 
 #endif
 
 SQ_INLINE void sift_blocks(state *s, int64_t place, const uint32_t *words, int64_t count,
                            const uint8_t *blocks, const uint8_t *codes, const uint8_t *next,
-                           int64_t next_bytes, const sieve *v, int l2) {
+                           int64_t next_bytes, sieve *v, int l2) {
     const int64_t groups = s->sign_bytes / GROUP_BYTES, bytes = count * s->block_bytes;
     for (int64_t b = 0; b < count; b++) {
         const uint8_t *block = blocks + b * s->block_bytes;
@@ -522,27 +532,22 @@ SQ_INLINE void sift_blocks(state *s, int64_t place, const uint32_t *words, int64
         }
         if (!words[b]) continue;
         float values[SQ_BLOCK_ROWS];
-        uint32_t passing = words[b] & pass_block(block, s->call->entries, groups, l2, v, values);
+        uint32_t passing = pass_block(block, words[b], s->call->entries, groups, l2, v, values);
         if (!passing) continue;
         const int64_t from = s->waiting;
         for (; passing; passing &= passing - 1) {
             const int j = sq_ctz32(passing);
             const int32_t row = (int32_t)(b * SQ_BLOCK_ROWS) + j;
-            s->floor[s->waiting] = values[j];
+            s->floor[s->waiting] = values[j] == values[j] ? values[j] : __builtin_inff();
             s->row[s->waiting++] = row;
             prefetch_bytes(codes + row * s->width, s->width);
         }
         read_factors(s, blocks, from);
-        if (s->waiting >= ROWS_WAITING) rank(s, place);
+        if (s->waiting < ROWS_WAITING) continue;
+        rank(s, place);
+        v->limit = threshold(s);
     }
     rank(s, place);
-}
-
-/* The rank value of the last that is kept, if there are as many as there may be. */
-static float threshold(const state *s) {
-    const int full = s->kept == s->call->keep && s->kept > 0;
-    const float last = full ? s->slots[s->heap[0].slot].value : __builtin_inff();
-    return last == last ? last : __builtin_inff();
 }
 
 static sieve sieve_of(const state *s, const view *v) {
@@ -651,7 +656,7 @@ int64_t SQ_NAME(scan)(const sq_table *table, const sq_scan_call *call) {
             continue;
         }
         low_scanned += here;
-        const sieve v = sieve_of(&s, &s.views[place]);
+        sieve v = sieve_of(&s, &s.views[place]);
         const int more = place + 1 < call->count;
         const int64_t after = more ? call->clusters[place + 1] : c;
         const uint8_t *next = blocks_of(&s, after);

@@ -38,6 +38,8 @@ _LEVEL_MAX: Final = 127
 _FLOAT32_MAX: Final = np.finfo(np.float32).max
 # Query residuals held at once: 1 MiB of float64.
 _CHUNK_VALUES: Final = 1 << 17
+# So many rows that survived their signs wait to be ranked; then fewer survive.
+_ROWS_WAITING: Final = 64
 _GROUP_ENTRIES: Final = 16
 # Beyond this, rows are counted before room is made for as many as are to be kept.
 _KEEP_UNCOUNTED: Final = 4096
@@ -172,17 +174,19 @@ def scan(
         if len(places) >= share_min * float(table.rows[cluster]):
             low_scanned += len(places)
             floors = _low_values(table, cluster, places, query=query, view=view, reach=reach)
-            surviving = np.flatnonzero(floors <= _threshold(kept, keep))
-            places, floors = places[surviving], floors[surviving]
-        if not len(places):
-            continue
-        ranked += len(places)
-        rows = kept.joined(_rank(table, cluster, places, floors, query=query, view=view))
-        order = np.lexsort((rows.place, rows.values))
-        kept = rows.take(order[:keep])
-        if bounds:
-            left = rows.lower_bounds[order[keep:]]
-            least_left = float(np.fmin.reduce(left, initial=least_left))
+        begin = 0
+        while begin < len(places):
+            some, begin = _surviving(places, floors, begin, threshold=_threshold(kept, keep))
+            if not len(some):
+                continue
+            ranked += len(some)
+            found = _rank(table, cluster, places[some], floors[some], query=query, view=view)
+            rows = kept.joined(found)
+            order = np.lexsort((rows.place, rows.values))
+            kept = rows.take(order[:keep])
+            if bounds:
+                left = rows.lower_bounds[order[keep:]]
+                least_left = float(np.fmin.reduce(left, initial=least_left))
     return Ranked(
         partition=kept.partition,
         row=kept.row,
@@ -366,6 +370,19 @@ def _threshold(kept: _Rows, keep: int) -> float:
     return float(kept.values[-1])
 
 
+def _surviving(places: I64, floors: F32, begin: int, *, threshold: float) -> tuple[I64, int]:
+    """Return which rows survive, as many as wait before they are ranked; and where they end.
+
+    Both count the rows of a cluster given: `places` in it, and how near each is at best.
+    """
+    some = begin + np.flatnonzero(~(floors[begin:] > threshold))
+    if len(some) < _ROWS_WAITING:
+        return some, len(places)
+    block = places[some[_ROWS_WAITING - 1]] // CODE_BLOCK_ROWS
+    end = int(np.searchsorted(places, (block + 1) * CODE_BLOCK_ROWS))
+    return some[: np.searchsorted(some, end)], end
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def _low_values(
     table: ClusterTable,
@@ -376,7 +393,7 @@ def _low_values(
     view: _View,
     reach: float,
 ) -> F32:
-    """Return how near some rows of a cluster are at best, by their signs, float32 [m], no NaN."""
+    """Return how near some rows of a cluster are at best, by their signs, float32 [m]."""
     low, norms, secants, shifts, _ = _blocks_of(table, cluster)
     sums = low_scan(low, np.arange(len(low)), query.entries)[places].astype(np.float32)
     norm = norms.reshape(-1)[places]
@@ -388,9 +405,7 @@ def _low_values(
         values = (norm * norm) * (1 + (shift + shift)) - (factor + factor) * product
     else:
         values = -(factor * product)
-    values = values + np.float32(view.near)
-    values[np.isnan(values)] = np.inf
-    return np.asarray(values, dtype=np.float32)
+    return np.asarray(values + np.float32(view.near))
 
 
 def _rank(
@@ -437,6 +452,7 @@ def _rank(
         offset=query.offset,
     )
     estimates = estimate.astype(np.float32)
+    floors = np.where(np.isnan(floors), np.float32(np.inf), floors)
     return _Rows(
         partition=np.full(len(rows), partition, dtype=np.int64),
         row=rows,

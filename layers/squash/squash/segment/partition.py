@@ -105,13 +105,15 @@ class Partition:
         prepared:
             The query, as the codec prepared it.
         clusters:
-            int64 [m], clusters of this partition.
+            int64 [m], clusters of this partition; their order does not matter.
         admitted:
             bool [n], the rows that may be returned; None for all.
         low_keep:
             How many rows pass from the low-bit codes to the full codes.
 
         """
+        # Of rows that tie by their low-bit codes the first ones pass, whoever asks in what order.
+        clusters = np.sort(clusters)
         rows = self.codes.rows_of(clusters)
         if admitted is not None:
             rows = rows[admitted[rows]]
