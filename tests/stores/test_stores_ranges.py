@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from squash.storage import plan_reads
-from squash.storage.ranges import GAP_BYTES_MAX, READ_BYTES_MAX
+from squash.storage.ranges import GAP_BYTES_MAX, READ_BYTES_MAX, SPARE_BYTES_MAX
 
 LENGTH = 300
 RANGES = st.lists(
@@ -17,11 +17,11 @@ RANGES = st.lists(
 
 
 @settings(max_examples=300)
-@given(RANGES, st.integers(0, 40), st.integers(1, 80))
-def test_plan(ranges, gap_max, read_max):
+@given(RANGES, st.integers(0, 40), st.integers(0, 90), st.integers(1, 80))
+def test_plan(ranges, gap_max, spare_max, read_max):
     """Reads are disjoint, ascending, bounded; apart by more than the gap unless they adjoin."""
     data = bytes(i % 251 for i in range(LENGTH))
-    plan = plan_reads(ranges, gap_max=gap_max, read_max=read_max)
+    plan = plan_reads(ranges, gap_max=gap_max, spare_max=spare_max, read_max=read_max)
     got = plan.assemble([data[start:stop] for start, stop in plan.reads])
     assert [bytes(part) for part in got] == [data[start:stop] for start, stop in ranges]
     for start, stop in plan.reads:
@@ -32,16 +32,27 @@ def test_plan(ranges, gap_max, read_max):
     read = [at for start, stop in plan.reads for at in range(start, stop)]
     assert len(read) == len(set(read)) == plan.read_bytes
     assert wanted <= set(read)
-    extra, run = sorted(set(read) - wanted), 0
+    runs = []
+    extra = sorted(set(read) - wanted)
     for i, at in enumerate(extra):
-        run = run + 1 if i and extra[i - 1] == at - 1 else 1
-        assert run <= gap_max
+        if i and extra[i - 1] == at - 1:
+            runs[-1] += 1
+        else:
+            runs.append(1)
+    spent = sum(run for run in runs if run > gap_max)
+    assert spent <= spare_max
+    left = [b[0] - a[1] for a, b in zip(plan.extents, plan.extents[1:], strict=False)]
+    assert all(gap > spare_max - spent for gap in left)
 
 
 def test_the_limits_as_set():
-    """A gap of exactly the limit is read over; eight MiB are one read, one byte more are two."""
-    assert len(plan_reads([(0, 1), (1 + GAP_BYTES_MAX, 2 + GAP_BYTES_MAX)]).reads) == 1
-    assert len(plan_reads([(0, 1), (2 + GAP_BYTES_MAX, 3 + GAP_BYTES_MAX)]).reads) == 2
+    """Gaps of exactly the limits are read over; eight MiB are one read, one byte more are two."""
+    assert len(plan_reads([(0, 1), (1 + SPARE_BYTES_MAX, 2 + SPARE_BYTES_MAX)]).reads) == 1
+    assert len(plan_reads([(0, 1), (2 + SPARE_BYTES_MAX, 3 + SPARE_BYTES_MAX)]).reads) == 2
+    steps = [at * (1 + GAP_BYTES_MAX) for at in range(100)]
+    assert len(plan_reads([(at, at + 1) for at in steps]).extents) == 1
+    steps = [at * (2 + GAP_BYTES_MAX) for at in range(100)]
+    assert len(plan_reads([(at, at + 1) for at in steps]).reads) == 100 - 3
     assert len(plan_reads([(5, 5 + READ_BYTES_MAX)]).reads) == 1
     assert len(plan_reads([(5, 6 + READ_BYTES_MAX)]).reads) == 2
     assert plan_reads([(4, 4)]).reads == ()

@@ -1,5 +1,6 @@
 """The whole way over a real S3 endpoint: the same answers, few requests, typed errors."""
 
+import zlib
 from uuid import uuid4
 
 import boto3
@@ -8,9 +9,16 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import squash
+from forcing import codes_only
 from model import ModelIndex
+from squash.clock import SystemClock, SystemIds
+from squash.database import Database
 from squash.errors import ChecksumError, NotFoundError, UnavailableError
 from squash.maintain import BuildOptions
+from squash.model import ObjectRef
+from squash.runtime import RetainedObjects, Settings
+from squash.storage import MemoryStore, open_store
+from squash.storage.tmp import TmpFiles
 
 OPTIONS = BuildOptions(partition_rows_target=700, cluster_rows_target=60, exact_rows_max=100)
 
@@ -69,6 +77,50 @@ def test_an_index_in_s3_answers_as_brute_force_does(endpoint, bucket):
     assert eventual.usage.store_requests == 0
     assert not fresh.verify().damages
     assert {r.key for r in fresh.get(keys=["k1", "k2", "new"])} == {"k1", "new"}
+
+
+def test_usage_tells_cold_from_warm(endpoint, bucket, tmp_path):
+    """Cold from the store, warm from memory, and from files where only those are left."""
+    name, _ = bucket
+    rng = np.random.default_rng(3)
+    where = f"s3://{name}/p"
+    vectors = rng.normal(size=(3000, 16)).astype(np.float32)
+    index = squash.connect(where, endpoint_url=endpoint).create_index("x", dimension=16)
+    index.put(keys=[f"k{i}" for i in range(3000)], vectors=vectors)
+    index.optimize(options=OPTIONS)
+    files = TmpFiles(str(tmp_path))
+
+    def opened():
+        store = open_store(where, endpoint_url=endpoint)
+        settings = Settings(billed=True)
+        clock, ids = SystemClock(), SystemIds()
+        return Database(store, settings=settings, clock=clock, ids=ids, tmp=files).index("x")
+
+    first = opened()
+    with codes_only():
+        cold, warm, files_only = (one.query(vectors[7]) for one in (first, first, opened()))
+    assert cold.matches == warm.matches == files_only.matches
+    assert cold.matches[0].key == "k7"
+    assert cold.usage.parts_from_store > 0
+    assert cold.usage.parts_from_tmp == 0
+    assert warm.usage.parts_from_store == warm.usage.parts_from_tmp == 0
+    assert warm.usage.parts_from_memory > 0
+    assert warm.usage.store_requests == 1
+    assert files_only.usage.parts_from_store == 0
+    assert files_only.usage.parts_from_tmp == cold.usage.parts_from_store
+    assert files_only.usage.store_bytes < cold.usage.store_bytes
+
+
+def test_damage_on_the_way_is_not_kept(tmp_path):
+    """Bytes that fail their check leave the files too, so that a second try asks the store."""
+    inner = MemoryStore()
+    inner.put("segments/x", b"bad!")
+    loader = RetainedObjects(inner, bytes_max=100, whole_bytes_max=0, tmp=TmpFiles(str(tmp_path)))
+    ref = ObjectRef("segments/x", 4, zlib.crc32(b"good"))
+    with pytest.raises(ChecksumError):
+        loader.load(ref, "bytes", bytes)
+    inner.put("segments/x", b"good")
+    assert loader.load(ref, "bytes", bytes) == b"good"
 
 
 def test_damage_and_absence_in_s3_are_typed_errors(endpoint, bucket):

@@ -13,6 +13,9 @@ from squash.limits import KIB, MIB
 
 # A request's latency costs about as much as this many bytes of a stream do.
 GAP_BYTES_MAX: Final = 128 * KIB
+# Beyond that a request's price counts: it is that of 12 ms of a function of 2 GB, in which a stream
+# brings more than this. It bounds what one plan reads in vain.
+SPARE_BYTES_MAX: Final = 512 * KIB
 # One stream from S3 gives some 50 to 90 MB/s; longer reads are faster as several streams.
 READ_BYTES_MAX: Final = 8 * MIB
 
@@ -61,7 +64,11 @@ class ReadPlan:
 
 
 def plan_reads(
-    ranges: Sequence[Range], *, gap_max: int = GAP_BYTES_MAX, read_max: int = READ_BYTES_MAX
+    ranges: Sequence[Range],
+    *,
+    gap_max: int = GAP_BYTES_MAX,
+    spare_max: int = SPARE_BYTES_MAX,
+    read_max: int = READ_BYTES_MAX,
 ) -> ReadPlan:
     """Plan the reads for `ranges`, which may overlap, repeat, be empty and have any order.
 
@@ -71,6 +78,8 @@ def plan_reads(
         [start, stop) in bytes.
     gap_max:
         Ranges with at most so many bytes between them are read together.
+    spare_max:
+        So many bytes of longer gaps are read too, the shortest gaps first.
     read_max:
         No read is longer than this.
 
@@ -87,6 +96,7 @@ def plan_reads(
             extents[-1] = (extents[-1][0], max(extents[-1][1], stop))
         else:
             extents.append((start, stop))
+    extents = _without_short_gaps(extents, spare_max)
     reads: list[Range] = []
     firsts = [0]
     for start, stop in extents:
@@ -95,6 +105,21 @@ def plan_reads(
         reads.extend(pairwise(edges))
         firsts.append(len(reads))
     return ReadPlan(tuple(ranges), tuple(extents), tuple(reads), tuple(firsts))
+
+
+def _without_short_gaps(extents: list[Range], spare_max: int) -> list[Range]:
+    """Close the shortest gaps, as long as they are not longer than `spare_max` together."""
+    gaps = sorted((after[0] - before[1], i) for i, (before, after) in enumerate(pairwise(extents)))
+    closed = set()
+    for gap, place in gaps:
+        if gap > spare_max:
+            break
+        spare_max -= gap
+        closed.add(place)
+    joined: list[Range] = []
+    for i, (start, stop) in enumerate(extents):
+        joined.append((joined.pop()[0], stop) if i - 1 in closed else (start, stop))
+    return joined
 
 
 def check_ranges(ranges: Sequence[Range]) -> None:
