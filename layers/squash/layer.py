@@ -47,7 +47,6 @@ UNUSED: Final = (
     "*.dist-info/REQUESTED",
     "*.dist-info/direct_url.json",
     "bin",
-    "boto3/examples",
     "botocore/data/*/*/examples-1.json*",
     "numpy/_core/include",
     "numpy/_core/lib",
@@ -57,7 +56,7 @@ UNUSED: Final = (
     "numpy/random/_examples",
     "numpy/random/lib",
 )
-# Of the 400 services that boto3 describes (28 MB), those that functions speak to; sts is for roles.
+# Of the 400 services that botocore describes (28 MB), those that functions speak to; sts is for roles.
 SERVICES: Final = ("lambda", "s3", "sts")
 
 
@@ -235,10 +234,9 @@ def _strip(site: Path) -> None:
     for pattern in UNUSED:
         for path in sorted(site.glob(pattern)):
             _remove(path)
-    for package in ("boto3", "botocore"):
-        for path in (site / package / "data").iterdir():
-            if path.is_dir() and path.name not in SERVICES:
-                _remove(path)
+    for path in (site / "botocore" / "data").iterdir():
+        if path.is_dir() and path.name not in SERVICES:
+            _remove(path)
     _shorten_descriptions(site / "botocore" / "data")
 
 
@@ -273,7 +271,7 @@ def _without_manual(value: Any) -> Any:
 def _compile(interpreter: str, site: Path) -> None:
     """Add bytecode that is never held against its source: /opt is read-only, so none is kept there.
 
-    Importing boto3 takes more than twice as long without.
+    Importing botocore takes more than twice as long without.
     """
     code = (
         "import compileall, py_compile, sys; "

@@ -136,22 +136,23 @@ def test_artefacts_fit(artefacts, tmp_path, record_property):
 
 
 def test_artefacts_speak_to_s3_and_lambda(artefacts):
-    """The boto3 of the layer knows conditional puts and tenants, which the runtime's may not.
+    """The botocore of the layer knows conditional puts and tenants, which the runtime's may not.
 
     Its descriptions of services are shortened: what is left still makes requests.
     """
     program = """
 import sys
 sys.path.insert(0, {path!r})
-import boto3
-s3, functions = (boto3.client(s, region_name="us-east-1") for s in ("s3", "lambda"))
-assert boto3.__file__.startswith({path!r})
+import botocore.session
+client = botocore.session.Session().create_client
+s3, functions = (client(s, region_name="us-east-1") for s in ("s3", "lambda"))
+assert botocore.session.__file__.startswith({path!r})
 assert "IfNoneMatch" in s3.meta.service_model.operation_model("PutObject").input_shape.members
 assert "TenantId" in functions.meta.service_model.operation_model("Invoke").input_shape.members
 assert s3.get_paginator("list_objects_v2")
 presigned = s3.generate_presigned_url("get_object", Params={{"Bucket": "bucket", "Key": "k/é"}})
 assert presigned.startswith("https://bucket.s3.amazonaws.com/k/%C3%A9?"), presigned
-elsewhere = boto3.client("s3", region_name="cn-north-1").meta.endpoint_url
+elsewhere = client("s3", region_name="cn-north-1").meta.endpoint_url
 assert elsewhere == "https://s3.cn-north-1.amazonaws.com.cn", elsewhere
 assert functions.meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
 """
