@@ -214,6 +214,10 @@ class SegmentReader:
 
         return self._part(CODES, "arrays", decode)
 
+    def all_clusters_codes(self, specs: Sequence[ArraySpec]) -> Mapping[str, AnyArray]:
+        """Return the codes of all clusters; see `cluster_codes`."""
+        return self.cluster_codes(np.arange(len(self.codes_head().cluster_begins) - 1), specs)
+
     def held_codes(self, specs: Sequence[ArraySpec]) -> ClusterCodes | None:
         """Return the arrays that `cluster_codes` fills, as they are; None where it reads whole."""
         head = self.codes_head()
@@ -225,7 +229,12 @@ class SegmentReader:
 
     def _missing_codes(self, codes: ClusterCodes, clusters: I64) -> list[Want]:
         missing = codes.missing(clusters)
-        return [ClusterParts(self._object(CODES), codes, missing)] if missing else []
+        if not missing:
+            return []
+        ref = self._object(CODES)
+        if self.loader.fills_all(ref, sum(codes.bytes_of(one) for one in missing)):
+            missing = codes.missing_of_all()
+        return [ClusterParts(ref, codes, missing)]
 
     def _check_arrays(self, codes: PartitionCodes, specs: Sequence[ArraySpec]) -> None:
         """Refuse codes of another shape than their clusters and codec give."""
@@ -253,12 +262,16 @@ class SegmentReader:
         return self._part(VECTORS, "vectors", decode)
 
     def reads_whole(self) -> bool:
-        """Tell whether vectors are better read whole than page by page."""
+        """Tell whether vectors are always read whole: it does not depend on what is retained."""
         return self._object(VECTORS).bytes <= self.loader.whole_bytes_max
 
+    def holds_vectors(self) -> bool:
+        """Tell whether vectors are at hand whole, or always read so."""
+        return self.reads_whole() or self.loader.holds_whole(self._object(VECTORS))
+
     def whole_vectors(self) -> F32 | None:
-        """Return float32 [n, d] if they are better read whole; None if page by page."""
-        return self.all_vectors() if self.reads_whole() else None
+        """Return float32 [n, d] if they are at hand whole, or always read so; else None."""
+        return self.all_vectors() if self.holds_vectors() else None
 
     def evictions(self) -> int:
         """Return how often retained objects were let go, of any segment."""
@@ -282,18 +295,21 @@ class SegmentReader:
         page_count = -(-directory.rows // ROW_PAGE_ROWS)
         if ref.bytes <= self.loader.whole_bytes_max or len(pages) * _WHOLE_SHARE > page_count:
             return None
+        ranges = [directory.vector_page(p) for p in pages.tolist()]
+        if self.loader.takes_whole(ref, ranges):
+            return None
 
         def decode(i: int, data: Buffer) -> F32:
             _check(data, int(directory.vector_crc32[pages[i]]), ref)
             # A copy, since the buffer may be a small part of a long read.
             return np.frombuffer(data, dtype="<f4").reshape(-1, directory.dimension).copy()
 
-        return Pages(ref, [directory.vector_page(p) for p in pages], decode)
+        return Pages(ref, ranges, decode)
 
     def documents(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
         """Return key and metadata of the given rows, in their order."""
         wanted = rows.tolist()
-        whole = self._whole_records()
+        whole = self._whole_records(rows)
         if whole is not None:
             return [whole.record(row) for row in wanted]
         if not self._tells_records():
@@ -304,7 +320,7 @@ class SegmentReader:
     def document_keys(self, rows: I64) -> list[str]:
         """Return the keys of the given rows, in their order, without parsing the metadata."""
         wanted = rows.tolist()
-        whole = self._whole_records()
+        whole = self._whole_records(rows)
         if whole is not None:
             return [whole.key(row) for row in wanted]
         if not self._tells_records():
@@ -323,14 +339,15 @@ class SegmentReader:
             self._has_begins = self.directory().document_begins is not None
         return self._has_begins
 
-    def _whole_records(self) -> Records | None:
+    def _whole_records(self, rows: I64 | None = None) -> Records | None:
         """Return all records, checked at once, where whole objects are better and it is possible.
 
-        With one look-up a call, since matches lie in many segments, few in each.
+        With one look-up a call, since matches lie in many segments, few in each. Without `rows`
+        that are wanted, only what is at hand is.
         """
         if self._records is not None and self._records_since == self.loader.evictions:
             return self._records
-        if self._object(DOCUMENTS).bytes > self.loader.whole_bytes_max:
+        if not self._takes_documents(rows):
             return None
         if not self._tells_records():
             return None
@@ -338,6 +355,17 @@ class SegmentReader:
         self._records = self._part(DOCUMENTS, "records", self._decode_records)
         self._records_since = since
         return self._records
+
+    def _takes_documents(self, rows: I64 | None) -> bool:
+        """Tell whether documents are always read whole, or are so at hand, or better for rows."""
+        ref = self._object(DOCUMENTS)
+        if ref.bytes <= self.loader.whole_bytes_max:
+            return True
+        if rows is None or not self._tells_records():
+            return self.loader.holds_whole(ref)
+        directory = self.directory()
+        ranges = [directory.document_page(page) for page in page_ranges(rows).tolist()]
+        return self.loader.takes_whole(ref, ranges)
 
     def _decode_records(self, container: Container, where: str) -> Records:
         directory = self.directory()
@@ -414,10 +442,8 @@ class SegmentReader:
         """Return what `documents` and `document_keys` read besides the directory."""
         if not self._tells_records():
             return [self._wanted_pages(rows)]
-        ref = self._object(DOCUMENTS)
-        return [
-            Whole(ref) if ref.bytes <= self.loader.whole_bytes_max else self._wanted_records(rows)
-        ]
+        whole = self._takes_documents(rows)
+        return [Whole(self._object(DOCUMENTS)) if whole else self._wanted_records(rows)]
 
     def want_attributes(self) -> list[Want]:
         """Return what `columns` and `cells` read."""

@@ -54,6 +54,11 @@ class ClusterCodes(Mapping[str, U8]):
         """Tell whether all of some clusters are filled in."""
         return bool(self._filled[clusters].all())
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all clusters are filled in."""
+        return bool(self._filled.all())
+
     def is_filled(self, cluster: int) -> bool:
         """Tell whether a cluster is filled in."""
         return bool(self._filled[cluster])
@@ -68,8 +73,12 @@ class ClusterCodes(Mapping[str, U8]):
             return []
         wanted = np.union1d(clusters, np.flatnonzero(self._filled))
         if 2 * int(self._bytes[wanted].sum()) > int(self._bytes.sum()):
-            return [int(one) for one in np.flatnonzero(~self._filled)]
+            return self.missing_of_all()
         return [int(one) for one in wanted[~self._filled[wanted]]]
+
+    def missing_of_all(self) -> list[int]:
+        """Return all clusters that are not filled in, ascending."""
+        return [int(one) for one in np.flatnonzero(~self._filled)]
 
     def ranges(self, cluster: int) -> list[tuple[int, int]]:
         """Return [start, stop) in the object of a cluster's part of each array."""
