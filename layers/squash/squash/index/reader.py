@@ -265,6 +265,11 @@ class SegmentReader:
         """Tell whether vectors are always read whole: it does not depend on what is retained."""
         return self._object(VECTORS).bytes <= self.loader.whole_bytes_max
 
+    @property
+    def vectors_bytes(self) -> int:
+        """How many bytes all of its vectors have, about."""
+        return self._object(VECTORS).bytes
+
     def holds_vectors(self) -> bool:
         """Tell whether vectors are at hand whole, or always read so."""
         return self.reads_whole() or self.loader.holds_whole(self._object(VECTORS))

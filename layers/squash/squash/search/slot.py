@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, I64, U32, AnyArray
+from squash.arrays import F32, I64, U32, AnyArray, Mask
 from squash.errors import DataError
 from squash.index.loading import Loader
 from squash.index.prefetch import prefetch_codes, prefetch_heads
@@ -193,6 +193,28 @@ class Slot:
                 self._table = table
         return replace(held, table=table)
 
+    def load_vectors(self, task: Task, held: Held, parts: Sequence[int]) -> tuple[Held, Mask]:
+        """Put in the vectors of parts that are at hand whole.
+
+        Returns
+        -------
+        A table that has them; and of each of the task's parts whether it has.
+
+        """
+        there = np.zeros(len(task.parts), dtype=np.bool_)
+        found: dict[int, F32] = {}
+        for place in parts:
+            # Asked each time, so that what is used counts as used.
+            vectors = self.reader(task, task.parts[place]).whole_vectors()
+            if vectors is not None:
+                there[place] = True
+                found[int(held.numbers[place])] = vectors
+        with self._lock:
+            table = _with_vectors(held.table, found)
+            if table is not held.table and self._table is held.table:
+                self._table = table
+        return replace(held, table=table), there
+
     def _grown(self, layout: tuple[Space, int], needed: Mapping[_Key, _Member]) -> ClusterTable:
         """Return the table with some segments, which it may have already."""
         table = self._table
@@ -207,7 +229,14 @@ class Slot:
         if evictions != self._evictions:
             # What was let go can be freed only if the table does not hold it.
             count = len(table.blocks)
-            table = replace(table, blocks=[None] * count, full=[None] * count, kept={}, native=None)
+            table = replace(
+                table,
+                blocks=[None] * count,
+                full=[None] * count,
+                vectors=[None] * count,
+                kept={},
+                native=None,
+            )
         self._layout, self._table, self._evictions = layout, table, evictions
         return table
 
@@ -223,13 +252,7 @@ def _with_codes(table: ClusterTable, found: Mapping[int, Mapping[str, AnyArray]]
     there = [table.full[number] for number in found]
     others = zip(there, found.values(), strict=True)
     if any(one is not None and one is not arrays["full"] for one, arrays in others):
-        table = replace(
-            table,
-            blocks=list(table.blocks),
-            full=list(table.full),
-            kept=dict(table.kept),
-            native=None,
-        )
+        table = _copied(table)
     for number, arrays in found.items():
         if table.full[number] is not arrays["full"]:
             table.kept[number] = arrays
@@ -237,6 +260,30 @@ def _with_codes(table: ClusterTable, found: Mapping[int, Mapping[str, AnyArray]]
             table.full[number] = arrays["full"]
             kernels.refresh(table, number)
     return table
+
+
+def _with_vectors(table: ClusterTable, found: Mapping[int, F32]) -> ClusterTable:
+    """Put vectors into a table; into a copy, if it has others."""
+    there = [table.vectors[number] for number in found]
+    others = zip(there, found.values(), strict=True)
+    if any(one is not None and one is not vectors for one, vectors in others):
+        table = _copied(table)
+    for number, vectors in found.items():
+        if table.vectors[number] is not vectors:
+            table.vectors[number] = vectors
+            kernels.refresh(table, number)
+    return table
+
+
+def _copied(table: ClusterTable) -> ClusterTable:
+    return replace(
+        table,
+        blocks=list(table.blocks),
+        full=list(table.full),
+        vectors=list(table.vectors),
+        kept=dict(table.kept),
+        native=None,
+    )
 
 
 def _table_of(
@@ -269,6 +316,6 @@ def _table_of(
         row_base=np.array([one.row_base for one in members], dtype=np.int64),
         blocks=[*(before.blocks if before is not None else ()), *more],
         full=[*(before.full if before is not None else ()), *more],
-        vectors=[None] * len(members),
+        vectors=[*(before.vectors if before is not None else ()), *more],
         kept=dict(before.kept) if before is not None else {},
     )
