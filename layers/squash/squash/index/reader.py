@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+from weakref import ref
 
 import numpy as np
 
@@ -67,6 +68,8 @@ class SegmentReader:
         self._records: Records | None = None
         self._records_since = -1
         self._has_begins: bool | None = None
+        self._codes: ref[ClusterCodes] | None = None
+        self._codes_since = -1
 
     def directory(self, name: str | None = None) -> Directory:
         """Return where its pages lie, as the object `name` says, or the one that is read faster."""
@@ -220,12 +223,20 @@ class SegmentReader:
 
     def held_codes(self, specs: Sequence[ArraySpec]) -> ClusterCodes | None:
         """Return the arrays that `cluster_codes` fills, as they are; None where it reads whole."""
+        known = None if self._codes is None else self._codes()
+        if known is not None and self._codes_since == self.loader.evictions:
+            # Asked each time, so that what is used counts as used.
+            return self.loader.cluster_codes(self._object(CODES), lambda: known)
         head = self.codes_head()
         if head.arrays is None:
             return None
-        arrays, where = head.arrays, self._object(CODES).key
+        arrays, where, since = head.arrays, self._object(CODES).key, self.loader.evictions
         head.check_specs(specs, self._object(HEAD).key)
-        return self.loader.cluster_codes(self._object(CODES), lambda: ClusterCodes(arrays, where))
+        codes = self.loader.cluster_codes(
+            self._object(CODES), lambda: ClusterCodes(arrays, where)
+        )
+        self._codes, self._codes_since = ref(codes), since
+        return codes
 
     def _missing_codes(self, codes: ClusterCodes, clusters: I64) -> list[Want]:
         missing = codes.missing(clusters)
@@ -337,6 +348,13 @@ class SegmentReader:
         """Return what gives a row's key, where records are read whole; else None."""
         whole = self._whole_records()
         return None if whole is None else whole.key
+
+    def document_writer(self, *, metadata: bool) -> Callable[[int], bytes] | None:
+        """Return what gives the JSON of a row's [key] or [key, metadata]; None as `key_reader`."""
+        whole = self._whole_records()
+        if whole is None:
+            return None
+        return whole.written if metadata else whole.written_key
 
     def _tells_records(self) -> bool:
         """Tell if the segment says where each record begins: earlier writers did not."""

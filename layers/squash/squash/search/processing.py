@@ -24,7 +24,7 @@ from squash.kernels import PreparedQuery, Ranked
 from squash.limits import JOINT_READ_BYTES_MAX
 from squash.model import Metric
 from squash.search.delivering import Wanted, deliver
-from squash.search.found import Found, found_of, nearest
+from squash.search.found import found_of, nearest
 from squash.search.levels import as_code_distance, best_of
 from squash.search.slot import Held, Slot
 from squash.search.tasks import Admitted, Counts, Delivery, Kept, Mode, Task, TaskAnswer, TaskQuery
@@ -45,6 +45,8 @@ class _Result:
     part: I64
     row: I64
     distances: F64
+    measured: int
+    """How many distances are numbers: rows in the modes SCAN and RANK whose vectors were read."""
     read: int
 
 
@@ -55,6 +57,8 @@ class _Work:
     task: Task
     slot: Slot
     readers: Sequence[SegmentReader]
+    numbers: I64
+    """int64 [p], the parts' numbers in the snapshot."""
 
 
 def process(task: Task, slot: Slot) -> TaskAnswer:
@@ -73,27 +77,32 @@ def process(task: Task, slot: Slot) -> TaskAnswer:
         If an object is damaged, or the task does not fit its segments.
 
     """
-    work = _Work(task, slot, slot.readers(task))
+    numbers = np.array([part.number for part in task.parts], dtype=np.int64)
+    work = _Work(task, slot, slot.readers(task), numbers)
     results = _found_by_codes(work) | _measured(work)
     ordered = [results[place] for place in range(len(task.queries))]
-    wanted = [
-        _wanted(one.query, found_of(work.readers, one.part, one.row, one.distances))
-        for one in ordered
-    ]
+    wanted = [_wanted(work, one) for one in ordered]
     deliveries = deliver(wanted, dimension=task.dimension, bytes_max=task.documents_bytes_max)
-    return TaskAnswer(tuple(_kept(task, *pair) for pair in zip(ordered, deliveries, strict=True)))
+    return TaskAnswer(tuple(_kept(work, *pair) for pair in zip(ordered, deliveries, strict=True)))
 
 
-def _wanted(query: TaskQuery, found: Found) -> Wanted:
-    distances = np.array(found.distances, dtype=np.float64)
-    order = np.argsort(distances, kind="stable")  # NaN sorts last
-    near = order[: min(query.deliver, int(np.count_nonzero(~np.isnan(distances))))]
-    asked = query.asked
-    return Wanted(found, near.tolist(), asked.include_metadata, asked.include_vector)
+def _wanted(work: _Work, result: _Result) -> Wanted:
+    query, asked = result.query, result.query.asked
+    order = np.argsort(result.distances, kind="stable")  # NaN sorts last
+    near = order[: min(query.deliver, result.measured)]
+    return Wanted(
+        work.readers,
+        near,
+        result.part[near].tolist(),
+        result.row[near].tolist(),
+        asked.include_metadata,
+        asked.include_vector,
+    )
 
 
-def _kept(task: Task, result: _Result, delivery: Delivery) -> Kept:
-    numbers = np.array([part.number for part in task.parts], dtype=np.int64)
+def _kept(work: _Work, result: _Result, delivery: Delivery) -> Kept:
+    task = work.task
+    numbers = work.numbers
     searched = numbers[[task.admitted[at].part for at in result.query.admitted]]
     ranked = result.ranked
     counts = Counts(read=result.read)
@@ -134,7 +143,7 @@ def _found_by_codes(work: _Work) -> dict[int, _Result]:
         return {}
     parts = sorted({task.admitted[at].part for _, query in asked for at in query.admitted})
     held = slot.hold(task, parts)
-    if asked[0][1].mode == Mode.SCAN:
+    if asked[0][1].mode == Mode.SCAN and not slot.holds_codes(task, held, parts):
         held = slot.load_codes(task, held, _clusters_by_part(query for _, query in asked))
     place_of = np.zeros(len(held.table.blocks), dtype=np.int64)
     place_of[held.numbers[parts]] = parts
@@ -291,17 +300,13 @@ def _refined(work: _Work, held: Held, ranked: Mapping[int, Ranked]) -> dict[int,
             k=query.asked.k,
         )
     distances |= _refined_by_pages(work, by_pages)
-    return {
-        place: _Result(
-            task.queries[place],
-            one,
-            one.partition,
-            one.row,
-            distances[place],
-            int(np.count_nonzero(~np.isnan(distances[place]))),
-        )
-        for place, one in ranked.items()
-    }
+    results = {}
+    for place, one in ranked.items():
+        found = distances[place]
+        read = len(found) - int(np.count_nonzero(np.isnan(found)))
+        query = task.queries[place]
+        results[place] = _Result(query, one, one.partition, one.row, found, read, read)
+    return results
 
 
 def _refined_by_pages(work: _Work, ranked: Mapping[int, Ranked]) -> dict[int, F64]:
@@ -407,5 +412,6 @@ def _nearest_admitted(
         np.array(best.owner, dtype=np.int64),
         np.array(best.rows, dtype=np.int64),
         np.array(best.distances, dtype=np.float64),
+        len(best.rows),
         read,
     )

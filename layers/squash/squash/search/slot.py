@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,9 +19,12 @@ from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable
 from squash.limits import SLOT_SEGMENTS_MAX
-from squash.quantize import Codec, Space, scanned_layout
+from squash.quantize import ArraySpec, Codec, Space, scanned_layout
 from squash.search.clusters import whole_blocks
 from squash.search.tasks import Part, Task
+from squash.segment import ClusterCodes
+
+Specs: TypeAlias = tuple[ArraySpec, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,19 +173,29 @@ class Slot:
             numbers = [self._numbers.get(key, -1) for key in keys]
         return _held(table, np.array(numbers, dtype=np.int64))
 
+    def holds_codes(self, task: Task, held: Held, parts: Sequence[int]) -> bool:
+        """Tell whether a table has the codes of all clusters of some parts."""
+        table = held.table
+        _, specs, _ = _layout_of(task)
+        for place in parts:
+            number = held.numbers.item(place)
+            kept = table.kept.get(number)
+            if table.full[number] is None:
+                return False
+            if isinstance(kept, ClusterCodes):
+                # Asked each time, so that what is used counts as used.
+                reader = self.reader(task, task.parts[place])
+                if not kept.is_whole or reader.held_codes(specs) is not kept:
+                    return False
+        return True
+
     def load_codes(self, task: Task, held: Held, wanted: Mapping[int, I64]) -> Held:
         """Load the codes of some clusters by part; return a table that has them."""
         readers = self.readers(task)
-        layout = scanned_layout(
-            task.codec,
-            task.codec_version,
-            space=task.space,
-            dimension=task.projected_dimension,
-        )
+        layout, specs, as_stored = _layout_of(task)
         places = list(wanted)
         found: list[Mapping[str, AnyArray]]
-        if layout.stored_specs == layout.specs:
-            specs = layout.specs
+        if as_stored:
             prefetch_codes([(readers[place], wanted[place]) for place in places], specs)
             found = [readers[place].cluster_codes(wanted[place], specs) for place in places]
         else:
@@ -239,6 +254,17 @@ class Slot:
             )
         self._layout, self._table, self._evictions = layout, table, evictions
         return table
+
+
+@lru_cache(maxsize=16)
+def _layout(codec: str, version: int, space: Space, dimension: int) -> tuple[Codec, Specs, bool]:
+    """Return what codes are laid out like, its arrays, and whether they are stored like that."""
+    layout = scanned_layout(codec, version, space=space, dimension=dimension)
+    return layout, layout.specs, layout.stored_specs == layout.specs
+
+
+def _layout_of(task: Task) -> tuple[Codec, Specs, bool]:
+    return _layout(task.codec, task.codec_version, task.space, task.projected_dimension)
 
 
 def _held(table: ClusterTable, numbers: I64) -> Held:

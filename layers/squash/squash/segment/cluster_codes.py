@@ -39,6 +39,7 @@ class ClusterCodes(Mapping[str, U8]):
             start=np.zeros(len(arrays[0].crc32) if arrays else 0, dtype=np.int64),
         )
         self._filled: Mask = self._bytes == 0
+        self._left = int(np.count_nonzero(~self._filled))
         self.filled_bytes = 0
 
     def __getitem__(self, name: str) -> U8:
@@ -52,12 +53,12 @@ class ClusterCodes(Mapping[str, U8]):
 
     def holds(self, clusters: I64) -> bool:
         """Tell whether all of some clusters are filled in."""
-        return bool(self._filled[clusters].all())
+        return not self._left or bool(self._filled[clusters].all())
 
     @property
     def is_whole(self) -> bool:
         """Whether all clusters are filled in."""
-        return bool(self._filled.all())
+        return not self._left
 
     def is_filled(self, cluster: int) -> bool:
         """Tell whether a cluster is filled in."""
@@ -119,6 +120,7 @@ class ClusterCodes(Mapping[str, U8]):
         """Make a cluster known as filled; calls must not overlap."""
         if not self._filled[cluster]:
             self._filled[cluster] = True
+            self._left -= 1
             self.filled_bytes += self.bytes_of(cluster)
 
     def _allocated(self) -> dict[str, U8]:
