@@ -65,6 +65,36 @@ class Loader(Protocol):
 
     whole_bytes_max: int
 
+    def takes_whole(self, ref: ObjectRef, ranges: Sequence[Range]) -> bool:
+        """Tell whether an object is retained whole, or is now better loaded so than in pieces.
+
+        Parameters
+        ----------
+        ref:
+            The object.
+        ranges:
+            The pieces that are wanted. None are read if all of them are retained.
+
+        """
+        ...
+
+    def holds_whole(self, ref: ObjectRef) -> bool:
+        """Tell whether an object is retained whole."""
+        ...
+
+    def fills_all(self, ref: ObjectRef, missing_bytes: int) -> bool:
+        """Tell whether all clusters of an object's codes are now better filled in at once.
+
+        Parameters
+        ----------
+        ref:
+            The object.
+        missing_bytes:
+            How many bytes of it are wanted and not filled in.
+
+        """
+        ...
+
     @property
     def evictions(self) -> int:
         """How often something was let go."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+from weakref import ref
 
 import numpy as np
 
@@ -67,6 +68,8 @@ class SegmentReader:
         self._records: Records | None = None
         self._records_since = -1
         self._has_begins: bool | None = None
+        self._codes: ref[ClusterCodes] | None = None
+        self._codes_since = -1
 
     def directory(self, name: str | None = None) -> Directory:
         """Return where its pages lie, as the object `name` says, or the one that is read faster."""
@@ -214,18 +217,35 @@ class SegmentReader:
 
         return self._part(CODES, "arrays", decode)
 
+    def all_clusters_codes(self, specs: Sequence[ArraySpec]) -> Mapping[str, AnyArray]:
+        """Return the codes of all clusters; see `cluster_codes`."""
+        return self.cluster_codes(np.arange(len(self.codes_head().cluster_begins) - 1), specs)
+
     def held_codes(self, specs: Sequence[ArraySpec]) -> ClusterCodes | None:
         """Return the arrays that `cluster_codes` fills, as they are; None where it reads whole."""
+        known = None if self._codes is None else self._codes()
+        if known is not None and self._codes_since == self.loader.evictions:
+            # Asked each time, so that what is used counts as used.
+            return self.loader.cluster_codes(self._object(CODES), lambda: known)
         head = self.codes_head()
         if head.arrays is None:
             return None
-        arrays, where = head.arrays, self._object(CODES).key
+        arrays, where, since = head.arrays, self._object(CODES).key, self.loader.evictions
         head.check_specs(specs, self._object(HEAD).key)
-        return self.loader.cluster_codes(self._object(CODES), lambda: ClusterCodes(arrays, where))
+        codes = self.loader.cluster_codes(
+            self._object(CODES), lambda: ClusterCodes(arrays, where)
+        )
+        self._codes, self._codes_since = ref(codes), since
+        return codes
 
     def _missing_codes(self, codes: ClusterCodes, clusters: I64) -> list[Want]:
         missing = codes.missing(clusters)
-        return [ClusterParts(self._object(CODES), codes, missing)] if missing else []
+        if not missing:
+            return []
+        ref = self._object(CODES)
+        if self.loader.fills_all(ref, sum(codes.bytes_of(one) for one in missing)):
+            missing = codes.missing_of_all()
+        return [ClusterParts(ref, codes, missing)]
 
     def _check_arrays(self, codes: PartitionCodes, specs: Sequence[ArraySpec]) -> None:
         """Refuse codes of another shape than their clusters and codec give."""
@@ -253,12 +273,21 @@ class SegmentReader:
         return self._part(VECTORS, "vectors", decode)
 
     def reads_whole(self) -> bool:
-        """Tell whether vectors are better read whole than page by page."""
+        """Tell whether vectors are always read whole: it does not depend on what is retained."""
         return self._object(VECTORS).bytes <= self.loader.whole_bytes_max
 
+    @property
+    def vectors_bytes(self) -> int:
+        """How many bytes all of its vectors have, about."""
+        return self._object(VECTORS).bytes
+
+    def holds_vectors(self) -> bool:
+        """Tell whether vectors are at hand whole, or always read so."""
+        return self.reads_whole() or self.loader.holds_whole(self._object(VECTORS))
+
     def whole_vectors(self) -> F32 | None:
-        """Return float32 [n, d] if they are better read whole; None if page by page."""
-        return self.all_vectors() if self.reads_whole() else None
+        """Return float32 [n, d] if they are at hand whole, or always read so; else None."""
+        return self.all_vectors() if self.holds_vectors() else None
 
     def evictions(self) -> int:
         """Return how often retained objects were let go, of any segment."""
@@ -282,18 +311,21 @@ class SegmentReader:
         page_count = -(-directory.rows // ROW_PAGE_ROWS)
         if ref.bytes <= self.loader.whole_bytes_max or len(pages) * _WHOLE_SHARE > page_count:
             return None
+        ranges = [directory.vector_page(p) for p in pages.tolist()]
+        if self.loader.takes_whole(ref, ranges):
+            return None
 
         def decode(i: int, data: Buffer) -> F32:
             _check(data, int(directory.vector_crc32[pages[i]]), ref)
             # A copy, since the buffer may be a small part of a long read.
             return np.frombuffer(data, dtype="<f4").reshape(-1, directory.dimension).copy()
 
-        return Pages(ref, [directory.vector_page(p) for p in pages], decode)
+        return Pages(ref, ranges, decode)
 
     def documents(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
         """Return key and metadata of the given rows, in their order."""
         wanted = rows.tolist()
-        whole = self._whole_records()
+        whole = self._whole_records(rows)
         if whole is not None:
             return [whole.record(row) for row in wanted]
         if not self._tells_records():
@@ -304,7 +336,7 @@ class SegmentReader:
     def document_keys(self, rows: I64) -> list[str]:
         """Return the keys of the given rows, in their order, without parsing the metadata."""
         wanted = rows.tolist()
-        whole = self._whole_records()
+        whole = self._whole_records(rows)
         if whole is not None:
             return [whole.key(row) for row in wanted]
         if not self._tells_records():
@@ -317,20 +349,28 @@ class SegmentReader:
         whole = self._whole_records()
         return None if whole is None else whole.key
 
+    def document_writer(self, *, metadata: bool) -> Callable[[int], bytes] | None:
+        """Return what gives the JSON of a row's [key] or [key, metadata]; None as `key_reader`."""
+        whole = self._whole_records()
+        if whole is None:
+            return None
+        return whole.written if metadata else whole.written_key
+
     def _tells_records(self) -> bool:
         """Tell if the segment says where each record begins: earlier writers did not."""
         if self._has_begins is None:
             self._has_begins = self.directory().document_begins is not None
         return self._has_begins
 
-    def _whole_records(self) -> Records | None:
+    def _whole_records(self, rows: I64 | None = None) -> Records | None:
         """Return all records, checked at once, where whole objects are better and it is possible.
 
-        With one look-up a call, since matches lie in many segments, few in each.
+        With one look-up a call, since matches lie in many segments, few in each. Without `rows`
+        that are wanted, only what is at hand is.
         """
         if self._records is not None and self._records_since == self.loader.evictions:
             return self._records
-        if self._object(DOCUMENTS).bytes > self.loader.whole_bytes_max:
+        if not self._takes_documents(rows):
             return None
         if not self._tells_records():
             return None
@@ -338,6 +378,17 @@ class SegmentReader:
         self._records = self._part(DOCUMENTS, "records", self._decode_records)
         self._records_since = since
         return self._records
+
+    def _takes_documents(self, rows: I64 | None) -> bool:
+        """Tell whether documents are always read whole, or are so at hand, or better for rows."""
+        ref = self._object(DOCUMENTS)
+        if ref.bytes <= self.loader.whole_bytes_max:
+            return True
+        if rows is None or not self._tells_records():
+            return self.loader.holds_whole(ref)
+        directory = self.directory()
+        ranges = [directory.document_page(page) for page in page_ranges(rows).tolist()]
+        return self.loader.takes_whole(ref, ranges)
 
     def _decode_records(self, container: Container, where: str) -> Records:
         directory = self.directory()
@@ -414,10 +465,8 @@ class SegmentReader:
         """Return what `documents` and `document_keys` read besides the directory."""
         if not self._tells_records():
             return [self._wanted_pages(rows)]
-        ref = self._object(DOCUMENTS)
-        return [
-            Whole(ref) if ref.bytes <= self.loader.whole_bytes_max else self._wanted_records(rows)
-        ]
+        whole = self._takes_documents(rows)
+        return [Whole(self._object(DOCUMENTS)) if whole else self._wanted_records(rows)]
 
     def want_attributes(self) -> list[Want]:
         """Return what `columns` and `cells` read."""

@@ -20,6 +20,7 @@ from squash.container import Buffer
 from squash.errors import ChecksumError, DataError
 from squash.index.loading import ClusterParts, Name, Pages, Range, Want, Whole
 from squash.model import ObjectRef
+from squash.planning.wholes import better_whole, charge
 from squash.segment import ClusterCodes
 from squash.storage import ObjectStore, Reads
 from squash.storage.tmp import TmpFiles
@@ -81,6 +82,11 @@ class RetainedMemory:
         self.codes: WeakValueDictionary[_Key, ClusterCodes] = WeakValueDictionary()
         """Also those that were let go while somebody still reads them: there is never another."""
         self._entries: OrderedDict[_Key, tuple[Any, int]] = OrderedDict()
+        # By object: the pages kept of it, what reads of its pieces have cost since it was last
+        # whole, and, of those that are about to be read whole, their bytes.
+        self._pages: dict[tuple[str, str], set[Range]] = {}
+        self.charged: dict[tuple[str, str], int] = {}
+        self.promised: dict[tuple[str, str], int] = {}
 
     def find(self, key: _Key) -> Any:
         """Return what is kept, None if nothing is; the lock must be held."""
@@ -92,18 +98,39 @@ class RetainedMemory:
 
     def keep(self, key: _Key, value: Any, size: int) -> None:
         """Keep something, or another size of it; the lock must be held."""
-        known = self._entries.pop(key, None)
-        if known is not None:
-            self.bytes -= known[1]
+        self._drop(key)
         if size > self.bytes_max:
             self.evictions += 1
             return
         self._entries[key] = (value, size)
         self.bytes += size
+        if isinstance(key[2], tuple):
+            self._pages.setdefault(key[:2], set()).add(key[2])
         while self.bytes > self.bytes_max:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self.bytes -= freed
+            self._drop(next(iter(self._entries)))
             self.evictions += 1
+
+    def keep_whole(self, key: _Key, value: Any, size: int) -> None:
+        """Keep a whole object instead of its pages; the lock must be held."""
+        for page in list(self._pages.get(key[:2], ())):
+            self._drop((*key[:2], page))
+        self.charged.pop(key[:2], None)
+        self.keep(key, value, size)
+
+    def pages_bytes(self, key: _Key) -> int:
+        """Return how many bytes of an object's pages are kept; the lock must be held."""
+        return sum(stop - start for start, stop in self._pages.get(key[:2], ()))
+
+    def _drop(self, key: _Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return
+        self.bytes -= entry[1]
+        if isinstance(key[2], tuple):
+            pages = self._pages[key[:2]]
+            pages.discard(key[2])
+            if not pages:
+                del self._pages[key[:2]]
 
 
 class RetainedObjects:
@@ -211,6 +238,49 @@ class RetainedObjects:
             memory.keep(key, codes, codes.filled_bytes)
             return codes
 
+    def holds_whole(self, ref: ObjectRef) -> bool:
+        """Tell whether an object is retained whole."""
+        with self._memory.lock:
+            return self._memory.find(self._key(ref, None)) is not None
+
+    def takes_whole(self, ref: ObjectRef, ranges: Sequence[Range]) -> bool:
+        """Tell whether an object is retained whole, or is now better loaded so; see `Loader`."""
+        memory = self._memory
+        with memory.lock:
+            if memory.find(self._key(ref, None)) is not None:
+                return True
+            if self._key(ref, None)[:2] not in memory.charged:
+                return False
+            missing = sum(
+                stop - start
+                for start, stop in ranges
+                if memory.find(self._key(ref, (start, stop))) is None
+            )
+            return missing > 0 and self._promise(ref, missing)
+
+    def fills_all(self, ref: ObjectRef, missing_bytes: int) -> bool:
+        """Tell whether an object's codes are now better filled in all; see `Loader`."""
+        with self._memory.lock:
+            return self._promise(ref, missing_bytes, fills=True)
+
+    def _promise(self, ref: ObjectRef, missing: int, *, fills: bool = False) -> bool:
+        """Tell whether an object is to be read whole, and count it as if it were there."""
+        memory = self._memory
+        key = self._key(ref, None)
+        if key[:2] in memory.promised:
+            return True
+        with_it = memory.bytes + sum(memory.promised.values()) + ref.bytes
+        whole = better_whole(
+            charged=memory.charged.get(key[:2], 0),
+            missing_bytes=missing,
+            object_bytes=ref.bytes,
+            retained=with_it - memory.pages_bytes(key),
+            bytes_max=memory.bytes_max,
+        )
+        if whole and not fills:
+            memory.promised[key[:2]] = ref.bytes
+        return whole
+
     def fetch(self, wants: Sequence[Want]) -> None:
         """Get what is wanted of several objects and is not retained, all in one round.
 
@@ -315,6 +385,7 @@ class RetainedObjects:
                 return
             for name in flight.names:
                 memory.flights.pop(self._key(want.ref, name), None)
+            self._charge(want, flight.names)
             for name, value in values.items():
                 self._read += _weight(want)
                 if isinstance(want, ClusterParts):
@@ -323,11 +394,21 @@ class RetainedObjects:
                     start, stop = name
                     memory.keep(self._key(want.ref, name), value, stop - start)
                 else:
-                    memory.keep(self._key(want.ref, name), value, want.ref.bytes)
+                    memory.keep_whole(self._key(want.ref, name), value, want.ref.bytes)
             if values and isinstance(want, ClusterParts):
                 memory.keep(self._key(want.ref, _CODES), want.codes, want.codes.filled_bytes)
             flight.values = values
             flight.landed.set()
+
+    def _charge(self, want: Want, names: Sequence[Any]) -> None:
+        """Note what a read cost, as far as it may have been better to read the whole object."""
+        memory, of = self._memory, self._key(want.ref, None)[:2]
+        ranges = _ranges(want, names)
+        if ranges is None:
+            memory.promised.pop(of, None)
+        else:
+            read = charge(sum(stop - start for start, stop in ranges))
+            memory.charged[of] = memory.charged.get(of, 0) + read
 
     def _checked(self, ref: ObjectRef) -> Buffer:
         data = self._store.get(ref.key)

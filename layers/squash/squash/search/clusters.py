@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from squash.arrays import F64, I64, U32, Mask
+from squash.arrays import F32, F64, I64, U32, AnyArray, Mask
 from squash.attributes import Column
 from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
-from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, refresh
+from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, Straight, refresh
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.shares import AttributeShares
@@ -116,16 +116,27 @@ class Clusters:
                 k=k,
                 keep=keep,
                 share_min=costs.share_min(dimension),
-                straight=costs.straight(dimension, keep.refined),
+                straight=self.straight(costs, keep),
             )
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
             self._plans[key] = known
         return known
 
+    def straight(self, costs: CostModel, keep: Keep) -> Straight:
+        """Return up to how many admitted rows of a walk are measured without their codes.
+
+        Where vectors come page by page, no more of them are read than refinement would read.
+        """
+        straight = costs.straight(self._table.dimension, keep.refined)
+        return straight if self.whole else replace(straight, each=0.0)
+
     @cached_property
     def whole(self) -> bool:
-        """Whether vectors are read whole, so that measuring many rows costs no requests."""
+        """Whether vectors are always read whole, so that measuring many rows costs no requests.
+
+        Plans go by this, and not by what is at hand: an answer does not depend on that.
+        """
         return all(partition.reader.reads_whole() for partition in self.partitions)
 
     def take_bitmaps(self) -> Bitmaps:
@@ -143,16 +154,16 @@ class Clusters:
         """Load the codes of some partitions."""
         for number in numbers:
             with self._lock:
-                there = table.full[number] is not None
-            if there:
+                there, kept = table.full[number] is not None, table.kept.get(number)
+            if there and (not isinstance(kept, ClusterCodes) or kept.is_whole):
                 continue
-            arrays = self.partitions[number].partition().codes.arrays
-            with self._lock:
-                # Never replaced: another thread's query may be reading what it put in meanwhile.
-                if table.full[number] is None:
-                    table.blocks[number] = arrays["blocks"]
-                    table.full[number] = arrays["full"]
-                    refresh(table, number)
+            view = self.partitions[number]
+            if not there and view.reader.reads_codes_whole():
+                self._put_codes(table, number, view.partition().codes.arrays)
+                continue
+            view.check_head()
+            specs = self.trained.codec.stored_specs
+            self._put_codes(table, number, view.reader.all_clusters_codes(specs))
 
     def load_clusters(self, table: ClusterTable, clusters: I64) -> None:
         """Load the codes of some clusters: of no others, where parts of a partition are read."""
@@ -182,15 +193,32 @@ class Clusters:
         self.load_codes(table, wanted.keys() - by_parts.keys())
         for number, mine in by_parts.items():
             arrays = self.partitions[number].reader.cluster_codes(mine, specs)
-            with self._lock:
-                if table.full[number] is None:
+            if not self._put_codes(table, number, arrays):
+                self.load_codes(table, (number,))
+
+    def _put_codes(
+        self, table: ClusterTable, number: int, arrays: Mapping[str, AnyArray]
+    ) -> bool:
+        """Put a partition's codes in, unless vectors are there and not all clusters' codes are."""
+        with self._lock:
+            partial = isinstance(arrays, ClusterCodes) and not arrays.is_whole
+            if partial and table.vectors[number] is not None:
+                return False
+            # Never replaced: another thread's query may be reading what it put in meanwhile.
+            if table.full[number] is None:
+                if isinstance(arrays, ClusterCodes):
                     table.kept[number] = arrays
-                    table.blocks[number] = arrays["blocks"]
-                    table.full[number] = arrays["full"]
-                    refresh(table, number)
+                table.blocks[number] = arrays["blocks"]
+                table.full[number] = arrays["full"]
+                refresh(table, number)
+            return True
 
     def load_vectors(self, table: ClusterTable, numbers: Iterable[int]) -> bool:
-        """Load the vectors of some partitions whole; tell whether that is how they are read."""
+        """Put the vectors of some partitions in whole; tell whether all were at hand so.
+
+        Where a partition's vectors are in, so are the codes of all its clusters or of none: a
+        search in one call of the kernels goes by that.
+        """
         for number in numbers:
             with self._lock:
                 there = table.vectors[number] is not None
@@ -199,11 +227,20 @@ class Clusters:
             vectors = self.partitions[number].reader.whole_vectors()
             if vectors is None:
                 return False
-            with self._lock:
-                if table.vectors[number] is None:
-                    table.vectors[number] = vectors
-                    refresh(table, number)
+            while not self._put_vectors(table, number, vectors):
+                self.load_codes(table, (number,))
         return True
+
+    def _put_vectors(self, table: ClusterTable, number: int, vectors: F32) -> bool:
+        """Put a partition's vectors in, unless some of its clusters' codes are there, not all."""
+        with self._lock:
+            kept = table.kept.get(number)
+            if isinstance(kept, ClusterCodes) and not kept.is_whole:
+                return False
+            if table.vectors[number] is None:
+                table.vectors[number] = vectors
+                refresh(table, number)
+            return True
 
     def load_columns(self, table: ClusterTable, names: Iterable[str]) -> None:
         """Load the cells of some attributes, of all partitions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -25,10 +26,16 @@ _WITH_METADATA: Final = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wanted:
-    """Which rows of those found are to be delivered, nearest first, and what of them."""
+    """Which rows of some sources are to be delivered, nearest first, and what of them.
 
-    found: Found
-    places: Sequence[int]
+    `places` is int64 [m], where each stands in the list that it is delivered with; `owner` and
+    `rows` say whose each is, and which.
+    """
+
+    sources: Sequence[Source]
+    places: I64
+    owner: Sequence[int]
+    rows: Sequence[int]
     include_metadata: bool
     include_vector: bool
 
@@ -47,29 +54,62 @@ def deliver(wanted: Sequence[Wanted], *, dimension: int, bytes_max: int) -> list
         first; what finds no room is left out.
 
     """
-    documents = _Read(wanted)
     share = bytes_max // max(len(wanted), 1)
-    return [_delivery(one, documents, share, dimension) for one in wanted]
+    at_hand = _AtHand()
+    documents = [at_hand.documents(one) for one in wanted]
+    behind = [
+        one
+        for one, found in zip(wanted, documents, strict=True)
+        if found is None or one.include_vector
+    ]
+    read = _Read(behind)
+    return [
+        _delivery(one, read.documents(one) if found is None else found, read, share, dimension)
+        for one, found in zip(wanted, documents, strict=True)
+    ]
 
 
-def _delivery(wanted: Wanted, read: _Read, bytes_max: int, dimension: int) -> Delivery:
-    left = bytes_max
-    places: list[int] = []
-    documents: list[bytes] = []
-    vectors: list[F32] = []
-    for place in wanted.places:
-        document = read.document(wanted, place)
-        left -= len(document) + wanted.include_vector * dimension * _FLOAT_BYTES
-        if left < 0:
-            break
-        places.append(place)
-        documents.append(document)
-        if wanted.include_vector:
-            vectors.append(read.vector(wanted, place))
-    stacked = None
+def _delivery(
+    wanted: Wanted, documents: list[bytes], read: _Read, bytes_max: int, dimension: int
+) -> Delivery:
+    vector_bytes = wanted.include_vector * dimension * _FLOAT_BYTES
+    fitting = len(documents)
+    if sum(map(len, documents)) + vector_bytes * fitting > bytes_max:
+        sizes = accumulate(len(document) + vector_bytes for document in documents)
+        fitting = sum(size <= bytes_max for size in sizes)
+    vectors = None
     if wanted.include_vector:
-        stacked = np.array(vectors, dtype=np.float32).reshape(len(vectors), dimension)
-    return Delivery(np.array(places, dtype=np.int64), tuple(documents), stacked)
+        vectors = np.empty((fitting, dimension), dtype=np.float32)
+        for place in range(fitting):
+            vectors[place] = read.vector(wanted, place)
+    return Delivery(wanted.places[:fitting], tuple(documents[:fitting]), vectors)
+
+
+class _AtHand:
+    """Documents of segments whose records are retained whole: nothing is to be fetched there."""
+
+    def __init__(self) -> None:
+        self._writers: dict[tuple[int, bool], Callable[[int], bytes] | None] = {}
+
+    def documents(self, wanted: Wanted) -> list[bytes] | None:
+        """Return the rows' documents; None if some are not at hand."""
+        writers = {owner: self._writer(wanted, owner) for owner in set(wanted.owner)}
+        found = []
+        for owner, row in zip(wanted.owner, wanted.rows, strict=True):
+            writer = writers[owner]
+            if writer is None:
+                return None
+            found.append(writer(row))
+        return found
+
+    def _writer(self, wanted: Wanted, owner: int) -> Callable[[int], bytes] | None:
+        source = wanted.sources[owner]
+        if not isinstance(source, SegmentReader):
+            return None
+        key = (id(source), wanted.include_metadata)
+        if key not in self._writers:
+            self._writers[key] = source.document_writer(metadata=wanted.include_metadata)
+        return self._writers[key]
 
 
 class _Read:
@@ -82,8 +122,8 @@ class _Read:
         documents: dict[tuple[int, bool], set[int]] = {}
         vectors: dict[int, set[int]] = {}
         for one in wanted:
-            for place in one.places:
-                source, row = one.found.sources[one.found.owner[place]], one.found.rows[place]
+            for owner, row in zip(one.owner, one.rows, strict=True):
+                source = one.sources[owner]
                 sources[id(source)] = source
                 documents.setdefault((id(source), one.include_metadata), set()).add(row)
                 if one.include_vector:
@@ -104,13 +144,16 @@ class _Read:
             for row, vector in zip(rows.tolist(), sources[at].vectors(rows), strict=True):
                 self._vectors[at, row] = vector
 
-    def document(self, wanted: Wanted, place: int) -> bytes:
-        source = wanted.found.sources[wanted.found.owner[place]]
-        return self._bytes[id(source), wanted.found.rows[place], wanted.include_metadata]
+    def documents(self, wanted: Wanted) -> list[bytes]:
+        """Return the rows' documents."""
+        return [
+            self._bytes[id(wanted.sources[owner]), row, wanted.include_metadata]
+            for owner, row in zip(wanted.owner, wanted.rows, strict=True)
+        ]
 
     def vector(self, wanted: Wanted, place: int) -> F32:
-        source = wanted.found.sources[wanted.found.owner[place]]
-        return self._vectors[id(source), wanted.found.rows[place]]
+        """Return a row's vector."""
+        return self._vectors[id(wanted.sources[wanted.owner[place]]), wanted.rows[place]]
 
 
 def _ascending(rows: set[int]) -> I64:

@@ -50,22 +50,34 @@ def gather(
 
     """
     found: list[list[Kept]] = [[] for _ in allocation.queries]
+    counts = np.array([one.count for one in allocation.view.partitions], dtype=np.int64)
+    snapshot = _Snapshot(allocation.view, counts, np.cumsum(counts) - counts)
     for answer in answers:
         for kept in answer.queries:
             if not 0 <= kept.number < len(found):
                 raise _misfit(f"a query {kept.number} of {len(found)}")
             found[kept.number].append(kept)
     return [
-        _gathered(allocation.view, planned, parts, allow_partial=allow_partial)
+        _gathered(snapshot, planned, parts, allow_partial=allow_partial)
         for planned, parts in zip(allocation.queries, found, strict=True)
     ]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Snapshot:
+    """A snapshot, and of its partitions int64 [p] how many rows each has, and its first."""
+
+    view: IndexView
+    counts: I64
+    base: I64
+
+
 def _gathered(
-    view: IndexView, planned: Planned, parts: Sequence[Kept], *, allow_partial: bool
+    snapshot: _Snapshot, planned: Planned, parts: Sequence[Kept], *, allow_partial: bool
 ) -> tuple[Found, Trace]:
+    view = snapshot.view
     trace = replace(planned.trace, levels=list(planned.trace.levels))
-    missing = _missing(view, planned, parts)
+    missing = _missing(snapshot, planned, parts)
     if missing and not allow_partial:
         names = ", ".join(view.partitions[number].reader.ref.id for number in missing[:_NAMED_MAX])
         raise PartialAnswerError(
@@ -76,7 +88,7 @@ def _gathered(
     if planned.mode == Mode.MEASURE or not parts:
         rows = _joined(parts)
     else:
-        rows = _best(view, planned, parts, trace)
+        rows = _best(snapshot, planned, parts, trace)
     if missing:
         trace.certified = False
         trace.missing = tuple(view.partitions[number].reader.ref.id for number in missing)
@@ -88,7 +100,7 @@ def _gathered(
     return found, trace
 
 
-def _missing(view: IndexView, planned: Planned, parts: Sequence[Kept]) -> list[int]:
+def _missing(snapshot: _Snapshot, planned: Planned, parts: Sequence[Kept]) -> list[int]:
     """Check that answers are of what was asked; return the partitions that none is of."""
     wanted = {one.part for one in planned.admitted}
     for kept in parts:
@@ -98,8 +110,7 @@ def _missing(view: IndexView, planned: Planned, parts: Sequence[Kept]) -> list[i
         wanted -= searched
         if not set(kept.partition.tolist()) <= searched:
             raise _misfit("rows of partitions that were not searched")
-        counts = np.array([one.count for one in view.partitions], dtype=np.int64)
-        if np.any((kept.row < 0) | (kept.row >= counts[kept.partition])):
+        if ((kept.row < 0) | (kept.row >= snapshot.counts[kept.partition])).any():
             raise _misfit("rows that there are not")
     return sorted(wanted)
 
@@ -120,14 +131,15 @@ def _joined(parts: Sequence[Kept]) -> _Rows:
     )
 
 
-def _best(view: IndexView, planned: Planned, parts: Sequence[Kept], trace: Trace) -> _Rows:
+def _best(
+    snapshot: _Snapshot, planned: Planned, parts: Sequence[Kept], trace: Trace
+) -> _Rows:
     """Keep the best of all ranked rows, by (estimate, global row), and of these the measured."""
     every = _joined(parts)
     estimates = np.concatenate([kept.estimates for kept in parts if kept.estimates is not None])
     if len(estimates) != len(every.row):
         raise _misfit("rows without estimates")
-    base = np.cumsum([0, *(partition.count for partition in view.partitions)])
-    order = np.lexsort((base[every.partition] + every.row, estimates))
+    order = np.lexsort((snapshot.base[every.partition] + every.row, estimates))
     keep = planned.asked.keep
     best, left = order[:keep], order[keep:]
     distances = every.distances[best]
@@ -151,7 +163,7 @@ def _best(view: IndexView, planned: Planned, parts: Sequence[Kept], trace: Trace
     trace.vectors_read += read
     trace.level("refine", len(best), read)
     if planned.asked.explain:
-        trace.certified = is_certified(view.metric, planned.asked.k, ranked, distances)
+        trace.certified = is_certified(snapshot.view.metric, planned.asked.k, ranked, distances)
     measured = ~np.isnan(distances)
     return _Rows(ranked.partition[measured], ranked.row[measured], distances[measured])
 

@@ -108,15 +108,13 @@ def walk_clusters(job: Job, admission: Admission) -> Walked:
     trace.examined += taken.rows_seen
     trace.passed += admitted
     trace.level("clusters", taken.rows_seen, admitted)
-    straight = job.costs.straight(job.dimension, job.keep.refined)
-    # Where vectors come page by page, no more of them are read than refinement would read.
-    clusters = len(taken.clusters) if job.clusters.whole else 0
+    straight = job.clusters.straight(job.costs, job.keep)
     return Walked(
         taken=taken,
         possible=None if admission.program is None else bitmaps.possible,
         prepared=prepared,
         vector=vector,
-        straight=admitted == 0 or straight.holds(admitted, clusters),
+        straight=admitted == 0 or straight.holds(admitted, len(taken.clusters)),
     )
 
 

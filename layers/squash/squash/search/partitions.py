@@ -113,7 +113,7 @@ def _search_admitted(job: Job, admission: Admission) -> Found:
 
 def _walk(job: Job, admission: Admission) -> Found:
     clusters = job.clusters
-    if clusters.trained.codec.scannable and clusters.whole and not job.query.explain:
+    if clusters.trained.codec.scannable and not job.query.explain:
         found = _search_at_once(job, admission)
         if found is not None:
             return found
@@ -123,7 +123,7 @@ def _walk(job: Job, admission: Admission) -> Found:
 def _search_at_once(job: Job, admission: Admission) -> Found | None:
     """Search in one call of the kernels; None where that can't be.
 
-    It can't where vectors are read page by page, or cells leave rows open that only the exact
+    It can't where vectors are not at hand whole, or cells leave rows open that only the exact
     columns can settle.
     """
     query, table, clusters = job.query, job.table, job.clusters
@@ -150,9 +150,9 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
         if isinstance(near, kernels.StaysOpen):
             return None
         numbers = set(table.partition[near.taken].tolist())
-        clusters.load_codes(table, numbers)
         if not clusters.load_vectors(table, numbers):
             return None
+        clusters.load_codes(table, numbers)
     return None
 
 

@@ -9,7 +9,7 @@ than its lower bound: the merge keeps a row only together with all that stand be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -21,9 +21,10 @@ from squash.errors import DataError
 from squash.index.prefetch import prefetch_heads, prefetch_vectors
 from squash.index.reader import SegmentReader
 from squash.kernels import PreparedQuery, Ranked
+from squash.limits import JOINT_READ_BYTES_MAX
 from squash.model import Metric
 from squash.search.delivering import Wanted, deliver
-from squash.search.found import Found, found_of, nearest
+from squash.search.found import found_of, nearest
 from squash.search.levels import as_code_distance, best_of
 from squash.search.slot import Held, Slot
 from squash.search.tasks import Admitted, Counts, Delivery, Kept, Mode, Task, TaskAnswer, TaskQuery
@@ -44,6 +45,8 @@ class _Result:
     part: I64
     row: I64
     distances: F64
+    measured: int
+    """How many distances are numbers: rows in the modes SCAN and RANK whose vectors were read."""
     read: int
 
 
@@ -54,6 +57,8 @@ class _Work:
     task: Task
     slot: Slot
     readers: Sequence[SegmentReader]
+    numbers: I64
+    """int64 [p], the parts' numbers in the snapshot."""
 
 
 def process(task: Task, slot: Slot) -> TaskAnswer:
@@ -72,27 +77,32 @@ def process(task: Task, slot: Slot) -> TaskAnswer:
         If an object is damaged, or the task does not fit its segments.
 
     """
-    work = _Work(task, slot, slot.readers(task))
-    results = _refined(work, _ranked(work)) | _measured(work)
-    ordered = [results[place] for place in range(len(task.queries))]
-    wanted = [
-        _wanted(one.query, found_of(work.readers, one.part, one.row, one.distances))
-        for one in ordered
-    ]
-    deliveries = deliver(wanted, dimension=task.dimension, bytes_max=task.documents_bytes_max)
-    return TaskAnswer(tuple(_kept(task, *pair) for pair in zip(ordered, deliveries, strict=True)))
-
-
-def _wanted(query: TaskQuery, found: Found) -> Wanted:
-    distances = np.array(found.distances, dtype=np.float64)
-    order = np.argsort(distances, kind="stable")  # NaN sorts last
-    near = order[: min(query.deliver, int(np.count_nonzero(~np.isnan(distances))))]
-    asked = query.asked
-    return Wanted(found, near.tolist(), asked.include_metadata, asked.include_vector)
-
-
-def _kept(task: Task, result: _Result, delivery: Delivery) -> Kept:
     numbers = np.array([part.number for part in task.parts], dtype=np.int64)
+    work = _Work(task, slot, slot.readers(task), numbers)
+    results = _found_by_codes(work) | _measured(work)
+    ordered = [results[place] for place in range(len(task.queries))]
+    wanted = [_wanted(work, one) for one in ordered]
+    deliveries = deliver(wanted, dimension=task.dimension, bytes_max=task.documents_bytes_max)
+    return TaskAnswer(tuple(_kept(work, *pair) for pair in zip(ordered, deliveries, strict=True)))
+
+
+def _wanted(work: _Work, result: _Result) -> Wanted:
+    query, asked = result.query, result.query.asked
+    order = np.argsort(result.distances, kind="stable")  # NaN sorts last
+    near = order[: min(query.deliver, result.measured)]
+    return Wanted(
+        work.readers,
+        near,
+        result.part[near].tolist(),
+        result.row[near].tolist(),
+        asked.include_metadata,
+        asked.include_vector,
+    )
+
+
+def _kept(work: _Work, result: _Result, delivery: Delivery) -> Kept:
+    task = work.task
+    numbers = work.numbers
     searched = numbers[[task.admitted[at].part for at in result.query.admitted]]
     ranked = result.ranked
     counts = Counts(read=result.read)
@@ -123,8 +133,8 @@ def _kept(task: Task, result: _Result, delivery: Delivery) -> Kept:
 # Codes
 
 
-def _ranked(work: _Work) -> dict[int, Ranked]:
-    """Rank the rows of all queries that ask for it; by their places, with the parts' places."""
+def _found_by_codes(work: _Work) -> dict[int, _Result]:
+    """Rank and refine the rows of all queries that ask for it; by their places."""
     task, slot = work.task, work.slot
     asked = [
         (place, query) for place, query in enumerate(task.queries) if query.mode != Mode.MEASURE
@@ -133,7 +143,7 @@ def _ranked(work: _Work) -> dict[int, Ranked]:
         return {}
     parts = sorted({task.admitted[at].part for _, query in asked for at in query.admitted})
     held = slot.hold(task, parts)
-    if asked[0][1].mode == Mode.SCAN:
+    if asked[0][1].mode == Mode.SCAN and not slot.holds_codes(task, held, parts):
         held = slot.load_codes(task, held, _clusters_by_part(query for _, query in asked))
     place_of = np.zeros(len(held.table.blocks), dtype=np.int64)
     place_of[held.numbers[parts]] = parts
@@ -148,7 +158,7 @@ def _ranked(work: _Work) -> dict[int, Ranked]:
             else:
                 ranked = _scan(query, held, possible)
                 found[place] = replace(ranked, partition=place_of[ranked.partition])
-    return found
+    return _refined(work, held, found)
 
 
 def _clusters_by_part(queries: Iterable[TaskQuery]) -> dict[int, I64]:
@@ -234,14 +244,14 @@ def _rank(work: _Work, query: TaskQuery, held: Held, possible: U32 | None) -> Ra
 
 
 class _Vectors:
-    """Vectors of rows by part: all, where they are read whole, or those that are wanted."""
+    """Vectors of rows by part: all, where they are at hand whole, or those that are wanted."""
 
     def __init__(self, work: _Work, wanted: Mapping[int, Sequence[I64 | None]]) -> None:
         self._rows = {part: _joined_rows(lists) for part, lists in wanted.items()}
         by_page = [
             (work.readers[part], rows)
             for part, rows in self._rows.items()
-            if rows is not None and not work.readers[part].reads_whole()
+            if rows is not None and not work.readers[part].holds_vectors()
         ]
         if len(by_page) > 1:
             prefetch_heads([reader for reader, _ in by_page])
@@ -249,7 +259,7 @@ class _Vectors:
         self._vectors: dict[int, F32] = {}
         for part, rows in self._rows.items():
             reader = work.readers[part]
-            if rows is None or reader.reads_whole():
+            if rows is None or reader.holds_vectors():
                 self._rows[part] = None
                 self._vectors[part] = reader.all_vectors()
             else:
@@ -268,48 +278,80 @@ def _joined_rows(lists: Sequence[I64 | None]) -> I64 | None:
     return np.unique(np.concatenate(some)) if len(some) == len(lists) else None
 
 
-def _distances(metric: Metric, vector: F32, part: I64, row: I64, vectors: _Vectors) -> F64:
-    distances = np.empty(len(row), dtype=np.float64)
-    for number in np.unique(part).tolist():
-        mine = np.flatnonzero(part == number)
-        found, places = vectors.of(number, row[mine])
-        distances[mine] = kernels.exact_distances(metric.value, vector, found, places)
-    return distances
+def _refined(work: _Work, held: Held, ranked: Mapping[int, Ranked]) -> dict[int, _Result]:
+    """Measure ranked rows: in one call of the kernels each where all vectors are at hand."""
+    task = work.task
+    parts = np.unique(np.concatenate([one.partition for one in ranked.values()])).tolist()
+    held, whole = work.slot.load_vectors(task, held, parts)
+    distances: dict[int, F64] = {}
+    by_pages: dict[int, Ranked] = {}
+    for place, one in ranked.items():
+        if not whole[one.partition].all():
+            by_pages[place] = one
+            continue
+        query = task.queries[place]
+        distances[place], _ = kernels.refine(
+            task.metric.value,
+            query.vector,
+            held.table,
+            held.numbers[one.partition],
+            one.row,
+            lower_bounds=one.lower_bounds,
+            k=query.asked.k,
+        )
+    distances |= _refined_by_pages(work, by_pages)
+    results = {}
+    for place, one in ranked.items():
+        found = distances[place]
+        read = len(found) - int(np.count_nonzero(np.isnan(found)))
+        query = task.queries[place]
+        results[place] = _Result(query, one, one.partition, one.row, found, read, read)
+    return results
 
 
-def _refined(work: _Work, ranked: Mapping[int, Ranked]) -> dict[int, _Result]:
+def _refined_by_pages(work: _Work, ranked: Mapping[int, Ranked]) -> dict[int, F64]:
     """Measure ranked rows in two steps, as `kernels.refine` does, for all queries together."""
     task = work.task
     distances = {place: np.full(len(one.row), np.nan) for place, one in ranked.items()}
     steps = {place: np.arange(_first_step(task, place, one)) for place, one in ranked.items()}
     for _ in range(2):
-        wanted: dict[int, list[I64 | None]] = {}
+        wanted: dict[int, list[tuple[int, I64]]] = {}
         for place, reading in steps.items():
-            part, row = ranked[place].partition[reading], ranked[place].row[reading]
-            for number in np.unique(part).tolist():
-                wanted.setdefault(number, []).append(row[part == number])
-        vectors = _Vectors(work, wanted)
-        following = {}
-        for place, reading in steps.items():
-            one, query = ranked[place], task.queries[place]
-            distances[place][reading] = _distances(
-                task.metric, query.vector, one.partition[reading], one.row[reading], vectors
+            part = ranked[place].partition[reading]
+            for number in sorted(set(part.tolist())):
+                wanted.setdefault(number, []).append((place, reading[part == number]))
+        for group in _read_together(work, wanted):
+            vectors = _Vectors(
+                work, {part: [ranked[at].row[mine] for at, mine in wanted[part]] for part in group}
             )
-            rest = _second_step(task, query, one, distances[place])
+            for part in group:
+                for place, mine in wanted[part]:
+                    found, places = vectors.of(part, ranked[place].row[mine])
+                    distances[place][mine] = kernels.exact_distances(
+                        task.metric.value, task.queries[place].vector, found, places
+                    )
+        following = {}
+        for place in steps:
+            rest = _second_step(task, task.queries[place], ranked[place], distances[place])
             if len(rest):
                 following[place] = rest
         steps = following
-    return {
-        place: _Result(
-            task.queries[place],
-            one,
-            one.partition,
-            one.row,
-            distances[place],
-            int(np.count_nonzero(~np.isnan(distances[place]))),
-        )
-        for place, one in ranked.items()
-    }
+    return distances
+
+
+def _read_together(work: _Work, wanted: Iterable[int]) -> Iterator[list[int]]:
+    """Yield parts in groups, of which each can be held in memory even if it is read whole."""
+    group: list[int] = []
+    size = 0
+    for part in sorted(wanted):
+        more = work.readers[part].vectors_bytes
+        if group and size + more > JOINT_READ_BYTES_MAX:
+            yield group
+            group, size = [], 0
+        group.append(part)
+        size += more
+    if group:
+        yield group
 
 
 def _first_step(task: Task, place: int, ranked: Ranked) -> int:
@@ -370,5 +412,6 @@ def _nearest_admitted(
         np.array(best.owner, dtype=np.int64),
         np.array(best.rows, dtype=np.int64),
         np.array(best.distances, dtype=np.float64),
+        len(best.rows),
         read,
     )

@@ -122,7 +122,14 @@ def answer_request(
         for query, (found, _) in zip(request.queries, gathered, strict=True)
     ]
     wanted = [
-        Wanted(found, range(len(found.rows)), query.include_metadata, query.include_vector)
+        Wanted(
+            found.sources,
+            np.arange(len(found.rows)),
+            found.owner,
+            found.rows,
+            query.include_metadata,
+            query.include_vector,
+        )
         for query, found in zip(request.queries, best, strict=True)
     ]
     deliveries = deliver(wanted, dimension=view.dimension, bytes_max=request.documents_bytes_max)

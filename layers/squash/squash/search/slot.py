@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, I64, U32, AnyArray
+from squash.arrays import F32, I64, U32, AnyArray, Mask
 from squash.errors import DataError
 from squash.index.loading import Loader
 from squash.index.prefetch import prefetch_codes, prefetch_heads
@@ -17,9 +19,12 @@ from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable
 from squash.limits import SLOT_SEGMENTS_MAX
-from squash.quantize import Codec, Space, scanned_layout
+from squash.quantize import ArraySpec, Codec, Space, scanned_layout
 from squash.search.clusters import whole_blocks
 from squash.search.tasks import Part, Task
+from squash.segment import ClusterCodes
+
+Specs: TypeAlias = tuple[ArraySpec, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,19 +173,29 @@ class Slot:
             numbers = [self._numbers.get(key, -1) for key in keys]
         return _held(table, np.array(numbers, dtype=np.int64))
 
+    def holds_codes(self, task: Task, held: Held, parts: Sequence[int]) -> bool:
+        """Tell whether a table has the codes of all clusters of some parts."""
+        table = held.table
+        _, specs, _ = _layout_of(task)
+        for place in parts:
+            number = held.numbers.item(place)
+            kept = table.kept.get(number)
+            if table.full[number] is None:
+                return False
+            if isinstance(kept, ClusterCodes):
+                # Asked each time, so that what is used counts as used.
+                reader = self.reader(task, task.parts[place])
+                if not kept.is_whole or reader.held_codes(specs) is not kept:
+                    return False
+        return True
+
     def load_codes(self, task: Task, held: Held, wanted: Mapping[int, I64]) -> Held:
         """Load the codes of some clusters by part; return a table that has them."""
         readers = self.readers(task)
-        layout = scanned_layout(
-            task.codec,
-            task.codec_version,
-            space=task.space,
-            dimension=task.projected_dimension,
-        )
+        layout, specs, as_stored = _layout_of(task)
         places = list(wanted)
         found: list[Mapping[str, AnyArray]]
-        if layout.stored_specs == layout.specs:
-            specs = layout.specs
+        if as_stored:
             prefetch_codes([(readers[place], wanted[place]) for place in places], specs)
             found = [readers[place].cluster_codes(wanted[place], specs) for place in places]
         else:
@@ -192,6 +207,28 @@ class Slot:
             if table is not held.table and self._table is held.table:
                 self._table = table
         return replace(held, table=table)
+
+    def load_vectors(self, task: Task, held: Held, parts: Sequence[int]) -> tuple[Held, Mask]:
+        """Put in the vectors of parts that are at hand whole.
+
+        Returns
+        -------
+        A table that has them; and of each of the task's parts whether it has.
+
+        """
+        there = np.zeros(len(task.parts), dtype=np.bool_)
+        found: dict[int, F32] = {}
+        for place in parts:
+            # Asked each time, so that what is used counts as used.
+            vectors = self.reader(task, task.parts[place]).whole_vectors()
+            if vectors is not None:
+                there[place] = True
+                found[int(held.numbers[place])] = vectors
+        with self._lock:
+            table = _with_vectors(held.table, found)
+            if table is not held.table and self._table is held.table:
+                self._table = table
+        return replace(held, table=table), there
 
     def _grown(self, layout: tuple[Space, int], needed: Mapping[_Key, _Member]) -> ClusterTable:
         """Return the table with some segments, which it may have already."""
@@ -207,9 +244,27 @@ class Slot:
         if evictions != self._evictions:
             # What was let go can be freed only if the table does not hold it.
             count = len(table.blocks)
-            table = replace(table, blocks=[None] * count, full=[None] * count, kept={}, native=None)
+            table = replace(
+                table,
+                blocks=[None] * count,
+                full=[None] * count,
+                vectors=[None] * count,
+                kept={},
+                native=None,
+            )
         self._layout, self._table, self._evictions = layout, table, evictions
         return table
+
+
+@lru_cache(maxsize=16)
+def _layout(codec: str, version: int, space: Space, dimension: int) -> tuple[Codec, Specs, bool]:
+    """Return what codes are laid out like, its arrays, and whether they are stored like that."""
+    layout = scanned_layout(codec, version, space=space, dimension=dimension)
+    return layout, layout.specs, layout.stored_specs == layout.specs
+
+
+def _layout_of(task: Task) -> tuple[Codec, Specs, bool]:
+    return _layout(task.codec, task.codec_version, task.space, task.projected_dimension)
 
 
 def _held(table: ClusterTable, numbers: I64) -> Held:
@@ -223,13 +278,7 @@ def _with_codes(table: ClusterTable, found: Mapping[int, Mapping[str, AnyArray]]
     there = [table.full[number] for number in found]
     others = zip(there, found.values(), strict=True)
     if any(one is not None and one is not arrays["full"] for one, arrays in others):
-        table = replace(
-            table,
-            blocks=list(table.blocks),
-            full=list(table.full),
-            kept=dict(table.kept),
-            native=None,
-        )
+        table = _copied(table)
     for number, arrays in found.items():
         if table.full[number] is not arrays["full"]:
             table.kept[number] = arrays
@@ -237,6 +286,30 @@ def _with_codes(table: ClusterTable, found: Mapping[int, Mapping[str, AnyArray]]
             table.full[number] = arrays["full"]
             kernels.refresh(table, number)
     return table
+
+
+def _with_vectors(table: ClusterTable, found: Mapping[int, F32]) -> ClusterTable:
+    """Put vectors into a table; into a copy, if it has others."""
+    there = [table.vectors[number] for number in found]
+    others = zip(there, found.values(), strict=True)
+    if any(one is not None and one is not vectors for one, vectors in others):
+        table = _copied(table)
+    for number, vectors in found.items():
+        if table.vectors[number] is not vectors:
+            table.vectors[number] = vectors
+            kernels.refresh(table, number)
+    return table
+
+
+def _copied(table: ClusterTable) -> ClusterTable:
+    return replace(
+        table,
+        blocks=list(table.blocks),
+        full=list(table.full),
+        vectors=list(table.vectors),
+        kept=dict(table.kept),
+        native=None,
+    )
 
 
 def _table_of(
@@ -269,6 +342,6 @@ def _table_of(
         row_base=np.array([one.row_base for one in members], dtype=np.int64),
         blocks=[*(before.blocks if before is not None else ()), *more],
         full=[*(before.full if before is not None else ()), *more],
-        vectors=[None] * len(members),
+        vectors=[*(before.vectors if before is not None else ()), *more],
         kept=dict(before.kept) if before is not None else {},
     )

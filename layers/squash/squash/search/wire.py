@@ -1,4 +1,9 @@
-"""How messages are written: containers of columns, whose every number is checked on reading."""
+"""How messages are written: containers of columns, whose every number is checked on reading.
+
+A container's own entries for each array, and their checks, cost more than a small message's arrays.
+So a message is one array of bytes, and its header lists what lies in it, one after another, each
+padded to eight bytes: ``"arrays": {name: [dtype, *shape]}``.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +22,15 @@ from squash.index.references import MALFORMED
 from squash.search.tasks import Delivery
 
 VERSION: Final = 1
-# The header's length, its own entry, and its padding.
-_HEADER_BYTES: Final = 192
-# An array's entry in the header, that of its padding, and that padding.
-_ARRAY_BYTES: Final = 384
+_ARRAYS: Final = "arrays"
+_DATA: Final = "data"
+_ITEM_BYTES: Final = {"|u1": 1, "<u2": 2, "<u4": 4, "<i4": 4, "<i8": 8, "<f4": 4, "<f8": 8}
+_ALIGNMENT: Final = 8
+_LENGTH_MAX: Final = 1 << 40
+# The header's length, its own entries, and their padding.
+_HEADER_BYTES: Final = 512
+# An array's entry in the header, and its padding.
+_ARRAY_BYTES: Final = 160
 _ROW_MAX: Final = 1 << 48
 _SPENT_BYTES_MAX: Final = 2_048
 # Quotes within quotes within quotes: each takes up to four characters.
@@ -45,8 +55,20 @@ def open_message(data: bytes, kind: str) -> Container:
 
 
 def write_message(kind: str, header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> bytes:
-    """Write a message."""
-    return pack(kind, VERSION, header=header, arrays=arrays)
+    """Write a message; its arrays are of the dtypes of `_ITEM_BYTES`."""
+    parts: list[bytes] = []
+    described: dict[str, list[Any]] = {}
+    for name, array in arrays.items():
+        dtype = array.dtype.str
+        if dtype not in _ITEM_BYTES:
+            raise InternalError(f"a message cannot hold {name}, which is {dtype}")
+        described[name] = [dtype, *array.shape]
+        data = array.tobytes()
+        parts.append(data)
+        if len(data) % _ALIGNMENT:
+            parts.append(bytes(-len(data) % _ALIGNMENT))
+    every = np.frombuffer(b"".join(parts), dtype=np.uint8)
+    return pack(kind, VERSION, header={**header, _ARRAYS: described}, arrays={_DATA: every})
 
 
 def message_bytes_max(header: Mapping[str, Any], array_bytes: Sequence[int]) -> int:
@@ -63,14 +85,33 @@ class Reader:
     """
 
     def __init__(self, container: Container) -> None:
-        self._container = container
+        data = container.array_of(_DATA, "|u1")
+        # What was sliced out of something else may lie anywhere.
+        self._data = data if data.ctypes.data % _ALIGNMENT == 0 else data.copy()
+        self._arrays: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
+        at = 0
+        for name, (dtype, *shape) in container.header[_ARRAYS].items():
+            count = 1
+            for length in shape:
+                if type(length) is not int or not 0 <= length <= _LENGTH_MAX:
+                    raise ValueError(f"{name} has a length of {length!r:.40}")
+                count *= length
+            self._arrays[name] = dtype, tuple(shape), at, count
+            at += count * _ITEM_BYTES[dtype]
+            at += -at % _ALIGNMENT
+        if at != len(data):
+            raise ValueError(f"its arrays have {at} bytes of {len(data)}")
 
     def array(self, name: str, dtype: str, *shape: int | None) -> AnyArray:
-        """Return an array, aligned; None in the shape is any length."""
-        found = self._container.array_of(name, dtype, len(shape))
-        if any(want not in {None, got} for want, got in zip(shape, found.shape, strict=True)):
-            raise ValueError(f"{name} is of {found.shape}, not {shape}")
-        return np.require(found, requirements=["C", "A"])
+        """Return an array, aligned and read-only; None in the shape is any length."""
+        found, lengths, at, count = self._arrays[name]
+        if found != dtype or len(lengths) != len(shape):
+            raise ValueError(f"{name} is {found} {lengths}, not {dtype} {shape}")
+        for want, got in zip(shape, lengths, strict=True):
+            if want is not None and want != got:
+                raise ValueError(f"{name} is of {lengths}, not {shape}")
+        array: AnyArray = np.frombuffer(self._data, dtype, count, at).reshape(lengths)
+        return array
 
     def numbers(self, name: str, dtype: str, *shape: int | None, end: int) -> I64:
         """Return whole numbers from 0 and below `end`, as int64."""

@@ -39,6 +39,7 @@ class ClusterCodes(Mapping[str, U8]):
             start=np.zeros(len(arrays[0].crc32) if arrays else 0, dtype=np.int64),
         )
         self._filled: Mask = self._bytes == 0
+        self._left = int(np.count_nonzero(~self._filled))
         self.filled_bytes = 0
 
     def __getitem__(self, name: str) -> U8:
@@ -52,7 +53,12 @@ class ClusterCodes(Mapping[str, U8]):
 
     def holds(self, clusters: I64) -> bool:
         """Tell whether all of some clusters are filled in."""
-        return bool(self._filled[clusters].all())
+        return not self._left or bool(self._filled[clusters].all())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all clusters are filled in."""
+        return not self._left
 
     def is_filled(self, cluster: int) -> bool:
         """Tell whether a cluster is filled in."""
@@ -68,8 +74,12 @@ class ClusterCodes(Mapping[str, U8]):
             return []
         wanted = np.union1d(clusters, np.flatnonzero(self._filled))
         if 2 * int(self._bytes[wanted].sum()) > int(self._bytes.sum()):
-            return [int(one) for one in np.flatnonzero(~self._filled)]
+            return self.missing_of_all()
         return [int(one) for one in wanted[~self._filled[wanted]]]
+
+    def missing_of_all(self) -> list[int]:
+        """Return all clusters that are not filled in, ascending."""
+        return [int(one) for one in np.flatnonzero(~self._filled)]
 
     def ranges(self, cluster: int) -> list[tuple[int, int]]:
         """Return [start, stop) in the object of a cluster's part of each array."""
@@ -110,6 +120,7 @@ class ClusterCodes(Mapping[str, U8]):
         """Make a cluster known as filled; calls must not overlap."""
         if not self._filled[cluster]:
             self._filled[cluster] = True
+            self._left -= 1
             self.filled_bytes += self.bytes_of(cluster)
 
     def _allocated(self) -> dict[str, U8]:

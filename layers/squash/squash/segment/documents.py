@@ -24,6 +24,7 @@ from squash.model import Metadata
 _PLAIN_KEY: Final = re.compile(rb'\["([^"\\\x00-\x1f]+)",\{')
 # A record is followed by the next one, or by its page's end and perhaps the next page.
 _FOLLOWED_BY: Final = frozenset({",", "]", "]["})
+_FOLLOWED_BY_BYTES: Final = tuple(sorted(one.encode() for one in _FOLLOWED_BY))
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _DECODER: Final = json.JSONDecoder()
 
@@ -118,6 +119,23 @@ class Records:
         if type(key) is not str or type(metadata) is not dict or text[stop:] not in _FOLLOWED_BY:
             raise self._damaged(row)
         return key, metadata
+
+    def written_key(self, row: int) -> bytes:
+        """Return the JSON of [key]; the metadata is not looked at."""
+        begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
+        found = _PLAIN_KEY.match(self.data, begin, end)
+        if found is None:
+            return _ENCODER.encode([self.record(row)[0]]).encode()
+        return b'["%b"]' % found[1]
+
+    def written(self, row: int) -> bytes:
+        """Return the JSON of [key, metadata], as it is stored: who reads it checks it."""
+        begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
+        text = bytes(self.data[begin:end])
+        for follows in _FOLLOWED_BY_BYTES:
+            if text.endswith(b"}]" + follows):
+                return text[: -len(follows)]
+        return _ENCODER.encode(self.record(row)).encode()
 
     def _damaged(self, row: int) -> DataError:
         return DataError(
