@@ -139,6 +139,10 @@ class Clusters:
         """
         return all(partition.reader.reads_whole() for partition in self.partitions)
 
+    def holds_all(self) -> bool:
+        """Tell whether the vectors of all partitions are in the table."""
+        return all(one is not None for one in self.table().vectors)
+
     def take_bitmaps(self) -> Bitmaps:
         """Return room for bitmaps; give it back with `give_bitmaps`."""
         try:

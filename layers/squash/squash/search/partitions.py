@@ -81,7 +81,9 @@ def _near_many(group: Sequence[tuple[int, Job, Admission]]) -> Sequence[object]:
     """Search for queries that are asked alike; what could not be found so is no `Near`."""
     job = group[0][1]
     codec = job.clusters.trained.codec
-    if not (codec.scannable and job.clusters.whole) or len(group) == 1:
+    # What is not in the table is missing then, and searched for one by one.
+    whole = job.clusters.whole or job.clusters.holds_all()
+    if not (codec.scannable and whole) or len(group) == 1:
         return [None] * len(group)
     queries = np.stack([one.query.vector for _, one, _ in group])
     vectors = queries
