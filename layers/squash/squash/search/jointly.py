@@ -22,6 +22,7 @@ from squash.search.clusters import Clusters
 from squash.search.found import Found, Query, nearest_and_ties
 from squash.search.gathering import gather
 from squash.search.index_view import IndexView
+from squash.search.partitions import search_at_hand
 from squash.search.processing import process
 from squash.search.slot import Held
 from squash.search.tasks import Task
@@ -81,6 +82,21 @@ def search_partitions_jointly(
     clusters = view.clusters
     if clusters is None:
         raise InternalError("a snapshot without partitions was to be searched in them")
+    if not clusters.holds_vectors():
+        return _read_jointly(view, clusters, queries, costs)
+    traces = [Trace() for _ in queries]
+    at_hand = search_at_hand(view.metric, costs, clusters, queries, traces)
+    others = [query for query, one in zip(queries, at_hand, strict=True) if one is None]
+    read = iter(_read_jointly(view, clusters, others, costs))
+    return [
+        next(read) if one is None else (one, trace)
+        for one, trace in zip(at_hand, traces, strict=True)
+    ]
+
+
+def _read_jointly(
+    view: IndexView, clusters: Clusters, queries: Sequence[Query], costs: CostModel
+) -> list[tuple[Found, Trace]]:
     allocation = allocate(view, queries, costs=costs)
     homes = [_HERE] * len(view.partitions)
     # Documents are read when it is known whose are needed, see `prefetch_matches`.

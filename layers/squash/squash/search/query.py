@@ -55,7 +55,7 @@ def search_many(
     clusters = view.clusters
     if clusters is None or any(query.exact or query.explain for query in queries):
         return [search(view, query, costs=costs) for query in queries]
-    if not (clusters.whole or clusters.holds_all()) and len(queries) > 1:
+    if not clusters.whole and len(queries) > 1:
         return _search_jointly(view, queries, costs)
     traces = [Trace() for _ in queries]
     scanned = [scan_rest(view, query, trace) for query, trace in zip(queries, traces, strict=True)]
@@ -73,8 +73,9 @@ def _search_jointly(
     scanned = [scan_rest(view, query, trace) for query, trace in zip(queries, rest, strict=True)]
     near: list[tuple[Found, Trace]] = []
     for first in range(0, len(queries), JOINT_QUERIES_MAX):
-        some = queries[first : first + JOINT_QUERIES_MAX]
-        near += search_partitions_jointly(view, some, costs=costs)
+        near += search_partitions_jointly(
+            view, queries[first : first + JOINT_QUERIES_MAX], costs=costs
+        )
     found = [[*exact, best] for exact, (best, _) in zip(scanned, near, strict=True)]
     prefetch_matches(found, queries)
     results = []
