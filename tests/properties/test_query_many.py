@@ -7,7 +7,11 @@ import pytest
 from test_explained_queries import FILTERS, OPTIONS
 
 import squash
+from squash.clock import SystemClock, SystemIds
+from squash.database import Database
 from squash.kernels import native
+from squash.runtime import Settings
+from squash.storage import MemoryStore
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
@@ -54,3 +58,75 @@ def test_what_a_batch_asks_of_the_store_is_counted_once(tmp_path):
     cold = squash.connect(str(tmp_path)).index("x").query_many(vectors[:3])
     assert cold[0].usage.store_bytes > 0
     assert [one.usage.store_bytes for one in cold[1:]] == [0, 0]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
+@pytest.mark.parametrize("variant", native.variants())
+@pytest.mark.parametrize("retained_bytes", [1, 60_000, 1 << 28])
+def test_many_queries_of_a_remote_store_read_jointly(metric, variant, retained_bytes):
+    """Where vectors come by pages: the answers of single queries, cold, warm, and with all held."""
+    rng = np.random.default_rng(8)
+    count = 1_500
+    store = MemoryStore()
+    made = opened(store).create_index("x", dimension=12, metric=metric)
+    vectors = rng.standard_normal((count, 12)).astype(np.float32)
+    vectors[60:90] = vectors[60]
+    made.put(
+        keys=[f"k{i}" for i in range(count)],
+        vectors=vectors,
+        metadata=[
+            {"u": float(rng.random()), "group": f"{'abcd'[i % 4]}{i % 60}"} for i in range(count)
+        ],
+    )
+    made.optimize(options=OPTIONS)
+    made.delete(keys=[f"k{i}" for i in range(0, count, 9)])
+    made.put(keys=["new"], vectors=rng.standard_normal((1, 12)), metadata=[{"u": 0.3}])
+    queries = rng.standard_normal((20, 12)).astype(np.float32)
+    queries[3] = vectors[60]
+    asked = {"recall_target": 0.8, "top_k": 7, "include": ("metadata", "vector")}
+    with native.use(variant):
+        alone = opened(store).index("x")
+        together = opened(store, retained_bytes).index("x")
+        for filters in (*FILTERS, [FILTERS[i % len(FILTERS)] for i in range(20)]):
+            each = filters if isinstance(filters, list) else [filters] * 20
+            singles = [
+                alone.query(query, filter=filter_, **asked)
+                for query, filter_ in zip(queries, each, strict=True)
+            ]
+            for _ in range(2):
+                found = together.query_many(queries, filters=filters, **asked)
+                assert [plain(one) for one in found] == [plain(one) for one in singles]
+                assert [told(one) for one in found] == [told(one) for one in singles]
+        if retained_bytes == 1 << 28:
+            # New queries, too, ask the store for nothing but whether something was written.
+            new = together.query_many(rng.standard_normal((3, 12)), **asked)
+            assert new[0].usage.store_requests <= 2
+
+
+def opened(store, retained_bytes=1 << 28):
+    """Open a store whose objects are read in pieces."""
+    settings = Settings(retained_bytes_max=retained_bytes)
+    return Database(store, settings=settings, clock=SystemClock(), ids=SystemIds())
+
+
+def told(answer):
+    """What is told of the levels; how many rows come to the merge depends on what is at hand."""
+    usage = answer.usage
+    return usage.rows_scanned, usage.vectors_read, usage.levels[:-1]
+
+
+def plain(answer):
+    return [(m.key, m.distance, m.metadata, m.vector.tobytes()) for m in answer.matches]
+
+
+def test_a_batch_reads_in_few_rounds():
+    """However many queries: heads, codes, two steps of vectors, documents."""
+    rng = np.random.default_rng(9)
+    store = MemoryStore()
+    made = opened(store).create_index("x", dimension=8, metric="euclidean")
+    vectors = rng.standard_normal((2_000, 8)).astype(np.float32)
+    made.put(keys=[f"k{i}" for i in range(2_000)], vectors=vectors, metadata=[{}] * 2_000)
+    made.optimize(options=OPTIONS)
+    index = opened(store).index("x")
+    index.stats()
+    assert index.query_many(vectors[:50])[0].usage.store_rounds <= 8

@@ -52,6 +52,7 @@ TREE_NODES_MAX: Final = 1_000  # what an account may run at once, if nobody has 
 
 # Messages between functions
 TASK_DOCUMENTS_BYTES_MAX: Final = 2 * MIB  # what an answer delivers; the rest is read on merging
+JOINT_QUERIES_MAX: Final = 1_000  # whose plans and rows one process holds at once
 JOINT_READ_BYTES_MAX: Final = 256 * MIB  # vectors of several segments, before they are measured
 SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
 

@@ -26,7 +26,6 @@ from squash.search.found import Query
 from squash.search.index_view import IndexView
 from squash.search.jobs import Admission, Job
 from squash.search.levels import gather_matches, gather_straight, walk_clusters
-from squash.search.query import trace_exact, trace_scan
 from squash.search.tasks import Admitted, Asked, Mode, Part, Rotated, Task, TaskQuery
 from squash.search.trace import Trace
 from squash.segment import ATTRIBUTES
@@ -134,7 +133,7 @@ def tasks_of(
         places.setdefault(home, []).append(number)
     tasks: dict[Home, Task] = {}
     for home, numbers in places.items():
-        shares = _shares_of(allocation, numbers)
+        shares = _shares_of(allocation, numbers, delivering=documents_bytes_max > 0)
         if shares.queries:
             used = sorted({admitted.part for admitted in shares.admitted})
             parts = tuple(
@@ -162,7 +161,7 @@ class _Shares:
         return tuple(replace(one, part=places[one.part]) for one in self.admitted)
 
 
-def _shares_of(allocation: Allocation, numbers: Sequence[int]) -> _Shares:
+def _shares_of(allocation: Allocation, numbers: Sequence[int], *, delivering: bool) -> _Shares:
     """Return what is to be done in some partitions."""
     shares = _Shares()
     places: dict[int, int] = {}
@@ -188,7 +187,7 @@ def _shares_of(allocation: Allocation, numbers: Sequence[int]) -> _Shares:
                 admitted=tuple(places[id(one)] for one in admitted),
                 parts=planned.parts[here],
                 clusters=clusters,
-                deliver=_delivered(planned, len(clusters), admitted),
+                deliver=_delivered(planned, len(clusters), admitted) if delivering else 0,
             )
         )
     return shares
@@ -228,23 +227,29 @@ class _Drafts:
         self._taken: dict[int, dict[int, _Taken]] = {}
         self._matches: dict[tuple[int, bool], tuple[Admitted, ...]] = {}
         self._known: Known = {}
+        # One for all: what is known of a filter is known of the columns that this one has, and
+        # another may lack them, if something was let go meanwhile.
+        clusters = view.clusters
+        self._table = None if clusters is None else clusters.table()
 
     def add(self, query: Query) -> None:
         """Plan a query."""
         trace = Trace()
         keep = keep_for(query.k, query.recall_target)
         if query.exact:
-            trace_exact(self._view, trace)
+            trained = self._view.trained
+            trace.exact_partitions(
+                len(self._view.partitions), len(trained.centers) if trained else 0
+            )
             self._measure(query, trace, self._exact_matches(query, trace))
             return
-        clusters = self._view.clusters
-        if clusters is None:
+        clusters, table = self._view.clusters, self._table
+        if clusters is None or table is None:
             self._measure(query, trace, ())
             return
         bitmaps = clusters.take_bitmaps()
         try:
-            job = Job(self._view.metric, self._costs, clusters, clusters.table(), query, keep,
-                      bitmaps, trace)  # fmt: skip
+            job = Job(self._view.metric, self._costs, clusters, table, query, keep, bitmaps, trace)
             admission, _ = admit_alike(job, self._known)
             trace_admission(job, admission)
             if admission.scan_all:
@@ -283,7 +288,7 @@ class _Drafts:
             )
         for admitted, rows in zip(self._matches[key], self._view.partitions, strict=True):
             count = rows.count if admitted.rows is None else len(admitted.rows)
-            trace_scan(trace, rows.count, count)
+            trace.exact_scan(rows.count, count)
         return tuple(one for one in self._matches[key] if one.rows is None or len(one.rows))
 
     def _walk(self, job: Job, admission: Admission) -> None:

@@ -139,6 +139,11 @@ class Clusters:
         """
         return all(partition.reader.reads_whole() for partition in self.partitions)
 
+    def holds_vectors(self) -> bool:
+        """Tell whether the vectors of most partitions are in the table."""
+        vectors = self.table().vectors
+        return 2 * sum(one is not None for one in vectors) > len(vectors)
+
     def take_bitmaps(self) -> Bitmaps:
         """Return room for bitmaps; give it back with `give_bitmaps`."""
         try:

@@ -32,7 +32,6 @@ from squash.search.tree import answer_node
 # Before a filter is looked up nobody knows how many rows it admits; this many is what matters
 # least: fewer are measured at once, of more a walk meets enough.
 _FILTERED_SHARE: Final = 0.1
-_COUNTED: Final = ("examined", "passed", "scanned", "vectors_read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +170,5 @@ def _completed(
     """Merge what was found elsewhere with what is in no partition."""
     scanned, scan = rest
     found, trace = near
-    trace.levels[:0] = scan.levels
-    for name in _COUNTED:
-        setattr(trace, name, getattr(trace, name) + getattr(scan, name))
+    trace.follow(scan)
     return complete([*scanned, found], query, trace), trace

@@ -109,6 +109,17 @@ def nearest(found: Sequence[Found], k: int) -> Found:
     )
 
 
+def nearest_and_ties(found: Sequence[Found], k: int) -> list[tuple[Source, int]]:
+    """Return source and row of the k nearest of all, and of those that tie with the last."""
+    joined = _joined(found)
+    if joined is None:
+        return []
+    return [
+        (joined.sources[joined.owner[place]], joined.rows[place])
+        for place in _with_ties(joined.distances, k)
+    ]
+
+
 def _joined(found: Sequence[Found]) -> Found | None:
     """Return all rows as one; None if there are none."""
     found = [one for one in found if one.rows]
@@ -127,6 +138,16 @@ def _joined(found: Sequence[Found]) -> Found | None:
 def _nearest(found: Found, k: int) -> list[int]:
     """Return the places of the k nearest, by distance and key."""
     distances = found.distances
+    order = _with_ties(distances, k)
+    if len({distances[place] for place in order}) == len(order):
+        return order
+    keys = dict(zip(order, _keys(found, order), strict=True))
+    order.sort(key=lambda place: (distances[place], keys[place]))
+    return order[:k]
+
+
+def _with_ties(distances: Sequence[float], k: int) -> list[int]:
+    """Return the places of the k least, ascending, and of those that tie with the last."""
     order = sorted(range(len(distances)), key=distances.__getitem__)
     if len(order) > k:
         last = distances[order[k - 1]]
@@ -134,11 +155,7 @@ def _nearest(found: Found, k: int) -> list[int]:
         while end < len(order) and distances[order[end]] == last:
             end += 1
         del order[end:]
-    if len({distances[place] for place in order}) == len(order):
-        return order
-    keys = dict(zip(order, _keys(found, order), strict=True))
-    order.sort(key=lambda place: (distances[place], keys[place]))
-    return order[:k]
+    return order
 
 
 def _keys(found: Found, order: list[int]) -> list[str]:

@@ -12,7 +12,7 @@ from squash.errors import DataError, PartialAnswerError
 from squash.kernels import Ranked
 from squash.search.allocating import Allocation, Planned
 from squash.search.delivering import found_delivered
-from squash.search.found import Found
+from squash.search.found import Found, found_of
 from squash.search.index_view import IndexView
 from squash.search.levels import is_certified, trace_ranked
 from squash.search.tasks import Kept, Mode, TaskAnswer
@@ -92,6 +92,8 @@ def _gathered(
     if missing:
         trace.certified = False
         trace.missing = tuple(view.partitions[number].reader.ref.id for number in missing)
+    if not any(len(kept.delivery.places) for kept in parts):
+        return found_of(view.partitions, rows.partition, rows.row, rows.distances), trace
     found = found_delivered(
         view.partitions,
         (rows.partition, rows.row, rows.distances),

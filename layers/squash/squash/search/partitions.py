@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -43,27 +44,57 @@ def search_partitions_many(
     traces: Sequence[Trace],
 ) -> list[Found]:
     """Find for each query what `search_partitions` finds; filters and memory are shared."""
+    with _jobs(metric, costs, clusters, queries, traces) as jobs:
+        found = _search_many(jobs, lambda job, admission: _search_admitted(job, admission))
+        return [one for one in found if one is not None]
+
+
+def search_at_hand(
+    metric: Metric,
+    costs: CostModel,
+    clusters: Clusters,
+    queries: Sequence[Query],
+    traces: Sequence[Trace],
+) -> list[Found | None]:
+    """Find the same as far as all that a query takes is in the table; None where it is not.
+
+    Nothing is noted in the trace of a query that was not searched.
+    """
+    with _jobs(metric, costs, clusters, queries, traces) as jobs:
+        return _search_many(jobs, lambda job, admission: None)
+
+
+@contextmanager
+def _jobs(
+    metric: Metric,
+    costs: CostModel,
+    clusters: Clusters,
+    queries: Sequence[Query],
+    traces: Sequence[Trace],
+) -> Iterator[list[Job]]:
     bitmaps = clusters.take_bitmaps()
     try:
         table = clusters.table()
-        jobs = [
+        yield [
             Job(metric, costs, clusters, table, query, keep_for(query.k, query.recall_target),
                  bitmaps, trace)
             for query, trace in zip(queries, traces, strict=True)
         ]  # fmt: skip
-        return _search_many(jobs)
     finally:
         clusters.give_bitmaps(bitmaps)
 
 
-def _search_many(jobs: Sequence[Job]) -> list[Found]:
-    found: dict[int, Found] = {}
+def _search_many(
+    jobs: Sequence[Job], alone: Callable[[Job, Admission], Found | None]
+) -> list[Found | None]:
+    """Search for queries that are asked alike in one call, for each of the others `alone`."""
+    found: dict[int, Found | None] = {}
     known: Known = {}
     alike: dict[tuple[int, float], list[tuple[int, Job, Admission]]] = {}
     for place, job in enumerate(jobs):
         admission, at_once = admit_alike(job, known)
         if at_once:
-            found[place] = _search_admitted(job, admission)
+            found[place] = alone(job, admission)
             continue
         asked = (job.query.k, job.query.recall_target)
         alike.setdefault(asked, []).append((place, job, admission))
@@ -73,7 +104,7 @@ def _search_many(jobs: Sequence[Job]) -> list[Found]:
             if isinstance(near, kernels.Near):
                 found[place] = _found_near(job, near)
             else:
-                found[place] = _walk(job, admission)
+                found[place] = alone(job, admission)
     return [found[place] for place in range(len(jobs))]
 
 
@@ -81,7 +112,7 @@ def _near_many(group: Sequence[tuple[int, Job, Admission]]) -> Sequence[object]:
     """Search for queries that are asked alike; what could not be found so is no `Near`."""
     job = group[0][1]
     codec = job.clusters.trained.codec
-    if not (codec.scannable and job.clusters.whole) or len(group) == 1:
+    if not codec.scannable or len(group) == 1:
         return [None] * len(group)
     queries = np.stack([one.query.vector for _, one, _ in group])
     vectors = queries

@@ -12,21 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, F64, I64, U32
+from squash.arrays import F32, F64, I64, U32, Mask
 from squash.errors import DataError
 from squash.index.prefetch import prefetch_heads, prefetch_vectors
 from squash.index.reader import SegmentReader
 from squash.kernels import PreparedQuery, Ranked
 from squash.limits import JOINT_READ_BYTES_MAX
 from squash.model import Metric
+from squash.quantize import Codec
 from squash.search.delivering import Wanted, deliver
 from squash.search.found import found_of, nearest
 from squash.search.levels import as_code_distance, best_of
-from squash.search.slot import Held, Slot
+from squash.search.slot import Held
 from squash.search.tasks import Admitted, Counts, Delivery, Kept, Mode, Task, TaskAnswer, TaskQuery
 from squash.segment.exact import nearest as nearest_rows
 from squash.segment.exact import unit_rows
@@ -50,18 +52,46 @@ class _Result:
     read: int
 
 
+class Slots(Protocol):
+    """What a process has of an index's partitions: see `Slot`."""
+
+    def readers(self, task: Task) -> list[SegmentReader]:
+        """Return the readers of all parts' segments."""
+        ...
+
+    def trained_codec(self, task: Task) -> Codec:
+        """Return the codec that a task names."""
+        ...
+
+    def hold(self, task: Task, parts: Sequence[int]) -> Held:
+        """Return a table that has some of a task's parts, at least."""
+        ...
+
+    def holds_codes(self, task: Task, held: Held, parts: Sequence[int]) -> bool:
+        """Tell whether a table has the codes of all clusters of some parts."""
+        ...
+
+    def load_codes(self, task: Task, held: Held, wanted: Mapping[int, I64]) -> Held:
+        """Load the codes of some clusters by part; return a table that has them."""
+        ...
+
+    def load_vectors(self, task: Task, held: Held, parts: Sequence[int]) -> tuple[Held, Mask]:
+        """Put in the vectors of parts that are at hand whole; tell of which parts they are."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
     """A task, and the readers of its parts' segments."""
 
     task: Task
-    slot: Slot
+    slot: Slots
     readers: Sequence[SegmentReader]
     numbers: I64
     """int64 [p], the parts' numbers in the snapshot."""
 
 
-def process(task: Task, slot: Slot) -> TaskAnswer:
+def process(task: Task, slot: Slots) -> TaskAnswer:
     """Carry out a task.
 
     Parameters

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from squash.limits import JOINT_QUERIES_MAX
 from squash.model import Explanation, Match, Metric
 from squash.planning import DEFAULT_COSTS, CostModel
 from squash.search.filtering import exactly
 from squash.search.found import Found, Query, found_of, merge
 from squash.search.index_view import IndexView
+from squash.search.jointly import prefetch_matches, search_partitions_jointly
 from squash.search.partitions import search_partitions, search_partitions_many
 from squash.search.trace import Trace
 from squash.search.view import Rows
@@ -53,6 +55,8 @@ def search_many(
     clusters = view.clusters
     if clusters is None or any(query.exact or query.explain for query in queries):
         return [search(view, query, costs=costs) for query in queries]
+    if not clusters.whole and len(queries) > 1:
+        return _search_jointly(view, queries, costs)
     traces = [Trace() for _ in queries]
     scanned = [scan_rest(view, query, trace) for query, trace in zip(queries, traces, strict=True)]
     found = search_partitions_many(view.metric, costs, clusters, queries, traces)
@@ -60,6 +64,25 @@ def search_many(
         (complete([*exact, near], query, trace), trace)
         for exact, near, query, trace in zip(scanned, found, queries, traces, strict=True)
     ]
+
+
+def _search_jointly(
+    view: IndexView, queries: Sequence[Query], costs: CostModel
+) -> list[tuple[tuple[Match, ...], Trace]]:
+    rest = [Trace() for _ in queries]
+    scanned = [scan_rest(view, query, trace) for query, trace in zip(queries, rest, strict=True)]
+    near: list[tuple[Found, Trace]] = []
+    for first in range(0, len(queries), JOINT_QUERIES_MAX):
+        near += search_partitions_jointly(
+            view, queries[first : first + JOINT_QUERIES_MAX], costs=costs
+        )
+    found = [[*exact, best] for exact, (best, _) in zip(scanned, near, strict=True)]
+    prefetch_matches(found, queries)
+    results = []
+    for query, one, trace, (_, told) in zip(queries, found, rest, near, strict=True):
+        told.follow(trace)
+        results.append((complete(one, query, told), told))
+    return results
 
 
 def scan_rest(view: IndexView, query: Query, trace: Trace) -> list[Found]:
@@ -75,34 +98,19 @@ def complete(found: Sequence[Found], query: Query, trace: Trace) -> tuple[Match,
 
 
 def _scan_partitions(view: IndexView, query: Query, trace: Trace) -> list[Found]:
-    trace_exact(view, trace)
+    trace.exact_partitions(len(view.partitions), len(view.trained.centers) if view.trained else 0)
     return [_scan(view.metric, query, rows, trace) for rows in view.partitions]
-
-
-def trace_exact(view: IndexView, trace: Trace) -> None:
-    """Note that all partitions are searched exactly."""
-    trace.partitions_visited = len(view.partitions)
-    trace.clusters_visited = len(view.trained.centers) if view.trained else 0
 
 
 def _scan(metric: Metric, query: Query, rows: Rows, trace: Trace) -> Found:
     """Search rows exactly, one by one."""
     admitted = exactly(rows, query.node)
     count = rows.count if admitted is None else len(admitted)
-    trace_scan(trace, rows.count, count)
+    trace.exact_scan(rows.count, count)
     if not count:
         return Found((rows,), [], [], [])
     near, distances = nearest(metric, query.vector, rows.all_vectors(), rows=admitted, k=query.k)
     return found_of((rows,), np.zeros(len(near), dtype=np.int64), near, distances)
-
-
-def trace_scan(trace: Trace, rows: int, admitted: int) -> None:
-    """Note that so many of some rows passed, and are measured one by one."""
-    trace.examined += rows
-    trace.passed += admitted
-    trace.scanned += admitted
-    trace.vectors_read += admitted
-    trace.level("exact scan", rows, admitted)
 
 
 def explain(view: IndexView, query: Query, trace: Trace) -> Explanation:

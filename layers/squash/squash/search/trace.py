@@ -32,3 +32,24 @@ class Trace:
     def level(self, name: str, candidates: int, survivors: int) -> None:
         """Note that of so many candidates so many survived a level."""
         self.levels.append(Level(name, candidates, survivors))
+
+    def exact_partitions(self, partitions: int, clusters: int) -> None:
+        """Note that all partitions are searched exactly."""
+        self.partitions_visited = partitions
+        self.clusters_visited = clusters
+
+    def exact_scan(self, rows: int, admitted: int) -> None:
+        """Note that so many of some rows passed, and are measured one by one."""
+        self.examined += rows
+        self.passed += admitted
+        self.scanned += admitted
+        self.vectors_read += admitted
+        self.level("exact scan", rows, admitted)
+
+    def follow(self, before: Trace) -> None:
+        """Take in what was searched before, elsewhere than in partitions."""
+        self.levels[:0] = before.levels
+        self.examined += before.examined
+        self.passed += before.passed
+        self.scanned += before.scanned
+        self.vectors_read += before.vectors_read
