@@ -234,9 +234,7 @@ def test_records_are_put_got_listed_deleted_and_folded(clouds, index):
     asking = Asking(clouds())
     base = "/v1/indexes/notes"
     assert asking.ok("POST", "/v1/indexes", NOTES)["name"] == "notes"
-    records = [
-        {"key": f"n{i}", "vector": [1.0, float(i)], "metadata": {"i": i}} for i in range(30)
-    ]
+    records = [{"key": f"n{i}", "vector": [1.0, float(i)], "metadata": {"i": i}} for i in range(30)]
     assert asking.ok("POST", f"{base}/vectors", {"vectors": records})["rows"] == len(records)
     got = asking.ok("POST", f"{base}/vectors/get", {"keys": ["n3", "absent", "n1"]})["records"]
     assert got == [records[3], records[1]]
@@ -348,5 +346,8 @@ def test_a_coordinator_that_dies_is_the_gateways_to_tell(fanned_out, index):
     fanned_out.place.cloud.set_faults([Fault(FaultKind.KILL, target="*-coordinator", count=1)])
     path = f"/v1/indexes/{PAPERS}/query"
     status, told = fanned_out.answer("POST", path, asked(QUERIES[3]))
-    assert (status, told) == (HTTPStatus.INTERNAL_SERVER_ERROR, {"message": "Internal Server Error"})
+    assert (status, told) == (
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        {"message": "Internal Server Error"},
+    )
     assert found(fanned_out.query(QUERIES[3])) == expected(index.query(QUERIES[3]))
