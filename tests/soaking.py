@@ -218,9 +218,7 @@ def _ask(client: Client, load: Load, record: Record, rng: np.random.Generator) -
     if answer is not None:
         seconds = time.perf_counter() - start
         snapshot, matches = answer["snapshot"], answer["matches"]
-        record.asked.append(
-            Asked(vector, filter_, k, exact, at_least, snapshot, matches, seconds)
-        )
+        record.asked.append(Asked(vector, filter_, k, exact, at_least, snapshot, matches, seconds))
 
 
 def _write(

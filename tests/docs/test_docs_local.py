@@ -90,7 +90,9 @@ def test_the_curl_lines_of_the_readme_get_right_answers(local):
     (script,) = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert "http://127.0.0.1:3000" in script
     assert "--environment SQUASH_AUTH=none" in MAKEFILE
-    script = script.replace("http://127.0.0.1:3000", local.url).replace("-sS", "-sS --fail-with-body")
+    script = script.replace("http://127.0.0.1:3000", local.url).replace(
+        "-sS", "-sS --fail-with-body"
+    )
     done = subprocess.run(  # noqa: S603 - a page of ours
         ["/bin/sh", "-ec", script], capture_output=True, text=True, check=False, env=os.environ
     )
