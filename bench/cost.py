@@ -351,9 +351,7 @@ def _count(shape: Shape, load: Load, costs: ShapeCosts, price_of: str) -> float:
     return estimate(shape, load, replace(free, **{price_of: 1.0})).usd
 
 
-def _cold(
-    one: Assumptions, deployed: Deployed, asked: Asked, calls: float
-) -> tuple[float, float]:
+def _cold(one: Assumptions, deployed: Deployed, asked: Asked, calls: float) -> tuple[float, float]:
     """Return what cold containers add to a call on average: dollars, and milliseconds waited."""
     share = 1.0 - asked.warm
     gb_ms = GB_SECOND_USD[deployed.architecture] / 1e3 / 1024
@@ -404,9 +402,7 @@ def assumptions(found: Mapping[str, Any]) -> Assumptions:
         values = [one["shares"][f"{share:g}"]["needed"] for one in sizes]
         growth[share] = max(slope(clusters, values), GROWTH_MIN)
         needed[share] = values[-1] * (1_000 / clusters[-1]) ** growth[share]
-    above = [
-        one["call_ms"] - sum(one["modelled_ms"]) for one in map(last["shares"].get, _names())
-    ]
+    above = [one["call_ms"] - sum(one["modelled_ms"]) for one in map(last["shares"].get, _names())]
     rows, sizes_of = last["rows"], last["bytes"]
     return Assumptions(
         handler_ms=min(one["handler_ms"] for one in sizes),
@@ -446,7 +442,9 @@ def varied(one: Assumptions, name: str, factor: float) -> Assumptions:
     return replace(one, **{name: factor * value})
 
 
-def sensitivity(one: Assumptions, deployed: Deployed, asked: Asked) -> list[tuple[str, float, float]]:
+def sensitivity(
+    one: Assumptions, deployed: Deployed, asked: Asked
+) -> list[tuple[str, float, float]]:
     """Return the bill with each assumption halved and doubled, the most telling first."""
     found = [
         (
@@ -474,7 +472,8 @@ def rows_of(size: int) -> str:
     return f"{size // MILLION} million"
 
 
-NOTE: Final = """Dollars for a million queries, k = 10 at recall 0.95, {dimension} dimensions, list \
+NOTE: Final = """\
+Dollars for a million queries, k = 10 at recall 0.95, {dimension} dimensions, list \
 prices of us-east-1 without free tiers and without what leaves AWS. The HTTP API ($1.00) and logs \
 ({logs}, {log_bytes:.0f} bytes a call) are included; the peers' prices hold all that they ask for \
 queries. *Warm* is the share of calls, of the coordinator and of processors, that find a container \
@@ -497,11 +496,11 @@ AS_IS: Final = """**As deployed by default** (8 slots, 1769 MB, half of it retai
 vectors from S3:"""
 SIZED: Final = """**With as many slots as hold the index** (`Slots`; and a coordinator that holds \
 all centers and attributes, `CoordinatorMemory`):"""
-SPREAD: Final = """What a query costs by part, without batches, 10 % of the rows passing, 98 % warm, \
-sized:"""
-SWUNG: Final = """What the assumptions do to {title} ({usual} as assumed), each halved and doubled:"""
-CHOICES: Final = """What settings do to a query of 1 million, 10 % passing, 98 % warm (all else as by \
-default):"""
+SPREAD: Final = "What a query costs by part, one a call, 10 % passing, 98 % warm, sized:"
+SWUNG: Final = (
+    """What the assumptions do to {title} ({usual} as assumed), each halved and doubled:"""
+)
+CHOICES: Final = "What settings do to a query of 1 million, 10 % passing, all else as by default:"
 
 
 def section(one: Assumptions, found: Mapping[str, Any], plots: Path | None) -> str:

@@ -42,7 +42,7 @@ SIZES: Final = (12_500, 25_000, 50_000, 100_000, 200_000)
 QUERIES: Final = 100
 K: Final = 10
 TARGET: Final = 0.95
-NOWHERE: Final = Path(os.devnull).open("w")  # for logs; a logger keeps what it was made with
+NOWHERE: Final = Path(os.devnull).open("w")  # noqa: SIM115 - loggers keep what they were made with
 OUT: Final = CACHE.parent / "bench" / "cost-inputs.json"
 
 F32 = NDArray[np.float32]

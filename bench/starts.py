@@ -64,9 +64,11 @@ answer = app.handler(event, Context())
 done, mib = spent()
 assert answer.get("statusCode", 200) < 300 and "error" not in answer, str(answer)[:500]
 print(json.dumps({{"bare": bare, "import": imported - bare, "answer": done - begun,
-                  "imported_mib": imported_mib, "mib": mib, "modules": modules}}), file=sys.__stdout__)
+                  "imported_mib": imported_mib, "mib": mib, "modules": modules}}),
+      file=sys.__stdout__)
 """
-NOTE: Final = """CPU milliseconds of a fresh interpreter, the least and the median of {runs} runs; \
+NOTE: Final = """\
+CPU milliseconds of a fresh interpreter, the least and the median of {runs} runs; \
 load averages over the runs from {low:.0f} to {high:.0f} on two cores that others used too, which \
 makes the same work take up to twice as long: the least is the better guide, and better still how \
 it compares with NumPy's own import, {numpy} ms in the same rounds (some 65 where nobody else \
@@ -149,7 +151,10 @@ def numpy_ms(artefacts: Path) -> float:
     """Return what NumPy's import took this time: how slow the machine is."""
     program = NUMPY.format(paths=[str(artefacts / "LibraryLayer" / "python")])
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", "-c", program], check=True, capture_output=True, text=True
+        [sys.executable, "-I", "-S", "-B", "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return float(done.stdout)
 
@@ -158,7 +163,7 @@ def start(artefacts: Path, function: str, event: Path, variables: dict[str, str]
     """Return what one start took."""
     paths = [str(artefacts / function), str(artefacts / "LibraryLayer" / "python")]
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", "-c", PROGRAM.format(paths=paths, event=str(event))],
+        [sys.executable, "-I", "-S", "-B", "-c", PROGRAM.format(paths=paths, event=str(event))],
         env=variables,
         check=False,
         capture_output=True,

@@ -112,7 +112,9 @@ def test_varied(name):
     """Every assumption that is varied can be, and moves the bill of a cold, unheld index."""
     asked = Asked(100 * MILLION, 0.1, 0.8)
     usual = price(ASSUMED, Deployed(), asked).total
-    assert price(varied(ASSUMED, name, 2.0), Deployed(), asked).total != usual or name == "search_ms"
+    assert (
+        price(varied(ASSUMED, name, 2.0), Deployed(), asked).total != usual or name == "search_ms"
+    )
 
 
 def test_clusters_needed():

@@ -44,9 +44,7 @@ def fold(
     """Fold what lives into partitions; nothing to do is fine."""
     options = options or BuildOptions()
     opened = views.refresh()
-    live = [
-        (views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments
-    ]
+    live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
     source = LiveRows(views.fresh(opened), live)
     if not _folded(opened, live, options.exact_rows_max):
         opened = optimize(

@@ -112,8 +112,8 @@ def _by_code(code: str, status: int, where: str, *, key: str, error: Exception) 
         )
     if code == "EntityTooLarge":
         return TooLargeError(f"{where}: S3 takes at most 5 GiB in one piece", object_key=key)
-    # What botocore raises without an answer is a lost connection or a time-out, save what it refuses
-    # to send in the first place.
+    # What botocore raises without an answer is a lost connection or a time-out, save what it
+    # refuses to send in the first place.
     unsent = status == 0 and not isinstance(error, ValueError)
     if code in {"ParamValidationError", "InvalidBucketName", "InvalidEndpointURLError"}:
         unsent = False
