@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
-from weakref import ref
+from weakref import ReferenceType
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class SegmentReader:
         self._records: Records | None = None
         self._records_since = -1
         self._has_begins: bool | None = None
-        self._codes: ref[ClusterCodes] | None = None
+        self._codes: ReferenceType[ClusterCodes] | None = None
         self._codes_since = -1
 
     def directory(self, name: str | None = None) -> Directory:
@@ -232,10 +232,8 @@ class SegmentReader:
             return None
         arrays, where, since = head.arrays, self._object(CODES).key, self.loader.evictions
         head.check_specs(specs, self._object(HEAD).key)
-        codes = self.loader.cluster_codes(
-            self._object(CODES), lambda: ClusterCodes(arrays, where)
-        )
-        self._codes, self._codes_since = ref(codes), since
+        codes = self.loader.cluster_codes(self._object(CODES), lambda: ClusterCodes(arrays, where))
+        self._codes, self._codes_since = ReferenceType(codes), since
         return codes
 
     def _missing_codes(self, codes: ClusterCodes, clusters: I64) -> list[Want]:

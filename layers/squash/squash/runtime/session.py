@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,12 @@ from squash.storage import CountingStore, ObjectStore, StoreCounts
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from squash.maintain import BuildOptions
 
+# Queries of several threads that wait for the log at once.
+_THREADS = 16
 _LOG = logging.getLogger("squash")
 _PASSING_RETAINED_BYTES = 1
 _INCLUDABLE = frozenset({"metadata", "vector"})
@@ -114,6 +119,8 @@ class IndexSession:
         self._clock = clock
         self._store = CountingStore(store)
         self._searcher = searcher or LocalSearcher(settings.costs)
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
         self._views = IndexViews(
             self._store,
             entry,
@@ -183,10 +190,7 @@ class IndexSession:
     def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
         """Answer queries on one snapshot."""
         before = self._spent()
-        view = self.view(consistency)
-        for query in queries:
-            self._check_time(query)
-        found = self._searcher.search(view, queries)
+        view, found = self._searched(queries, consistency)
         spent = self._spent().since(before)
         nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
@@ -194,6 +198,56 @@ class IndexSession:
             self._answer_of(view, query, matches, trace, nothing if place else spent)
             for place, (query, (matches, trace)) in enumerate(zip(queries, found, strict=True))
         ]
+
+    def _searched(
+        self, queries: Sequence[Query], consistency: str
+    ) -> tuple[IndexView, list[tuple[tuple[Match, ...], Trace]]]:
+        """Search the newest snapshot.
+
+        A remote store is asked for what was written while the newest one that is known is
+        searched: mostly nothing was. The search is then one of a snapshot that was the newest
+        after the query had come; otherwise it is done again.
+        """
+        guess = None
+        if consistency == "strong" and self._settings.billed and queries:
+            guess = self._views.at_hand()
+        if guess is None:
+            view = self.view(consistency)
+            return view, self._search(view, queries)
+        newest = self._threads().submit(self.view, consistency)
+        try:
+            found = self._search(guess, queries)
+        except SquashError:
+            # What a fold replaced may be gone already.
+            view = newest.result()
+            if view.snapshot == guess.snapshot:
+                raise
+            return view, self._search(view, queries)
+        view = newest.result()
+        if view.snapshot == guess.snapshot:
+            return guess, found
+        again = self._search(view, queries)
+        in_vain, spent = found[0][1].spent, again[0][1].spent
+        if in_vain is not None:
+            in_vain.add(spent or Spent())
+            again[0][1].spent = in_vain
+        return view, again
+
+    def _search(
+        self, view: IndexView, queries: Sequence[Query]
+    ) -> list[tuple[tuple[Match, ...], Trace]]:
+        for query in queries:
+            self._check_time(query)
+        return self._searcher.search(view, queries)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        # Loaded here, since it brings the logging module, which who reads alone need not load.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-log")
+            return self._pool
 
     def _answer_of(
         self,

@@ -109,6 +109,12 @@ class IndexViews:
             opened = self.refresh()
         return self._view_of(opened)
 
+    def at_hand(self) -> IndexView | None:
+        """Return the newest snapshot that is known, if it is open; nothing is read."""
+        with self._lock:
+            kept = self._kept.get(self._opened.sequence) if self._opened else None
+            return kept[1] if kept else None
+
     def view_at(self, sequence: int) -> IndexView:
         """Return the snapshot after a commit, whatever was committed since.
 

@@ -201,9 +201,7 @@ class Clusters:
             if not self._put_codes(table, number, arrays):
                 self.load_codes(table, (number,))
 
-    def _put_codes(
-        self, table: ClusterTable, number: int, arrays: Mapping[str, AnyArray]
-    ) -> bool:
+    def _put_codes(self, table: ClusterTable, number: int, arrays: Mapping[str, AnyArray]) -> bool:
         """Put a partition's codes in, unless vectors are there and not all clusters' codes are."""
         with self._lock:
             partial = isinstance(arrays, ClusterCodes) and not arrays.is_whole

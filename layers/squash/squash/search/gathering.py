@@ -133,9 +133,7 @@ def _joined(parts: Sequence[Kept]) -> _Rows:
     )
 
 
-def _best(
-    snapshot: _Snapshot, planned: Planned, parts: Sequence[Kept], trace: Trace
-) -> _Rows:
+def _best(snapshot: _Snapshot, planned: Planned, parts: Sequence[Kept], trace: Trace) -> _Rows:
     """Keep the best of all ranked rows, by (estimate, global row), and of these the measured."""
     every = _joined(parts)
     estimates = np.concatenate([kept.estimates for kept in parts if kept.estimates is not None])

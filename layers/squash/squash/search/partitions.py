@@ -45,7 +45,7 @@ def search_partitions_many(
 ) -> list[Found]:
     """Find for each query what `search_partitions` finds; filters and memory are shared."""
     with _jobs(metric, costs, clusters, queries, traces) as jobs:
-        found = _search_many(jobs, lambda job, admission: _search_admitted(job, admission))
+        found = _search_many(jobs, _search_admitted)
         return [one for one in found if one is not None]
 
 
@@ -61,7 +61,7 @@ def search_at_hand(
     Nothing is noted in the trace of a query that was not searched.
     """
     with _jobs(metric, costs, clusters, queries, traces) as jobs:
-        return _search_many(jobs, lambda job, admission: None)
+        return _search_many(jobs, None)
 
 
 @contextmanager
@@ -85,16 +85,16 @@ def _jobs(
 
 
 def _search_many(
-    jobs: Sequence[Job], alone: Callable[[Job, Admission], Found | None]
+    jobs: Sequence[Job], alone: Callable[[Job, Admission], Found] | None
 ) -> list[Found | None]:
-    """Search for queries that are asked alike in one call, for each of the others `alone`."""
+    """Search for queries that are asked alike in one call; for the others `alone`, or not."""
     found: dict[int, Found | None] = {}
     known: Known = {}
     alike: dict[tuple[int, float], list[tuple[int, Job, Admission]]] = {}
     for place, job in enumerate(jobs):
         admission, at_once = admit_alike(job, known)
         if at_once:
-            found[place] = alone(job, admission)
+            found[place] = alone(job, admission) if alone else None
             continue
         asked = (job.query.k, job.query.recall_target)
         alike.setdefault(asked, []).append((place, job, admission))
@@ -104,7 +104,7 @@ def _search_many(
             if isinstance(near, kernels.Near):
                 found[place] = _found_near(job, near)
             else:
-                found[place] = alone(job, admission)
+                found[place] = alone(job, admission) if alone else None
     return [found[place] for place in range(len(jobs))]
 
 

@@ -352,11 +352,12 @@ def _refined_by_pages(work: _Work, ranked: Mapping[int, Ranked]) -> dict[int, F6
                 wanted.setdefault(number, []).append((place, reading[part == number]))
         for group in _read_together(work, wanted):
             vectors = _Vectors(
-                work, {part: [ranked[at].row[mine] for at, mine in wanted[part]] for part in group}
+                work,
+                {number: [ranked[at].row[mine] for at, mine in wanted[number]] for number in group},
             )
-            for part in group:
-                for place, mine in wanted[part]:
-                    found, places = vectors.of(part, ranked[place].row[mine])
+            for number in group:
+                for place, mine in wanted[number]:
+                    found, places = vectors.of(number, ranked[place].row[mine])
                     distances[place][mine] = kernels.exact_distances(
                         task.metric.value, task.queries[place].vector, found, places
                     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -126,10 +126,9 @@ class Reader:
 
     def begins(self, name: str, count: int, total: int) -> list[int]:
         """Return where each of `count` lists begins, and where the last ends: at `total`."""
-        found = self.array(name, "<i8", count + 1)
-        if found[0] != 0 or found[-1] != total or np.any(found[1:] < found[:-1]):
+        begins: list[int] = self.array(name, "<i8", count + 1).tolist()
+        if begins[0] != 0 or begins[-1] != total or begins != sorted(begins):
             raise ValueError(f"{name} does not divide {total}")
-        begins: list[int] = found.tolist()
         return begins
 
     def lists(self, name: str, count: int, values: AnyArray) -> list[AnyArray]:
@@ -147,9 +146,7 @@ def below(values: I64, end: int, name: str) -> I64:
 
 def begins_of(lists: Sequence[Any]) -> I64:
     """Return int64 [n + 1], where each of some lists begins if they follow each other."""
-    begins = np.zeros(len(lists) + 1, dtype=np.int64)
-    np.cumsum([len(one) for one in lists], out=begins[1:])
-    return begins
+    return np.array([0, *accumulate(map(len, lists))], dtype=np.int64)
 
 
 def joined(lists: Sequence[AnyArray], dtype: str) -> AnyArray:
