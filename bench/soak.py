@@ -65,7 +65,8 @@ def _figures(soaked: Soaked, stats: dict[str, Any]) -> dict[str, Any]:
         "refused_and_repeated": dict(sorted(record.refused.items())),
         "given_up": record.given_up,
         "unexpected": record.unexpected,
-        "folds": soaked.folds,
+        "folds": verdict.folds,
+        "folds_asked_for": soaked.folds,
         "query_ms": {
             f"p{q}": round(1e3 * float(np.percentile(seconds, q)), 1) for q in (50, 95, 99)
         }
@@ -85,7 +86,9 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1_000_000, help="at most")
     parser.add_argument("--rows", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shape", default="", help="as SQUASH_SHAPE; empty leaves the choice")
+    parser.add_argument(
+        "--shape", default="fan-out", help="as SQUASH_SHAPE; empty leaves the choice"
+    )
     parser.add_argument("--readers", type=int, default=3)
     parser.add_argument("--writers", type=int, default=2)
     figures = measure(**vars(parser.parse_args()))

@@ -14,7 +14,7 @@ import numpy as np
 
 from soaking import Asked, Load, Record
 from squash.index import catalogue
-from squash.index.commits import Commit, DeleteKeys, PutRows, log_key
+from squash.index.commits import Commit, DeleteKeys, PutRows, Replace, log_key
 from squash.storage import ObjectStore, PrefixStore
 
 _TOLERANCE: Final = 2e-4
@@ -29,6 +29,7 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     recalls: list[float] = field(default_factory=list)
     commits: int = 0
+    folds: int = 0
 
 
 class Table:
@@ -161,6 +162,7 @@ def judge(
             break
         verdict.commits += 1
         commit = Commit.from_bytes(data, sequence=sequence, where=log_key(sequence))
+        verdict.folds += isinstance(commit.operation, Replace)
         for operation in table.apply(commit):
             put_at.setdefault(operation, sequence)
     verdict.wrong += [f"snapshot {one.snapshot} is not in the log" for one in asked[at:]]
