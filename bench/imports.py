@@ -24,8 +24,9 @@ RUNS: Final = 7
 MIB: Final = 1 << 20
 
 NOTE: Final = """\
-CPU time of a fresh interpreter, the least of seven; the aim for a processor is 250 ms. The package \
-takes {size} MiB installed with its compiled modules, NumPy and botocore apart; the aim is 30 MB."""
+CPU time of a fresh interpreter, the least of seven; the aim for a processor is 250 ms. The \
+package takes {size} MiB installed with its compiled modules, NumPy and botocore apart; the aim is \
+30 MB."""
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "bare Python": "pass",
