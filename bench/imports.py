@@ -23,9 +23,10 @@ from report import command_line, conditions, number, table, write_section
 RUNS: Final = 7
 MIB: Final = 1 << 20
 
-NOTE: Final = """CPU time of a fresh interpreter, the least of seven; the aim for a processor is \
-250 ms. The package takes {size} MiB installed with its compiled modules, NumPy and boto3 apart; \
-the aim is 30 MB."""
+NOTE: Final = """\
+CPU time of a fresh interpreter, the least of seven; the aim for a processor is 250 ms. The \
+package takes {size} MiB installed with its compiled modules, NumPy and botocore apart; the aim is \
+30 MB."""
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "bare Python": "pass",

@@ -71,8 +71,8 @@ NOTE: Final = """\
 CPU milliseconds of a fresh interpreter, the least and the median of {runs} runs; \
 load averages over the runs from {low:.0f} to {high:.0f} on two cores that others used too, which \
 makes the same work take up to twice as long: the least is the better guide, and better still how \
-it compares with NumPy's own import, {numpy} ms in the same rounds (some 65 where nobody else \
-works). *Import* is all that \
+it compares with NumPy's own import, {numpy} ms in the same rounds. \
+*Import* is all that \
 the artefact does before its first event, components made; Python itself takes {bare} ms before \
 that. *First answer*: a query for two of {rows:,} rows with a filter, which reads the index from \
 S3 (the allocator's and the coordinator's calls others); a put; a list; a look of the compactor."""

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from templates import ROOT, read
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -40,3 +42,23 @@ def test_deploy_page_links_lead_somewhere():
     """What it refers to is there."""
     for target in re.findall(r"\]\(([^)#]+)", PAGE):
         assert (ROOT / "docs" / target).exists(), target
+
+
+def test_deploy_page_has_dollars_that_follow():
+    """What a million queries cost follows from their inputs by the formula above them."""
+    rows = re.findall(r"^\| [\d]+ million × 768 \|.*$", PAGE, re.MULTILINE)
+    assert len(rows) == 4
+    for row in rows:
+        cells_ = [cell.strip() for cell in row.split("|")[1:-1]]
+        _, setting, allocators, processors, seconds, gets, dollars, _ = cells_
+        a, p, g = float(allocators), float(processors), float(gets)
+        tc, ta, tp = (float(value) for value in seconds.split(", "))
+        named = re.search(r"CoordinatorMemory=(\d+)", setting)
+        parameters = TEMPLATE["Parameters"]
+        mc = float(named[1] if named else parameters["CoordinatorMemory"]["Default"]) / 1024
+        ma, mp = (
+            parameters[name]["Default"] / 1024 for name in ("AllocatorMemory", "ProcessorMemory")
+        )
+        found = 0.20 * (1 + a + p) + 13.33 * (mc * tc + a * ma * ta + p * mp * tp)
+        found += 0.40 * g + 1.00 + 0.50 * 1.2
+        assert float(dollars) == pytest.approx(found, rel=0.01), row
