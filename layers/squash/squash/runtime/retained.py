@@ -87,6 +87,8 @@ class RetainedMemory:
         self._pages: dict[tuple[str, str], set[Range]] = {}
         self.charged: dict[tuple[str, str], int] = {}
         self.promised: dict[tuple[str, str], int] = {}
+        # Objects of which a read failed that was of more than was asked for.
+        self.in_pieces: set[tuple[str, str]] = set()
 
     def find(self, key: _Key) -> Any:
         """Return what is kept, None if nothing is; the lock must be held."""
@@ -267,6 +269,8 @@ class RetainedObjects:
         """Tell whether an object is to be read whole, and count it as if it were there."""
         memory = self._memory
         key = self._key(ref, None)
+        if key[:2] in memory.in_pieces:
+            return False
         if key[:2] in memory.promised:
             return True
         with_it = memory.bytes + sum(memory.promised.values()) + ref.bytes
@@ -385,7 +389,7 @@ class RetainedObjects:
                 return
             for name in flight.names:
                 memory.flights.pop(self._key(want.ref, name), None)
-            self._charge(want, flight.names)
+            self._charge(want, flight.names, failed=not values)
             for name, value in values.items():
                 self._read += _weight(want)
                 if isinstance(want, ClusterParts):
@@ -400,13 +404,16 @@ class RetainedObjects:
             flight.values = values
             flight.landed.set()
 
-    def _charge(self, want: Want, names: Sequence[Any]) -> None:
+    def _charge(self, want: Want, names: Sequence[Any], *, failed: bool) -> None:
         """Note what a read cost, as far as it may have been better to read the whole object."""
         memory, of = self._memory, self._key(want.ref, None)[:2]
         ranges = _ranges(want, names)
-        if ranges is None:
-            memory.promised.pop(of, None)
-        else:
+        promised = memory.promised.pop(of, 0) if ranges is None else 0
+        if failed:
+            # Damage is told to who reads what is damaged, and not to who need not read it.
+            if promised or isinstance(want, ClusterParts):
+                memory.in_pieces.add(of)
+        elif ranges is not None:
             read = charge(sum(stop - start for start, stop in ranges))
             memory.charged[of] = memory.charged.get(of, 0) + read
 

@@ -121,7 +121,7 @@ def walk_clusters(job: Job, admission: Admission) -> Walked:
 def gather_straight(job: Job, walked: Walked) -> tuple[I64, I64]:
     """Return the partitions and rows that are measured without their codes, int64 [m] each."""
     trace = job.trace
-    trace.plan = "walk, exact distances at once"
+    trace.plan = walked_plan(0, 0)
     bits = job.table.alive if walked.possible is None else walked.possible
     partition, rows = kernels.gather_rows(job.table, walked.taken.clusters, bits)
     trace.vectors_read += len(rows)
@@ -144,13 +144,20 @@ def _scan(job: Job, taken: Taken, possible: U32 | None, prepared: PreparedQuery)
     return ranked
 
 
+def walked_plan(ranked: int, low_scanned: int) -> str:
+    """Return the name of a walk's plan, by how many rows were ranked, and of how many the signs."""
+    if not ranked:
+        return "walk, exact distances at once"
+    return "walk, scan signs" if low_scanned else "walk, gather full codes"
+
+
 def trace_ranked(trace: Trace, ranked: Ranked, *, scannable: bool) -> None:
     """Note what became of the rows whose codes were looked at."""
     if not scannable:
         trace.plan = "walk, rank codes"
         trace.scanned += ranked.admitted
     else:
-        trace.plan = "walk, scan signs" if ranked.low_scanned else "walk, gather full codes"
+        trace.plan = walked_plan(len(ranked.row), ranked.low_scanned)
         trace.scanned += ranked.low_scanned + ranked.ranked
     trace.level("low-bit codes", ranked.admitted, ranked.ranked)
     trace.level("full codes", ranked.ranked, len(ranked.row))

@@ -12,7 +12,6 @@ from squash.planning import DEFAULT_COSTS, CostModel
 from squash.search.filtering import exactly
 from squash.search.found import Found, Query, found_of, merge
 from squash.search.index_view import IndexView
-from squash.search.jointly import prefetch_matches, search_partitions_jointly
 from squash.search.partitions import search_partitions, search_partitions_many
 from squash.search.trace import Trace
 from squash.search.view import Rows
@@ -69,6 +68,12 @@ def search_many(
 def _search_jointly(
     view: IndexView, queries: Sequence[Query], costs: CostModel
 ) -> list[tuple[tuple[Match, ...], Trace]]:
+    # What plans and gathers is loaded by who searches: a processor does neither.
+    from squash.search.jointly import (  # noqa: PLC0415
+        prefetch_matches,
+        search_partitions_jointly,
+    )
+
     rest = [Trace() for _ in queries]
     scanned = [scan_rest(view, query, trace) for query, trace in zip(queries, rest, strict=True)]
     near: list[tuple[Found, Trace]] = []
