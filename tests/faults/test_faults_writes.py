@@ -258,6 +258,30 @@ def test_who_never_wins_is_throttled(monkeypatch):
     assert "new" not in found_by_a_fresh_reader(store)
 
 
+def test_who_waits_wins_over_a_writer_that_never_rests():
+    """Others commit while a writer waits: it reads what they did after that, not before."""
+    store = prepared()
+    rival = World.on(store, 9)
+
+    class Busy(FakeClock):
+        """Whoever waits is overtaken."""
+
+        waits = 0
+
+        def sleep(self, seconds):
+            self.waits += 1
+            opened = rival.log.refresh(None)
+            rival.put(opened, {f"r{opened.sequence}": 1})
+
+    clock = Busy()
+    world = World.on(store, 1, clock)
+    opened = world.log.refresh(None)
+    rival.put(rival.log.refresh(None), {"first": 1})
+    do_put(world, opened)
+    assert clock.waits == 1
+    assert "new" in found_by_a_fresh_reader(store)
+
+
 def test_a_fold_that_loses_changes_nothing():
     """Of two folds of the same inputs the second is refused, even when it read before the first."""
     store = prepared()

@@ -202,8 +202,9 @@ class IndexLog:
             )
             if self._put(commit, data):
                 return self._snapshot_if_due(after)
-            opened = self._read_on(opened)
+            # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
+            opened = self._read_on(opened)
         raise ThrottledError(
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
