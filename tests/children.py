@@ -7,8 +7,13 @@ import select
 from pathlib import Path
 
 
-def descendants(pid):
-    """Return handles of all processes below one."""
+def descendants(pid, *, without=frozenset()):
+    """Return handles of all processes below one, but of those that are known."""
+    return [os.pidfd_open(one) for one in descendants_ids(pid) - without]
+
+
+def descendants_ids(pid):
+    """Return the numbers of all processes below one."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -20,7 +25,7 @@ def descendants(pid):
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
-    return [os.pidfd_open(one) for one in found - {pid}]
+    return found - {pid}
 
 
 def all_end(pidfds):

@@ -20,7 +20,7 @@ from squash.cli.main import main
 
 def test_every_verb_has_a_command():
     # `local` opens no store: it stands apart.
-    assert [verb.name for verb in VERBS] == [*COMMANDS, "local"]
+    assert [verb.name for verb in VERBS if verb.name != "local"] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
