@@ -314,12 +314,12 @@ def test_what_fails_once_is_not_seen(fanned_out, index, faults):
 
 @pytest.mark.parametrize("target", ["squash-processor-slot-*", "squash-processor-slot-1"])
 def test_what_cannot_be_searched_is_named_or_refused(clouds, index, target):
-    """All processors of a pool die when they are called, or one, for which another may stand in."""
+    """No processor of a pool is heard when it is called, or one, for which another may stand in."""
     place = clouds("fan-out", "pool")
     asking = Asking(place)
     whole = expected(index.query(QUERIES[2], exact=True, top_k=ROWS))
     partitions = {one.reader.ref.id: one for one in index._session.view("eventual").partitions}
-    place.cloud.set_faults([Fault(FaultKind.KILL, target=target)])
+    place.cloud.set_faults([Fault(FaultKind.DROP, target=target)])
     try:
         path = f"/v1/indexes/{PAPERS}/query"
         status, told = asking.answer("POST", path, asked(QUERIES[2], exact=True))
