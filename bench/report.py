@@ -31,6 +31,8 @@ _ORDER: Final = (
     "codecs-sift",
     "memory",
     "imports",
+    "starts",
+    "cost",
 )
 
 

@@ -1,8 +1,7 @@
-"""Queries and writes from several clients at once, recorded, and judged against the log replayed.
+"""Queries and writes from several clients at once, by HTTP, and a record of what they saw.
 
-The load knows nothing of the deployment but its URL. What was right is decided afterwards: the
-index's log is read commit by commit into a plain table, and every answer is held against the
-table as it was at the snapshot that the answer names.
+The load knows nothing of the deployment but its URL. What was right is decided afterwards, by
+`soak_verdict`.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 import numpy as np
 import urllib3
 
 from squash.clock import SystemIds
-from squash.index import catalogue
-from squash.index.commits import Commit, DeleteKeys, PutRows, log_key
-from squash.storage import ObjectStore, PrefixStore
 
 GROUPS: Final = 8
 NUMBERS: Final = 1000
-REPEATABLE: Final = frozenset({429, 500, 502, 503, 504})
+_REPEATABLE: Final = frozenset({429, 503})
+_GATEWAY_REPEATABLE: Final = frozenset({500, 503})
+_PROBLEM: Final = "application/problem+json"
 _ATTEMPTS: Final = 40
 _WAIT_S: Final = 0.05
-_TOLERANCE: Final = 2e-4
+_DELETE_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class Asked:
     filter: Mapping[str, Any] | None
     k: int
     exact: bool
+    at_least: int
+    """The latest snapshot that any client knew of when it asked."""
     snapshot: int
     matches: Sequence[Mapping[str, Any]]
     seconds: float
@@ -60,9 +61,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Written:
-    """One write that was acknowledged."""
+    """One put that was acknowledged."""
 
     operation: int
+    snapshot: int
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """One deletion that was acknowledged."""
+
+    keys: Sequence[str]
     snapshot: int
 
 
@@ -72,11 +81,20 @@ class Record:
 
     asked: list[Asked] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
-    refused: Counter[int] = field(default_factory=Counter)
-    """Answers that said to try again, by status; they were tried again."""
+    deleted: list[Deleted] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    """What said to try again, and was tried again: by the problem's type, or who else said it."""
+    latest: int = 0
     given_up: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def known(self, snapshot: int) -> int:
+        """Note that a write was answered with a snapshot: who asks from now on sees it."""
+        with self._lock:
+            self.latest = max(self.latest, snapshot)
+        return snapshot
 
 
 class Client:
@@ -90,26 +108,39 @@ class Client:
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the answer; None if it was refused to the last."""
-        said = ""
+        said, sent = "", dict(body)
         for attempt in range(_ATTEMPTS):
             try:
                 answer = self._http.request(
-                    "POST", self._url + path, body=json.dumps(body).encode(), headers=self._headers
+                    "POST", self._url + path, body=json.dumps(sent).encode(), headers=self._headers
                 )
             except urllib3.exceptions.HTTPError as error:
                 said = repr(error)
-                self._record.refused[0] += 1
+                self._record.refused["connection"] += 1
             else:
-                if answer.status in {200, 202}:
+                if answer.status == HTTPStatus.OK:
                     return dict(answer.json())
                 said = f"{answer.status} {answer.data[:300]!r}"
-                if answer.status not in REPEATABLE:
+                if not self._may_repeat(answer, sent, path):
                     self._record.unexpected.append(f"{path}: {said}")
                     return None
-                self._record.refused[answer.status] += 1
             time.sleep(_WAIT_S * min(attempt + 1, 20))
         self._record.given_up.append(f"{path}: {said}")
         return None
+
+    def _may_repeat(
+        self, answer: urllib3.BaseHTTPResponse, sent: dict[str, Any], path: str
+    ) -> bool:
+        """Tell whether an answer says to try again; what it wants said then, is said."""
+        if answer.headers.get("content-type") != _PROBLEM:
+            # The gateway's own words: the function's container died, or is refused.
+            self._record.refused[f"gateway {answer.status}"] += 1
+            return answer.status in _GATEWAY_REPEATABLE
+        problem = answer.json()
+        self._record.refused[problem["type"]] += 1
+        if path == "/vectors" and "commit_id" in problem:
+            sent["commit_id"] = problem["commit_id"]
+        return answer.status in _REPEATABLE
 
 
 def metadata_of(number: int, group: int, operation: int) -> dict[str, Any]:
@@ -181,13 +212,13 @@ def _ask(client: Client, load: Load, record: Record, rng: np.random.Generator) -
     body = {"vector": vector.tolist(), "top_k": k, "exact": exact}
     if filter_ is not None:
         body["filter"] = filter_
+    at_least = record.latest
     start = time.perf_counter()
     answer = client.post("/query", body)
     if answer is not None:
         seconds = time.perf_counter() - start
-        record.asked.append(
-            Asked(vector, filter_, k, exact, answer["snapshot"], answer["matches"], seconds)
-        )
+        snapshot, matches = answer["snapshot"], answer["matches"]
+        record.asked.append(Asked(vector, filter_, k, exact, at_least, snapshot, matches, seconds))
 
 
 def _write(
@@ -201,9 +232,12 @@ def _write(
 ) -> None:
     keys = [f"w{writer}-{rng.integers(200)}" for _ in range(int(rng.integers(1, 6)))]
     keys = list(dict.fromkeys(keys))
-    if rng.random() < 0.2:
-        # A deletion is named by a record that it puts beside it: there is no other trace of it.
-        client.post("/vectors/delete", {"keys": keys[1:] or keys})
+    if rng.random() < _DELETE_SHARE:
+        doomed = keys[1:] or keys
+        answer = client.post("/vectors/delete", {"keys": doomed})
+        if answer is not None:
+            record.deleted.append(Deleted(doomed, record.known(answer["snapshot"])))
+        keys = keys[:1]
     vectors = [
         {
             "key": key,
@@ -216,143 +250,7 @@ def _write(
     ]
     answer = client.post("/vectors", {"vectors": vectors})
     if answer is not None:
-        record.written.append(Written(operation, answer["snapshot"]))
-
-
-@dataclass
-class Verdict:
-    """What the log says of what the clients saw."""
-
-    answers: int = 0
-    wrong: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    recalls: list[float] = field(default_factory=list)
-    commits: int = 0
-
-
-class Table:
-    """The index as a plain table."""
-
-    def __init__(self, keys: Sequence[str], vectors: np.ndarray, rows: Sequence[Any]) -> None:
-        room = len(keys) + 4096
-        self.rows = {key: row for row, key in enumerate(keys)}
-        self.vectors = np.zeros((room, vectors.shape[1]))
-        self.vectors[: len(keys)] = vectors
-        self.alive = np.zeros(room, dtype=bool)
-        self.number = np.zeros(room)
-        self.group = np.full(room, "", dtype="U8")
-        self.operation = np.zeros(room, dtype=np.int64)
-        for row, metadata in enumerate(rows):
-            self._set(row, vectors[row], metadata)
-
-    def apply(self, commit: Commit) -> set[int]:
-        """Apply a commit; return the operations that it put."""
-        operation = commit.operation
-        if isinstance(operation, DeleteKeys):
-            for key in operation.keys:
-                if key in self.rows:
-                    self.alive[self.rows[key]] = False
-        if not isinstance(operation, PutRows):
-            return set()
-        rows = operation.rows
-        for key, vector, metadata in zip(rows.keys, rows.vectors, rows.metadata, strict=True):
-            self._set(self.rows.setdefault(key, len(self.rows)), vector, metadata)
-        return {int(metadata["operation"]) for metadata in rows.metadata}
-
-    def _set(self, row: int, vector: np.ndarray, metadata: Mapping[str, Any]) -> None:
-        self.vectors[row] = vector
-        self.alive[row] = True
-        self.number[row] = metadata["number"]
-        self.group[row] = metadata["group"]
-        self.operation[row] = metadata["operation"]
-
-    def passing(self, filter_: Mapping[str, Any] | None) -> np.ndarray:
-        """Return the rows that live and pass."""
-        mask = self.alive.copy()
-        for name, test in (filter_ or {}).items():
-            if name == "group":
-                mask &= self.group == test
-            elif "$lt" in test:
-                mask &= self.number < test["$lt"]
-            else:
-                mask &= self.number >= test["$gte"]
-        return np.flatnonzero(mask)
-
-    def judge(self, asked: Asked, verdict: Verdict) -> None:
-        """Hold an answer against the table as it is now."""
-        rows = self.passing(asked.filter)
-        distances = np.linalg.norm(self.vectors[rows] - asked.vector.astype(np.float64), axis=1)
-        by_row = dict(zip(rows.tolist(), distances.tolist(), strict=True))
-        count = min(asked.k, len(rows))
-        problems = []
-        given = [float(match["distance"]) for match in asked.matches]
-        if len(given) != count:
-            problems.append(f"{len(given)} matches where {count} pass")
-        if given != sorted(given):
-            problems.append("not in order")
-        for match, distance in zip(asked.matches, given, strict=True):
-            row = self.rows.get(match["key"], -1)
-            if row not in by_row:
-                problems.append(f"{match['key']} does not live or pass")
-                continue
-            if abs(by_row[row] - distance) > _TOLERANCE * max(1.0, distance):
-                problems.append(f"{match['key']} at {distance}, not {by_row[row]}")
-            if match["metadata"]["operation"] != self.operation[row]:
-                problems.append(f"{match['key']} with another version's metadata")
-        if len({match["key"] for match in asked.matches}) != len(given):
-            problems.append("a key twice")
-        if count and not problems:
-            nearest = np.sort(distances)[:count]
-            near = sum(d <= nearest[-1] * (1 + _TOLERANCE) + _TOLERANCE for d in given)
-            if asked.exact and near < count:
-                problems.append(f"exact, but {count - near} of {count} are not the nearest")
-            if not asked.exact:
-                verdict.recalls.append(near / count)
-        verdict.answers += 1
-        if problems:
-            verdict.wrong.append(f"snapshot {asked.snapshot}, {asked.filter}: {problems}")
-
-
-def judge(
-    store: ObjectStore, load: Load, record: Record, table: Table, *, base_snapshot: int
-) -> Verdict:
-    """Replay the log and judge what the clients saw.
-
-    Parameters
-    ----------
-    store:
-        Where the indexes lie, without faults.
-    load, record:
-        What was asked, and what came.
-    table:
-        The index at `base_snapshot`.
-    base_snapshot:
-        What was there before the load.
-
-    """
-    verdict = Verdict()
-    log = PrefixStore(store, catalogue.load(store, load.index).prefix)
-    asked = sorted(record.asked, key=lambda one: one.snapshot)
-    at = 0
-    put_at: dict[int, int] = {}
-    sequence = base_snapshot
-    while True:
-        while at < len(asked) and asked[at].snapshot == sequence:
-            table.judge(asked[at], verdict)
-            at += 1
-        sequence += 1
-        data = log.get(log_key(sequence))
-        if data is None:
-            break
-        verdict.commits += 1
-        commit = Commit.from_bytes(data, sequence=sequence, where=log_key(sequence))
-        for operation in table.apply(commit):
-            put_at.setdefault(operation, sequence)
-    verdict.wrong += [f"snapshot {one.snapshot} is not in the log" for one in asked[at:]]
-    for one in record.written:
-        if put_at.get(one.operation, one.snapshot + 1) > one.snapshot:
-            verdict.lost.append(f"operation {one.operation}, answered with {one.snapshot}")
-    return verdict
+        record.written.append(Written(operation, record.known(answer["snapshot"])))
 
 
 def base(load: Load, rows: int) -> tuple[list[str], np.ndarray, list[dict[str, Any]]]:

@@ -47,7 +47,6 @@ UNUSED: Final = (
     "*.dist-info/REQUESTED",
     "*.dist-info/direct_url.json",
     "bin",
-    "boto3/examples",
     "botocore/data/*/*/examples-1.json*",
     "numpy/_core/include",
     "numpy/_core/lib",
@@ -57,8 +56,18 @@ UNUSED: Final = (
     "numpy/random/_examples",
     "numpy/random/lib",
 )
-# Of the 400 services that boto3 describes (28 MB), those that functions speak to; sts is for roles.
+# A sixth of NumPy's import goes into docstrings of what is compiled, which nobody reads in Lambda.
+DOCUMENTATION: Final = (
+    "numpy/_core/_add_newdocs.py",
+    "numpy/_core/_add_newdocs_scalars.py",
+)
+# Of the 400 services that botocore describes (28 MB), those that functions speak to, and what they
+# ask of them; sts is for roles, and stays whole.
 SERVICES: Final = ("lambda", "s3", "sts")
+OPERATIONS: Final = {
+    "lambda": {"Invoke"},
+    "s3": {"DeleteObjects", "GetObject", "HeadBucket", "ListObjectsV2", "PutObject"},
+}
 
 
 class LayerError(Exception):
@@ -235,10 +244,11 @@ def _strip(site: Path) -> None:
     for pattern in UNUSED:
         for path in sorted(site.glob(pattern)):
             _remove(path)
-    for package in ("boto3", "botocore"):
-        for path in (site / package / "data").iterdir():
-            if path.is_dir() and path.name not in SERVICES:
-                _remove(path)
+    for name in DOCUMENTATION:
+        (site / name).write_text('"""Nothing: it attached manuals to what is compiled."""\n')
+    for path in (site / "botocore" / "data").iterdir():
+        if path.is_dir() and path.name not in SERVICES:
+            _remove(path)
     _shorten_descriptions(site / "botocore" / "data")
 
 
@@ -251,6 +261,8 @@ def _shorten_descriptions(data: Path) -> None:
         packed = path.suffix == ".gz"
         content = path.read_bytes()
         described = _without_manual(json.loads(gzip.decompress(content) if packed else content))
+        if path.name.startswith("service-2.json"):
+            _keep_operations(described, OPERATIONS.get(path.relative_to(data).parts[0]))
         if path.name == "endpoints.json":
             for partition in described["partitions"]:
                 services = partition["services"]
@@ -258,6 +270,33 @@ def _shorten_descriptions(data: Path) -> None:
         _remove(path)
         short = json.dumps(described, separators=(",", ":"))
         path.with_name(path.name.removesuffix(".gz")).write_text(short)
+
+
+def _keep_operations(described: dict[str, Any], names: set[str] | None) -> None:
+    """Leave of a service some operations, and the shapes that they are made of."""
+    if names is None:
+        return
+    operations = described["operations"]
+    described["operations"] = {name: operations[name] for name in sorted(names & set(operations))}
+    shapes, kept = described["shapes"], {}
+    wanted = list(_shapes_in(list(described["operations"].values())))
+    while wanted:
+        name = wanted.pop()
+        if name not in kept:
+            kept[name] = shapes[name]
+            wanted += _shapes_in(shapes[name])
+    described["shapes"] = {name: kept[name] for name in sorted(kept)}
+
+
+def _shapes_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("shape"), str):
+            yield value["shape"]
+        for part in value.values():
+            yield from _shapes_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _shapes_in(part)
 
 
 def _without_manual(value: Any) -> Any:
@@ -273,7 +312,7 @@ def _without_manual(value: Any) -> Any:
 def _compile(interpreter: str, site: Path) -> None:
     """Add bytecode that is never held against its source: /opt is read-only, so none is kept there.
 
-    Importing boto3 takes more than twice as long without.
+    Importing botocore takes more than twice as long without.
     """
     code = (
         "import compileall, py_compile, sys; "

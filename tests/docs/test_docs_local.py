@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import shutil
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
+from deployed import deployed
 from squash import limits
 from squash.local import CloudOptions, FaultKind, LocalCloud
 from squash.local.account import Policy
 from squash.local.faults import parse_faults
 from squash.local.template.intrinsics import Resolver
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "local.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "local.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def block(language):
@@ -63,3 +72,33 @@ def test_every_intrinsic_that_is_known_is_named():
     row = re.search(r"^\| template \|.*$", PAGE, re.MULTILINE)[0]
     for name in known:
         assert name == "Condition" or name.removeprefix("Fn::") in row
+
+
+@pytest.fixture
+def local(artefacts, monkeypatch):
+    """What `make local` starts, with objects in memory."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "local")
+    with deployed(build=artefacts.folder, s3_memory=True) as place:
+        yield place
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_curl_lines_of_the_readme_get_right_answers(local):
+    """As they stand there, save for the port; and the compactor folds what was put."""
+    section = README.split("## On this machine")[1].split("## ")[0]
+    (script,) = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert "http://127.0.0.1:3000" in script
+    assert "--environment SQUASH_AUTH=none" in MAKEFILE
+    script = script.replace("http://127.0.0.1:3000", local.url).replace(
+        "-sS", "-sS --fail-with-body"
+    )
+    done = subprocess.run(  # noqa: S603 - a page of ours
+        ["/bin/sh", "-ec", script], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    created, put, answer, folding, stats = map(json.loads, done.stdout.splitlines())
+    assert (created["name"], put["rows"], stats["rows"]) == ("cities", 6, 6)
+    assert [match["key"] for match in answer["matches"]] == ["Cologne", "Paris"]
+    local.cloud.settle()
+    assert local.database().index("cities").stats().snapshot == folding["snapshot"] + 1

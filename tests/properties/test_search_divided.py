@@ -29,13 +29,18 @@ def plans(request, monkeypatch):
         yield
         return
     if request.param == "by few codes":
-        monkeypatch.setattr("squash.segment.partition._LOW_SCAN_ROWS_MIN", 0)
-        for module in ("partitions", "allocating"):
-            monkeypatch.setattr(
-                f"squash.search.{module}.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0)
-            )
+        keep_few(monkeypatch)
     with codes_only():
         yield
+
+
+def keep_few(monkeypatch):
+    """Let every level keep as few rows as may be."""
+    monkeypatch.setattr("squash.segment.partition._LOW_SCAN_ROWS_MIN", 0)
+    for module in ("partitions", "allocating"):
+        monkeypatch.setattr(
+            f"squash.search.{module}.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0)
+        )
 
 
 def make(metric, rows, dimension, seed, codec, whole=None):
@@ -159,6 +164,37 @@ def test_a_certificate_is_never_given_wrongly(metric, variant, pruned, monkeypat
                 assert signs.candidates == signs.survivors or not trace.certified
                 certified.append(trace.certified)
     assert any(certified) or pruned or metric == "dot"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("codec", list(PRESETS))
+def test_just_the_same_rows_are_kept(metric, codec, monkeypatch):
+    """Where as many rows are kept as are wanted, one more or another would show.
+
+    A crowd of equal rows fills several partitions, so that estimates tie across them: which rows
+    are kept is decided by their global numbers alone, and not by their keys.
+    """
+    keep_few(monkeypatch)
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(400, 24)).astype(np.float32)
+    vectors[:150] = vectors[0]
+    index = squash.connect(f"memory://{uuid4().hex}").create_index(
+        "x", dimension=24, metric=metric, codec=codec
+    )
+    index.put(keys=[f"k{i}" for i in rng.permutation(400)], vectors=vectors)
+    index.optimize(options=SMALL)
+    view = session_of(index).view("strong")
+    near = np.concatenate([vectors[:1].repeat(6, axis=0), vectors[150:165]])
+    noise = rng.normal(size=near.shape) * np.linspace(0.0, 1.0, len(near))[:, None]
+    queries = [
+        Query(vector, k=[1, 5, 50][place % 3], recall_target=0.9)
+        for place, vector in enumerate((near + noise).astype(np.float32))
+    ]
+    with codes_only():
+        apart = answer_apart(index, queries, Division(slots=2))
+        whole = search_many(view, queries)
+    for (matches, _), (expected, _) in zip(apart, whole, strict=True):
+        assert same(matches, expected)
 
 
 def test_larger_partitions_are_searched_alike():

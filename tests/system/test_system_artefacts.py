@@ -22,21 +22,33 @@ OURS_BYTES_MAX = 100 * 2**20
 HTTP = ["Coordinator", "Documents", "Indexes"]
 NAMES = [*HTTP, "Allocator", "Processor", "Compactor"]
 SERVICES = ["lambda", "s3", "sts"]
+S3_NAMES = ["delete_objects", "get_object", "list_objects_v2", "put_object"]
 
-# What no function is for, and what only some are.
+# What no function loads to start, and what some do not: building and verifying are loaded by the
+# call that wants them.
 NEVER = {
     "aws_lambda_powertools.event_handler",
     "aws_xray_sdk",
+    "boto3",
+    "moto",
     "numpy.f2py",
     "pyarrow",
     "rich",
+    "s3transfer",
     "squash.cli",
     "squash.local",
+    "squash.maintain",
+    "squash.training",
     "unittest",
 }
+ROLES = {"aws_lambda_powertools", "squash.api.face", "squash.database", "squash.runtime.session"}
+CALLING = {"squash.api.calling", "squash.runtime.invokers", "squash.search.calls"}
 NOT_IN = {
-    "Allocator": {"aws_lambda_powertools", "squash.maintain", "squash.training"},
-    "Processor": {"aws_lambda_powertools", "squash.maintain", "squash.training"},
+    "Allocator": ROLES,
+    "Processor": ROLES | CALLING | {"squash.index.log", "squash.runtime.views"},
+    "Documents": CALLING,
+    "Indexes": CALLING,
+    "Compactor": CALLING | {"squash.api.face"},
 }
 
 # Prints what is loaded besides the standard library, and what it took.
@@ -79,7 +91,7 @@ def probe(artefacts, name):
     """Import a function in a fresh process that sees the artefact and the standard library."""
     paths = [str(path) for path in artefacts.search_path(name)]
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", "-c", PROBE.format(paths=paths)],
+        [sys.executable, "-I", "-S", "-B", "-c", PROBE.format(paths=paths)],
         env=ENVIRONMENT | {"PATH": os.environ["PATH"]},
         check=False,
         capture_output=True,
@@ -110,6 +122,7 @@ def test_artefacts_hold_nothing_but_what_functions_need(artefacts):
     assert not list(site.rglob("tests"))
     assert not list(site.rglob("direct_url.json"))
     assert not list(site.rglob("RECORD"))
+    assert not list(site.glob("boto3*"))
     described = [path.name for path in (site / "botocore" / "data").iterdir() if path.is_dir()]
     assert sorted(described) == SERVICES
     assert list(site.glob("squash_search-*.dist-info/licenses/LICENSE"))
@@ -136,28 +149,31 @@ def test_artefacts_fit(artefacts, tmp_path, record_property):
 
 
 def test_artefacts_speak_to_s3_and_lambda(artefacts):
-    """The boto3 of the layer knows conditional puts and tenants, which the runtime's may not.
+    """The botocore of the layer knows conditional puts and tenants, which the runtime's may not.
 
     Its descriptions of services are shortened: what is left still makes requests.
     """
     program = """
 import sys
 sys.path.insert(0, {path!r})
-import boto3
-s3, functions = (boto3.client(s, region_name="us-east-1") for s in ("s3", "lambda"))
-assert boto3.__file__.startswith({path!r})
+import botocore.session
+client = botocore.session.Session().create_client
+s3, functions = (client(s, region_name="us-east-1") for s in ("s3", "lambda"))
+assert botocore.session.__file__.startswith({path!r})
 assert "IfNoneMatch" in s3.meta.service_model.operation_model("PutObject").input_shape.members
 assert "TenantId" in functions.meta.service_model.operation_model("Invoke").input_shape.members
 assert s3.get_paginator("list_objects_v2")
+assert all(hasattr(s3, name) for name in {s3_names}), dir(s3)
+assert [name for name in functions.meta.service_model.operation_names] == ["Invoke"]
 presigned = s3.generate_presigned_url("get_object", Params={{"Bucket": "bucket", "Key": "k/é"}})
 assert presigned.startswith("https://bucket.s3.amazonaws.com/k/%C3%A9?"), presigned
-elsewhere = boto3.client("s3", region_name="cn-north-1").meta.endpoint_url
+elsewhere = client("s3", region_name="cn-north-1").meta.endpoint_url
 assert elsewhere == "https://s3.cn-north-1.amazonaws.com.cn", elsewhere
 assert functions.meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
 """
     path = str(artefacts.layer / "python")
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", "-c", program.format(path=path)],
+        [sys.executable, "-I", "-S", "-B", "-c", program.format(path=path, s3_names=S3_NAMES)],
         env=ENVIRONMENT,
         check=False,
         capture_output=True,

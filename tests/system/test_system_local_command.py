@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import boto3
 import pytest
 from botocore.config import Config
 from local_toys import Toys, build
 
+from children import all_end, descendants
 from squash.cli.main import main
 from squash.local.s3_server import find_ministack
 
@@ -52,33 +50,6 @@ def command(built, data, *options):
         process.wait()
         process.stdout.close()
         process.stderr.close()
-
-
-def descendants(pid):
-    """Return handles of all processes below one."""
-    parents = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(folder.name)] = int(fields[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return [os.pidfd_open(one) for one in found - {pid}]
-
-
-def all_end(pidfds):
-    """Wait until processes have ended; a zombie that nobody collects has."""
-    for pidfd in pidfds:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(20_000):
-            return False
-        os.close(pidfd)
-    return True
 
 
 @pytest.mark.parametrize("forking", [True, False], ids=["forked", "spawned"])

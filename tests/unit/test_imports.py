@@ -114,9 +114,17 @@ def test_imports_package_is_lazy():
 
 
 def test_imports_connect_needs_no_s3():
-    """Opening a local database loads neither boto3 nor the command line."""
+    """Opening a local database loads no client, no builder and not the command line."""
     modules = loaded("squash.database")
-    assert not {"boto3", "botocore", "rich", "pyarrow", "squash.cli"} & modules
+    bad = {"boto3", "botocore", "rich", "pyarrow", "squash.cli", "squash.maintain"}
+    assert not (bad | {"squash.training", "squash.runtime.maintenance"}) & modules
+
+
+def test_imports_s3_without_boto3():
+    """A store in S3 loads botocore alone: boto3 would add a third to that."""
+    modules = loaded("squash.storage.s3")
+    assert "botocore" in modules
+    assert not {"boto3", "s3transfer", "multiprocessing", "asyncio"} & modules
 
 
 def test_imports_cli_without_the_local_cloud():

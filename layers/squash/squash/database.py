@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from squash.clock import Clock, IdSource, SystemClock, SystemIds
 from squash.errors import InvalidArgumentError
 from squash.index import catalogue
 from squash.limits import MIB
-from squash.maintain import BuildOptions
 from squash.model import (
     Answer,
     AttributeType,
@@ -40,6 +39,9 @@ from squash.runtime.session import IndexSession, check_include, check_limits
 from squash.search import Query, Searcher
 from squash.storage import ObjectStore, PrefixStore, open_store
 from squash.storage.tmp import TmpFiles
+
+if TYPE_CHECKING:
+    from squash.maintain import BuildOptions
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 
@@ -513,7 +515,7 @@ class Index:
 
         """
         return self._session.optimize(
-            options=options or BuildOptions(),
+            options=options,
             scratch=Path(scratch) if scratch is not None else None,
             report=progress or _silent,
         )

@@ -43,6 +43,7 @@ REQUEST_BODY_BYTES_MAX: Final = (CALL_BYTES_MAX - CALL_ENVELOPE_BYTES_MAX) // 4 
 ANSWER_BODY_BYTES_MAX: Final = REQUEST_BODY_BYTES_MAX
 CALLS_AT_ONCE_MAX: Final = 512  # of one process; Lambda allows a function 1,024 threads
 QUERY_TIMEOUT_MS_MAX: Final = 900_000  # Lambda's own longest
+ANSWER_MS: Final = 500  # of a function's time, to answer in
 QUERY_TIMEOUT_MS: Final = 25_000  # if none is given: the HTTP API cuts off at 30 s
 WARM_INDEXES_MAX: Final = 64  # that a container keeps something of; they share what is retained
 SLOTS_MAX: Final = 1_024

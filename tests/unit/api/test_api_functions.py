@@ -191,6 +191,32 @@ def test_the_coordinator_searches_by_calling_the_other_functions(environment, mo
     assert bool(calls) == (shape != "none")
 
 
+@pytest.mark.parametrize(
+    ("left_ms", "timeout_ms", "given"),
+    [(29_000, None, 25_000), (29_000, 4_000, 4_000), (9_000, 29_000, 8_500), (20, 29_000, 1)],
+)
+def test_a_query_ends_before_its_function_is_ended(
+    environment, monkeypatch, left_ms, timeout_ms, given
+):
+    """Whatever it asks for, and however long it took until the index was open."""
+    from squash.database import Index
+
+    index = squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    answer = index.query([1, 0])
+    seen = []
+
+    def query(self, vector, *, timeout_ms, **options):
+        seen.append(timeout_ms)
+        return answer
+
+    monkeypatch.setattr(Index, "query", query)
+    environment |= {"SQUASH_AUTH": "none", "SQUASH_LOCAL": "1"}
+    body = {"vector": [1, 0]} | ({} if timeout_ms is None else {"timeout_ms": timeout_ms})
+    made = event("http-query") | {"body": json.dumps(body)}
+    answered = functions.coordinator(environment)(made, context(left_ms))
+    assert (answered["statusCode"], seen) == (200, [given])
+
+
 def test_a_role_that_takes_another_event_says_so_and_does_not_crash(environment):
     environment |= {"SQUASH_ALLOCATOR": "a", "SQUASH_PROCESSOR": "p"}
     for factory in (functions.allocator, functions.processor):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
 
 from squash.errors import InternalError, ThrottledError, UnavailableError
 
@@ -54,4 +54,4 @@ def call_later(function: str, payload: bytes) -> None:
 
 @lru_cache(maxsize=1)
 def _client() -> Any:
-    return boto3.session.Session().client("lambda", config=_CONFIG)
+    return Session().create_client("lambda", config=_CONFIG)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,9 @@ class HttpFace:
         try:
             request = request_of(event, fallback_id=request_id)
             request_id = request.id
-            answer = answer_of(self._reply(request, seen), request_id=request_id)
+            answer = answer_of(
+                self._reply(request, seen, left_ms=_left_ms(context)), request_id=request_id
+            )
         except Exception as caught:  # noqa: BLE001 - a caller is always answered; the log says why
             error = caught
             problem = problem_of(caught, request_id=request_id)
@@ -81,7 +83,9 @@ class HttpFace:
         )
         return answer
 
-    def _reply(self, request: HttpRequest, seen: _Seen) -> Reply:
+    def _reply(
+        self, request: HttpRequest, seen: _Seen, *, left_ms: Callable[[], int] | None
+    ) -> Reply:
         found, index = routes_of(request.path)
         routes = [route for route in found if route.function == self._function]
         for route in routes:
@@ -102,7 +106,7 @@ class HttpFace:
                 "this path takes no query string: leave it out",
                 field=shown(request.query.partition("=")[0]),
             )
-        call = Call(request, caller, index, _document(route, request))
+        call = Call(request, caller, index, _document(route, request), left_ms)
         return self._endpoints[route.name](self._services, call)
 
 
@@ -113,6 +117,11 @@ class _Seen:
     route: str = "none"
     caller: str = ""
     index: str = ""
+
+
+def _left_ms(context: Any) -> Callable[[], int] | None:
+    """Return what tells how long the function may still run, where Lambda has a say in it."""
+    return getattr(context, "get_remaining_time_in_millis", None)
 
 
 def _document(route: Route, request: HttpRequest) -> Any:

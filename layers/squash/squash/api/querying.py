@@ -18,6 +18,7 @@ from squash.attributes import parse_filter
 from squash.database import Index
 from squash.errors import FilterError, InvalidArgumentError
 from squash.index.checking import check_vector
+from squash.limits import ANSWER_MS, QUERY_TIMEOUT_MS
 from squash.model import Answer, Filter, IndexConfig, Usage
 from squash.runtime.prices import request_cost_usd
 from squash.storage import StoreCounts
@@ -31,7 +32,7 @@ def query(services: Services, call: Call) -> Reply:
     before = services.catalogue_store.counts()
     answers = services.opened.read(
         call.index,
-        lambda index: _answers(index, body, call.caller),
+        lambda index: _answers(index, body, call),
         strong=body.consistency == "strong",
     )
     spent = services.catalogue_store.counts() - before
@@ -41,9 +42,9 @@ def query(services: Services, call: Call) -> Reply:
     return Reply(documents[0] if body.single else {"answers": documents})
 
 
-def _answers(index: Index, body: QueryBody, caller: Caller) -> Sequence[Answer]:
+def _answers(index: Index, body: QueryBody, call: Call) -> Sequence[Answer]:
     _check_dimensions(body, index.config)
-    filters = _filters(index, body, caller)
+    filters = _filters(index, body, call.caller)
     options: dict[str, Any] = {
         "top_k": body.top_k,
         "recall_target": body.recall_target,
@@ -52,7 +53,7 @@ def _answers(index: Index, body: QueryBody, caller: Caller) -> Sequence[Answer]:
         "include": body.include,
         "explain": body.explain,
         "allow_partial": body.allow_partial,
-        "timeout_ms": body.timeout_ms,
+        "timeout_ms": _timeout_ms(body, call),
     }
     try:
         if body.single:
@@ -65,6 +66,17 @@ def _answers(index: Index, body: QueryBody, caller: Caller) -> Sequence[Answer]:
     except InvalidArgumentError as error:
         _locate(error, body, index.config)
         raise
+
+
+def _timeout_ms(body: QueryBody, call: Call) -> int | None:
+    """Return how long the query may take, so that there is time to answer before Lambda ends it.
+
+    Opening the index may have taken some of it already, where the container is cold.
+    """
+    if call.left_ms is None:
+        return body.timeout_ms
+    most = max(call.left_ms() - ANSWER_MS, 1)
+    return min(QUERY_TIMEOUT_MS if body.timeout_ms is None else body.timeout_ms, most)
 
 
 def _filters(index: Index, body: QueryBody, caller: Caller) -> Sequence[Filter | None]:

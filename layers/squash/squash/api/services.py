@@ -18,13 +18,15 @@ from squash.storage import CountingStore
 class Call:
     """A request, admitted.
 
-    `index` is the name in its path, or empty; `document` its body, parsed, or None.
+    `index` is the name in its path, or empty; `document` its body, parsed, or None. `left_ms` tells
+    how long the function may still run; None where nothing ends it.
     """
 
     request: HttpRequest
     caller: Caller
     index: str = ""
     document: Any = None
+    left_ms: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
@@ -222,9 +223,7 @@ def _query_vectors(arguments: Namespace, index: Index) -> F32:
 def _without(answer: Answer, key: str | None, *, top_k: int) -> Answer:
     """Leave one key out of an answer, and keep at most `top_k` matches."""
     matches = tuple(match for match in answer.matches if match.key != key)[:top_k]
-    return Answer(
-        matches=matches, usage=answer.usage, snapshot=answer.snapshot, explain=answer.explain
-    )
+    return replace(answer, matches=matches)
 
 
 def _answer_shown(answer: Answer, *, title: str = "") -> list[Table | str]:

@@ -48,7 +48,11 @@ class S3Proxy:
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # Even if it then fails: what is left unread would be taken for the next request.
-        body = await request.content.read()
+        try:
+            body = await request.content.read()
+        except ConnectionError:
+            # Who asked was killed in the midst of it: nobody is there to be answered.
+            return web.Response(status=400)
         self.counts.bytes_in += len(body)
         path = request.path
         faults = self._faults.befall(f"{request.method} {path}", s3=True)

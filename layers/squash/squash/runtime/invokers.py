@@ -132,7 +132,7 @@ class LambdaInvoker:
                 return self._client(timeout_s).invoke(**arguments)
             except SquashError:
                 raise
-            # boto3 is not loaded here, so that its classes cannot be named; `_translated` knows
+            # botocore is not loaded here, so that its classes cannot be named; `_translated` knows
             # their names, and raises what it does not know.
             except Exception as error:
                 if attempt + 1 < _CONNECTION_TRIES and _is_broken_connection(error):
@@ -152,12 +152,13 @@ class LambdaInvoker:
             return self._clients[read_s]
 
     def _new_client(self, read_s: int) -> Any:
-        import boto3  # noqa: PLC0415 - half a second of import that most processes can do without
+        # A tenth of a second of import, which who calls nobody can do without.
         from botocore.config import Config  # noqa: PLC0415
+        from botocore.session import Session  # noqa: PLC0415
 
         if self._session is None:
-            self._session = boto3.session.Session()
-        return self._session.client(
+            self._session = Session()
+        return self._session.create_client(
             "lambda",
             endpoint_url=self._endpoint_url,
             region_name=self._region,
@@ -177,12 +178,12 @@ def _is_broken_connection(error: Exception) -> bool:
 
 
 def _translated(error: Exception, name: str) -> SquashError:
-    """Return the typed error for one of boto3's.
+    """Return the typed error for one of botocore's.
 
     Raises
     ------
     Exception
-        The error itself, if it is none of boto3's.
+        The error itself, if it is none of botocore's.
 
     """
     response: Any = getattr(error, "response", None)

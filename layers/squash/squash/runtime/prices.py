@@ -17,6 +17,10 @@ _USD: Final = {
     "delete": 0.0,
 }
 INVOCATION_USD: Final = 0.20e-6
+HTTP_REQUEST_USD: Final = 1.00e-6
+"""Of the HTTP API, up to 512 kB each."""
+LOGGED_GB_USD: Final = 0.50
+STORED_GB_MONTH_USD: Final = 0.023
 GB_SECOND_USD: Final[Mapping[Architecture, float]] = {
     "x86_64": 16.6667e-6,
     "arm64": 13.3334e-6,
@@ -33,6 +37,16 @@ def invocation_cost_usd(
 ) -> float:
     """Return what Lambda asks for invocations that took so much memory for so long."""
     return invocations * INVOCATION_USD + gb_seconds * GB_SECOND_USD[architecture]
+
+
+def logging_cost_usd(size_bytes: float) -> float:
+    """Return what CloudWatch asks to take in logs of so many bytes."""
+    return size_bytes / 1e9 * LOGGED_GB_USD
+
+
+def storage_cost_usd(size_bytes: float, *, months: float = 1.0) -> float:
+    """Return what S3 Standard asks to keep so many bytes."""
+    return size_bytes / 1e9 * STORED_GB_MONTH_USD * months
 
 
 def architecture_of(machine: str) -> Architecture:

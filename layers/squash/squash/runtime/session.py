@@ -11,32 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from squash.arrays import F32, I64
+from squash.arrays import F32
 from squash.attributes import FilterNode, check_metadata, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
+from squash.errors import InvalidArgumentError, SquashError, UnavailableError
 from squash.index import writer
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_rows, check_vector
 from squash.index.commits import PutRows
-from squash.index.live import Opened
-from squash.index.reader import SegmentReader
 from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
-from squash.maintain import (
-    BuildOptions,
-    Ledger,
-    LiveRows,
-    optimize,
-    verify_bitmaps,
-    verify_history,
-    verify_segments,
-    verify_trained,
-)
 from squash.model import (
     Answer,
     Backlog,
-    Damage,
     IndexStats,
     Match,
     Progress,
@@ -70,6 +57,8 @@ from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+    from squash.maintain import BuildOptions
 
 # Queries of several threads that wait for the log at once.
 _THREADS = 16
@@ -178,27 +167,19 @@ class IndexSession:
         return WriteResult(self._views.install(opened).sequence, len(given))
 
     def optimize(
-        self, *, options: BuildOptions, scratch: Path | None, report: Report
+        self, *, options: BuildOptions | None, scratch: Path | None, report: Report
     ) -> WriteResult:
         """Fold what lives into partitions; nothing to do is fine."""
-        opened = self._views.refresh()
-        reader = self._passing_loader()
-        live = [
-            (self._views.reader(ref, reader), self._views.live(opened, ref))
-            for ref in opened.state.segments
-        ]
-        source = LiveRows(self._views.fresh(opened), live)
-        if not _folded(opened, live, options.exact_rows_max):
-            opened = optimize(
-                self._views.log,
-                opened,
-                self.config,
-                source,
-                options=options,
-                scratch=scratch,
-                report=report,
-            )
-        return WriteResult(self._views.install(opened).sequence, source.rows)
+        from squash.runtime.maintenance import fold  # noqa: PLC0415 - see there
+
+        return fold(
+            self._views,
+            self.config,
+            self._passing_loader(),
+            options=options,
+            scratch=scratch,
+            report=report,
+        )
 
     # Reading
 
@@ -363,32 +344,16 @@ class IndexSession:
 
     def verify(self, report: Report) -> VerifyReport:
         """Read everything back and hold it against the rest, retaining nothing."""
-        loader = self._passing_loader()
-        ledger = Ledger()
-        ledger.check(f"{self.config.name}/index.json", self._check_catalogue)
-        verify_history(self._store, ledger, report)
-        rows = 0
-        try:
-            rows = self._verify_state(self._views.log.refresh(None), loader, ledger, report)
-        except DataError as error:
-            # The history has named it already, unless it shows only in how commits follow.
-            if error.object_key not in {damage.object_key for damage in ledger.damages}:
-                ledger.damages.append(Damage(error.object_key or "log/", str(error)))
-        return VerifyReport(ledger.objects, ledger.bytes, rows, tuple(ledger.damages))
+        from squash.runtime.maintenance import verify  # noqa: PLC0415 - see there
 
-    def _verify_state(
-        self,
-        opened: Opened,
-        loader: RetainedObjects,
-        ledger: Ledger,
-        report: Report,
-    ) -> int:
-        trained = verify_trained(opened.state, loader, ledger, dimension=self.config.dimension)
-        verify_bitmaps(opened.state, self._store, ledger)
-        readers = [self._views.reader(ref, loader) for ref in opened.state.segments]
-        rows = verify_segments(readers, trained, self.config, ledger=ledger, report=report)
-        fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
-        return rows + sum(len(one.rows) for one in fresh if isinstance(one, PutRows))
+        return verify(
+            self._views,
+            self.config,
+            self._passing_loader(),
+            store=self._store,
+            check_catalogue=self._check_catalogue,
+            report=report,
+        )
 
     def view(self, consistency: str) -> IndexView:
         """Return the snapshot to answer from."""
@@ -455,14 +420,6 @@ def check_limits(
             f"a call takes at most {QUERIES_PER_CALL_MAX} queries, not {queries}: send several",
             field="vectors",
         )
-
-
-def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]], exact_rows_max: int) -> bool:
-    """Say whether there is nothing to fold."""
-    if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
-        return False
-    flat = [reader for reader, _ in live if reader.ref.kind == "flat"]
-    return not flat or (len(live) == 1 and flat[0].ref.rows <= exact_rows_max)
 
 
 def _report_snapshot(error: SquashError) -> None:

@@ -55,7 +55,7 @@ def open_store(
         bucket, _, prefix = rest.partition("/")
         if not bucket:
             raise InvalidArgumentError(f"the location {location!r} names no bucket: {_KINDS}")
-        # Loading boto3 takes a third of a second, which who stays local need not spend.
+        # Loading botocore takes a fifth of a second, which who stays local need not spend.
         from squash.storage.s3 import S3Store  # noqa: PLC0415
 
         return S3Store(bucket, prefix, endpoint_url=endpoint_url, region=region)

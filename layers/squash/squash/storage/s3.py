@@ -1,4 +1,4 @@
-"""Objects in an S3 bucket. The only module that imports boto3, and loaded only for s3://."""
+"""Objects in an S3 bucket. Loaded only for s3://, for importing botocore takes its time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -17,6 +16,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.session import Session
 
 from squash.clock import Clock, SystemClock
 from squash.container import Buffer
@@ -82,7 +82,7 @@ class S3Store:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
         try:
-            self._client: Any = boto3.session.Session().client(
+            self._client: Any = Session().create_client(
                 "s3",
                 endpoint_url=endpoint_url,
                 region_name=region,

@@ -1,4 +1,4 @@
-"""What S3's errors are in our words. Knows them by their names alone, without boto3."""
+"""What S3's errors are in our words. Knows them by their names alone, without botocore."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def error_code(error: Exception) -> str:
 
 
 def translate(error: Exception, bucket: str, key: str) -> SquashError:
-    """Return the typed error for one of boto3's.
+    """Return the typed error for one of botocore's.
 
     Parameters
     ----------
     error:
-        What boto3 raised.
+        What botocore raised.
     bucket, key:
         Where it happened; `key` whole, with the store's prefix.
 
@@ -112,8 +112,8 @@ def _by_code(code: str, status: int, where: str, *, key: str, error: Exception) 
         )
     if code == "EntityTooLarge":
         return TooLargeError(f"{where}: S3 takes at most 5 GiB in one piece", object_key=key)
-    # What boto3 raises without an answer is a lost connection or a time-out, save what it refuses
-    # to send in the first place.
+    # What botocore raises without an answer is a lost connection or a time-out, save what it
+    # refuses to send in the first place.
     unsent = status == 0 and not isinstance(error, ValueError)
     if code in {"ParamValidationError", "InvalidBucketName", "InvalidEndpointURLError"}:
         unsent = False

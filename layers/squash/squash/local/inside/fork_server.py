@@ -59,9 +59,11 @@ def preload(names: list[str]) -> None:
     for name in names:
         with contextlib.suppress(BaseException):
             importlib.import_module(name)
-    if "boto3" in sys.modules:
-        for service in WARMED_SERVICES:
+    for service in WARMED_SERVICES:
+        if "boto3" in sys.modules:
             sys.modules["boto3"].client(service)
+        elif "botocore.session" in sys.modules:
+            sys.modules["botocore.session"].Session().create_client(service)
     gc.collect()
     gc.freeze()  # what is shared stays shared
 

@@ -1,0 +1,42 @@
+"""A picture of what queries cost beside the peers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt
+
+from cost import MILLION, PEERS, WARM, Asked, Assumptions, price, sized
+
+SIZES: Final = tuple(round(MILLION * 10 ** (place / 4)) for place in range(9))
+_STYLE: Final = {"svg.hashsalt": "squash", "svg.fonttype": "none", "font.size": 8}
+
+
+def draw(one: Assumptions, path: Path) -> str:
+    """Draw dollars a million queries against rows; return Markdown for it."""
+    with mpl.rc_context(_STYLE):
+        figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+        for warm in WARM:
+            bills = [price(one, sized(one, rows), Asked(rows, 0.1, warm)) for rows in SIZES]
+            label = f"Squash, {100 * warm:g} % warm"
+            axis.plot(SIZES, [bill.total for bill in bills], marker="o", markersize=3, label=label)
+        for name, prices in PEERS.items():
+            axis.plot(list(prices), list(prices.values()), "s--", markersize=5, label=name)
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="rows of 768 dimensions",
+            ylabel="dollars a million queries",
+            title="one query a call, 10 % of the rows pass, containers that hold the index",
+        )
+        axis.grid(visible=True, which="both", alpha=0.3)
+        axis.legend(fontsize=7)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+    return f"![dollars a million queries against rows]({path.parent.name}/{path.name})"

@@ -1,0 +1,100 @@
+"""Work on a whole index, for its session: fold, verify.
+
+Loaded by a session when it is first asked for: training and building are much to import, and who
+only answers queries does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from squash.arrays import I64
+from squash.errors import DataError
+from squash.index.commits import PutRows
+from squash.index.live import Opened
+from squash.index.reader import SegmentReader
+from squash.maintain import (
+    BuildOptions,
+    Ledger,
+    LiveRows,
+    optimize,
+    verify_bitmaps,
+    verify_history,
+    verify_segments,
+    verify_trained,
+)
+from squash.model import Damage, IndexConfig, Progress, VerifyReport, WriteResult
+from squash.runtime.retained import RetainedObjects
+from squash.runtime.views import IndexViews
+from squash.storage import ObjectStore
+
+Report = Callable[[Progress], None]
+
+
+def fold(
+    views: IndexViews,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    *,
+    options: BuildOptions | None,
+    scratch: Path | None,
+    report: Report,
+) -> WriteResult:
+    """Fold what lives into partitions; nothing to do is fine."""
+    options = options or BuildOptions()
+    opened = views.refresh()
+    live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
+    source = LiveRows(views.fresh(opened), live)
+    if not _folded(opened, live, options.exact_rows_max):
+        opened = optimize(
+            views.log,
+            opened,
+            config,
+            source,
+            options=options,
+            scratch=scratch,
+            report=report,
+        )
+    return WriteResult(views.install(opened).sequence, source.rows)
+
+
+def verify(
+    views: IndexViews,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    *,
+    store: ObjectStore,
+    check_catalogue: Callable[[], None],
+    report: Report,
+) -> VerifyReport:
+    """Read everything back and hold it against the rest."""
+    ledger = Ledger()
+    ledger.check(f"{config.name}/index.json", check_catalogue)
+    verify_history(store, ledger, report)
+    rows = 0
+    try:
+        opened = views.log.refresh(None)
+        trained = verify_trained(opened.state, loader, ledger, dimension=config.dimension)
+        verify_bitmaps(opened.state, store, ledger)
+        readers = [views.reader(ref, loader) for ref in opened.state.segments]
+        rows = verify_segments(readers, trained, config, ledger=ledger, report=report)
+        rows += _fresh_rows(opened)
+    except DataError as error:
+        # The history has named it already, unless it shows only in how commits follow.
+        if error.object_key not in {damage.object_key for damage in ledger.damages}:
+            ledger.damages.append(Damage(error.object_key or "log/", str(error)))
+    return VerifyReport(ledger.objects, ledger.bytes, rows, tuple(ledger.damages))
+
+
+def _fresh_rows(opened: Opened) -> int:
+    fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
+    return sum(len(one.rows) for one in fresh if isinstance(one, PutRows))
+
+
+def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]], exact_rows_max: int) -> bool:
+    """Say whether there is nothing to fold."""
+    if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
+        return False
+    flat = [reader for reader, _ in live if reader.ref.kind == "flat"]
+    return not flat or (len(live) == 1 and flat[0].ref.rows <= exact_rows_max)
