@@ -65,7 +65,7 @@ def s3_server() -> Iterator[str]:
             try:
                 urllib.request.urlopen(url, timeout=1).close()
                 break
-            except (urllib.error.URLError, ConnectionError):
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.1)
         yield url
     finally:

@@ -52,6 +52,8 @@ def container_settings(
     path = tuple(map(str, (*artefact.search_path, surroundings.runtime)))
     tmp = str(folder / "tmp")
     environment = {
+        # In Lambda, what is free of /tmp is what the function has of it; here it is the disk.
+        "SQUASH_TMP_BYTES": str(function.tmp_mb * MIB // 4 * 3),
         **function.environment,
         **surroundings.environment,
         **_of_lambda(function),

@@ -157,11 +157,17 @@ class Clusters:
 
     def load_codes(self, table: ClusterTable, numbers: Iterable[int]) -> None:
         """Load the codes of some partitions."""
+        with self._lock:
+            numbers = [number for number in numbers if not _has_codes(table, number)]
+            some = [number for number in numbers if table.full[number] is not None]
+        if len(some) > 1:
+            every = [
+                (view.reader, np.arange(view.end_cluster - view.first_cluster))
+                for view in (self.partitions[number] for number in some)
+            ]
+            prefetch_codes(every, self.trained.codec.stored_specs)
         for number in numbers:
-            with self._lock:
-                there, kept = table.full[number] is not None, table.kept.get(number)
-            if there and (not isinstance(kept, ClusterCodes) or kept.is_whole):
-                continue
+            there = number in some
             view = self.partitions[number]
             if not there and view.reader.reads_codes_whole():
                 self._put_codes(table, number, view.partition().codes.arrays)
@@ -222,11 +228,13 @@ class Clusters:
         Where a partition's vectors are in, so are the codes of all its clusters or of none: a
         search in one call of the kernels goes by that.
         """
-        for number in numbers:
-            with self._lock:
-                there = table.vectors[number] is not None
-            if there:
-                continue
+        numbers = list(numbers)
+        with self._lock:
+            more = [number for number in numbers if table.vectors[number] is None]
+            codes = [number for number in more if table.full[number] is not None]
+        if codes:
+            self.load_codes(table, [n for n in codes if self.partitions[n].reader.holds_vectors()])
+        for number in more:
             vectors = self.partitions[number].reader.whole_vectors()
             if vectors is None:
                 return False
@@ -354,6 +362,14 @@ class Clusters:
             bit = np.left_shift(np.uint32(1), (inside % BLOCK_ROWS).astype(np.uint32))
             np.bitwise_and.at(table.alive, block, ~bit)
         table.alive_counts = _block_counts(table.alive, table)
+
+
+def _has_codes(table: ClusterTable, number: int) -> bool:
+    """Tell whether the codes of all clusters of a partition are in a table."""
+    kept = table.kept.get(number)
+    if isinstance(kept, ClusterCodes) and not kept.is_whole:
+        return False
+    return table.full[number] is not None
 
 
 def whole_blocks(rows: I64) -> U32:
