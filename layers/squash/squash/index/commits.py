@@ -128,11 +128,6 @@ def log_key(sequence: int) -> str:
     return f"log/{sequence:020}"
 
 
-def put_or_deleted(operation: Operation) -> bool:
-    """Tell if an operation puts or deletes keys; a fold does neither."""
-    return not isinstance(operation, Replace)
-
-
 def _encode(operation: Operation) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     match operation:
         case PutRows(rows):

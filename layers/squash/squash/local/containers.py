@@ -277,7 +277,7 @@ def _peak_mb(pid: int | None) -> float:
                 if line.startswith(b"VmHWM:"):
                     return int(line.split()[1]) / 1024
     except OSError:
-        pass
+        return 0.0  # it has ended, and uses none
     return 0.0
 
 
