@@ -223,11 +223,13 @@ class IndexLog:
                 replace(opened, state=apply(opened.state, commit)),
                 {**opened.commits, commit.sequence: commit},
             )
-            if self._put(commit, data):
+            winner = self._put(commit, data)
+            if winner.commit_id == commit_id:
                 return self._snapshot_if_due(after)
             # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
-            opened, newest = self._read_on(opened), True
+            commits = {**opened.commits, winner.sequence: winner}
+            opened, newest = self._read_on(replace(opened, commits=commits)), True
         raise ThrottledError(
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
@@ -246,13 +248,13 @@ class IndexLog:
         """Get a bitmap's bytes, checked."""
         return read_object(self.store, ref)
 
-    def _put(self, commit: Commit, data: bytes) -> bool:
-        """Try to take a number; tell if it is this commit's now."""
+    def _put(self, commit: Commit, data: bytes) -> Commit:
+        """Try to take a number; return the commit that has it now."""
         cause: SquashError | None = None
         for attempt in range(_SAME_NUMBER_ATTEMPTS_MAX):
             try:
                 if self.store.put_if_absent(log_key(commit.sequence), data):
-                    return True
+                    return commit
                 # The store may have tried twice and met its own first try: what lies there tells.
                 found = self._get(commit.sequence)
             except (UnavailableError, ThrottledError) as error:
@@ -263,7 +265,7 @@ class IndexLog:
                     raise
                 raise _unknown(commit) from error
             if found is not None:
-                return found.commit_id == commit.commit_id
+                return found
             self._wait(attempt)
         raise _unknown(commit) from cause
 
