@@ -219,12 +219,11 @@ class IndexLog:
             data = commit.to_bytes()
             commit = replace(commit, stored_bytes=len(data))
             # All that can fail is done before the commit, so that nothing can fail after it.
-            after = self._with_needed(
-                replace(opened, state=apply(opened.state, commit)),
-                {**opened.commits, commit.sequence: commit},
-            )
+            after = self._after(opened, commit)
             winner = self._put(commit, data)
             if winner.commit_id == commit_id:
+                # What an earlier call stored may be another decision than this one's.
+                after = after if winner is commit else self._after(opened, winner)
                 return self._snapshot_if_due(after)
             # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
@@ -234,6 +233,12 @@ class IndexLog:
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
+        )
+
+    def _after(self, opened: Opened, commit: Commit) -> Opened:
+        return self._with_needed(
+            replace(opened, state=apply(opened.state, commit)),
+            {**opened.commits, commit.sequence: commit},
         )
 
     def now_ms(self) -> int:
