@@ -42,6 +42,7 @@ from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
     from squash.maintain import BuildOptions
+    from squash.runtime.exporting import RowExport
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 
@@ -346,6 +347,48 @@ class Index:
         Pass each page's cursor on to get the next; the last page has none.
         """
         return self._session.list(cursor, _whole(limit, "limit"), check_include(include))
+
+    def export_batches(
+        self,
+        *,
+        as_of: int | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        include: Iterable[str] = ("metadata", "vector"),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> RowExport:
+        """Read out all records of one snapshot, batch by batch, in no order that means anything.
+
+        The snapshot is taken by this call, and is that of every batch, whatever is written and
+        folded meanwhile. Memory holds a batch, and what is stored of one segment.
+
+        Parameters
+        ----------
+        as_of:
+            An older snapshot's number; else the newest is read.
+        filter:
+            As in `query`: records that do not pass are left out.
+        include:
+            "metadata" and "vector"; without them a batch's metadata is {}, its vectors float32
+            [n, 0].
+        progress:
+            Told how many of the snapshot's records were looked at.
+
+        Returns
+        -------
+        An iterator of `RowBatch`; its `snapshot` is the snapshot's number. `import_batches` of
+        another index takes it.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+
+        """
+        session = self._session
+        wanted = check_include(include)
+        node = session.parse(filter)
+        view = session.view("strong") if as_of is None else session.view_at(_whole(as_of, "as_of"))
+        return session.export(view, node, wanted, progress or _silent)
 
     def query(
         self,

@@ -85,6 +85,12 @@ IMPORT_BATCH_ROWS_MAX: Final = 32_768
 IMPORT_BATCH_BYTES_MAX: Final = 64 * MIB
 IMPORT_LINE_BYTES_MAX: Final = 4 * MIB  # a vector of 4,096 numbers and its metadata, with room
 
+# Reading an index out: memory holds a batch and a segment, a Parquet file's writer a row group
+EXPORT_BATCH_ROWS_MAX: Final = 4_096
+EXPORT_BATCH_BYTES_MAX: Final = 16 * MIB  # of vectors; metadata adds at most 160 MiB
+EXPORT_GROUP_ROWS_MAX: Final = IMPORT_BATCH_ROWS_MAX
+EXPORT_GROUP_BYTES_MAX: Final = IMPORT_BATCH_BYTES_MAX
+
 # Below this many rows an index is searched exactly: training would cost more than it saves.
 EXACT_ROWS_MAX: Final = 4_096
 # When about this many rows pass a filter, or fewer, all of them are measured: recall is certain.

@@ -21,6 +21,8 @@ class FakeIndex:
         self.optimized = 0
         self.damages = ()
         self.fails_at_batch = None
+        self.exported = {}
+        self.while_exporting = lambda: None
 
     def _commit(self, rows):
         self.snapshot += 1
@@ -46,6 +48,11 @@ class FakeIndex:
             self.put(keys=batch.keys, vectors=batch.vectors, metadata=batch.metadata)
             rows += len(batch)
         return model.WriteResult(snapshot=self.snapshot, rows=rows)
+
+    def export_batches(self, *, as_of=None, filter=None, include=(), progress=None):
+        self.exported = {"as_of": as_of, "filter": filter, "include": include}
+        records = [one for one in self.records.values() if passes(one, filter)]
+        return FakeExport(self, records, "vector" in include)
 
     def delete(self, *, keys=None, filter=None):
         if keys is None:
@@ -106,6 +113,18 @@ class FakeIndex:
 
     def verify(self, *, progress=None):
         return model.VerifyReport(3, 999, len(self.records), self.damages)
+
+
+class FakeExport:
+    def __init__(self, index, records, vectors):
+        self.snapshot = index.snapshot
+        self.index, self.records, self.vectors = index, records, vectors
+
+    def __iter__(self):
+        for record in self.records:
+            vector = record.vector if self.vectors else np.zeros(0, np.float32)
+            yield model.RowBatch([record.key], vector[np.newaxis], [record.metadata])
+        self.index.while_exporting()
 
 
 class FakeDatabase:

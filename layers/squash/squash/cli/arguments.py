@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from squash import limits
-from squash.api import strict_json
 from squash.cli.problems import UsageError
+from squash.cli.values import (
+    INCLUDABLE,
+    attribute,
+    count,
+    filter_object,
+    include_list,
+    lifetime_ms,
+    moment,
+    named_value,
+    port,
+    share,
+    words,
+)
 from squash.model import AttributeType, Metric
 
 STORE_VARIABLE: Final = "SQUASH_STORE"
 STORE_DEFAULT: Final = "./.squash"
-INCLUDABLE: Final = ("metadata", "vector")
-_UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PORT_MAX: Final = 65_535
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,6 +98,10 @@ def _index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX", help="the index's name")
 
 
+def _filter(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument("--filter", type=filter_object, metavar="JSON", help=help_)
+
+
 def _include(parser: argparse.ArgumentParser, *, default: tuple[str, ...]) -> None:
     parser.add_argument(
         "--include",
@@ -155,6 +168,28 @@ def _import(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _as_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as-of",
+        type=moment,
+        metavar="WHEN",
+        help="read an older snapshot: its number, or a time such as 2026-01-31T12:00:00Z",
+    )
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="ends in .parquet, .jsonl or .ndjson"
+    )
+    _filter(parser, "only the records that pass")
+    _as_of(parser)
+    parser.add_argument(
+        "--no-vectors", action="store_true", help="keys and metadata alone; cannot be imported"
+    )
+    parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
+
+
 def _query(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -167,9 +202,7 @@ def _query(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--like", metavar="KEY", help="the vector of a stored record, which is left out"
     )
-    parser.add_argument(
-        "--filter", type=filter_object, metavar="JSON", help='such as {"year": {"$gte": 2020}}'
-    )
+    _filter(parser, 'such as {"year": {"$gte": 2020}}')
     parser.add_argument("--top-k", type=count(limits.TOP_K_MAX), default=10, metavar="K")
     parser.add_argument("--recall-target", type=share, default=0.95, metavar="SHARE")
     parser.add_argument("--exact", action="store_true", help="the true answer, by brute force")
@@ -188,9 +221,7 @@ def _get(parser: argparse.ArgumentParser) -> None:
 def _delete(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("keys", metavar="KEY", nargs="*")
-    parser.add_argument(
-        "--filter", type=filter_object, metavar="JSON", help="delete every record that passes"
-    )
+    _filter(parser, "delete every record that passes")
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
@@ -341,6 +372,13 @@ VERBS: Final = (
         details="Each batch is durable once it is in; afterwards the index is optimized.",
     ),
     Verb(
+        "export",
+        "write the records of one snapshot to a file",
+        "squash export papers papers.parquet",
+        _export,
+        details="What import reads back gives the same keys, vectors and metadata, bit for bit.",
+    ),
+    Verb(
         "query",
         "find the nearest records, of those that pass a filter",
         """squash query papers --like paper-17 --filter '{"year": {"$gte": 2020}}' --top-k 5""",
@@ -395,97 +433,3 @@ VERBS: Final = (
         details="On the loopback interface alone, in one process; stop it with Ctrl-C.",
     ),
 )
-
-
-def json_value(text: str) -> Any:
-    """Parse an argument that is JSON."""
-    try:
-        return strict_json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}: {text}") from error
-
-
-def filter_object(text: str) -> dict[str, Any]:
-    """Parse a filter; what it means is the library's to judge."""
-    value = json_value(text)
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"a filter is a JSON object, {{...}}: {text}")
-    return value
-
-
-def include_list(text: str) -> tuple[str, ...]:
-    """Parse `metadata,vector` or `none`."""
-    if text == "none":
-        return ()
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in INCLUDABLE]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is not among {', '.join(INCLUDABLE)} and none"
-        )
-    return names
-
-
-def words(text: str) -> list[str]:
-    """Parse words with commas between them; what they mean is the library's to judge."""
-    return [word.strip() for word in text.split(",")]
-
-
-def lifetime_ms(text: str) -> int:
-    """Parse a time such as `90m`, `12h` or `30d`."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS_MS or not (number.isascii() and number.isdecimal()) or int(number) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 12h or 30d")
-    if int(number) * _UNITS_MS[unit] > limits.KEY_LIFETIME_DAYS_MAX * _UNITS_MS["d"]:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is longer than {limits.KEY_LIFETIME_DAYS_MAX} days: leave it out for ever"
-        )
-    return int(number) * _UNITS_MS[unit]
-
-
-def port(text: str) -> int:
-    """Parse a port's number; 0 takes one that is free."""
-    if not (text.isascii() and text.isdecimal()) or int(text[:6]) > _PORT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to {_PORT_MAX}")
-    return int(text)
-
-
-def attribute(text: str) -> tuple[str, str]:
-    """Parse `name=type`."""
-    name, separator, kind = text.rpartition("=")
-    if not separator or not name or kind not in list(AttributeType):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not NAME=TYPE, with a type of "
-            + ", ".join(str(kind) for kind in AttributeType)
-        )
-    return name, kind
-
-
-def named_value(text: str) -> tuple[str, str]:
-    """Parse `name=value`."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def count(largest: int) -> Callable[[str], int]:
-    """Return a parser of numbers from 1 to `largest`."""
-
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= largest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {largest:,}")
-        return int(text)
-
-    return parse
-
-
-def share(text: str) -> float:
-    """Parse a number above 0 and up to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
-    return value

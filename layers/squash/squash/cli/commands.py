@@ -24,6 +24,7 @@ from squash.api.documents import (
 )
 from squash.arrays import F32
 from squash.cli.access import keys, serve
+from squash.cli.exporting import export
 from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.importers.jsonl import RecordLines, numbered_lines
 from squash.cli.importers.npy import open_array
@@ -394,6 +395,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "create": create,
     "put": put,
     "import": import_file,
+    "export": export,
     "query": query,
     "get": get,
     "delete": delete,

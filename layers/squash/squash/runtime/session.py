@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from squash.maintain import BuildOptions
+    from squash.runtime.exporting import RowExport
 
 # Queries of several threads that wait for the log at once.
 _THREADS = 16
@@ -301,6 +302,22 @@ class IndexSession:
     def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
         """List records, a page at a time."""
         return record_page(self.view("strong"), cursor, limit, include)
+
+    def export(
+        self, view: IndexView, node: FilterNode | None, include: frozenset[str], report: Report
+    ) -> RowExport:
+        """Read out the records of a snapshot that pass a filter."""
+        from squash.runtime.exporting import export  # noqa: PLC0415 - see there
+
+        return export(
+            self._views,
+            view,
+            node,
+            store=self._store,
+            whole_bytes_max=self._settings.whole_bytes_max,
+            include=include,
+            report=report,
+        )
 
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""

@@ -142,7 +142,7 @@ def numbered_lines(file: BinaryIO, *, name: str) -> Iterator[tuple[int, bytes]]:
         yield number, line
 
 
-def parse_object(line: bytes, *, place: str) -> dict[str, Any]:
+def parse_object(line: bytes | str, *, place: str) -> dict[str, Any]:
     """Parse one line that is to be a JSON object.
 
     Raises
