@@ -76,6 +76,8 @@ FLAT_SEGMENT_ROWS_MAX: Final = 32_768
 SNAPSHOT_EVERY_COMMITS: Final = 64
 SNAPSHOT_EVERY_LOG_BYTES: Final = 16 * MIB
 COMMIT_ATTEMPTS_MAX: Final = 64
+# What a commit names was written before it. Garbage collection spares what is younger than a day.
+COMMIT_WITHIN_MS: Final = 20 * 3_600_000
 KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from squash.arrays import F32
-from squash.attributes import FilterNode, check_metadata, parse_filter
+from squash.attributes import FilterNode, parse_filter
 from squash.clock import Clock, IdSource
 from squash.errors import InvalidArgumentError, SquashError, UnavailableError
-from squash.index import writer
 from squash.index.catalogue import Entry
-from squash.index.checking import check_keys, check_rows, check_vector
+from squash.index.checking import check_keys, check_vector
 from squash.index.commits import PutRows
 from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
@@ -29,7 +27,6 @@ from squash.model import (
     Progress,
     Record,
     RecordPage,
-    RowBatch,
     Usage,
     VerifyReport,
     WriteResult,
@@ -38,6 +35,7 @@ from squash.runtime.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.runtime.views import IndexViews
+from squash.runtime.writing import IndexWriter
 from squash.search import (
     IndexView,
     LocalSearcher,
@@ -45,13 +43,11 @@ from squash.search import (
     Searcher,
     Trace,
     explain,
-    keys_passing,
     live_count,
     record_page,
     records_by_key,
 )
 from squash.search.spending import Spent
-from squash.segment import build_flat
 from squash.storage import CountingStore, ObjectStore, StoreCounts
 from squash.storage.tmp import TmpFiles
 
@@ -132,40 +128,8 @@ class IndexSession:
             memory=memory,
             tmp=tmp,
         )
-
-    # Writing
-
-    def put(self, rows: RowBatch, *, commit_id: str | None = None) -> WriteResult:
-        """Put checked rows in one commit."""
-        opened = writer.put(
-            self._views.log,
-            self._views.known(),
-            rows,
-            build_flat=partial(build_flat, non_filterable=self.config.non_filterable),
-            commit_id=commit_id,
-        )
-        return WriteResult(self._views.install(opened).sequence, len(rows))
-
-    def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
-        """Check rows on their way in."""
-        return check_rows(keys, vectors, metadata, self.config, check_metadata=check_metadata)
-
-    def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
-        """Put batches, each in a commit of its own."""
-        done = 0
-        snapshot = self._views.known().sequence
-        for batch in batches:
-            checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
-            snapshot = self.put(checked).snapshot
-            done += len(batch)
-            report(Progress("import", done, done, "rows"))
-        return WriteResult(snapshot, done)
-
-    def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
-        """Delete by key, or what passes a filter in the newest snapshot; one commit."""
-        given = keys_passing(self.view("strong"), node) if keys is None else check_keys(keys)
-        opened = writer.delete(self._views.log, self._views.known(), given)
-        return WriteResult(self._views.install(opened).sequence, len(given))
+        self.writing = IndexWriter(self._views, entry.config)
+        """Puts, patches and deletes."""
 
     def optimize(
         self, *, options: BuildOptions | None, scratch: Path | None, report: Report
