@@ -6,6 +6,8 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
+from squash.model import AsOf
+
 # RFC 3339, of which `fromisoformat` takes more than there is: weeks, and times without a zone.
 _TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -13,7 +15,7 @@ _TIME: Final = re.compile(
 _MICROSECOND_DIGITS: Final = 6
 
 
-def parse(value: Any) -> int | datetime:
+def parse(value: Any) -> AsOf:
     """Read what a request gives as `as_of`.
 
     Raises

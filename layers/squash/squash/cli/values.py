@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Final
 
 from squash import limits
 from squash.api import moments, strict_json
-from squash.model import AttributeType
+from squash.model import AsOf, AttributeType
 
 INCLUDABLE: Final = ("metadata", "vector")
 _UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -110,7 +109,7 @@ def share(text: str) -> float:
     return value
 
 
-def moment(text: str) -> int | datetime:
+def moment(text: str) -> AsOf:
     """Parse a snapshot's number, or a time with its zone."""
     try:
         return moments.parse(int(text) if text.isascii() and text.isdecimal() else text)
