@@ -86,6 +86,7 @@ def replace(
     outputs: Sequence[SegmentRef],
     base: int,
     trained: ObjectRef | None = None,
+    trained_base: str | None = None,
     commit_id: str | None = None,
 ) -> Opened:
     """Put segments in the place of others and of fresh commits; no record changes.
@@ -102,18 +103,24 @@ def replace(
         The commit after which the inputs were read.
     trained:
         What new partitions share; None to leave what is.
+    trained_base:
+        The key of the trained object that `trained` was made of, where it lists partitions that
+        are no outputs; else None.
     commit_id:
         To repeat a call whose outcome was unknown; else a new one is made.
 
     Raises
     ------
     ConflictError
-        If an input is live no more: drop the outputs.
+        If an input is live no more, or another fold has changed the trained object: drop the
+        outputs.
     SquashError
         As `IndexLog.append`.
 
     """
-    operation = Replace(tuple(inputs), tuple(fresh), tuple(outputs), trained, base)
+    operation = Replace(
+        tuple(inputs), tuple(fresh), tuple(outputs), trained, base, trained_base
+    )
     return log.append(opened, operation, commit_id=commit_id or log.ids.new_id())
 
 

@@ -167,9 +167,14 @@ class IndexSession:
         return WriteResult(self._views.install(opened).sequence, len(given))
 
     def optimize(
-        self, *, options: BuildOptions | None, scratch: Path | None, report: Report
+        self,
+        *,
+        options: BuildOptions | None,
+        scratch: Path | None,
+        report: Report,
+        full: bool = False,
     ) -> WriteResult:
-        """Fold what lives into partitions; nothing to do is fine."""
+        """Fold what is in no partition into partitions; nothing to do is fine."""
         from squash.runtime.maintenance import fold  # noqa: PLC0415 - see there
 
         return fold(
@@ -179,6 +184,7 @@ class IndexSession:
             options=options,
             scratch=scratch,
             report=report,
+            full=full,
         )
 
     # Reading
