@@ -670,10 +670,14 @@ class Index:
         progress: Callable[[Progress], None] | None = None,
         scratch: str | Path | None = None,
         options: BuildOptions | None = None,
+        full: bool = False,
     ) -> WriteResult:
-        """Fold all records into partitions, trained on what there is now.
+        """Fold what was written into partitions.
 
-        Writers and readers go on meanwhile. Where nothing is new, nothing is done.
+        The first time, and when the records have become too many others, all are built and trained
+        anew. Else only those partitions are written that have new records or many deleted ones;
+        those that grew are split, those that shrank are joined. Writers and readers go on
+        meanwhile. Where nothing is new, nothing is done.
 
         Parameters
         ----------
@@ -683,6 +687,10 @@ class Index:
             A local folder with room for the data; the system's temporary one if None.
         options:
             Sizes of partitions, clusters and samples.
+        full:
+            Build and train all anew in any case. No deleted or replaced record is left in any
+            object of the new snapshot then; else some are, in partitions of which less than a
+            tenth was deleted.
 
         Raises
         ------
@@ -694,6 +702,7 @@ class Index:
             options=options,
             scratch=Path(scratch) if scratch is not None else None,
             report=progress or _silent,
+            full=full,
         )
 
     def backlog(self) -> Backlog:

@@ -238,9 +238,7 @@ def list_query(parameters: Mapping[str, str]) -> ListQuery:
 
 def snapshots_query(parameters: Mapping[str, str]) -> SnapshotsQuery:
     """Read the query string of `GET …/snapshots`."""
-    found = read_object(
-        dict(parameters), "", optional={"limit": _limit, "before": _snapshot_word}
-    )
+    found = read_object(dict(parameters), "", optional={"limit": _limit, "before": _snapshot_word})
     return SnapshotsQuery(**found)
 
 

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from squash.api.bodies import GcBody, OptimizeBody, create_body, gc_body, optimize_body, snapshots_query
+from squash.api.bodies import (
+    GcBody,
+    OptimizeBody,
+    create_body,
+    gc_body,
+    optimize_body,
+    snapshots_query,
+)
 from squash.api.documents import (
     config_document,
     gc_document,

@@ -59,7 +59,12 @@ ROUTES: Final = (
         Body.REQUIRED,
     ),
     Route(
-        "patch", "documents", "POST", "/v1/indexes/{index}/vectors/patch", Scope.WRITE, Body.REQUIRED
+        "patch",
+        "documents",
+        "POST",
+        "/v1/indexes/{index}/vectors/patch",
+        Scope.WRITE,
+        Body.REQUIRED,
     ),
     Route("create", "indexes", "POST", "/v1/indexes", Scope.ADMIN, Body.REQUIRED),
     Route("indexes", "indexes", "GET", "/v1/indexes", Scope.READ),

@@ -55,12 +55,13 @@ def delete(services: Services, call: Call) -> Reply:
     body = delete_body(call.document)
     try:
         result = services.opened.write(
-            call.index, lambda index: index.delete(
+            call.index,
+            lambda index: index.delete(
                 keys=body.keys,
                 filter=body.filter,
                 if_snapshot=body.if_snapshot,
                 commit_id=body.commit_id,
-            )
+            ),
         )
     except FilterError as error:
         error.field = f"filter.{error.field}" if error.field else "filter"

@@ -135,9 +135,14 @@ class IndexSession:
         """Puts, patches and deletes."""
 
     def optimize(
-        self, *, options: BuildOptions | None, scratch: Path | None, report: Report
+        self,
+        *,
+        options: BuildOptions | None,
+        scratch: Path | None,
+        report: Report,
+        full: bool = False,
     ) -> WriteResult:
-        """Fold what lives into partitions; nothing to do is fine."""
+        """Fold what is in no partition into partitions; nothing to do is fine."""
         from squash.runtime.maintenance import fold  # noqa: PLC0415 - see there
 
         return fold(
@@ -147,6 +152,7 @@ class IndexSession:
             options=options,
             scratch=scratch,
             report=report,
+            full=full,
         )
 
     # Reading
