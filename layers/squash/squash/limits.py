@@ -82,6 +82,10 @@ KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
 COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what was when
 
+# Garbage collection
+GC_RETENTION_S_DEFAULT: Final = 86_400
+GC_RETENTION_S_MIN: Final = 3_600  # readers and writers rely on what is younger
+
 # Files on the command line
 PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`
 IMPORT_BATCH_ROWS_MAX: Final = 32_768
@@ -150,3 +154,4 @@ FOLD_ROWS_ROOT: Final = 32  # times the root of those inside: see `pending_rows_
 FOLD_COMMITS_MIN: Final = 2 * SNAPSHOT_EVERY_COMMITS  # or so many commits not yet in a segment
 FOLD_BEGIN_MS_MIN: Final = 60_000  # none is begun with less time left,
 FOLD_STOP_MS_MIN: Final = 10_000  # and one that runs is given up with less
+RETENTION_DAYS_MAX: Final = 3_650  # of what is collected on a schedule

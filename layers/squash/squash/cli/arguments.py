@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 from squash import limits
 from squash.cli.problems import UsageError
+from squash.cli.servers import local_arguments, serve_arguments
 from squash.cli.values import (
     INCLUDABLE,
     attribute,
@@ -18,9 +19,8 @@ from squash.cli.values import (
     include_list,
     lifetime_ms,
     moment,
-    named_value,
-    port,
     share,
+    snapshot,
     words,
 )
 from squash.model import AttributeType, Metric
@@ -135,6 +135,11 @@ def _create(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a metadata key that is only stored and returned, such as a long text",
     )
+    parser.add_argument(
+        "--expires",
+        metavar="NAME",
+        help="the metadata key that says when a record is gone, in seconds since 1970 UTC",
+    )
     parser.add_argument("--codec", choices=["residual", "osq"], default="residual")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn in training")
 
@@ -142,6 +147,38 @@ def _create(parser: argparse.ArgumentParser) -> None:
 def _put(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("file", metavar="FILE", help="JSON lines, or - for standard input")
+    parser.add_argument(
+        "--if-absent", action="store_true", help="only if there is a record of none of the keys"
+    )
+    _if_snapshot(parser)
+
+
+def _patch(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("file", metavar="FILE", help="JSON lines, or - for standard input")
+    _if_snapshot(parser)
+
+
+def _optimize(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument(
+        "--full", action="store_true", help="build and train all anew, whatever is there"
+    )
+
+
+def _snapshots(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
+    parser.add_argument("--before", type=snapshot, metavar="N", help="go on where a page ended")
+
+
+def _if_snapshot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--if-snapshot",
+        type=snapshot,
+        metavar="N",
+        help="only if no record changed after the snapshot of this number",
+    )
 
 
 def _import(parser: argparse.ArgumentParser) -> None:
@@ -210,18 +247,21 @@ def _query(parser: argparse.ArgumentParser) -> None:
         "--explain", action="store_true", help="show how it was answered, level by level"
     )
     _include(parser, default=("metadata",))
+    _as_of(parser)
 
 
 def _get(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("keys", metavar="KEY", nargs="+")
     _include(parser, default=INCLUDABLE)
+    _as_of(parser)
 
 
 def _delete(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("keys", metavar="KEY", nargs="*")
     _filter(parser, "delete every record that passes")
+    _if_snapshot(parser)
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
@@ -229,76 +269,12 @@ def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cursor", help="go on where a page ended")
     parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
     _include(parser, default=("metadata",))
+    _as_of(parser)
 
 
 def _drop(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _local(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is run")
-    what.add_argument("--template", type=Path, default=Path("template.yaml"), metavar="FILE")
-    what.add_argument(
-        "--build",
-        type=Path,
-        default=Path(".aws-sam/local"),
-        metavar="DIR",
-        help="what was built of the template, a folder a function (default .aws-sam/local)",
-    )
-    what.add_argument(
-        "--parameter",
-        type=named_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a value for a parameter of the template, else its default",
-    )
-    what.add_argument(
-        "--environment",
-        type=named_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a variable for every function, over the template's",
-    )
-    what.add_argument(
-        "--data",
-        type=Path,
-        default=Path(".squash-local"),
-        metavar="DIR",
-        help="for S3's objects and for what runs (default .squash-local)",
-    )
-    where = parser.add_argument_group("where")
-    where.add_argument(
-        "--api-port", type=port, default=3000, metavar="PORT", help="of the HTTP API"
-    )
-    where.add_argument(
-        "--lambda-port", type=port, default=3001, metavar="PORT", help="of Lambda (default 3001)"
-    )
-    where.add_argument("--s3", metavar="URL", help="an S3 that runs already, else one is started")
-    how = parser.add_argument_group("how")
-    how.add_argument("--s3-memory", action="store_true", help="start an S3 that keeps nothing")
-    how.add_argument(
-        "--s3-proxy", action="store_true", help="count S3's requests, and let them fail on demand"
-    )
-    how.add_argument(
-        "--faults", type=Path, metavar="FILE", help="what is to go wrong (docs/local.md)"
-    )
-    how.add_argument(
-        "--no-fork-server",
-        action="store_true",
-        help="start each container from nothing, as a cold start is",
-    )
-    how.add_argument("--concurrency", type=count(1000), default=1000, metavar="N", help="of calls")
-    how.add_argument(
-        "--containers", type=count(2500), default=64, metavar="N", help="kept, the idle ones too"
-    )
-    how.add_argument(
-        "--idle-seconds", type=float, default=600.0, metavar="S", help="that a container is kept"
-    )
-    how.add_argument("--schedules", action="store_true", help="run the template's schedules too")
-    how.add_argument("--logs", action="store_true", help="show what functions print")
 
 
 def _keys(parser: argparse.ArgumentParser) -> None:
@@ -339,16 +315,6 @@ def _keys(parser: argparse.ArgumentParser) -> None:
         _add_global(action, suppress=True)
 
 
-def _serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=port, default=8080, metavar="N", help="0 for any free one")
-    parser.add_argument(
-        "--auth",
-        choices=["keys", "none"],
-        default="keys",
-        help="who may ask: who has a key (`squash keys create`), or everybody on this machine",
-    )
-
-
 VERBS: Final = (
     Verb(
         "create",
@@ -363,6 +329,14 @@ VERBS: Final = (
         _put,
         details='A line is {"key": "a", "vector": [0.1, ...], "metadata": {"year": 2020}}; '
         "a key that is there already is replaced.",
+    ),
+    Verb(
+        "patch",
+        "change the metadata of records, and keep their vectors",
+        "squash patch papers changes.jsonl",
+        _patch,
+        details='A line is {"key": "a", "metadata": {"year": 2021, "draft": null}}: what is null '
+        "is removed, what is not named stays. All in one commit.",
     ),
     Verb(
         "import",
@@ -397,12 +371,19 @@ VERBS: Final = (
         "squash list papers --limit 20",
         _list,
     ),
+    Verb(
+        "snapshots",
+        "list what the last commits did",
+        "squash snapshots papers --limit 20",
+        _snapshots,
+        details="Each made a snapshot, which --as-of of other commands reads.",
+    ),
     Verb("stats", "describe an index in numbers", "squash stats papers", _index),
     Verb(
         "optimize",
         "fold what is new into trained segments",
         "squash optimize papers",
-        _index,
+        _optimize,
     ),
     Verb(
         "verify",
@@ -416,7 +397,7 @@ VERBS: Final = (
         "local",
         "run the functions of template.yaml on this machine",
         "squash local --build .aws-sam/local --parameter Affinity=pool",
-        _local,
+        local_arguments,
         details="A development tool: it listens on loopback only, and checks no signature.",
     ),
     Verb(
@@ -429,7 +410,7 @@ VERBS: Final = (
         "serve",
         "answer HTTP on this machine, for development",
         "squash serve --port 8080 --auth none",
-        _serve,
+        serve_arguments,
         details="On the loopback interface alone, in one process; stop it with Ctrl-C.",
     ),
 )

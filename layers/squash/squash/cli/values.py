@@ -109,9 +109,16 @@ def share(text: str) -> float:
     return value
 
 
+def snapshot(text: str) -> int:
+    """Parse a snapshot's number."""
+    if not (text.isascii() and text.isdecimal()) or int(text[:20]) > limits.INTEGER_MAGNITUDE_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a snapshot's number")
+    return int(text)
+
+
 def moment(text: str) -> AsOf:
     """Parse a snapshot's number, or a time with its zone."""
     try:
-        return moments.parse(int(text) if text.isascii() and text.isdecimal() else text)
+        return moments.parse(snapshot(text) if text.isascii() and text.isdecimal() else text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
