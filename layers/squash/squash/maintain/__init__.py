@@ -1,7 +1,9 @@
-"""Work on a whole index: build, verify."""
+"""Work on a whole index: build, fold, verify."""
 
 from squash.maintain.build import BuildOptions
-from squash.maintain.optimize import LiveRows, optimize
+from squash.maintain.live_rows import LiveRows
+from squash.maintain.optimize import optimize
+from squash.maintain.refold import Standing, refold
 from squash.maintain.verify import (
     Ledger,
     verify_bitmaps,
@@ -14,7 +16,9 @@ __all__ = [
     "BuildOptions",
     "Ledger",
     "LiveRows",
+    "Standing",
     "optimize",
+    "refold",
     "verify_bitmaps",
     "verify_history",
     "verify_segments",

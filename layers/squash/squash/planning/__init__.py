@@ -1,6 +1,15 @@
 """Choices as pure functions: which clusters, how deep, which byte ranges, how to merge."""
 
 from squash.planning.costs import DEFAULT_COSTS, CostModel, Matches, MatchPlan, plan_matches
+from squash.planning.folding import (
+    FoldFacts,
+    PartitionCounts,
+    choose_partitions,
+    join_partitions,
+    measures_recall,
+    pending_rows_max,
+    why_rebuild,
+)
 from squash.planning.probing import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
@@ -19,6 +28,13 @@ __all__ = [
     "KEEP_MAX",
     "TARGETS",
     "Calibration",
+    "FoldFacts",
+    "PartitionCounts",
+    "choose_partitions",
+    "join_partitions",
+    "measures_recall",
+    "pending_rows_max",
+    "why_rebuild",
     "CostModel",
     "Keep",
     "MatchPlan",
