@@ -10,7 +10,7 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import I64
-from squash.attributes import FilterNode, compile_filter
+from squash.attributes import FilterNode, compile_filter, only_live
 from squash.kernels import FilterProgram
 from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
 from squash.planning import Matches, MatchPlan, plan_matches
@@ -35,10 +35,10 @@ def admit(job: Job) -> Admission:
     if span.begin == -math.inf:
         return _admit(job, rest)  # Nothing has expired yet.
     if rest is not None:
-        return _admit(job, node)
+        return _admit(job, only_live(rest, span.live))
     known = span.recall(job)
     if known is None:
-        known = _admit(job, node)
+        known = _admit(job, span.live)
         span.learn(job, known)
     return known
 

@@ -305,7 +305,7 @@ class Clusters:
             if self.holds_lists(table, attribute):
                 return None
             values = [one[0] for one in table.values[attribute] if one is not None]
-            self._span = known = Span.around(time, values)
+            self._span = known = Span.around(time, attribute, values)
         return known
 
     def places(self, partition: int, rows: I64) -> tuple[I64, I64]:

@@ -27,13 +27,16 @@ class Span:
     begin: float
     """When the last before it did; minus infinity if none ever had."""
     end: float
+    live: FilterNode
+    """What passes the rows that live in it: the same for any time in it, so that what is found
+    depends on the rows alone."""
     known: dict[tuple[int, float, CostModel], tuple[Admission, dict[str, float]]] = field(
         default_factory=dict
     )
     """What was found of the live rows as a whole, with what it was expected to cost."""
 
     @classmethod
-    def around(cls, time: float, expiries: Sequence[F64]) -> Span:
+    def around(cls, time: float, attribute: str, expiries: Sequence[F64]) -> Span:
         """Return the span that holds a time, of the ascending times when rows expire."""
         begin, end = -math.inf, math.inf
         for numbers in expiries:
@@ -42,7 +45,7 @@ class Span:
                 begin = max(begin, float(numbers[place - 1]))
             if place < len(numbers):
                 end = min(end, float(numbers[place]))
-        return cls(begin, end)
+        return cls(begin, end, Not(Within(attribute, float, None, False, begin, True)))
 
     def holds(self, time: float) -> bool:
         """Tell whether the same rows live at a time as at any other in the span."""
