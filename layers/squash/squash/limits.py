@@ -79,6 +79,13 @@ COMMIT_ATTEMPTS_MAX: Final = 64
 KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
 
+# Garbage collection
+GC_RETENTION_S_DEFAULT: Final = 86_400
+GC_RETENTION_S_MIN: Final = 3_600  # readers and writers rely on what is younger
+GC_GRACE_MS: Final = 24 * 3_600_000  # so long what no commit names is left, by the store's clock
+COMMIT_WITHIN_MS: Final = 20 * 3_600_000  # of the first object it names, or the reading it rests on
+DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
+
 # Files on the command line
 PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`
 IMPORT_BATCH_ROWS_MAX: Final = 32_768

@@ -1,22 +1,26 @@
-"""Work on a whole index: build, verify."""
+"""Work on a whole index: build, fold, collect garbage, verify, repair."""
 
 from squash.maintain.build import BuildOptions
-from squash.maintain.optimize import LiveRows, optimize
-from squash.maintain.verify import (
+from squash.maintain.gc import collect
+from squash.maintain.history import (
     Ledger,
-    verify_bitmaps,
     verify_history,
-    verify_segments,
-    verify_trained,
+    verify_named,
+    verify_newest_snapshot,
 )
+from squash.maintain.optimize import LiveRows, optimize
+from squash.maintain.verify import verify_bitmaps, verify_segments, verify_trained
 
 __all__ = [
     "BuildOptions",
     "Ledger",
     "LiveRows",
+    "collect",
     "optimize",
     "verify_bitmaps",
     "verify_history",
+    "verify_named",
+    "verify_newest_snapshot",
     "verify_segments",
     "verify_trained",
 ]

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from squash.arrays import F32
 from squash.attributes import FilterNode, check_metadata, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import InvalidArgumentError, SquashError, UnavailableError
+from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index import writer
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_rows, check_vector
@@ -24,6 +24,7 @@ from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
     Answer,
     Backlog,
+    GcReport,
     IndexStats,
     Match,
     Progress,
@@ -67,6 +68,7 @@ _PASSING_RETAINED_BYTES = 1
 _INCLUDABLE = frozenset({"metadata", "vector"})
 
 Report = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 class _Spent(NamedTuple):
@@ -212,8 +214,7 @@ class IndexSession:
         if consistency == "strong" and self._settings.billed and queries:
             guess = self._views.at_hand()
         if guess is None:
-            view = self.view(consistency)
-            return view, self._search(view, queries)
+            return self._reading(consistency, lambda view: self._search(view, queries))
         newest = self._threads().submit(self.view, consistency)
         try:
             found = self._search(guess, queries)
@@ -232,6 +233,21 @@ class IndexSession:
             in_vain.add(spent or Spent())
             again[0][1].spent = in_vain
         return view, again
+
+    def _reading(self, consistency: str, read: Callable[[IndexView], T]) -> tuple[IndexView, T]:
+        """Read from a snapshot; if something of it is gone, once more from the newest.
+
+        What garbage collection takes was in no newest snapshot for an hour at least: only who
+        stood still for so long can miss it.
+        """
+        view = self.view(consistency)
+        try:
+            return view, read(view)
+        except DataError:
+            newest = self.view("strong")
+            if newest.snapshot == view.snapshot:
+                raise
+            return newest, read(newest)
 
     def _search(
         self, view: IndexView, queries: Sequence[Query]
@@ -296,11 +312,12 @@ class IndexSession:
 
     def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
         """Get records by key."""
-        return records_by_key(self.view("strong"), check_keys(keys), include)
+        wanted = check_keys(keys)
+        return self._reading("strong", lambda view: records_by_key(view, wanted, include))[1]
 
     def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
         """List records, a page at a time."""
-        return record_page(self.view("strong"), cursor, limit, include)
+        return self._reading("strong", lambda view: record_page(view, cursor, limit, include))[1]
 
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
@@ -340,6 +357,18 @@ class IndexSession:
             stored_bytes=sum(ref.bytes for ref in refs),
             code_bytes_per_row=trained.codec.code_bytes_per_row() if trained else 0.0,
             attributes={name: "|".join(sorted(kinds[name])) for name in sorted(kinds)},
+        )
+
+    def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
+        """Remove what no state within the retention needs."""
+        from squash.runtime.maintenance import gc  # noqa: PLC0415 - see there
+
+        return gc(
+            self._views,
+            clock=self._clock,
+            retention_s=retention_s,
+            dry_run=dry_run,
+            report=report,
         )
 
     def verify(self, report: Report) -> VerifyReport:
