@@ -138,5 +138,3 @@ def records_of(view) -> dict[str, int]:
         cursor = page.cursor
         if cursor is None:
             return found
-
-

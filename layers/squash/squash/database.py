@@ -20,6 +20,7 @@ from squash.model import (
     AttributeType,
     Backlog,
     Consistency,
+    DatabaseGcReport,
     Filter,
     GcReport,
     IndexConfig,
@@ -224,6 +225,40 @@ class Database:
 
         """
         catalogue.drop(self._store, name)
+
+    def gc(
+        self,
+        retention_s: float = GC_RETENTION_S_DEFAULT,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> DatabaseGcReport:
+        """Collect the garbage of every index, as `Index.gc`, and what is left of dropped ones.
+
+        An index that cannot be collected is left as it was, and named; the others are collected.
+
+        Parameters
+        ----------
+        retention_s, dry_run, progress:
+            As `Index.gc`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the retention is shorter than an hour.
+
+        """
+        from squash.runtime.maintenance import gc_all  # noqa: PLC0415 - see there
+
+        return gc_all(
+            self._store,
+            self.index,
+            ids=self._ids,
+            clock=self._clock,
+            retention_s=retention_s,
+            dry_run=bool(dry_run),
+            report=progress or _silent,
+        )
 
     def _open(self, entry: catalogue.Entry) -> Index:
         session = IndexSession(

@@ -211,3 +211,29 @@ def test_a_bitmap_that_lies_there_is_not_taken_from_a_snapshot():
     world.clock.sleep(3 * DAY_S)
     world.handle().gc()
     assert all(world.below.get(key) is not None for key in objects)
+
+
+def test_a_database_collects_all_its_indexes_and_what_is_left_of_dropped_ones():
+    """Data of a dropped index goes once it is old; without any index of the name it is told."""
+    world = lived()
+    database = world.database(world.store)
+    entry = world.store.get("x/index.json")
+    world.store.put("y/index.json", b"{}")
+    world.store.put(f"y/{'d' * 32}/log/1", b"of an entry that cannot be read")
+    world.store.put(f"z/{'e' * 32}/log/1", b"of no entry")
+    world.store.put(f"x/{'f' * 32}/log/1", b"of an entry that was replaced")
+    said = database.gc(dry_run=True)
+    assert said.remains.objects == 0  # young
+    world.clock.sleep(2 * DAY_S)
+    report = database.gc()
+    assert report.indexes["x"].total.objects
+    assert report.indexes["x"].horizon == said.indexes["x"].horizon
+    assert list(report.failed) == ["y"]
+    assert report.left == ("z",)
+    assert report.remains.objects == 1
+    assert not list(world.store.list(f"x/{'f' * 32}/"))
+    assert len(list(world.store.list("y/")) + list(world.store.list("z/"))) == 3
+    assert world.store.get("x/index.json") == entry
+    with pytest.raises(InvalidArgumentError):
+        database.gc(1)
+    world.check(report.indexes["x"].horizon)

@@ -1,7 +1,7 @@
 """Work on a whole index: build, fold, collect garbage, verify, repair."""
 
 from squash.maintain.build import BuildOptions
-from squash.maintain.gc import collect
+from squash.maintain.gc import check_retention, collect, collect_remains
 from squash.maintain.history import (
     Ledger,
     verify_history,
@@ -15,7 +15,9 @@ __all__ = [
     "BuildOptions",
     "Ledger",
     "LiveRows",
+    "check_retention",
     "collect",
+    "collect_remains",
     "optimize",
     "verify_bitmaps",
     "verify_history",

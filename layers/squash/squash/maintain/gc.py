@@ -61,7 +61,7 @@ from squash.index.commits import (
 from squash.index.state import State
 from squash.limits import DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
 from squash.model import GcReport, ObjectCount, ObjectRef, Progress, SegmentRef
-from squash.storage import ObjectInfo, ObjectStore
+from squash.storage import ObjectInfo, ObjectStore, PrefixStore
 
 PROBES: Final = "gc/"
 # In the order in which they go.
@@ -185,7 +185,7 @@ def collect(
         From the store; what was removed by then is gone, and the index is sound.
 
     """
-    _check_retention(retention_s)
+    check_retention(retention_s)
     now_ms = clock.now_ms() if dry_run else _store_time(store, ids)
     listed = list_objects(store)
     report(Progress("list", len(listed), len(listed), "objects"))
@@ -206,6 +206,39 @@ def collect(
         unknown=count([one for one in listed if one.kind == "unknown"]),
         dry_run=dry_run,
     )
+
+
+def collect_remains(
+    store: ObjectStore,
+    prefixes: Sequence[str],
+    *,
+    clock: Clock,
+    ids: IdSource,
+    dry_run: bool,
+) -> ObjectCount:
+    """Remove what the store has had for the grace below prefixes of indexes that are no more.
+
+    Parameters
+    ----------
+    store:
+        The database's.
+    prefixes:
+        See `catalogue.remains`.
+    clock, ids, dry_run:
+        As `collect`.
+
+    """
+    objects = stored = 0
+    for prefix in prefixes:
+        below = PrefixStore(store, prefix)
+        now_ms = clock.now_ms() if dry_run else _store_time(below, ids)
+        old = [info for info in below.list("") if info.modified_ms < now_ms - GC_GRACE_MS]
+        objects += len(old)
+        stored += sum(info.bytes for info in old)
+        if not dry_run:
+            for batch in _batches([info.key for info in old], alone=0):
+                below.delete(batch)
+    return ObjectCount(objects, stored)
 
 
 def list_objects(store: ObjectStore) -> list[Listed]:
@@ -271,7 +304,8 @@ def count(some: Sequence[Listed]) -> ObjectCount:
     return ObjectCount(len(some), sum(one.info.bytes for one in some))
 
 
-def _check_retention(retention_s: float) -> None:
+def check_retention(retention_s: float) -> None:
+    """Refuse a retention that is too short, or no number."""
     number = isinstance(retention_s, (int, float)) and not isinstance(retention_s, bool)
     if not number or not GC_RETENTION_S_MIN <= retention_s < math.inf:
         raise InvalidArgumentError(

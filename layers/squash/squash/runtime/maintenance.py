@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from squash.arrays import I64
-from squash.clock import Clock
-from squash.errors import DataError
+from squash.clock import Clock, IdSource
+from squash.errors import DataError, NotFoundError, UnavailableError
+from squash.index import catalogue
 from squash.index.commits import PutRows
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
@@ -20,7 +22,9 @@ from squash.maintain import (
     BuildOptions,
     Ledger,
     LiveRows,
+    check_retention,
     collect,
+    collect_remains,
     optimize,
     verify_bitmaps,
     verify_history,
@@ -29,7 +33,15 @@ from squash.maintain import (
     verify_segments,
     verify_trained,
 )
-from squash.model import GcReport, IndexConfig, ObjectRef, Progress, VerifyReport, WriteResult
+from squash.model import (
+    DatabaseGcReport,
+    GcReport,
+    IndexConfig,
+    ObjectRef,
+    Progress,
+    VerifyReport,
+    WriteResult,
+)
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
 from squash.storage import ObjectStore
@@ -81,6 +93,38 @@ def gc(
         dry_run=dry_run,
         report=report,
     )
+
+
+class Collectable(Protocol):
+    """An opened index whose garbage can be collected."""
+
+    def gc(self, retention_s: float, *, dry_run: bool, progress: Report) -> GcReport:
+        """Remove what no state within the retention needs."""
+        ...
+
+
+def gc_all(
+    store: ObjectStore,
+    open_index: Callable[[str], Collectable],
+    *,
+    clock: Clock,
+    ids: IdSource,
+    retention_s: float,
+    dry_run: bool,
+    report: Report,
+) -> DatabaseGcReport:
+    """Collect the garbage of every index of a database, and what is left of dropped ones."""
+    check_retention(retention_s)
+    found: dict[str, GcReport] = {}
+    failed: dict[str, str] = {}
+    for name in catalogue.names(store):
+        try:
+            found[name] = open_index(name).gc(retention_s, dry_run=dry_run, progress=report)
+        except (DataError, NotFoundError, UnavailableError) as error:
+            failed[name] = str(error)
+    prefixes, orphaned = catalogue.remains(store)
+    removed = collect_remains(store, prefixes, clock=clock, ids=ids, dry_run=dry_run)
+    return DatabaseGcReport(found, failed, removed, tuple(orphaned), dry_run)
 
 
 def verify(
