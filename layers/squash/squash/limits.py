@@ -76,8 +76,6 @@ FLAT_SEGMENT_ROWS_MAX: Final = 32_768
 SNAPSHOT_EVERY_COMMITS: Final = 64
 SNAPSHOT_EVERY_LOG_BYTES: Final = 16 * MIB
 COMMIT_ATTEMPTS_MAX: Final = 64
-# What a commit names was written before it. Garbage collection spares what is younger than a day.
-COMMIT_WITHIN_MS: Final = 20 * 3_600_000
 KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
 COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what was when
@@ -85,6 +83,9 @@ COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what w
 # Garbage collection
 GC_RETENTION_S_DEFAULT: Final = 86_400
 GC_RETENTION_S_MIN: Final = 3_600  # readers and writers rely on what is younger
+GC_GRACE_MS: Final = 24 * 3_600_000  # so long what no commit names is left, by the store's clock
+COMMIT_WITHIN_MS: Final = 20 * 3_600_000  # of the first object it names, or the reading it rests on
+DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
 
 # Files on the command line
 PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`

@@ -97,11 +97,11 @@ def optimize(services: Services, call: Call) -> Reply:
 def gc(services: Services, call: Call) -> Reply:
     """Remove what nothing needs any more: by the compactor, as `optimize`."""
     body = GcBody() if call.document is None else gc_body(call.document)
-    given = {} if body.retention_s is None else {"retention_s": body.retention_s}
+    retention_s = GC_RETENTION_S_DEFAULT if body.retention_s is None else body.retention_s
     if services.compact_later is None:
-        report = services.opened.write(call.index, lambda index: index.gc(**given))
+        report = services.opened.write(call.index, lambda index: index.gc(retention_s=retention_s))
         return Reply(gc_document(report))
-    return _later(services, call.index, {"gc": True, **given})
+    return _later(services, call.index, {"gc": True, "retention_s": retention_s})
 
 
 def _later(services: Services, index: str, event: Mapping[str, Any]) -> Reply:
