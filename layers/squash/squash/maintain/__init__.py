@@ -1,6 +1,7 @@
-"""Work on a whole index: build, verify."""
+"""Work on a whole index: build, flatten, verify."""
 
 from squash.maintain.build import BuildOptions
+from squash.maintain.flatten import flatten, plan_flatten
 from squash.maintain.optimize import LiveRows, optimize
 from squash.maintain.verify import (
     Ledger,
@@ -14,7 +15,9 @@ __all__ = [
     "BuildOptions",
     "Ledger",
     "LiveRows",
+    "flatten",
     "optimize",
+    "plan_flatten",
     "verify_bitmaps",
     "verify_history",
     "verify_segments",

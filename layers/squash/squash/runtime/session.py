@@ -14,7 +14,7 @@ import numpy as np
 from squash.arrays import F32
 from squash.attributes import FilterNode, check_metadata, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import InvalidArgumentError, SquashError, UnavailableError
+from squash.errors import ConflictError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index import writer
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_rows, check_vector
@@ -34,6 +34,7 @@ from squash.model import (
     VerifyReport,
     WriteResult,
 )
+from squash.runtime.pressure import FreshGuard
 from squash.runtime.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
@@ -97,6 +98,8 @@ class IndexSession:
         Reads the catalogue entry again, for `verify`; raises if it is damaged.
     memory, tmp:
         What was loaded is kept in; without them, in memory of its own and in no files.
+    fold_soon:
+        Told of the index, by its name, when a write made a fold due; see `FreshGuard`.
 
     """
 
@@ -109,6 +112,7 @@ class IndexSession:
         clock: Clock,
         ids: IdSource,
         searcher: Searcher | None = None,
+        fold_soon: Callable[[str], None] | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
@@ -131,11 +135,18 @@ class IndexSession:
             memory=memory,
             tmp=tmp,
         )
+        self._guard = FreshGuard(
+            self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
+        )
 
     # Writing
 
     def put(self, rows: RowBatch, *, commit_id: str | None = None) -> WriteResult:
         """Put checked rows in one commit."""
+        self._guard.admit(commit_id)
+        return self._put(rows, commit_id)
+
+    def _put(self, rows: RowBatch, commit_id: str | None = None) -> WriteResult:
         opened = writer.put(
             self._views.log,
             self._views.known(),
@@ -143,22 +154,33 @@ class IndexSession:
             build_flat=partial(build_flat, non_filterable=self.config.non_filterable),
             commit_id=commit_id,
         )
-        return WriteResult(self._views.install(opened).sequence, len(rows))
+        snapshot = self._views.install(opened).sequence
+        self._guard.written(opened)
+        return WriteResult(snapshot, len(rows))
 
     def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
         """Check rows on their way in."""
         return check_rows(keys, vectors, metadata, self.config, check_metadata=check_metadata)
 
     def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
-        """Put batches, each in a commit of its own."""
-        done = 0
+        """Put batches, each in a commit of its own; fold on the way where much is fresh."""
+        done = folded = 0
         snapshot = self._views.known().sequence
         for batch in batches:
             checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
-            snapshot = self.put(checked).snapshot
+            if self._guard.fold_due(brought=folded):
+                self._fold_on_the_way(report)
+                folded = done
+            snapshot = self._put(checked).snapshot
             done += len(batch)
             report(Progress("import", done, done, "rows"))
         return WriteResult(snapshot, done)
+
+    def _fold_on_the_way(self, report: Report) -> None:
+        try:
+            self.optimize(options=None, scratch=None, report=report)
+        except ConflictError:
+            self._views.refresh()  # Another fold was first, and its result stands.
 
     def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
         """Delete by key, or what passes a filter in the newest snapshot; one commit."""

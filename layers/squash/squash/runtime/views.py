@@ -70,7 +70,7 @@ class IndexViews:
             tmp=tmp,
             namespace=entry.prefix,
         )
-        self.log = IndexLog(store, clock, ids, load_keys=self._load_keys, report=report)
+        self.log = IndexLog(store, clock, ids, load_keys=self.load_keys, report=report)
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._kept: OrderedDict[int, tuple[Opened, IndexView]] = OrderedDict()
@@ -132,7 +132,7 @@ class IndexViews:
 
     def fresh(self, opened: Opened) -> RowBatch:
         """Return the live rows that are in no segment."""
-        return fresh_rows(opened, self._config.dimension, load_keys=self._load_keys)
+        return fresh_rows(opened, self._config.dimension, load_keys=self.load_keys)
 
     def live(self, opened: Opened, ref: SegmentRef) -> I64:
         """Return the live rows of a segment, ascending."""
@@ -199,7 +199,8 @@ class IndexViews:
         )
 
     def _dead(self, opened: Opened, ref: SegmentRef) -> Mask | None:
-        return dead_rows(opened, ref, load_keys=self._load_keys, load_bitmap=self.log.load_bitmap)
+        return dead_rows(opened, ref, load_keys=self.load_keys, load_bitmap=self.log.load_bitmap)
 
-    def _load_keys(self, ref: SegmentRef) -> KeyTable:
+    def load_keys(self, ref: SegmentRef) -> KeyTable:
+        """Return a segment's key table."""
         return self.reader(ref).keys()
