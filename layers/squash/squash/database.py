@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from squash.maintain import BuildOptions
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
+_COMMIT_ID = re.compile("[0-9a-f]{32}")
 
 # `Index.list` hides the type's name from what follows it in the class.
 _Answers: TypeAlias = list[Answer]
@@ -266,9 +268,14 @@ class Index:
         keys: Sequence[str],
         vectors: Any,
         metadata: Sequence[Metadata | None] | None = None,
+        if_absent: bool = False,
+        if_snapshot: int | None = None,
         commit_id: str | None = None,
     ) -> WriteResult:
         """Put records: new keys are added, known ones replaced whole. All or nothing, durable.
+
+        Conditions are decided about the very state that the write follows: whoever loses a race
+        against another writer is decided about anew.
 
         Parameters
         ----------
@@ -278,19 +285,76 @@ class Index:
             Numbers, [n, d]; stored as float32.
         metadata:
             A JSON object for each key, or None.
+        if_absent:
+            Write only if there is a record of none of the keys.
+        if_snapshot:
+            Write only if no record of the index was put or deleted after the snapshot of this
+            number; folding does not count. `Answer`, `WriteResult` and `backlog` give numbers.
         commit_id:
-            The one that a `CommitUnknownError` carried, to repeat that call safely.
+            32 hexadecimal digits, the same in every repetition of a call: what happened already
+            is not done again, and asks no condition. A `CommitUnknownError` carries the one to
+            repeat its call with. The last 256 commits are remembered.
+
+        Returns
+        -------
+        The snapshot that the write made, and how many rows.
 
         Raises
         ------
         InvalidArgumentError, TooLargeError
-            If a record cannot be kept; nothing was written.
+            If a record cannot be kept, or there is no such snapshot yet; nothing was written.
+        ConflictError
+            If a condition does not hold; nothing was written.
         CommitUnknownError
             If the store did not say whether the write happened.
 
         """
-        return self._session.put(
-            self._session.check_rows(keys, vectors, metadata), commit_id=commit_id
+        writing = self._session.writing
+        return writing.put(
+            writing.check_rows(keys, vectors, metadata),
+            if_absent=_flag(if_absent, "if_absent"),
+            if_snapshot=_snapshot(if_snapshot),
+            commit_id=_commit_id(commit_id),
+        )
+
+    def patch(
+        self,
+        *,
+        keys: Sequence[str],
+        metadata: Sequence[Metadata],
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
+        """Change the metadata of records and keep their vectors. All or nothing, durable.
+
+        Each patch is merged into what the record holds when the write happens, as RFC 7396 says:
+        a name with None is removed, any other gets the new value, and names not given stay.
+        Writers that patch other names of the same record at the same time lose nothing.
+
+        Parameters
+        ----------
+        keys:
+            Of records that are there, each once.
+        metadata:
+            A JSON object for each key: what changes.
+        if_snapshot, commit_id:
+            As in `put`. To change a value by what it was, read it, and patch with the number of
+            the snapshot that was read; on a `ConflictError` do both again.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no record of a key; nothing was written.
+        InvalidArgumentError, TooLargeError
+            If what comes of it cannot be kept; nothing was written.
+        ConflictError
+            If records changed after `if_snapshot`; nothing was written.
+        CommitUnknownError
+            If the store did not say whether the write happened.
+
+        """
+        return self._session.writing.patch(
+            keys, metadata, if_snapshot=_snapshot(if_snapshot), commit_id=_commit_id(commit_id)
         )
 
     def import_batches(
@@ -307,20 +371,36 @@ class Index:
             As `put`; batches before the one that failed stay.
 
         """
-        return self._session.import_batches(batches, progress or _silent)
+        return self._session.writing.import_batches(batches, progress or _silent)
 
     def delete(
         self,
         *,
         keys: Sequence[str] | None = None,
         filter: Filter | None = None,  # noqa: A002
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
     ) -> WriteResult:
-        """Delete records by key, or all that pass a filter now; in one commit.
+        """Delete records by key, or all that pass a filter; in one commit.
+
+        Parameters
+        ----------
+        keys:
+            Keys; those that are not there do no harm.
+        filter:
+            Decided about the very state that the deletion follows: a record that another writer
+            replaced meanwhile by one that does not pass stays. If none passes, nothing is written.
+        if_snapshot, commit_id:
+            As in `put`.
 
         Raises
         ------
         InvalidArgumentError
             Unless exactly one of the two is given; an empty filter is not taken for "all".
+        ConflictError
+            If records changed after `if_snapshot`; nothing was deleted.
+        CommitUnknownError
+            If the store did not say whether the deletion happened.
 
         """
         if (keys is None) == (filter is None):
@@ -331,7 +411,9 @@ class Index:
                 "an empty filter would delete every record; drop the index if that is meant",
                 field="filter",
             )
-        return self._session.delete(keys, node)
+        return self._session.writing.delete(
+            keys, node, if_snapshot=_snapshot(if_snapshot), commit_id=_commit_id(commit_id)
+        )
 
     def get(
         self, *, keys: Sequence[str], include: Iterable[str] = ("metadata", "vector")
@@ -553,6 +635,23 @@ def _whole(value: Any, field: str) -> int:
     return int(value)
 
 
+def _flag(value: Any, field: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError(f"{field} is true or false, not {value!r}", field=field)
+    return bool(value)
+
+
+def _snapshot(value: Any) -> int | None:
+    if value is None:
+        return None
+    number = _whole(value, "if_snapshot")
+    if number < 0:
+        raise InvalidArgumentError(
+            f"if_snapshot is the number of a snapshot, not {number}", field="if_snapshot"
+        )
+    return number
+
+
 def _one_of(kind: type[Any], value: Any, field: str) -> Any:
     try:
         return kind(value)
@@ -560,3 +659,11 @@ def _one_of(kind: type[Any], value: Any, field: str) -> Any:
         known = ", ".join(member.value for member in kind)
         message = f"{field} is one of {known}, not {value!r}"
         raise InvalidArgumentError(message, field=field) from error
+
+
+def _commit_id(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not _COMMIT_ID.fullmatch(value)):
+        raise InvalidArgumentError(
+            f"commit_id is 32 of 0-9 and a-f, not {value!r:.80}", field="commit_id"
+        )
+    return value

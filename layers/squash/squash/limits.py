@@ -76,6 +76,8 @@ FLAT_SEGMENT_ROWS_MAX: Final = 32_768
 SNAPSHOT_EVERY_COMMITS: Final = 64
 SNAPSHOT_EVERY_LOG_BYTES: Final = 16 * MIB
 COMMIT_ATTEMPTS_MAX: Final = 64
+# What a commit names was written before it. Garbage collection spares what is younger than a day.
+COMMIT_WITHIN_MS: Final = 20 * 3_600_000
 # A writer brings so many commits, or bytes of them, into one flat segment: a reader that comes
 # cold asks for each. Then the commit that does so is the one at which a snapshot is due.
 FLATTEN_COMMITS: Final = SNAPSHOT_EVERY_COMMITS - 1

@@ -124,7 +124,7 @@ def test_a_writer_flattens_by_itself():
 def test_whose_turn_it_is():
     """Of all commits one in a period is the one to flatten after, whoever makes them."""
     index = create()
-    index._session._guard._flatten = lambda opened: opened
+    index._session.writing._guard._flatten = lambda opened: opened
     turns = []
     for i in range(FLATTEN_COMMITS + 2 * FLATTEN_AGAIN_COMMITS + 1):
         put(index, {f"k{i}": i})

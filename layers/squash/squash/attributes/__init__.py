@@ -6,6 +6,7 @@ from squash.attributes.filter_json import filter_from_json, filter_to_json
 from squash.attributes.filters import FilterNode, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
+from squash.attributes.patching import merge_patch
 from squash.attributes.programs import compile_filter
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "filter_from_json",
     "filter_to_json",
     "matches",
+    "merge_patch",
     "parse_filter",
 ]

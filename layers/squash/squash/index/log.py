@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from squash.clock import Clock, IdSource
 from squash.container import Buffer
@@ -41,6 +41,9 @@ _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 1.0
 _WINDOW: Final = 8
 _RETRY_AFTER_MS: Final = 1000
+
+Decide: TypeAlias = Callable[[Opened], Operation | None]
+"""Says what is right to do after a state, or None for nothing; raises if nothing may be done."""
 
 
 class IndexLog:
@@ -158,26 +161,33 @@ class IndexLog:
             raise _gone(sequence, key)
         return snapshots.from_bytes(data, sequence=found, where=key)
 
-    def append(self, known: Opened, operation: Operation, *, commit_id: str) -> Opened:
+    def append(self, known: Opened, what: Operation | Decide, *, commit_id: str) -> Opened:
         """Make an operation durable.
+
+        A decision is asked anew for every number that is tried, about the state that the number
+        would follow: who lost a race decides by what the winner did. A refusal, and that nothing
+        is to be done, count only of a state that was the newest during this call.
 
         Parameters
         ----------
         known:
             The index as last read; it need not be the newest.
-        operation:
-            What changes.
+        what:
+            What changes; or a function of the state before that decides so.
         commit_id:
-            As `IdSource` makes them. A call repeated with the same one changes nothing twice.
+            As `IdSource` makes them. A call repeated with the same one changes nothing twice, and
+            asks for no decision once its commit is seen.
 
         Returns
         -------
-        The index with the change in it.
+        The index with the change in it, or as last read if nothing was to be done.
 
         Raises
         ------
         ConflictError
             If a fold's inputs were folded by another.
+        SquashError
+            What the decision raised about the newest state.
         ThrottledError
             If others were first, too often.
         CommitUnknownError
@@ -186,13 +196,26 @@ class IndexLog:
             If it did not happen.
 
         """
-        opened = known
+        opened, newest = known, False
         if abs(self._clock.now_ms() - opened.read_ms) > STALE_AFTER_MS:
-            opened = self.refresh(opened)
+            opened, newest = self.refresh(opened), True
         for attempt in range(COMMIT_ATTEMPTS_MAX):
             if commit_id in opened.state.recent:
                 return opened
-            commit = Commit(opened.sequence + 1, commit_id, self._clock.now_ms(), operation)
+            try:
+                operation = what(opened) if callable(what) else what
+            except SquashError:
+                if newest:
+                    raise
+                operation = None
+            if operation is None:
+                if newest:
+                    return opened
+                opened, newest = self._read_on(opened), True
+                continue
+            # Clocks differ between writers; times along the log never go back.
+            time_ms = max(self._clock.now_ms(), opened.state.time_ms)
+            commit = Commit(opened.sequence + 1, commit_id, time_ms, operation)
             data = commit.to_bytes()
             commit = replace(commit, stored_bytes=len(data))
             # All that can fail is done before the commit, so that nothing can fail after it.
@@ -200,28 +223,38 @@ class IndexLog:
                 replace(opened, state=apply(opened.state, commit)),
                 {**opened.commits, commit.sequence: commit},
             )
-            if self._put(commit, data):
+            winner = self._put(commit, data)
+            if winner.commit_id == commit_id:
                 return self._snapshot_if_due(after)
             # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
-            opened = self._read_on(opened)
+            commits = {**opened.commits, winner.sequence: winner}
+            opened, newest = self._read_on(replace(opened, commits=commits)), True
         raise ThrottledError(
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
         )
 
+    def now_ms(self) -> int:
+        """Return the time, in milliseconds since 1970 UTC."""
+        return self._clock.now_ms()
+
+    def commit_at(self, sequence: int) -> Commit | None:
+        """Return a commit; None if it is not there: not yet, or collected."""
+        return self._get(sequence)
+
     def load_bitmap(self, ref: ObjectRef) -> Buffer:
         """Get a bitmap's bytes, checked."""
         return read_object(self.store, ref)
 
-    def _put(self, commit: Commit, data: bytes) -> bool:
-        """Try to take a number; tell if it is this commit's now."""
+    def _put(self, commit: Commit, data: bytes) -> Commit:
+        """Try to take a number; return the commit that has it now."""
         cause: SquashError | None = None
         for attempt in range(_SAME_NUMBER_ATTEMPTS_MAX):
             try:
                 if self.store.put_if_absent(log_key(commit.sequence), data):
-                    return True
+                    return commit
                 # The store may have tried twice and met its own first try: what lies there tells.
                 found = self._get(commit.sequence)
             except (UnavailableError, ThrottledError) as error:
@@ -232,7 +265,7 @@ class IndexLog:
                     raise
                 raise _unknown(commit) from error
             if found is not None:
-                return found.commit_id == commit.commit_id
+                return found
             self._wait(attempt)
         raise _unknown(commit) from cause
 

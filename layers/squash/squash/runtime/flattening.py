@@ -29,6 +29,6 @@ def flatten_fresh(
         views.log,
         opened,
         config,
-        load_keys=views.load_keys,
+        load_keys=lambda ref: views.reader(ref).keys(),
         live_of=lambda ref: (views.reader(ref, loader), views.live(opened, ref)),
     )

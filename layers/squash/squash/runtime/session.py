@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from squash.arrays import F32
-from squash.attributes import FilterNode, check_metadata, parse_filter
+from squash.attributes import FilterNode, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import ConflictError, InvalidArgumentError, SquashError, UnavailableError
-from squash.index import writer
+from squash.errors import InvalidArgumentError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
-from squash.index.checking import check_keys, check_rows, check_vector
+from squash.index.checking import check_keys, check_vector
 from squash.index.commits import PutRows
 from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
@@ -29,7 +27,6 @@ from squash.model import (
     Progress,
     Record,
     RecordPage,
-    RowBatch,
     Usage,
     VerifyReport,
     WriteResult,
@@ -39,6 +36,7 @@ from squash.runtime.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.runtime.views import IndexViews
+from squash.runtime.writing import IndexWriter
 from squash.search import (
     IndexView,
     LocalSearcher,
@@ -46,13 +44,11 @@ from squash.search import (
     Searcher,
     Trace,
     explain,
-    keys_passing,
     live_count,
     record_page,
     records_by_key,
 )
 from squash.search.spending import Spent
-from squash.segment import build_flat
 from squash.storage import CountingStore, ObjectStore, StoreCounts
 from squash.storage.tmp import TmpFiles
 
@@ -135,58 +131,11 @@ class IndexSession:
             memory=memory,
             tmp=tmp,
         )
-        self._guard = FreshGuard(
+        guard = FreshGuard(
             self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
         )
-
-    # Writing
-
-    def put(self, rows: RowBatch, *, commit_id: str | None = None) -> WriteResult:
-        """Put checked rows in one commit."""
-        self._guard.admit(commit_id)
-        return self._put(rows, commit_id)
-
-    def _put(self, rows: RowBatch, commit_id: str | None = None) -> WriteResult:
-        opened = writer.put(
-            self._views.log,
-            self._views.known(),
-            rows,
-            build_flat=partial(build_flat, non_filterable=self.config.non_filterable),
-            commit_id=commit_id,
-        )
-        snapshot = self._views.install(opened).sequence
-        self._guard.written(opened)
-        return WriteResult(snapshot, len(rows))
-
-    def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
-        """Check rows on their way in."""
-        return check_rows(keys, vectors, metadata, self.config, check_metadata=check_metadata)
-
-    def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
-        """Put batches, each in a commit of its own; fold on the way where much is fresh."""
-        done = folded = 0
-        snapshot = self._views.known().sequence
-        for batch in batches:
-            checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
-            if self._guard.fold_due(brought=folded):
-                self._fold_on_the_way(report)
-                folded = done
-            snapshot = self._put(checked).snapshot
-            done += len(batch)
-            report(Progress("import", done, done, "rows"))
-        return WriteResult(snapshot, done)
-
-    def _fold_on_the_way(self, report: Report) -> None:
-        try:
-            self.optimize(options=None, scratch=None, report=report)
-        except ConflictError:
-            self._views.refresh()  # Another fold was first, and its result stands.
-
-    def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
-        """Delete by key, or what passes a filter in the newest snapshot; one commit."""
-        given = keys_passing(self.view("strong"), node) if keys is None else check_keys(keys)
-        opened = writer.delete(self._views.log, self._views.known(), given)
-        return WriteResult(self._views.install(opened).sequence, len(given))
+        self.writing = IndexWriter(self._views, entry.config, guard=guard, fold=self._fold)
+        """Puts, patches and deletes."""
 
     def optimize(
         self, *, options: BuildOptions | None, scratch: Path | None, report: Report
@@ -202,6 +151,9 @@ class IndexSession:
             scratch=scratch,
             report=report,
         )
+
+    def _fold(self, report: Report) -> None:
+        self.optimize(options=None, scratch=None, report=report)
 
     # Reading
 

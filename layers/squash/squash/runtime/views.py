@@ -13,7 +13,7 @@ from squash.arrays import I64, Mask
 from squash.clock import Clock, IdSource
 from squash.errors import InvalidArgumentError, SquashError
 from squash.index.catalogue import Entry
-from squash.index.live import Opened, dead_rows, fresh_rows
+from squash.index.live import Opened, dead_rows, fresh_rows, touched_since
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
@@ -70,7 +70,7 @@ class IndexViews:
             tmp=tmp,
             namespace=entry.prefix,
         )
-        self.log = IndexLog(store, clock, ids, load_keys=self.load_keys, report=report)
+        self.log = IndexLog(store, clock, ids, load_keys=self._load_keys, report=report)
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._kept: OrderedDict[int, tuple[Opened, IndexView]] = OrderedDict()
@@ -107,7 +107,7 @@ class IndexViews:
         age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
         if opened is None or consistency == "strong" or age_ms > self._settings.staleness_ms_max:
             opened = self.refresh()
-        return self._view_of(opened)
+        return self.view_of(opened)
 
     def at_hand(self) -> IndexView | None:
         """Return the newest snapshot that is known, if it is open; nothing is read."""
@@ -128,11 +128,15 @@ class IndexViews:
             opened = [self._opened, *(opened for opened, _ in self._kept.values())]
         before = [one for one in opened if one is not None and one.sequence <= sequence]
         nearest = max(before, key=lambda one: one.sequence, default=None)
-        return self._view_of(self.log.open_at(sequence, nearest))
+        return self.view_of(self.log.open_at(sequence, nearest))
 
     def fresh(self, opened: Opened) -> RowBatch:
         """Return the live rows that are in no segment."""
-        return fresh_rows(opened, self._config.dimension, load_keys=self.load_keys)
+        return fresh_rows(opened, self._config.dimension, load_keys=self._load_keys)
+
+    def touched_since(self, opened: Opened, sequence: int, keys: KeyTable) -> bool:
+        """Tell whether a commit after `sequence` put or deleted one of some keys."""
+        return touched_since(opened, sequence, keys, load_keys=self._load_keys)
 
     def live(self, opened: Opened, ref: SegmentRef) -> I64:
         """Return the live rows of a segment, ascending."""
@@ -143,7 +147,8 @@ class IndexViews:
         """Return a segment's reader, by another loader if one is given."""
         return SegmentReader(ref, loader or self.loader, dimension=self._config.dimension)
 
-    def _view_of(self, opened: Opened) -> IndexView:
+    def view_of(self, opened: Opened) -> IndexView:
+        """Return the snapshot that was read or written."""
         with self._lock:
             kept = self._kept.get(opened.sequence)
             if kept is not None:
@@ -199,8 +204,7 @@ class IndexViews:
         )
 
     def _dead(self, opened: Opened, ref: SegmentRef) -> Mask | None:
-        return dead_rows(opened, ref, load_keys=self.load_keys, load_bitmap=self.log.load_bitmap)
+        return dead_rows(opened, ref, load_keys=self._load_keys, load_bitmap=self.log.load_bitmap)
 
-    def load_keys(self, ref: SegmentRef) -> KeyTable:
-        """Return a segment's key table."""
+    def _load_keys(self, ref: SegmentRef) -> KeyTable:
         return self.reader(ref).keys()
