@@ -104,7 +104,7 @@ def flatten(
     CommitUnknownError
         If the store did not say; what was written stays, for a commit may name it.
     SquashError
-        As `IndexLog.append`; what was written is removed.
+        As `IndexLog.append`; what was written is removed, if this may remove anything.
 
     """
     plan = plan_flatten(opened)
@@ -132,9 +132,17 @@ def flatten(
         )
     except CommitUnknownError:
         raise
-    except SquashError:
-        drop(log.store, written, [])
+    except SquashError as error:
+        _drop(log, written, error)
         raise
+
+
+def _drop(log: IndexLog, written: list[SegmentRef], error: SquashError) -> None:
+    """Remove what no commit names; a writer need not be allowed to, then it is left to gc."""
+    try:
+        drop(log.store, written, [])
+    except SquashError as left:
+        error.add_note(f"and what was written could not be removed: {left}")
 
 
 def _fits(rows: int, size: int) -> bool:

@@ -133,4 +133,5 @@ def _refusal(passed: PassedLimit, index: str) -> ThrottledError:
         "partition: call optimize, or wait until the compactor has folded them, and repeat",
         retry_after_ms=FRESH_RETRY_AFTER_MS,
         index=index,
+        limit=passed.name,
     )
