@@ -106,6 +106,9 @@ class Database:
         Answers queries; without one, this process does.
     tmp:
         Files behind the memory, for a store that is remote.
+    fold_soon:
+        Told of an index, by its name, after every write with which much of it is in no partition;
+        without it, that is logged.
 
     """
 
@@ -118,8 +121,10 @@ class Database:
         ids: IdSource,
         searcher: Searcher | None = None,
         tmp: TmpFiles | None = None,
+        fold_soon: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
+        self._fold_soon = fold_soon
         self._memory = RetainedMemory(settings.retained_bytes_max)
         self._tmp = tmp
         self._settings = settings
@@ -286,6 +291,7 @@ class Database:
             check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
             memory=self._memory,
             tmp=self._tmp,
+            fold_soon=self._fold_soon,
         )
         return Index(session)
 

@@ -27,6 +27,7 @@ from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
 from squash.errors import NotFoundError
 from squash.index.catalogue import check_index_name
+from squash.limits import GC_RETENTION_S_DEFAULT
 
 
 def create(services: Services, call: Call) -> Reply:

@@ -1,6 +1,7 @@
-"""Work on a whole index: build, fold, collect garbage, verify, repair."""
+"""Work on a whole index: build, fold, flatten, collect garbage, verify, repair."""
 
 from squash.maintain.build import BuildOptions
+from squash.maintain.flatten import flatten, plan_flatten
 from squash.maintain.gc import check_retention, collect, collect_remains
 from squash.maintain.history import (
     Ledger,
@@ -21,7 +22,9 @@ __all__ = [
     "check_retention",
     "collect",
     "collect_remains",
+    "flatten",
     "optimize",
+    "plan_flatten",
     "refold",
     "verify_bitmaps",
     "verify_history",

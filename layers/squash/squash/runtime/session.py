@@ -35,6 +35,7 @@ from squash.model import (
     VerifyReport,
     WriteResult,
 )
+from squash.runtime.pressure import FreshGuard
 from squash.runtime.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
@@ -99,6 +100,8 @@ class IndexSession:
         Reads the catalogue entry again, for `verify`; raises if it is damaged.
     memory, tmp:
         What was loaded is kept in; without them, in memory of its own and in no files.
+    fold_soon:
+        Told of the index, by its name, when a write made a fold due; see `FreshGuard`.
 
     """
 
@@ -111,6 +114,7 @@ class IndexSession:
         clock: Clock,
         ids: IdSource,
         searcher: Searcher | None = None,
+        fold_soon: Callable[[str], None] | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
@@ -133,7 +137,10 @@ class IndexSession:
             memory=memory,
             tmp=tmp,
         )
-        self.writing = IndexWriter(self._views, entry.config)
+        guard = FreshGuard(
+            self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
+        )
+        self.writing = IndexWriter(self._views, entry.config, guard=guard, fold=self._fold)
         """Puts, patches and deletes."""
 
     def optimize(
@@ -156,6 +163,9 @@ class IndexSession:
             report=report,
             full=full,
         )
+
+    def _fold(self, report: Report) -> None:
+        self.optimize(options=None, scratch=None, report=report)
 
     # Reading
 
