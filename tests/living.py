@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -42,7 +42,9 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
 
 def connect(store: ObjectStore, clock: FakeClock, number: int, kind: int = 0) -> Database:
     """Return a database as the process of that number sees it, of a kind of `SETTINGS`."""
-    return Database(store, settings=SETTINGS[kind], clock=clock, ids=CountedIds(number))
+    return Database(
+        store, settings=SETTINGS[kind % len(SETTINGS)], clock=clock, ids=CountedIds(number)
+    )
 
 
 @dataclass
@@ -64,12 +66,12 @@ def copied(store: MemoryStore) -> MemoryStore:
     return copy
 
 
-def everything(index: Index, *, limit: int = 1000) -> dict[str, tuple[bytes, dict]]:
+def everything(index: Index, *, limit: int = 1000, **more: Any) -> dict[str, tuple[bytes, dict]]:
     """Return all live records by listing them, page by page; each must come once."""
     found: dict[str, tuple[bytes, dict]] = {}
     cursor = None
     while True:
-        page = index.list(cursor=cursor, limit=limit, include=("metadata", "vector"))
+        page = index.list(cursor=cursor, limit=limit, include=("metadata", "vector"), **more)
         for record in page.records:
             assert record.key not in found
             found[record.key] = (record.vector.tobytes(), dict(record.metadata))
