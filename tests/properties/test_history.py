@@ -62,7 +62,7 @@ class Pair:
         self.clock = Clock()
         self.store = MemoryStore()
         self.expires = expires
-        self.model = ModelIndex("euclidean", expires)
+        self.model = ModelIndex("euclidean", expires=expires)
         self.model.now = START_MS / 1000
         first = self.database().create_index(
             "x", dimension=DIMENSION, metric="euclidean", expires=expires
