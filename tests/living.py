@@ -36,6 +36,8 @@ SETTINGS: Final = (
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Let snapshots be due and segments be cut after a few commits and rows."""
     patch.setattr("squash.index.log.SNAPSHOT_EVERY_COMMITS", 4)
+    patch.setattr("squash.index.fresh.FLATTEN_COMMITS", 3)
+    patch.setattr("squash.index.fresh.FLATTEN_AGAIN_COMMITS", 2)
     patch.setattr("squash.index.writer.INLINE_COMMIT_ROWS_MAX", 12)
     patch.setattr("squash.index.writer.FLAT_SEGMENT_ROWS_MAX", 10)
 

@@ -48,6 +48,7 @@ FILTER = st.one_of(
 TOP_K = st.sampled_from([1, 2, 7, 100])
 EXPIRES = "until"
 LIFE_S = st.sampled_from([None, None, -1, 0.5, 3, 29.999, 400])
+DAY_S = 86_400
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -74,6 +75,7 @@ class LivingIndex(RuleBasedStateMachine):
         self.store = MemoryStore(self.clock)
         self.connected = 0
         self.steps = 0
+        self.horizon = 0
         self.listings: list[Listing] = []
 
     def teardown(self) -> None:
@@ -114,6 +116,15 @@ class LivingIndex(RuleBasedStateMachine):
         """Note a commit of what the model holds: it has the next number."""
         self.at_newest().commit(self.model.newest + 1, fold=fold)
         assert result.snapshot == self.handles[handle].sees(self.model.newest)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Note the folds that a writer made of its own accord, past a threshold."""
+        for info in reversed(self.connect(0).index.snapshots(limit=10)):
+            if info.snapshot > self.model.newest:
+                assert info.operation == "fold"
+                assert info.snapshot == self.model.newest + 1
+                self.at_newest().commit(info.snapshot, fold=True)
 
     def unchanged(self, handle: int, result) -> None:
         """A call that had nothing to do wrote nothing, and tells a snapshot that was."""
@@ -325,6 +336,24 @@ class LivingIndex(RuleBasedStateMachine):
         self.folded(handle, result)
 
     @rule(handle=HANDLE)
+    def rebuild(self, handle) -> None:
+        self.folded(handle, self.handles[handle].index.optimize(options=SMALL, full=True))
+
+    @rule(handle=HANDLE, days=st.sampled_from([0, 0, 2]), hours=st.sampled_from([1, 24, 30]))
+    def collect(self, handle, days, hours) -> None:
+        """Every state that was the newest within the retention stays, whoever looks for it."""
+        self.clock.sleep(days * DAY_S)
+        index, retention_s = self.handles[handle].index, hours * 3600
+        dry = index.gc(retention_s, dry_run=True)
+        report = index.gc(retention_s)
+        assert report.total == dry.total
+        assert not report.unknown.objects
+        kept_from = self.model.last_until(self.clock.ms / 1000 - retention_s)
+        assert report.horizon <= kept_from
+        self.horizon = max(self.horizon, report.horizon)
+        assert not index.gc(retention_s).total.objects
+
+    @rule(handle=HANDLE)
     def reopen(self, handle) -> None:
         self.handles[handle] = self.connect(handle)
 
@@ -374,8 +403,8 @@ class LivingIndex(RuleBasedStateMachine):
 
     @rule(handle=HANDLE, filter_=FILTER, k=TOP_K, seed=SEED, data=st.data())
     def read_the_past(self, handle, filter_, k, seed, data) -> None:
-        """Every snapshot is what it was, by its number and by the time; nothing else moves."""
-        number = data.draw(st.integers(0, self.model.newest))
+        """Every snapshot is what it was, by its number and by the time."""
+        number = data.draw(st.integers(self.horizon, self.model.newest))
         vector = np.random.default_rng(seed).normal(size=DIMENSION)
         index, then, as_of = self.handles[handle].index, self.model.at(number), number
         if number and data.draw(st.booleans()):
@@ -395,13 +424,28 @@ class LivingIndex(RuleBasedStateMachine):
         then.check_records(index.get(keys=keys, as_of=as_of), keys)
         assert everything(index, limit=9, as_of=as_of).keys() == then.live().keys()
 
+    @precondition(lambda self: self.horizon)
+    @rule(handle=HANDLE, data=st.data())
+    def read_what_was_collected(self, handle, data) -> None:
+        """It is as it was, or it is said that it is gone; never anything else."""
+        number = data.draw(st.integers(0, self.horizon - 1))
+        index, then = self.handles[handle].index, self.model.at(number)
+        try:
+            found = everything(index, as_of=number)
+        except NotFoundError:
+            return
+        assert found.keys() == then.live().keys()
+
     @rule(handle=HANDLE, limit=st.integers(1, 9), data=st.data())
     def read_snapshots(self, handle, limit, data) -> None:
         """The newest first, a page at a time, each with its time and what it did."""
         before = data.draw(st.one_of(st.none(), st.integers(1, self.model.newest + 1)))
         found = self.handles[handle].index.snapshots(limit=limit, before=before)
         last = self.model.newest if before is None else before - 1
-        assert [one.snapshot for one in found] == list(range(last, max(0, last - limit), -1))
+        expected = list(range(last, max(0, last - limit), -1))
+        assert [one.snapshot for one in found] == expected[: len(found)]
+        # The commit of the horizon itself may be gone: its snapshot says what came of it.
+        assert len(found) >= sum(one > self.horizon for one in expected)
         for one in found:
             assert one.time_ms == round(self.model.history[one.snapshot][0] * 1000)
             assert (one.operation == "fold") == (one.snapshot in self.model.folds)
@@ -476,3 +520,20 @@ LongLivingIndex.TestCase.settings = settings(
     max_examples=300, stateful_step_count=60, deadline=None
 )
 TestLongLivingIndex = pytest.mark.slow(LongLivingIndex.TestCase)
+
+
+def test_who_read_long_ago_opens_the_oldest_snapshot_there_is(monkeypatch):
+    """Though the commits between what it knows and that snapshot have been collected."""
+    shrink(monkeypatch)
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    writer = connect(store, clock, 1).create_index(NAME, dimension=1)
+    stale = [connect(store, clock, number).index(NAME) for number in range(2, 10)]
+    for i, reader in enumerate(stale):
+        writer.put(keys=[f"k{i}"], vectors=[[1]])
+        reader.query([1])
+    clock.sleep(2 * DAY_S)
+    horizon = writer.gc(3600).horizon
+    found = connect(store, clock, 10).index(NAME).query([1], as_of=horizon)
+    for reader in stale:
+        assert reader.query([1], as_of=horizon).matches == found.matches
