@@ -118,7 +118,7 @@ class World:
     def found(self, number: int = 900, as_of: int | None = None) -> State:
         """Return what a fresh reader finds, by every way of reading."""
         index = self.database(number).index(NAME)
-        state = everything(index, limit=17, as_of=as_of)
+        state = everything(index, limit=50, as_of=as_of)
         for exact in (True, False):
             answer = index.query(QUERY, top_k=1000, exact=exact, as_of=as_of)
             assert {m.key: m.metadata for m in answer.matches} == {
