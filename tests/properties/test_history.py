@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forcing import codes_only
 from model import ModelIndex
 from simulated import START_MS, Clock
 from squash.attributes import (
@@ -61,7 +62,7 @@ class Pair:
         self.clock = Clock()
         self.store = MemoryStore()
         self.expires = expires
-        self.model = ModelIndex("euclidean", expires)
+        self.model = ModelIndex("euclidean", expires=expires)
         self.model.now = START_MS / 1000
         first = self.database().create_index(
             "x", dimension=DIMENSION, metric="euclidean", expires=expires
@@ -223,6 +224,55 @@ def test_a_listing_survives_what_happens_between_its_pages(before, between, limi
     assert len(set(listed)) == len(listed)
     assert always <= set(listed) <= ever
     assert sorted(then) == sorted(fixed.live())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(10, 120),
+    deadlines=st.lists(st.integers(0, 6), min_size=1, max_size=4),
+    times=st.lists(st.integers(-1, 14), min_size=1, max_size=12),
+    data=st.data(),
+)
+def test_what_is_known_of_the_live_rows_is_of_the_right_time(seed, rows, deadlines, times, data):
+    """Whatever was asked before, of times before or after, with a filter of one's own or none."""
+    pair = Pair(seed)
+    index = pair.handles[0]
+    keys = [f"k{i}" for i in range(rows)]
+    vectors = pair.rng.normal(size=(rows, DIMENSION)).astype(np.float32)
+    metadata = [
+        {"n": i % 5}
+        | ({"gone_at": START_MS / 1000 + deadlines[i % len(deadlines)]} if i % 3 else {})
+        for i in range(rows)
+    ]
+    index.put(keys=keys, vectors=vectors, metadata=metadata)
+    pair.model.put(keys, vectors, metadata)
+    index.optimize(options=SMALL)
+    with codes_only():
+        for half_seconds in times:
+            pair.clock.ms = START_MS + 500 * half_seconds
+            pair.model.now = pair.clock.ms / 1000
+            filter_ = data.draw(
+                st.sampled_from(
+                    [
+                        None,
+                        {"n": {"$gt": 2}},
+                        {"$not": {"gone_at": {"$lte": START_MS / 1000 + 2}}},
+                        {"n": 1, "$not": {"gone_at": {"$lte": START_MS / 1000 + 2}}},
+                        {"gone_at": {"$exists": True}},
+                    ]
+                )
+            )
+            passing = set(pair.model.passing(filter_))
+            for k in (3, rows):
+                query = pair.rng.normal(size=DIMENSION).astype(np.float32)
+                more = {"top_k": k, "explain": data.draw(st.booleans())}
+                answers = [index.query(query, filter=filter_, **more)]
+                answers += index.query_many([query] * 2, filters=filter_, **more)
+                for answer in answers:
+                    found = {match.key for match in answer.matches}
+                    assert len(found) == len(answer.matches) == min(k, len(passing))
+                    assert found <= passing
 
 
 def test_a_record_expires_at_its_moment():

@@ -15,14 +15,16 @@ import numpy as np
 from squash.clock import Clock, IdSource, SystemClock, SystemIds
 from squash.errors import InvalidArgumentError
 from squash.index import catalogue
-from squash.limits import MIB
+from squash.limits import GC_RETENTION_S_DEFAULT, MIB
 from squash.model import (
     Answer,
     AsOf,
     AttributeType,
     Backlog,
     Consistency,
+    DatabaseGcReport,
     Filter,
+    GcReport,
     IndexConfig,
     IndexStats,
     Metadata,
@@ -104,6 +106,9 @@ class Database:
         Answers queries; without one, this process does.
     tmp:
         Files behind the memory, for a store that is remote.
+    fold_soon:
+        Told of an index, by its name, after every write with which much of it is in no partition;
+        without it, that is logged.
 
     """
 
@@ -116,8 +121,10 @@ class Database:
         ids: IdSource,
         searcher: Searcher | None = None,
         tmp: TmpFiles | None = None,
+        fold_soon: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
+        self._fold_soon = fold_soon
         self._memory = RetainedMemory(settings.retained_bytes_max)
         self._tmp = tmp
         self._settings = settings
@@ -239,6 +246,40 @@ class Database:
         """
         catalogue.drop(self._store, name)
 
+    def gc(
+        self,
+        retention_s: float = GC_RETENTION_S_DEFAULT,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> DatabaseGcReport:
+        """Collect the garbage of every index, as `Index.gc`, and what is left of dropped ones.
+
+        An index that cannot be collected is left as it was, and named; the others are collected.
+
+        Parameters
+        ----------
+        retention_s, dry_run, progress:
+            As `Index.gc`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the retention is shorter than an hour.
+
+        """
+        from squash.runtime.maintenance import gc_all  # noqa: PLC0415 - see there
+
+        return gc_all(
+            self._store,
+            self.index,
+            ids=self._ids,
+            clock=self._clock,
+            retention_s=retention_s,
+            dry_run=bool(dry_run),
+            report=progress or _silent,
+        )
+
     def _open(self, entry: catalogue.Entry) -> Index:
         session = IndexSession(
             PrefixStore(self._store, entry.prefix),
@@ -250,6 +291,7 @@ class Database:
             check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
             memory=self._memory,
             tmp=self._tmp,
+            fold_soon=self._fold_soon,
         )
         return Index(session)
 
@@ -712,6 +754,40 @@ class Index:
     def stats(self) -> IndexStats:
         """Describe the index in numbers; rows that expired count until they are folded out."""
         return self._session.stats()
+
+    def gc(
+        self,
+        retention_s: float = GC_RETENTION_S_DEFAULT,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> GcReport:
+        """Remove what no state within the retention needs; readers and writers go on meanwhile.
+
+        Every state that was the newest at any moment of the retention stays readable by `as_of`.
+        What nothing names is removed once it is a day old. A call that was broken off leaves the
+        index whole.
+
+        Parameters
+        ----------
+        retention_s:
+            Seconds, at least an hour; a day if not given.
+        dry_run:
+            Only say what would be removed.
+        progress:
+            Told of every step.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the retention is shorter.
+        DataError
+            If what it goes by is damaged; nothing was removed then.
+
+        """
+        return self._session.gc(
+            retention_s=retention_s, dry_run=bool(dry_run), report=progress or _silent
+        )
 
     def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:
         """Read every stored object back and say what is damaged."""

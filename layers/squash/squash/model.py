@@ -277,6 +277,14 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectCount:
+    """So many stored objects, and their bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """One thing that `verify` found wrong."""
 
@@ -293,6 +301,46 @@ class VerifyReport:
     rows: int
     """Rows that lie in segments and fresh commits, dead ones too."""
     damages: tuple[Damage, ...]
+    unreferenced: ObjectCount = field(default_factory=ObjectCount)
+    """What nothing names, which is no damage: `gc` removes it once it is old."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What garbage collection removed, or, of a dry run, would remove."""
+
+    horizon: int
+    """The snapshot from which on every state stays readable; 0 if all do."""
+    horizon_ms: int | None
+    """When that snapshot was stored, by the store's clock."""
+    removed: Mapping[str, ObjectCount]
+    """By kind: "snapshots", "commits", "segments", "bitmaps", "trained", "probes"."""
+    spared: ObjectCount
+    """What nothing needs, but is so young that a writer may be about to name it."""
+    unknown: ObjectCount
+    """What has a name that the format does not know; it is left."""
+    dry_run: bool = False
+
+    @property
+    def total(self) -> ObjectCount:
+        """All that was removed."""
+        counts = self.removed.values()
+        return ObjectCount(sum(one.objects for one in counts), sum(one.bytes for one in counts))
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseGcReport:
+    """What garbage collection removed from all indexes of a database."""
+
+    indexes: Mapping[str, GcReport]
+    """By the index's name."""
+    failed: Mapping[str, str]
+    """Why an index was left as it was, by its name."""
+    remains: ObjectCount
+    """Removed of indexes that were dropped, and their names taken by others."""
+    left: tuple[str, ...] = ()
+    """Names below which there is data and no index: `drop_index` removes it."""
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,27 @@ import json
 import logging
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from api_world import Answer, event
+from api_world import Answer, HandClock, event
 
 import squash
 from squash.api import credentials, functions
 from squash.api.compacting import is_due
 from squash.api.environment import read_face
 from squash.clock import SystemClock
-from squash.errors import InvalidArgumentError, UnavailableError
-from squash.limits import FOLD_BEGIN_MS_MIN, FOLD_COMMITS_MIN, FOLD_ROWS_MIN, FOLD_STOP_MS_MIN
-from squash.model import Backlog, Progress
+from squash.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from squash.limits import (
+    FOLD_BEGIN_MS_MIN,
+    FOLD_COMMITS_MIN,
+    FOLD_ROWS_MIN,
+    FOLD_STOP_MS_MIN,
+    SNAPSHOT_EVERY_COMMITS,
+)
+from squash.model import Backlog, DatabaseGcReport, GcReport, ObjectCount, Progress
+from squash.storage import MemoryStore
 
 
 @pytest.fixture
@@ -156,14 +162,13 @@ def test_what_the_compactor_is_asked(environment, monkeypatch, path, body, told)
     assert (function, json.loads(payload)) == ("squash-compactor", told)
 
 
-@dataclass
-class FakeReport:
-    """What a collection reports, of one index or of all."""
-
-    total: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(objects=3, bytes=70))
-    indexes: dict = field(default_factory=dict)
-    failed: dict = field(default_factory=dict)
-    remains: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(objects=1, bytes=5))
+REPORT = GcReport(
+    3, 0, {"commits": ObjectCount(2, 60), "segments": ObjectCount(1, 10)}, ObjectCount(),
+    ObjectCount(),
+)  # fmt: skip
+REPORT_OF_ALL = DatabaseGcReport(
+    {"papers": REPORT}, {"bad": "it is damaged"}, ObjectCount(1, 5), dry_run=False
+)
 
 
 def test_the_compactor_collects_when_it_is_told_to(environment, monkeypatch):
@@ -172,10 +177,10 @@ def test_the_compactor_collects_when_it_is_told_to(environment, monkeypatch):
 
     def gc(self, retention_s, *, progress):
         asked.append((type(self).__name__, retention_s))
-        return FakeReport(indexes={"papers": FakeReport()}, failed={"bad": "it is damaged"})
+        return REPORT if isinstance(self, squash.Index) else REPORT_OF_ALL
 
-    monkeypatch.setattr(squash.Index, "gc", gc, raising=False)
-    monkeypatch.setattr(squash.Database, "gc", gc, raising=False)
+    monkeypatch.setattr(squash.Index, "gc", gc)
+    monkeypatch.setattr(squash.Database, "gc", gc)
     squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
     handle = functions.compactor(environment | {"SQUASH_RETENTION_DAYS": "2.5"})
     one = handle({"gc": True, "index": "papers"}, context())["indexes"]
@@ -195,11 +200,35 @@ def test_the_compactor_collects_when_it_is_told_to(environment, monkeypatch):
     assert asked[-1] == ("Database", 86_400)
 
 
+def test_the_compactor_collects_what_is_old(environment, monkeypatch):
+    """The schedule's event, through the library: what nobody needs for a month is gone."""
+    clock = HandClock()
+    monkeypatch.setattr("squash.clock.SystemClock", lambda: clock)
+    store = MemoryStore(clock)
+    monkeypatch.setattr("squash.runtime.functions.store_of", lambda _: store)
+    database = functions.open_database(environment)
+    index = database.create_index("papers", dimension=2, metric="euclidean")
+    handle = functions.compactor(environment)
+    for _ in range(SNAPSHOT_EVERY_COMMITS + 2):
+        index.put(**rows(5))
+    handle({"index": "papers", "full": True}, context())
+    clock.ms += 30 * 86_400_000
+    index.put(**rows(3))
+    before = len(list(store.list("papers/")))
+    (done,) = handle({"gc": True}, context())["indexes"]
+    assert done["outcome"] == "collected"
+    assert done["objects"] >= SNAPSHOT_EVERY_COMMITS - 1
+    assert len(list(store.list("papers/"))) == before - done["objects"]
+    assert index.stats().rows == 5
+    with pytest.raises(NotFoundError):
+        index.query([1, 0], as_of=1)
+
+
 def test_the_compactor_stops_collecting_when_hardly_any_time_is_left(environment, monkeypatch):
     def gc(self, retention_s, *, progress):
         progress(Progress("list", 1, 2, "objects"))
 
-    monkeypatch.setattr(squash.Index, "gc", gc, raising=False)
+    monkeypatch.setattr(squash.Index, "gc", gc)
     squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
     handle = functions.compactor(environment)
     done = handle({"gc": True, "index": "papers"}, context(FOLD_BEGIN_MS_MIN - 1))["indexes"]
@@ -230,6 +259,59 @@ def test_the_compactor_builds_all_anew_when_it_is_told_to(environment, monkeypat
 def test_a_retention_that_cannot_be_stops_the_compactor_at_its_start(environment, days):
     with pytest.raises(InvalidArgumentError, match="SQUASH_RETENTION_DAYS"):
         functions.compactor(environment | {"SQUASH_RETENTION_DAYS": days})
+
+
+def test_a_put_asks_the_compactor_when_much_is_fresh(environment, monkeypatch, capsys):
+    """Past the first threshold, once a minute; past the limit the answer is 429, with what to do.
+
+    The compactor that cannot be called fails no put."""
+    from squash.api import calling
+    from squash.index import fresh
+
+    calls = []
+
+    def call(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise UnavailableError("Lambda did not answer")
+
+    clock = HandClock()
+    monkeypatch.setattr(calling, "call_soon", call)
+    monkeypatch.setattr("squash.clock.SystemClock", lambda: clock)
+    monkeypatch.setattr(fresh, "EXACT_ROWS_MAX", 1)
+    monkeypatch.setattr(fresh, "FRESH_ROWS_MAX", 8)
+    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    handle = functions.documents(
+        environment
+        | {"SQUASH_AUTH": "none", "SQUASH_LOCAL": "1", "SQUASH_COMPACTOR": "squash-compactor"}
+    )
+
+    def put(number):
+        made = event("http-list")
+        made |= {"rawPath": "/v1/indexes/papers/vectors", "rawQueryString": ""}
+        made["headers"]["content-type"] = "application/json"
+        made["requestContext"]["http"]["method"] = "POST"
+        made["body"] = json.dumps({"vectors": [{"key": str(number), "vector": [1, number]}]})
+        return Answer(handle(made, context()), made["requestContext"]["requestId"])
+
+    assert put(0).status == 200
+    assert calls == []
+    for number in range(1, 4):
+        assert put(number).status == 200
+    assert calls == [("squash-compactor", b'{"index": "papers"}')]
+    clock.ms += 60_000
+    for number in range(4, 8):
+        assert put(number).status == 200
+    assert len(calls) == 2
+    assert "Lambda did not answer" in "".join(capsys.readouterr())
+    refused = put(8)
+    assert (refused.status, refused.kind, refused.headers["retry-after"]) == (
+        429,
+        "throttled",
+        "30",
+    )
+    assert "FRESH_ROWS_MAX" in refused.document["detail"]
+    assert refused.document["retry_after_ms"] == 30_000
 
 
 @pytest.mark.parametrize("shape", ["none", "fan-out", "2,2"])

@@ -372,9 +372,7 @@ def test_a_filter_is_decided_anew():
     """A record replaced meanwhile by one that does not pass is not deleted; a new one is."""
     store, mine, theirs = racing()
     store.acts.append(
-        lambda: theirs.put(
-            keys=["a", "c"], vectors=[[5, 5], [6, 6]], metadata=[{"n": 3}, {"n": 1}]
-        )
+        lambda: theirs.put(keys=["a", "c"], vectors=[[5, 5], [6, 6]], metadata=[{"n": 3}, {"n": 1}])
     )
     result = mine.delete(filter={"n": {"$lt": 3}})
     assert (result.snapshot, result.rows) == (3, 2)

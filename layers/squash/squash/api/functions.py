@@ -43,7 +43,8 @@ def documents(environment: Mapping[str, str]) -> Handler:
     from squash.api.vectors import ENDPOINTS
 
     face = read_face(environment)
-    return _face("documents", ENDPOINTS, face, open_database(environment))
+    fold_soon = None if face.compactor is None else _asker_of(face.compactor)
+    return _face("documents", ENDPOINTS, face, open_database(environment, fold_soon=fold_soon))
 
 
 def indexes(environment: Mapping[str, str]) -> Handler:
@@ -93,7 +94,12 @@ def processor(environment: Mapping[str, str]) -> Handler:
     return _of_events(make_processor(environment))
 
 
-def open_database(environment: Mapping[str, str], *, searcher: Searcher | None = None) -> Database:
+def open_database(
+    environment: Mapping[str, str],
+    *,
+    searcher: Searcher | None = None,
+    fold_soon: Callable[[str], None] | None = None,
+) -> Database:
     """Open the indexes of a function's store; they share what may be retained."""
     from squash.clock import SystemClock, SystemIds
     from squash.database import Database
@@ -106,6 +112,7 @@ def open_database(environment: Mapping[str, str], *, searcher: Searcher | None =
         ids=SystemIds(),
         searcher=searcher,
         tmp=tmp_of(environment),
+        fold_soon=fold_soon,
     )
 
 
@@ -152,6 +159,19 @@ def _caller_of(function: str) -> CompactLater:
         call_later(function, json.dumps(dict(event)).encode())
 
     return call
+
+
+def _asker_of(function: str) -> Callable[[str], None]:
+    """Return what asks a function to fold an index while a writer waits: briefly, and seldom."""
+    from squash.api.asking import SeldomAsker
+    from squash.clock import SystemClock
+
+    def call(index: str) -> None:
+        from squash.api.calling import call_soon
+
+        call_soon(function, json.dumps({"index": index}).encode())
+
+    return SeldomAsker(call, SystemClock())
 
 
 def _of_events(role: Role) -> Handler:

@@ -97,7 +97,8 @@ def optimize(services: Services, call: Call) -> Reply:
 def gc(services: Services, call: Call) -> Reply:
     """Remove what nothing needs any more: by the compactor, as `optimize`."""
     body = GcBody() if call.document is None else gc_body(call.document)
-    given = {} if body.retention_s is None else {"retention_s": body.retention_s}
+    # What is not given is for the compactor to say, or for the library.
+    given: dict[str, Any] = {} if body.retention_s is None else {"retention_s": body.retention_s}
     if services.compact_later is None:
         report = services.opened.write(call.index, lambda index: index.gc(**given))
         return Reply(gc_document(report))

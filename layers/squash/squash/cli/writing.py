@@ -101,7 +101,7 @@ def _read(path: str, into: L, done: str) -> L:
 
 
 def _note_line(error: SquashError, rows: Lines, name: str) -> None:
-    if error.key in rows.lines:
+    if error.key is not None and error.key in rows.lines:
         error.add_note(f"It stands in {name} line {rows.lines[error.key]:,}.")
 
 

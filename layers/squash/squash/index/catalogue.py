@@ -158,6 +158,44 @@ def drop(store: ObjectStore, name: str) -> None:
         store.delete(info.key for info in store.list(_prefix(name, one)))
 
 
+def names(store: ObjectStore) -> list[str]:
+    """Return the names of all indexes, whether their entries can be read or not."""
+    folders = [name for name in store.list_folders("") if _NAME.fullmatch(name)]
+    return [name for name in folders if store.get(_key(name)) is not None]
+
+
+def remains(store: ObjectStore) -> tuple[list[str], list[str]]:
+    """Find data of indexes that are no more.
+
+    Returns
+    -------
+    Prefixes below which there is data of an index whose name another has now; and names below
+    which there is data and no index at all: a drop that was broken off, or an `index.json` that was
+    lost, for which its data must stay.
+
+    Where an index's entry cannot be read, all data below its name stays.
+    """
+    replaced: list[str] = []
+    orphaned: list[str] = []
+    for name in store.list_folders(""):
+        if not _NAME.fullmatch(name):
+            continue
+        # Read after the listing: an entry is there before its data is, so that data listed before
+        # is of the entry found now, or of one that was dropped.
+        left = [one for one in store.list_folders(f"{name}/") if _ID.fullmatch(one)]
+        if not left:
+            continue
+        try:
+            mine = _id_there(store, name)
+        except DataError:
+            continue
+        if mine is None:
+            orphaned.append(name)
+        else:
+            replaced.extend(_prefix(name, one) for one in left if one != mine)
+    return replaced, orphaned
+
+
 def entry_to_text(entry: Entry) -> str:
     """Return what `index.json` holds, for a message to those who need not read it then."""
     return _to_bytes(entry.config, entry.prefix.split("/")[1]).decode()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeAlias
 
 from squash.clock import Clock, IdSource
@@ -31,7 +31,7 @@ from squash.limits import (
     SNAPSHOT_EVERY_LOG_BYTES,
 )
 from squash.model import ObjectRef
-from squash.storage import ObjectStore
+from squash.storage import ObjectStore, Reads
 
 # Garbage collection spares the log of at least an hour: who read longer ago than this must not
 # take a number that is free only because its commit was collected.
@@ -39,7 +39,8 @@ STALE_AFTER_MS: Final = 10 * 60 * 1000
 _SAME_NUMBER_ATTEMPTS_MAX: Final = 5
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 1.0
-_WINDOW: Final = 8
+_WINDOW: Final = 16  # as many as are read at once
+_FIRST_WINDOW: Final = 4
 _RETRY_AFTER_MS: Final = 1000
 
 Decide: TypeAlias = Callable[[Opened], Operation | None]
@@ -76,6 +77,7 @@ class IndexLog:
         self._clock = clock
         self._load_keys = load_keys
         self._report = report
+        self._reads = Reads()
 
     def refresh(self, known: Opened | None) -> Opened:
         """Read on until the log's end.
@@ -94,10 +96,13 @@ class IndexLog:
 
         """
         now = self._clock.now_ms()
-        if known is None:
-            return self._read_on(self._from_newest(self._empty()))
-        if abs(now - known.read_ms) > STALE_AFTER_MS:
-            return self._read_on(self._from_newest(known))
+        if known is None or abs(now - known.read_ms) > STALE_AFTER_MS:
+            opened = self._from_newest(known or self._empty(), ahead=_WINDOW)
+            # Where all that were asked for beside the snapshot are there, so are most likely more.
+            more = opened.sequence + _WINDOW in opened.commits
+            unknown = not opened.state.snapshot_sequence
+            window = _WINDOW if more else _FIRST_WINDOW if unknown else 1
+            return self._read_on(opened, window=window)
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.sequence + 1)
         if following is not None:
@@ -219,12 +224,11 @@ class IndexLog:
             data = commit.to_bytes()
             commit = replace(commit, stored_bytes=len(data))
             # All that can fail is done before the commit, so that nothing can fail after it.
-            after = self._with_needed(
-                replace(opened, state=apply(opened.state, commit)),
-                {**opened.commits, commit.sequence: commit},
-            )
+            after = self._after(opened, commit)
             winner = self._put(commit, data)
             if winner.commit_id == commit_id:
+                # What an earlier call stored may be another decision than this one's.
+                after = after if winner is commit else self._after(opened, winner)
                 return self._snapshot_if_due(after)
             # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
@@ -234,6 +238,12 @@ class IndexLog:
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
+        )
+
+    def _after(self, opened: Opened, commit: Commit) -> Opened:
+        return self._with_needed(
+            replace(opened, state=apply(opened.state, commit)),
+            {**opened.commits, commit.sequence: commit},
         )
 
     def now_ms(self) -> int:
@@ -275,12 +285,20 @@ class IndexLog:
         except (UnavailableError, ThrottledError):
             return None  # Not known; the caller puts the same bytes at the same number again.
 
-    def _read_on(self, opened: Opened) -> Opened:
-        """Apply commits until there are none; from far behind, take a newer snapshot first."""
+    def _read_on(self, opened: Opened, *, window: int = 1) -> Opened:
+        """Apply commits until there are none; from far behind, take a newer snapshot first.
+
+        Parameters
+        ----------
+        opened:
+            What is known, perhaps without the commits that its readers need.
+        window:
+            How many commits to ask for at first: mostly there is none.
+
+        """
         commits = dict(opened.commits)
         state = opened.state
         started = state.sequence
-        window = 1
         absent = 0
         while True:
             # Before it is asked for: a slow answer is as old as its question.
@@ -306,27 +324,34 @@ class IndexLog:
         ):
             # Without newer snapshots a reader that lives long would hold ever more commits.
             opened = self._from_newest(replace(opened, commits=commits))
-            commits |= opened.commits
+            commits = dict(opened.commits)
+        # Only now: of what was read, later commits may have folded most.
         return self._with_needed(opened, commits)
 
-    def _from_newest(self, opened: Opened) -> Opened:
-        """Go over to the newest snapshot, and to the same commit as before or a later one."""
+    def _from_newest(self, opened: Opened, *, ahead: int = 0) -> Opened:
+        """Go over to the newest snapshot, and to the same commit as before or a later one.
+
+        What comes back holds what commits were read, not yet those that its readers need; with
+        the snapshot those `ahead` of it are asked for, which are there mostly.
+        """
         newest = snapshots.newest_snapshot(self.store)
         if newest <= opened.state.snapshot_sequence:
             return opened
         key = snapshots.snapshot_key(newest)
-        data = self.store.get(key)
+        commits = dict(opened.commits)
+        missing = range(newest + 1, max(opened.sequence, newest + ahead) + 1)
+        data, found = self._get_beside(key, missing, commits)
         if data is None:
             raise ChecksumError(f"{key} was listed and is gone: try again", object_key=key)
         state = snapshots.from_bytes(data, sequence=newest, where=key)
-        commits = dict(opened.commits)
-        missing = range(newest + 1, opened.sequence + 1)
-        for sequence, commit in zip(missing, self._get_many(missing, commits), strict=True):
-            if commit is None:
+        for sequence, commit in zip(missing, found, strict=True):
+            if commit is not None:
+                commits[sequence] = commit
+            elif sequence <= opened.sequence:
                 raise _hole(sequence)
-            commits[sequence] = commit
-            state = _applied(state, commit)
-        return self._with_needed(replace(opened, state=state), commits)
+        for sequence in range(newest + 1, opened.sequence + 1):
+            state = _applied(state, commits[sequence])
+        return replace(opened, state=state, commits=commits)
 
     def _with_needed(self, opened: Opened, commits: dict[int, Commit]) -> Opened:
         """Hold exactly the commits that readers of this state need."""
@@ -349,7 +374,8 @@ class IndexLog:
         if not _due(opened.state):
             return opened
         try:
-            opened = self._from_newest(opened)
+            newest = self._from_newest(opened)
+            opened = self._with_needed(newest, dict(newest.commits))
             return self.write_snapshot(opened) if _due(opened.state) else opened
         except SquashError as error:
             self._report(error)
@@ -366,13 +392,26 @@ class IndexLog:
         return self._with_needed(replace(opened, state=state), dict(opened.commits))
 
     def _get_many(self, sequences: Sequence[int], held: dict[int, Commit]) -> list[Commit | None]:
-        absent = [sequence for sequence in sequences if sequence not in held]
-        if len(absent) > 1:
-            with ThreadPoolExecutor(min(len(absent), _WINDOW)) as pool:
-                found = dict(zip(absent, pool.map(self._get, absent), strict=True))
-        else:
-            found = {sequence: self._get(sequence) for sequence in absent}
-        return [held.get(sequence) or found[sequence] for sequence in sequences]
+        return self._get_beside(None, sequences, held)[1]
+
+    def _get_beside(
+        self, key: str | None, sequences: Sequence[int], held: dict[int, Commit]
+    ) -> tuple[Buffer | None, list[Commit | None]]:
+        """Get commits, and an object beside them, at once."""
+        found: dict[int, Commit | None] = {}
+        objects: list[Buffer | None] = []
+
+        def get(sequence: int) -> None:
+            found[sequence] = self._get(sequence)
+
+        jobs: list[Callable[[], None]] = []
+        if key is not None:
+            jobs.append(lambda: objects.append(self.store.get(key)))
+        jobs += [partial(get, sequence) for sequence in sequences if sequence not in held]
+        if jobs:
+            self._reads.run(jobs)
+        commits = [held.get(sequence) or found[sequence] for sequence in sequences]
+        return (objects[0] if objects else None), commits
 
     def _get(self, sequence: int) -> Commit | None:
         key = log_key(sequence)

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from squash.arrays import F32
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import InvalidArgumentError, SquashError, UnavailableError
+from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_vector
 from squash.index.commits import PutRows
@@ -24,6 +24,7 @@ from squash.model import (
     Answer,
     AsOf,
     Backlog,
+    GcReport,
     IndexStats,
     Match,
     Progress,
@@ -34,6 +35,7 @@ from squash.model import (
     VerifyReport,
     WriteResult,
 )
+from squash.runtime.pressure import FreshGuard
 from squash.runtime.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
@@ -67,6 +69,7 @@ _PASSING_RETAINED_BYTES = 1
 _INCLUDABLE = frozenset({"metadata", "vector"})
 
 Report = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 class _Spent(NamedTuple):
@@ -97,6 +100,8 @@ class IndexSession:
         Reads the catalogue entry again, for `verify`; raises if it is damaged.
     memory, tmp:
         What was loaded is kept in; without them, in memory of its own and in no files.
+    fold_soon:
+        Told of the index, by its name, when a write made a fold due; see `FreshGuard`.
 
     """
 
@@ -109,6 +114,7 @@ class IndexSession:
         clock: Clock,
         ids: IdSource,
         searcher: Searcher | None = None,
+        fold_soon: Callable[[str], None] | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
@@ -131,7 +137,10 @@ class IndexSession:
             memory=memory,
             tmp=tmp,
         )
-        self.writing = IndexWriter(self._views, entry.config)
+        guard = FreshGuard(
+            self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
+        )
+        self.writing = IndexWriter(self._views, entry.config, guard=guard, fold=self._fold)
         """Puts, patches and deletes."""
 
     def optimize(
@@ -154,6 +163,9 @@ class IndexSession:
             report=report,
             full=full,
         )
+
+    def _fold(self, report: Report) -> None:
+        self.optimize(options=None, scratch=None, report=report)
 
     # Reading
 
@@ -194,8 +206,7 @@ class IndexSession:
         if consistency == "strong" and self._settings.billed and queries:
             guess = self._views.at_hand()
         if guess is None:
-            view = self.view(consistency)
-            return view, self._search(view, queries)
+            return self._reading(consistency, lambda view: self._search(view, queries))
         newest = self._threads().submit(self.view, consistency)
         try:
             found = self._search(guess, queries)
@@ -214,6 +225,21 @@ class IndexSession:
             in_vain.add(spent or Spent())
             again[0][1].spent = in_vain
         return view, again
+
+    def _reading(self, consistency: str, read: Callable[[IndexView], T]) -> tuple[IndexView, T]:
+        """Read from a snapshot; if something of it is gone, once more from the newest.
+
+        What garbage collection takes was in no newest snapshot for an hour at least: only who
+        stood still for so long can miss it.
+        """
+        view = self.view(consistency)
+        try:
+            return view, read(view)
+        except DataError:
+            newest = self.view("strong")
+            if newest.snapshot == view.snapshot:
+                raise
+            return newest, read(newest)
 
     def _search(
         self, view: IndexView, queries: Sequence[Query]
@@ -279,8 +305,9 @@ class IndexSession:
     def get(self, keys: Any, include: frozenset[str], as_of: AsOf | None = None) -> list[Record]:
         """Get records by key."""
         names = check_keys(keys)
-        view, live = self._seen(as_of)
-        return records_by_key(view, names, include, live)
+        return self._reading_at(
+            as_of, lambda view, live: records_by_key(view, names, include, live)
+        )
 
     def snapshots(self, limit: int, before: int | None) -> list[SnapshotInfo]:
         """Return what the commits did, the newest first."""
@@ -294,8 +321,18 @@ class IndexSession:
         as_of: AsOf | None = None,
     ) -> RecordPage:
         """List records, a page at a time."""
-        view, live = self._seen(as_of)
-        return record_page(view, cursor, limit, include, live)
+        return self._reading_at(
+            as_of, lambda view, live: record_page(view, cursor, limit, include, live)
+        )
+
+    def _reading_at(
+        self, as_of: AsOf | None, read: Callable[[IndexView, FilterNode | None], T]
+    ) -> T:
+        """Read from the newest snapshot, or that of a number or a moment."""
+        if as_of is None:
+            live = self._live()
+            return self._reading("strong", lambda view: read(view, live))[1]
+        return read(*self._seen(as_of))
 
     def _seen(self, as_of: AsOf | None) -> tuple[IndexView, FilterNode | None]:
         """Return the snapshot to read from, and what says of a record that it is live then."""
@@ -368,6 +405,18 @@ class IndexSession:
             stored_bytes=sum(ref.bytes for ref in refs),
             code_bytes_per_row=trained.codec.code_bytes_per_row() if trained else 0.0,
             attributes={name: "|".join(sorted(kinds[name])) for name in sorted(kinds)},
+        )
+
+    def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
+        """Remove what no state within the retention needs."""
+        from squash.runtime.maintenance import gc  # noqa: PLC0415 - see there
+
+        return gc(
+            self._views,
+            clock=self._clock,
+            retention_s=retention_s,
+            dry_run=dry_run,
+            report=report,
         )
 
     def verify(self, report: Report) -> VerifyReport:

@@ -11,7 +11,8 @@ import numpy as np
 
 from squash.arrays import I64, Mask
 from squash.clock import Clock, IdSource
-from squash.errors import InvalidArgumentError, SquashError
+from squash.errors import DataError, InvalidArgumentError, NotFoundError, SquashError
+from squash.index import snapshots
 from squash.index.as_of import History, check_as_of, moment_ms
 from squash.index.catalogue import Entry
 from squash.index.live import Opened, dead_rows, fresh_rows, touched_since
@@ -169,6 +170,19 @@ class IndexViews:
         before = [one for one in opened if one is not None and one.sequence <= sequence]
         nearest = max(before, key=lambda one: one.sequence, default=None)
         return self.log.open_at(sequence, nearest)
+
+    def gone(self, sequence: int, error: DataError) -> NotFoundError | None:
+        """Say that a snapshot was collected, if that may be why something of it is not there.
+
+        From the oldest stored snapshot on everything must be there: what is missing is damage.
+        """
+        if sequence >= snapshots.oldest_snapshot(self.log.store):
+            return None
+        return NotFoundError(
+            f"the snapshot after commit {sequence} is so old that it was collected: ask for a "
+            "newer one",
+            object_key=error.object_key,
+        )
 
     def fresh(self, opened: Opened) -> RowBatch:
         """Return the live rows that are in no segment."""

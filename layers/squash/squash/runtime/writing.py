@@ -23,6 +23,7 @@ from squash.index.prefetch import prefetch_rows
 from squash.index.state import committed_at
 from squash.index.writer import Putting, check_unchanged
 from squash.model import IndexConfig, Metadata, Progress, RowBatch, WriteResult
+from squash.runtime.pressure import FreshGuard
 from squash.runtime.views import IndexViews
 from squash.search import IndexView, Rows, SegmentView, keys_passing
 from squash.segment import KeyTable, build_flat, hash_keys
@@ -66,12 +67,25 @@ class IndexWriter:
         The index.
     config:
         What was decided when it was created.
+    guard:
+        Keeps what is in no partition small.
+    fold:
+        Folds the index, for an import that brings much.
 
     """
 
-    def __init__(self, views: IndexViews, config: IndexConfig) -> None:
+    def __init__(
+        self,
+        views: IndexViews,
+        config: IndexConfig,
+        *,
+        guard: FreshGuard,
+        fold: Callable[[Report], None],
+    ) -> None:
         self._views = views
         self._config = config
+        self._guard = guard
+        self._fold = fold
         self._build_flat = partial(build_flat, non_filterable=config.non_filterable)
 
     def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
@@ -87,6 +101,17 @@ class IndexWriter:
         commit_id: str | None = None,
     ) -> WriteResult:
         """Put checked rows in one commit."""
+        self._guard.admit(commit_id)
+        return self._put(rows, if_absent=if_absent, if_snapshot=if_snapshot, commit_id=commit_id)
+
+    def _put(
+        self,
+        rows: RowBatch,
+        *,
+        if_absent: bool = False,
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
         commit_id = commit_id or self._views.log.ids.new_id()
         absent = _Absent(self._views, rows.keys) if if_absent else None
 
@@ -106,15 +131,24 @@ class IndexWriter:
         return self._result(opened, commit_id, len(rows))
 
     def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
-        """Put batches, each in a commit of its own."""
-        done = 0
+        """Put batches, each in a commit of its own; fold on the way where much is fresh."""
+        done = folded = 0
         snapshot = self._views.known().sequence
         for batch in batches:
             checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
-            snapshot = self.put(checked).snapshot
+            if self._guard.fold_due(brought=folded):
+                self._fold_on_the_way(report)
+                folded = done
+            snapshot = self._put(checked).snapshot
             done += len(batch)
             report(Progress("import", done, done, "rows"))
         return WriteResult(snapshot, done)
+
+    def _fold_on_the_way(self, report: Report) -> None:
+        try:
+            self._fold(report)
+        except ConflictError:
+            self._views.refresh()  # Another fold was first, and its result stands.
 
     def patch(
         self,
@@ -126,6 +160,7 @@ class IndexWriter:
     ) -> WriteResult:
         """Merge patches into the metadata of records, in one commit."""
         names, patches = check_patches(keys, patches)
+        self._guard.admit(commit_id)
         commit_id = commit_id or self._views.log.ids.new_id()
         patching = _Patching(self._views, self._config, names, patches, build=self._build_flat)
 
@@ -179,16 +214,17 @@ class IndexWriter:
         sequence = committed_at(opened.state, commit_id)
         if sequence is None:
             return self._result(opened, commit_id, 0)
-        found = passing.get(sequence - 1)
-        if found is None:
-            # An earlier call did it, by another decision.
-            commit = opened.commits.get(sequence) or self._views.log.commit_at(sequence)
-            operation = commit.operation if commit else None
-            found = list(operation.keys) if isinstance(operation, DeleteKeys) else []
-        return self._result(opened, commit_id, len(found))
+        # An earlier call by this id may have done it, by another decision.
+        commit = opened.commits.get(sequence)
+        if commit is None and sequence - 1 not in passing:
+            commit = self._views.log.commit_at(sequence)
+        if commit is not None and isinstance(commit.operation, DeleteKeys):
+            return self._result(opened, commit_id, len(commit.operation.keys))
+        return self._result(opened, commit_id, len(passing.get(sequence - 1, ())))
 
     def _result(self, opened: Opened, commit_id: str, rows: int) -> WriteResult:
         self._views.install(opened)
+        self._guard.written(opened)
         # Not the newest that is known: a write conditional on that would miss what others wrote.
         sequence = committed_at(opened.state, commit_id)
         return WriteResult(opened.sequence if sequence is None else sequence, rows)
