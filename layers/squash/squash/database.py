@@ -18,6 +18,7 @@ from squash.index import catalogue
 from squash.limits import MIB
 from squash.model import (
     Answer,
+    AsOf,
     AttributeType,
     Backlog,
     Consistency,
@@ -30,6 +31,7 @@ from squash.model import (
     Record,
     RecordPage,
     RowBatch,
+    SnapshotInfo,
     VerifyReport,
     WriteResult,
 )
@@ -49,6 +51,7 @@ _COMMIT_ID = re.compile("[0-9a-f]{32}")
 
 # `Index.list` hides the type's name from what follows it in the class.
 _Answers: TypeAlias = list[Answer]
+_Snapshots: TypeAlias = list[SnapshotInfo]
 
 
 def connect(
@@ -150,6 +153,7 @@ class Database:
         metric: str | Metric = Metric.COSINE,
         attributes: Mapping[str, str | AttributeType] | None = None,
         non_filterable: Sequence[str] = (),
+        expires: str | None = None,
         codec: str = "residual",
         seed: int = 0,
     ) -> Index:
@@ -168,6 +172,10 @@ class Database:
             "[]" for lists. Names not given here may hold anything.
         non_filterable:
             Metadata keys that are stored and returned but never filtered by.
+        expires:
+            A metadata attribute that says when a record expires: a number, in seconds since 1970
+            UTC. From then on the record is gone for whoever reads; folding removes it. A record
+            without the attribute never expires.
         codec:
             How vectors are quantised: "residual", or "osq", "osq-factors", "osq-residual".
         seed:
@@ -181,18 +189,22 @@ class Database:
             If an argument is out of its range.
 
         """
+        declared = {
+            key: _one_of(AttributeType, kind, f"attributes.{key}")
+            for key, kind in (attributes or {}).items()
+        }
+        if expires is not None:
+            declared.setdefault(expires, AttributeType.NUMBER)
         config = IndexConfig(
             name=name,
             dimension=_whole(dimension, "dimension"),
             metric=_one_of(Metric, metric, "metric"),
-            attributes={
-                key: _one_of(AttributeType, kind, f"attributes.{key}")
-                for key, kind in (attributes or {}).items()
-            },
+            attributes=declared,
             non_filterable=tuple(non_filterable),
             codec=codec,
             seed=_whole(seed, "seed"),
             created_ms=self._clock.now_ms(),
+            expires=expires,
         )
         if codec not in PRESETS:
             raise InvalidArgumentError(
@@ -410,10 +422,17 @@ class Index:
         )
 
     def get(
-        self, *, keys: Sequence[str], include: Iterable[str] = ("metadata", "vector")
+        self,
+        *,
+        keys: Sequence[str],
+        include: Iterable[str] = ("metadata", "vector"),
+        as_of: AsOf | None = None,
     ) -> list[Record]:
-        """Get records in the order of `keys`; keys that are not there are left out."""
-        return self._session.get(keys, check_include(include))
+        """Get records in the order of `keys`; keys that are not there are left out.
+
+        `as_of` gets them as they were; see `query`.
+        """
+        return self._session.get(keys, check_include(include), as_of)
 
     def list(
         self,
@@ -421,13 +440,32 @@ class Index:
         cursor: str | None = None,
         limit: int = 500,
         include: Iterable[str] = ("metadata",),
+        as_of: AsOf | None = None,
     ) -> RecordPage:
         """List records, a page at a time, in no order that means anything.
 
         A record that is there throughout is listed exactly once, whatever is written meanwhile.
-        Pass each page's cursor on to get the next; the last page has none.
+        Pass each page's cursor on to get the next; the last page has none. With the same `as_of`
+        for every page (see `query`) they are exactly that snapshot.
         """
-        return self._session.list(cursor, _whole(limit, "limit"), check_include(include))
+        return self._session.list(cursor, _whole(limit, "limit"), check_include(include), as_of)
+
+    def snapshots(self, *, limit: int = 100, before: int | None = None) -> _Snapshots:
+        """Say what the last commits did, the newest first; each made a snapshot.
+
+        They go back to where the log was collected: of what is here, all can be read with `as_of`
+        but what a collection takes meanwhile.
+
+        Parameters
+        ----------
+        limit:
+            How many; 1 to 1,000.
+        before:
+            Only snapshots before this one: the last of a page, to get the next.
+
+        """
+        last = None if before is None else _whole(before, "before")
+        return self._session.snapshots(_whole(limit, "limit"), last)
 
     def query(
         self,
@@ -438,6 +476,7 @@ class Index:
         recall_target: float = 0.95,
         exact: bool = False,
         consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
         allow_partial: bool = False,
@@ -461,6 +500,10 @@ class Index:
             Compare with every record that passes.
         consistency:
             "strong" sees every write answered before; "eventual" may be some seconds behind.
+        as_of:
+            The index as it was: a snapshot's number, as writes and answers give it, or a datetime
+            with a time zone, for the state after the last commit not later. What expired is gone
+            as it was then. Whatever the consistency, this is one snapshot for good.
         include:
             "metadata" and "vector", as wanted in every match.
         explain:
@@ -476,6 +519,8 @@ class Index:
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
@@ -496,7 +541,7 @@ class Index:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
-        return session.query(query, consistency)
+        return session.query(query, consistency, as_of)
 
     def query_many(
         self,
@@ -507,6 +552,7 @@ class Index:
         recall_target: float = 0.95,
         exact: bool = False,
         consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
         allow_partial: bool = False,
@@ -524,13 +570,17 @@ class Index:
             Numbers, [q, d].
         filters:
             One filter for all, or a list with one (or None) for each.
-        top_k, recall_target, exact, consistency, include, explain, allow_partial, timeout_ms:
+        top_k, recall_target, exact, consistency, as_of:
             For all of them together, as in `query`.
+        include, explain, allow_partial, timeout_ms:
+            Likewise.
 
         Raises
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
@@ -568,7 +618,7 @@ class Index:
             replace(first, vector=session.check_query(vector), node=node)
             for vector, node in zip(vectors, nodes, strict=True)
         ]
-        return session.query_many(queries, consistency)
+        return session.query_many(queries, consistency, as_of)
 
     def optimize(
         self,
@@ -607,7 +657,7 @@ class Index:
         return self._session.backlog()
 
     def stats(self) -> IndexStats:
-        """Describe the index in numbers."""
+        """Describe the index in numbers; rows that expired count until they are folded out."""
         return self._session.stats()
 
     def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:

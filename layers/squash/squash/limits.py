@@ -80,6 +80,7 @@ COMMIT_ATTEMPTS_MAX: Final = 64
 COMMIT_WITHIN_MS: Final = 20 * 3_600_000
 KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
+COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what was when
 
 # Files on the command line
 PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`

@@ -311,6 +311,30 @@ def test_what_took_too_long_is_not_named(monkeypatch):
     assert index.backlog().snapshot == 0
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_expired_records_are_not_there(folded):
+    """For `if_absent`, patches and filters a record is gone from the time on that it names."""
+    clock = Clock()
+    (index,) = handles(1, clock=clock, expires="until")
+    until = clock.now_ms() / 1000 + 60
+    index.put(
+        keys=["short", "long"], vectors=[[1, 2], [3, 4]], metadata=[{"until": until}, {"n": 1}]
+    )
+    if folded:
+        index.optimize(options=SMALL)
+    with pytest.raises(ConflictError):
+        index.put(keys=["short"], vectors=[[5, 6]], if_absent=True)
+    before = index.patch(keys=["short"], metadata=[{"n": 1}]).snapshot
+    clock.sleep(60)
+    with pytest.raises(NotFoundError, match="'short'"):
+        index.patch(keys=["long", "short"], metadata=[{"n": 2}] * 2)
+    assert index.delete(filter={"until": {"$exists": True}}).rows == 0
+    assert index.backlog().snapshot == before, "expiry is no commit"
+    assert index.delete(filter={"n": 1}).rows == 1
+    assert index.put(keys=["short"], vectors=[[5, 6]], if_absent=True).rows == 1
+    assert everything(index) == {"short": {}}
+
+
 class Rival(MemoryStore):
     """Lets another writer be first, when a commit is about to be stored."""
 

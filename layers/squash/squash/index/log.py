@@ -305,6 +305,8 @@ class IndexLog:
         window = 1
         absent = 0
         while True:
+            # Before it is asked for: a slow answer is as old as its question.
+            read_ms = self._clock.now_ms()
             ahead = range(state.sequence + 1, state.sequence + 1 + window)
             found = self._get_many(ahead, commits)
             for commit in found:
@@ -320,7 +322,7 @@ class IndexLog:
                     raise _hole(absent)
                 absent = state.sequence + 1
             window = min(2 * window, _WINDOW)
-        opened = replace(opened, state=state, read_ms=self._clock.now_ms())
+        opened = replace(opened, state=state, read_ms=read_ms)
         if state.sequence > started and state.sequence - state.snapshot_sequence > (
             SNAPSHOT_EVERY_COMMITS
         ):

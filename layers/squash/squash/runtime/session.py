@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from squash.arrays import F32
-from squash.attributes import FilterNode, parse_filter
+from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
 from squash.errors import InvalidArgumentError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
@@ -21,12 +22,14 @@ from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
     Answer,
+    AsOf,
     Backlog,
     IndexStats,
     Match,
     Progress,
     Record,
     RecordPage,
+    SnapshotInfo,
     Usage,
     VerifyReport,
     WriteResult,
@@ -127,7 +130,7 @@ class IndexSession:
             memory=memory,
             tmp=tmp,
         )
-        self.writing = IndexWriter(self._views, entry.config)
+        self.writing = IndexWriter(self._views, entry.config, live=self._live)
         """Puts, patches and deletes."""
 
     def optimize(
@@ -147,14 +150,22 @@ class IndexSession:
 
     # Reading
 
-    def query(self, query: Query, consistency: str) -> Answer:
+    def query(self, query: Query, consistency: str, as_of: AsOf | None = None) -> Answer:
         """Answer one query."""
-        return self.query_many([query], consistency)[0]
+        return self.query_many([query], consistency, as_of)[0]
 
-    def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
-        """Answer queries on one snapshot."""
+    def query_many(
+        self, queries: Sequence[Query], consistency: str, as_of: AsOf | None = None
+    ) -> list[Answer]:
+        """Answer queries on one snapshot: the newest, or that of a number or a moment."""
         before = self._spent()
-        view, found = self._searched(queries, consistency)
+        if as_of is None:
+            queries = _live_only(queries, self._live())
+            view, found = self._searched(queries, consistency)
+        else:
+            view, now_ms = self._views.as_of(as_of)
+            queries = _live_only(queries, live_node(self.config, now_ms))
+            found = self._search(view, queries)
         spent = self._spent().since(before)
         nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
@@ -258,13 +269,37 @@ class IndexSession:
                 "timeout_ms, or repeat it"
             )
 
-    def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
+    def get(self, keys: Any, include: frozenset[str], as_of: AsOf | None = None) -> list[Record]:
         """Get records by key."""
-        return records_by_key(self.view("strong"), check_keys(keys), include)
+        names = check_keys(keys)
+        view, live = self._seen(as_of)
+        return records_by_key(view, names, include, live)
 
-    def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
+    def snapshots(self, limit: int, before: int | None) -> list[SnapshotInfo]:
+        """Return what the commits did, the newest first."""
+        return self._views.history.page(self._views.refresh().sequence, limit, before)
+
+    def list(
+        self,
+        cursor: str | None,
+        limit: int,
+        include: frozenset[str],
+        as_of: AsOf | None = None,
+    ) -> RecordPage:
         """List records, a page at a time."""
-        return record_page(self.view("strong"), cursor, limit, include)
+        view, live = self._seen(as_of)
+        return record_page(view, cursor, limit, include, live)
+
+    def _seen(self, as_of: AsOf | None) -> tuple[IndexView, FilterNode | None]:
+        """Return the snapshot to read from, and what says of a record that it is live then."""
+        if as_of is None:
+            return self.view("strong"), self._live()
+        view, now_ms = self._views.as_of(as_of)
+        return view, live_node(self.config, now_ms)
+
+    def _live(self) -> FilterNode | None:
+        """Return what says of a record that it has not expired now."""
+        return live_node(self.config, self._clock.now_ms()) if self.config.expires else None
 
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
@@ -345,6 +380,16 @@ class IndexSession:
 
     def _spent(self) -> _Spent:
         return _Spent(self._store.counts(), self._views.loader.counts())
+
+
+def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
+    """Have queries ask for live records alone."""
+    if live is None:
+        return queries
+    # One filter that several queries have stays one object: it is prepared once.
+    asked = {id(query.node): query.node for query in queries}
+    nodes = {known: only_live(node, live) for known, node in asked.items()}
+    return [replace(query, node=nodes[id(query.node)]) for query in queries]
 
 
 def check_include(include: Iterable[str]) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from squash.arrays import I64
-from squash.attributes import FilterNode, check_metadata, merge_patch
+from squash.attributes import FilterNode, check_metadata, matches, merge_patch, only_live
 from squash.errors import ConflictError, DataError, NotFoundError
 from squash.index import writer
 from squash.index.checking import check_keys, check_patches, check_rows
@@ -28,6 +28,7 @@ from squash.search import IndexView, Rows, SegmentView, keys_passing
 from squash.segment import KeyTable, build_flat, hash_keys
 
 Report = Callable[[Progress], None]
+Live = Callable[[], FilterNode | None]
 _KEY_CHARACTERS_SHOWN_MAX = 64
 
 
@@ -40,8 +41,8 @@ class LivePlace:
     rows: I64
 
 
-def live_places(view: IndexView, keys: Sequence[str]) -> list[LivePlace]:
-    """Find the live records of keys, each given once.
+def live_places(view: IndexView, keys: Sequence[str], live: FilterNode | None) -> list[LivePlace]:
+    """Find the live records of keys, each given once: those that pass `live`, if that is given.
 
     This decides which records are there, for `if_absent` and for `patch`.
     """
@@ -54,7 +55,18 @@ def live_places(view: IndexView, keys: Sequence[str]) -> list[LivePlace]:
             positions = positions[source.alive[found[positions]]]
         if len(positions):
             places.append(LivePlace(source, positions, found[positions]))
-    return places
+    return places if live is None else _passing(places, live)
+
+
+def _passing(places: Sequence[LivePlace], live: FilterNode) -> list[LivePlace]:
+    _prefetch(places, vectors=False)
+    passing: list[LivePlace] = []
+    for place in places:
+        documents = place.source.documents(place.rows)
+        kept = np.array([matches(live, metadata) for _, metadata in documents], dtype=np.bool_)
+        if kept.any():
+            passing.append(LivePlace(place.source, place.positions[kept], place.rows[kept]))
+    return passing
 
 
 class IndexWriter:
@@ -66,12 +78,15 @@ class IndexWriter:
         The index.
     config:
         What was decided when it was created.
+    live:
+        Gives the filter that records pass which have not expired by now; None if all do.
 
     """
 
-    def __init__(self, views: IndexViews, config: IndexConfig) -> None:
+    def __init__(self, views: IndexViews, config: IndexConfig, *, live: Live) -> None:
         self._views = views
         self._config = config
+        self._live = live
         self._build_flat = partial(build_flat, non_filterable=config.non_filterable)
 
     def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
@@ -88,7 +103,7 @@ class IndexWriter:
     ) -> WriteResult:
         """Put checked rows in one commit."""
         commit_id = commit_id or self._views.log.ids.new_id()
-        absent = _Absent(self._views, rows.keys) if if_absent else None
+        absent = _Absent(self._views, rows.keys, self._live) if if_absent else None
 
         def condition(opened: Opened) -> None:
             check_unchanged(opened.state, if_snapshot)
@@ -127,7 +142,9 @@ class IndexWriter:
         """Merge patches into the metadata of records, in one commit."""
         names, patches = check_patches(keys, patches)
         commit_id = commit_id or self._views.log.ids.new_id()
-        patching = _Patching(self._views, self._config, names, patches, build=self._build_flat)
+        patching = _Patching(
+            self._views, self._config, names, patches, build=self._build_flat, live=self._live
+        )
 
         def decide(opened: Opened) -> Operation | None:
             check_unchanged(opened.state, if_snapshot)
@@ -170,7 +187,8 @@ class IndexWriter:
 
         def decide(opened: Opened) -> Operation | None:
             check_unchanged(opened.state, if_snapshot)
-            found = keys_passing(self._views.view_of(opened), node)
+            live = only_live(node, self._live())
+            found = keys_passing(self._views.view_of(opened), live)
             passing[opened.sequence] = found
             return DeleteKeys(found) if found else None
 
@@ -217,15 +235,16 @@ class _Touched:
 class _Absent:
     """The condition that keys have no live record."""
 
-    def __init__(self, views: IndexViews, keys: Sequence[str]) -> None:
+    def __init__(self, views: IndexViews, keys: Sequence[str], live: Live) -> None:
         self._views = views
         self._keys = keys
+        self._live = live
         self._touched = _Touched(views, keys)
 
     def check(self, opened: Opened) -> None:
         """Raise if one has; after a lost race only later commits are looked at, mostly."""
         if not self._touched.holds(opened):
-            places = live_places(self._views.view_of(opened), self._keys)
+            places = live_places(self._views.view_of(opened), self._keys, self._live())
             first = min((int(place.positions[0]) for place in places), default=None)
             if first is not None:
                 key = self._keys[first]
@@ -250,12 +269,14 @@ class _Patching:
         patches: Sequence[Metadata],
         *,
         build: writer.BuildFlat,
+        live: Live,
     ) -> None:
         self._views = views
         self._config = config
         self._keys = keys
         self._patches = patches
         self._build = build
+        self._live = live
         self._touched = _Touched(views, keys)
         self._putting: Putting | None = None
 
@@ -268,13 +289,13 @@ class _Patching:
         return self._putting.operation()
 
     def _patched(self, view: IndexView) -> RowBatch:
-        places = live_places(view, self._keys)
+        places = live_places(view, self._keys, self._live())
         found = np.zeros(len(self._keys), dtype=np.bool_)
         for place in places:
             found[place.positions] = True
         if not found.all():
             raise self._absent(self._keys[int(np.argmin(found))])
-        _prefetch(places)
+        _prefetch(places, vectors=True)
         vectors = np.empty((len(self._keys), view.dimension), dtype=np.float32)
         metadata: list[Metadata] = [{}] * len(self._keys)
         for place in places:
@@ -309,12 +330,12 @@ class _Patching:
         )
 
 
-def _prefetch(places: Sequence[LivePlace]) -> None:
-    """Get vectors and documents of all segments in one round, where they come by pages."""
+def _prefetch(places: Sequence[LivePlace], *, vectors: bool) -> None:
+    """Get documents of all segments in one round, and vectors, where they come by pages."""
     paged = [
         (place.source.reader, place.rows)
         for place in places
         if isinstance(place.source, SegmentView) and not place.source.reader.reads_whole()
     ]
     if paged:
-        prefetch_rows(vectors=paged, documents=paged)
+        prefetch_rows(vectors=paged if vectors else (), documents=paged)
