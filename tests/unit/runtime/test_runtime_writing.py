@@ -459,6 +459,33 @@ def test_a_lost_race_reads_records_again_only_if_they_changed(monkeypatch):
     assert everything(mine) == {"a": {"n": 6, "x": 1, "z": 1}}
 
 
+def test_patches_read_by_pages_in_few_rounds(monkeypatch):
+    """From a remote store, vectors and documents of all segments come in one round."""
+    monkeypatch.setattr(writer, "INLINE_COMMIT_ROWS_MAX", 10)
+    counting = CountingStore(MemoryStore())
+    database = Database(
+        counting, settings=Settings(whole_bytes_max=0), clock=Clock(), ids=SystemIds()
+    )
+    index = database.create_index("x", dimension=512, metric="euclidean")
+    generator = np.random.Generator(np.random.Philox(5))
+    vectors = generator.standard_normal((4, 640, 512)).astype(np.float32)
+    for part in range(4):
+        keys = [f"{part}.{i}" for i in range(640)]
+        index.put(keys=keys, vectors=vectors[part], metadata=[{"i": i} for i in range(640)])
+    index.patch(keys=["0.639"], metadata=[{"warm": 1}])  # key tables and directories are read
+    keys = [f"{part}.{i}" for part in range(4) for i in (3, 5, 70)]
+    before = counting.counts()
+    index.patch(keys=keys[:10], metadata=[{"n": 1}] * 10)
+    spent = counting.counts() - before
+    assert spent.rounds <= 3, "key tables or directories, pages, and the commit"
+    assert spent.bytes_in < 4 * 3 * 64 * 512 * 4 * 1.5
+    found = index.get(keys=keys[:10])
+    for record in found:
+        part, row = map(int, record.key.split("."))
+        np.testing.assert_array_equal(record.vector, vectors[part][row])
+        assert record.metadata == {"i": row, "n": 1}
+
+
 @pytest.mark.parametrize("separate", [True, False], ids=["processes", "one handle"])
 def test_counting_together_loses_no_count(separate):
     """Eight threads read a counter and patch it on the condition that nothing changed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from squash.index.state import committed_at
 from squash.index.writer import Putting, check_unchanged
 from squash.model import IndexConfig, Metadata, Progress, RowBatch, WriteResult
 from squash.runtime.views import IndexViews
-from squash.search import IndexView, Rows, SegmentView, keys_passing
+from squash.search import FreshView, IndexView, Rows, SegmentView, keys_passing
 from squash.segment import KeyTable, build_flat, hash_keys
 
 Report = Callable[[Progress], None]
@@ -46,10 +46,12 @@ def live_places(view: IndexView, keys: Sequence[str], live: FilterNode | None) -
 
     This decides which records are there, for `if_absent` and for `patch`.
     """
-    hashes = hash_keys(keys)
+    sources = view.everything()
+    hashed = any(not isinstance(source, FreshView) for source in sources)
+    hashes = hash_keys(keys if hashed else ())
     places: list[LivePlace] = []
-    for source in view.everything():
-        found = source.keys().lookup(hashes)
+    for source in sources:
+        found = source.find(keys) if isinstance(source, FreshView) else source.keys().lookup(hashes)
         positions = np.flatnonzero(found >= 0)
         if len(positions) and source.alive is not None:
             positions = positions[source.alive[found[positions]]]
@@ -217,8 +219,12 @@ class _Touched:
 
     def __init__(self, views: IndexViews, keys: Sequence[str]) -> None:
         self._views = views
-        self._table = KeyTable.build(keys)
+        self._keys = keys
         self._held_after: int | None = None
+
+    @cached_property
+    def _table(self) -> KeyTable:
+        return KeyTable.build(self._keys)
 
     def holds(self, opened: Opened) -> bool:
         """Tell whether no commit after what `held` was told put or deleted one of the keys."""
