@@ -11,11 +11,11 @@ from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, Un
 from squash.limits import (
     FOLD_BEGIN_MS_MIN,
     FOLD_COMMITS_MIN,
-    FOLD_ROWS_MIN,
-    FOLD_ROWS_SHARE_MIN,
+    FOLD_GROUP_MS_MIN,
     FOLD_STOP_MS_MIN,
 )
 from squash.model import Backlog, Progress
+from squash.planning import pending_rows_max
 
 
 class Note(Protocol):
@@ -39,11 +39,12 @@ class Folded:
 def is_due(backlog: Backlog) -> bool:
     """Tell if a fold is worth what it costs.
 
-    It reads and writes every row, so what is new must be a share of what is there; and many small
-    commits make every cold reader wait.
+    Every query scans what is in no partition, and a fold writes partitions anew for it: as
+    `pending_rows_max` has it, the two cost the same at some number of rows. And many small commits
+    make every cold reader wait. A thrifty fold leaves at most half of that number behind, so that
+    no index stays due.
     """
-    everything = backlog.rows + backlog.rows_in_partitions
-    many = max(FOLD_ROWS_MIN, int(FOLD_ROWS_SHARE_MIN * everything))
+    many = pending_rows_max(backlog.rows_in_partitions)
     return backlog.rows > many or backlog.commits >= FOLD_COMMITS_MIN
 
 
@@ -99,6 +100,8 @@ def compact(
 
 
 def _fold(database: Database, name: str, *, asked: bool, remaining_ms: Callable[[], int]) -> Folded:
+    from squash.maintain import BuildOptions  # noqa: PLC0415 - only who folds needs what is behind
+
     def watch(progress: Progress) -> None:
         if remaining_ms() < FOLD_STOP_MS_MIN:
             raise UnavailableError(
@@ -114,7 +117,11 @@ def _fold(database: Database, name: str, *, asked: bool, remaining_ms: Callable[
         backlog = index.backlog()
         if not asked and not is_due(backlog):
             return Folded(name, "not due", backlog.snapshot)
-        result = index.optimize(progress=watch)
+        # With too little time for all, some partitions are folded, and the rest by the next call.
+        options = BuildOptions(
+            thrifty=not asked, carry_on=lambda: remaining_ms() >= FOLD_GROUP_MS_MIN
+        )
+        result = index.optimize(progress=watch, options=options)
     except ConflictError:
         # Another fold was first, and its result stands.
         return Folded(name, "conflict")

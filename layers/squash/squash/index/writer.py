@@ -118,9 +118,7 @@ def replace(
         As `IndexLog.append`.
 
     """
-    operation = Replace(
-        tuple(inputs), tuple(fresh), tuple(outputs), trained, base, trained_base
-    )
+    operation = Replace(tuple(inputs), tuple(fresh), tuple(outputs), trained, base, trained_base)
     return log.append(opened, operation, commit_id=commit_id or log.ids.new_id())
 
 

@@ -9,9 +9,8 @@ back into a flat segment. Memory holds one partition, whatever the size of the w
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -140,44 +139,64 @@ class _Fold:
         self._arrived = self._new_spill("arrived", len(standing.partitions))
 
     def run(self) -> Opened:
-        standing, trained = self._standing, self._standing.trained
+        standing = self._standing
         self._spill_pending()
         counts = self._counts()
-        chosen = choose_partitions(
-            counts, rows_max=self._options.partition_rows_max, thrifty=self._options.thrifty
-        )
-        groups = join_partitions(
-            counts,
-            _middles(trained),
-            chosen,
-            rows_target=self._options.partition_rows_target,
-            rows_max=self._options.partition_rows_max,
-        )
-        history = self._history(counts, sum(groups, []))
-        collector = self._collector(counts, history, sum(groups, []))
+        groups = self._groups(counts)
+        if not groups and not self._flattens():
+            return standing.opened
+        planned = [number for group in groups for number in group]
+        history = self._history(counts, planned)
+        collector = self._collector(counts, history, planned)
         routing = Routing()
-        done = self._write_groups(groups, counts, routing, collector)
-        stopped = len(done) < len(sum(groups, []))
-        self._write_waiting([one for one in range(len(counts.live)) if one not in set(done)])
-        if not done:
-            return self._commit([], None)
-        for number in range(len(standing.partitions)):
-            if number not in done:
-                first = routing.clusters
-                routing.keep(trained, number)
-                if collector is not None and not stopped:
-                    self._show(collector, number, first)
-        if not routing.clusters:
-            return self._commit(done, None)
-        calibration = trained.calibration.scaled(
-            measured=history.clusters_calibrated, clusters=routing.clusters
+        rewritten = self._write_groups(groups, counts, routing, collector)
+        staying = [one for one in range(len(standing.partitions)) if one not in rewritten]
+        self._write_waiting(staying)
+        if len(rewritten) < len(planned):
+            collector = None  # It was to be quick.
+        for number in staying:
+            first = routing.clusters
+            routing.keep(standing.trained, number)
+            if collector is not None:
+                self._show(collector, number, first)
+        # Of no rows that are left there is nothing to say, and of no partition nothing new.
+        made = self._made(routing, history, collector) if rewritten and routing.clusters else None
+        return self._commit(rewritten, made)
+
+    def _groups(self, counts: PartitionCounts) -> list[list[int]]:
+        """Choose the partitions to write anew, those together that become one or some others."""
+        options = self._options
+        chosen = choose_partitions(
+            counts, rows_max=options.partition_rows_max, thrifty=options.thrifty
         )
-        if collector is not None and not stopped:
+        return join_partitions(
+            counts,
+            _middles(self._standing.trained),
+            chosen,
+            rows_target=options.partition_rows_target,
+            rows_max=options.partition_rows_max,
+        )
+
+    def _flattens(self) -> bool:
+        """Tell if what is pending would lie in fewer flat segments, or without dead rows."""
+        state = self._standing.opened.state
+        flat = [segment.rows for segment in state.segments if segment.kind == "flat"]
+        rows = self._arrived.rows
+        fewest = -(-rows // FLAT_SEGMENT_ROWS_MAX)
+        return bool(state.fresh) or len(flat) > fewest or sum(flat) > rows
+
+    def _made(
+        self, routing: Routing, history: History, collector: NeighbourCollector | None
+    ) -> Trained:
+        trained = self._standing.trained
+        if collector is not None:
+            history = replace(history, rows_since=0)
             calibration = collector.fit(routing.centers())
-            history = replace(history, clusters_calibrated=routing.clusters, rows_since=0)
-        made = routing.trained(trained.codec, trained.cells, calibration, history)
-        self.others.append(f"trained/{self._log.ids.new_id()}")
-        return self._commit(done, made)
+        else:
+            calibration = trained.calibration.scaled(
+                measured=len(trained.centers), clusters=routing.clusters
+            )
+        return routing.trained(trained.codec, trained.cells, calibration, history)
 
     # What there is
 
@@ -185,9 +204,7 @@ class _Fold:
         """Give each pending row its nearest cluster, and spill it by that one's partition."""
         trained, config = self._standing.trained, self._standing.config
         assigner = Assigner(trained.centers)
-        owner = np.repeat(
-            np.arange(len(trained.partition_ids)), np.diff(trained.partition_begins)
-        )
+        owner = np.repeat(np.arange(len(trained.partition_ids)), np.diff(trained.partition_begins))
         done, total = 0, self._standing.pending.rows
         for batch in self._standing.pending.batches():
             done += len(batch)
@@ -224,7 +241,7 @@ class _Fold:
         if known is None:
             # Whoever built it wrote all rows in one go.
             trained = self._standing.trained
-            known = History(int(trained.cluster_rows.sum()), None, len(trained.centers), 0)
+            known = History(int(trained.cluster_rows.sum()), None, 0)
         places = list(rewritten)
         changed = int(counts.pending[places].sum() + counts.dead[places].sum())
         return replace(known, rows_since=known.rows_since + changed)
@@ -283,7 +300,7 @@ class _Fold:
         """Write groups of partitions anew, as long as that may go on; return what was."""
         done: list[int] = []
         trained, config = self._standing.trained, self._standing.config
-        total = int(counts.after[sum(map(list, groups), [])].sum())
+        total = sum(int(counts.after[list(group)].sum()) for group in groups)
         rows = 0
         for group in groups:
             if self._options.carry_on is not None and not self._options.carry_on():
@@ -391,6 +408,7 @@ class _Fold:
         inputs += [ref.id for ref in state.segments if ref.kind == "flat"]
         trained = None
         if made is not None:
+            self.others.append(f"trained/{self._log.ids.new_id()}")
             trained = writer.write_object(self._log.store, self.others[0], made.to_bytes())
         return writer.replace(
             self._log,

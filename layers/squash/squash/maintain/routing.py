@@ -79,9 +79,7 @@ class Routing:
         self._begins.append(self.clusters)
 
 
-def encode(
-    part: Part, *, codec: Codec, cells: CellScheme, config: IndexConfig
-) -> dict[str, bytes]:
+def encode(part: Part, *, codec: Codec, cells: CellScheme, config: IndexConfig) -> dict[str, bytes]:
     """Make a partition's objects, by name."""
     return build_partition(
         part.rows,

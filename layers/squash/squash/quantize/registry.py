@@ -89,7 +89,8 @@ def is_of_preset(codec: Codec, preset: str) -> bool:
     header = codec.to_arrays()[0]
     newest = max(version for known, version in _VERSIONS if known == name)
     return (codec.name, codec.version) == (name, newest) and all(
-        header.get(option) == value for option, value in {"residual": False, **options}.items()
+        header.get(option) == value
+        for option, value in {"residual": False, **options}.items()
         if option in header
     )
 

@@ -67,25 +67,24 @@ def fold(
     fresh = views.fresh(opened)
     source = LiveRows(fresh, live)
     trained = _trained(opened, loader, config)
-    facts = _facts(opened, trained, config, rows=source.rows, options=options)
-    if full or why_rebuild(facts) is not None or trained is None:
-        if source.rows or opened.state.segments or opened.state.fresh:
-            if full or not _folded(opened, live, facts):
-                opened = optimize(
-                    views.log,
-                    opened,
-                    config,
-                    source,
-                    options=options,
-                    scratch=scratch,
-                    report=report,
-                )
+    facts = _facts(trained, config, rows=source.rows, options=options)
+    if full or trained is None or why_rebuild(facts) is not None:
+        if (full and live) or not _folded(opened, live, facts):
+            opened = optimize(
+                views.log,
+                opened,
+                config,
+                source,
+                options=options,
+                scratch=scratch,
+                report=report,
+            )
     else:
         standing = _standing(opened, config, trained, fresh, live)
         if not _settled(standing, options):
-            opened = refold(
-                views.log, standing, options=options, scratch=scratch, report=report
-            )
+            opened = refold(views.log, standing, options=options, scratch=scratch, report=report)
+            # What stays is older than the fold: a reader would want the commits since.
+            opened = views.log.snapshot_now(opened)
     return WriteResult(views.install(opened).sequence, source.rows)
 
 
@@ -137,7 +136,6 @@ def _trained(opened: Opened, loader: RetainedObjects, config: IndexConfig) -> Tr
 
 
 def _facts(
-    opened: Opened,
     trained: Trained | None,
     config: IndexConfig,
     *,
@@ -186,9 +184,7 @@ def _settled(standing: Standing, options: BuildOptions) -> bool:
     ).any()
 
 
-def _folded(
-    opened: Opened, live: Sequence[tuple[SegmentReader, I64]], facts: FoldFacts
-) -> bool:
+def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]], facts: FoldFacts) -> bool:
     """Say whether a whole fold would find nothing to do."""
     if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
         return False
