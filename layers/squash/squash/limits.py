@@ -137,7 +137,7 @@ KEYS_KEPT_MAX: Final = 1_024
 
 # When the compactor folds an index
 FOLD_ROWS_MIN: Final = EXACT_ROWS_MAX  # so many rows outside of partitions, and
-FOLD_ROWS_ROOT: Final = 32  # times the root of those inside: see `pending_rows_max`
+FOLD_ROWS_ROOT: Final = 16  # times the root of those inside: see `pending_rows_max`
 FOLD_COMMITS_MIN: Final = 2 * SNAPSHOT_EVERY_COMMITS  # or so many commits not yet in a segment
 FOLD_BEGIN_MS_MIN: Final = 60_000  # none is begun with less time left,
 FOLD_GROUP_MS_MIN: Final = 40_000  # no further partitions are begun with less,

@@ -66,9 +66,9 @@ def pending_rows_max(rows: int) -> int:
     Each row that waits costs every query about `a`, and a fold costs about `b` for each of the n
     rows of the partitions. Where u queries come for each row that is put, folding whenever F rows
     wait costs n b / F + u a F / 2 for each of these: least at F = sqrt(2 n b / (u a)). With b of
-    some 25 us, a of some 0.05 us and a query for each put, that is 32 sqrt(n). More queries would
-    have it sooner, fewer later; since both costs grow slowly about the least, by a square root of
-    u that is four times as large or small each costs a quarter more.
+    some 25 us, a of some 0.1 us (128 dimensions) and two queries for each put, that is 16 sqrt(n).
+    Four times as many queries, or a quarter of them, would be served at the least cost by half of
+    it or twice; at what it is, their cost is a quarter above the least.
     """
     return max(FOLD_ROWS_MIN, int(FOLD_ROWS_ROOT * float(np.sqrt(rows))))
 
