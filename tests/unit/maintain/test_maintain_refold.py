@@ -319,29 +319,29 @@ def test_a_commit_of_unknown_outcome_drops_nothing(full):
     sound(index, ROWS + 2)
 
 
-def test_rows_that_do_not_stay_are_left_out():
-    """Pending ones, and those of partitions that are written anew for another reason."""
-    index, vectors = made()
-    index.put(
-        keys=[f"n{i}" for i in range(150)],
-        vectors=vectors[:150],
-        metadata=[{"old": i % 2} for i in range(150)],
-    )
-    views, config, loader = (
-        index._session._views, index._session.config, index._session._passing_loader(),
-    )  # fmt: skip
-    opened = views.refresh()
-    live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
-    trained = maintenance._trained(opened, loader, config)
-    standing = maintenance._standing(opened, config, trained, views.fresh(opened), live)
-    refold(
-        views.log,
-        replace(standing, keep=lambda metadata: metadata.get("old") != 1),
-        options=OPTIONS,
-        scratch=None,
-        report=lambda _: None,
-    )
-    sound(index, ROWS + 75)
+@pytest.mark.parametrize("full", [False, True])
+def test_rows_that_expired_are_left_out(full):
+    """Fresh ones, those of flat segments, and those of partitions that lost a tenth by it."""
+    store, now = MemoryStore(), SystemClock().now_ms() / 1000
+    database = Database(store, settings=Settings(), clock=SystemClock(), ids=SystemIds())
+    index = database.create_index("x", dimension=4, metric="euclidean", expires="until")
+    vectors = np.random.default_rng(2).normal(size=(ROWS, 4)).astype("f4")
+    until = [{"until": now + 1_000} if i % 3 else {} for i in range(ROWS)]
+    index.put(keys=[f"k{i}" for i in range(ROWS)], vectors=vectors, metadata=until)
+    index.optimize(options=OPTIONS)
+    gone = [{"until": now - 1}] * 20 + [{}] * 20
+    index.put(keys=[f"n{i}" for i in range(40)], vectors=vectors[:40], metadata=gone)
+    assert index.optimize(options=OPTIONS, full=full).rows == ROWS + 20
+    sound(index, ROWS + 20)
+
+    class Later(SystemClock):
+        def now_ms(self):
+            return super().now_ms() + 2_000_000
+
+    later = Database(store, settings=Settings(), clock=Later(), ids=SystemIds()).index("x")
+    assert later.optimize(options=OPTIONS, full=full).rows == ROWS // 3 + 20
+    sound(later, ROWS // 3 + 20)
+    assert later.query(vectors[0], top_k=ROWS).usage.rows_scanned <= ROWS // 3 + 20
 
 
 def test_clusters_are_split_and_given_up():

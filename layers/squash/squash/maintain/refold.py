@@ -31,7 +31,7 @@ from squash.maintain.parts import measured, parts_of
 from squash.maintain.regroup import assign_rows, update_centers
 from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill, concatenate
-from squash.model import IndexConfig, Metadata, Metric, Progress, RowBatch, SegmentRef
+from squash.model import IndexConfig, Metric, Progress, RowBatch, SegmentRef
 from squash.planning import (
     PartitionCounts,
     choose_partitions,
@@ -46,7 +46,6 @@ _CHUNK_ROWS = 16_384
 _SAMPLE_ROWS_MAX = 1 << 16
 
 Report = Callable[[Progress], None]
-Keep = Callable[[Metadata], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +59,9 @@ class Standing:
     trained:
         What its partitions share; every one that it lists is live.
     partitions:
-        In its order, each with its live rows (int64, ascending).
+        In its order, each with its rows that stay (int64, ascending).
     pending:
-        The live rows that are in no partition.
-    keep:
-        Which rows stay, by their metadata.
-
+        The rows that stay and are in no partition.
     """
 
     opened: Opened
@@ -73,7 +69,6 @@ class Standing:
     trained: Trained
     partitions: Sequence[tuple[SegmentReader, I64]]
     pending: LiveRows
-    keep: Keep | None = None
 
 
 def refold(
@@ -130,6 +125,7 @@ class _Fold:
         self.written: list[SegmentRef] = []
         self.others: list[str] = []
         self._log = log
+        self._begun_ms = log.now_ms()
         self._standing = standing
         self._options = options
         self._folder = folder
@@ -166,8 +162,15 @@ class _Fold:
     def _groups(self, counts: PartitionCounts) -> list[list[int]]:
         """Choose the partitions to write anew, those together that become one or some others."""
         options = self._options
+        stored = [ref for ref in self._standing.opened.state.segments if ref.kind == "partition"]
+        row_bytes = sum(one.bytes for ref in stored for one in ref.objects.values()) / max(
+            sum(ref.rows for ref in stored), 1
+        )
         chosen = choose_partitions(
-            counts, rows_max=options.partition_rows_max, thrifty=options.thrifty
+            counts,
+            rows_max=options.partition_rows_max,
+            thrifty=options.thrifty,
+            row_bytes=row_bytes,
         )
         return join_partitions(
             counts,
@@ -208,26 +211,10 @@ class _Fold:
         done, total = 0, self._standing.pending.rows
         for batch in self._standing.pending.batches():
             done += len(batch)
-            kept = self._kept(batch)
-            if len(kept):
-                projected = trained.codec.project(measured(kept.vectors, config.metric))
-                cluster = assigner.assign(projected)
-                self._arrived.add(kept, bucket=owner[cluster], cluster=cluster)
+            projected = trained.codec.project(measured(batch.vectors, config.metric))
+            cluster = assigner.assign(projected)
+            self._arrived.add(batch, bucket=owner[cluster], cluster=cluster)
             self._report(Progress("assign", done, total, "rows"))
-
-    def _kept(self, rows: RowBatch) -> RowBatch:
-        """Leave out the rows that do not stay."""
-        keep = self._standing.keep
-        if keep is None:
-            return rows
-        places = [place for place, one in enumerate(rows.metadata) if keep(one)]
-        if len(places) == len(rows):
-            return rows
-        return RowBatch(
-            [rows.keys[place] for place in places],
-            np.asarray(rows.vectors[places]),
-            [rows.metadata[place] for place in places],
-        )
 
     def _counts(self) -> PartitionCounts:
         partitions = self._standing.partitions
@@ -334,21 +321,13 @@ class _Fold:
             for batch in segment_batches(reader, live):
                 rows = live[start : start + len(batch)]
                 start += len(batch)
-                self._add(spill, batch, cluster[rows])
+                spill.add(batch, bucket=np.zeros(len(batch), np.int64), cluster=cluster[rows])
             arrived = self._arrived.clusters(number)
             if len(arrived):
                 for batch, some in self._arrived.batches(number):
-                    self._add(spill, batch, some)
+                    spill.add(batch, bucket=np.zeros(len(batch), np.int64), cluster=some)
                 self._arrived.drop(number)
         return spill if spill.rows else None
-
-    def _add(self, spill: Spill, batch: RowBatch, cluster: I64) -> None:
-        keep = self._standing.keep
-        if keep is not None:
-            stays = np.array([keep(one) for one in batch.metadata], dtype=np.bool_)
-            batch, cluster = self._kept(batch), cluster[stays]
-        if len(batch):
-            spill.add(batch, bucket=np.zeros(len(batch), np.int64), cluster=cluster)
 
     def _regrouped(self, spill: Spill) -> I64:
         """Return int64 [n], the cluster of each row of a group after its clusters moved."""
@@ -418,6 +397,7 @@ class _Fold:
             outputs=self.written,
             base=state.sequence,
             trained=trained,
+            begun_ms=self._begun_ms,
             trained_base=state.trained.key if made is not None and state.trained else None,
         )
 
