@@ -298,7 +298,7 @@ def test_a_put_asks_the_compactor_when_much_is_fresh(environment, monkeypatch, c
     assert calls == []
     for number in range(1, 4):
         assert put(number).status == 200
-    assert calls == [("squash-compactor", b'{"index": "papers"}')]
+    assert calls == [("squash-compactor", b'{"index": "papers", "thrifty": true}')]
     clock.ms += 60_000
     for number in range(4, 8):
         assert put(number).status == 200

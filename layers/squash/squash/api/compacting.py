@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from squash.database import Database
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
 from squash.limits import (
     FOLD_BEGIN_MS_MIN,
     FOLD_COMMITS_MIN,
+    FOLD_GROUP_MS_MIN,
     FOLD_STOP_MS_MIN,
 )
 from squash.model import Backlog, Progress
 from squash.planning import pending_rows_max
+
+if TYPE_CHECKING:
+    from squash.maintain import BuildOptions
 
 Report = Callable[[Progress], None]
 
@@ -52,8 +56,10 @@ class Collected:
 def is_due(backlog: Backlog) -> bool:
     """Tell if a fold is worth what it costs.
 
-    What is new must be many rows beside those that are there; and many small commits make every
-    cold reader wait.
+    Every query scans what is in no partition, and a fold writes partitions anew for it: as
+    `pending_rows_max` has it, the two cost the same at some number of rows. And many small commits
+    make every cold reader wait. A thrifty fold leaves at most half of that number behind, so that
+    no index stays due.
     """
     many = pending_rows_max(backlog.rows_in_partitions)
     return backlog.rows > many or backlog.commits >= FOLD_COMMITS_MIN
@@ -73,8 +79,9 @@ def compact(
     database:
         Holds the indexes.
     event:
-        ``{"index": name}``, perhaps with ``"full": true``; or a schedule's event, of which nothing
-        is needed.
+        ``{"index": name}``, perhaps with ``"full": true``, or with ``"thrifty": true`` to let rows
+        wait where it would have to write much for few; or a schedule's event, of which nothing is
+        needed: those folds are thrifty.
     remaining_ms:
         How much time is left.
     note:
@@ -94,12 +101,16 @@ def compact(
     """
     name = _name(event)
     full = event.get("full", False) is True
+    thrifty = name is None or event.get("thrifty", False) is True
     # One that is asked for by name is folded whether it is due or not.
     names = [name] if name else [config.name for config in database.list_indexes()]
     done: list[Folded] = []
     for one in names:
         asked = name is not None
-        done.append(_fold(database, one, asked=asked, full=full, remaining_ms=remaining_ms))
+        options = _options(thrifty=thrifty, remaining_ms=remaining_ms)
+        done.append(
+            _fold(database, one, asked=asked, full=full, options=options, remaining_ms=remaining_ms)
+        )
         folded = done[-1]
         note(
             f"index {folded.index}: {folded.outcome}",
@@ -206,6 +217,13 @@ class _Watch:
             )
 
 
+def _options(*, thrifty: bool, remaining_ms: Callable[[], int]) -> BuildOptions:
+    """Fold as many partitions as there is time for; the next call folds the rest."""
+    from squash.maintain import BuildOptions  # noqa: PLC0415 - only who folds needs what is behind
+
+    return BuildOptions(thrifty=thrifty, carry_on=lambda: remaining_ms() >= FOLD_GROUP_MS_MIN)
+
+
 def _name(event: Mapping[str, Any]) -> str | None:
     name = event.get("index")
     if name is not None and not isinstance(name, str):
@@ -214,7 +232,13 @@ def _name(event: Mapping[str, Any]) -> str | None:
 
 
 def _fold(
-    database: Database, name: str, *, asked: bool, full: bool, remaining_ms: Callable[[], int]
+    database: Database,
+    name: str,
+    *,
+    asked: bool,
+    full: bool,
+    options: BuildOptions,
+    remaining_ms: Callable[[], int],
 ) -> Folded:
     watch = _Watch(remaining_ms, f"fold index {name!r}")
     if remaining_ms() < FOLD_BEGIN_MS_MIN:
@@ -224,7 +248,7 @@ def _fold(
         backlog = index.backlog()
         if not asked and not is_due(backlog):
             return Folded(name, "not due", backlog.snapshot)
-        result = index.optimize(progress=watch, full=full)
+        result = index.optimize(progress=watch, options=options, full=full)
     except ConflictError:
         # Another fold was first, and its result stands.
         return Folded(name, "conflict")
