@@ -140,7 +140,9 @@ class IndexSession:
         guard = FreshGuard(
             self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
         )
-        self.writing = IndexWriter(self._views, entry.config, guard=guard, fold=self._fold)
+        self.writing = IndexWriter(
+            self._views, entry.config, guard=guard, fold=self._fold, live=self._live
+        )
         """Puts, patches and deletes."""
 
     def optimize(
