@@ -99,7 +99,7 @@ class Needed:
     commits_after: int
     fresh: frozenset[int]
     objects: dict[str, ObjectRef] = field(default_factory=dict)
-    segments: set[str] = field(default_factory=set)
+    segments: dict[str, SegmentRef] = field(default_factory=dict)
     bitmaps_from: dict[str, int] = field(default_factory=dict)
     """By segment, the bitmap of the horizon; of the others every one is needed."""
 
@@ -144,7 +144,7 @@ class Needed:
 
     def _add_segments(self, segments: Iterable[SegmentRef]) -> None:
         for segment in segments:
-            self.segments.add(segment.id)
+            self.segments[segment.id] = segment
             self._add_objects(segment.objects.values())
 
     def _add_objects(self, refs: Iterable[ObjectRef]) -> None:
@@ -192,7 +192,8 @@ def collect(
     horizon = _horizon(listed, now_ms - int(retention_s * 1000))
     needed = find_needed(store, listed, horizon.number if horizon else 0, report)
     unneeded = [one for one in listed if one.kind != "unknown" and not needed.keeps(one)]
-    young, old = [], []
+    young: list[Listed] = []
+    old: list[Listed] = []
     for one in unneeded:
         aged = one.info.modified_ms < now_ms - GC_GRACE_MS
         (old if aged or one.kind == "snapshots" else young).append(one)

@@ -7,6 +7,7 @@ only answers queries does without.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,14 +15,17 @@ from squash.arrays import I64
 from squash.clock import Clock, IdSource
 from squash.errors import DataError, NotFoundError, UnavailableError
 from squash.index import catalogue
-from squash.index.commits import PutRows
+from squash.index.commits import PutRows, log_key
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
-from squash.index.state import State
+from squash.index.snapshots import snapshot_key
+from squash.index.state import State, commits_needed
 from squash.maintain import (
     BuildOptions,
+    History,
     Ledger,
     LiveRows,
+    Repairer,
     check_retention,
     collect,
     collect_remains,
@@ -39,6 +43,7 @@ from squash.model import (
     IndexConfig,
     ObjectRef,
     Progress,
+    RepairReport,
     VerifyReport,
     WriteResult,
 )
@@ -137,10 +142,25 @@ def verify(
     report: Report,
 ) -> VerifyReport:
     """Read everything back and hold it against the rest."""
+    return _verify(
+        views, config, loader, store=store, check_catalogue=check_catalogue, report=report
+    )[0]
+
+
+def _verify(
+    views: IndexViews,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    *,
+    store: ObjectStore,
+    check_catalogue: Callable[[], None],
+    report: Report,
+) -> tuple[VerifyReport, History, Opened | None]:
     ledger = Ledger()
     ledger.check(f"{config.name}/index.json", check_catalogue)
     history = verify_history(store, ledger, report)
     rows = 0
+    opened: Opened | None = None
     seen: set[str] = set()
     try:
         opened = views.log.refresh(None)
@@ -159,9 +179,99 @@ def verify(
     verify_newest_snapshot(
         views.log, history, ledger, load_keys=lambda ref: views.reader(ref, loader).keys()
     )
-    return VerifyReport(
-        ledger.objects, ledger.bytes, rows, tuple(ledger.damages), history.unreferenced
+    damages = tuple(ledger.damages)
+    found = VerifyReport(ledger.objects, ledger.bytes, rows, damages, history.unreferenced)
+    return found, history, opened
+
+
+def repair(
+    views: IndexViews,
+    config: IndexConfig,
+    make_loader: Callable[[], RetainedObjects],
+    *,
+    store: ObjectStore,
+    check_catalogue: Callable[[], None],
+    dry_run: bool,
+    drop_lost: bool,
+    report: Report,
+) -> RepairReport:
+    """Mend what the remaining objects allow, and verify again."""
+    verify_all = partial(
+        _verify, views, config, store=store, check_catalogue=check_catalogue, report=report
     )
+    before, history, opened = verify_all(make_loader())
+    if not before.damages:
+        return RepairReport((), 0, (), (), (), dry_run)
+    loader = make_loader()
+    repairer = Repairer(
+        views.log,
+        config,
+        history,
+        before.damages,
+        read=lambda ref: views.reader(ref, loader),
+        dry_run=dry_run,
+        drop_lost=drop_lost,
+    )
+    repairer.restore_objects()
+    repairer.restore_bitmaps()
+    repairer.restore_snapshots()
+    after = repairer.replace_segments()
+    damaged = {damage.object_key for damage in before.damages}
+    trained = after and after.state.trained
+    if after is not None and trained and trained.key in damaged and after.state.segments:
+        _train_anew(views, config, loader, after, dry_run=dry_run, report=report)
+        repairer.found.mended(trained.key, "all records were built and trained anew")
+    found = repairer.found
+    if dry_run:
+        mended = {one.object_key for one in found.repaired}
+        damages = tuple(one for one in before.damages if one.object_key not in mended)
+    else:
+        now, history, opened = verify_all(make_loader())
+        damages = now.damages
+    needed = _needed_keys(history, opened)
+    if needed is not None:
+        needed.add(f"{config.name}/index.json")
+    left = tuple(one for one in damages if needed is None or one.object_key in needed)
+    return RepairReport(
+        tuple(found.repaired),
+        found.lost_rows,
+        tuple(found.lost_keys),
+        left,
+        tuple(one for one in damages if one not in left),
+        dry_run,
+    )
+
+
+def _train_anew(
+    views: IndexViews,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    opened: Opened,
+    *,
+    dry_run: bool,
+    report: Report,
+) -> None:
+    """Build all that lives anew, few rows too, so that nothing names what the old ones shared."""
+    live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
+    source = LiveRows(views.fresh(opened), live)
+    if not dry_run and source.rows:
+        options = BuildOptions(exact_rows_max=0)
+        optimize(views.log, opened, config, source, options=options, scratch=None, report=report)
+
+
+def _needed_keys(history: History, opened: Opened | None) -> set[str] | None:
+    """Return all that the newest state needs, and what has a name it must not have.
+
+    None if it cannot be opened: then anything may be what it needs.
+    """
+    if opened is None:
+        return None
+    needed = {ref.key for ref in named_by(opened.state)}
+    needed |= {log_key(sequence) for sequence in commits_needed(opened.state)}
+    needed |= {one.info.key for one in history.listed if one.kind == "unknown"}
+    listed = [one.number for one in history.listed if one.kind == "snapshots"]
+    needed.add(snapshot_key(max(listed, default=0)))
+    return needed
 
 
 def named_by(state: State) -> Iterator[ObjectRef]:

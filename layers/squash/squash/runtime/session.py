@@ -30,6 +30,7 @@ from squash.model import (
     Progress,
     Record,
     RecordPage,
+    RepairReport,
     RowBatch,
     Usage,
     VerifyReport,
@@ -381,6 +382,21 @@ class IndexSession:
             self._passing_loader(),
             store=self._store,
             check_catalogue=self._check_catalogue,
+            report=report,
+        )
+
+    def repair(self, *, dry_run: bool, drop_lost: bool, report: Report) -> RepairReport:
+        """Mend what the remaining objects allow."""
+        from squash.runtime.maintenance import repair  # noqa: PLC0415 - see there
+
+        return repair(
+            self._views,
+            self.config,
+            self._passing_loader,
+            store=self._store,
+            check_catalogue=self._check_catalogue,
+            dry_run=dry_run,
+            drop_lost=drop_lost,
             report=report,
         )
 
