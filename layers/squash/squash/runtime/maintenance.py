@@ -6,6 +6,7 @@ only answers queries does without.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ from squash.runtime.views import IndexViews
 from squash.storage import ObjectStore
 
 Report = Callable[[Progress], None]
+_LOG = logging.getLogger("squash")
 
 
 def fold(
@@ -218,9 +220,13 @@ def repair(
     after = repairer.replace_segments()
     damaged = {damage.object_key for damage in before.damages}
     trained = after and after.state.trained
-    if after is not None and trained and trained.key in damaged and after.state.segments:
-        _train_anew(views, config, loader, after, dry_run=dry_run, report=report)
-        repairer.found.mended(trained.key, "all records were built and trained anew")
+    if after is not None and trained and trained.key in damaged:
+        try:
+            _train_anew(views, config, loader, after, dry_run=dry_run, report=report)
+            repairer.found.mended(trained.key, "all records were built and trained anew")
+        except DataError as error:
+            # A segment was left as it is, and is named; until it is mended nothing can be built.
+            _LOG.info("not trained anew: %s", error)
     found = repairer.found
     if dry_run:
         mended = {one.object_key for one in found.repaired}
@@ -254,9 +260,10 @@ def _train_anew(
     """Build all that lives anew, few rows too, so that nothing names what the old ones shared."""
     live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
     source = LiveRows(views.fresh(opened), live)
-    if not dry_run and source.rows:
-        options = BuildOptions(exact_rows_max=0)
-        optimize(views.log, opened, config, source, options=options, scratch=None, report=report)
+    if dry_run or not source.rows:
+        return
+    options = BuildOptions(exact_rows_max=0)
+    optimize(views.log, opened, config, source, options=options, scratch=None, report=report)
 
 
 def _needed_keys(history: History, opened: Opened | None) -> set[str] | None:
