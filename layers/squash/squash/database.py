@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from squash.index import catalogue
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
 from squash.model import (
     Answer,
+    AsOf,
     AttributeType,
     Backlog,
     Consistency,
@@ -32,6 +34,7 @@ from squash.model import (
     RecordPage,
     RepairReport,
     RowBatch,
+    SnapshotInfo,
     VerifyReport,
     WriteResult,
 )
@@ -45,11 +48,14 @@ from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
     from squash.maintain import BuildOptions
+    from squash.runtime.exporting import RowExport
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
+_COMMIT_ID = re.compile("[0-9a-f]{32}")
 
 # `Index.list` hides the type's name from what follows it in the class.
 _Answers: TypeAlias = list[Answer]
+_Snapshots: TypeAlias = list[SnapshotInfo]
 
 
 def connect(
@@ -101,6 +107,9 @@ class Database:
         Answers queries; without one, this process does.
     tmp:
         Files behind the memory, for a store that is remote.
+    fold_soon:
+        Told of an index, by its name, after every write with which much of it is in no partition;
+        without it, that is logged.
 
     """
 
@@ -113,8 +122,10 @@ class Database:
         ids: IdSource,
         searcher: Searcher | None = None,
         tmp: TmpFiles | None = None,
+        fold_soon: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
+        self._fold_soon = fold_soon
         self._memory = RetainedMemory(settings.retained_bytes_max)
         self._tmp = tmp
         self._settings = settings
@@ -151,6 +162,7 @@ class Database:
         metric: str | Metric = Metric.COSINE,
         attributes: Mapping[str, str | AttributeType] | None = None,
         non_filterable: Sequence[str] = (),
+        expires: str | None = None,
         codec: str = "residual",
         seed: int = 0,
     ) -> Index:
@@ -169,6 +181,10 @@ class Database:
             "[]" for lists. Names not given here may hold anything.
         non_filterable:
             Metadata keys that are stored and returned but never filtered by.
+        expires:
+            A metadata attribute that says when a record expires: a number, in seconds since 1970
+            UTC. From then on the record is gone for whoever reads; folding removes it. A record
+            without the attribute never expires.
         codec:
             How vectors are quantised: "residual", or "osq", "osq-factors", "osq-residual".
         seed:
@@ -182,18 +198,22 @@ class Database:
             If an argument is out of its range.
 
         """
+        declared = {
+            key: _one_of(AttributeType, kind, f"attributes.{key}")
+            for key, kind in (attributes or {}).items()
+        }
+        if expires is not None:
+            declared.setdefault(expires, AttributeType.NUMBER)
         config = IndexConfig(
             name=name,
             dimension=_whole(dimension, "dimension"),
             metric=_one_of(Metric, metric, "metric"),
-            attributes={
-                key: _one_of(AttributeType, kind, f"attributes.{key}")
-                for key, kind in (attributes or {}).items()
-            },
+            attributes=declared,
             non_filterable=tuple(non_filterable),
             codec=codec,
             seed=_whole(seed, "seed"),
             created_ms=self._clock.now_ms(),
+            expires=expires,
         )
         if codec not in PRESETS:
             raise InvalidArgumentError(
@@ -272,6 +292,7 @@ class Database:
             check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
             memory=self._memory,
             tmp=self._tmp,
+            fold_soon=self._fold_soon,
         )
         return Index(session)
 
@@ -297,9 +318,14 @@ class Index:
         keys: Sequence[str],
         vectors: Any,
         metadata: Sequence[Metadata | None] | None = None,
+        if_absent: bool = False,
+        if_snapshot: int | None = None,
         commit_id: str | None = None,
     ) -> WriteResult:
         """Put records: new keys are added, known ones replaced whole. All or nothing, durable.
+
+        Conditions are decided about the very state that the write follows: whoever loses a race
+        against another writer is decided about anew.
 
         Parameters
         ----------
@@ -309,19 +335,76 @@ class Index:
             Numbers, [n, d]; stored as float32.
         metadata:
             A JSON object for each key, or None.
+        if_absent:
+            Write only if there is a record of none of the keys.
+        if_snapshot:
+            Write only if no record of the index was put or deleted after the snapshot of this
+            number; folding does not count. `Answer`, `WriteResult` and `backlog` give numbers.
         commit_id:
-            The one that a `CommitUnknownError` carried, to repeat that call safely.
+            32 hexadecimal digits, the same in every repetition of a call: what happened already
+            is not done again, and asks no condition. A `CommitUnknownError` carries the one to
+            repeat its call with. The last 256 commits are remembered.
+
+        Returns
+        -------
+        The snapshot that the write made, and how many rows.
 
         Raises
         ------
         InvalidArgumentError, TooLargeError
-            If a record cannot be kept; nothing was written.
+            If a record cannot be kept, or there is no such snapshot yet; nothing was written.
+        ConflictError
+            If a condition does not hold; nothing was written.
         CommitUnknownError
             If the store did not say whether the write happened.
 
         """
-        return self._session.put(
-            self._session.check_rows(keys, vectors, metadata), commit_id=commit_id
+        writing = self._session.writing
+        return writing.put(
+            writing.check_rows(keys, vectors, metadata),
+            if_absent=_flag(if_absent, "if_absent"),
+            if_snapshot=_snapshot(if_snapshot),
+            commit_id=_commit_id(commit_id),
+        )
+
+    def patch(
+        self,
+        *,
+        keys: Sequence[str],
+        metadata: Sequence[Metadata],
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
+        """Change the metadata of records and keep their vectors. All or nothing, durable.
+
+        Each patch is merged into what the record holds when the write happens, as RFC 7396 says:
+        a name with None is removed, any other gets the new value, and names not given stay.
+        Writers that patch other names of the same record at the same time lose nothing.
+
+        Parameters
+        ----------
+        keys:
+            Of records that are there, each once.
+        metadata:
+            A JSON object for each key: what changes.
+        if_snapshot, commit_id:
+            As in `put`. To change a value by what it was, read it, and patch with the number of
+            the snapshot that was read; on a `ConflictError` do both again.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no record of a key; nothing was written.
+        InvalidArgumentError, TooLargeError
+            If what comes of it cannot be kept; nothing was written.
+        ConflictError
+            If records changed after `if_snapshot`; nothing was written.
+        CommitUnknownError
+            If the store did not say whether the write happened.
+
+        """
+        return self._session.writing.patch(
+            keys, metadata, if_snapshot=_snapshot(if_snapshot), commit_id=_commit_id(commit_id)
         )
 
     def import_batches(
@@ -338,20 +421,36 @@ class Index:
             As `put`; batches before the one that failed stay.
 
         """
-        return self._session.import_batches(batches, progress or _silent)
+        return self._session.writing.import_batches(batches, progress or _silent)
 
     def delete(
         self,
         *,
         keys: Sequence[str] | None = None,
         filter: Filter | None = None,  # noqa: A002
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
     ) -> WriteResult:
-        """Delete records by key, or all that pass a filter now; in one commit.
+        """Delete records by key, or all that pass a filter; in one commit.
+
+        Parameters
+        ----------
+        keys:
+            Keys; those that are not there do no harm.
+        filter:
+            Decided about the very state that the deletion follows: a record that another writer
+            replaced meanwhile by one that does not pass stays. If none passes, nothing is written.
+        if_snapshot, commit_id:
+            As in `put`.
 
         Raises
         ------
         InvalidArgumentError
             Unless exactly one of the two is given; an empty filter is not taken for "all".
+        ConflictError
+            If records changed after `if_snapshot`; nothing was deleted.
+        CommitUnknownError
+            If the store did not say whether the deletion happened.
 
         """
         if (keys is None) == (filter is None):
@@ -362,13 +461,22 @@ class Index:
                 "an empty filter would delete every record; drop the index if that is meant",
                 field="filter",
             )
-        return self._session.delete(keys, node)
+        return self._session.writing.delete(
+            keys, node, if_snapshot=_snapshot(if_snapshot), commit_id=_commit_id(commit_id)
+        )
 
     def get(
-        self, *, keys: Sequence[str], include: Iterable[str] = ("metadata", "vector")
+        self,
+        *,
+        keys: Sequence[str],
+        include: Iterable[str] = ("metadata", "vector"),
+        as_of: AsOf | None = None,
     ) -> list[Record]:
-        """Get records in the order of `keys`; keys that are not there are left out."""
-        return self._session.get(keys, check_include(include))
+        """Get records in the order of `keys`; keys that are not there are left out.
+
+        `as_of` gets them as they were; see `query`.
+        """
+        return self._session.get(keys, check_include(include), as_of)
 
     def list(
         self,
@@ -376,13 +484,75 @@ class Index:
         cursor: str | None = None,
         limit: int = 500,
         include: Iterable[str] = ("metadata",),
+        as_of: AsOf | None = None,
     ) -> RecordPage:
         """List records, a page at a time, in no order that means anything.
 
         A record that is there throughout is listed exactly once, whatever is written meanwhile.
-        Pass each page's cursor on to get the next; the last page has none.
+        Pass each page's cursor on to get the next; the last page has none. With the same `as_of`
+        for every page (see `query`) they are exactly that snapshot.
         """
-        return self._session.list(cursor, _whole(limit, "limit"), check_include(include))
+        return self._session.list(cursor, _whole(limit, "limit"), check_include(include), as_of)
+
+    def snapshots(self, *, limit: int = 100, before: int | None = None) -> _Snapshots:
+        """Say what the last commits did, the newest first; each made a snapshot.
+
+        They go back to where the log was collected: of what is here, all can be read with `as_of`
+        but what a collection takes meanwhile.
+
+        Parameters
+        ----------
+        limit:
+            How many; 1 to 1,000.
+        before:
+            Only snapshots before this one: the last of a page, to get the next.
+
+        """
+        last = None if before is None else _whole(before, "before")
+        return self._session.snapshots(_whole(limit, "limit"), last)
+
+    def export_batches(
+        self,
+        *,
+        as_of: AsOf | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        include: Iterable[str] = ("metadata", "vector"),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> RowExport:
+        """Read out all records of one snapshot, batch by batch, in no order that means anything.
+
+        The snapshot is taken by this call, and is that of every batch, whatever is written and
+        folded meanwhile. Memory holds a batch, and what is stored of one segment.
+
+        Parameters
+        ----------
+        as_of:
+            The index as it was, see `query`; else the newest snapshot is read.
+        filter:
+            As in `query`: records that do not pass are left out.
+        include:
+            "metadata" and "vector"; without them a batch's metadata is {}, its vectors float32
+            [n, 0].
+        progress:
+            Told how many of the snapshot's records were looked at.
+
+        Returns
+        -------
+        An iterator of `RowBatch`; its `snapshot` is the snapshot's number. `import_batches` of
+        another index takes it.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
+
+        """
+        session = self._session
+        wanted = check_include(include)
+        node = session.parse(filter)
+        return session.export(node, wanted, as_of=as_of, report=progress or _silent)
 
     def query(
         self,
@@ -393,6 +563,7 @@ class Index:
         recall_target: float = 0.95,
         exact: bool = False,
         consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
         allow_partial: bool = False,
@@ -416,6 +587,10 @@ class Index:
             Compare with every record that passes.
         consistency:
             "strong" sees every write answered before; "eventual" may be some seconds behind.
+        as_of:
+            The index as it was: a snapshot's number, as writes and answers give it, or a datetime
+            with a time zone, for the state after the last commit not later. What expired is gone
+            as it was then. Whatever the consistency, this is one snapshot for good.
         include:
             "metadata" and "vector", as wanted in every match.
         explain:
@@ -431,6 +606,8 @@ class Index:
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
@@ -451,7 +628,7 @@ class Index:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
-        return session.query(query, consistency)
+        return session.query(query, consistency, as_of)
 
     def query_many(
         self,
@@ -462,6 +639,7 @@ class Index:
         recall_target: float = 0.95,
         exact: bool = False,
         consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
         allow_partial: bool = False,
@@ -479,13 +657,17 @@ class Index:
             Numbers, [q, d].
         filters:
             One filter for all, or a list with one (or None) for each.
-        top_k, recall_target, exact, consistency, include, explain, allow_partial, timeout_ms:
+        top_k, recall_target, exact, consistency, as_of:
             For all of them together, as in `query`.
+        include, explain, allow_partial, timeout_ms:
+            Likewise.
 
         Raises
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
@@ -523,7 +705,7 @@ class Index:
             replace(first, vector=session.check_query(vector), node=node)
             for vector, node in zip(vectors, nodes, strict=True)
         ]
-        return session.query_many(queries, consistency)
+        return session.query_many(queries, consistency, as_of)
 
     def optimize(
         self,
@@ -531,10 +713,14 @@ class Index:
         progress: Callable[[Progress], None] | None = None,
         scratch: str | Path | None = None,
         options: BuildOptions | None = None,
+        full: bool = False,
     ) -> WriteResult:
-        """Fold all records into partitions, trained on what there is now.
+        """Fold what was written into partitions.
 
-        Writers and readers go on meanwhile. Where nothing is new, nothing is done.
+        The first time, and when the records have become too many others, all are built and trained
+        anew. Else only those partitions are written that have new records or many deleted ones;
+        those that grew are split, those that shrank are joined. Writers and readers go on
+        meanwhile. Where nothing is new, nothing is done.
 
         Parameters
         ----------
@@ -544,6 +730,10 @@ class Index:
             A local folder with room for the data; the system's temporary one if None.
         options:
             Sizes of partitions, clusters and samples.
+        full:
+            Build and train all anew in any case. No deleted or replaced record is left in any
+            object of the new snapshot then; else some are, in partitions of which less than a
+            tenth was deleted.
 
         Raises
         ------
@@ -555,6 +745,7 @@ class Index:
             options=options,
             scratch=Path(scratch) if scratch is not None else None,
             report=progress or _silent,
+            full=full,
         )
 
     def backlog(self) -> Backlog:
@@ -562,7 +753,7 @@ class Index:
         return self._session.backlog()
 
     def stats(self) -> IndexStats:
-        """Describe the index in numbers."""
+        """Describe the index in numbers; rows that expired count until they are folded out."""
         return self._session.stats()
 
     def gc(
@@ -656,6 +847,23 @@ def _whole(value: Any, field: str) -> int:
     return int(value)
 
 
+def _flag(value: Any, field: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError(f"{field} is true or false, not {value!r}", field=field)
+    return bool(value)
+
+
+def _snapshot(value: Any) -> int | None:
+    if value is None:
+        return None
+    number = _whole(value, "if_snapshot")
+    if number < 0:
+        raise InvalidArgumentError(
+            f"if_snapshot is the number of a snapshot, not {number}", field="if_snapshot"
+        )
+    return number
+
+
 def _one_of(kind: type[Any], value: Any, field: str) -> Any:
     try:
         return kind(value)
@@ -663,3 +871,11 @@ def _one_of(kind: type[Any], value: Any, field: str) -> Any:
         known = ", ".join(member.value for member in kind)
         message = f"{field} is one of {known}, not {value!r}"
         raise InvalidArgumentError(message, field=field) from error
+
+
+def _commit_id(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not _COMMIT_ID.fullmatch(value)):
+        raise InvalidArgumentError(
+            f"commit_id is 32 of 0-9 and a-f, not {value!r:.80}", field="commit_id"
+        )
+    return value

@@ -67,11 +67,23 @@ class TooLargeError(SquashError):
 
 
 class ThrottledError(SquashError):
-    """Too much at once: wait `retry_after_ms`, then repeat."""
+    """Too much at once: wait `retry_after_ms`, then repeat.
 
-    def __init__(self, message: str, *, retry_after_ms: int, index: str | None = None) -> None:
+    `limit` names the limit of the index that was reached, such as ``FRESH_ROWS_MAX``; None where a
+    service below asks to slow down.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_ms: int,
+        index: str | None = None,
+        limit: str | None = None,
+    ) -> None:
         super().__init__(message, index=index)
         self.retry_after_ms = retry_after_ms
+        self.limit = limit
 
 
 class UnavailableError(SquashError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,8 @@ MetadataValue: TypeAlias = Any  # filterable: Scalar or a list of scalars; else 
 Metadata: TypeAlias = Mapping[str, MetadataValue]
 Filter: TypeAlias = Mapping[str, Any]
 Consistency: TypeAlias = Literal["strong", "eventual"]
+AsOf: TypeAlias = int | datetime  # a snapshot's number, or a moment; it has a time zone
+SnapshotOperation: TypeAlias = Literal["put", "delete", "fold"]
 
 
 class Metric(StrEnum):
@@ -51,6 +54,8 @@ class IndexConfig:
     codec: str = "residual"
     seed: int = 0
     created_ms: int = 0
+    expires: str | None = None
+    """The attribute that says when a record expires, in seconds since 1970 UTC; None if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,19 @@ class WriteResult:
 
     snapshot: int
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """One commit: the snapshot it made, when, and what it did."""
+
+    snapshot: int
+    time_ms: int
+    """By its writer's clock, in milliseconds since 1970 UTC."""
+    operation: SnapshotOperation
+    """A fold changes no record, only how they are stored."""
+    rows: int
+    """How many it put, how many keys it deleted, or how many rows it folded."""
 
 
 @dataclass(frozen=True, slots=True)

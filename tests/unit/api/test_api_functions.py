@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from api_world import Answer, event
+from api_world import Answer, HandClock, event
 
 import squash
 from squash.api import credentials, functions
@@ -125,6 +125,59 @@ def test_optimize_asks_the_compactor_and_does_not_wait(environment, monkeypatch)
     assert (answer.status, answer.document) == (202, {"snapshot": 1})
     assert calls == [("squash-compactor", b'{"index": "papers"}')]
     assert index.stats().rows_fresh == 3
+
+
+def test_a_put_asks_the_compactor_when_much_is_fresh(environment, monkeypatch, capsys):
+    """Past the first threshold, once a minute; past the limit the answer is 429, with what to do.
+
+    The compactor that cannot be called fails no put."""
+    from squash.api import calling
+    from squash.index import fresh
+
+    calls = []
+
+    def call(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise UnavailableError("Lambda did not answer")
+
+    clock = HandClock()
+    monkeypatch.setattr(calling, "call_soon", call)
+    monkeypatch.setattr("squash.clock.SystemClock", lambda: clock)
+    monkeypatch.setattr(fresh, "EXACT_ROWS_MAX", 1)
+    monkeypatch.setattr(fresh, "FRESH_ROWS_MAX", 8)
+    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    handle = functions.documents(
+        environment
+        | {"SQUASH_AUTH": "none", "SQUASH_LOCAL": "1", "SQUASH_COMPACTOR": "squash-compactor"}
+    )
+
+    def put(number):
+        made = event("http-list")
+        made |= {"rawPath": "/v1/indexes/papers/vectors", "rawQueryString": ""}
+        made["headers"]["content-type"] = "application/json"
+        made["requestContext"]["http"]["method"] = "POST"
+        made["body"] = json.dumps({"vectors": [{"key": str(number), "vector": [1, number]}]})
+        return Answer(handle(made, context()), made["requestContext"]["requestId"])
+
+    assert put(0).status == 200
+    assert calls == []
+    for number in range(1, 4):
+        assert put(number).status == 200
+    assert calls == [("squash-compactor", b'{"index": "papers"}')]
+    clock.ms += 60_000
+    for number in range(4, 8):
+        assert put(number).status == 200
+    assert len(calls) == 2
+    assert "Lambda did not answer" in "".join(capsys.readouterr())
+    refused = put(8)
+    assert (refused.status, refused.kind, refused.headers["retry-after"]) == (
+        429,
+        "throttled",
+        "30",
+    )
+    assert "FRESH_ROWS_MAX" in refused.document["detail"]
+    assert refused.document["retry_after_ms"] == 30_000
 
 
 @pytest.mark.parametrize("shape", ["none", "fan-out", "2,2"])

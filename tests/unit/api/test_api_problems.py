@@ -117,6 +117,16 @@ def test_headers_say_what_a_program_has_to_do():
     assert headers(made(problems.MethodNotAllowedError, "x")) == {"allow": "GET, POST"}
 
 
+def test_a_limit_of_the_index_is_told_with_what_to_do():
+    """That the store is busy is said in general words; what an index has too much of, plainly."""
+    full = errors.ThrottledError("too many rows", retry_after_ms=30_000, limit="FRESH_ROWS_MAX")
+    problem = problem_of(full, request_id="r")
+    assert (problem.status, problem.headers["retry-after"]) == (429, "30")
+    assert problem.document["detail"] == "too many rows"
+    busy = errors.ThrottledError(SECRET, retry_after_ms=1_000, index="papers")
+    assert SECRET not in json.dumps(problem_of(busy, request_id="r").document)
+
+
 def test_a_write_of_unknown_outcome_carries_its_commit():
     problem = problem_of(errors.CommitUnknownError("x", commit_id="ab" * 16), request_id="r")
     assert problem.status == 503

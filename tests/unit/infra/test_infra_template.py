@@ -46,7 +46,11 @@ ALLOWED = {
     "Coordinator": _KEYS | _LOG | _SEGMENTS | _FAN_OUT,
     "Allocator": _LOG | _SEGMENTS | _FAN_OUT,
     "Processor": _SEGMENTS,
-    "Documents": _KEYS | _LOG | _SEGMENTS | _WRITE,
+    "Documents": _KEYS
+    | _LOG
+    | _SEGMENTS
+    | _WRITE
+    | {("lambda:InvokeFunction", "function compactor")},
     "Indexes": _KEYS
     | _LOG
     | _SEGMENTS
@@ -63,7 +67,7 @@ VARIABLES = {
     "Coordinator": _ALL | _FAN,
     "Allocator": _ALL | _FAN,
     "Processor": _ALL,
-    "Documents": _ALL,
+    "Documents": _ALL | {"SQUASH_COMPACTOR"},
     "Indexes": _ALL | {"SQUASH_COMPACTOR"},
     "Compactor": _ALL,
 }
@@ -183,8 +187,9 @@ def test_infra_names_of_functions_are_those_that_are_invoked():
     assert pool == "Pool"
     assert [f"{pooled['Fn::Sub']}-slot-{slot}" for slot in range(8)] == [named[n] for n in POOL]
     assert single["Fn::Sub"] == named["Processor"]
-    compactor = FUNCTIONS["Indexes"]["Environment"]["Variables"]["SQUASH_COMPACTOR"]
-    assert compactor["Fn::Sub"] == named["Compactor"]
+    for caller in ("Documents", "Indexes"):
+        compactor = FUNCTIONS[caller]["Environment"]["Variables"]["SQUASH_COMPACTOR"]
+        assert compactor["Fn::Sub"] == named["Compactor"]
 
 
 def test_infra_settings_stay_within_what_lambda_takes():

@@ -154,6 +154,9 @@ def _told(error: Exception) -> tuple[type[errors.SquashError], str] | None:
     """Return the class to describe an error by, and the words; None for an internal error."""
     if not isinstance(error, errors.SquashError):
         return None
+    if isinstance(error, errors.ThrottledError) and error.limit is not None:
+        # A limit of the index's own, and what to do: no word of the store's.
+        return type(error), str(error)
     if isinstance(error, _ABOUT_THE_REQUEST):
         # Where an object is named, the store refused something: that is not the caller's doing.
         return None if error.object_key is not None else (type(error), str(error))

@@ -2,10 +2,12 @@
 
 from squash.attributes.cells import CellScheme, CellTable
 from squash.attributes.columns import Column, Columns
+from squash.attributes.expiry import expired, live_node, only_live
 from squash.attributes.filter_json import filter_from_json, filter_to_json
 from squash.attributes.filters import FilterNode, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
+from squash.attributes.patching import merge_patch
 from squash.attributes.programs import compile_filter
 
 __all__ = [
@@ -16,8 +18,12 @@ __all__ = [
     "FilterNode",
     "check_metadata",
     "compile_filter",
+    "expired",
     "filter_from_json",
     "filter_to_json",
+    "live_node",
     "matches",
+    "merge_patch",
+    "only_live",
     "parse_filter",
 ]

@@ -91,6 +91,50 @@ def check_rows(
     return RowBatch(names, _as_vectors(array, config, names=names), checked)
 
 
+def check_patches(
+    keys: Sequence[str], patches: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """Check which records are to be patched by what; what comes of it is checked as when put.
+
+    Parameters
+    ----------
+    keys:
+        n different keys.
+    patches:
+        n JSON objects.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With the first thing wrong.
+    TooLargeError
+        If there are more than `KEYS_PER_CALL_MAX` keys.
+
+    """
+    names = check_keys(keys)
+    _check_distinct(names)
+    if isinstance(patches, Mapping | str | bytes):
+        raise InvalidArgumentError(
+            "metadata is a single value: give a list with one object for each key",
+            field="metadata",
+        )
+    listed = list(patches)
+    if len(listed) != len(names):
+        raise InvalidArgumentError(
+            f"there are {len(names)} keys and {len(listed)} metadata objects: give as many of each",
+            field="metadata",
+        )
+    for i, (name, patch) in enumerate(zip(names, listed, strict=True)):
+        if not isinstance(patch, Mapping):
+            raise InvalidArgumentError(
+                f"metadata[{i}] is no JSON object but {type(patch).__name__}: give what changes, "
+                "with null for what is to be removed",
+                key=name,
+                field=f"metadata[{i}]",
+            )
+    return names, listed
+
+
 def check_vector(vector: Any, config: IndexConfig) -> F32:
     """Check a query's vector.
 

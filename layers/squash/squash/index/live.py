@@ -199,6 +199,32 @@ class _Places:
                 self.dead[place[0]][place[1]] = True
 
 
+def touched_since(opened: Opened, sequence: int, keys: KeyTable, *, load_keys: LoadKeys) -> bool:
+    """Tell whether a commit after `sequence` put or deleted one of some keys.
+
+    Parameters
+    ----------
+    opened:
+        The index after that commit.
+    sequence:
+        What was read before.
+    keys:
+        The keys, by hash.
+    load_keys:
+        Gives a segment's key table.
+
+    Returns
+    -------
+    True, too, if not all commits since are held: they are in a snapshot by now.
+
+    """
+    for later in range(max(sequence, 0) + 1, opened.sequence + 1):
+        commit = opened.commits.get(later)
+        if commit is None or (keys.lookup(_hashes(opened, commit, load_keys)) >= 0).any():
+            return True
+    return False
+
+
 def pack_mask(mask: Mask) -> bytes:
     """Pack bool [n] into ceil(n / 8) bytes, the first row in the lowest bit."""
     return np.packbits(mask, bitorder="little").tobytes()

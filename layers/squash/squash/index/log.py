@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from squash.clock import Clock, IdSource
 from squash.container import Buffer
@@ -31,7 +31,7 @@ from squash.limits import (
     SNAPSHOT_EVERY_LOG_BYTES,
 )
 from squash.model import ObjectRef
-from squash.storage import ObjectStore
+from squash.storage import ObjectStore, Reads
 
 # Garbage collection spares the log of at least an hour: who read longer ago than this must not
 # take a number that is free only because its commit was collected.
@@ -39,8 +39,12 @@ STALE_AFTER_MS: Final = 10 * 60 * 1000
 _SAME_NUMBER_ATTEMPTS_MAX: Final = 5
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 1.0
-_WINDOW: Final = 8
+_WINDOW: Final = 16  # as many as are read at once
+_FIRST_WINDOW: Final = 4
 _RETRY_AFTER_MS: Final = 1000
+
+Decide: TypeAlias = Callable[[Opened], Operation | None]
+"""Says what is right to do after a state, or None for nothing; raises if nothing may be done."""
 
 
 class IndexLog:
@@ -73,6 +77,7 @@ class IndexLog:
         self._clock = clock
         self._load_keys = load_keys
         self._report = report
+        self._reads = Reads()
 
     def refresh(self, known: Opened | None) -> Opened:
         """Read on until the log's end.
@@ -91,10 +96,13 @@ class IndexLog:
 
         """
         now = self._clock.now_ms()
-        if known is None:
-            return self._read_on(self._from_newest(self._empty()))
-        if abs(now - known.read_ms) > STALE_AFTER_MS:
-            return self._read_on(self._from_newest(known))
+        if known is None or abs(now - known.read_ms) > STALE_AFTER_MS:
+            opened = self._from_newest(known or self._empty(), ahead=_WINDOW)
+            # Where all that were asked for beside the snapshot are there, so are most likely more.
+            more = opened.sequence + _WINDOW in opened.commits
+            unknown = not opened.state.snapshot_sequence
+            window = _WINDOW if more else _FIRST_WINDOW if unknown else 1
+            return self._read_on(opened, window=window)
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.sequence + 1)
         if following is not None:
@@ -158,26 +166,33 @@ class IndexLog:
             raise _gone(sequence, key)
         return snapshots.from_bytes(data, sequence=found, where=key)
 
-    def append(self, known: Opened, operation: Operation, *, commit_id: str) -> Opened:
+    def append(self, known: Opened, what: Operation | Decide, *, commit_id: str) -> Opened:
         """Make an operation durable.
+
+        A decision is asked anew for every number that is tried, about the state that the number
+        would follow: who lost a race decides by what the winner did. A refusal, and that nothing
+        is to be done, count only of a state that was the newest during this call.
 
         Parameters
         ----------
         known:
             The index as last read; it need not be the newest.
-        operation:
-            What changes.
+        what:
+            What changes; or a function of the state before that decides so.
         commit_id:
-            As `IdSource` makes them. A call repeated with the same one changes nothing twice.
+            As `IdSource` makes them. A call repeated with the same one changes nothing twice, and
+            asks for no decision once its commit is seen.
 
         Returns
         -------
-        The index with the change in it.
+        The index with the change in it, or as last read if nothing was to be done.
 
         Raises
         ------
         ConflictError
             If a fold's inputs were folded by another.
+        SquashError
+            What the decision raised about the newest state.
         ThrottledError
             If others were first, too often.
         CommitUnknownError
@@ -186,42 +201,70 @@ class IndexLog:
             If it did not happen.
 
         """
-        opened = known
+        opened, newest = known, False
         if abs(self._clock.now_ms() - opened.read_ms) > STALE_AFTER_MS:
-            opened = self.refresh(opened)
+            opened, newest = self.refresh(opened), True
         for attempt in range(COMMIT_ATTEMPTS_MAX):
             if commit_id in opened.state.recent:
                 return opened
-            commit = Commit(opened.sequence + 1, commit_id, self._clock.now_ms(), operation)
+            try:
+                operation = what(opened) if callable(what) else what
+            except SquashError:
+                if newest:
+                    raise
+                operation = None
+            if operation is None:
+                if newest:
+                    return opened
+                opened, newest = self._read_on(opened), True
+                continue
+            # Clocks differ between writers; times along the log never go back.
+            time_ms = max(self._clock.now_ms(), opened.state.time_ms)
+            commit = Commit(opened.sequence + 1, commit_id, time_ms, operation)
             data = commit.to_bytes()
             commit = replace(commit, stored_bytes=len(data))
             # All that can fail is done before the commit, so that nothing can fail after it.
-            after = self._with_needed(
-                replace(opened, state=apply(opened.state, commit)),
-                {**opened.commits, commit.sequence: commit},
-            )
-            if self._put(commit, data):
+            after = self._after(opened, commit)
+            winner = self._put(commit, data)
+            if winner.commit_id == commit_id:
+                # What an earlier call stored may be another decision than this one's.
+                after = after if winner is commit else self._after(opened, winner)
                 return self._snapshot_if_due(after)
             # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
-            opened = self._read_on(opened)
+            commits = {**opened.commits, winner.sequence: winner}
+            opened, newest = self._read_on(replace(opened, commits=commits)), True
         raise ThrottledError(
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
         )
 
+    def _after(self, opened: Opened, commit: Commit) -> Opened:
+        return self._with_needed(
+            replace(opened, state=apply(opened.state, commit)),
+            {**opened.commits, commit.sequence: commit},
+        )
+
+    def now_ms(self) -> int:
+        """Return the time, in milliseconds since 1970 UTC."""
+        return self._clock.now_ms()
+
+    def commit_at(self, sequence: int) -> Commit | None:
+        """Return a commit; None if it is not there: not yet, or collected."""
+        return self._get(sequence)
+
     def load_bitmap(self, ref: ObjectRef) -> Buffer:
         """Get a bitmap's bytes, checked."""
         return read_object(self.store, ref)
 
-    def _put(self, commit: Commit, data: bytes) -> bool:
-        """Try to take a number; tell if it is this commit's now."""
+    def _put(self, commit: Commit, data: bytes) -> Commit:
+        """Try to take a number; return the commit that has it now."""
         cause: SquashError | None = None
         for attempt in range(_SAME_NUMBER_ATTEMPTS_MAX):
             try:
                 if self.store.put_if_absent(log_key(commit.sequence), data):
-                    return True
+                    return commit
                 # The store may have tried twice and met its own first try: what lies there tells.
                 found = self._get(commit.sequence)
             except (UnavailableError, ThrottledError) as error:
@@ -232,7 +275,7 @@ class IndexLog:
                     raise
                 raise _unknown(commit) from error
             if found is not None:
-                return found.commit_id == commit.commit_id
+                return found
             self._wait(attempt)
         raise _unknown(commit) from cause
 
@@ -242,14 +285,24 @@ class IndexLog:
         except (UnavailableError, ThrottledError):
             return None  # Not known; the caller puts the same bytes at the same number again.
 
-    def _read_on(self, opened: Opened) -> Opened:
-        """Apply commits until there are none; from far behind, take a newer snapshot first."""
+    def _read_on(self, opened: Opened, *, window: int = 1) -> Opened:
+        """Apply commits until there are none; from far behind, take a newer snapshot first.
+
+        Parameters
+        ----------
+        opened:
+            What is known, perhaps without the commits that its readers need.
+        window:
+            How many commits to ask for at first: mostly there is none.
+
+        """
         commits = dict(opened.commits)
         state = opened.state
         started = state.sequence
-        window = 1
         absent = 0
         while True:
+            # Before it is asked for: a slow answer is as old as its question.
+            read_ms = self._clock.now_ms()
             ahead = range(state.sequence + 1, state.sequence + 1 + window)
             found = self._get_many(ahead, commits)
             for commit in found:
@@ -265,33 +318,40 @@ class IndexLog:
                     raise _hole(absent)
                 absent = state.sequence + 1
             window = min(2 * window, _WINDOW)
-        opened = replace(opened, state=state, read_ms=self._clock.now_ms())
+        opened = replace(opened, state=state, read_ms=read_ms)
         if state.sequence > started and state.sequence - state.snapshot_sequence > (
             SNAPSHOT_EVERY_COMMITS
         ):
             # Without newer snapshots a reader that lives long would hold ever more commits.
             opened = self._from_newest(replace(opened, commits=commits))
-            commits |= opened.commits
+            commits = dict(opened.commits)
+        # Only now: of what was read, later commits may have folded most.
         return self._with_needed(opened, commits)
 
-    def _from_newest(self, opened: Opened) -> Opened:
-        """Go over to the newest snapshot, and to the same commit as before or a later one."""
+    def _from_newest(self, opened: Opened, *, ahead: int = 0) -> Opened:
+        """Go over to the newest snapshot, and to the same commit as before or a later one.
+
+        What comes back holds what commits were read, not yet those that its readers need; with
+        the snapshot those `ahead` of it are asked for, which are there mostly.
+        """
         newest = snapshots.newest_snapshot(self.store)
         if newest <= opened.state.snapshot_sequence:
             return opened
         key = snapshots.snapshot_key(newest)
-        data = self.store.get(key)
+        commits = dict(opened.commits)
+        missing = range(newest + 1, max(opened.sequence, newest + ahead) + 1)
+        data, found = self._get_beside(key, missing, commits)
         if data is None:
             raise ChecksumError(f"{key} was listed and is gone: try again", object_key=key)
         state = snapshots.from_bytes(data, sequence=newest, where=key)
-        commits = dict(opened.commits)
-        missing = range(newest + 1, opened.sequence + 1)
-        for sequence, commit in zip(missing, self._get_many(missing, commits), strict=True):
-            if commit is None:
+        for sequence, commit in zip(missing, found, strict=True):
+            if commit is not None:
+                commits[sequence] = commit
+            elif sequence <= opened.sequence:
                 raise _hole(sequence)
-            commits[sequence] = commit
-            state = _applied(state, commit)
-        return self._with_needed(replace(opened, state=state), commits)
+        for sequence in range(newest + 1, opened.sequence + 1):
+            state = _applied(state, commits[sequence])
+        return replace(opened, state=state, commits=commits)
 
     def _with_needed(self, opened: Opened, commits: dict[int, Commit]) -> Opened:
         """Hold exactly the commits that readers of this state need."""
@@ -314,7 +374,8 @@ class IndexLog:
         if not _due(opened.state):
             return opened
         try:
-            opened = self._from_newest(opened)
+            newest = self._from_newest(opened)
+            opened = self._with_needed(newest, dict(newest.commits))
             return self.write_snapshot(opened) if _due(opened.state) else opened
         except SquashError as error:
             self._report(error)
@@ -331,13 +392,26 @@ class IndexLog:
         return self._with_needed(replace(opened, state=state), dict(opened.commits))
 
     def _get_many(self, sequences: Sequence[int], held: dict[int, Commit]) -> list[Commit | None]:
-        absent = [sequence for sequence in sequences if sequence not in held]
-        if len(absent) > 1:
-            with ThreadPoolExecutor(min(len(absent), _WINDOW)) as pool:
-                found = dict(zip(absent, pool.map(self._get, absent), strict=True))
-        else:
-            found = {sequence: self._get(sequence) for sequence in absent}
-        return [held.get(sequence) or found[sequence] for sequence in sequences]
+        return self._get_beside(None, sequences, held)[1]
+
+    def _get_beside(
+        self, key: str | None, sequences: Sequence[int], held: dict[int, Commit]
+    ) -> tuple[Buffer | None, list[Commit | None]]:
+        """Get commits, and an object beside them, at once."""
+        found: dict[int, Commit | None] = {}
+        objects: list[Buffer | None] = []
+
+        def get(sequence: int) -> None:
+            found[sequence] = self._get(sequence)
+
+        jobs: list[Callable[[], None]] = []
+        if key is not None:
+            jobs.append(lambda: objects.append(self.store.get(key)))
+        jobs += [partial(get, sequence) for sequence in sequences if sequence not in held]
+        if jobs:
+            self._reads.run(jobs)
+        commits = [held.get(sequence) or found[sequence] for sequence in sequences]
+        return (objects[0] if objects else None), commits
 
     def _get(self, sequence: int) -> Commit | None:
         key = log_key(sequence)

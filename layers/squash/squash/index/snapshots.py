@@ -120,6 +120,7 @@ def to_bytes(state: State) -> bytes:
     header = {
         "sequence": state.sequence,
         "time_ms": state.time_ms,
+        "changed": state.changed,
         "segments": [segment_to_json(segment) for segment in state.segments],
         "fresh": list(state.fresh),
         "trained": object_to_json(state.trained) if state.trained else None,
@@ -162,9 +163,18 @@ def _state(header: Any, container: Container) -> State:
         trained=object_from_json(header["trained"]) if header["trained"] else None,
         recent=tuple(str(one) for one in header["recent"]),
         time_ms=int(header["time_ms"]),
+        # Snapshots of earlier releases don't say: they count as if their last commit was no fold.
+        changed=_changed(header.get("changed", sequence), sequence),
         snapshot_sequence=sequence,
         fresh_dead={
             int(name.partition(".")[2]): container.array(name).tobytes()
             for name in container.names()
         },
     )
+
+
+def _changed(value: Any, sequence: int) -> int:
+    changed = int(value)
+    if not 0 <= changed <= sequence:
+        raise ValueError(f"records changed by commit {changed}, which is to come")
+    return changed

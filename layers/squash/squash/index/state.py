@@ -30,7 +30,9 @@ class State:
     recent: tuple[str, ...] = ()
     """The last commits' ids, the newest last."""
     time_ms: int = 0
-    """When the last commit was made, by its writer's clock."""
+    """When the last commit was made, by its writer's clock; never before the commit before it."""
+    changed: int = 0
+    """The last commit that put or deleted records; later ones folded. 0 if none did."""
     snapshot_sequence: int = 0
     """The snapshot this was read from or written as; 0 if none."""
     log_bytes: int = 0
@@ -55,10 +57,13 @@ def apply(state: State, commit: Commit) -> State:
     if commit.sequence != state.sequence + 1:
         raise InternalError(f"commit {commit.sequence} cannot follow {state.sequence}")
     after = _operate(state, commit.sequence, commit.operation)
+    folds = isinstance(commit.operation, Replace)
     return replace(
         after,
         sequence=commit.sequence,
-        time_ms=commit.time_ms,
+        # Writers of earlier releases wrote what their clocks said.
+        time_ms=max(state.time_ms, commit.time_ms),
+        changed=state.changed if folds else commit.sequence,
         recent=(*state.recent, commit.commit_id)[-RECENT_COMMITS_MAX:],
         log_bytes=state.log_bytes + commit.stored_bytes,
     )
@@ -77,6 +82,14 @@ def commits_needed(state: State) -> list[int]:
         floor = min(floor, max(state.snapshot_sequence, state.fresh[0]))
     later = range(floor + 1, state.sequence + 1)
     return [sequence for sequence in state.fresh if sequence <= floor] + list(later)
+
+
+def committed_at(state: State, commit_id: str) -> int | None:
+    """Return which commit has an id; None if none of the last `RECENT_COMMITS_MAX` has."""
+    if commit_id not in state.recent:
+        return None
+    later = len(state.recent) - 1 - state.recent.index(commit_id)
+    return state.sequence - later
 
 
 def killed_until(segment: SegmentRef) -> int:
@@ -111,6 +124,12 @@ def _fold(state: State, operation: Replace) -> State:
         raise ConflictError(
             f"another fold has replaced {', '.join(map(str, gone[:3]))} meanwhile: read the index "
             "again and fold what is there now"
+        )
+    built_on = operation.trained_base
+    if built_on is not None and (state.trained is None or state.trained.key != built_on):
+        raise ConflictError(
+            "another fold was first, and changed the partitions that this one meant to leave: "
+            "read the index again and fold what is there now"
         )
     latest = max([live[one].as_of for one in inputs] + list(fresh), default=0)
     if not latest <= operation.base <= state.sequence:

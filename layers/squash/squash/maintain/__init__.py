@@ -1,6 +1,7 @@
-"""Work on a whole index: build, fold, collect garbage, verify, repair."""
+"""Work on a whole index: build, fold, flatten, collect garbage, verify, repair."""
 
 from squash.maintain.build import BuildOptions
+from squash.maintain.flatten import flatten, plan_flatten
 from squash.maintain.gc import check_retention, collect, collect_remains
 from squash.maintain.history import (
     History,
@@ -9,7 +10,9 @@ from squash.maintain.history import (
     verify_named,
     verify_newest_snapshot,
 )
-from squash.maintain.optimize import LiveRows, optimize
+from squash.maintain.live_rows import LiveRows
+from squash.maintain.optimize import optimize
+from squash.maintain.refold import Standing, refold
 from squash.maintain.repair import Repairer
 from squash.maintain.verify import verify_bitmaps, verify_segments, verify_trained
 
@@ -19,10 +22,14 @@ __all__ = [
     "Ledger",
     "LiveRows",
     "Repairer",
+    "Standing",
     "check_retention",
     "collect",
     "collect_remains",
+    "flatten",
     "optimize",
+    "plan_flatten",
+    "refold",
     "verify_bitmaps",
     "verify_history",
     "verify_named",

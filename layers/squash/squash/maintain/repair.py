@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from squash.arrays import I64
-from squash.errors import DataError, NotFoundError, SquashError
+from squash.errors import CommitUnknownError, DataError, NotFoundError, SquashError
 from squash.index import snapshots, writer
 from squash.index.live import Opened, dead_rows, dead_since, pack_mask
 from squash.index.log import IndexLog
@@ -29,7 +29,7 @@ from squash.index.references import read_object
 from squash.index.state import State
 from squash.index.trained import Trained
 from squash.maintain.history import History, open_without_own
-from squash.maintain.optimize import drop
+from squash.maintain.live_rows import drop
 from squash.maintain.salvage import (
     Clusters,
     Salvaged,
@@ -209,7 +209,8 @@ class Repairer:
                         moved[ref.id] = place
             if not inputs or self._dry_run:
                 return opened
-            trained = self._moved_trained(opened, moved, others)
+            current = opened.state.trained
+            trained = self._moved_trained(current, moved, others)
             return writer.replace(
                 self._log,
                 opened,
@@ -218,7 +219,11 @@ class Repairer:
                 outputs=written,
                 base=opened.sequence,
                 trained=trained,
+                trained_base=current.key if trained and current else None,
             )
+        except CommitUnknownError:
+            # What may have been committed is not dropped.
+            raise
         except SquashError:
             drop(self._store, written, others)
             raise
@@ -277,10 +282,9 @@ class Repairer:
         return same and trained.codec.specs == trained.codec.stored_specs
 
     def _moved_trained(
-        self, opened: Opened, moved: Mapping[str, _Moved], others: list[str]
+        self, current: ObjectRef | None, moved: Mapping[str, _Moved], others: list[str]
     ) -> ObjectRef | None:
         """Store what the partitions share with others in the place of those that moved."""
-        current = opened.state.trained
         trained = None if current is None else self._trained.get(current.key)
         if trained is None or not moved:
             return None

@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from squash.arrays import F32
-from squash.attributes import FilterNode, check_metadata, parse_filter
+from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
 from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
-from squash.index import writer
 from squash.index.catalogue import Entry
-from squash.index.checking import check_keys, check_rows, check_vector
+from squash.index.checking import check_keys, check_vector
 from squash.index.commits import PutRows
 from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
     Answer,
+    AsOf,
     Backlog,
     GcReport,
     IndexStats,
@@ -31,15 +31,17 @@ from squash.model import (
     Record,
     RecordPage,
     RepairReport,
-    RowBatch,
+    SnapshotInfo,
     Usage,
     VerifyReport,
     WriteResult,
 )
+from squash.runtime.pressure import FreshGuard
 from squash.runtime.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.runtime.views import IndexViews
+from squash.runtime.writing import IndexWriter
 from squash.search import (
     IndexView,
     LocalSearcher,
@@ -47,13 +49,11 @@ from squash.search import (
     Searcher,
     Trace,
     explain,
-    keys_passing,
     live_count,
     record_page,
     records_by_key,
 )
 from squash.search.spending import Spent
-from squash.segment import build_flat
 from squash.storage import CountingStore, ObjectStore, StoreCounts
 from squash.storage.tmp import TmpFiles
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from squash.maintain import BuildOptions
+    from squash.runtime.exporting import RowExport
 
 # Queries of several threads that wait for the log at once.
 _THREADS = 16
@@ -100,6 +101,8 @@ class IndexSession:
         Reads the catalogue entry again, for `verify`; raises if it is damaged.
     memory, tmp:
         What was loaded is kept in; without them, in memory of its own and in no files.
+    fold_soon:
+        Told of the index, by its name, when a write made a fold due; see `FreshGuard`.
 
     """
 
@@ -112,6 +115,7 @@ class IndexSession:
         clock: Clock,
         ids: IdSource,
         searcher: Searcher | None = None,
+        fold_soon: Callable[[str], None] | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
@@ -134,45 +138,21 @@ class IndexSession:
             memory=memory,
             tmp=tmp,
         )
-
-    # Writing
-
-    def put(self, rows: RowBatch, *, commit_id: str | None = None) -> WriteResult:
-        """Put checked rows in one commit."""
-        opened = writer.put(
-            self._views.log,
-            self._views.known(),
-            rows,
-            build_flat=partial(build_flat, non_filterable=self.config.non_filterable),
-            commit_id=commit_id,
+        guard = FreshGuard(
+            self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
         )
-        return WriteResult(self._views.install(opened).sequence, len(rows))
-
-    def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
-        """Check rows on their way in."""
-        return check_rows(keys, vectors, metadata, self.config, check_metadata=check_metadata)
-
-    def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
-        """Put batches, each in a commit of its own."""
-        done = 0
-        snapshot = self._views.known().sequence
-        for batch in batches:
-            checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
-            snapshot = self.put(checked).snapshot
-            done += len(batch)
-            report(Progress("import", done, done, "rows"))
-        return WriteResult(snapshot, done)
-
-    def delete(self, keys: Sequence[str] | None, node: FilterNode | None) -> WriteResult:
-        """Delete by key, or what passes a filter in the newest snapshot; one commit."""
-        given = keys_passing(self.view("strong"), node) if keys is None else check_keys(keys)
-        opened = writer.delete(self._views.log, self._views.known(), given)
-        return WriteResult(self._views.install(opened).sequence, len(given))
+        self.writing = IndexWriter(self._views, entry.config, guard=guard, fold=self._fold)
+        """Puts, patches and deletes."""
 
     def optimize(
-        self, *, options: BuildOptions | None, scratch: Path | None, report: Report
+        self,
+        *,
+        options: BuildOptions | None,
+        scratch: Path | None,
+        report: Report,
+        full: bool = False,
     ) -> WriteResult:
-        """Fold what lives into partitions; nothing to do is fine."""
+        """Fold what is in no partition into partitions; nothing to do is fine."""
         from squash.runtime.maintenance import fold  # noqa: PLC0415 - see there
 
         return fold(
@@ -182,18 +162,30 @@ class IndexSession:
             options=options,
             scratch=scratch,
             report=report,
+            full=full,
         )
+
+    def _fold(self, report: Report) -> None:
+        self.optimize(options=None, scratch=None, report=report)
 
     # Reading
 
-    def query(self, query: Query, consistency: str) -> Answer:
+    def query(self, query: Query, consistency: str, as_of: AsOf | None = None) -> Answer:
         """Answer one query."""
-        return self.query_many([query], consistency)[0]
+        return self.query_many([query], consistency, as_of)[0]
 
-    def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
-        """Answer queries on one snapshot."""
+    def query_many(
+        self, queries: Sequence[Query], consistency: str, as_of: AsOf | None = None
+    ) -> list[Answer]:
+        """Answer queries on one snapshot: the newest, or that of a number or a moment."""
         before = self._spent()
-        view, found = self._searched(queries, consistency)
+        if as_of is None:
+            queries = _live_only(queries, self._live())
+            view, found = self._searched(queries, consistency)
+        else:
+            view, now_ms = self._views.as_of(as_of)
+            queries = _live_only(queries, live_node(self.config, now_ms))
+            found = self._search(view, queries)
         spent = self._spent().since(before)
         nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
@@ -311,14 +303,70 @@ class IndexSession:
                 "timeout_ms, or repeat it"
             )
 
-    def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
+    def get(self, keys: Any, include: frozenset[str], as_of: AsOf | None = None) -> list[Record]:
         """Get records by key."""
-        wanted = check_keys(keys)
-        return self._reading("strong", lambda view: records_by_key(view, wanted, include))[1]
+        names = check_keys(keys)
+        return self._reading_at(
+            as_of, lambda view, live: records_by_key(view, names, include, live)
+        )
 
-    def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
+    def snapshots(self, limit: int, before: int | None) -> list[SnapshotInfo]:
+        """Return what the commits did, the newest first."""
+        return self._views.history.page(self._views.refresh().sequence, limit, before)
+
+    def list(
+        self,
+        cursor: str | None,
+        limit: int,
+        include: frozenset[str],
+        as_of: AsOf | None = None,
+    ) -> RecordPage:
         """List records, a page at a time."""
-        return self._reading("strong", lambda view: record_page(view, cursor, limit, include))[1]
+        return self._reading_at(
+            as_of, lambda view, live: record_page(view, cursor, limit, include, live)
+        )
+
+    def _reading_at(
+        self, as_of: AsOf | None, read: Callable[[IndexView, FilterNode | None], T]
+    ) -> T:
+        """Read from the newest snapshot, or that of a number or a moment."""
+        if as_of is None:
+            live = self._live()
+            return self._reading("strong", lambda view: read(view, live))[1]
+        return read(*self._seen(as_of))
+
+    def _seen(self, as_of: AsOf | None) -> tuple[IndexView, FilterNode | None]:
+        """Return the snapshot to read from, and what says of a record that it is live then."""
+        if as_of is None:
+            return self.view("strong"), self._live()
+        view, now_ms = self._views.as_of(as_of)
+        return view, live_node(self.config, now_ms)
+
+    def _live(self) -> FilterNode | None:
+        """Return what says of a record that it has not expired now."""
+        return live_node(self.config, self._clock.now_ms()) if self.config.expires else None
+
+    def export(
+        self,
+        node: FilterNode | None,
+        include: frozenset[str],
+        *,
+        as_of: AsOf | None,
+        report: Report,
+    ) -> RowExport:
+        """Read out the records of one snapshot that pass a filter."""
+        from squash.runtime.exporting import export  # noqa: PLC0415 - see there
+
+        view, live = self._seen(as_of)
+        return export(
+            self._views,
+            view,
+            only_live(node, live),
+            store=self._store,
+            whole_bytes_max=self._settings.whole_bytes_max,
+            include=include,
+            report=report,
+        )
 
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
@@ -426,6 +474,16 @@ class IndexSession:
 
     def _spent(self) -> _Spent:
         return _Spent(self._store.counts(), self._views.loader.counts())
+
+
+def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
+    """Have queries ask for live records alone."""
+    if live is None:
+        return queries
+    # One filter that several queries have stays one object: it is prepared once.
+    asked = {id(query.node): query.node for query in queries}
+    nodes = {known: only_live(node, live) for known, node in asked.items()}
+    return [replace(query, node=nodes[id(query.node)]) for query in queries]
 
 
 def check_include(include: Iterable[str]) -> frozenset[str]:

@@ -1,0 +1,356 @@
+"""Writing to one opened index: put, patch, delete, import.
+
+Conditions are decided about the state that the commit would follow, see `IndexLog.append`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from squash.arrays import I64
+from squash.attributes import FilterNode, check_metadata, merge_patch
+from squash.errors import ConflictError, DataError, NotFoundError
+from squash.index import writer
+from squash.index.checking import check_keys, check_patches, check_rows
+from squash.index.commits import DeleteKeys, Operation
+from squash.index.live import Opened
+from squash.index.prefetch import prefetch_rows
+from squash.index.state import committed_at
+from squash.index.writer import Putting, check_unchanged
+from squash.model import IndexConfig, Metadata, Progress, RowBatch, WriteResult
+from squash.runtime.pressure import FreshGuard
+from squash.runtime.views import IndexViews
+from squash.search import IndexView, Rows, SegmentView, keys_passing
+from squash.segment import KeyTable, build_flat, hash_keys
+
+Report = Callable[[Progress], None]
+_KEY_CHARACTERS_SHOWN_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LivePlace:
+    """Where some keys' live records lie: `rows[i]` of `source` is that of key `positions[i]`."""
+
+    source: Rows
+    positions: I64
+    rows: I64
+
+
+def live_places(view: IndexView, keys: Sequence[str]) -> list[LivePlace]:
+    """Find the live records of keys, each given once.
+
+    This decides which records are there, for `if_absent` and for `patch`.
+    """
+    hashes = hash_keys(keys)
+    places: list[LivePlace] = []
+    for source in view.everything():
+        found = source.keys().lookup(hashes)
+        positions = np.flatnonzero(found >= 0)
+        if len(positions) and source.alive is not None:
+            positions = positions[source.alive[found[positions]]]
+        if len(positions):
+            places.append(LivePlace(source, positions, found[positions]))
+    return places
+
+
+class IndexWriter:
+    """Writes to an index.
+
+    Parameters
+    ----------
+    views:
+        The index.
+    config:
+        What was decided when it was created.
+    guard:
+        Keeps what is in no partition small.
+    fold:
+        Folds the index, for an import that brings much.
+
+    """
+
+    def __init__(
+        self,
+        views: IndexViews,
+        config: IndexConfig,
+        *,
+        guard: FreshGuard,
+        fold: Callable[[Report], None],
+    ) -> None:
+        self._views = views
+        self._config = config
+        self._guard = guard
+        self._fold = fold
+        self._build_flat = partial(build_flat, non_filterable=config.non_filterable)
+
+    def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
+        """Check rows on their way in."""
+        return check_rows(keys, vectors, metadata, self._config, check_metadata=check_metadata)
+
+    def put(
+        self,
+        rows: RowBatch,
+        *,
+        if_absent: bool = False,
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
+        """Put checked rows in one commit."""
+        self._guard.admit(commit_id)
+        return self._put(rows, if_absent=if_absent, if_snapshot=if_snapshot, commit_id=commit_id)
+
+    def _put(
+        self,
+        rows: RowBatch,
+        *,
+        if_absent: bool = False,
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
+        commit_id = commit_id or self._views.log.ids.new_id()
+        absent = _Absent(self._views, rows.keys) if if_absent else None
+
+        def condition(opened: Opened) -> None:
+            check_unchanged(opened.state, if_snapshot)
+            if absent is not None:
+                absent.check(opened)
+
+        opened = writer.put(
+            self._views.log,
+            self._views.known(),
+            rows,
+            build_flat=self._build_flat,
+            condition=condition if if_absent or if_snapshot is not None else None,
+            commit_id=commit_id,
+        )
+        return self._result(opened, commit_id, len(rows))
+
+    def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
+        """Put batches, each in a commit of its own; fold on the way where much is fresh."""
+        done = folded = 0
+        snapshot = self._views.known().sequence
+        for batch in batches:
+            checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
+            if self._guard.fold_due(brought=folded):
+                self._fold_on_the_way(report)
+                folded = done
+            snapshot = self._put(checked).snapshot
+            done += len(batch)
+            report(Progress("import", done, done, "rows"))
+        return WriteResult(snapshot, done)
+
+    def _fold_on_the_way(self, report: Report) -> None:
+        try:
+            self._fold(report)
+        except ConflictError:
+            self._views.refresh()  # Another fold was first, and its result stands.
+
+    def patch(
+        self,
+        keys: Any,
+        patches: Any,
+        *,
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
+        """Merge patches into the metadata of records, in one commit."""
+        names, patches = check_patches(keys, patches)
+        self._guard.admit(commit_id)
+        commit_id = commit_id or self._views.log.ids.new_id()
+        patching = _Patching(self._views, self._config, names, patches, build=self._build_flat)
+
+        def decide(opened: Opened) -> Operation | None:
+            check_unchanged(opened.state, if_snapshot)
+            return patching.operation(opened) if names else None
+
+        opened = self._views.log.append(self._views.known(), decide, commit_id=commit_id)
+        return self._result(opened, commit_id, len(names))
+
+    def delete(
+        self,
+        keys: Sequence[str] | None,
+        node: FilterNode | None,
+        *,
+        if_snapshot: int | None = None,
+        commit_id: str | None = None,
+    ) -> WriteResult:
+        """Delete by key, or what passes a filter in the newest snapshot; one commit."""
+        commit_id = commit_id or self._views.log.ids.new_id()
+        if keys is None:
+            return self._delete_passing(node, if_snapshot, commit_id)
+        given = check_keys(keys)
+
+        def condition(opened: Opened) -> None:
+            check_unchanged(opened.state, if_snapshot)
+
+        opened = writer.delete(
+            self._views.log,
+            self._views.known(),
+            given,
+            condition=condition if if_snapshot is not None else None,
+            commit_id=commit_id,
+        )
+        return self._result(opened, commit_id, len(given))
+
+    def _delete_passing(
+        self, node: FilterNode | None, if_snapshot: int | None, commit_id: str
+    ) -> WriteResult:
+        """Delete what passes a filter in the very state that the commit follows."""
+        passing: dict[int, list[str]] = {}
+
+        def decide(opened: Opened) -> Operation | None:
+            check_unchanged(opened.state, if_snapshot)
+            found = keys_passing(self._views.view_of(opened), node)
+            passing[opened.sequence] = found
+            return DeleteKeys(found) if found else None
+
+        # Not what is known: most often others have written, and all would be filtered twice.
+        opened = self._views.log.append(self._views.refresh(), decide, commit_id=commit_id)
+        sequence = committed_at(opened.state, commit_id)
+        if sequence is None:
+            return self._result(opened, commit_id, 0)
+        # An earlier call by this id may have done it, by another decision.
+        commit = opened.commits.get(sequence)
+        if commit is None and sequence - 1 not in passing:
+            commit = self._views.log.commit_at(sequence)
+        if commit is not None and isinstance(commit.operation, DeleteKeys):
+            return self._result(opened, commit_id, len(commit.operation.keys))
+        return self._result(opened, commit_id, len(passing.get(sequence - 1, ())))
+
+    def _result(self, opened: Opened, commit_id: str, rows: int) -> WriteResult:
+        self._views.install(opened)
+        self._guard.written(opened)
+        # Not the newest that is known: a write conditional on that would miss what others wrote.
+        sequence = committed_at(opened.state, commit_id)
+        return WriteResult(opened.sequence if sequence is None else sequence, rows)
+
+
+class _Touched:
+    """Whether something found out about keys still holds after later commits."""
+
+    def __init__(self, views: IndexViews, keys: Sequence[str]) -> None:
+        self._views = views
+        self._table = KeyTable.build(keys)
+        self._held_after: int | None = None
+
+    def holds(self, opened: Opened) -> bool:
+        """Tell whether no commit after what `held` was told put or deleted one of the keys."""
+        after = self._held_after
+        if after is None or after > opened.sequence:
+            return False
+        return not self._views.touched_since(opened, after, self._table)
+
+    def held(self, opened: Opened) -> None:
+        """Be told of a state in which it holds."""
+        self._held_after = opened.sequence
+
+
+class _Absent:
+    """The condition that keys have no live record."""
+
+    def __init__(self, views: IndexViews, keys: Sequence[str]) -> None:
+        self._views = views
+        self._keys = keys
+        self._touched = _Touched(views, keys)
+
+    def check(self, opened: Opened) -> None:
+        """Raise if one has; after a lost race only later commits are looked at, mostly."""
+        if not self._touched.holds(opened):
+            places = live_places(self._views.view_of(opened), self._keys)
+            first = min((int(place.positions[0]) for place in places), default=None)
+            if first is not None:
+                key = self._keys[first]
+                raise ConflictError(
+                    f"there is a record {key[:_KEY_CHARACTERS_SHOWN_MAX]!r} already, and if_absent "
+                    f"was asked for; nothing was written. Its snapshot is {opened.sequence}: read "
+                    "it, then decide",
+                    key=key,
+                    field="keys",
+                )
+        self._touched.held(opened)
+
+
+class _Patching:
+    """The rows that patches make of what is there, made anew when that was written meanwhile."""
+
+    def __init__(
+        self,
+        views: IndexViews,
+        config: IndexConfig,
+        keys: Sequence[str],
+        patches: Sequence[Metadata],
+        *,
+        build: writer.BuildFlat,
+    ) -> None:
+        self._views = views
+        self._config = config
+        self._keys = keys
+        self._patches = patches
+        self._build = build
+        self._touched = _Touched(views, keys)
+        self._putting: Putting | None = None
+
+    def operation(self, opened: Opened) -> Operation:
+        """Return what is right after a state."""
+        if self._putting is None or not self._touched.holds(opened):
+            rows = self._patched(self._views.view_of(opened))
+            self._putting = Putting(self._views.log, rows, build_flat=self._build)
+        self._touched.held(opened)
+        return self._putting.operation()
+
+    def _patched(self, view: IndexView) -> RowBatch:
+        places = live_places(view, self._keys)
+        found = np.zeros(len(self._keys), dtype=np.bool_)
+        for place in places:
+            found[place.positions] = True
+        if not found.all():
+            raise self._absent(self._keys[int(np.argmin(found))])
+        _prefetch(places)
+        vectors = np.empty((len(self._keys), view.dimension), dtype=np.float32)
+        metadata: list[Metadata] = [{}] * len(self._keys)
+        for place in places:
+            vectors[place.positions] = place.source.vectors(place.rows)
+            documents = place.source.documents(place.rows)
+            for position, (key, before) in zip(place.positions.tolist(), documents, strict=True):
+                if key != self._keys[position]:
+                    raise DataError(
+                        f"the record {key[:_KEY_CHARACTERS_SHOWN_MAX]!r} is found by another key: "
+                        "run `squash verify` to see what is damaged",
+                        index=self._config.name,
+                        key=self._keys[position],
+                    )
+                metadata[position] = self._merged(position, before)
+        return RowBatch(list(self._keys), vectors, metadata)
+
+    def _merged(self, position: int, before: Metadata) -> Metadata:
+        return check_metadata(
+            merge_patch(before, self._patches[position]),
+            key=self._keys[position],
+            non_filterable=self._config.non_filterable,
+            declared=self._config.attributes,
+        )
+
+    def _absent(self, key: str) -> NotFoundError:
+        return NotFoundError(
+            f"there is no record {key[:_KEY_CHARACTERS_SHOWN_MAX]!r} to patch; nothing was "
+            "written. Put it, with its vector",
+            index=self._config.name,
+            key=key,
+            field="keys",
+        )
+
+
+def _prefetch(places: Sequence[LivePlace]) -> None:
+    """Get vectors and documents of all segments in one round, where they come by pages."""
+    paged = [
+        (place.source.reader, place.rows)
+        for place in places
+        if isinstance(place.source, SegmentView) and not place.source.reader.reads_whole()
+    ]
+    if paged:
+        prefetch_rows(vectors=paged, documents=paged)
