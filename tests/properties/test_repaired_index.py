@@ -84,7 +84,7 @@ def damage(world: World, key: str, way: str, at: float) -> None:
 
 
 def live_keys(world: World) -> set[str]:
-    from squash.runtime.maintenance import named_by
+    from squash.runtime.keeping import named_by
 
     opened = world.handle()._session._views.refresh()
     return {ref.key for ref in named_by(opened.state)}

@@ -269,7 +269,7 @@ class Database:
             If the retention is shorter than an hour.
 
         """
-        from squash.runtime.maintenance import gc_all  # noqa: PLC0415 - see there
+        from squash.runtime.keeping import gc_all  # noqa: PLC0415 - see there
 
         return gc_all(
             self._store,

@@ -371,6 +371,7 @@ class _Moved:
 def _with_moved(trained: Trained, moved: Mapping[str, _Moved]) -> Trained:
     """Route to other partitions in the place of some; those that are gone take theirs along."""
     ids: list[str] = []
+    energies: list[float | None] = []
     sizes: list[I64] = []
     counts: list[int] = []
     kept: list[I64] = []
@@ -385,13 +386,19 @@ def _with_moved(trained: Trained, moved: Mapping[str, _Moved]) -> Trained:
         else:
             ids.append(place.segment_id)
             sizes.append(np.diff(place.clusters.begins))
+        energies += trained.partition_energy[number : number + 1]
         counts.append(last - first)
         kept.append(np.arange(first, last, dtype=np.int64))
     nothing = np.empty(0, np.int64)
+    cluster_rows = np.concatenate([nothing, *sizes])
+    gone = int(trained.cluster_rows.sum() - cluster_rows.sum())
+    history = trained.history
     return replace(
         trained,
+        partition_energy=tuple(energies),
+        history=history and replace(history, rows_since=history.rows_since + gone),
         partition_ids=tuple(ids),
         partition_begins=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         centers=trained.centers[np.concatenate([nothing, *kept])],
-        cluster_rows=np.concatenate([nothing, *sizes]),
+        cluster_rows=cluster_rows,
     )
