@@ -344,6 +344,30 @@ class DatabaseGcReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Repaired:
+    """One thing that `repair` mended, or, of a dry run, would mend."""
+
+    object_key: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What `repair` mended, what is lost, and what is left damaged."""
+
+    repaired: tuple[Repaired, ...]
+    lost_rows: int
+    """Rows of the newest state that cannot be read back."""
+    lost_keys: tuple[str, ...]
+    """Their keys, where these can be read."""
+    left: tuple[Damage, ...]
+    """What is damaged still."""
+    harmless: tuple[Damage, ...]
+    """What is damaged still, and not needed by the newest state: `gc` removes it in time."""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One step of a long job: `done` of `total` `unit`s of `stage`."""
 
