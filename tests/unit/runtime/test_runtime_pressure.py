@@ -60,8 +60,9 @@ def test_past_the_first_threshold_a_fold_is_asked_for():
     asked = []
     index = make(fold_soon=asked.append).create_index("x", dimension=2)
     index.put(**rows(9))
-    assert asked == []
+    assert (asked, index.backlog().fold_due) == ([], None)
     index.put(**rows(1, start=9))
+    assert index.backlog().fold_due == "FRESH_ROWS_MAX"
     index.put(**rows(1))
     assert asked == ["x", "x"]
 
