@@ -30,6 +30,7 @@ _ORDER: Final = (
     "codecs-glove",
     "codecs-sift",
     "memory",
+    "churn",
     "imports",
     "starts",
     "cost",

@@ -1,4 +1,4 @@
-"""The specification of an index: a dict and brute force."""
+"""The specification of an index: a dict with its history, and brute force."""
 
 from __future__ import annotations
 
@@ -8,15 +8,55 @@ from squash.attributes import matches, parse_filter
 
 
 class ModelIndex:
-    """What an index must do, said as plainly as can be."""
+    """What an index must do, said as plainly as can be.
 
-    def __init__(self, metric: str) -> None:
+    `expires` names the attribute that says when a record is gone, in seconds; `now` is the time.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        rows: dict[str, tuple[np.ndarray, dict]] | None = None,
+        *,
+        expires: str | None = None,
+    ) -> None:
         self.metric = metric
-        self.rows: dict[str, tuple[np.ndarray, dict]] = {}
+        self.expires = expires
+        self.now = 0.0
+        self.rows: dict[str, tuple[np.ndarray, dict]] = {} if rows is None else rows
+        self.history: list[tuple[float, dict]] = [(0.0, {})]
+
+    def commit(self, snapshot: int) -> None:
+        """Note what a commit made, now; the snapshot is its number."""
+        self.history += [(self.now, dict(self.rows))] * (snapshot + 1 - len(self.history))
+
+    def at(self, snapshot: int, now: float | None = None) -> ModelIndex:
+        """Return what the index was after a commit, at that time or at a later one."""
+        then = ModelIndex(self.metric, expires=self.expires)
+        time, then.rows = self.history[snapshot]
+        then.now = time if now is None else now
+        return then
+
+    def live(self) -> dict[str, tuple[np.ndarray, dict]]:
+        """Return the records that have not expired."""
+        if self.expires is None:
+            return self.rows
+        return {
+            key: row
+            for key, row in self.rows.items()
+            if self.expires not in row[1] or row[1][self.expires] > self.now
+        }
 
     def put(self, keys, vectors, metadata) -> None:
         for key, vector, meta in zip(keys, vectors, metadata, strict=True):
             self.rows[key] = (np.asarray(vector, dtype=np.float32), dict(meta))
+
+    def patch(self, keys, patches) -> None:
+        """Merge each patch into a record's metadata, by RFC 7396: null removes a name."""
+        for key, patch in zip(keys, patches, strict=True):
+            vector, meta = self.rows[key]
+            merged = {name: value for name, value in (meta | patch).items() if value is not None}
+            self.rows[key] = (vector, merged)
 
     def delete(self, keys) -> None:
         for key in keys:
@@ -24,7 +64,7 @@ class ModelIndex:
 
     def passing(self, filter_) -> list[str]:
         node = parse_filter(filter_)
-        return [key for key, (_, meta) in self.rows.items() if matches(node, meta)]
+        return [key for key, (_, meta) in self.live().items() if matches(node, meta)]
 
     def distance(self, query, key) -> float:
         x = self.rows[key][0].astype(np.float64)
@@ -38,3 +78,85 @@ class ModelIndex:
     def query(self, query, top_k, filter_=None) -> list[tuple[float, str]]:
         found = sorted((self.distance(query, key), key) for key in self.passing(filter_))
         return found[:top_k]
+
+    def check(self, answer, query, k, filter_=None) -> None:
+        """Exactly min(k, matches) rows, all passing, with true distances, in order."""
+        node = parse_filter(filter_)
+        assert len(answer.matches) == min(k, len(self.passing(filter_)))
+        assert len({m.key for m in answer.matches}) == len(answer.matches)
+        for match in answer.matches:
+            assert matches(node, self.rows[match.key][1])
+            assert match.metadata == self.rows[match.key][1]
+            true = self.distance(query, match.key)
+            assert abs(match.distance - true) <= 1e-9 + 1e-9 * abs(true)
+        order = [(m.distance, m.key) for m in answer.matches]
+        assert order == sorted(order)
+
+    def check_exact(self, answer, query, k, filter_=None) -> None:
+        """No row that was left out is nearer than one that is there."""
+        self.check(answer, query, k, filter_)
+        true = [distance for distance, _ in self.query(query, k, filter_)]
+        np.testing.assert_allclose([m.distance for m in answer.matches], true, 1e-9, 1e-9)
+
+    def check_records(self, records, keys) -> None:
+        """Each of the keys that is there, in their order, with vector and metadata."""
+        assert [record.key for record in records] == [key for key in keys if key in self.rows]
+        for record in records:
+            self.check_record(record)
+
+    def check_record(self, record) -> None:
+        vector, metadata = self.rows[record.key]
+        assert record.metadata == metadata
+        np.testing.assert_array_equal(record.vector, vector)
+
+
+class ModelHistory:
+    """What an index held after each of its commits; number 0 is the empty index.
+
+    A record whose `expires` attribute is a number is there until that second since 1970, for who
+    looks at that time or later; it goes on lying in the rows.
+    """
+
+    def __init__(self, metric: str, *, expires: str | None = None) -> None:
+        self.metric = metric
+        self.expires = expires
+        self.states: list[dict[str, tuple[np.ndarray, dict]]] = [{}]
+        self.times_ms: list[int] = [0]
+        self.operations: list[str] = [""]
+
+    @property
+    def newest(self) -> int:
+        """The number of the last commit."""
+        return len(self.states) - 1
+
+    def commit(self, operation: str, state: ModelIndex, now_ms: int) -> int:
+        """Note what a commit left; the answer is its number."""
+        self.states.append(dict(state.rows))
+        self.times_ms.append(max(now_ms, self.times_ms[-1]))
+        self.operations.append(operation)
+        return self.newest
+
+    def draft(self) -> ModelIndex:
+        """Return a copy of the newest state, expired records and all, to change and commit."""
+        return ModelIndex(self.metric, dict(self.states[-1]))
+
+    def at(self, snapshot: int, now_ms: int) -> ModelIndex:
+        """Return what a reader of a snapshot sees at a time."""
+        rows = self.states[snapshot]
+        if self.expires is not None:
+            rows = {key: row for key, row in rows.items() if not self._expired(row[1], now_ms)}
+        return ModelIndex(self.metric, dict(rows))
+
+    def changed_since(self, snapshot: int) -> bool:
+        """Tell whether a commit after a snapshot changed records: folds do not."""
+        return any(one != "fold" for one in self.operations[snapshot + 1 :])
+
+    def last_until(self, time_ms: int) -> int:
+        """Return the last commit that is not later than a time."""
+        return max(i for i, at in enumerate(self.times_ms) if at <= time_ms)
+
+    def _expired(self, metadata: dict, now_ms: int) -> bool:
+        until = metadata.get(self.expires)
+        if isinstance(until, bool) or not isinstance(until, (int, float)):
+            return False
+        return until * 1000 <= now_ms

@@ -6,6 +6,7 @@ written changes in a way that a reader sees, the next folder is begun and the ol
 - v1: codec `residual` version 1, segments that do not say where each record begins.
 - v2: codec `residual` version 2, `document_row_offsets` in `rows`.
 - v3: partitions with a `head`.
+- v4: snapshots that say which commit last changed records.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from squash.storage import MemoryStore
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-VERSIONS = ("v1", "v2", "v3")
+VERSIONS = ("v1", "v2", "v3", "v4")
 NEWEST = VERSIONS[-1]
 DIMENSION = 6
 ROWS = 90

@@ -19,7 +19,7 @@ from safetensors.numpy import load
 
 import squash
 from squash.container import Container, read_layout
-from squash.errors import ChecksumError, DataError, UnsupportedFormatError
+from squash.errors import ChecksumError, ConflictError, DataError, UnsupportedFormatError
 from squash.kernels import native
 from squash.storage import MemoryStore
 
@@ -97,6 +97,24 @@ def test_every_kind_is_there(version):
         "segment-attributes", "segment-codes",
     }  # fmt: skip
     assert any("/deleted-" in key for key in STORED[version])
+
+
+@every_version
+def test_which_commit_changed_records(version):
+    """Snapshots say so since v4; of earlier ones their last commit is taken."""
+    database = open_database(store_of(version))
+    for key, data in STORED[version].items():
+        if "/snapshots/" in key:
+            snapshot = Container(data, kind="snapshot", versions=(1,), where=key)
+            assert ("changed" in snapshot.header) == (version == "v4")
+            assert snapshot.header.get("changed", 0) <= snapshot.header["sequence"]
+    index = database.index("fresh")
+    newest = index.backlog().snapshot
+    condition = {"keys": ["k8"], "if_snapshot": newest}
+    # The ids of these tests' databases begin anew, and would repeat those of the files.
+    assert index.patch(metadata=[{"year": 1}], commit_id="a" * 32, **condition).snapshot > newest
+    with pytest.raises(ConflictError):
+        index.delete(commit_id="b" * 32, **condition)
 
 
 @pytest.mark.parametrize(

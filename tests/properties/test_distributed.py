@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forcing import codes_only
 from roles import Roles
 from simulated import START_MS, Fate, fates
-from squash.attributes import parse_filter
+from squash.attributes import expired, live_node, only_live, parse_filter
 from squash.clock import SystemClock, SystemIds
 from squash.errors import PartialAnswerError, SquashError, ThrottledError, UnavailableError
 from squash.maintain import BuildOptions
@@ -19,7 +21,7 @@ from squash.planning.shape import FAN_OUT, Shape
 from squash.planning.slots import assign_slots, slot_names
 from squash.planning.tree import Tree
 from squash.runtime.invokers import Fault, InProcessInvoker
-from squash.search import Query, search_many
+from squash.search import Query, keys_passing, search_many
 from squash.search.calls import Calling, CallPolicy
 from squash.search.events import error_event, open_request
 from squash.search.exchange import ThreadExchange, thread_pool
@@ -116,6 +118,50 @@ def test_every_shape_answers_the_same(warm, shape, count, seed, slots):
     if queries:
         assert found[0][1].spent.invocations == len(world.cloud.seen)
         assert all(trace.spent is None for _, trace in found[1:])
+
+
+@pytest.fixture(scope="module")
+def expiring():
+    roles = Roles()
+    rng = np.random.default_rng(12)
+    index = roles.database().create_index(
+        "x", dimension=DIMENSION, metric="euclidean", expires="gone_at"
+    )
+    vectors = rng.normal(size=(300, DIMENSION)).astype(np.float32)
+    metadata = [
+        {"n": i % 7, "tag": "abc"[i % 3]} | ({"gone_at": START_MS / 1000 + i % 5} if i % 4 else {})
+        for i in range(300)
+    ]
+    index.put(keys=[f"k{i}" for i in range(300)], vectors=vectors, metadata=metadata)
+    index.optimize(options=SMALL)
+    return roles, index
+
+
+@given(SHAPES, st.integers(1, 30), st.integers(0, 1000), st.integers(-1, 10))
+@settings(max_examples=40, deadline=None)
+def test_every_shape_knows_what_has_expired(expiring, shape, count, seed, half_seconds):
+    """Whoever searches leaves out the same records, and finds the same of the others."""
+    roles, index = expiring
+    view = index._session.view("strong")
+    now_ms = START_MS + 500 * half_seconds
+    live = live_node(index.config, now_ms)
+    queries = make_queries(seed, count)
+    nodes = {id(one.node): only_live(one.node, live) for one in queries}
+    queries = [replace(one, node=nodes[id(one.node)], include_metadata=True) for one in queries]
+    with codes_only() if seed % 2 else nullcontext():
+        searcher, _ = roles.simulated(fates(), shape)
+        found = searcher.search(view, queries)
+        alone = search_many(view, queries)
+        one_by_one = [search_many(view, [query])[0] for query in queries]
+    assert [plain(m) for m, _ in found] == [plain(m) for m, _ in alone]
+    assert [plain(m) for m, _ in found] == [plain(m) for m, _ in one_by_one]
+    for (_, one), (_, other), (_, third) in zip(found, alone, one_by_one, strict=True):
+        assert told(one) == told(other)
+        assert one.predicted == third.predicted
+    passing = {id(node): len(keys_passing(view, node)) for node in nodes.values()}
+    for (matches, _), query in zip(found, queries, strict=True):
+        assert len(matches) == min(query.k, passing[id(query.node)])
+        assert not any(expired(index.config, match.metadata, now_ms) for match in matches)
 
 
 @given(

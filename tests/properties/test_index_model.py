@@ -9,20 +9,13 @@ from hypothesis import strategies as st
 
 import squash
 from forcing import codes_only
+from living import SMALL
 from model import ModelIndex
-from squash.attributes import matches, parse_filter
 from squash.maintain import BuildOptions
 from squash.planning import Keep
 from squash.quantize import PRESETS
 from strategies import filters_for, metadata_rows
 
-SMALL = BuildOptions(
-    partition_rows_target=24,
-    partition_rows_max=40,
-    cluster_rows_target=6,
-    calibration_queries=20,
-    exact_rows_max=8,
-)
 # The fixture only narrows cuts, and does so alike for every example.
 SHARED = [HealthCheck.function_scoped_fixture]
 METRICS = ["cosine", "euclidean", "dot"]
@@ -62,20 +55,6 @@ def make(metric, rows, dimension, seed, codec="residual", optimize=True):
     return index, model, rng
 
 
-def check(answer, model, query, k, filter_):
-    """Exactly min(k, matches) rows, all passing, with true distances, in order."""
-    node = parse_filter(filter_)
-    assert len(answer.matches) == min(k, len(model.passing(filter_)))
-    assert len({m.key for m in answer.matches}) == len(answer.matches)
-    for match in answer.matches:
-        assert matches(node, model.rows[match.key][1])
-        assert match.metadata == model.rows[match.key][1]
-        true = model.distance(query, match.key)
-        assert match.distance == pytest.approx(true, rel=1e-9, abs=1e-9)
-    order = [(m.distance, m.key) for m in answer.matches]
-    assert order == sorted(order)
-
-
 @settings(max_examples=120, deadline=None, suppress_health_check=SHARED)
 @given(
     data=st.data(),
@@ -95,9 +74,9 @@ def test_every_answer_keeps_its_promise(
     index, model, rng = make(metric, rows, dimension, seed, codec)
     query = rng.normal(size=dimension).astype(np.float32)
     answer = index.query(query, top_k=k, filter=filter_, recall_target=recall, explain=True)
-    check(answer, model, query, k, filter_)
+    model.check(answer, query, k, filter_)
     exact = index.query(query, top_k=k, filter=filter_, exact=True)
-    check(exact, model, query, k, filter_)
+    model.check(exact, query, k, filter_)
     truth = model.query(query, k, filter_)
     np.testing.assert_allclose(
         [m.distance for m in exact.matches], [d for d, _ in truth], rtol=1e-9, atol=1e-9
@@ -110,8 +89,8 @@ def test_every_answer_keeps_its_promise(
             [m.distance for m in answer.matches], [d for d, _ in truth], rtol=1e-6, atol=1e-6
         )
     many = index.query_many([query, query], top_k=k, filters=[filter_, None], recall_target=recall)
-    check(many[0], model, query, k, filter_)
-    check(many[1], model, query, k, None)
+    model.check(many[0], query, k, filter_)
+    model.check(many[1], query, k, None)
 
 
 OPERATIONS = st.lists(
@@ -158,8 +137,8 @@ def test_any_history_leaves_what_a_dict_would_hold(narrow, operations, metric, s
         query = rng.normal(size=4).astype(np.float32)
         for handle in (first, second):
             filter_ = {"n": {"$lte": 2}}
-            check(handle.query(query, top_k=7, filter=filter_), model, query, 7, filter_)
-    check(first.query(query, top_k=100), model, query, 100, None)
+            model.check(handle.query(query, top_k=7, filter=filter_), query, 7, filter_)
+    model.check(first.query(query, top_k=100), query, 100, None)
     assert first.stats().rows == len(model.rows)
     listed, cursor = [], None
     while True:
@@ -188,7 +167,7 @@ def test_a_batch_tells_true_from_one(narrow):
     filters = [{"a": True}, {"a": 1}, {"a": 1.0}, {"a": True}]
     answers = index.query_many([query] * 4, filters=filters, top_k=50)
     for answer, filter_ in zip(answers, filters, strict=True):
-        check(answer, model, query.astype(np.float32), 50, filter_)
+        model.check(answer, query.astype(np.float32), 50, filter_)
 
 
 def test_a_listing_survives_writes_and_folds_between_its_pages():

@@ -7,6 +7,7 @@ import pytest
 
 from squash import limits
 from squash.container import ALIGNMENT, HEADER_BYTES_MAX
+from squash.index.log import STALE_AFTER_MS
 from squash.kernels.packing import low_groups
 from squash.maintain import BuildOptions
 from squash.storage import protocol, ranges
@@ -81,6 +82,16 @@ def test_commits():
     assert limits.DIMENSION_MAX * 4 + limits.METADATA_BYTES_MAX < limits.INLINE_COMMIT_BYTES_MAX
     assert limits.SNAPSHOT_EVERY_COMMITS > 1
     assert limits.COMMIT_ATTEMPTS_MAX > 1
+
+
+def test_garbage():
+    """Who is about to name an object commits before it may be taken, whatever clocks drift."""
+    assert limits.COMMIT_WITHIN_MS + 3_600_000 < limits.GC_GRACE_MS
+    assert limits.GC_RETENTION_S_MIN <= limits.GC_RETENTION_S_DEFAULT
+    # Numbers of the log, and the state that a reader knows, are used for less than is kept.
+    assert STALE_AFTER_MS < limits.GC_RETENTION_S_MIN * 1000 < limits.GC_GRACE_MS
+    assert limits.QUERY_TIMEOUT_MS_MAX < limits.GC_RETENTION_S_MIN * 1000
+    assert limits.DELETE_BATCH_KEYS <= 1_000
 
 
 def test_calls():

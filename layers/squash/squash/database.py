@@ -15,13 +15,16 @@ import numpy as np
 from squash.clock import Clock, IdSource, SystemClock, SystemIds
 from squash.errors import InvalidArgumentError
 from squash.index import catalogue
-from squash.limits import MIB
+from squash.limits import GC_RETENTION_S_DEFAULT, MIB
 from squash.model import (
     Answer,
+    AsOf,
     AttributeType,
     Backlog,
     Consistency,
+    DatabaseGcReport,
     Filter,
+    GcReport,
     IndexConfig,
     IndexStats,
     Metadata,
@@ -30,6 +33,7 @@ from squash.model import (
     Record,
     RecordPage,
     RowBatch,
+    SnapshotInfo,
     VerifyReport,
     WriteResult,
 )
@@ -43,12 +47,14 @@ from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
     from squash.maintain import BuildOptions
+    from squash.runtime.exporting import RowExport
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 _COMMIT_ID = re.compile("[0-9a-f]{32}")
 
 # `Index.list` hides the type's name from what follows it in the class.
 _Answers: TypeAlias = list[Answer]
+_Snapshots: TypeAlias = list[SnapshotInfo]
 
 
 def connect(
@@ -155,6 +161,7 @@ class Database:
         metric: str | Metric = Metric.COSINE,
         attributes: Mapping[str, str | AttributeType] | None = None,
         non_filterable: Sequence[str] = (),
+        expires: str | None = None,
         codec: str = "residual",
         seed: int = 0,
     ) -> Index:
@@ -173,6 +180,10 @@ class Database:
             "[]" for lists. Names not given here may hold anything.
         non_filterable:
             Metadata keys that are stored and returned but never filtered by.
+        expires:
+            A metadata attribute that says when a record expires: a number, in seconds since 1970
+            UTC. From then on the record is gone for whoever reads; folding removes it. A record
+            without the attribute never expires.
         codec:
             How vectors are quantised: "residual", or "osq", "osq-factors", "osq-residual".
         seed:
@@ -186,18 +197,22 @@ class Database:
             If an argument is out of its range.
 
         """
+        declared = {
+            key: _one_of(AttributeType, kind, f"attributes.{key}")
+            for key, kind in (attributes or {}).items()
+        }
+        if expires is not None:
+            declared.setdefault(expires, AttributeType.NUMBER)
         config = IndexConfig(
             name=name,
             dimension=_whole(dimension, "dimension"),
             metric=_one_of(Metric, metric, "metric"),
-            attributes={
-                key: _one_of(AttributeType, kind, f"attributes.{key}")
-                for key, kind in (attributes or {}).items()
-            },
+            attributes=declared,
             non_filterable=tuple(non_filterable),
             codec=codec,
             seed=_whole(seed, "seed"),
             created_ms=self._clock.now_ms(),
+            expires=expires,
         )
         if codec not in PRESETS:
             raise InvalidArgumentError(
@@ -230,6 +245,40 @@ class Database:
 
         """
         catalogue.drop(self._store, name)
+
+    def gc(
+        self,
+        retention_s: float = GC_RETENTION_S_DEFAULT,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> DatabaseGcReport:
+        """Collect the garbage of every index, as `Index.gc`, and what is left of dropped ones.
+
+        An index that cannot be collected is left as it was, and named; the others are collected.
+
+        Parameters
+        ----------
+        retention_s, dry_run, progress:
+            As `Index.gc`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the retention is shorter than an hour.
+
+        """
+        from squash.runtime.maintenance import gc_all  # noqa: PLC0415 - see there
+
+        return gc_all(
+            self._store,
+            self.index,
+            ids=self._ids,
+            clock=self._clock,
+            retention_s=retention_s,
+            dry_run=bool(dry_run),
+            report=progress or _silent,
+        )
 
     def _open(self, entry: catalogue.Entry) -> Index:
         session = IndexSession(
@@ -416,10 +465,17 @@ class Index:
         )
 
     def get(
-        self, *, keys: Sequence[str], include: Iterable[str] = ("metadata", "vector")
+        self,
+        *,
+        keys: Sequence[str],
+        include: Iterable[str] = ("metadata", "vector"),
+        as_of: AsOf | None = None,
     ) -> list[Record]:
-        """Get records in the order of `keys`; keys that are not there are left out."""
-        return self._session.get(keys, check_include(include))
+        """Get records in the order of `keys`; keys that are not there are left out.
+
+        `as_of` gets them as they were; see `query`.
+        """
+        return self._session.get(keys, check_include(include), as_of)
 
     def list(
         self,
@@ -427,13 +483,75 @@ class Index:
         cursor: str | None = None,
         limit: int = 500,
         include: Iterable[str] = ("metadata",),
+        as_of: AsOf | None = None,
     ) -> RecordPage:
         """List records, a page at a time, in no order that means anything.
 
         A record that is there throughout is listed exactly once, whatever is written meanwhile.
-        Pass each page's cursor on to get the next; the last page has none.
+        Pass each page's cursor on to get the next; the last page has none. With the same `as_of`
+        for every page (see `query`) they are exactly that snapshot.
         """
-        return self._session.list(cursor, _whole(limit, "limit"), check_include(include))
+        return self._session.list(cursor, _whole(limit, "limit"), check_include(include), as_of)
+
+    def snapshots(self, *, limit: int = 100, before: int | None = None) -> _Snapshots:
+        """Say what the last commits did, the newest first; each made a snapshot.
+
+        They go back to where the log was collected: of what is here, all can be read with `as_of`
+        but what a collection takes meanwhile.
+
+        Parameters
+        ----------
+        limit:
+            How many; 1 to 1,000.
+        before:
+            Only snapshots before this one: the last of a page, to get the next.
+
+        """
+        last = None if before is None else _whole(before, "before")
+        return self._session.snapshots(_whole(limit, "limit"), last)
+
+    def export_batches(
+        self,
+        *,
+        as_of: AsOf | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        include: Iterable[str] = ("metadata", "vector"),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> RowExport:
+        """Read out all records of one snapshot, batch by batch, in no order that means anything.
+
+        The snapshot is taken by this call, and is that of every batch, whatever is written and
+        folded meanwhile. Memory holds a batch, and what is stored of one segment.
+
+        Parameters
+        ----------
+        as_of:
+            The index as it was, see `query`; else the newest snapshot is read.
+        filter:
+            As in `query`: records that do not pass are left out.
+        include:
+            "metadata" and "vector"; without them a batch's metadata is {}, its vectors float32
+            [n, 0].
+        progress:
+            Told how many of the snapshot's records were looked at.
+
+        Returns
+        -------
+        An iterator of `RowBatch`; its `snapshot` is the snapshot's number. `import_batches` of
+        another index takes it.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
+
+        """
+        session = self._session
+        wanted = check_include(include)
+        node = session.parse(filter)
+        return session.export(node, wanted, as_of=as_of, report=progress or _silent)
 
     def query(
         self,
@@ -444,6 +562,7 @@ class Index:
         recall_target: float = 0.95,
         exact: bool = False,
         consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
         allow_partial: bool = False,
@@ -467,6 +586,10 @@ class Index:
             Compare with every record that passes.
         consistency:
             "strong" sees every write answered before; "eventual" may be some seconds behind.
+        as_of:
+            The index as it was: a snapshot's number, as writes and answers give it, or a datetime
+            with a time zone, for the state after the last commit not later. What expired is gone
+            as it was then. Whatever the consistency, this is one snapshot for good.
         include:
             "metadata" and "vector", as wanted in every match.
         explain:
@@ -482,6 +605,8 @@ class Index:
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
@@ -502,7 +627,7 @@ class Index:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
-        return session.query(query, consistency)
+        return session.query(query, consistency, as_of)
 
     def query_many(
         self,
@@ -513,6 +638,7 @@ class Index:
         recall_target: float = 0.95,
         exact: bool = False,
         consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
         include: Iterable[str] = ("metadata",),
         explain: bool = False,
         allow_partial: bool = False,
@@ -530,13 +656,17 @@ class Index:
             Numbers, [q, d].
         filters:
             One filter for all, or a list with one (or None) for each.
-        top_k, recall_target, exact, consistency, include, explain, allow_partial, timeout_ms:
+        top_k, recall_target, exact, consistency, as_of:
             For all of them together, as in `query`.
+        include, explain, allow_partial, timeout_ms:
+            Likewise.
 
         Raises
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
@@ -574,7 +704,7 @@ class Index:
             replace(first, vector=session.check_query(vector), node=node)
             for vector, node in zip(vectors, nodes, strict=True)
         ]
-        return session.query_many(queries, consistency)
+        return session.query_many(queries, consistency, as_of)
 
     def optimize(
         self,
@@ -582,10 +712,14 @@ class Index:
         progress: Callable[[Progress], None] | None = None,
         scratch: str | Path | None = None,
         options: BuildOptions | None = None,
+        full: bool = False,
     ) -> WriteResult:
-        """Fold all records into partitions, trained on what there is now.
+        """Fold what was written into partitions.
 
-        Writers and readers go on meanwhile. Where nothing is new, nothing is done.
+        The first time, and when the records have become too many others, all are built and trained
+        anew. Else only those partitions are written that have new records or many deleted ones;
+        those that grew are split, those that shrank are joined. Writers and readers go on
+        meanwhile. Where nothing is new, nothing is done.
 
         Parameters
         ----------
@@ -595,6 +729,10 @@ class Index:
             A local folder with room for the data; the system's temporary one if None.
         options:
             Sizes of partitions, clusters and samples.
+        full:
+            Build and train all anew in any case. No deleted or replaced record is left in any
+            object of the new snapshot then; else some are, in partitions of which less than a
+            tenth was deleted.
 
         Raises
         ------
@@ -606,6 +744,7 @@ class Index:
             options=options,
             scratch=Path(scratch) if scratch is not None else None,
             report=progress or _silent,
+            full=full,
         )
 
     def backlog(self) -> Backlog:
@@ -613,8 +752,42 @@ class Index:
         return self._session.backlog()
 
     def stats(self) -> IndexStats:
-        """Describe the index in numbers."""
+        """Describe the index in numbers; rows that expired count until they are folded out."""
         return self._session.stats()
+
+    def gc(
+        self,
+        retention_s: float = GC_RETENTION_S_DEFAULT,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> GcReport:
+        """Remove what no state within the retention needs; readers and writers go on meanwhile.
+
+        Every state that was the newest at any moment of the retention stays readable by `as_of`.
+        What nothing names is removed once it is a day old. A call that was broken off leaves the
+        index whole.
+
+        Parameters
+        ----------
+        retention_s:
+            Seconds, at least an hour; a day if not given.
+        dry_run:
+            Only say what would be removed.
+        progress:
+            Told of every step.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the retention is shorter.
+        DataError
+            If what it goes by is damaged; nothing was removed then.
+
+        """
+        return self._session.gc(
+            retention_s=retention_s, dry_run=bool(dry_run), report=progress or _silent
+        )
 
     def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:
         """Read every stored object back and say what is damaged."""

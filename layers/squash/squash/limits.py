@@ -76,8 +76,6 @@ FLAT_SEGMENT_ROWS_MAX: Final = 32_768
 SNAPSHOT_EVERY_COMMITS: Final = 64
 SNAPSHOT_EVERY_LOG_BYTES: Final = 16 * MIB
 COMMIT_ATTEMPTS_MAX: Final = 64
-# What a commit names was written before it. Garbage collection spares what is younger than a day.
-COMMIT_WITHIN_MS: Final = 20 * 3_600_000
 # A writer brings so many commits, or bytes of them, into one flat segment: a reader that comes
 # cold asks for each. Then the commit that does so is the one at which a snapshot is due.
 FLATTEN_COMMITS: Final = SNAPSHOT_EVERY_COMMITS - 1
@@ -86,12 +84,26 @@ FLATTEN_BYTES: Final = 16 * MIB
 FLATTEN_SEGMENT_BYTES_MAX: Final = 32 * MIB  # a writer holds it in memory, beside what it reads
 KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
+COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what was when
+
+# Garbage collection
+GC_RETENTION_S_DEFAULT: Final = 86_400
+GC_RETENTION_S_MIN: Final = 3_600  # readers and writers rely on what is younger
+GC_GRACE_MS: Final = 24 * 3_600_000  # so long what no commit names is left, by the store's clock
+COMMIT_WITHIN_MS: Final = 20 * 3_600_000  # of the first object it names, or the reading it rests on
+DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
 
 # Files on the command line
 PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`
 IMPORT_BATCH_ROWS_MAX: Final = 32_768
 IMPORT_BATCH_BYTES_MAX: Final = 64 * MIB
 IMPORT_LINE_BYTES_MAX: Final = 4 * MIB  # a vector of 4,096 numbers and its metadata, with room
+
+# Reading an index out: memory holds a batch and a segment, a Parquet file's writer a row group
+EXPORT_BATCH_ROWS_MAX: Final = 4_096
+EXPORT_BATCH_BYTES_MAX: Final = 16 * MIB  # of vectors; metadata adds at most 160 MiB
+EXPORT_GROUP_ROWS_MAX: Final = IMPORT_BATCH_ROWS_MAX
+EXPORT_GROUP_BYTES_MAX: Final = IMPORT_BATCH_BYTES_MAX
 
 # Below this many rows an index is searched exactly: training would cost more than it saves.
 EXACT_ROWS_MAX: Final = 4_096
@@ -155,7 +167,8 @@ FOLD_ASKED_MS_MIN: Final = 60_000  # a container asks the compactor no more ofte
 
 # When the compactor folds an index
 FOLD_ROWS_MIN: Final = EXACT_ROWS_MAX  # so many rows outside of partitions, and
-FOLD_ROWS_SHARE_MIN: Final = 0.05  # so large a part of all: a fold reads and writes every row
+FOLD_ROWS_ROOT: Final = 32  # times the root of those inside: see `pending_rows_max`
 FOLD_COMMITS_MIN: Final = 2 * SNAPSHOT_EVERY_COMMITS  # or so many commits not yet in a segment
 FOLD_BEGIN_MS_MIN: Final = 60_000  # none is begun with less time left,
 FOLD_STOP_MS_MIN: Final = 10_000  # and one that runs is given up with less
+RETENTION_DAYS_MAX: Final = 3_650  # of what is collected on a schedule

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,8 @@ MetadataValue: TypeAlias = Any  # filterable: Scalar or a list of scalars; else 
 Metadata: TypeAlias = Mapping[str, MetadataValue]
 Filter: TypeAlias = Mapping[str, Any]
 Consistency: TypeAlias = Literal["strong", "eventual"]
+AsOf: TypeAlias = int | datetime  # a snapshot's number, or a moment; it has a time zone
+SnapshotOperation: TypeAlias = Literal["put", "delete", "fold"]
 
 
 class Metric(StrEnum):
@@ -51,6 +54,8 @@ class IndexConfig:
     codec: str = "residual"
     seed: int = 0
     created_ms: int = 0
+    expires: str | None = None
+    """The attribute that says when a record expires, in seconds since 1970 UTC; None if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,19 @@ class WriteResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """One commit: the snapshot it made, when, and what it did."""
+
+    snapshot: int
+    time_ms: int
+    """By its writer's clock, in milliseconds since 1970 UTC."""
+    operation: SnapshotOperation
+    """A fold changes no record, only how they are stored."""
+    rows: int
+    """How many it put, how many keys it deleted, or how many rows it folded."""
+
+
+@dataclass(frozen=True, slots=True)
 class IndexStats:
     """An index in numbers."""
 
@@ -264,6 +282,14 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectCount:
+    """So many stored objects, and their bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """One thing that `verify` found wrong."""
 
@@ -280,6 +306,46 @@ class VerifyReport:
     rows: int
     """Rows that lie in segments and fresh commits, dead ones too."""
     damages: tuple[Damage, ...]
+    unreferenced: ObjectCount = field(default_factory=ObjectCount)
+    """What nothing names, which is no damage: `gc` removes it once it is old."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What garbage collection removed, or, of a dry run, would remove."""
+
+    horizon: int
+    """The snapshot from which on every state stays readable; 0 if all do."""
+    horizon_ms: int | None
+    """When that snapshot was stored, by the store's clock."""
+    removed: Mapping[str, ObjectCount]
+    """By kind: "snapshots", "commits", "segments", "bitmaps", "trained", "probes"."""
+    spared: ObjectCount
+    """What nothing needs, but is so young that a writer may be about to name it."""
+    unknown: ObjectCount
+    """What has a name that the format does not know; it is left."""
+    dry_run: bool = False
+
+    @property
+    def total(self) -> ObjectCount:
+        """All that was removed."""
+        counts = self.removed.values()
+        return ObjectCount(sum(one.objects for one in counts), sum(one.bytes for one in counts))
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseGcReport:
+    """What garbage collection removed from all indexes of a database."""
+
+    indexes: Mapping[str, GcReport]
+    """By the index's name."""
+    failed: Mapping[str, str]
+    """Why an index was left as it was, by its name."""
+    remains: ObjectCount
+    """Removed of indexes that were dropped, and their names taken by others."""
+    left: tuple[str, ...] = ()
+    """Names below which there is data and no index: `drop_index` removes it."""
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,24 @@ class FakeIndex:
         self.optimized = 0
         self.damages = ()
         self.fails_at_batch = None
+        self.exported = {}
+        self.asked = []
+        self.full = None
+        self.while_exporting = lambda: None
 
     def _commit(self, rows):
         self.snapshot += 1
         return model.WriteResult(snapshot=self.snapshot, rows=rows)
 
-    def put(self, *, keys, vectors, metadata=None):
+    def _check_snapshot(self, number):
+        if number is not None and number < self.snapshot:
+            raise errors.ConflictError(f"records changed in {self.snapshot}: read again")
+
+    def put(self, *, keys, vectors, metadata=None, if_absent=False, if_snapshot=None):
+        self._check_snapshot(if_snapshot)
+        for key in keys if if_absent else ():
+            if key in self.records:
+                raise errors.ConflictError(f"{key!r} is there already: read it", key=key)
         metadata = metadata if metadata is not None else [{}] * len(keys)
         assert vectors.shape == (len(keys), self.config.dimension)
         assert vectors.dtype == np.float32
@@ -47,20 +59,50 @@ class FakeIndex:
             rows += len(batch)
         return model.WriteResult(snapshot=self.snapshot, rows=rows)
 
-    def delete(self, *, keys=None, filter=None):
+    def export_batches(self, *, as_of=None, filter=None, include=(), progress=None):
+        self.exported = {"as_of": as_of, "filter": filter, "include": include}
+        records = [one for one in self.records.values() if passes(one, filter)]
+        return FakeExport(self, records, "vector" in include)
+
+    def patch(self, *, keys, metadata, if_snapshot=None):
+        self._check_snapshot(if_snapshot)
+        for key in keys:
+            if key not in self.records:
+                raise errors.NotFoundError(f"there is no record {key!r}: put it", key=key)
+        for key, patch in zip(keys, metadata, strict=True):
+            merged = {**self.records[key].metadata, **patch}
+            kept = {name: value for name, value in merged.items() if value is not None}
+            self.records[key] = model.Record(key, self.records[key].vector, kept)
+        return self._commit(len(keys))
+
+    def delete(self, *, keys=None, filter=None, if_snapshot=None):
+        self._check_snapshot(if_snapshot)
         if keys is None:
             keys = [key for key, record in self.records.items() if passes(record, filter)]
         return self._commit(sum(self.records.pop(key, None) is not None for key in keys))
 
-    def get(self, *, keys, include=("metadata", "vector")):
+    def get(self, *, keys, include=("metadata", "vector"), as_of=None):
+        self.asked.append(("get", as_of))
         return [cut(self.records[key], include) for key in keys if key in self.records]
 
-    def list(self, *, cursor=None, limit=500, include=("metadata",)):
+    def list(self, *, cursor=None, limit=500, include=("metadata",), as_of=None):
+        self.asked.append(("list", as_of))
         keys = sorted(key for key in self.records if cursor is None or key > cursor)
         page = tuple(cut(self.records[key], include) for key in keys[:limit])
         return model.RecordPage(page, keys[limit - 1] if len(keys) > limit else None)
 
-    def query(self, vector, *, top_k=10, filter=None, explain=False, include=("metadata",), **_):
+    def query(
+        self,
+        vector,
+        *,
+        top_k=10,
+        filter=None,
+        explain=False,
+        include=("metadata",),
+        as_of=None,
+        **_,
+    ):
+        self.asked.append(("query", as_of))
         if not np.isfinite(vector).all():
             raise errors.InvalidArgumentError("the query vector is not finite: mend it")
         found = [
@@ -82,8 +124,16 @@ class FakeIndex:
     def query_many(self, vectors, *, top_k=10, filters=None, **same):
         return [self.query(vector, top_k=top_k, filter=filters, **same) for vector in vectors]
 
-    def optimize(self, *, progress=None):
+    def snapshots(self, *, limit=100, before=None):
+        last = self.snapshot if before is None else before - 1
+        return [
+            model.SnapshotInfo(number, 1_700_000_000_000 + number, "put", number)
+            for number in range(last, max(last - limit, 0), -1)
+        ]
+
+    def optimize(self, *, progress=None, full=False):
         self.optimized += 1
+        self.full = full
         if progress is not None:
             progress(model.Progress("train", 1, 1, "partitions"))
         return self._commit(len(self.records))
@@ -108,6 +158,18 @@ class FakeIndex:
         return model.VerifyReport(3, 999, len(self.records), self.damages)
 
 
+class FakeExport:
+    def __init__(self, index, records, vectors):
+        self.snapshot = index.snapshot
+        self.index, self.records, self.vectors = index, records, vectors
+
+    def __iter__(self):
+        for record in self.records:
+            vector = record.vector if self.vectors else np.zeros(0, np.float32)
+            yield model.RowBatch([record.key], vector[np.newaxis], [record.metadata])
+        self.index.while_exporting()
+
+
 class FakeDatabase:
     def __init__(self):
         self.indexes = {}
@@ -123,7 +185,9 @@ class FakeDatabase:
         self.asked = (location, endpoint_url, region)
         return self
 
-    def create_index(self, name, *, dimension, metric, attributes, non_filterable, codec, seed):
+    def create_index(
+        self, name, *, dimension, metric, attributes, non_filterable, expires, codec, seed
+    ):
         if name in self.indexes:
             raise errors.ConflictError(f"there is an index {name} already: drop it", index=name)
         config = model.IndexConfig(
@@ -132,6 +196,7 @@ class FakeDatabase:
             metric=model.Metric(metric),
             attributes={key: model.AttributeType(kind) for key, kind in attributes.items()},
             non_filterable=tuple(non_filterable),
+            expires=expires,
             codec=codec,
             seed=seed,
         )

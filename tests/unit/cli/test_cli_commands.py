@@ -23,7 +23,7 @@ def test_create_hands_every_option_to_the_face(run, face):
     done = run(
         "create", "papers", "--dimension", 3, "--metric", "dot", "--attribute", "year=number",
         "--attribute", "a=b=string[]", "--non-filterable", "text", "--codec", "osq", "--seed", 7,
-        "--json",
+        "--expires", "until", "--json",
     )  # fmt: skip
     assert done.status == 0
     assert done.document == {
@@ -33,6 +33,7 @@ def test_create_hands_every_option_to_the_face(run, face):
         "encoder": None,
         "attributes": {"year": "number", "a=b": "string[]"},
         "non_filterable": ["text"],
+        "expires": "until",
         "codec": "osq",
         "seed": 7,
         "created_ms": 0,
@@ -57,6 +58,121 @@ def test_put_writes_all_records_of_a_file_in_one_commit(run, papers, tmp_path):
     assert (done.status, done.document) == (0, {"snapshot": before + 1, "rows": 2})
     assert papers.records["d"].vector.tolist() == [1, 2.5]
     assert papers.records["e"].metadata == {}
+
+
+def test_put_if_absent_names_the_key_that_is_there_and_its_line(run, papers, tmp_path):
+    file = lines(tmp_path / "r.jsonl", *({"key": key, "vector": [1, 2]} for key in "da"))
+    before = dict(papers.records)
+    done = run("put", "papers", file, "--if-absent", "--json")
+    assert (done.status, done.problem["type"]) == (1, "urn:squash:conflict")
+    assert done.problem["key"] == "a"
+    assert "r.jsonl line 2" in done.problem["detail"]
+    assert papers.records == before
+    assert (
+        run("put", "papers", lines(file, {"key": "d", "vector": [1, 2]}), "--if-absent").status == 0
+    )
+
+
+def test_writes_may_depend_on_a_snapshot(run, papers, tmp_path):
+    """Put, patch and delete hand the number on."""
+    put = lines(tmp_path / "put.jsonl", {"key": "d", "vector": [1, 2]})
+    patch = lines(tmp_path / "patch.jsonl", {"key": "a", "metadata": {"year": 1}})
+    writes = [("put", "papers", put), ("patch", "papers", patch), ("delete", "papers", "a")]
+    writes.append(("delete", "papers", "--filter", '{"year": 2021}'))
+    for words in writes:
+        old = papers.snapshot - 1
+        done = run(*words, "--if-snapshot", old, "--json")
+        assert (done.status, done.problem["type"]) == (1, "urn:squash:conflict")
+        assert run(*words, "--if-snapshot", papers.snapshot).status == 0
+
+
+def test_patch_changes_metadata_and_keeps_vectors(run, papers, tmp_path):
+    file = lines(
+        tmp_path / "p.jsonl",
+        {"key": "c", "metadata": {"tags": None, "team": "red"}},
+        {"key": "a", "metadata": {}},
+    )
+    before = papers.snapshot
+    done = run("patch", "papers", file, "--json")
+    assert (done.status, done.document) == (0, {"snapshot": before + 1, "rows": 2})
+    assert papers.records["c"].metadata == {"year": 2021, "team": "red"}
+    assert papers.records["c"].vector.tolist() == [0, 3]
+    assert "Patched 2 records" in run("patch", "papers", file).out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"key": "a"}, 'needs "metadata"'),
+        ({"key": "a", "metadata": None}, "is to be an object"),
+        ({"key": "a", "metadata": {}, "vector": [1, 2]}, "no 'vector'"),
+        ({"metadata": {}}, 'needs a "key"'),
+        ({"key": "b", "metadata": {}}, "stands in line 1 already"),
+        ({"key": "none", "metadata": {}}, "p.jsonl line 2"),
+    ],
+)
+def test_patch_of_a_bad_line_names_it_and_changes_nothing(run, papers, tmp_path, line, words):
+    before = dict(papers.records)
+    file = lines(tmp_path / "p.jsonl", {"key": "b", "metadata": {"year": 1}}, line)
+    done = run("patch", "papers", file)
+    assert done.status == 1
+    assert words in done.err
+    assert "p.jsonl line 2" in done.err
+    assert papers.records == before
+
+
+def test_patch_of_nothing_is_refused(run, papers, tmp_path):
+    done = run("patch", "papers", lines(tmp_path / "p.jsonl"))
+    assert (done.status, "nothing was patched" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["get", "papers", "a"], ["get"]),
+        (["list", "papers"], ["list"]),
+        (["query", "papers", "[0, 0]"], ["query"]),
+        (["query", "papers", "--like", "a"], ["get", "query"]),
+    ],
+)
+def test_reads_may_be_of_an_older_snapshot(run, papers, words, asked):
+    import datetime as dt
+
+    moment = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
+    for text, as_of in (("1", 1), ("2026-01-31T12:00:00Z", moment)):
+        papers.asked.clear()
+        assert run(*words, "--as-of", text).status == 0
+        assert papers.asked == [(name, as_of) for name in asked]
+
+
+def test_list_of_an_older_snapshot_goes_on_in_it(run, papers):
+    assert "--as-of 1" in run("list", "papers", "--limit", 2, "--as-of", 1).out
+    when = "2026-01-31T12:00:00+00:00"
+    assert f"--as-of {when}" in run("list", "papers", "--limit", 2, "--as-of", when).out
+
+
+def test_snapshots_are_listed_by_pages(run, papers):
+    for _ in range(3):
+        papers._commit(0)
+    done = run("snapshots", "papers", "--limit", 2, "--json")
+    assert done.document == {
+        "snapshots": [
+            {"snapshot": 4, "time_ms": 1_700_000_000_004, "operation": "put", "rows": 4},
+            {"snapshot": 3, "time_ms": 1_700_000_000_003, "operation": "put", "rows": 3},
+        ]
+    }
+    shown = run("snapshots", "papers", "--limit", 2).out
+    assert "2023-11-14T22:13:20.004+00:00" in shown
+    assert "squash snapshots papers --before 3" in shown
+    last = run("snapshots", "papers", "--limit", 2, "--before", 3).out
+    assert "more" not in last
+
+
+def test_optimize_may_build_all_anew(run, papers):
+    assert run("optimize", "papers").status == 0
+    assert papers.full is False
+    assert run("optimize", "papers", "--full").status == 0
+    assert papers.full is True
 
 
 def test_put_reads_standard_input(run, papers, monkeypatch):

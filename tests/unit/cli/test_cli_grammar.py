@@ -53,6 +53,10 @@ def test_help_needs_no_store(capsys):
         ["query", "x", "[1]", "--recall-target", "1.01"],
         ["query", "x", "[1]", "--recall-target", "nan"],
         ["query", "x", "[1]", "--include", "vectors"], ["list", "--limit", "0"],
+        ["query", "x", "[1]", "--as-of", "-1"], ["get", "x", "a", "--as-of", "2026-01-31"],
+        ["list", "x", "--as-of", "9" * 30], ["put", "x", "-", "--if-snapshot", "-1"],
+        ["delete", "x", "a", "--if-snapshot", "1.0"], ["snapshots", "x", "--before", "²"],
+        ["snapshots", "x", "--limit", "1001"], ["export", "x"],
     ],
 )  # fmt: skip
 def test_what_is_not_well_formed_is_a_usage_error(run, words):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fakes import CountedIds, FakeClock
 from squash.container import Container, pack
 from squash.errors import SquashError
 from squash.index import writer
@@ -19,35 +20,9 @@ from squash.model import RowBatch, SegmentRef
 from squash.segment.keys import KeyTable
 from squash.storage import ObjectStore
 
+__all__ = ["CountedIds", "FakeClock", "World", "build_flat", "load_keys", "rows_of"]
+
 DIMENSION = 3
-
-
-class FakeClock:
-    """Time that passes only by waiting."""
-
-    def __init__(self, start_ms: int = 1_700_000_000_000) -> None:
-        self.ms = start_ms
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def sleep(self, seconds: float) -> None:
-        self.ms += int(seconds * 1000)
-
-
-class CountedIds:
-    """Ids in order, by writer."""
-
-    def __init__(self, writer_number: int = 0) -> None:
-        self._prefix = f"{writer_number:04x}"
-        self._next = 0
-
-    def new_id(self) -> str:
-        self._next += 1
-        return f"{self._prefix}{self._next:028x}"
-
-    def jitter(self) -> float:
-        return 0.5
 
 
 def rows_of(records: Mapping[str, int]) -> RowBatch:

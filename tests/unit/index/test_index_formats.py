@@ -174,6 +174,26 @@ def test_moved_objects_are_refused():
         world.log.refresh(None)
 
 
+@pytest.mark.parametrize("changed", [8, -1, "x", None, [1]])
+def test_a_snapshot_is_changed_by_its_own_commits(changed):
+    """Records changed by a commit that is to come, or by none at all, are no snapshot's."""
+    container = open_sealed(
+        some_snapshot(), kind=snapshots.KIND, versions=(snapshots.VERSION,), where="s"
+    )
+    arrays = {name: container.array(name) for name in container.names()}
+    known = {"sequence", "time_ms", "segments", "fresh", "trained", "recent"}
+    header = {name: container.header[name] for name in known}
+
+    def opened(header):
+        data = seal(snapshots.KIND, snapshots.VERSION, header=header, arrays=arrays)
+        return snapshots.from_bytes(data, sequence=7, where="s")
+
+    assert opened(header).changed == 7
+    assert opened(header | {"changed": 5}).changed == 5
+    with pytest.raises(DataError):
+        opened(header | {"changed": changed})
+
+
 def test_crc_is_of_the_rest():
     """The checksum is what the format page says: CRC-32 with zeros in its own place."""
     import zlib

@@ -6,15 +6,23 @@ import numpy as np
 import pytest
 from index_world import FakeClock, World, build_flat, rows_of
 
-from squash.errors import ChecksumError, InternalError, InvalidArgumentError, NotFoundError
+from squash.errors import (
+    ChecksumError,
+    ConflictError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+)
 from squash.index import log as log_module
 from squash.index import writer
 from squash.index.commits import Commit, DeleteKeys, PutRows, PutSegments, Replace, log_key
+from squash.index.live import touched_since
 from squash.index.references import read_object
 from squash.index.snapshots import snapshot_key
-from squash.index.state import State, apply, commits_needed
+from squash.index.state import State, apply, commits_needed, committed_at
 from squash.limits import SNAPSHOT_EVERY_COMMITS
 from squash.model import ObjectRef, RowBatch, SegmentRef
+from squash.segment.keys import KeyTable
 from squash.storage import CountingStore, MemoryStore
 
 
@@ -259,3 +267,114 @@ def test_what_contradicts_itself_is_refused():
     ):
         with pytest.raises(InvalidArgumentError):
             apply(state, Commit(3, "c", 0, operation))
+
+
+def test_which_commit_last_changed_records():
+    """Folds change none; times never go back, whatever clocks say."""
+    state = state_of(put("a"), PutSegments((segment("s"),)), DeleteKeys(["a"]))
+    assert (state.changed, state.time_ms) == (3, 3)
+    state = apply(state, Commit(4, "c4", 1, Replace(("s",), (), (segment("u"),), None, 3)))
+    assert (state.changed, state.time_ms) == (3, 3)
+    state = apply(state, Commit(5, "c5", 9, put("b")))
+    assert (state.changed, state.time_ms) == (5, 9)
+    assert [committed_at(state, f"c{i}") for i in range(1, 7)] == [1, 2, 3, 4, 5, None]
+
+
+def test_a_writer_behind_the_clock_writes_later_times():
+    """A commit's time is never less than that of the one before it, from whichever machine."""
+    store = MemoryStore()
+    ahead, behind = World.on(store, 1, FakeClock(5_000)), World.on(store, 2, FakeClock(1_000))
+    ahead.put(ahead.log.refresh(None), {"a": 1})
+    opened = behind.put(behind.log.refresh(None), {"b": 1})
+    assert opened.state.time_ms == 5_000
+    written = behind.log.commit_at(2)
+    assert written is not None
+    assert written.time_ms == 5_000
+    assert behind.log.commit_at(3) is None
+
+
+def test_decisions_are_asked_about_each_state():
+    """Of the state known first, and after a lost race of the newest; a refusal only of that."""
+    store = MemoryStore()
+    world, other = World.on(store, 1), World.on(store, 2)
+    opened = world.log.refresh(None)
+    other.put(other.log.refresh(None), {"a": 1})
+    asked = []
+
+    def decide(opened):
+        asked.append(opened.sequence)
+        return put("b")
+
+    assert world.log.append(opened, decide, commit_id="b").sequence == 2
+    assert asked == [0, 1]
+    asked.clear()
+
+    def refuse(opened):
+        asked.append(opened.sequence)
+        raise ConflictError("no")
+
+    with pytest.raises(ConflictError):
+        world.log.append(opened, refuse, commit_id="c")
+    assert asked == [0, 2], "once more about the newest state, and then never again"
+    asked.clear()
+
+    def nothing(opened):
+        asked.append(opened.sequence)
+
+    assert world.log.append(opened, nothing, commit_id="d").sequence == 2
+    assert asked == [0, 2]
+    asked.clear()
+    assert world.log.append(opened, refuse, commit_id="b").sequence == 2
+    assert asked == [0], "the commit is there already: no condition counts"
+
+
+def test_a_refusal_is_heard_however_busy_the_log():
+    """Others commit all the time: a refusal about a state that was the newest is answered."""
+    store = MemoryStore()
+    world, rival = World.on(store, 1), World.on(store, 2)
+    opened = world.log.refresh(None)
+    asked = []
+
+    def refuse(opened):
+        asked.append(opened.sequence)
+        rival.put(rival.log.refresh(None), {"r": 1})
+        raise ConflictError("no")
+
+    with pytest.raises(ConflictError):
+        world.log.append(opened, refuse, commit_id="c")
+    assert asked == [0, 1]
+
+
+@pytest.mark.parametrize("gone", ["fold", "snapshot"])
+def test_what_was_touched_since(gone):
+    """Commits since are told by their keys; those that need not be held count as all keys."""
+    world = World.on(MemoryStore())
+    opened = world.put_segments(world.log.refresh(None), {"a": 1, "b": 2})
+    opened = writer.delete(world.log, opened, ["b"])
+    opened = world.put_segments(opened, {"c": 1})
+    opened = world.put(opened, {"d": 1})
+
+    def touched(sequence, *keys):
+        return touched_since(opened, sequence, KeyTable.build(keys), load_keys=world.log._load_keys)
+
+    assert [touched(1, key) for key in "abcd"] == [False, True, True, True]
+    assert [touched(3, key) for key in "abcd"] == [False, False, False, True]
+    assert touched(2, "a", "c")
+    assert not touched(4, "a", "b", "c", "d")
+    if gone == "fold":
+        fold = world.fold(opened, list(opened.state.segments), [])
+        opened = writer.replace(world.log, opened, **fold)
+        assert not touched(4, "a", "b", "c", "d"), "a fold touches none"
+    else:
+        opened = world.log.write_snapshot(opened)
+    assert touched(1, "none")
+
+
+def test_a_repeated_call_takes_what_is_stored():
+    """An id given to two different calls: the first one's commit stands, also in memory."""
+    store = MemoryStore()
+    world = World.on(store)
+    opened = world.log.refresh(None)
+    world.put(opened, {"a": 1}, commit_id="same")
+    again = world.put(opened, {"b": 2}, commit_id="same")
+    assert world.everything(again) == {"a": 1} == world.everything(world.log.refresh(again))

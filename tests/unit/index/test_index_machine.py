@@ -6,10 +6,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from index_world import FakeClock, World
+from index_world import FakeClock, World, rows_of
 
-from squash.errors import ConflictError
+from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
 from squash.index import writer
+from squash.index.commits import DeleteKeys, PutRows
+from squash.index.state import committed_at
 from squash.storage import MemoryStore
 
 KEYS = st.sampled_from([f"k{i}" for i in range(12)])
@@ -28,12 +30,28 @@ class IndexMachine(RuleBasedStateMachine):
         self.model: dict[str, int] = {}
         self.folds: list[dict] = []
         self.commits = 0
+        self.changed = 0
+        self.ids: list[str] = []
         self.history: list[dict[str, int]] = [{}]
 
-    def done(self, handle: int, opened) -> None:
+    def done(self, handle: int, opened, *, folds: bool = False) -> None:
         self.commits += 1
         assert opened.sequence == self.commits
+        assert opened.state.time_ms >= self.opened[handle].state.time_ms
         self.opened[handle] = opened
+        self.ids.append(opened.state.recent[-1])
+        if not folds:
+            self.changed = self.commits
+
+    def new_id(self, handle: int) -> str:
+        return self.worlds[handle].log.ids.new_id()
+
+    def append(self, handle: int, what) -> None:
+        """Commit a decision through a handle that may be stale."""
+        world = self.worlds[handle]
+        self.done(
+            handle, world.log.append(self.opened[handle], what, commit_id=self.new_id(handle))
+        )
 
     @rule(handle=HANDLE, records=RECORDS)
     def put(self, handle, records) -> None:
@@ -53,6 +71,101 @@ class IndexMachine(RuleBasedStateMachine):
         self.done(handle, writer.delete(self.worlds[handle].log, self.opened[handle], keys))
         for key in keys:
             self.model.pop(key, None)
+
+    @rule(handle=HANDLE, records=RECORDS, data=st.data())
+    def put_conditionally(self, handle, records, data) -> None:
+        """It stands if the newest state allows it, whatever the handle knows."""
+        world = self.worlds[handle]
+        absent = data.draw(st.booleans())
+        since = data.draw(st.none() | st.integers(0, self.commits + 1))
+
+        def condition(opened) -> None:
+            writer.check_unchanged(opened.state, since)
+            if absent and records.keys() & world.everything(opened).keys():
+                raise ConflictError("there")
+
+        expected = None
+        if since is not None and since > self.commits:
+            expected = InvalidArgumentError
+        elif (since is not None and self.changed > since) or (
+            absent and records.keys() & self.model.keys()
+        ):
+            expected = ConflictError
+        if expected is None:
+            self.done(handle, world.put(self.opened[handle], records, condition=condition))
+            self.model |= records
+        else:
+            with pytest.raises(expected):
+                world.put(self.opened[handle], records, condition=condition)
+
+    @rule(handle=HANDLE, keys=st.sets(KEYS, min_size=1, max_size=3))
+    def increment(self, handle, keys) -> None:
+        """What is decided of the state before counts every time, through stale handles too."""
+
+        def decide(opened):
+            found = self.worlds[handle].everything(opened)
+            if keys - found.keys():
+                raise NotFoundError("not there")
+            return PutRows(rows_of({key: found[key] + 1 for key in sorted(keys)}))
+
+        if keys <= self.model.keys():
+            self.append(handle, decide)
+            self.model |= {key: self.model[key] + 1 for key in keys}
+        else:
+            with pytest.raises(NotFoundError):
+                self.append(handle, decide)
+
+    @rule(handle=HANDLE, keys=st.sets(KEYS, min_size=1, max_size=3))
+    def compare_and_swap(self, handle, keys) -> None:
+        """It succeeds where nothing changed since the handle read, and sets what it read plus 1."""
+        world, read = self.worlds[handle], self.opened[handle]
+        records = {key: v + 1 for key, v in world.everything(read).items() if key in keys}
+
+        def decide(opened):
+            writer.check_unchanged(opened.state, read.sequence)
+            return PutRows(rows_of(records)) if records else None
+
+        if self.changed > read.sequence:
+            with pytest.raises(ConflictError):
+                self.append(handle, decide)
+        elif records:
+            self.append(handle, decide)
+            self.model |= records
+
+    @rule(handle=HANDLE, least=st.integers(0, 999))
+    def delete_where(self, handle, least) -> None:
+        """A filter is decided about the newest state; of nothing there is no commit."""
+        world = self.worlds[handle]
+
+        def decide(opened):
+            found = [key for key, v in world.everything(opened).items() if v >= least]
+            return DeleteKeys(found) if found else None
+
+        gone = [key for key, v in self.model.items() if v >= least]
+        if gone:
+            self.append(handle, decide)
+        else:
+            opened = world.log.append(self.opened[handle], decide, commit_id=self.new_id(handle))
+            assert opened.sequence == self.commits
+            self.opened[handle] = opened
+        for key in gone:
+            del self.model[key]
+
+    @precondition(lambda self: self.ids)
+    @rule(handle=HANDLE, data=st.data())
+    def repeat(self, handle, data) -> None:
+        """A call with the id of a commit that is there changes nothing, and asks nothing new."""
+        sequence = data.draw(st.integers(1, self.commits))
+        commit_id = self.ids[sequence - 1]
+
+        def decide(opened):
+            # A handle that has not seen the commit yet may ask.
+            assert opened.sequence < sequence
+            return PutRows(rows_of({"repeated": 1}))
+
+        opened = self.worlds[handle].log.append(self.opened[handle], decide, commit_id=commit_id)
+        assert committed_at(opened.state, commit_id) == sequence
+        self.opened[handle] = opened
 
     @rule(handle=HANDLE, data=st.data(), pieces=st.integers(1, 2))
     def start_fold(self, handle, data, pieces) -> None:
@@ -77,7 +190,8 @@ class IndexMachine(RuleBasedStateMachine):
         if self.opened[handle].sequence < fold["base"]:
             self.opened[handle] = newest
         if valid:
-            self.done(handle, writer.replace(world.log, self.opened[handle], **fold))
+            opened = writer.replace(world.log, self.opened[handle], **fold)
+            self.done(handle, opened, folds=True)
         else:
             with pytest.raises(ConflictError):
                 writer.replace(world.log, self.opened[handle], **fold)
@@ -116,8 +230,12 @@ class IndexMachine(RuleBasedStateMachine):
         if len(self.history) == self.commits:
             self.history.append(dict(self.model))
         for world, opened in zip(self.worlds, self.opened, strict=True):
-            assert world.everything(world.log.refresh(opened)) == self.model
-        assert self.worlds[0].everything(self.worlds[0].log.refresh(None)) == self.model
+            newest = world.log.refresh(opened)
+            assert world.everything(newest) == self.model
+            assert newest.state.changed == self.changed
+        newest = self.worlds[0].log.refresh(None)
+        assert self.worlds[0].everything(newest) == self.model
+        assert newest.state.changed == self.changed
         assert not any(world.reports for world in self.worlds)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from squash.api import members
+from squash.api import members, moments
 from squash.api.members import list_of, read_object, wrong
 from squash.arrays import AnyArray
 from squash.errors import InvalidArgumentError
@@ -15,6 +16,8 @@ from squash.limits import (
     ATTRIBUTE_NAME_BYTES_MAX,
     DECLARED_ATTRIBUTES_MAX,
     DIMENSION_MAX,
+    GC_RETENTION_S_MIN,
+    INTEGER_MAGNITUDE_MAX,
     KEY_BYTES_MAX,
     KEYS_PER_REQUEST_MAX,
     LIST_PAGE_DEFAULT,
@@ -25,11 +28,12 @@ from squash.limits import (
     TOP_K_MAX,
     VECTORS_PER_REQUEST_MAX,
 )
-from squash.model import AttributeType, Filter, Metadata, Metric
+from squash.model import AsOf, AttributeType, Filter, Metadata, Metric
 
 INCLUDABLE: Final = ("metadata", "vector")
 CODECS: Final = ("residual", "osq")
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{32}")
+_DIGITS_MAX: Final = 20  # more than a snapshot's number can have
 _CURSOR: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -42,6 +46,7 @@ class CreateBody:
     metric: str = Metric.COSINE.value
     attributes: Mapping[str, str] | None = None
     non_filterable: Sequence[str] = ()
+    expires: str | None = None
     codec: str = "residual"
 
 
@@ -52,6 +57,18 @@ class PutBody:
     keys: Sequence[str]
     vectors: Sequence[AnyArray]
     metadata: Sequence[Metadata | None]
+    if_absent: bool = False
+    if_snapshot: int | None = None
+    commit_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBody:
+    """Changes of metadata: as many as keys."""
+
+    keys: Sequence[str]
+    metadata: Sequence[Metadata]
+    if_snapshot: int | None = None
     commit_id: str | None = None
 
 
@@ -61,6 +78,7 @@ class GetBody:
 
     keys: Sequence[str]
     include: Sequence[str] = INCLUDABLE
+    as_of: AsOf | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,30 @@ class DeleteBody:
 
     keys: Sequence[str] | None = None
     filter: Filter | None = None
+    if_snapshot: int | None = None
+    commit_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeBody:
+    """How to fold."""
+
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GcBody:
+    """What to keep: every state of the last `retention_s` seconds; None leaves it to the owner."""
+
+    retention_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotsQuery:
+    """Snapshots to be listed; asked for in the query string."""
+
+    limit: int = LIST_PAGE_DEFAULT
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +120,7 @@ class ListQuery:
     cursor: str | None = None
     limit: int = LIST_PAGE_DEFAULT
     include: Sequence[str] = ("metadata",)
+    as_of: AsOf | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +139,7 @@ class QueryBody:
     recall_target: float = 0.95
     exact: bool = False
     consistency: str = "strong"
+    as_of: AsOf | None = None
     include: Sequence[str] = ("metadata",)
     explain: bool = False
     allow_partial: bool = False
@@ -112,6 +156,7 @@ def create_body(document: Any) -> CreateBody:
             "metric": members.one_of(*Metric),
             "attributes": _attributes,
             "non_filterable": list_of(_attribute_name, most=NON_FILTERABLE_KEYS_MAX),
+            "expires": _attribute_name,
             "codec": members.one_of(*CODECS),
         },
     )
@@ -124,29 +169,54 @@ def put_body(document: Any) -> PutBody:
         document,
         "",
         required={"vectors": list_of(_record, most=VECTORS_PER_REQUEST_MAX, least=1)},
-        optional={"commit_id": _commit_id},
+        optional={"if_absent": members.flag, "if_snapshot": _snapshot, "commit_id": _commit_id},
     )
-    records = found["vectors"]
-    keys = [one["key"] for one in records]
-    _check_distinct(keys)
+    records = found.pop("vectors")
     return PutBody(
-        keys=keys,
+        keys=_distinct_keys(records, "vectors"),
         vectors=[one["vector"] for one in records],
         metadata=[one.get("metadata") for one in records],
-        commit_id=found.get("commit_id"),
+        **found,
+    )
+
+
+def patch_body(document: Any) -> PatchBody:
+    """Read the body of `POST …/vectors/patch`."""
+    found = read_object(
+        document,
+        "",
+        required={"patches": list_of(_patch, most=VECTORS_PER_REQUEST_MAX, least=1)},
+        optional={"if_snapshot": _snapshot, "commit_id": _commit_id},
+    )
+    patches = found.pop("patches")
+    return PatchBody(
+        keys=_distinct_keys(patches, "patches"),
+        metadata=[one["metadata"] for one in patches],
+        **found,
     )
 
 
 def get_body(document: Any) -> GetBody:
     """Read the body of `POST …/vectors/get`."""
-    found = read_object(document, "", required={"keys": _keys}, optional={"include": _include})
+    found = read_object(
+        document, "", required={"keys": _keys}, optional={"include": _include, "as_of": _as_of}
+    )
     return GetBody(**found)
 
 
 def delete_body(document: Any) -> DeleteBody:
     """Read the body of `POST …/vectors/delete`."""
-    found = read_object(document, "", optional={"keys": _keys, "filter": members.an_object})
-    if len(found) != 1:
+    found = read_object(
+        document,
+        "",
+        optional={
+            "keys": _keys,
+            "filter": members.an_object,
+            "if_snapshot": _snapshot,
+            "commit_id": _commit_id,
+        },
+    )
+    if ("keys" in found) == ("filter" in found):
         raise InvalidArgumentError("give either keys or a filter to delete by", field="keys")
     return DeleteBody(**found)
 
@@ -156,9 +226,31 @@ def list_query(parameters: Mapping[str, str]) -> ListQuery:
     found = read_object(
         dict(parameters),
         "",
-        optional={"cursor": _cursor, "limit": _limit, "include": _included_words},
+        optional={
+            "cursor": _cursor,
+            "limit": _limit,
+            "include": _included_words,
+            "as_of": _as_of_word,
+        },
     )
     return ListQuery(**found)
+
+
+def snapshots_query(parameters: Mapping[str, str]) -> SnapshotsQuery:
+    """Read the query string of `GET …/snapshots`."""
+    found = read_object(dict(parameters), "", optional={"limit": _limit, "before": _snapshot_word})
+    return SnapshotsQuery(**found)
+
+
+def optimize_body(document: Any) -> OptimizeBody:
+    """Read the body of `POST …/optimize`."""
+    return OptimizeBody(**read_object(document, "", optional={"full": members.flag}))
+
+
+def gc_body(document: Any) -> GcBody:
+    """Read the body of `POST …/gc`."""
+    retention = members.whole(GC_RETENTION_S_MIN, INTEGER_MAGNITUDE_MAX)
+    return GcBody(**read_object(document, "", optional={"retention_s": retention}))
 
 
 def query_body(document: Any) -> QueryBody:
@@ -175,6 +267,7 @@ def query_body(document: Any) -> QueryBody:
             "recall_target": _share,
             "exact": members.flag,
             "consistency": members.one_of("strong", "eventual"),
+            "as_of": _as_of,
             "include": _include,
             "explain": members.flag,
             "allow_partial": members.flag,
@@ -209,6 +302,10 @@ def _record(value: Any, place: str) -> dict[str, Any]:
     )
 
 
+def _patch(value: Any, place: str) -> dict[str, Any]:
+    return read_object(value, place, required={"key": _key, "metadata": members.an_object})
+
+
 def _one_query(value: Any, place: str) -> dict[str, Any]:
     return read_object(
         value,
@@ -226,14 +323,15 @@ def _key(value: Any, place: str) -> str:
     return str(value)
 
 
-def _check_distinct(keys: Sequence[str]) -> None:
+def _distinct_keys(records: Sequence[Mapping[str, Any]], place: str) -> list[str]:
     first: dict[str, int] = {}
-    for i, key in enumerate(keys):
+    for i, key in enumerate(one["key"] for one in records):
         if key in first:
             raise wrong(
-                f"vectors[{i}].key", f"is that of vectors[{first[key]}] too: give each key once"
+                f"{place}[{i}].key", f"is that of {place}[{first[key]}] too: give each key once"
             )
         first[key] = i
+    return list(first)
 
 
 _keys: Final = list_of(_key, most=KEYS_PER_REQUEST_MAX, least=1)
@@ -267,6 +365,36 @@ def _commit_id(value: Any, place: str) -> str:
     if not _COMMIT_ID.fullmatch(members.text(value, place)):
         raise wrong(place, "is the one that a problem gave: 32 hexadecimal digits")
     return str(value)
+
+
+_snapshot: Final = members.whole(0, INTEGER_MAGNITUDE_MAX)
+
+
+def _as_of(value: Any, place: str) -> AsOf:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        found = moments.parse(value)
+    except ValueError as error:
+        raise wrong(
+            place,
+            "is a snapshot's number, or a time with its zone, such as 2026-01-31T12:00:00Z",
+        ) from error
+    return found if isinstance(found, datetime) else int(_snapshot(found, place))
+
+
+def _as_of_word(value: str, place: str) -> AsOf:
+    return _as_of(int(value[:_DIGITS_MAX]) if _is_number(value) else value, place)
+
+
+def _snapshot_word(value: str, place: str) -> int:
+    if not _is_number(value):
+        raise wrong(place, "is a snapshot's number")
+    return int(_snapshot(int(value[:_DIGITS_MAX]), place))
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdecimal()
 
 
 def _share(value: Any, place: str) -> float:

@@ -6,7 +6,15 @@ from dataclasses import asdict
 from typing import Any
 
 from squash.arrays import F32
-from squash.model import Answer, IndexConfig, IndexStats, Record, VerifyReport, WriteResult
+from squash.model import (
+    Answer,
+    IndexConfig,
+    IndexStats,
+    Record,
+    SnapshotInfo,
+    VerifyReport,
+    WriteResult,
+)
 
 
 def config_document(config: IndexConfig) -> dict[str, Any]:
@@ -18,6 +26,7 @@ def config_document(config: IndexConfig) -> dict[str, Any]:
         "encoder": config.encoder,
         "attributes": {name: str(kind) for name, kind in config.attributes.items()},
         "non_filterable": list(config.non_filterable),
+        "expires": config.expires,
         "codec": config.codec,
         "seed": config.seed,
         "created_ms": config.created_ms,
@@ -27,6 +36,16 @@ def config_document(config: IndexConfig) -> dict[str, Any]:
 def write_document(result: WriteResult) -> dict[str, Any]:
     """Describe a durable write."""
     return {"snapshot": result.snapshot, "rows": result.rows}
+
+
+def snapshot_document(info: SnapshotInfo) -> dict[str, Any]:
+    """Describe a commit and the snapshot it made."""
+    return asdict(info)
+
+
+def gc_document(report: Any) -> dict[str, Any]:
+    """Describe what was collected."""
+    return asdict(report)
 
 
 def record_document(record: Record) -> dict[str, Any]:

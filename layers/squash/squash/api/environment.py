@@ -8,10 +8,13 @@ from enum import StrEnum
 from typing import Final
 
 from squash.errors import InvalidArgumentError
+from squash.limits import GC_RETENTION_S_DEFAULT, RETENTION_DAYS_MAX
 
 AUTH: Final = "SQUASH_AUTH"
 LOCAL: Final = "SQUASH_LOCAL"
 COMPACTOR: Final = "SQUASH_COMPACTOR"
+RETENTION_DAYS: Final = "SQUASH_RETENTION_DAYS"
+_DAY_S: Final = 86_400
 
 
 class Auth(StrEnum):
@@ -56,3 +59,26 @@ def read_face(environment: Mapping[str, str]) -> FaceSettings:
             f"{AUTH}=none lets everybody in, and is for the local cloud alone, which sets {LOCAL}=1"
         )
     return FaceSettings(Auth(word), environment.get(COMPACTOR) or None)
+
+
+def read_retention_s(environment: Mapping[str, str]) -> int:
+    """Read for how long states of indexes are kept, in seconds.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no number of days that may be.
+
+    """
+    word = environment.get(RETENTION_DAYS)
+    if not word:
+        return GC_RETENTION_S_DEFAULT
+    try:
+        days = float(word)
+    except ValueError:
+        days = 0.0
+    if not 1 <= days <= RETENTION_DAYS_MAX:
+        raise InvalidArgumentError(
+            f"{RETENTION_DAYS} is a number from 1 to {RETENTION_DAYS_MAX}, not {word!r:.80}"
+        )
+    return round(days * _DAY_S)

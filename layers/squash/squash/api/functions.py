@@ -14,7 +14,7 @@ from squash.api.environment import Auth, FaceSettings, read_face
 
 if TYPE_CHECKING:
     from squash.api.access import Gate
-    from squash.api.services import Endpoint
+    from squash.api.services import CompactLater, Endpoint
     from squash.database import Database
     from squash.runtime.functions import Role
     from squash.search.searcher import Searcher
@@ -39,7 +39,7 @@ def coordinator(environment: Mapping[str, str]) -> Handler:
 
 
 def documents(environment: Mapping[str, str]) -> Handler:
-    """Return the handler of records: put, get, delete, list."""
+    """Return the handler of records: put, patch, get, delete, list."""
     from squash.api.vectors import ENDPOINTS
 
     face = read_face(environment)
@@ -48,7 +48,7 @@ def documents(environment: Mapping[str, str]) -> Handler:
 
 
 def indexes(environment: Mapping[str, str]) -> Handler:
-    """Return the handler of indexes: create, list, describe, drop, stats, optimize; and health."""
+    """Return the handler of indexes: all that `squash.api.indexes` serves."""
     from squash.api.indexes import ENDPOINTS
 
     face = read_face(environment)
@@ -56,23 +56,26 @@ def indexes(environment: Mapping[str, str]) -> Handler:
 
 
 def compactor(environment: Mapping[str, str]) -> Handler:
-    """Return the handler that folds: one index, or on a schedule all that are due."""
+    """Return the handler that folds, or collects: one index, or on schedules all."""
     from dataclasses import asdict
 
     from squash.api.cloudwatch import LambdaTelemetry
-    from squash.api.compacting import compact
+    from squash.api.compacting import collect, compact
+    from squash.api.environment import read_retention_s
 
+    retention_s = read_retention_s(environment)
     database = open_database(environment)
     telemetry = LambdaTelemetry("compactor")
 
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        done = compact(
-            database,
-            event,
-            remaining_ms=context.get_remaining_time_in_millis,
-            note=telemetry.note,
-        )
-        return {"indexes": [asdict(one) for one in done]}
+        remaining_ms, note = context.get_remaining_time_in_millis, telemetry.note
+        if event.get("gc", False) is True:
+            collected = collect(
+                database, event, retention_s=retention_s, remaining_ms=remaining_ms, note=note
+            )
+            return {"indexes": [asdict(one) for one in collected]}
+        folded = compact(database, event, remaining_ms=remaining_ms, note=note)
+        return {"indexes": [asdict(one) for one in folded]}
 
     return handle
 
@@ -134,11 +137,11 @@ def _face(
     from squash.clock import SystemClock, SystemIds
 
     clock = SystemClock()
-    fold_later = None if settings.compactor is None else _caller_of(settings.compactor)
+    compact_later = None if settings.compactor is None else _caller_of(settings.compactor)
     return HttpFace(
         name,
         endpoints,
-        make_services(database, clock, fold_later=fold_later),
+        make_services(database, clock, compact_later=compact_later),
         gate=make_gate(settings.auth, database.store),
         telemetry=LambdaTelemetry(name),
         clock=clock,
@@ -146,14 +149,14 @@ def _face(
     )
 
 
-def _caller_of(function: str) -> Callable[[str], None]:
-    """Return what asks a function to fold an index, and does not wait for it."""
+def _caller_of(function: str) -> CompactLater:
+    """Return what gives a function an event, and does not wait for it."""
 
-    def call(index: str) -> None:
-        # Only one route of one function comes here: no other waits for the client to be loaded.
+    def call(event: Mapping[str, Any]) -> None:
+        # Few routes of one function come here: no other waits for the client to be loaded.
         from squash.api.calling import call_later
 
-        call_later(function, json.dumps({"index": index}).encode())
+        call_later(function, json.dumps(dict(event)).encode())
 
     return call
 

@@ -1,20 +1,33 @@
-"""`/v1/indexes`: create, list, describe, drop, stats, optimize; and health."""
+"""`/v1/indexes`: create, list, describe, drop, stats, snapshots, optimize, gc; and health."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
-from squash.api.bodies import create_body
-from squash.api.documents import config_document, stats_document, write_document
-from squash.api.members import read_object
+from squash.api.bodies import (
+    GcBody,
+    OptimizeBody,
+    create_body,
+    gc_body,
+    optimize_body,
+    snapshots_query,
+)
+from squash.api.documents import (
+    config_document,
+    gc_document,
+    snapshot_document,
+    stats_document,
+    write_document,
+)
 from squash.api.requests import Reply
 from squash.api.routes import Scope
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
 from squash.errors import NotFoundError
 from squash.index.catalogue import check_index_name
+from squash.limits import GC_RETENTION_S_DEFAULT
 
 
 def create(services: Services, call: Call) -> Reply:
@@ -63,14 +76,40 @@ def stats(services: Services, call: Call) -> Reply:
     return Reply(stats_document(services.opened.read(call.index, Index.stats)))
 
 
+def snapshots(services: Services, call: Call) -> Reply:
+    """List what the last commits did, the newest first."""
+    asked = snapshots_query(call.request.parameters())
+    call.caller.check_unrestricted("a list of snapshots")
+    found = services.opened.read(
+        call.index, lambda index: index.snapshots(limit=asked.limit, before=asked.before)
+    )
+    return Reply({"snapshots": [snapshot_document(one) for one in found]})
+
+
 def optimize(services: Services, call: Call) -> Reply:
     """Fold what is new: by the compactor, which is only asked to, or here if there is none."""
-    if call.document is not None:
-        read_object(call.document, "")
-    if services.fold_later is None:
-        return Reply(write_document(services.opened.write(call.index, Index.optimize)))
-    snapshot = services.opened.write(call.index, Index.backlog).snapshot
-    services.fold_later(call.index)
+    body = OptimizeBody() if call.document is None else optimize_body(call.document)
+    if services.compact_later is None:
+        result = services.opened.write(call.index, lambda index: index.optimize(full=body.full))
+        return Reply(write_document(result))
+    return _later(services, call.index, {"full": True} if body.full else {})
+
+
+def gc(services: Services, call: Call) -> Reply:
+    """Remove what nothing needs any more: by the compactor, as `optimize`."""
+    body = GcBody() if call.document is None else gc_body(call.document)
+    retention_s = GC_RETENTION_S_DEFAULT if body.retention_s is None else body.retention_s
+    if services.compact_later is None:
+        report = services.opened.write(call.index, lambda index: index.gc(retention_s=retention_s))
+        return Reply(gc_document(report))
+    return _later(services, call.index, {"gc": True, "retention_s": retention_s})
+
+
+def _later(services: Services, index: str, event: Mapping[str, Any]) -> Reply:
+    """Have the compactor do something with an index that is there."""
+    snapshot = services.opened.write(index, Index.backlog).snapshot
+    if services.compact_later is not None:
+        services.compact_later({"index": index, **event})
     return Reply({"snapshot": snapshot}, status=202)
 
 
@@ -86,6 +125,8 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "describe": describe,
     "drop": drop,
     "stats": stats,
+    "snapshots": snapshots,
     "optimize": optimize,
+    "gc": gc,
     "health": health,
 }

@@ -50,6 +50,7 @@ def _answers(index: Index, body: QueryBody, call: Call) -> Sequence[Answer]:
         "recall_target": body.recall_target,
         "exact": body.exact,
         "consistency": body.consistency,
+        "as_of": body.as_of,
         "include": body.include,
         "explain": body.explain,
         "allow_partial": body.allow_partial,

@@ -58,6 +58,14 @@ ROUTES: Final = (
         Scope.WRITE,
         Body.REQUIRED,
     ),
+    Route(
+        "patch",
+        "documents",
+        "POST",
+        "/v1/indexes/{index}/vectors/patch",
+        Scope.WRITE,
+        Body.REQUIRED,
+    ),
     Route("create", "indexes", "POST", "/v1/indexes", Scope.ADMIN, Body.REQUIRED),
     Route("indexes", "indexes", "GET", "/v1/indexes", Scope.READ),
     Route("describe", "indexes", "GET", "/v1/indexes/{index}", Scope.READ),
@@ -65,6 +73,15 @@ ROUTES: Final = (
     Route("stats", "indexes", "GET", "/v1/indexes/{index}/stats", Scope.READ),
     Route(
         "optimize", "indexes", "POST", "/v1/indexes/{index}/optimize", Scope.ADMIN, Body.OPTIONAL
+    ),
+    Route("gc", "indexes", "POST", "/v1/indexes/{index}/gc", Scope.ADMIN, Body.OPTIONAL),
+    Route(
+        "snapshots",
+        "indexes",
+        "GET",
+        "/v1/indexes/{index}/snapshots",
+        Scope.READ,
+        takes_query=True,
     ),
     Route("health", "indexes", "GET", "/v1/health", None),
 )

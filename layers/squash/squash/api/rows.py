@@ -11,7 +11,7 @@ from squash.attributes import FilterNode, matches, parse_filter
 from squash.database import Index
 from squash.errors import FilterError, InvalidArgumentError
 from squash.limits import LIST_PAGE_MAX
-from squash.model import Filter, IndexConfig, Record, RecordPage
+from squash.model import AsOf, Filter, IndexConfig, Record, RecordPage
 from squash.search.fetch import cursor_after
 
 
@@ -43,18 +43,29 @@ def query_filter(caller: Caller, filter_: Filter | None, config: IndexConfig) ->
 
 
 def get_records(
-    index: Index, caller: Caller, keys: Sequence[str], include: Sequence[str]
+    index: Index,
+    caller: Caller,
+    keys: Sequence[str],
+    *,
+    include: Sequence[str],
+    as_of: AsOf | None = None,
 ) -> list[Record]:
     """Get records by key, those alone that the caller may see."""
     node = _row_filter(caller, index.config)
     if node is None:
-        return index.get(keys=keys, include=include)
-    found = index.get(keys=keys, include={*include, "metadata"})
+        return index.get(keys=keys, include=include, as_of=as_of)
+    found = index.get(keys=keys, include={*include, "metadata"}, as_of=as_of)
     return [_cut(record, include) for record in found if matches(node, record.metadata or {})]
 
 
 def list_records(
-    index: Index, caller: Caller, *, cursor: str | None, limit: int, include: Sequence[str]
+    index: Index,
+    caller: Caller,
+    *,
+    cursor: str | None,
+    limit: int,
+    include: Sequence[str],
+    as_of: AsOf | None = None,
 ) -> RecordPage:
     """List a page of records, those alone that the caller may see.
 
@@ -62,10 +73,12 @@ def list_records(
     """
     node = _row_filter(caller, index.config)
     if node is None:
-        return index.list(cursor=cursor, limit=limit, include=include)
+        return index.list(cursor=cursor, limit=limit, include=include, as_of=as_of)
     seen: list[Record] = []
     while len(seen) <= limit:
-        page = index.list(cursor=cursor, limit=LIST_PAGE_MAX, include={*include, "metadata"})
+        page = index.list(
+            cursor=cursor, limit=LIST_PAGE_MAX, include={*include, "metadata"}, as_of=as_of
+        )
         seen += [record for record in page.records if matches(node, record.metadata or {})]
         cursor = page.cursor
         if cursor is None:

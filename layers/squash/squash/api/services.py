@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +12,8 @@ from squash.api.requests import HttpRequest, Reply
 from squash.clock import Clock
 from squash.database import Database
 from squash.storage import CountingStore
+
+CompactLater: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +35,23 @@ class Call:
 class Services:
     """The components of the endpoints.
 
-    `fold_later` asks the compactor to fold an index; None where there is no compactor.
+    `compact_later` gives the compactor an event, see `squash.api.compacting`, and does not wait;
+    None where there is no compactor.
     """
 
     database: Database
     opened: OpenIndexes
     catalogue_store: CountingStore
-    fold_later: Callable[[str], None] | None = None
+    compact_later: CompactLater | None = None
 
 
 Endpoint: TypeAlias = Callable[[Services, Call], Reply]
 
 
 def make_services(
-    database: Database, clock: Clock, *, fold_later: Callable[[str], None] | None = None
+    database: Database, clock: Clock, *, compact_later: CompactLater | None = None
 ) -> Services:
     """Make the components for a database."""
     counting = CountingStore(database.store)
     opened = OpenIndexes(database, counting, now_ms=clock.now_ms)
-    return Services(database, opened, counting, fold_later)
+    return Services(database, opened, counting, compact_later)

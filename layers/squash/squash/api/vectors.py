@@ -1,4 +1,4 @@
-"""`…/vectors`: put, get, delete, list."""
+"""`…/vectors`: put, patch, get, delete, list."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import Final
 import numpy as np
 
 from squash.api import rows
-from squash.api.bodies import PutBody, delete_body, get_body, list_query, put_body
+from squash.api.bodies import (
+    PatchBody,
+    PutBody,
+    delete_body,
+    get_body,
+    list_query,
+    patch_body,
+    put_body,
+)
 from squash.api.documents import record_document, write_document
 from squash.api.requests import Reply
 from squash.api.services import Call, Endpoint, Services
@@ -23,11 +31,21 @@ def put(services: Services, call: Call) -> Reply:
     return Reply(write_document(services.opened.write(call.index, lambda index: _put(index, body))))
 
 
+def patch(services: Services, call: Call) -> Reply:
+    """Change metadata of records, all in one commit."""
+    body = patch_body(call.document)
+    result = services.opened.write(call.index, lambda index: _patch(index, body))
+    return Reply(write_document(result))
+
+
 def get(services: Services, call: Call) -> Reply:
     """Get records by key."""
     body = get_body(call.document)
     records = services.opened.read(
-        call.index, lambda index: rows.get_records(index, call.caller, body.keys, body.include)
+        call.index,
+        lambda index: rows.get_records(
+            index, call.caller, body.keys, include=body.include, as_of=body.as_of
+        ),
     )
     return Reply({"records": [record_document(record) for record in records]})
 
@@ -37,7 +55,13 @@ def delete(services: Services, call: Call) -> Reply:
     body = delete_body(call.document)
     try:
         result = services.opened.write(
-            call.index, lambda index: index.delete(keys=body.keys, filter=body.filter)
+            call.index,
+            lambda index: index.delete(
+                keys=body.keys,
+                filter=body.filter,
+                if_snapshot=body.if_snapshot,
+                commit_id=body.commit_id,
+            ),
         )
     except FilterError as error:
         error.field = f"filter.{error.field}" if error.field else "filter"
@@ -51,7 +75,12 @@ def list_page(services: Services, call: Call) -> Reply:
     page = services.opened.read(
         call.index,
         lambda index: rows.list_records(
-            index, call.caller, cursor=asked.cursor, limit=asked.limit, include=asked.include
+            index,
+            call.caller,
+            cursor=asked.cursor,
+            limit=asked.limit,
+            include=asked.include,
+            as_of=asked.as_of,
         ),
     )
     records = [record_document(record) for record in page.records]
@@ -73,6 +102,8 @@ def _put(index: Index, body: PutBody) -> WriteResult:
             keys=body.keys,
             vectors=np.stack(body.vectors),
             metadata=body.metadata,
+            if_absent=body.if_absent,
+            if_snapshot=body.if_snapshot,
             commit_id=body.commit_id,
         )
     except SquashError as error:
@@ -83,8 +114,25 @@ def _put(index: Index, body: PutBody) -> WriteResult:
         raise
 
 
+def _patch(index: Index, body: PatchBody) -> WriteResult:
+    try:
+        return index.patch(
+            keys=body.keys,
+            metadata=body.metadata,
+            if_snapshot=body.if_snapshot,
+            commit_id=body.commit_id,
+        )
+    except SquashError as error:
+        if error.key in body.keys and error.field is not None:
+            i = body.keys.index(error.key)
+            inside = error.field if error.field.startswith("metadata") else "metadata"
+            error.field = f"patches[{i}].{inside}"
+        raise
+
+
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "put": put,
+    "patch": patch,
     "get": get,
     "delete": delete,
     "list": list_page,

@@ -2,6 +2,7 @@
 
 from squash.attributes.cells import CellScheme, CellTable
 from squash.attributes.columns import Column, Columns
+from squash.attributes.expiry import expired, live_node, only_live
 from squash.attributes.filter_json import filter_from_json, filter_to_json
 from squash.attributes.filters import FilterNode, parse_filter
 from squash.attributes.matching import matches
@@ -17,9 +18,12 @@ __all__ = [
     "FilterNode",
     "check_metadata",
     "compile_filter",
+    "expired",
     "filter_from_json",
     "filter_to_json",
+    "live_node",
     "matches",
     "merge_patch",
+    "only_live",
     "parse_filter",
 ]

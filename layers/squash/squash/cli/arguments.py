@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from squash import limits
-from squash.api import strict_json
 from squash.cli.problems import UsageError
+from squash.cli.servers import local_arguments, serve_arguments
+from squash.cli.values import (
+    INCLUDABLE,
+    attribute,
+    count,
+    filter_object,
+    include_list,
+    lifetime_ms,
+    moment,
+    share,
+    snapshot,
+    words,
+)
 from squash.model import AttributeType, Metric
 
 STORE_VARIABLE: Final = "SQUASH_STORE"
 STORE_DEFAULT: Final = "./.squash"
-INCLUDABLE: Final = ("metadata", "vector")
-_UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PORT_MAX: Final = 65_535
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,6 +98,10 @@ def _index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX", help="the index's name")
 
 
+def _filter(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument("--filter", type=filter_object, metavar="JSON", help=help_)
+
+
 def _include(parser: argparse.ArgumentParser, *, default: tuple[str, ...]) -> None:
     parser.add_argument(
         "--include",
@@ -122,6 +135,11 @@ def _create(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a metadata key that is only stored and returned, such as a long text",
     )
+    parser.add_argument(
+        "--expires",
+        metavar="NAME",
+        help="the metadata key that says when a record is gone, in seconds since 1970 UTC",
+    )
     parser.add_argument("--codec", choices=["residual", "osq"], default="residual")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn in training")
 
@@ -129,6 +147,38 @@ def _create(parser: argparse.ArgumentParser) -> None:
 def _put(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("file", metavar="FILE", help="JSON lines, or - for standard input")
+    parser.add_argument(
+        "--if-absent", action="store_true", help="only if there is a record of none of the keys"
+    )
+    _if_snapshot(parser)
+
+
+def _patch(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("file", metavar="FILE", help="JSON lines, or - for standard input")
+    _if_snapshot(parser)
+
+
+def _optimize(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument(
+        "--full", action="store_true", help="build and train all anew, whatever is there"
+    )
+
+
+def _snapshots(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
+    parser.add_argument("--before", type=snapshot, metavar="N", help="go on where a page ended")
+
+
+def _if_snapshot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--if-snapshot",
+        type=snapshot,
+        metavar="N",
+        help="only if no record changed after the snapshot of this number",
+    )
 
 
 def _import(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +205,28 @@ def _import(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _as_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as-of",
+        type=moment,
+        metavar="WHEN",
+        help="read an older snapshot: its number, or a time such as 2026-01-31T12:00:00Z",
+    )
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="ends in .parquet, .jsonl or .ndjson"
+    )
+    _filter(parser, "only the records that pass")
+    _as_of(parser)
+    parser.add_argument(
+        "--no-vectors", action="store_true", help="keys and metadata alone; cannot be imported"
+    )
+    parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
+
+
 def _query(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -167,9 +239,7 @@ def _query(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--like", metavar="KEY", help="the vector of a stored record, which is left out"
     )
-    parser.add_argument(
-        "--filter", type=filter_object, metavar="JSON", help='such as {"year": {"$gte": 2020}}'
-    )
+    _filter(parser, 'such as {"year": {"$gte": 2020}}')
     parser.add_argument("--top-k", type=count(limits.TOP_K_MAX), default=10, metavar="K")
     parser.add_argument("--recall-target", type=share, default=0.95, metavar="SHARE")
     parser.add_argument("--exact", action="store_true", help="the true answer, by brute force")
@@ -177,20 +247,21 @@ def _query(parser: argparse.ArgumentParser) -> None:
         "--explain", action="store_true", help="show how it was answered, level by level"
     )
     _include(parser, default=("metadata",))
+    _as_of(parser)
 
 
 def _get(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("keys", metavar="KEY", nargs="+")
     _include(parser, default=INCLUDABLE)
+    _as_of(parser)
 
 
 def _delete(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("keys", metavar="KEY", nargs="*")
-    parser.add_argument(
-        "--filter", type=filter_object, metavar="JSON", help="delete every record that passes"
-    )
+    _filter(parser, "delete every record that passes")
+    _if_snapshot(parser)
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
@@ -198,76 +269,12 @@ def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cursor", help="go on where a page ended")
     parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
     _include(parser, default=("metadata",))
+    _as_of(parser)
 
 
 def _drop(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _local(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is run")
-    what.add_argument("--template", type=Path, default=Path("template.yaml"), metavar="FILE")
-    what.add_argument(
-        "--build",
-        type=Path,
-        default=Path(".aws-sam/local"),
-        metavar="DIR",
-        help="what was built of the template, a folder a function (default .aws-sam/local)",
-    )
-    what.add_argument(
-        "--parameter",
-        type=named_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a value for a parameter of the template, else its default",
-    )
-    what.add_argument(
-        "--environment",
-        type=named_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a variable for every function, over the template's",
-    )
-    what.add_argument(
-        "--data",
-        type=Path,
-        default=Path(".squash-local"),
-        metavar="DIR",
-        help="for S3's objects and for what runs (default .squash-local)",
-    )
-    where = parser.add_argument_group("where")
-    where.add_argument(
-        "--api-port", type=port, default=3000, metavar="PORT", help="of the HTTP API"
-    )
-    where.add_argument(
-        "--lambda-port", type=port, default=3001, metavar="PORT", help="of Lambda (default 3001)"
-    )
-    where.add_argument("--s3", metavar="URL", help="an S3 that runs already, else one is started")
-    how = parser.add_argument_group("how")
-    how.add_argument("--s3-memory", action="store_true", help="start an S3 that keeps nothing")
-    how.add_argument(
-        "--s3-proxy", action="store_true", help="count S3's requests, and let them fail on demand"
-    )
-    how.add_argument(
-        "--faults", type=Path, metavar="FILE", help="what is to go wrong (docs/local.md)"
-    )
-    how.add_argument(
-        "--no-fork-server",
-        action="store_true",
-        help="start each container from nothing, as a cold start is",
-    )
-    how.add_argument("--concurrency", type=count(1000), default=1000, metavar="N", help="of calls")
-    how.add_argument(
-        "--containers", type=count(2500), default=64, metavar="N", help="kept, the idle ones too"
-    )
-    how.add_argument(
-        "--idle-seconds", type=float, default=600.0, metavar="S", help="that a container is kept"
-    )
-    how.add_argument("--schedules", action="store_true", help="run the template's schedules too")
-    how.add_argument("--logs", action="store_true", help="show what functions print")
 
 
 def _keys(parser: argparse.ArgumentParser) -> None:
@@ -308,16 +315,6 @@ def _keys(parser: argparse.ArgumentParser) -> None:
         _add_global(action, suppress=True)
 
 
-def _serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=port, default=8080, metavar="N", help="0 for any free one")
-    parser.add_argument(
-        "--auth",
-        choices=["keys", "none"],
-        default="keys",
-        help="who may ask: who has a key (`squash keys create`), or everybody on this machine",
-    )
-
-
 VERBS: Final = (
     Verb(
         "create",
@@ -334,11 +331,26 @@ VERBS: Final = (
         "a key that is there already is replaced.",
     ),
     Verb(
+        "patch",
+        "change the metadata of records, and keep their vectors",
+        "squash patch papers changes.jsonl",
+        _patch,
+        details='A line is {"key": "a", "metadata": {"year": 2021, "draft": null}}: what is null '
+        "is removed, what is not named stays. All in one commit.",
+    ),
+    Verb(
         "import",
         "put the records of a large file, batch by batch",
         "squash import papers vectors.npy --keys keys.txt --metadata metadata.jsonl",
         _import,
         details="Each batch is durable once it is in; afterwards the index is optimized.",
+    ),
+    Verb(
+        "export",
+        "write the records of one snapshot to a file",
+        "squash export papers papers.parquet",
+        _export,
+        details="What import reads back gives the same keys, vectors and metadata, bit for bit.",
     ),
     Verb(
         "query",
@@ -359,12 +371,19 @@ VERBS: Final = (
         "squash list papers --limit 20",
         _list,
     ),
+    Verb(
+        "snapshots",
+        "list what the last commits did",
+        "squash snapshots papers --limit 20",
+        _snapshots,
+        details="Each made a snapshot, which --as-of of other commands reads.",
+    ),
     Verb("stats", "describe an index in numbers", "squash stats papers", _index),
     Verb(
         "optimize",
         "fold what is new into trained segments",
         "squash optimize papers",
-        _index,
+        _optimize,
     ),
     Verb(
         "verify",
@@ -378,7 +397,7 @@ VERBS: Final = (
         "local",
         "run the functions of template.yaml on this machine",
         "squash local --build .aws-sam/local --parameter Affinity=pool",
-        _local,
+        local_arguments,
         details="A development tool: it listens on loopback only, and checks no signature.",
     ),
     Verb(
@@ -391,101 +410,7 @@ VERBS: Final = (
         "serve",
         "answer HTTP on this machine, for development",
         "squash serve --port 8080 --auth none",
-        _serve,
+        serve_arguments,
         details="On the loopback interface alone, in one process; stop it with Ctrl-C.",
     ),
 )
-
-
-def json_value(text: str) -> Any:
-    """Parse an argument that is JSON."""
-    try:
-        return strict_json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}: {text}") from error
-
-
-def filter_object(text: str) -> dict[str, Any]:
-    """Parse a filter; what it means is the library's to judge."""
-    value = json_value(text)
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"a filter is a JSON object, {{...}}: {text}")
-    return value
-
-
-def include_list(text: str) -> tuple[str, ...]:
-    """Parse `metadata,vector` or `none`."""
-    if text == "none":
-        return ()
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in INCLUDABLE]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is not among {', '.join(INCLUDABLE)} and none"
-        )
-    return names
-
-
-def words(text: str) -> list[str]:
-    """Parse words with commas between them; what they mean is the library's to judge."""
-    return [word.strip() for word in text.split(",")]
-
-
-def lifetime_ms(text: str) -> int:
-    """Parse a time such as `90m`, `12h` or `30d`."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS_MS or not (number.isascii() and number.isdecimal()) or int(number) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 12h or 30d")
-    if int(number) * _UNITS_MS[unit] > limits.KEY_LIFETIME_DAYS_MAX * _UNITS_MS["d"]:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is longer than {limits.KEY_LIFETIME_DAYS_MAX} days: leave it out for ever"
-        )
-    return int(number) * _UNITS_MS[unit]
-
-
-def port(text: str) -> int:
-    """Parse a port's number; 0 takes one that is free."""
-    if not (text.isascii() and text.isdecimal()) or int(text[:6]) > _PORT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to {_PORT_MAX}")
-    return int(text)
-
-
-def attribute(text: str) -> tuple[str, str]:
-    """Parse `name=type`."""
-    name, separator, kind = text.rpartition("=")
-    if not separator or not name or kind not in list(AttributeType):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not NAME=TYPE, with a type of "
-            + ", ".join(str(kind) for kind in AttributeType)
-        )
-    return name, kind
-
-
-def named_value(text: str) -> tuple[str, str]:
-    """Parse `name=value`."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def count(largest: int) -> Callable[[str], int]:
-    """Return a parser of numbers from 1 to `largest`."""
-
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= largest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {largest:,}")
-        return int(text)
-
-    return parse
-
-
-def share(text: str) -> float:
-    """Parse a number above 0 and up to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
-    return value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -18,20 +18,22 @@ from squash.api.documents import (
     answer_document,
     config_document,
     record_document,
+    snapshot_document,
     stats_document,
     verify_document,
     write_document,
 )
 from squash.arrays import F32
 from squash.cli.access import keys, serve
+from squash.cli.exporting import export
 from squash.cli.importers import ImportOptions, RowSource, open_rows
-from squash.cli.importers.jsonl import RecordLines, numbered_lines
 from squash.cli.importers.npy import open_array
 from squash.cli.importers.rows import as_float32, check_dimension
 from squash.cli.output import Output, Report, Table, counted, summary
 from squash.cli.problems import UsageError
-from squash.errors import InvalidArgumentError, NotFoundError, SquashError, TooLargeError
-from squash.model import Answer, Explanation, Level, Record, RowBatch
+from squash.cli.writing import patch, put
+from squash.errors import InvalidArgumentError, NotFoundError, SquashError
+from squash.model import Answer, AsOf, Explanation, Level, Record, RowBatch
 
 if TYPE_CHECKING:
     # The commands are handed an open database: which one is the caller's affair.
@@ -51,6 +53,7 @@ def create(arguments: Namespace, database: Database, output: Output) -> int:
         metric=arguments.metric,
         attributes=dict(arguments.attribute),
         non_filterable=arguments.non_filterable,
+        expires=arguments.expires,
         codec=arguments.codec,
         seed=arguments.seed,
     )
@@ -58,41 +61,6 @@ def create(arguments: Namespace, database: Database, output: Output) -> int:
     output.result(
         config_document(config),
         f"Made the index {config.name}: dimension {config.dimension}, metric {config.metric}.",
-    )
-    return SUCCEEDED
-
-
-def put(arguments: Namespace, database: Database, output: Output) -> int:
-    """Put the records of a file of JSON lines, in one commit."""
-    index = database.index(arguments.index)
-    with ExitStack() as stack:
-        name = "standard input"
-        file: BinaryIO = sys.stdin.buffer
-        if arguments.file != "-":
-            name = Path(arguments.file).name
-            file = stack.enter_context(Path(arguments.file).open("rb"))
-        rows = RecordLines(name, dimension=index.config.dimension)
-        for number, line in numbered_lines(file, name=name):
-            if line.isspace():
-                continue
-            if len(rows) == limits.PUT_FILE_ROWS_MAX:
-                raise TooLargeError(
-                    f"{name} has more than {limits.PUT_FILE_ROWS_MAX:,} records, and put writes "
-                    "them all in one commit: use `squash import`, which writes batch by batch"
-                )
-            rows.add(number, line)
-    if not len(rows):
-        raise InvalidArgumentError(f"{name} holds no record: nothing was put")
-    batch = rows.batch()
-    try:
-        result = index.put(keys=batch.keys, vectors=batch.vectors, metadata=batch.metadata)
-    except SquashError as error:
-        if error.key in rows.lines:
-            error.add_note(f"It stands in {name} line {rows.lines[error.key]:,}.")
-        raise
-    output.result(
-        write_document(result),
-        f"Put {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}.",
     )
     return SUCCEEDED
 
@@ -164,6 +132,7 @@ def query(arguments: Namespace, database: Database, output: Output) -> int:
     options = {
         "recall_target": arguments.recall_target,
         "exact": arguments.exact,
+        "as_of": arguments.as_of,
         "include": arguments.include,
         "explain": arguments.explain,
     }
@@ -191,7 +160,7 @@ def _query_vectors(arguments: Namespace, index: Index) -> F32:
     """Return the query vectors, float32 [q, d]."""
     dimension = index.config.dimension
     if arguments.like is not None:
-        records = index.get(keys=[arguments.like], include=["vector"])
+        records = index.get(keys=[arguments.like], include=["vector"], as_of=arguments.as_of)
         if not records or records[0].vector is None:
             raise NotFoundError(
                 f"the index {arguments.index} has no record {arguments.like!r}: "
@@ -276,7 +245,7 @@ def _shown_of(metadata: Mapping[str, object] | None, vector: F32 | None) -> dict
 def get(arguments: Namespace, database: Database, output: Output) -> int:
     """Show records by their keys; a key that is not there is a failure, said last."""
     index = database.index(arguments.index)
-    records = index.get(keys=arguments.keys, include=arguments.include)
+    records = index.get(keys=arguments.keys, include=arguments.include, as_of=arguments.as_of)
     output.result(
         {"records": [record_document(record) for record in records]}, _records_table(records)
     )
@@ -301,9 +270,9 @@ def delete(arguments: Namespace, database: Database, output: Output) -> int:
         raise UsageError("say which records to delete: either their keys, or --filter")
     index = database.index(arguments.index)
     if arguments.keys:
-        result = index.delete(keys=arguments.keys)
+        result = index.delete(keys=arguments.keys, if_snapshot=arguments.if_snapshot)
     else:
-        result = index.delete(filter=arguments.filter)
+        result = index.delete(filter=arguments.filter, if_snapshot=arguments.if_snapshot)
     output.result(
         write_document(result),
         f"Deleted {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}.",
@@ -322,15 +291,44 @@ def list_any(arguments: Namespace, database: Database, output: Output) -> int:
         )
         return SUCCEEDED
     page = database.index(arguments.index).list(
-        cursor=arguments.cursor, limit=arguments.limit, include=arguments.include
+        cursor=arguments.cursor,
+        limit=arguments.limit,
+        include=arguments.include,
+        as_of=arguments.as_of,
     )
     shown: list[Table | str] = [_records_table(list(page.records))]
     if page.cursor is not None:
-        shown.append(f"There are more: squash list {arguments.index} --cursor {page.cursor}")
+        more = "" if arguments.as_of is None else f" --as-of {_moment(arguments.as_of)}"
+        shown.append(f"There are more: squash list {arguments.index} --cursor {page.cursor}{more}")
     output.result(
         {"records": [record_document(record) for record in page.records], "cursor": page.cursor},
         *shown,
     )
+    return SUCCEEDED
+
+
+def _moment(as_of: AsOf) -> str:
+    return str(as_of) if isinstance(as_of, int) else as_of.isoformat()
+
+
+def snapshots(arguments: Namespace, database: Database, output: Output) -> int:
+    """List what the last commits did, the newest first."""
+    index = database.index(arguments.index)
+    found = index.snapshots(limit=arguments.limit, before=arguments.before)
+    rows = [
+        (
+            one.snapshot,
+            datetime.fromtimestamp(one.time_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+            one.operation,
+            one.rows,
+        )
+        for one in found
+    ]
+    shown: list[Table | str] = [Table(("snapshot", "time", "operation", "rows"), rows)]
+    if len(found) == arguments.limit and found[-1].snapshot > 1:
+        before = found[-1].snapshot
+        shown.append(f"There may be more: squash snapshots {arguments.index} --before {before}")
+    output.result({"snapshots": [snapshot_document(one) for one in found]}, *shown)
     return SUCCEEDED
 
 
@@ -348,7 +346,7 @@ def optimize(arguments: Namespace, database: Database, output: Output) -> int:
     """Fold what is new into trained segments."""
     index = database.index(arguments.index)
     with output.progress() as report:
-        result = index.optimize(progress=report)
+        result = index.optimize(progress=report, full=arguments.full)
     output.result(
         write_document(result),
         f"Optimized {counted(result.rows, 'row')}; the snapshot is {result.snapshot:,}.",
@@ -393,11 +391,14 @@ def drop(arguments: Namespace, database: Database, output: Output) -> int:
 COMMANDS: Final[Mapping[str, Command]] = {
     "create": create,
     "put": put,
+    "patch": patch,
     "import": import_file,
+    "export": export,
     "query": query,
     "get": get,
     "delete": delete,
     "list": list_any,
+    "snapshots": snapshots,
     "stats": stats,
     "optimize": optimize,
     "verify": verify,

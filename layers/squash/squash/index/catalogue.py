@@ -40,6 +40,7 @@ from squash.storage import ObjectStore
 FORMAT: Final = "squash-index"
 VERSION: Final = 1
 VECTOR_FIELDS: Final = ("vector",)
+EXPIRES: Final = "expires"  # the feature of indexes whose records may expire, and its field
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NEAR_NAMES_OF_MAX: Final = 1000
@@ -157,6 +158,44 @@ def drop(store: ObjectStore, name: str) -> None:
         store.delete(info.key for info in store.list(_prefix(name, one)))
 
 
+def names(store: ObjectStore) -> list[str]:
+    """Return the names of all indexes, whether their entries can be read or not."""
+    folders = [name for name in store.list_folders("") if _NAME.fullmatch(name)]
+    return [name for name in folders if store.get(_key(name)) is not None]
+
+
+def remains(store: ObjectStore) -> tuple[list[str], list[str]]:
+    """Find data of indexes that are no more.
+
+    Returns
+    -------
+    Prefixes below which there is data of an index whose name another has now; and names below
+    which there is data and no index at all: a drop that was broken off, or an `index.json` that was
+    lost, for which its data must stay.
+
+    Where an index's entry cannot be read, all data below its name stays.
+    """
+    replaced: list[str] = []
+    orphaned: list[str] = []
+    for name in store.list_folders(""):
+        if not _NAME.fullmatch(name):
+            continue
+        # Read after the listing: an entry is there before its data is, so that data listed before
+        # is of the entry found now, or of one that was dropped.
+        left = [one for one in store.list_folders(f"{name}/") if _ID.fullmatch(one)]
+        if not left:
+            continue
+        try:
+            mine = _id_there(store, name)
+        except DataError:
+            continue
+        if mine is None:
+            orphaned.append(name)
+        else:
+            replaced.extend(_prefix(name, one) for one in left if one != mine)
+    return replaced, orphaned
+
+
 def entry_to_text(entry: Entry) -> str:
     """Return what `index.json` holds, for a message to those who need not read it then."""
     return _to_bytes(entry.config, entry.prefix.split("/")[1]).decode()
@@ -214,13 +253,33 @@ def _check_config(config: IndexConfig) -> None:
             index=config.name,
             field="non_filterable",
         )
+    _check_expires(config)
+
+
+def _check_expires(config: IndexConfig) -> None:
+    name = config.expires
+    if name is None:
+        return
+    if not isinstance(name, str) or not name or name.startswith("$"):
+        raise InvalidArgumentError(
+            f"expires names a metadata attribute, not {name!r:.80}",
+            index=config.name,
+            field=EXPIRES,
+        )
+    if config.attributes.get(name) is not AttributeType.NUMBER or name in config.non_filterable:
+        raise InvalidArgumentError(
+            f"attribute {name!r} says when records of index {config.name!r} expire: declare it as "
+            "number, or not at all, and keep it filterable",
+            index=config.name,
+            field=EXPIRES,
+        )
 
 
 def _to_bytes(config: IndexConfig, index_id: str) -> bytes:
     content: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "features": [],
+        "features": [] if config.expires is None else [EXPIRES],
         "id": index_id,
         "name": config.name,
         "vector_fields": list(VECTOR_FIELDS),
@@ -233,6 +292,8 @@ def _to_bytes(config: IndexConfig, index_id: str) -> bytes:
         "seed": config.seed,
         "created_ms": config.created_ms,
     }
+    if config.expires is not None:
+        content[EXPIRES] = config.expires
     content["crc32"] = _checksum(content)
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -262,11 +323,12 @@ def _from_bytes(data: Buffer, name: str) -> Entry:
 
 
 def _refuse_newer(content: Mapping[str, Any], key: str) -> None:
-    if (content["format"], content["version"]) != (FORMAT, VERSION) or content["features"]:
+    known = content["features"] in ([], [EXPIRES])
+    if (content["format"], content["version"]) != (FORMAT, VERSION) or not known:
         raise UnsupportedFormatError(
             f"{key} is a {content['format']!r} of version {content['version']} with the features "
-            f"{content['features']}; this release reads {FORMAT!r} of version {VERSION}, without. "
-            "Install a newer release of squash-search.",
+            f"{content['features']}; this release reads {FORMAT!r} of version {VERSION}, with the "
+            f"feature {EXPIRES!r} or none. Install a newer release of squash-search.",
             object_key=key,
         )
     if tuple(content["vector_fields"]) != VECTOR_FIELDS:
@@ -290,6 +352,8 @@ def _config(content: Mapping[str, Any]) -> IndexConfig:
         codec=content["codec"],
         seed=int(content["seed"]),
         created_ms=int(content["created_ms"]),
+        # Without the feature the field says nothing: a reader that knows neither ignores it.
+        expires=content[EXPIRES] if content["features"] else None,
     )
 
 

@@ -55,6 +55,8 @@ class Replace:
 
     `outputs` hold what lived in `inputs` (segment ids) and `fresh` (sequences) after the commit
     `base`; what later commits do to keys applies to them too. `trained` is None to leave what is.
+    A new one that lists partitions which are no outputs was made of the trained object
+    `trained_base`, a key, and is right for no other; None if it lists outputs alone.
     """
 
     inputs: tuple[str, ...]
@@ -62,6 +64,7 @@ class Replace:
     outputs: tuple[SegmentRef, ...]
     trained: ObjectRef | None
     base: int
+    trained_base: str | None = None
 
 
 Operation: TypeAlias = PutRows | PutSegments | DeleteKeys | Replace
@@ -142,14 +145,17 @@ def _encode(operation: Operation) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         case DeleteKeys(keys):
             return {"type": "delete_keys"}, {"keys": _json_array(list(keys))}
         case Replace():
-            return {
+            header = {
                 "type": "replace",
                 "inputs": list(operation.inputs),
                 "fresh": list(operation.fresh),
                 "outputs": [segment_to_json(s) for s in operation.outputs],
                 "trained": object_to_json(operation.trained) if operation.trained else None,
                 "base": operation.base,
-            }, {}
+            }
+            if operation.trained_base is not None:
+                header["trained_base"] = operation.trained_base
+            return header, {}
         case _:
             assert_never(operation)
 
@@ -182,6 +188,7 @@ def _decode(value: Any, container: Container) -> Operation:
                 outputs=tuple(segment_from_json(s) for s in value["outputs"]),
                 trained=object_from_json(value["trained"]) if value["trained"] else None,
                 base=int(value["base"]),
+                trained_base=_optional_string(value.get("trained_base")),
             )
         case other:
             raise ValueError(f"operation {other!r} is not known")
@@ -197,3 +204,9 @@ def _strings(array: AnyArray) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise TypeError("keys are a list of strings")
     return found
+
+
+def _optional_string(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no key")
+    return value

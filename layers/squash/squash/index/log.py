@@ -224,12 +224,11 @@ class IndexLog:
             data = commit.to_bytes()
             commit = replace(commit, stored_bytes=len(data))
             # All that can fail is done before the commit, so that nothing can fail after it.
-            after = self._with_needed(
-                replace(opened, state=apply(opened.state, commit)),
-                {**opened.commits, commit.sequence: commit},
-            )
+            after = self._after(opened, commit)
             winner = self._put(commit, data)
             if winner.commit_id == commit_id:
+                # What an earlier call stored may be another decision than this one's.
+                after = after if winner is commit else self._after(opened, winner)
                 return self._snapshot_if_due(after)
             # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
@@ -239,6 +238,12 @@ class IndexLog:
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
+        )
+
+    def _after(self, opened: Opened, commit: Commit) -> Opened:
+        return self._with_needed(
+            replace(opened, state=apply(opened.state, commit)),
+            {**opened.commits, commit.sequence: commit},
         )
 
     def now_ms(self) -> int:
@@ -296,6 +301,8 @@ class IndexLog:
         started = state.sequence
         absent = 0
         while True:
+            # Before it is asked for: a slow answer is as old as its question.
+            read_ms = self._clock.now_ms()
             ahead = range(state.sequence + 1, state.sequence + 1 + window)
             found = self._get_many(ahead, commits)
             for commit in found:
@@ -311,7 +318,7 @@ class IndexLog:
                     raise _hole(absent)
                 absent = state.sequence + 1
             window = min(2 * window, _WINDOW)
-        opened = replace(opened, state=state, read_ms=self._clock.now_ms())
+        opened = replace(opened, state=state, read_ms=read_ms)
         if state.sequence > started and state.sequence - state.snapshot_sequence > (
             SNAPSHOT_EVERY_COMMITS
         ):

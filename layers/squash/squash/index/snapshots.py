@@ -72,6 +72,12 @@ def newest_snapshot(store: ObjectStore, *, until: int | None = None) -> int:
     return next((snapshot_sequence(info.key) for info in found), 0)
 
 
+def oldest_snapshot(store: ObjectStore) -> int:
+    """Return the oldest stored snapshot's sequence by listing all; 0 if there is none."""
+    found = [snapshot_sequence(info.key) for info in store.list(PREFIX)]
+    return min(found, default=0)
+
+
 def materialise(
     opened: Opened, *, load_keys: LoadKeys, load_bitmap: LoadBitmap
 ) -> tuple[State, dict[str, bytes]]:

@@ -125,6 +125,12 @@ def _fold(state: State, operation: Replace) -> State:
             f"another fold has replaced {', '.join(map(str, gone[:3]))} meanwhile: read the index "
             "again and fold what is there now"
         )
+    built_on = operation.trained_base
+    if built_on is not None and (state.trained is None or state.trained.key != built_on):
+        raise ConflictError(
+            "another fold was first, and changed the partitions that this one meant to leave: "
+            "read the index again and fold what is there now"
+        )
     latest = max([live[one].as_of for one in inputs] + list(fresh), default=0)
     if not latest <= operation.base <= state.sequence:
         raise InvalidArgumentError(

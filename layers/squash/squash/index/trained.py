@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +23,49 @@ _ROWS_MAX = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """How far an index has moved from the rows it was trained on.
+
+    `energy` is a mean squared distance of rows to their cluster's centre.
+    """
+
+    rows_trained: int
+    """How many rows there were when the codec was trained."""
+    energy_trained: float | None
+    """Their energy; None where it was not noted."""
+    clusters_calibrated: int
+    """How many clusters there were when recall was last measured,"""
+    rows_since: int
+    """and how many rows have come or gone by folds since then."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "rows_trained": self.rows_trained,
+            "energy_trained": self.energy_trained,
+            "clusters_calibrated": self.clusters_calibrated,
+            "rows_since": self.rows_since,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> History:
+        """Read back what `to_json` gave."""
+        energy = value["energy_trained"]
+        return cls(
+            int(value["rows_trained"]),
+            None if energy is None else float(energy),
+            int(value["clusters_calibrated"]),
+            int(value["rows_since"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
-    """One build's shared state; it never changes, and a new build makes a new one.
+    """What partitions share; it never changes: a build makes a new one, and so does every fold.
 
     `centers` is float32 [c, D], every cluster's centre, projected; the clusters of partition p
     are partition_begins[p] to partition_begins[p + 1], in the order they have inside it.
+    `partition_energy` is the energy of the rows of each partition, None where it is not known.
     """
 
     codec: Codec
@@ -35,6 +75,26 @@ class Trained:
     partition_begins: I64
     centers: F32
     cluster_rows: I64
+    partition_energy: tuple[float | None, ...] = ()
+    history: History | None = None
+    """None for what earlier releases built: of that, rows alone are known."""
+
+    def partition_rows(self) -> I64:
+        """Return int64 [p], the rows of each partition, dead ones among them."""
+        ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.cluster_rows)))
+        return np.asarray(np.diff(ends[self.partition_begins]))
+
+    def energy(self) -> float | None:
+        """Return the energy of all rows of which it is known; None if it is of none."""
+        known = [
+            (energy, rows)
+            for energy, rows in zip(
+                self.partition_energy, self.partition_rows().tolist(), strict=False
+            )
+            if energy is not None and rows
+        ]
+        total = sum(rows for _, rows in known)
+        return sum(energy * rows for energy, rows in known) / total if total else None
 
     def to_bytes(self) -> bytes:
         """Return the object's bytes."""
@@ -47,12 +107,15 @@ class Trained:
         }
         arrays.update({f"codec.{name}": array for name, array in codec_arrays.items()})
         arrays.update({f"cells.{name}": array for name, array in cell_arrays.items()})
-        header = {
+        header: dict[str, Any] = {
             "codec": codec_header,
             "cells": cell_header,
             "calibration": self.calibration.to_json(),
             "partition_ids": list(self.partition_ids),
         }
+        if self.history is not None:
+            header["partition_energy"] = list(self.partition_energy)
+            header["history"] = self.history.to_json()
         return pack(KIND, VERSION, header=header, arrays=arrays)
 
     @classmethod
@@ -90,10 +153,15 @@ class Trained:
             partition_begins=container.array_of("partition_begins", "<i8"),
             centers=container.array_of("centers", "<f4", 2),
             cluster_rows=container.array_of("cluster_rows", "<i8"),
+            partition_energy=tuple(
+                None if one is None else float(one) for one in header.get("partition_energy", ())
+            ),
+            history=History.from_json(header["history"]) if header.get("history") else None,
         )
         clusters = len(found.centers)
         if (
-            len(found.partition_begins) != len(found.partition_ids) + 1
+            len(found.partition_energy) not in {0, len(found.partition_ids)}
+            or len(found.partition_begins) != len(found.partition_ids) + 1
             or len(set(found.partition_ids)) != len(found.partition_ids)
             or found.partition_begins[0] != 0
             or found.partition_begins[-1] != clusters

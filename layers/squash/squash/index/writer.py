@@ -219,6 +219,7 @@ def replace(
     base: int,
     trained: ObjectRef | None = None,
     begun_ms: int | None = None,
+    trained_base: str | None = None,
     commit_id: str | None = None,
 ) -> Opened:
     """Put segments in the place of others and of fresh commits; no record changes.
@@ -237,20 +238,24 @@ def replace(
         What new partitions share; None to leave what is.
     begun_ms:
         When the first object of `outputs` was about to be written, see `check_in_time`.
+    trained_base:
+        The key of the trained object that `trained` was made of, where it lists partitions that
+        are no outputs; else None.
     commit_id:
         To repeat a call whose outcome was unknown; else a new one is made.
 
     Raises
     ------
     ConflictError
-        If an input is live no more: drop the outputs.
+        If an input is live no more, or another fold has changed the trained object: drop the
+        outputs.
     UnavailableError
         If it began too long ago: drop the outputs.
     SquashError
         As `IndexLog.append`.
 
     """
-    operation = Replace(tuple(inputs), tuple(fresh), tuple(outputs), trained, base)
+    operation = Replace(tuple(inputs), tuple(fresh), tuple(outputs), trained, base, trained_base)
 
     def decide(opened: Opened) -> Operation:
         del opened

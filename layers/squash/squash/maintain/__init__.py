@@ -1,25 +1,35 @@
-"""Work on a whole index: build, flatten, verify."""
+"""Work on a whole index: build, fold, flatten, collect garbage, verify, repair."""
 
 from squash.maintain.build import BuildOptions
 from squash.maintain.flatten import flatten, plan_flatten
-from squash.maintain.optimize import LiveRows, optimize
-from squash.maintain.verify import (
+from squash.maintain.gc import check_retention, collect, collect_remains
+from squash.maintain.history import (
     Ledger,
-    verify_bitmaps,
     verify_history,
-    verify_segments,
-    verify_trained,
+    verify_named,
+    verify_newest_snapshot,
 )
+from squash.maintain.live_rows import LiveRows
+from squash.maintain.optimize import optimize
+from squash.maintain.refold import Standing, refold
+from squash.maintain.verify import verify_bitmaps, verify_segments, verify_trained
 
 __all__ = [
     "BuildOptions",
     "Ledger",
     "LiveRows",
+    "Standing",
+    "check_retention",
+    "collect",
+    "collect_remains",
     "flatten",
     "optimize",
     "plan_flatten",
+    "refold",
     "verify_bitmaps",
     "verify_history",
+    "verify_named",
+    "verify_newest_snapshot",
     "verify_segments",
     "verify_trained",
 ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from squash.arrays import F32, I64
 from squash.attributes import CellScheme, Columns
-from squash.index.trained import Trained
+from squash.index.trained import History, Trained
 from squash.limits import (
     CLUSTER_ROWS_TARGET,
     EXACT_ROWS_MAX,
@@ -27,12 +26,12 @@ from squash.limits import (
     PARTITION_ROWS_TARGET,
 )
 from squash.maintain.calibrate import NeighbourCollector
+from squash.maintain.parts import Sizes, measured, parts_of
+from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill
 from squash.model import IndexConfig, Metadata, Metric, Progress, RowBatch
 from squash.quantize import PRESETS, Codec, train_codec
-from squash.segment import build_partition
-from squash.segment.exact import unit_rows
-from squash.training import Assigner, group_clusters, kmeans, split_rows
+from squash.training import Assigner, group_clusters, kmeans
 
 # Rows that are enough to train a codec on, and to cut attributes into 255 cells by.
 _CODEC_ROWS_MAX = 1 << 16
@@ -58,7 +57,7 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How an index is cut and trained.
+    """How an index is cut, trained and folded.
 
     Parameters
     ----------
@@ -72,6 +71,12 @@ class BuildOptions:
         How many rows serve as held-out queries.
     exact_rows_max:
         Up to so many rows become one flat segment, searched exactly without training.
+    thrifty:
+        Whether a fold may leave rows outside of partitions where it would have to write much for
+        few: the way to fold often.
+    carry_on:
+        Asked before each group of partitions is written anew; after a no, what is pending for the
+        rest waits on. None always goes on.
 
     """
 
@@ -82,14 +87,12 @@ class BuildOptions:
     sample_bytes_max: int = 256 << 20
     calibration_queries: int = 400
     exact_rows_max: int = EXACT_ROWS_MAX
+    thrifty: bool = False
+    carry_on: Callable[[], bool] | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What a build made: the shared state, and each partition's id and rows."""
-
-    trained: Trained
-    partitions: tuple[tuple[str, int], ...]
+    def sizes(self) -> Sizes:
+        """Return the sizes that hold within a partition."""
+        return Sizes(self.cluster_rows_target, self.partition_rows_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def build(
     scratch: Path,
     write_partition: WritePartition,
     report: Report,
-) -> Built:
+) -> Trained:
     """Build partitions of all rows of a source.
 
     The same source, configuration, options and seed give the same objects on the same machine.
@@ -140,7 +143,7 @@ def build(
     done = 0
     for batch in source.batches():
         seen.add(batch.metadata)
-        cluster = assigner.assign(_measured(batch.vectors, config.metric))
+        cluster = assigner.assign(measured(batch.vectors, config.metric))
         spill.add(batch, bucket=plan.bucket_of_cluster[cluster], cluster=cluster)
         done += len(batch)
         report(Progress("assign", done, source.rows, "rows"))
@@ -182,16 +185,16 @@ def _train(source: RowSource, config: IndexConfig, options: BuildOptions, report
     wanted = min(
         source.rows, options.sample_rows_max, options.sample_bytes_max // (4 * config.dimension)
     )
-    measured = _measured(_sample(source, wanted, config, report), config.metric)
-    count = max(1, min(len(measured) // 8, round(source.rows / options.cluster_rows_target)))
+    sample = measured(_sample(source, wanted, config, report), config.metric)
+    count = max(1, min(len(sample) // 8, round(source.rows / options.cluster_rows_target)))
     centers = kmeans(
-        measured,
+        sample,
         clusters=count,
         seed=config.seed,
         tick=lambda done, total: report(Progress("cluster", done, total, "passes")),
     )
     # Fewer rows do for the codec, and for how full the clusters will be.
-    some = np.ascontiguousarray(measured[:: -(-len(measured) // _CODEC_ROWS_MAX)])
+    some = np.ascontiguousarray(sample[:: -(-len(sample) // _CODEC_ROWS_MAX)])
     member = Assigner(centers).assign(some)
     name, codec_options = PRESETS[config.codec]
     codec = train_codec(
@@ -210,7 +213,7 @@ def _train(source: RowSource, config: IndexConfig, options: BuildOptions, report
         codec=codec,
         centers=centers,
         bucket_of_cluster=bucket,
-        queries=codec.project(_spread(measured, options.calibration_queries)),
+        queries=codec.project(_spread(sample, options.calibration_queries)),
     )
 
 
@@ -236,99 +239,38 @@ def _write_buckets(
     options: BuildOptions,
     write_partition: WritePartition,
     report: Report,
-) -> Built:
+) -> Trained:
     space = "dot" if config.metric is Metric.DOT else "l2"
     collector = NeighbourCollector(plan.queries, space=space, seed=config.seed)
-    partitions: list[tuple[str, int]] = []
-    centers: list[F32] = []
-    sizes: list[I64] = []
+    routing = Routing()
     done, total = 0, spill.rows
     for bucket in range(spill.buckets):
-        for rows, projected, center, begins in _parts(spill, bucket, plan, config, options):
-            first = sum(len(c) for c in centers)
-            collector.add(projected, first + np.repeat(np.arange(len(center)), np.diff(begins)))
-            objects = build_partition(
-                rows,
-                projected=projected,
-                centers=center,
-                cluster_begins=begins,
-                codec=plan.codec,
-                cells=cells,
-                non_filterable=config.non_filterable,
-            )
-            partitions.append((write_partition(objects, len(rows)), len(rows)))
-            centers.append(center)
-            sizes.append(np.diff(begins))
-            done += len(rows)
+        cluster = spill.clusters(bucket)
+        if not len(cluster):
+            continue
+        member = np.unique(cluster, return_inverse=True)[1]
+        parts = parts_of(
+            spill, bucket, member, codec=plan.codec, metric=config.metric, sizes=options.sizes()
+        )
+        for part in parts:
+            collector.add(part.projected, routing.clusters + part.clusters())
+            objects = encode(part, codec=plan.codec, cells=cells, config=config)
+            routing.add(write_partition(objects, len(part.rows)), part)
+            done += len(part.rows)
             report(Progress("encode", done, total, "rows"))
         spill.drop(bucket)
-    all_centers = np.concatenate(centers)
-    trained = Trained(
-        codec=plan.codec,
-        cells=cells,
-        calibration=collector.fit(all_centers),
-        partition_ids=tuple(name for name, _ in partitions),
-        partition_begins=np.concatenate(([0], np.cumsum([len(c) for c in centers]))),
-        centers=all_centers,
-        cluster_rows=np.concatenate(sizes),
+    centers = routing.centers()
+    return routing.trained(
+        plan.codec,
+        cells,
+        collector.fit(centers),
+        History(
+            rows_trained=total,
+            energy_trained=routing.energy(),
+            clusters_calibrated=len(centers),
+            rows_since=0,
+        ),
     )
-    return Built(trained, tuple(partitions))
-
-
-def _parts(
-    spill: Spill, bucket: int, plan: _Plan, config: IndexConfig, options: BuildOptions
-) -> Iterator[tuple[RowBatch, F32, F32, I64]]:
-    """Yield a bucket's partitions: rows by cluster, projected; centres; where clusters begin."""
-    cluster = spill.clusters(bucket)
-    if not len(cluster):
-        return
-    member = _capped(spill, bucket, cluster, config, options)
-    if len(member) <= options.partition_rows_max:
-        yield _part(spill, bucket, member, plan, config)
-        return
-    counts = np.bincount(member)
-    members = np.flatnonzero(counts)
-    vectors = spill.vectors(bucket)
-    means = np.stack([vectors[member == m].mean(axis=0, dtype=np.float64) for m in members])
-    group = np.zeros(len(counts), dtype=np.int64)
-    group[members] = group_clusters(
-        means.astype(np.float32), counts[members], rows_max=options.partition_rows_max
-    )
-    split = spill.split(bucket, part=group[member], cluster=member)
-    for number in range(split.buckets):
-        yield _part(split, number, split.clusters(number), plan, config)
-        split.drop(number)
-
-
-def _part(
-    spill: Spill, bucket: int, cluster: I64, plan: _Plan, config: IndexConfig
-) -> tuple[RowBatch, F32, F32, I64]:
-    _, member, counts = np.unique(cluster, return_inverse=True, return_counts=True)
-    begins = np.concatenate(([0], np.cumsum(counts)))
-    rows = spill.read(bucket, np.argsort(member, kind="stable"))
-    projected = plan.codec.project(_measured(rows.vectors, config.metric))
-    # The mean of the rows a cluster really has is a better centre than the sample's.
-    centers = [projected[a:b].mean(axis=0, dtype=np.float64) for a, b in pairwise(begins.tolist())]
-    return rows, projected, np.stack(centers).astype(np.float32), begins
-
-
-def _capped(
-    spill: Spill, bucket: int, cluster: I64, config: IndexConfig, options: BuildOptions
-) -> I64:
-    """Renumber a bucket's clusters from 0, cutting those that are much too large."""
-    _, member = np.unique(cluster, return_inverse=True)
-    rows_max = min(4 * options.cluster_rows_target, options.partition_rows_max)
-    for crowded in np.flatnonzero(np.bincount(member) > rows_max):
-        rows = np.flatnonzero(member == crowded)
-        vectors = _measured(np.asarray(spill.vectors(bucket)[rows]), config.metric)
-        part = split_rows(vectors, rows_max=options.cluster_rows_target)
-        member[rows] = np.where(part == 0, crowded, member.max() + part)
-    return np.asarray(member, dtype=np.int64)
-
-
-def _measured(vectors: F32, metric: Metric) -> F32:
-    """Return what the codecs measure by squared L2: for cosine, vectors of length one."""
-    return unit_rows(vectors) if metric is Metric.COSINE else np.asarray(vectors)
 
 
 def _spread(rows: F32, count: int) -> F32:

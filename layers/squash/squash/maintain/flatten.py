@@ -27,7 +27,7 @@ from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.writer import replace, write_segment
 from squash.limits import FLAT_SEGMENT_ROWS_MAX, FLATTEN_SEGMENT_BYTES_MAX
-from squash.maintain.optimize import LiveRows, drop
+from squash.maintain.live_rows import LiveRows, drop
 from squash.maintain.spill import concatenate
 from squash.model import IndexConfig, RowBatch, SegmentRef
 from squash.segment import build_flat

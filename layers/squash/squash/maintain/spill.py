@@ -78,6 +78,15 @@ class Spill:
             [metadata[row] for row in places],
         )
 
+    def batches(self, bucket: int) -> Iterator[tuple[RowBatch, I64]]:
+        """Yield a bucket's rows as they were added, with their clusters."""
+        cluster, vectors = self.clusters(bucket), self.vectors(bucket)
+        start = 0
+        for keys, metadata in self._blocks(bucket):
+            mine = slice(start, start + len(keys))
+            yield RowBatch(keys, np.asarray(vectors[mine]), metadata), cluster[mine]
+            start += len(keys)
+
     def split(self, bucket: int, *, part: I64, cluster: I64) -> Spill:
         """Distribute a bucket that is too large to be read whole.
 
@@ -92,13 +101,11 @@ class Spill:
         folder = self._folder / f"{bucket}.parts"
         folder.mkdir()
         parts = Spill(folder, dimension=self._dimension, buckets=int(part.max()) + 1)
-        vectors = self.vectors(bucket)
         start = 0
-        for keys, metadata in self._blocks(bucket):
-            mine = slice(start, start + len(keys))
-            batch = RowBatch(keys, np.asarray(vectors[mine]), metadata)
+        for batch, _ in self.batches(bucket):
+            mine = slice(start, start + len(batch))
             parts.add(batch, bucket=part[mine], cluster=cluster[mine])
-            start += len(keys)
+            start += len(batch)
         return parts
 
     def drop(self, bucket: int) -> None:

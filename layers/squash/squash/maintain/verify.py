@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 
 from squash.arrays import F32, U8, Mask
-from squash.container import Buffer, read_layout
-from squash.errors import DataError
-from squash.index import snapshots
-from squash.index.commits import Commit, log_key
+from squash.container import read_layout
 from squash.index.live import unpack_mask
 from squash.index.loading import Loader
 from squash.index.reader import SegmentReader
-from squash.index.references import MALFORMED, read_object
+from squash.index.references import read_object
 from squash.index.state import State
 from squash.index.trained import Trained
 from squash.kernels import block_begins, split_blocks, unpack_low
+from squash.maintain.history import Ledger
 from squash.model import Damage, IndexConfig, Metric, ObjectRef, Progress
 from squash.quantize import Codec, Codes
 from squash.segment import HEAD, ROWS, ClusterCodes, Directory, PartitionCodes, hash_keys
@@ -30,74 +28,8 @@ from squash.storage import ObjectStore
 
 _KNOWN = frozenset({ROWS, VECTORS, DOCUMENTS, ATTRIBUTES, CODES, HEAD})
 _SAMPLE_ROWS = 256
-# Of a long gap in the log so many numbers are named.
-_ABSENT_MAX = 100
 # Codes are written by sums of float32 products, whose last bits depend on the machine.
 _FLIPPED_SHARE_MAX = 0.01
-
-
-class Ledger:
-    """What was looked at so far, and what of it is damaged."""
-
-    def __init__(self) -> None:
-        self.damages: list[Damage] = []
-        self.objects = 0
-        self.bytes = 0
-
-    def count(self, stored_bytes: int, objects: int = 1) -> None:
-        """Count objects that were looked at."""
-        self.objects += objects
-        self.bytes += stored_bytes
-
-    def check(self, object_key: str, look: Callable[[], str | None]) -> bool:
-        """Look at something and note what is wrong with it; tell if nothing is."""
-        try:
-            problem = look()
-        except DataError as error:
-            problem = str(error)
-            object_key = error.object_key or object_key
-        except MALFORMED as error:
-            problem = f"its parts do not fit each other ({error!r})"
-        if problem:
-            self.damages.append(Damage(object_key, problem))
-        return not problem
-
-
-def verify_history(store: ObjectStore, ledger: Ledger, report: Callable[[Progress], None]) -> None:
-    """Read every commit and snapshot there is, needed or not; numbers must have no gap."""
-    newest = 0
-    for info in store.list(snapshots.PREFIX):
-        key = info.key
-        ledger.count(info.bytes)
-
-        def look_at_snapshot(key: str = key) -> None:
-            sequence = snapshots.snapshot_sequence(key)
-            snapshots.from_bytes(_get(store, key), sequence=sequence, where=key)
-
-        if ledger.check(key, look_at_snapshot):
-            newest = max(newest, snapshots.snapshot_sequence(key))
-    expected = 0
-    for done, info in enumerate(store.list("log/"), 1):
-        key = info.key
-        ledger.count(info.bytes)
-        digits = key.removeprefix("log/")
-        if not digits.isdecimal() or key != log_key(int(digits)):
-            ledger.damages.append(Damage(key, "is no name of a commit: remove what was put there"))
-            continue
-        sequence = int(digits)
-        # Garbage collection may have taken the log up to a snapshot.
-        expected = expected or (min(sequence, newest + 1) if newest else 1)
-        for absent in range(expected, min(sequence, expected + _ABSENT_MAX)):
-            ledger.damages.append(
-                Damage(log_key(absent), "is missing although later commits are there")
-            )
-        expected = sequence + 1
-
-        def look_at_commit(key: str = key, sequence: int = sequence) -> None:
-            Commit.from_bytes(_get(store, key), sequence=sequence, where=key)
-
-        ledger.check(key, look_at_commit)
-        report(Progress("verify", done, done, "commits"))
 
 
 def verify_trained(
@@ -188,13 +120,6 @@ def verify_segments(
             ledger.check(reader.ref.objects[name].key, whole)
         report(Progress("verify", number, len(readers), "segments"))
     return sum(reader.ref.rows for reader in readers)
-
-
-def _get(store: ObjectStore, key: str) -> Buffer:
-    data = store.get(key)
-    if data is None:
-        raise DataError(f"{key} was listed and is gone: verify again", object_key=key)
-    return data
 
 
 def _checks(

@@ -1,6 +1,15 @@
 """Choices as pure functions: which clusters, how deep, which byte ranges, how to merge."""
 
 from squash.planning.costs import DEFAULT_COSTS, CostModel, Matches, MatchPlan, plan_matches
+from squash.planning.folding import (
+    FoldFacts,
+    PartitionCounts,
+    choose_partitions,
+    join_partitions,
+    measures_recall,
+    pending_rows_max,
+    why_rebuild,
+)
 from squash.planning.probing import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
@@ -20,12 +29,19 @@ __all__ = [
     "TARGETS",
     "Calibration",
     "CostModel",
+    "FoldFacts",
     "Keep",
     "MatchPlan",
     "Matches",
     "Need",
+    "PartitionCounts",
+    "choose_partitions",
+    "join_partitions",
     "keep_for",
+    "measures_recall",
+    "pending_rows_max",
     "plan_matches",
     "search_plan",
     "take_clusters",
+    "why_rebuild",
 ]

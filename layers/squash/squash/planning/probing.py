@@ -38,6 +38,7 @@ _PRIOR_ROWS = 1_024.0  # a cluster's selectivity is drawn towards the index's by
 # nine groups of filters that have to do with the vectors (words by frequency, picture descriptors
 # by picture, texts by section), 200 queries each: with 0.6 all meet targets of 0.9, 0.95 and 0.99.
 _ADVERSE_EXPONENT = 0.6
+_NEED_EXPONENT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,15 @@ class Calibration:
         slope = min((y[0] - y[1]) / (x[0] - x[1]), -0.3)
         beyond = y[0] + (wanted - x[0]) * slope
         return np.asarray(np.exp(np.where(wanted < x[0], beyond, np.interp(wanted, x, y))))
+
+    def scaled(self, *, measured: int, clusters: int) -> Calibration:
+        """Return what is needed among another number of clusters than it was measured among.
+
+        Clusters are of a size, so more of them are so because there are more rows; then a query's
+        nearest rows lie in a smaller part of space, but of clusters more.
+        """
+        factor = (clusters / max(measured, 1)) ** _NEED_EXPONENT
+        return Calibration(np.clip(self.clusters_needed * factor, 1.0, max(clusters, 1)))
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""

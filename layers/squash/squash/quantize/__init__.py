@@ -1,7 +1,14 @@
 """Codecs: vectors to codes, and codes to estimates and lower bounds of distances."""
 
 from squash.quantize.protocol import ArraySpec, Codec, Codes, Prepared, Space
-from squash.quantize.registry import CODEC_NAMES, PRESETS, load_codec, scanned_layout, train_codec
+from squash.quantize.registry import (
+    CODEC_NAMES,
+    PRESETS,
+    is_of_preset,
+    load_codec,
+    scanned_layout,
+    train_codec,
+)
 
 __all__ = [
     "CODEC_NAMES",
@@ -11,6 +18,7 @@ __all__ = [
     "Codes",
     "Prepared",
     "Space",
+    "is_of_preset",
     "load_codec",
     "scanned_layout",
     "train_codec",

@@ -83,6 +83,18 @@ def train_codec(
     return OsqCodec.train(sample, space=space, residuals=residuals, **options)
 
 
+def is_of_preset(codec: Codec, preset: str) -> bool:
+    """Tell if a codec is what training by a preset of `PRESETS` gives now, and not before."""
+    name, options = PRESETS[preset]
+    header = codec.to_arrays()[0]
+    newest = max(version for known, version in _VERSIONS if known == name)
+    return (codec.name, codec.version) == (name, newest) and all(
+        header.get(option) == value
+        for option, value in {"residual": False, **options}.items()
+        if option in header
+    )
+
+
 def load_codec(header: Mapping[str, Any], array: Callable[[str], AnyArray]) -> Codec:
     """Make a codec of a stored header and arrays; `array` returns an array by its name.
 

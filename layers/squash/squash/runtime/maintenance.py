@@ -1,4 +1,4 @@
-"""Work on a whole index, for its session: fold, verify.
+"""Work on a whole index, for its session: fold, collect garbage, verify, repair.
 
 Loaded by a session when it is first asked for: training and building are much to import, and who
 only answers queries does without.
@@ -6,25 +6,50 @@ only answers queries does without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 
 from squash.arrays import I64
-from squash.errors import DataError
+from squash.clock import Clock, IdSource
+from squash.errors import DataError, NotFoundError, UnavailableError
+from squash.index import catalogue
 from squash.index.commits import PutRows
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
+from squash.index.state import State
+from squash.index.trained import Trained
 from squash.maintain import (
     BuildOptions,
     Ledger,
     LiveRows,
+    Standing,
+    check_retention,
+    collect,
+    collect_remains,
     optimize,
+    refold,
     verify_bitmaps,
     verify_history,
+    verify_named,
+    verify_newest_snapshot,
     verify_segments,
     verify_trained,
 )
-from squash.model import Damage, IndexConfig, Progress, VerifyReport, WriteResult
+from squash.model import (
+    DatabaseGcReport,
+    GcReport,
+    IndexConfig,
+    ObjectRef,
+    Progress,
+    RowBatch,
+    VerifyReport,
+    WriteResult,
+)
+from squash.planning import FoldFacts, PartitionCounts, choose_partitions, why_rebuild
+from squash.quantize import is_of_preset
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
 from squash.storage import ObjectStore
@@ -40,23 +65,95 @@ def fold(
     options: BuildOptions | None,
     scratch: Path | None,
     report: Report,
+    full: bool = False,
 ) -> WriteResult:
-    """Fold what lives into partitions; nothing to do is fine."""
+    """Fold what is in no partition into partitions; nothing to do is fine.
+
+    Parameters
+    ----------
+    views, config, loader:
+        The index.
+    options, scratch, report:
+        As `Index.optimize` takes them.
+    full:
+        Whether to train and build the whole anew, whatever `why_rebuild` would say.
+
+    """
     options = options or BuildOptions()
     opened = views.refresh()
     live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
-    source = LiveRows(views.fresh(opened), live)
-    if not _folded(opened, live, options.exact_rows_max):
-        opened = optimize(
-            views.log,
-            opened,
-            config,
-            source,
-            options=options,
-            scratch=scratch,
-            report=report,
-        )
+    fresh = views.fresh(opened)
+    source = LiveRows(fresh, live)
+    trained = _trained(opened, loader, config)
+    facts = _facts(opened, trained, config, rows=source.rows, options=options)
+    if full or why_rebuild(facts) is not None or trained is None:
+        if source.rows or opened.state.segments or opened.state.fresh:
+            if full or not _folded(opened, live, facts):
+                opened = optimize(
+                    views.log,
+                    opened,
+                    config,
+                    source,
+                    options=options,
+                    scratch=scratch,
+                    report=report,
+                )
+    else:
+        standing = _standing(opened, config, trained, fresh, live)
+        if not _settled(standing, options):
+            opened = refold(views.log, standing, options=options, scratch=scratch, report=report)
     return WriteResult(views.install(opened).sequence, source.rows)
+
+
+def gc(
+    views: IndexViews,
+    *,
+    clock: Clock,
+    retention_s: float,
+    dry_run: bool,
+    report: Report,
+) -> GcReport:
+    """Remove what no state within the retention needs."""
+    return collect(
+        views.log.store,
+        clock=clock,
+        ids=views.log.ids,
+        retention_s=retention_s,
+        dry_run=dry_run,
+        report=report,
+    )
+
+
+class Collectable(Protocol):
+    """An opened index whose garbage can be collected."""
+
+    def gc(self, retention_s: float, *, dry_run: bool, progress: Report) -> GcReport:
+        """Remove what no state within the retention needs."""
+        ...
+
+
+def gc_all(
+    store: ObjectStore,
+    open_index: Callable[[str], Collectable],
+    *,
+    clock: Clock,
+    ids: IdSource,
+    retention_s: float,
+    dry_run: bool,
+    report: Report,
+) -> DatabaseGcReport:
+    """Collect the garbage of every index of a database, and what is left of dropped ones."""
+    check_retention(retention_s)
+    found: dict[str, GcReport] = {}
+    failed: dict[str, str] = {}
+    for name in catalogue.names(store):
+        try:
+            found[name] = open_index(name).gc(retention_s, dry_run=dry_run, progress=report)
+        except (DataError, NotFoundError, UnavailableError) as error:
+            failed[name] = str(error)
+    prefixes, orphaned = catalogue.remains(store)
+    removed = collect_remains(store, prefixes, clock=clock, ids=ids, dry_run=dry_run)
+    return DatabaseGcReport(found, failed, removed, tuple(orphaned), dry_run)
 
 
 def verify(
@@ -71,20 +168,39 @@ def verify(
     """Read everything back and hold it against the rest."""
     ledger = Ledger()
     ledger.check(f"{config.name}/index.json", check_catalogue)
-    verify_history(store, ledger, report)
+    history = verify_history(store, ledger, report)
     rows = 0
+    seen: set[str] = set()
     try:
         opened = views.log.refresh(None)
-        trained = verify_trained(opened.state, loader, ledger, dimension=config.dimension)
-        verify_bitmaps(opened.state, store, ledger)
-        readers = [views.reader(ref, loader) for ref in opened.state.segments]
+        state = opened.state
+        trained = verify_trained(state, loader, ledger, dimension=config.dimension)
+        verify_bitmaps(state, store, ledger)
+        readers = [views.reader(ref, loader) for ref in state.segments]
         rows = verify_segments(readers, trained, config, ledger=ledger, report=report)
         rows += _fresh_rows(opened)
+        seen = {ref.key for ref in named_by(state)}
     except DataError as error:
         # The history has named it already, unless it shows only in how commits follow.
         if error.object_key not in {damage.object_key for damage in ledger.damages}:
-            ledger.damages.append(Damage(error.object_key or "log/", str(error)))
-    return VerifyReport(ledger.objects, ledger.bytes, rows, tuple(ledger.damages))
+            ledger.note(error.object_key or "log/", str(error))
+    verify_named(store, history, ledger, seen=seen, report=report)
+    verify_newest_snapshot(
+        views.log, history, ledger, load_keys=lambda ref: views.reader(ref, loader).keys()
+    )
+    return VerifyReport(
+        ledger.objects, ledger.bytes, rows, tuple(ledger.damages), history.unreferenced
+    )
+
+
+def named_by(state: State) -> Iterator[ObjectRef]:
+    """Yield the references that a state holds."""
+    if state.trained is not None:
+        yield state.trained
+    for segment in state.segments:
+        yield from segment.objects.values()
+        if segment.deleted is not None:
+            yield segment.deleted
 
 
 def _fresh_rows(opened: Opened) -> int:
@@ -92,9 +208,74 @@ def _fresh_rows(opened: Opened) -> int:
     return sum(len(one.rows) for one in fresh if isinstance(one, PutRows))
 
 
-def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]], exact_rows_max: int) -> bool:
-    """Say whether there is nothing to fold."""
+def _trained(opened: Opened, loader: RetainedObjects, config: IndexConfig) -> Trained | None:
+    """Return what the partitions share, if all that it lists are there; else None."""
+    ref = opened.state.trained
+    there = {segment.id for segment in opened.state.segments if segment.kind == "partition"}
+    if ref is None or not there:
+        return None
+    trained = loader.load(
+        ref,
+        "trained",
+        lambda data: Trained.from_bytes(data, ref.key, dimension=config.dimension),
+    )
+    return trained if there == set(trained.partition_ids) else None
+
+
+def _facts(
+    opened: Opened,
+    trained: Trained | None,
+    config: IndexConfig,
+    *,
+    rows: int,
+    options: BuildOptions,
+) -> FoldFacts:
+    """Return what decides how to fold."""
+    if trained is None:
+        return FoldFacts(rows, options.exact_rows_max, trained=False)
+    history = trained.history
+    then, now = history.energy_trained if history else None, trained.energy()
+    return FoldFacts(
+        rows,
+        options.exact_rows_max,
+        trained=True,
+        codec_fits=is_of_preset(trained.codec, config.codec),
+        rows_trained=history.rows_trained if history else int(trained.cluster_rows.sum()),
+        energy_ratio=now / then if now is not None and then else None,
+    )
+
+
+def _standing(
+    opened: Opened,
+    config: IndexConfig,
+    trained: Trained,
+    fresh: RowBatch,
+    live: Sequence[tuple[SegmentReader, I64]],
+) -> Standing:
+    """Tell partitions from what is pending."""
+    by_id = {reader.ref.id: (reader, rows) for reader, rows in live}
+    flat = [one for one in live if one[0].ref.kind == "flat"]
+    partitions = [by_id[one] for one in trained.partition_ids]
+    return Standing(opened, config, trained, partitions, LiveRows(fresh, flat))
+
+
+def _settled(standing: Standing, options: BuildOptions) -> bool:
+    """Say whether a fold into the partitions there are would find nothing to do."""
+    state = standing.opened.state
+    if state.fresh or any(segment.kind == "flat" for segment in state.segments):
+        return False
+    live = np.array([len(rows) for _, rows in standing.partitions])
+    stored = np.array([reader.ref.rows for reader, _ in standing.partitions])
+    counts = PartitionCounts(live, stored - live, np.zeros_like(live))
+    return not choose_partitions(
+        counts, rows_max=options.partition_rows_max, thrifty=options.thrifty
+    ).any()
+
+
+def _folded(opened: Opened, live: Sequence[tuple[SegmentReader, I64]], facts: FoldFacts) -> bool:
+    """Say whether a whole fold would find nothing to do."""
     if opened.state.fresh or any(len(rows) < reader.ref.rows for reader, rows in live):
         return False
-    flat = [reader for reader, _ in live if reader.ref.kind == "flat"]
-    return not flat or (len(live) == 1 and flat[0].ref.rows <= exact_rows_max)
+    if facts.rows > facts.exact_rows_max:
+        return False
+    return len(live) <= 1 and all(reader.ref.kind == "flat" for reader, _ in live)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from squash.arrays import F32
-from squash.attributes import FilterNode, parse_filter
+from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import InvalidArgumentError, SquashError, UnavailableError
+from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_vector
 from squash.index.fresh import fresh_part, passed_limit
@@ -21,12 +22,15 @@ from squash.index.state import commits_needed
 from squash.limits import FRESH_FOLD_SHARE, QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
     Answer,
+    AsOf,
     Backlog,
+    GcReport,
     IndexStats,
     Match,
     Progress,
     Record,
     RecordPage,
+    SnapshotInfo,
     Usage,
     VerifyReport,
     WriteResult,
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from squash.maintain import BuildOptions
+    from squash.runtime.exporting import RowExport
 
 # Queries of several threads that wait for the log at once.
 _THREADS = 16
@@ -64,6 +69,7 @@ _PASSING_RETAINED_BYTES = 1
 _INCLUDABLE = frozenset({"metadata", "vector"})
 
 Report = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 class _Spent(NamedTuple):
@@ -138,9 +144,14 @@ class IndexSession:
         """Puts, patches and deletes."""
 
     def optimize(
-        self, *, options: BuildOptions | None, scratch: Path | None, report: Report
+        self,
+        *,
+        options: BuildOptions | None,
+        scratch: Path | None,
+        report: Report,
+        full: bool = False,
     ) -> WriteResult:
-        """Fold what lives into partitions; nothing to do is fine."""
+        """Fold what is in no partition into partitions; nothing to do is fine."""
         from squash.runtime.maintenance import fold  # noqa: PLC0415 - see there
 
         return fold(
@@ -150,6 +161,7 @@ class IndexSession:
             options=options,
             scratch=scratch,
             report=report,
+            full=full,
         )
 
     def _fold(self, report: Report) -> None:
@@ -157,14 +169,22 @@ class IndexSession:
 
     # Reading
 
-    def query(self, query: Query, consistency: str) -> Answer:
+    def query(self, query: Query, consistency: str, as_of: AsOf | None = None) -> Answer:
         """Answer one query."""
-        return self.query_many([query], consistency)[0]
+        return self.query_many([query], consistency, as_of)[0]
 
-    def query_many(self, queries: Sequence[Query], consistency: str) -> list[Answer]:
-        """Answer queries on one snapshot."""
+    def query_many(
+        self, queries: Sequence[Query], consistency: str, as_of: AsOf | None = None
+    ) -> list[Answer]:
+        """Answer queries on one snapshot: the newest, or that of a number or a moment."""
         before = self._spent()
-        view, found = self._searched(queries, consistency)
+        if as_of is None:
+            queries = _live_only(queries, self._live())
+            view, found = self._searched(queries, consistency)
+        else:
+            view, now_ms = self._views.as_of(as_of)
+            queries = _live_only(queries, live_node(self.config, now_ms))
+            found = self._search(view, queries)
         spent = self._spent().since(before)
         nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
@@ -186,8 +206,7 @@ class IndexSession:
         if consistency == "strong" and self._settings.billed and queries:
             guess = self._views.at_hand()
         if guess is None:
-            view = self.view(consistency)
-            return view, self._search(view, queries)
+            return self._reading(consistency, lambda view: self._search(view, queries))
         newest = self._threads().submit(self.view, consistency)
         try:
             found = self._search(guess, queries)
@@ -206,6 +225,21 @@ class IndexSession:
             in_vain.add(spent or Spent())
             again[0][1].spent = in_vain
         return view, again
+
+    def _reading(self, consistency: str, read: Callable[[IndexView], T]) -> tuple[IndexView, T]:
+        """Read from a snapshot; if something of it is gone, once more from the newest.
+
+        What garbage collection takes was in no newest snapshot for an hour at least: only who
+        stood still for so long can miss it.
+        """
+        view = self.view(consistency)
+        try:
+            return view, read(view)
+        except DataError:
+            newest = self.view("strong")
+            if newest.snapshot == view.snapshot:
+                raise
+            return newest, read(newest)
 
     def _search(
         self, view: IndexView, queries: Sequence[Query]
@@ -268,13 +302,70 @@ class IndexSession:
                 "timeout_ms, or repeat it"
             )
 
-    def get(self, keys: Any, include: frozenset[str]) -> list[Record]:
+    def get(self, keys: Any, include: frozenset[str], as_of: AsOf | None = None) -> list[Record]:
         """Get records by key."""
-        return records_by_key(self.view("strong"), check_keys(keys), include)
+        names = check_keys(keys)
+        return self._reading_at(
+            as_of, lambda view, live: records_by_key(view, names, include, live)
+        )
 
-    def list(self, cursor: str | None, limit: int, include: frozenset[str]) -> RecordPage:
+    def snapshots(self, limit: int, before: int | None) -> list[SnapshotInfo]:
+        """Return what the commits did, the newest first."""
+        return self._views.history.page(self._views.refresh().sequence, limit, before)
+
+    def list(
+        self,
+        cursor: str | None,
+        limit: int,
+        include: frozenset[str],
+        as_of: AsOf | None = None,
+    ) -> RecordPage:
         """List records, a page at a time."""
-        return record_page(self.view("strong"), cursor, limit, include)
+        return self._reading_at(
+            as_of, lambda view, live: record_page(view, cursor, limit, include, live)
+        )
+
+    def _reading_at(
+        self, as_of: AsOf | None, read: Callable[[IndexView, FilterNode | None], T]
+    ) -> T:
+        """Read from the newest snapshot, or that of a number or a moment."""
+        if as_of is None:
+            live = self._live()
+            return self._reading("strong", lambda view: read(view, live))[1]
+        return read(*self._seen(as_of))
+
+    def _seen(self, as_of: AsOf | None) -> tuple[IndexView, FilterNode | None]:
+        """Return the snapshot to read from, and what says of a record that it is live then."""
+        if as_of is None:
+            return self.view("strong"), self._live()
+        view, now_ms = self._views.as_of(as_of)
+        return view, live_node(self.config, now_ms)
+
+    def _live(self) -> FilterNode | None:
+        """Return what says of a record that it has not expired now."""
+        return live_node(self.config, self._clock.now_ms()) if self.config.expires else None
+
+    def export(
+        self,
+        node: FilterNode | None,
+        include: frozenset[str],
+        *,
+        as_of: AsOf | None,
+        report: Report,
+    ) -> RowExport:
+        """Read out the records of one snapshot that pass a filter."""
+        from squash.runtime.exporting import export  # noqa: PLC0415 - see there
+
+        view, live = self._seen(as_of)
+        return export(
+            self._views,
+            view,
+            only_live(node, live),
+            store=self._store,
+            whole_bytes_max=self._settings.whole_bytes_max,
+            include=include,
+            report=report,
+        )
 
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
@@ -316,6 +407,18 @@ class IndexSession:
             attributes={name: "|".join(sorted(kinds[name])) for name in sorted(kinds)},
         )
 
+    def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
+        """Remove what no state within the retention needs."""
+        from squash.runtime.maintenance import gc  # noqa: PLC0415 - see there
+
+        return gc(
+            self._views,
+            clock=self._clock,
+            retention_s=retention_s,
+            dry_run=dry_run,
+            report=report,
+        )
+
     def verify(self, report: Report) -> VerifyReport:
         """Read everything back and hold it against the rest, retaining nothing."""
         from squash.runtime.maintenance import verify  # noqa: PLC0415 - see there
@@ -355,6 +458,16 @@ class IndexSession:
 
     def _spent(self) -> _Spent:
         return _Spent(self._store.counts(), self._views.loader.counts())
+
+
+def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
+    """Have queries ask for live records alone."""
+    if live is None:
+        return queries
+    # One filter that several queries have stays one object: it is prepared once.
+    asked = {id(query.node): query.node for query in queries}
+    nodes = {known: only_live(node, live) for known, node in asked.items()}
+    return [replace(query, node=nodes[id(query.node)]) for query in queries]
 
 
 def check_include(include: Iterable[str]) -> frozenset[str]:

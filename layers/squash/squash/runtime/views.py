@@ -11,14 +11,16 @@ import numpy as np
 
 from squash.arrays import I64, Mask
 from squash.clock import Clock, IdSource
-from squash.errors import InvalidArgumentError, SquashError
+from squash.errors import DataError, InvalidArgumentError, NotFoundError, SquashError
+from squash.index import snapshots
+from squash.index.as_of import History, check_as_of, moment_ms
 from squash.index.catalogue import Entry
 from squash.index.live import Opened, dead_rows, fresh_rows, touched_since
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.limits import VIEWS_KEPT_MAX
-from squash.model import RowBatch, SegmentRef
+from squash.model import AsOf, RowBatch, SegmentRef
 from squash.runtime.retained import RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.search import FreshView, IndexView, PartitionView, Rows, SegmentView
@@ -71,6 +73,7 @@ class IndexViews:
             namespace=entry.prefix,
         )
         self.log = IndexLog(store, clock, ids, load_keys=self._load_keys, report=report)
+        self.history = History(store)
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._kept: OrderedDict[int, tuple[Opened, IndexView]] = OrderedDict()
@@ -105,9 +108,40 @@ class IndexViews:
             )
         opened = self._opened
         age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
-        if opened is None or consistency == "strong" or age_ms > self._settings.staleness_ms_max:
+        # A clock that was set back says nothing about how old it is.
+        fresh_enough = 0 <= age_ms <= self._settings.staleness_ms_max
+        if opened is None or consistency == "strong" or not fresh_enough:
             opened = self.refresh()
         return self.view_of(opened)
+
+    def as_of(self, as_of: AsOf) -> tuple[IndexView, int]:
+        """Return the snapshot of a number or a moment, and the time that it is then.
+
+        That is the moment, or when the snapshot's commit was made, in milliseconds since 1970 UTC.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it is neither, or a number beyond the newest.
+        NotFoundError
+            If there was no commit then yet, or what there was has been collected.
+
+        """
+        asked = check_as_of(as_of)
+        newest = self.known()
+        if isinstance(asked, int):
+            sequence, time_ms = asked, None
+            if sequence > newest.sequence:
+                newest = self.refresh()
+        else:
+            time_ms = moment_ms(asked)
+            if newest.state.time_ms <= time_ms:
+                newest = self.refresh()
+            sequence = self.history.at_time(time_ms, newest, self._clock.now_ms())
+        if not self._is_open(sequence):
+            self.history.check_number(sequence, newest)
+        opened = self._opened_at(sequence)
+        return self.view_of(opened), opened.state.time_ms if time_ms is None else time_ms
 
     def at_hand(self) -> IndexView | None:
         """Return the newest snapshot that is known, if it is open; nothing is read."""
@@ -124,11 +158,31 @@ class IndexViews:
             If it cannot be opened any more.
 
         """
+        return self.view_of(self._opened_at(sequence))
+
+    def _is_open(self, sequence: int) -> bool:
+        with self._lock:
+            return sequence in self._kept
+
+    def _opened_at(self, sequence: int) -> Opened:
         with self._lock:
             opened = [self._opened, *(opened for opened, _ in self._kept.values())]
         before = [one for one in opened if one is not None and one.sequence <= sequence]
         nearest = max(before, key=lambda one: one.sequence, default=None)
-        return self.view_of(self.log.open_at(sequence, nearest))
+        return self.log.open_at(sequence, nearest)
+
+    def gone(self, sequence: int, error: DataError) -> NotFoundError | None:
+        """Say that a snapshot was collected, if that may be why something of it is not there.
+
+        From the oldest stored snapshot on everything must be there: what is missing is damage.
+        """
+        if sequence >= snapshots.oldest_snapshot(self.log.store):
+            return None
+        return NotFoundError(
+            f"the snapshot after commit {sequence} is so old that it was collected: ask for a "
+            "newer one",
+            object_key=error.object_key,
+        )
 
     def fresh(self, opened: Opened) -> RowBatch:
         """Return the live rows that are in no segment."""
@@ -158,6 +212,9 @@ class IndexViews:
         with self._lock:
             self._kept[opened.sequence] = (opened, view)
             self._kept.move_to_end(opened.sequence)
+            if self._opened is not None and self._opened.sequence in self._kept:
+                # Who looks back through old snapshots does not close the newest to all others.
+                self._kept.move_to_end(self._opened.sequence)
             while len(self._kept) > VIEWS_KEPT_MAX:
                 self._kept.popitem(last=False)
         return view

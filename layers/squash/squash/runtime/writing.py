@@ -214,13 +214,13 @@ class IndexWriter:
         sequence = committed_at(opened.state, commit_id)
         if sequence is None:
             return self._result(opened, commit_id, 0)
-        found = passing.get(sequence - 1)
-        if found is None:
-            # An earlier call did it, by another decision.
-            commit = opened.commits.get(sequence) or self._views.log.commit_at(sequence)
-            operation = commit.operation if commit else None
-            found = list(operation.keys) if isinstance(operation, DeleteKeys) else []
-        return self._result(opened, commit_id, len(found))
+        # An earlier call by this id may have done it, by another decision.
+        commit = opened.commits.get(sequence)
+        if commit is None and sequence - 1 not in passing:
+            commit = self._views.log.commit_at(sequence)
+        if commit is not None and isinstance(commit.operation, DeleteKeys):
+            return self._result(opened, commit_id, len(commit.operation.keys))
+        return self._result(opened, commit_id, len(passing.get(sequence - 1, ())))
 
     def _result(self, opened: Opened, commit_id: str, rows: int) -> WriteResult:
         self._views.install(opened)

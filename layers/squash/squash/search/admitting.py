@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import I64
-from squash.attributes import compile_filter
+from squash.attributes import FilterNode, compile_filter, only_live
 from squash.kernels import FilterProgram
 from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
 from squash.planning import Matches, MatchPlan, plan_matches
+from squash.search.expiring import split_live
 from squash.search.jobs import Admission, Job
 
 # Where more than this share of the possible rows is unsure, the cells say too little to walk by.
@@ -23,7 +25,26 @@ _OPEN_SHARE = 2 / 250
 
 def admit(job: Job) -> Admission:
     """Compile the filter, find out about how many rows pass, and plan."""
-    node, clusters, table = job.query.node, job.clusters, job.table
+    node, expires = job.query.node, job.clusters.expires
+    if node is None or expires is None:
+        return _admit(job, node)
+    rest, time = split_live(node, expires)
+    span = None if time is None else job.clusters.span(job.table, expires, time)
+    if span is None:
+        return _admit(job, node)
+    if span.begin == -math.inf:
+        return _admit(job, rest)  # Nothing has expired yet.
+    if rest is not None:
+        return _admit(job, only_live(rest, span.live))
+    known = span.recall(job)
+    if known is None:
+        known = _admit(job, span.live)
+        span.learn(job, known)
+    return known
+
+
+def _admit(job: Job, node: FilterNode | None) -> Admission:
+    clusters, table = job.clusters, job.table
     alive = clusters.alive_total / max(clusters.row_count, 1)
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX

@@ -16,6 +16,7 @@ from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, Straight, refresh
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
+from squash.search.expiring import Span
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
 from squash.segment import ClusterCodes
@@ -41,10 +42,20 @@ class Clusters:
         In the order of the routing table.
     trained:
         What they were built with.
+    expires:
+        The attribute by which rows expire; None if none do.
 
     """
 
-    def __init__(self, partitions: Sequence[PartitionView], trained: Trained) -> None:
+    def __init__(
+        self,
+        partitions: Sequence[PartitionView],
+        trained: Trained,
+        *,
+        expires: str | None = None,
+    ) -> None:
+        self.expires = expires
+        self._span: Span | None = None
         self.partitions = tuple(partitions)
         self.trained = trained
         for partition in self.partitions:
@@ -286,6 +297,16 @@ class Clusters:
     def share_of(self, leaf: Leaf) -> tuple[float, float]:
         """Return about which share of all rows passes a comparison, and which stays open."""
         return self._shares[leaf.attribute].of(leaf)
+
+    def span(self, table: ClusterTable, attribute: str, time: float) -> Span | None:
+        """Return the span around a time in which no row expires; None where rows hold lists."""
+        known = self._span
+        if known is None or not known.holds(time):
+            if self.holds_lists(table, attribute):
+                return None
+            values = [one[0] for one in table.values[attribute] if one is not None]
+            self._span = known = Span.around(time, attribute, values)
+        return known
 
     def places(self, partition: int, rows: I64) -> tuple[I64, I64]:
         """Return the block (counted over all) and the bit in it of some rows of a partition."""

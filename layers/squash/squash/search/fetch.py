@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from squash.arrays import I64
-from squash.attributes import FilterNode
+from squash.arrays import I64, Mask
+from squash.attributes import FilterNode, matches
 from squash.errors import InvalidArgumentError
 from squash.limits import LIST_PAGE_MAX
 from squash.model import Record, RecordPage
@@ -21,8 +22,16 @@ _HALF_DIGITS: Final = 16
 _Place = tuple[tuple[int, int], Rows, int]
 
 
-def records_by_key(view: IndexView, keys: Sequence[str], include: frozenset[str]) -> list[Record]:
-    """Return the records of keys, in their order; those that are not there are left out."""
+def records_by_key(
+    view: IndexView,
+    keys: Sequence[str],
+    include: frozenset[str],
+    live: FilterNode | None = None,
+) -> list[Record]:
+    """Return the records of keys, in their order.
+
+    Those that are not there are left out, and those that do not pass `live`.
+    """
     keys = list(dict.fromkeys(keys))
     hashes = hash_keys(keys)
     found: dict[str, Record] = {}
@@ -32,14 +41,19 @@ def records_by_key(view: IndexView, keys: Sequence[str], include: frozenset[str]
             places = np.where((places >= 0) & rows.alive[places], places, -1)
         there = places[places >= 0]
         if len(there):
-            found.update((record.key, record) for record in _records(rows, there, include))
+            records = _live_records(rows, there, include, live)
+            found.update((record.key, record) for record in records)
     return [found[key] for key in keys if key in found]
 
 
 def record_page(
-    view: IndexView, cursor: str | None, limit: int, include: frozenset[str]
+    view: IndexView,
+    cursor: str | None,
+    limit: int,
+    include: frozenset[str],
+    live: FilterNode | None = None,
 ) -> RecordPage:
-    """Return a page of records in the order of their keys' hashes.
+    """Return a page of records, those that pass `live`, in the order of their keys' hashes.
 
     That order does not depend on how rows are stored: a record that is there throughout is listed
     exactly once, whatever is written or folded between two pages.
@@ -58,7 +72,7 @@ def record_page(
         table = rows.keys()
         places.extend(
             (table.hash_at(at), rows, table.row_at(at))
-            for at in table.page_after(last, rows.alive, limit + 1).tolist()
+            for at in table.page_after(last, _live_mask(rows, live), limit + 1).tolist()
         )
     places.sort(key=lambda place: place[0])
     page = places[:limit]
@@ -87,6 +101,24 @@ def keys_passing(view: IndexView, node: FilterNode | None) -> list[str]:
 def live_count(rows: Rows) -> int:
     """Return how many rows live."""
     return rows.count if rows.alive is None else int(rows.alive.sum())
+
+
+def _live_records(
+    rows: Rows, places: I64, include: frozenset[str], live: FilterNode | None
+) -> list[Record]:
+    if live is None:
+        return _records(rows, places, include)
+    # Metadata comes with the keys: for some rows that is less to read than a column of all.
+    records = _records(rows, places, include | {"metadata"})
+    there = [record for record in records if matches(live, record.metadata or {})]
+    return there if "metadata" in include else [replace(one, metadata=None) for one in there]
+
+
+def _live_mask(rows: Rows, live: FilterNode | None) -> Mask | None:
+    if live is None:
+        return rows.alive
+    passing = rows.columns().evaluate(live)
+    return passing if rows.alive is None else passing & rows.alive
 
 
 def _records(rows: Rows, places: I64, include: frozenset[str]) -> list[Record]:

@@ -35,7 +35,8 @@ class IndexView:
         """The partitions' clusters; None if there are no partitions."""
         if not self.partitions or self.trained is None:
             return None
-        return Clusters(self.partitions, self.trained)
+        expires = self.entry.config.expires if self.entry else None
+        return Clusters(self.partitions, self.trained, expires=expires)
 
     @cached_property
     def searched_bytes(self) -> int:

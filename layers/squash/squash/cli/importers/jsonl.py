@@ -15,6 +15,7 @@ from squash.errors import InvalidArgumentError
 from squash.model import Metadata, Progress, RowBatch
 
 MEMBERS: Final = frozenset({"key", "vector", "metadata"})
+_PATCH_MEMBERS: Final = frozenset({"key", "metadata"})
 
 
 class JsonLinesRows:
@@ -72,21 +73,7 @@ class RecordLines:
     def add(self, number: int, line: bytes) -> None:
         """Check one line and keep its record."""
         place = f"{self._name} line {number:,}"
-        record = parse_object(line, place=place)
-        unknown = sorted(record.keys() - MEMBERS)
-        if unknown:
-            raise InvalidArgumentError(
-                f"{place}: a record has key, vector and metadata, but no {unknown[0]!r}; "
-                "what is to be filtered or returned belongs into metadata"
-            )
-        key = record.get("key")
-        if not isinstance(key, str):
-            raise InvalidArgumentError(f'{place}: the record needs a "key" that is a string')
-        if key in self.lines:
-            raise InvalidArgumentError(
-                f"{place}: the key {key!r} stands in line {self.lines[key]:,} already; "
-                "keep one of the two"
-            )
+        key, record = _keyed(line, MEMBERS, self.lines, place=place)
         self._vectors.append(self._vector(record.get("vector"), place=place))
         self._metadata.append(_metadata(record.get("metadata"), place=place))
         self.lines[key] = number
@@ -114,9 +101,52 @@ class RecordLines:
         return RowBatch(keys=list(self.lines), vectors=vectors, metadata=self._metadata)
 
 
+class PatchLines:
+    """Checked changes of metadata on their way into one commit, and the line each came from."""
+
+    def __init__(self, name: str) -> None:
+        self.lines: dict[str, int] = {}
+        self.metadata: list[Metadata] = []
+        self._name = name
+
+    def add(self, number: int, line: bytes) -> None:
+        """Check one line and keep its change."""
+        place = f"{self._name} line {number:,}"
+        key, record = _keyed(line, _PATCH_MEMBERS, self.lines, place=place)
+        if "metadata" not in record:
+            raise InvalidArgumentError(
+                f'{place}: a change needs "metadata", an object with what is to change'
+            )
+        self.metadata.append(_object(record["metadata"], place=place))
+        self.lines[key] = number
+
+
+def _keyed(
+    line: bytes, members: frozenset[str], lines: dict[str, int], *, place: str
+) -> tuple[str, dict[str, Any]]:
+    """Return the key of a line, which none of `lines` has, and its members."""
+    record = parse_object(line, place=place)
+    unknown = sorted(record.keys() - members)
+    if unknown:
+        raise InvalidArgumentError(
+            f"{place}: it may have {', '.join(sorted(members))}, but no {unknown[0]!r}; "
+            "what is to be filtered or returned belongs into metadata"
+        )
+    key = record.get("key")
+    if not isinstance(key, str):
+        raise InvalidArgumentError(f'{place}: the record needs a "key" that is a string')
+    if key in lines:
+        raise InvalidArgumentError(
+            f"{place}: the key {key!r} stands in line {lines[key]:,} already; keep one of the two"
+        )
+    return key, record
+
+
 def _metadata(value: Any, *, place: str) -> Metadata:
-    if value is None:
-        return {}
+    return {} if value is None else _object(value, place=place)
+
+
+def _object(value: Any, *, place: str) -> Metadata:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f'{place}: "metadata" is to be an object, {{...}}')
     return value
@@ -142,7 +172,7 @@ def numbered_lines(file: BinaryIO, *, name: str) -> Iterator[tuple[int, bytes]]:
         yield number, line
 
 
-def parse_object(line: bytes, *, place: str) -> dict[str, Any]:
+def parse_object(line: bytes | str, *, place: str) -> dict[str, Any]:
     """Parse one line that is to be a JSON object.
 
     Raises

@@ -1,4 +1,7 @@
-"""Parquet files: one list column of vectors, one of keys, the others are metadata."""
+"""Parquet files: one list column of vectors, one of keys, the others are metadata.
+
+In a file that `squash export` wrote, as the file itself tells, the metadata is one column of JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import datetime as dt
 import decimal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
 from squash.arrays import F32
+from squash.cli.importers.jsonl import parse_object
 from squash.cli.importers.rows import as_float32, batch_rows, check_dimension, repeated_key
+from squash.cli.parquet_marks import EXPORT_KEY, EXPORT_VERSION
 from squash.errors import InvalidArgumentError
 from squash.model import Metadata, Progress, RowBatch
+
+_METADATA: Final = "metadata"
 
 
 class ParquetRows:
@@ -40,10 +47,28 @@ class ParquetRows:
         schema = self._file.schema_arrow
         self._vector_column = vector_column or "vector"
         self._key_column = key_column or ("key" if "key" in schema.names else None)
+        self._exported = self._is_export(schema)
         self._check_columns(schema)
         self._metadata_columns = [
             name for name in schema.names if name not in {self._vector_column, self._key_column}
         ]
+
+    def _is_export(self, schema: Any) -> bool:
+        """Tell whether it is a file of `squash export`, with metadata as JSON."""
+        told = (schema.metadata or {}).get(EXPORT_KEY)
+        if told is None:
+            return False
+        version = parse_object(told, place=f"{self._path.name} metadata").get("version")
+        if version != EXPORT_VERSION:
+            raise InvalidArgumentError(
+                f"{self._path.name}: an export of version {version!r}, and this release reads "
+                f"version {EXPORT_VERSION}: take a newer one"
+            )
+        if self._vector_column not in schema.names:
+            raise InvalidArgumentError(
+                f"{self._path.name}: exported without vectors; only with them can it be imported"
+            )
+        return _METADATA in schema.names and pa.types.is_string(schema.field(_METADATA).type)
 
     def _check_columns(self, schema: Any) -> None:
         if len(set(schema.names)) < len(schema.names):
@@ -144,6 +169,11 @@ class ParquetRows:
         return as_float32(flat.reshape(-1, self._dimension), place=place)
 
     def _metadata(self, table: Any, *, start: int) -> list[Metadata]:
+        if self._exported:
+            return [
+                parse_object(text or "null", place=f"{self._path.name} row {start + n:,}")
+                for n, text in enumerate(table.column(_METADATA).to_pylist())
+            ]
         rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
         for name in self._metadata_columns:
             for position, value in enumerate(_values(table.column(name))):

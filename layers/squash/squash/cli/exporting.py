@@ -1,0 +1,81 @@
+"""`squash export`: one snapshot into a file."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from squash.cli.exporters import ExportSource, RowSink, open_sink
+from squash.cli.output import Output, counted
+from squash.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from squash.database import Database
+    from squash.runtime.exporting import RowExport
+
+_SUCCEEDED: Final = 0
+
+
+def export(arguments: Namespace, database: Database, output: Output) -> int:
+    """Write the records of one snapshot to a file, which appears when it is whole."""
+    index = database.index(arguments.index)
+    path: Path = arguments.file
+    _check_absent(path, force=arguments.force)
+    vectors = not arguments.no_vectors
+    with output.progress() as report:
+        batches = index.export_batches(
+            as_of=arguments.as_of,
+            filter=arguments.filter,
+            include=["metadata", "vector"] if vectors else ["metadata"],
+            progress=report,
+        )
+        source = ExportSource(index.config, batches.snapshot, vectors)
+        with _appearing(path, force=arguments.force) as file:
+            rows = _copy(batches, open_sink(path, file, source))
+    written = path.stat().st_size
+    output.result(
+        {"file": str(path), "rows": rows, "bytes": written, "snapshot": batches.snapshot},
+        f"Exported {counted(rows, 'record')} of the snapshot {batches.snapshot:,} to {path}, "
+        f"{written:,} bytes.",
+    )
+    return _SUCCEEDED
+
+
+def _copy(batches: RowExport, sink: RowSink) -> int:
+    rows = 0
+    try:
+        for batch in batches:
+            sink.write(batch)
+            rows += len(batch)
+        sink.finish()
+    except BaseException:
+        sink.abandon()
+        raise
+    return rows
+
+
+def _check_absent(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise InvalidArgumentError(f"{path} is a folder: name a file in it")
+    if path.exists() and not force:
+        raise InvalidArgumentError(f"{path} is there already: say --force to replace it")
+
+
+@contextmanager
+def _appearing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """Give a file to write, which gets its name at the end, whole; or never."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("xb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            _check_absent(path, force=force)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise

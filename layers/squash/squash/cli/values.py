@@ -1,0 +1,124 @@
+"""The values of the command line's arguments, parsed from text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final
+
+from squash import limits
+from squash.api import moments, strict_json
+from squash.model import AsOf, AttributeType
+
+INCLUDABLE: Final = ("metadata", "vector")
+_UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PORT_MAX: Final = 65_535
+
+
+def json_value(text: str) -> Any:
+    """Parse an argument that is JSON."""
+    try:
+        return strict_json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}: {text}") from error
+
+
+def filter_object(text: str) -> dict[str, Any]:
+    """Parse a filter; what it means is the library's to judge."""
+    value = json_value(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"a filter is a JSON object, {{...}}: {text}")
+    return value
+
+
+def include_list(text: str) -> tuple[str, ...]:
+    """Parse `metadata,vector` or `none`."""
+    if text == "none":
+        return ()
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in INCLUDABLE]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r} is not among {', '.join(INCLUDABLE)} and none"
+        )
+    return names
+
+
+def words(text: str) -> list[str]:
+    """Parse words with commas between them; what they mean is the library's to judge."""
+    return [word.strip() for word in text.split(",")]
+
+
+def lifetime_ms(text: str) -> int:
+    """Parse a time such as `90m`, `12h` or `30d`."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS_MS or not (number.isascii() and number.isdecimal()) or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 12h or 30d")
+    if int(number) * _UNITS_MS[unit] > limits.KEY_LIFETIME_DAYS_MAX * _UNITS_MS["d"]:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is longer than {limits.KEY_LIFETIME_DAYS_MAX} days: leave it out for ever"
+        )
+    return int(number) * _UNITS_MS[unit]
+
+
+def port(text: str) -> int:
+    """Parse a port's number; 0 takes one that is free."""
+    if not (text.isascii() and text.isdecimal()) or int(text[:6]) > _PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to {_PORT_MAX}")
+    return int(text)
+
+
+def attribute(text: str) -> tuple[str, str]:
+    """Parse `name=type`."""
+    name, separator, kind = text.rpartition("=")
+    if not separator or not name or kind not in list(AttributeType):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=TYPE, with a type of "
+            + ", ".join(str(kind) for kind in AttributeType)
+        )
+    return name, kind
+
+
+def named_value(text: str) -> tuple[str, str]:
+    """Parse `name=value`."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def count(largest: int) -> Callable[[str], int]:
+    """Return a parser of numbers from 1 to `largest`."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= largest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {largest:,}")
+        return int(text)
+
+    return parse
+
+
+def share(text: str) -> float:
+    """Parse a number above 0 and up to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
+    return value
+
+
+def snapshot(text: str) -> int:
+    """Parse a snapshot's number."""
+    if not (text.isascii() and text.isdecimal()) or int(text[:20]) > limits.INTEGER_MAGNITUDE_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a snapshot's number")
+    return int(text)
+
+
+def moment(text: str) -> AsOf:
+    """Parse a snapshot's number, or a time with its zone."""
+    try:
+        return moments.parse(snapshot(text) if text.isascii() and text.isdecimal() else text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

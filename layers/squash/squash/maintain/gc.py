@@ -1,0 +1,392 @@
+"""Garbage collection: removing what no state within the retention needs.
+
+Words. The *horizon* H is the newest stored snapshot that the store has had for the retention; it
+and every later state stay readable, whole. What they need is **kept**: the stored snapshots from H
+on; every commit after H; of those before, the fresh ones of H, and those after the base of a fold
+that was committed after H; the segments and trained objects of H, and all that later commits name;
+and of a kept segment the bitmaps of H and every later one. Of the rest, what the store has had for
+`GC_GRACE_MS` is removed.
+
+**Whose clock.** An object's age is by the store's clock alone: a probe is stored first, and the
+time that the store gives it is *now*. A snapshot was stored after its commit was, so a state that
+the store has had for the retention is as old at least; whatever the clocks of writers said, each
+state that was the newest at any moment of the retention is H or a later one. (`as_of` a time
+goes by the commits' own times, which are the writers'.)
+
+**Writers in flight.** Whoever stores objects, or reads inputs, before a commit that rests on them
+commits within `COMMIT_WITHIN_MS` or not at all, which is less than the grace. Objects are listed
+before the log is read to its end. A commit that this reading finds has what it names kept. One
+that comes later began after (now - COMMIT_WITHIN_MS), so that all that it stored, and each commit
+after its base, is too young to be removed. A bitmap is named after what it holds and may be met
+lying there by whoever writes a snapshot: so each is kept that any state from H on could name, not
+only those that stored snapshots do. A writer that has read the log takes the next number only
+within minutes (`STALE_AFTER_MS`); it cannot take one that is free because its commit was removed.
+
+**Readers in flight.** The state that a reader took for the newest within the retention is H or a
+later one: all that it reads stays. One that looks at an older state may find something missing, and
+goes over to the newest.
+
+**Two at once.** What one removes no state from its own horizon on needs; the later of the horizons
+says what is left, as if its collection had run alone. Who misses what it has listed gives up.
+
+**Dying on the way.** First the stored snapshots before H go, the oldest first, young ones too,
+since nobody is about to name one; then commits, the oldest first; then segments and bitmaps, and
+at last trained objects. Nothing of it is needed from H on, so any part of it leaves an index that
+opens, verifies, and answers as of H and later. Before H, a state is readable while a snapshot or
+the first commit leads to it, and both are gone before anything is that it names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from squash.clock import Clock, IdSource
+from squash.container import Buffer
+from squash.errors import DataError, InvalidArgumentError, UnavailableError
+from squash.index import snapshots
+from squash.index.commits import (
+    Commit,
+    DeleteKeys,
+    Operation,
+    PutRows,
+    PutSegments,
+    Replace,
+    log_key,
+)
+from squash.index.state import State
+from squash.limits import DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
+from squash.model import GcReport, ObjectCount, ObjectRef, Progress, SegmentRef
+from squash.storage import ObjectInfo, ObjectStore, PrefixStore
+
+PROBES: Final = "gc/"
+# In the order in which they go.
+KINDS: Final = ("snapshots", "commits", "segments", "bitmaps", "trained", "probes")
+_ID: Final = r"[0-9a-f]{32}"
+_PATTERNS: Final = (
+    ("snapshots", re.compile(r"snapshots/([0-9]{20})")),
+    ("commits", re.compile(r"log/([0-9]{20})")),
+    ("bitmaps", re.compile(rf"segments/({_ID})/deleted-([0-9]{{20}})")),
+    ("segments", re.compile(rf"segments/({_ID})/[0-9a-z][0-9a-z_-]*")),
+    ("trained", re.compile(rf"trained/({_ID})")),
+    ("probes", re.compile(rf"{PROBES}({_ID})")),
+)
+_WINDOW: Final = 8
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object below the index's prefix, as its key tells it; `unknown` is none of the format."""
+
+    info: ObjectInfo
+    kind: str
+    number: int = 0
+    """Of a commit, a snapshot, or the commit that a bitmap is named after."""
+    segment: str = ""
+
+
+@dataclass(slots=True)
+class Needed:
+    """What the states from a horizon on need."""
+
+    horizon: int
+    commits_after: int
+    fresh: frozenset[int]
+    objects: dict[str, ObjectRef] = field(default_factory=dict)
+    segments: set[str] = field(default_factory=set)
+    bitmaps_from: dict[str, int] = field(default_factory=dict)
+    """By segment, the bitmap of the horizon; of the others every one is needed."""
+
+    def keeps(self, one: Listed) -> bool:
+        """Tell whether an object is needed, or may be by a state that is not yet there."""
+        match one.kind:
+            case "snapshots":
+                return one.number >= self.horizon
+            case "commits":
+                return one.number > self.commits_after or one.number in self.fresh
+            case "bitmaps":
+                known = one.segment in self.segments
+                return known and one.number >= self.bitmaps_from.get(one.segment, 0)
+            case "probes":
+                return False
+            case _:
+                return one.info.key in self.objects
+
+    def add(self, operation: Operation) -> None:
+        """Add what a commit names."""
+        match operation:
+            case PutSegments(segments):
+                self._add_segments(segments)
+            case Replace():
+                self._add_segments(operation.outputs)
+                self._add_objects([operation.trained] if operation.trained else [])
+                # Its outputs' dead rows follow from what was committed since.
+                self.commits_after = min(self.commits_after, operation.base)
+            case PutRows() | DeleteKeys():
+                pass
+            case _:
+                assert_never(operation)
+
+    def add_state(self, state: State) -> None:
+        """Add what a snapshot names."""
+        self._add_segments(state.segments)
+        self._add_objects([state.trained] if state.trained else [])
+        for segment in state.segments:
+            if segment.deleted is not None:
+                number = int(segment.deleted.key.rpartition("-")[2])
+                self.bitmaps_from[segment.id] = number
+
+    def _add_segments(self, segments: Iterable[SegmentRef]) -> None:
+        for segment in segments:
+            self.segments.add(segment.id)
+            self._add_objects(segment.objects.values())
+
+    def _add_objects(self, refs: Iterable[ObjectRef]) -> None:
+        self.objects.update((ref.key, ref) for ref in refs)
+
+
+def collect(
+    store: ObjectStore,
+    *,
+    clock: Clock,
+    ids: IdSource,
+    retention_s: float,
+    dry_run: bool,
+    report: Report,
+) -> GcReport:
+    """Remove what no state within the retention needs; the module says what that is, and why.
+
+    Parameters
+    ----------
+    store:
+        The store below the index's own prefix.
+    clock, ids:
+        Time, for a dry run, which stores no probe; and the probe's name.
+    retention_s:
+        For how long a state stays readable after it was the newest, at least.
+    dry_run:
+        Only say what would be removed.
+    report:
+        Told of every batch.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the retention is too short.
+    DataError
+        If the log or the horizon's snapshot is damaged: nothing was removed.
+    UnavailableError, ThrottledError, PermissionDeniedError
+        From the store; what was removed by then is gone, and the index is sound.
+
+    """
+    check_retention(retention_s)
+    now_ms = clock.now_ms() if dry_run else _store_time(store, ids)
+    listed = list_objects(store)
+    report(Progress("list", len(listed), len(listed), "objects"))
+    horizon = _horizon(listed, now_ms - int(retention_s * 1000))
+    needed = find_needed(store, listed, horizon.number if horizon else 0, report)
+    unneeded = [one for one in listed if one.kind != "unknown" and not needed.keeps(one)]
+    young: list[Listed] = []
+    old: list[Listed] = []
+    for one in unneeded:
+        aged = one.info.modified_ms < now_ms - GC_GRACE_MS
+        (old if aged or one.kind == "snapshots" else young).append(one)
+    if not dry_run:
+        _remove(store, old, report)
+    return GcReport(
+        horizon=needed.horizon,
+        horizon_ms=horizon.info.modified_ms if horizon else None,
+        removed={kind: count([one for one in old if one.kind == kind]) for kind in KINDS},
+        spared=count(young),
+        unknown=count([one for one in listed if one.kind == "unknown"]),
+        dry_run=dry_run,
+    )
+
+
+def collect_remains(
+    store: ObjectStore,
+    prefixes: Sequence[str],
+    *,
+    clock: Clock,
+    ids: IdSource,
+    dry_run: bool,
+) -> ObjectCount:
+    """Remove what the store has had for the grace below prefixes of indexes that are no more.
+
+    Parameters
+    ----------
+    store:
+        The database's.
+    prefixes:
+        See `catalogue.remains`.
+    clock, ids, dry_run:
+        As `collect`.
+
+    """
+    objects = stored = 0
+    for prefix in prefixes:
+        below = PrefixStore(store, prefix)
+        now_ms = clock.now_ms() if dry_run else _store_time(below, ids)
+        old = [info for info in below.list("") if info.modified_ms < now_ms - GC_GRACE_MS]
+        objects += len(old)
+        stored += sum(info.bytes for info in old)
+        if not dry_run:
+            for batch in _batches([info.key for info in old], alone=0):
+                below.delete(batch)
+    return ObjectCount(objects, stored)
+
+
+def list_objects(store: ObjectStore) -> list[Listed]:
+    """List all that lies below the index's prefix."""
+    return [_parse(info) for info in store.list("")]
+
+
+def find_needed(
+    store: ObjectStore, listed: Sequence[Listed], horizon: int, report: Report
+) -> Needed:
+    """Read the log from a horizon to its end, and say what the states from there on need.
+
+    Parameters
+    ----------
+    store:
+        The store below the index's own prefix.
+    listed:
+        What lies in it; listed before.
+    horizon:
+        A stored snapshot's number; 0 for the empty index.
+    report:
+        Told of what is read.
+
+    Raises
+    ------
+    DataError
+        If the horizon's snapshot or a commit after it is damaged or missing.
+    UnavailableError
+        If another collection removed what was listed.
+
+    """
+    state = State()
+    if horizon:
+        key = snapshots.snapshot_key(horizon)
+        state = snapshots.from_bytes(_listed(store, key), sequence=horizon, where=key)
+    needed = Needed(horizon, horizon, frozenset(state.fresh))
+    needed.add_state(state)
+    there = {one.number for one in listed if one.kind == "commits"}
+    newest = max(there, default=0)
+    for sequence in range(horizon + 1, newest + 1):
+        if sequence not in there:
+            raise DataError(
+                f"{log_key(sequence)} is missing although later commits are there: the index is "
+                "damaged, and nothing was removed. Run `squash repair` to see what can be mended.",
+                object_key=log_key(sequence),
+            )
+    with ThreadPoolExecutor(_WINDOW) as pool:
+        for first in range(horizon + 1, newest + 1, _WINDOW):
+            some = range(first, min(first + _WINDOW, newest + 1))
+            for commit in pool.map(lambda sequence: _commit(store, sequence), some):
+                needed.add(commit.operation)
+            report(Progress("read", some[-1] - horizon, newest - horizon, "commits"))
+    # What was committed since the listing.
+    while data := store.get(log_key(newest + 1)):
+        newest += 1
+        key = log_key(newest)
+        needed.add(Commit.from_bytes(data, sequence=newest, where=key).operation)
+    return needed
+
+
+def count(some: Sequence[Listed]) -> ObjectCount:
+    """Count objects and their bytes."""
+    return ObjectCount(len(some), sum(one.info.bytes for one in some))
+
+
+def check_retention(retention_s: float) -> None:
+    """Refuse a retention that is too short, or no number."""
+    number = isinstance(retention_s, (int, float)) and not isinstance(retention_s, bool)
+    if not number or not GC_RETENTION_S_MIN <= retention_s < math.inf:
+        raise InvalidArgumentError(
+            f"retention_s is a number of seconds, at least {GC_RETENTION_S_MIN}, not "
+            f"{retention_s!r}: readers and writers rely on what is younger",
+            field="retention_s",
+        )
+
+
+def _parse(info: ObjectInfo) -> Listed:
+    for kind, pattern in _PATTERNS:
+        found = pattern.fullmatch(info.key)
+        if found is None:
+            continue
+        if kind == "snapshots":
+            return Listed(info, kind, number=snapshots.snapshot_sequence(info.key))
+        if kind == "commits":
+            return Listed(info, kind, number=int(found[1]))
+        if kind == "bitmaps":
+            return Listed(info, kind, number=int(found[2]), segment=found[1])
+        return Listed(info, kind, segment=found[1])
+    return Listed(info, "unknown")
+
+
+def _store_time(store: ObjectStore, ids: IdSource) -> int:
+    """Return the time by the store's clock, as it stamps an object stored now."""
+    key = PROBES + ids.new_id()
+    store.put(key, b"")
+    for info in store.list(key, limit=1):
+        store.delete([key])
+        return info.modified_ms
+    raise UnavailableError(f"the store does not list {key}, just stored: repeat the call")
+
+
+def _horizon(listed: Sequence[Listed], until_ms: int) -> Listed | None:
+    """Choose the horizon; None if it is the empty index, from which every state follows."""
+    stored = [one for one in listed if one.kind == "snapshots"]
+    aged = [one for one in stored if one.info.modified_ms <= until_ms]
+    if aged:
+        return max(aged, key=lambda one: one.number)
+    oldest = min(stored, key=lambda one: one.number, default=None)
+    there = {one.number for one in listed if one.kind == "commits"}
+    if oldest is None or there.issuperset(range(1, oldest.number + 1)):
+        return None
+    # An earlier collection, for a shorter retention, has been further.
+    return oldest
+
+
+def _listed(store: ObjectStore, key: str) -> Buffer:
+    data = store.get(key)
+    if data is None:
+        raise UnavailableError(
+            f"{key} was listed and is gone: another collection is under way. Nothing was removed; "
+            "repeat the call if it is still wanted."
+        )
+    return data
+
+
+def _commit(store: ObjectStore, sequence: int) -> Commit:
+    key = log_key(sequence)
+    return Commit.from_bytes(_listed(store, key), sequence=sequence, where=key)
+
+
+def _remove(store: ObjectStore, some: Sequence[Listed], report: Report) -> None:
+    """Remove objects kind by kind, in the order that the module gives reasons for."""
+    done = 0
+    for kind in KINDS:
+        mine = sorted(
+            (one for one in some if one.kind == kind), key=lambda one: (one.number, one.info.key)
+        )
+        # The first commit goes alone: without it nobody takes the log for whole.
+        alone = 1 if kind == "commits" else 0
+        for batch in _batches([one.info.key for one in mine], alone=alone):
+            store.delete(batch)
+            done += len(batch)
+            report(Progress("remove", done, len(some), "objects"))
+
+
+def _batches(keys: Sequence[str], *, alone: int) -> Iterator[Sequence[str]]:
+    if alone and keys:
+        yield keys[:alone]
+    for start in range(alone, len(keys), DELETE_BATCH_KEYS):
+        yield keys[start : start + DELETE_BATCH_KEYS]

@@ -1,0 +1,85 @@
+"""The rows that live in a snapshot, from front to back; and segments written by a fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+
+from squash.arrays import F32, I64
+from squash.clock import IdSource
+from squash.index.reader import SegmentReader
+from squash.index.writer import write_segment
+from squash.maintain.spill import batches
+from squash.model import RowBatch, SegmentRef
+from squash.storage import ObjectStore
+
+_BATCH_ROWS = 16_384
+
+
+class LiveRows:
+    """The live rows of a snapshot, from front to back.
+
+    Parameters
+    ----------
+    fresh:
+        The rows that only the log holds.
+    segments:
+        The segments, each with its live rows (int64, ascending).
+
+    """
+
+    def __init__(self, fresh: RowBatch, segments: list[tuple[SegmentReader, I64]]) -> None:
+        self._fresh = fresh
+        self._segments = segments
+        self.rows = len(fresh) + sum(len(rows) for _, rows in segments)
+
+    def batches(self) -> Iterator[RowBatch]:
+        """Yield all rows, some thousands at a time."""
+        yield from batches(self._fresh, _BATCH_ROWS)
+        for reader, live in self._segments:
+            yield from segment_batches(reader, live)
+
+    def vectors(self) -> Iterator[F32]:
+        """Yield the vectors of the same rows alone."""
+        yield from (part.vectors for part in batches(self._fresh, _BATCH_ROWS))
+        for reader, live in self._segments:
+            vectors = reader.all_vectors()
+            for start in range(0, len(live), _BATCH_ROWS):
+                yield np.asarray(vectors[live[start : start + _BATCH_ROWS]])
+
+
+def segment_batches(reader: SegmentReader, live: I64) -> Iterator[RowBatch]:
+    """Yield some rows of a segment, some thousands at a time, in the order given."""
+    if not len(live):
+        return
+    vectors = reader.all_vectors()
+    for start in range(0, len(live), _BATCH_ROWS):
+        rows = live[start : start + _BATCH_ROWS]
+        documents = reader.documents(rows)
+        yield RowBatch(
+            [key for key, _ in documents],
+            np.asarray(vectors[rows]),
+            [metadata for _, metadata in documents],
+        )
+
+
+def drop(store: ObjectStore, segments: list[SegmentRef], others: list[str]) -> None:
+    """Remove objects that no commit names."""
+    keys = [ref.key for segment in segments for ref in segment.objects.values()]
+    store.delete(keys + others)
+
+
+def store_segment(  # noqa: PLR0917 - all but the last two are bound once
+    store: ObjectStore,
+    ids: IdSource,
+    written: list[SegmentRef],
+    kind: Literal["flat", "partition"],
+    objects: Mapping[str, bytes],
+    rows: int,
+) -> str:
+    """Store a segment, add it to those written, and return its id."""
+    segment = write_segment(store, ids.new_id(), kind, rows=rows, objects=objects)
+    written.append(segment)
+    return segment.id

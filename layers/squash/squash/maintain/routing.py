@@ -1,0 +1,92 @@
+"""The routing table in the making: partitions as they are written, and those that stay."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from squash.arrays import F32, I64
+from squash.attributes import CellScheme
+from squash.index.trained import History, Trained
+from squash.maintain.parts import Part
+from squash.model import IndexConfig
+from squash.planning import Calibration
+from squash.quantize import Codec
+from squash.segment import build_partition
+
+
+class Routing:
+    """Collects what `Trained` says of partitions, in the order they are added."""
+
+    def __init__(self) -> None:
+        self.clusters = 0
+        self._ids: list[str] = []
+        self._begins = [0]
+        self._centers: list[F32] = []
+        self._rows: list[I64] = []
+        self._energy: list[float | None] = []
+
+    def add(self, segment_id: str, part: Part) -> None:
+        """Take a partition that was written."""
+        self._append(segment_id, part.centers, part.cluster_rows, part.energy())
+
+    def keep(self, trained: Trained, number: int) -> None:
+        """Take a partition as another table has it."""
+        clusters = slice(*trained.partition_begins[number : number + 2].tolist())
+        known = trained.partition_energy
+        self._append(
+            trained.partition_ids[number],
+            trained.centers[clusters],
+            trained.cluster_rows[clusters],
+            known[number] if known else None,
+        )
+
+    def centers(self) -> F32:
+        """Return float32 [c, D], the centres of all clusters."""
+        return np.concatenate(self._centers)
+
+    def trained(
+        self, codec: Codec, cells: CellScheme, calibration: Calibration, history: History
+    ) -> Trained:
+        """Return the whole."""
+        return Trained(
+            codec=codec,
+            cells=cells,
+            calibration=calibration,
+            partition_ids=tuple(self._ids),
+            partition_begins=np.array(self._begins, dtype=np.int64),
+            centers=self.centers(),
+            cluster_rows=np.concatenate(self._rows),
+            partition_energy=tuple(self._energy),
+            history=history,
+        )
+
+    def energy(self) -> float | None:
+        """Return the energy of all rows of which it is known."""
+        known = [
+            (energy, int(rows.sum()))
+            for energy, rows in zip(self._energy, self._rows, strict=True)
+            if energy is not None
+        ]
+        total = sum(rows for _, rows in known)
+        return sum(energy * rows for energy, rows in known) / total if total else None
+
+    def _append(self, segment_id: str, centers: F32, rows: I64, energy: float | None) -> None:
+        self._ids.append(segment_id)
+        self._centers.append(centers)
+        self._rows.append(rows)
+        self._energy.append(energy)
+        self.clusters += len(centers)
+        self._begins.append(self.clusters)
+
+
+def encode(part: Part, *, codec: Codec, cells: CellScheme, config: IndexConfig) -> dict[str, bytes]:
+    """Make a partition's objects, by name."""
+    return build_partition(
+        part.rows,
+        projected=part.projected,
+        centers=part.centers,
+        cluster_begins=part.begins,
+        codec=codec,
+        cells=cells,
+        non_filterable=config.non_filterable,
+    )

@@ -1,0 +1,65 @@
+"""Garbage collection that dies at any store call leaves an index that is whole."""
+
+import pytest
+from fault_store import FaultStore, KilledError, unavailable
+
+from collecting import DAY_S, HOUR_S, World
+from squash.errors import SquashError
+from squash.index import log as log_module
+
+
+@pytest.fixture(autouse=True)
+def short_snapshots(monkeypatch):
+    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
+    # So that deleting takes many calls.
+    monkeypatch.setattr("squash.maintain.gc.DELETE_BATCH_KEYS", 2)
+
+
+def lived() -> World:
+    world = World()
+    index = world.handle()
+    for i in range(4):
+        world.put(index, {f"k{j}": 10 * i + j for j in range(4 * i, 4 * i + 6)})
+    world.optimize(index)
+    world.delete(index, ["k3", "k9"])
+    world.optimize(index)
+    world.put(index, {"late": 1, "k4": 7})
+    world.put(index, {"later": 2})
+    world.clock.sleep(2 * DAY_S)
+    return world
+
+
+def calls() -> tuple[int, int]:
+    world = lived()
+    store = FaultStore(world.store)
+    world.wrap = lambda _: store
+    index = world.handle()
+    begun = len(store.log)
+    index.gc()
+    return begun, len(store.log)
+
+
+@pytest.mark.parametrize("error", [unavailable, KilledError])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_failure_at_every_call(when, error):
+    """Every state from the horizon on stays, verify finds nothing, and the next call ends it."""
+    begun, ended = calls()
+    assert ended - begun > 15
+    for number in range(begun, ended):
+        world = lived()
+        store = FaultStore(world.store, at={number}, when=when, error=error)
+        world.wrap = lambda _, store=store: store
+        index = world.handle()
+        with pytest.raises((SquashError, KilledError)):
+            index.gc()
+        world.wrap = lambda plain: plain
+        world.check(9)
+        # Writing goes on, and the next collection ends what this one began.
+        index = world.handle()
+        world.put(index, {"new": number})
+        world.clock.sleep(2 * DAY_S)
+        report = index.gc(retention_s=HOUR_S)
+        assert report.horizon == 9
+        assert report.spared.objects == 0
+        assert world.kinds().keys() <= {"commits", "snapshots", "segments", "bitmaps", "trained"}
+        world.check(9)
