@@ -19,7 +19,7 @@ from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_vector
 from squash.index.fresh import fresh_part, passed_limit
 from squash.index.state import commits_needed
-from squash.limits import FRESH_FOLD_SHARE, QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
+from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
     Answer,
     AsOf,
@@ -371,7 +371,7 @@ class IndexSession:
         """Say how much a fold would take in, from the log alone."""
         opened = self._views.refresh()
         part = fresh_part(opened)
-        due = passed_limit(part, share=FRESH_FOLD_SHARE)
+        due = passed_limit(part, soon=True)
         return Backlog(
             snapshot=opened.sequence,
             commits=len(commits_needed(opened.state)),
