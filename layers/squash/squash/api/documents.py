@@ -8,6 +8,7 @@ from typing import Any
 from squash.arrays import F32
 from squash.model import (
     Answer,
+    GcReport,
     IndexConfig,
     IndexStats,
     Record,
@@ -43,7 +44,7 @@ def snapshot_document(info: SnapshotInfo) -> dict[str, Any]:
     return asdict(info)
 
 
-def gc_document(report: Any) -> dict[str, Any]:
+def gc_document(report: GcReport) -> dict[str, Any]:
     """Describe what was collected."""
     return asdict(report)
 
