@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias
@@ -133,8 +134,16 @@ class IndexLog:
         """
         if known is not None and known.sequence == sequence:
             return known
-        if known is None or not 0 < sequence - known.sequence <= SNAPSHOT_EVERY_COMMITS:
-            known = replace(self._empty(), state=self._snapshot_until(sequence))
+        if known is not None and 0 < sequence - known.sequence <= SNAPSHOT_EVERY_COMMITS:
+            with suppress(NotFoundError):
+                return self._open_after(known, sequence)
+            # What lies between was collected, up to a stored snapshot.
+        return self._open_after(
+            replace(self._empty(), state=self._snapshot_until(sequence)), sequence
+        )
+
+    def _open_after(self, known: Opened, sequence: int) -> Opened:
+        """Go on from an earlier commit."""
         commits = dict(known.commits)
         state = known.state
         for commit in self._get_all(range(state.sequence + 1, sequence + 1), commits, sequence):
