@@ -3,7 +3,7 @@
 import pytest
 
 from collecting import DAY_S, HOUR_S, SMALL, World
-from squash.errors import DataError, InvalidArgumentError, NotFoundError
+from squash.errors import DataError, InvalidArgumentError, NotFoundError, UnavailableError
 from squash.index import log as log_module
 from squash.index import snapshots
 from squash.index.commits import log_key
@@ -237,3 +237,25 @@ def test_a_database_collects_all_its_indexes_and_what_is_left_of_dropped_ones():
     with pytest.raises(InvalidArgumentError):
         database.gc(1)
     world.check(report.indexes["x"].horizon)
+
+
+@pytest.mark.parametrize("hours", [19, 21])
+def test_who_took_too_long_does_not_commit(hours):
+    """A fold or a put whose first object could be collected by now says so, and leaves nothing."""
+    world = World()
+    index = world.handle()
+    world.put(index, {f"k{i}": i for i in range(30)})
+    before = {info.key for info in world.store.list("")}
+
+    def slow(step):
+        if step.stage == "encode" and step.done == step.total:
+            world.clock.sleep(hours * HOUR_S)
+
+    if hours < 20:
+        index.optimize(options=SMALL, progress=slow)
+        return
+    with pytest.raises(UnavailableError, match="repeat"):
+        index.optimize(options=SMALL, progress=slow)
+    assert {info.key for info in world.store.list("")} == before
+    world.optimize(index)
+    world.check(0)

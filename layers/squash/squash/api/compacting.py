@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from squash.database import Database
-from squash.errors import (
-    ConflictError,
-    DataError,
-    InvalidArgumentError,
-    NotFoundError,
-    UnavailableError,
-)
+from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
 from squash.limits import (
     FOLD_BEGIN_MS_MIN,
     FOLD_COMMITS_MIN,
@@ -25,6 +19,8 @@ from squash.planning import pending_rows_max
 
 if TYPE_CHECKING:
     from squash.maintain import BuildOptions
+
+Report = Callable[[Progress], None]
 
 
 class Note(Protocol):
@@ -47,13 +43,14 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What became of one index: "collected", "begun", "no time", "damaged" or "gone"."""
+    """What became of one index: "collected", "failed" (and why), "no time" or "gone"."""
 
     index: str
     outcome: str
     objects: int = 0
     """How many were removed, and their bytes."""
     bytes: int = 0
+    why: str = ""
 
 
 def is_due(backlog: Backlog) -> bool:
@@ -133,9 +130,9 @@ def collect(
     remaining_ms: Callable[[], int],
     note: Note,
 ) -> list[Collected]:
-    """Collect the garbage of one index that the event names, or else of all.
+    """Collect the garbage of one index that the event names; or of all, and of dropped ones.
 
-    It may be broken off at any moment, and is: what was begun is gone on with the next time.
+    It may be broken off at any moment: what is left is collected the next time.
 
     Parameters
     ----------
@@ -152,7 +149,7 @@ def collect(
 
     Returns
     -------
-    What became of each index looked at. Of several, one that is damaged stops none of the others.
+    What became of each index looked at. Of several, one that fails stops none of the others.
 
     Raises
     ------
@@ -160,54 +157,64 @@ def collect(
         If the event says something that cannot be done.
     DataError
         If the index that the event names is damaged; nothing was removed.
+    UnavailableError
+        If time ran out in the midst of the index that the event names.
 
     """
-    name = _name(event)
-    asked_s = event.get("retention_s", retention_s)
-    names = [name] if name else [config.name for config in database.list_indexes()]
-    done: list[Collected] = []
-    for one in names:
-        try:
-            done.append(_collect(database, one, retention_s=asked_s, remaining_ms=remaining_ms))
-        except DataError as error:
-            if name is not None:
-                raise
-            note(f"index {one}: {error}", index=one, outcome="damaged")
-            done.append(Collected(one, "damaged"))
-            continue
-        collected = done[-1]
+    name, asked_s = _name(event), event.get("retention_s", retention_s)
+    watch = _Watch(remaining_ms, "collect garbage")
+    if remaining_ms() < FOLD_BEGIN_MS_MIN:
+        done = [Collected(name or "*", "no time")]
+    elif name is not None:
+        done = [_collect(database, name, retention_s=asked_s, watch=watch)]
+    else:
+        done = _collect_all(database, retention_s=asked_s, watch=watch)
+    for one in done:
         note(
-            f"index {one}: {collected.outcome}",
-            index=one,
-            outcome=collected.outcome,
-            objects=collected.objects,
-            bytes=collected.bytes,
+            f"index {one.index}: {one.outcome}",
+            index=one.index,
+            outcome=one.outcome,
+            objects=one.objects,
+            bytes=one.bytes,
+            why=one.why,
         )
     return done
 
 
-def _collect(
-    database: Database, name: str, *, retention_s: Any, remaining_ms: Callable[[], int]
-) -> Collected:
-    stopped = False
-
-    def watch(progress: Progress) -> None:
-        nonlocal stopped
-        if remaining_ms() < FOLD_STOP_MS_MIN:
-            stopped = True
-            raise UnavailableError(f"no time is left to collect {name!r} ({progress.stage})")
-
-    if remaining_ms() < FOLD_BEGIN_MS_MIN:
-        return Collected(name, "no time")
+def _collect(database: Database, name: str, *, retention_s: Any, watch: Report) -> Collected:
     try:
-        report = database.index(name).gc(retention_s=retention_s, progress=watch)
+        total = database.index(name).gc(retention_s, progress=watch).total
     except NotFoundError:
         return Collected(name, "gone")
-    except UnavailableError:
-        if not stopped:
-            raise
-        return Collected(name, "begun")
-    return Collected(name, "collected", report.total.objects, report.total.bytes)
+    return Collected(name, "collected", total.objects, total.bytes)
+
+
+def _collect_all(database: Database, *, retention_s: Any, watch: Report) -> list[Collected]:
+    report = database.gc(retention_s, progress=watch)
+    done = [
+        Collected(name, "collected", found.total.objects, found.total.bytes)
+        for name, found in report.indexes.items()
+    ]
+    done += [Collected(name, "failed", why=why) for name, why in report.failed.items()]
+    remains = report.remains
+    if remains.objects:
+        done.append(Collected("*", "remains of dropped indexes", remains.objects, remains.bytes))
+    return done
+
+
+class _Watch:
+    """Stops what reports its steps, when hardly any time is left."""
+
+    def __init__(self, remaining_ms: Callable[[], int], work: str) -> None:
+        self._remaining_ms = remaining_ms
+        self._work = work
+
+    def __call__(self, progress: Progress) -> None:
+        if self._remaining_ms() < FOLD_STOP_MS_MIN:
+            raise UnavailableError(
+                f"no time is left to {self._work} ({progress.stage}): give the compactor a longer "
+                "time-out or more memory"
+            )
 
 
 def _options(*, thrifty: bool, remaining_ms: Callable[[], int]) -> BuildOptions:
@@ -233,14 +240,7 @@ def _fold(
     options: BuildOptions,
     remaining_ms: Callable[[], int],
 ) -> Folded:
-    def watch(progress: Progress) -> None:
-        if remaining_ms() < FOLD_STOP_MS_MIN:
-            raise UnavailableError(
-                f"no time is left to fold index {name!r} ({progress.stage}): give the compactor a "
-                "longer time-out or more memory",
-                index=name,
-            )
-
+    watch = _Watch(remaining_ms, f"fold index {name!r}")
     if remaining_ms() < FOLD_BEGIN_MS_MIN:
         return Folded(name, "no time")
     try:

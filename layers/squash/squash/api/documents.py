@@ -8,9 +8,12 @@ from typing import Any
 from squash.arrays import F32
 from squash.model import (
     Answer,
+    DatabaseGcReport,
+    GcReport,
     IndexConfig,
     IndexStats,
     Record,
+    RepairReport,
     SnapshotInfo,
     VerifyReport,
     WriteResult,
@@ -43,7 +46,7 @@ def snapshot_document(info: SnapshotInfo) -> dict[str, Any]:
     return asdict(info)
 
 
-def gc_document(report: Any) -> dict[str, Any]:
+def gc_document(report: GcReport) -> dict[str, Any]:
     """Describe what was collected."""
     return asdict(report)
 
@@ -79,6 +82,16 @@ def stats_document(stats: IndexStats) -> dict[str, Any]:
     """Describe an index in numbers."""
     document = {name: getattr(stats, name) for name in IndexStats.__slots__}
     return document | {"metric": str(stats.metric), "attributes": dict(stats.attributes)}
+
+
+def database_gc_document(report: DatabaseGcReport) -> dict[str, Any]:
+    """Describe what was collected of all indexes."""
+    return asdict(report)
+
+
+def repair_document(report: RepairReport) -> dict[str, Any]:
+    """Describe what was mended, what is lost, and what is left damaged."""
+    return asdict(report)
 
 
 def verify_document(report: VerifyReport) -> dict[str, Any]:
