@@ -44,14 +44,12 @@ TITLES: Final = {
 }
 # Partitions of which there are a dozen in 100,000 rows.
 OPTIONS: Final = BuildOptions(partition_rows_target=8_192, partition_rows_max=16_384)
-THRIFTY: Final = BuildOptions(
-    partition_rows_target=8_192, partition_rows_max=16_384, thrifty=True
-)
+THRIFTY: Final = BuildOptions(partition_rows_target=8_192, partition_rows_max=16_384, thrifty=True)
 NOTE: Final = """An index after a history of puts and deletes, folded on the way without training \
-anew, beside a fresh index of the rows it then holds; partitions aim at {target:,} rows. Recall is \
-at {k} answers, for the targets {targets}. *Written* is how many rows folds wrote for each that was \
-put or deleted; a thrifty fold, as the compactor's is, leaves rows in a flat segment where it would \
-have to write much for few."""
+anew, beside a fresh index of the rows it then holds; partitions aim at {target:,} rows. Recall \
+is at {k} answers, for the targets {targets}. *Written* is how many rows folds wrote for each \
+that was put or deleted; a thrifty fold, as the compactor's is, leaves rows in a flat segment \
+where it would have to write much for few."""
 _ROUNDS: Final = 5
 _BATCH: Final = 10_000
 _SEED: Final = 5
@@ -217,9 +215,7 @@ def judge(
     ]
 
 
-def _judged(
-    index: Index, recalls: Any, clusters: Any, cpu_us: Any
-) -> Judged:
+def _judged(index: Index, recalls: Any, clusters: Any, cpu_us: Any) -> Judged:
     stats = index.stats()
     state = index._session._views.known().state  # noqa: SLF001
     rows = [segment.rows for segment in state.segments if segment.kind == "partition"]
@@ -234,7 +230,9 @@ def _judged(
     )
 
 
-def measured(name: str, limit: int | None, *, queries: int, histories: Sequence[str]) -> dict[str, Any]:
+def measured(
+    name: str, limit: int | None, *, queries: int, histories: Sequence[str]
+) -> dict[str, Any]:
     """Let a data set's index live through every history."""
     data = load(name, limit=limit)
     vectors = np.array(data.vectors, dtype=np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -36,13 +36,17 @@ SETTINGS: Final = (
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Let snapshots be due and segments be cut after a few commits and rows."""
     patch.setattr("squash.index.log.SNAPSHOT_EVERY_COMMITS", 4)
+    patch.setattr("squash.index.fresh.FLATTEN_COMMITS", 3)
+    patch.setattr("squash.index.fresh.FLATTEN_AGAIN_COMMITS", 2)
     patch.setattr("squash.index.writer.INLINE_COMMIT_ROWS_MAX", 12)
     patch.setattr("squash.index.writer.FLAT_SEGMENT_ROWS_MAX", 10)
 
 
 def connect(store: ObjectStore, clock: FakeClock, number: int, kind: int = 0) -> Database:
     """Return a database as the process of that number sees it, of a kind of `SETTINGS`."""
-    return Database(store, settings=SETTINGS[kind], clock=clock, ids=CountedIds(number))
+    return Database(
+        store, settings=SETTINGS[kind % len(SETTINGS)], clock=clock, ids=CountedIds(number)
+    )
 
 
 @dataclass
@@ -64,12 +68,12 @@ def copied(store: MemoryStore) -> MemoryStore:
     return copy
 
 
-def everything(index: Index, *, limit: int = 1000) -> dict[str, tuple[bytes, dict]]:
+def everything(index: Index, *, limit: int = 1000, **more: Any) -> dict[str, tuple[bytes, dict]]:
     """Return all live records by listing them, page by page; each must come once."""
     found: dict[str, tuple[bytes, dict]] = {}
     cursor = None
     while True:
-        page = index.list(cursor=cursor, limit=limit, include=("metadata", "vector"))
+        page = index.list(cursor=cursor, limit=limit, include=("metadata", "vector"), **more)
         for record in page.records:
             assert record.key not in found
             found[record.key] = (record.vector.tobytes(), dict(record.metadata))

@@ -80,3 +80,68 @@ class FaultStore:
         if fails:
             raise self.error()
         return result
+
+
+Fault = Literal[
+    "refused",  # an error, and nothing happened
+    "lost",  # it happened, and the answer is an error
+    "killed before",
+    "killed after",
+    "overtaken",  # somebody else acts before it happens
+    "late",  # it happens, and somebody else acts before the answer comes
+    "twice",  # a store that had no answer tries again by itself, and meets its own first try
+]
+_PUTS = frozenset({"put", "put_if_absent"})
+
+
+class StepStore(FaultStore):
+    """Passes on to a store, and lets one fault happen at one call.
+
+    Once killed it does nothing any more, for whichever thread. `rival` is what somebody else does.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        step: int = -1,
+        fault: Fault = "refused",
+        rival: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(store)
+        self.step = step
+        self.fault = fault
+        self.rival = rival
+        self.happened = ""
+        self.dead = False
+
+    def _call(self, kind: str, key: str, act: Callable[[], Any]) -> Any:
+        with self._lock:
+            if self.dead:
+                raise KilledError
+            number = len(self.log)
+            self.log.append(f"{kind} {key}")
+        if number != self.step or (self.fault == "twice" and kind not in _PUTS):
+            return act()
+        self.happened = f"{self.fault} at call {number}: {kind} {key}"
+        match self.fault:
+            case "refused":
+                raise unavailable()
+            case "killed before":
+                self.dead = True
+                raise KilledError
+            case "overtaken":
+                self.rival()
+                return act()
+        result = act()
+        match self.fault:
+            case "lost":
+                raise unavailable()
+            case "killed after":
+                self.dead = True
+                raise KilledError
+            case "late":
+                self.rival()
+            case "twice":
+                return act()
+        return result

@@ -327,6 +327,40 @@ def test_an_old_reader_does_not_write_into_a_hole():
     assert store.get(log_key(3)) is None
 
 
+def test_who_decides_for_long_does_not_write_into_a_hole():
+    """While a writer makes its decision the log that it knows may be collected: it reads anew."""
+    store, clock = prepared(), FakeClock()
+    slow, other = World.on(store, 1, clock), World.on(store, 2, clock)
+    known = slow.log.refresh(None)
+    asked = []
+
+    def decide(opened):
+        asked.append(opened.sequence)
+        if len(asked) == 1:
+            newest = other.log.refresh(None)
+            for i in range(7):
+                newest = other.put(newest, {"k1": i})
+            newest = other.log.write_snapshot(do_fold(other, newest))
+            store.delete(log_key(i) for i in range(1, newest.sequence + 1))
+            clock.sleep(3600)
+        return DeleteKeys(["k0"])
+
+    opened = slow.log.append(known, decide, commit_id="slow")
+    assert asked == [2, 10]
+    assert opened.sequence == 11
+    assert store.get(log_key(3)) is None
+    # Where nobody wrote meanwhile the decision stands, however long it took.
+    asked.clear()
+
+    def decide_for_long(opened):
+        asked.append(opened.sequence)
+        clock.sleep(3600)
+        return DeleteKeys(["k2"])
+
+    assert slow.log.append(opened, decide_for_long, commit_id="long").sequence == 12
+    assert asked == [11]
+
+
 def test_operations_have_their_types():
     """A commit is read back as the operation it was made of."""
     store = prepared()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
 import numpy as np
@@ -20,7 +21,6 @@ from fakes import FakeClock
 from living import (
     DIMENSION,
     NAME,
-    SETTINGS,
     SMALL,
     STALENESS_MS,
     Handle,
@@ -28,14 +28,15 @@ from living import (
     everything,
     shrink,
 )
-from model import ModelHistory
-from squash.errors import ConflictError
+from model import ModelIndex
+from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
 from squash.storage import MemoryStore
 
 HANDLES = 3
 HANDLE = st.integers(0, HANDLES - 1)
 KEYS = st.sampled_from([f"k{i}" for i in range(40)])
 SOME_KEYS = st.lists(KEYS, unique=True, max_size=30)
+FEW_KEYS = st.lists(KEYS, unique=True, min_size=1, max_size=4)
 GROUPS = 5
 SEED = st.integers(0, 1 << 16)
 FILTER = st.one_of(
@@ -45,6 +46,10 @@ FILTER = st.one_of(
     st.integers(0, GROUPS).map(lambda n: {"$not": {"n": {"$gte": n}}, "even": True}),
 )
 TOP_K = st.sampled_from([1, 2, 7, 100])
+EXPIRES = "until"
+LIFE_S = st.sampled_from([None, None, -1, 0.5, 3, 29.999, 400])
+DAY_S = 86_400
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -64,33 +69,34 @@ class LivingIndex(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        shrink(self.patch)
+        self.patch_limits = pytest.MonkeyPatch()
+        shrink(self.patch_limits)
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
         self.connected = 0
         self.steps = 0
+        self.horizon = 0
         self.listings: list[Listing] = []
 
     def teardown(self) -> None:
         try:
             if hasattr(self, "model"):
-                index = self.connect(0).index
-                newest = self.at_newest()
-                assert everything(index, limit=3).keys() == newest.rows.keys()
-                newest.check_records(
-                    index.get(keys=sorted(newest.rows)) if newest.rows else [], sorted(newest.rows)
-                )
+                index, keys = self.connect(0).index, sorted(self.at_newest().live())
+                assert sorted(everything(index, limit=3)) == keys
+                self.at_newest().check_records(index.get(keys=keys), keys)
                 assert not index.verify().damages
         finally:
-            self.patch.undo()
+            self.patch_limits.undo()
 
-    @initialize(metric=st.sampled_from(["cosine", "euclidean", "dot"]))
-    def create(self, metric) -> None:
+    @initialize(
+        metric=st.sampled_from(["cosine", "euclidean", "dot"]),
+        expires=st.sampled_from([EXPIRES, EXPIRES, None]),
+    )
+    def create(self, metric, expires) -> None:
         connect(self.store, self.clock, self.next_number()).create_index(
-            NAME, dimension=DIMENSION, metric=metric
+            NAME, dimension=DIMENSION, metric=metric, expires=expires
         )
-        self.model = ModelHistory(metric)
+        self.model = ModelIndex(metric, expires)
         self.handles = [self.connect(kind) for kind in range(HANDLES)]
 
     # What rules have in common
@@ -100,16 +106,25 @@ class LivingIndex(RuleBasedStateMachine):
         return self.connected
 
     def connect(self, kind: int) -> Handle:
-        kind %= len(SETTINGS)
         return Handle(connect(self.store, self.clock, self.next_number(), kind).index(NAME))
 
-    def at_newest(self):
-        return self.model.at(self.model.newest, self.clock.now_ms())
+    def at_newest(self) -> ModelIndex:
+        self.model.now = self.clock.ms / 1000
+        return self.model
 
-    def wrote(self, handle: int, operation: str, after, result) -> None:
-        """Note a commit: it has the next number, and this handle knows of it."""
-        number = self.model.commit(operation, after, self.clock.now_ms())
-        assert result.snapshot == self.handles[handle].sees(number)
+    def wrote(self, handle: int, result, *, fold: bool = False) -> None:
+        """Note a commit of what the model holds: it has the next number."""
+        self.at_newest().commit(self.model.newest + 1, fold=fold)
+        assert result.snapshot == self.handles[handle].sees(self.model.newest)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Note the folds that a writer made of its own accord, past a threshold."""
+        for info in reversed(self.connect(0).index.snapshots(limit=10)):
+            if info.snapshot > self.model.newest:
+                assert info.operation == "fold"
+                assert info.snapshot == self.model.newest + 1
+                self.at_newest().commit(info.snapshot, fold=True)
 
     def unchanged(self, handle: int, result) -> None:
         """A call that had nothing to do wrote nothing, and tells a snapshot that was."""
@@ -125,36 +140,130 @@ class LivingIndex(RuleBasedStateMachine):
         self.steps += 1
         numbers = rng.integers(GROUPS, size=len(keys)).tolist()
         metadata = [{"n": n, "even": n % 2 == 0, "step": self.steps} for n in numbers]
-        return vectors, metadata
+        if self.model.expires:
+            for one in metadata:
+                life = rng.choice([None, None, None, -1.0, 0.5, 3.0, 29.999, 400.0])
+                if life is not None:
+                    one[EXPIRES] = self.clock.ms / 1000 + float(life)
+        return {"keys": keys, "vectors": vectors, "metadata": metadata}
 
     # Writes
 
     @rule(handle=HANDLE, keys=SOME_KEYS, seed=SEED)
     def put(self, handle, keys, seed) -> None:
-        vectors, metadata = self.rows(keys, seed)
-        result = self.handles[handle].index.put(keys=keys, vectors=vectors, metadata=metadata)
+        rows = self.rows(keys, seed)
+        result = self.handles[handle].index.put(**rows)
         assert result.rows == len(keys)
         if not keys:
             self.unchanged(handle, result)
             return
-        after = self.model.draft()
-        after.put(keys, vectors, metadata)
-        self.wrote(handle, "put", after, result)
+        self.model.put(**rows)
+        self.wrote(handle, result)
 
-    @rule(handle=HANDLE, other=HANDLE, keys=SOME_KEYS.filter(bool), seed=SEED)
+    @rule(handle=HANDLE, other=HANDLE, keys=FEW_KEYS, seed=SEED)
     def put_and_repeat(self, handle, other, keys, seed) -> None:
         """A call repeated with its commit id, by whomever, changes nothing twice."""
-        self.steps += 1
+        rows = self.rows(keys, seed)
         commit_id = f"{self.steps:032x}"
-        vectors, metadata = self.rows(keys, seed)
-        call = {"keys": keys, "vectors": vectors, "metadata": metadata, "commit_id": commit_id}
-        result = self.handles[handle].index.put(**call)
-        after = self.model.draft()
-        after.put(keys, vectors, metadata)
-        self.wrote(handle, "put", after, result)
-        again = self.handles[other].index.put(**call)
-        assert self.model.newest <= again.snapshot
+        result = self.handles[handle].index.put(**rows, commit_id=commit_id)
+        self.model.put(**rows)
+        self.wrote(handle, result)
+        again = self.handles[other].index.put(**rows, commit_id=commit_id, if_absent=True)
+        assert again == result
         self.handles[other].sees(again.snapshot)
+
+    @rule(handle=HANDLE, keys=FEW_KEYS, seed=SEED)
+    def put_if_absent(self, handle, keys, seed) -> None:
+        """Only if no key has a record, whatever this handle knows."""
+        index, there = self.handles[handle].index, self.at_newest().live()
+        taken = [key for key in keys if key in there]
+        rows = self.rows(keys, seed)
+        if taken:
+            with pytest.raises(ConflictError) as refused:
+                index.put(**rows, if_absent=True)
+            assert refused.value.key == taken[0]
+            return
+        result = index.put(**rows, if_absent=True)
+        self.model.put(**rows)
+        self.wrote(handle, result)
+
+    @rule(
+        handle=HANDLE,
+        keys=FEW_KEYS,
+        seed=SEED,
+        back=st.integers(-1, 4),
+        what=st.sampled_from(["put", "delete", "delete where", "patch"]),
+    )
+    def write_if_snapshot(self, handle, keys, seed, back, what) -> None:
+        """Only if no record changed after the snapshot; folds do not count."""
+        index, number = self.handles[handle].index, max(0, self.model.newest - back)
+        there = self.at_newest().live()
+        rows = self.rows(keys, seed)
+        if what == "patch":
+            keys = [key for key in keys if key in there]
+        call = {
+            "put": lambda: index.put(**rows, if_snapshot=number),
+            "delete": lambda: index.delete(keys=keys, if_snapshot=number),
+            "delete where": lambda: index.delete(filter={"n": 1}, if_snapshot=number),
+            "patch": lambda: index.patch(
+                keys=keys, metadata=[{"n": 9}] * len(keys), if_snapshot=number
+            ),
+        }[what]
+        if number > self.model.newest:
+            with pytest.raises(InvalidArgumentError):
+                call()
+        elif number < self.model.changed():
+            with pytest.raises(ConflictError):
+                call()
+        else:
+            gone = self.at_newest().passing({"n": 1})
+            result = call()
+            if (what == "delete where" and not gone) or (what == "patch" and not keys):
+                self.unchanged(handle, result)
+                return
+            if what == "put":
+                self.model.put(**rows)
+            elif what == "patch":
+                self.model.patch(keys, [{"n": 9}] * len(keys))
+            else:
+                self.model.delete(keys if what == "delete" else gone)
+            self.wrote(handle, result)
+
+    @rule(
+        handle=HANDLE,
+        keys=FEW_KEYS,
+        numbers=st.lists(st.integers(0, GROUPS), min_size=4, max_size=4),
+        shape=st.sampled_from(["number", "null", "new", "empty", "life"]),
+        life=LIFE_S,
+        strict=st.booleans(),
+    )
+    def patch(self, handle, keys, numbers, shape, life, strict) -> None:
+        """The vector stays; of the metadata what is named changes; all keys or none."""
+        index, there = self.handles[handle].index, self.at_newest().live()
+        until = None if life is None else self.clock.ms / 1000 + life
+        one = {
+            "number": lambda n: {"n": n},
+            "null": lambda n: {"even": None, "none": None},
+            "new": lambda n: {"added": [str(n)], "n": n},
+            "empty": lambda n: {},
+            "life": lambda n: {EXPIRES: until},
+        }[shape if self.model.expires or shape != "life" else "empty"]
+        if not strict:
+            keys = [key for key in keys if key in there]
+        patches = [one(n) for n in numbers[: len(keys)]]
+        missing = [key for key in keys if key not in there]
+        if missing:
+            with pytest.raises(NotFoundError) as refused:
+                index.patch(keys=keys, metadata=patches)
+            assert refused.value.key in missing
+            return
+        result = index.patch(keys=keys, metadata=patches)
+        assert result.rows == len(keys)
+        if not keys:
+            self.unchanged(handle, result)
+            return
+        self.model.patch(keys, patches)
+        self.wrote(handle, result)
 
     @rule(handle=HANDLE, keys=SOME_KEYS)
     def delete(self, handle, keys) -> None:
@@ -162,9 +271,8 @@ class LivingIndex(RuleBasedStateMachine):
         if not keys:
             self.unchanged(handle, result)
             return
-        after = self.model.draft()
-        after.delete(keys)
-        self.wrote(handle, "delete", after, result)
+        self.model.delete(keys)
+        self.wrote(handle, result)
 
     @rule(handle=HANDLE, filter_=FILTER.filter(bool))
     def delete_where(self, handle, filter_) -> None:
@@ -174,9 +282,8 @@ class LivingIndex(RuleBasedStateMachine):
         if not gone:
             self.unchanged(handle, result)
             return
-        after = self.model.draft()
-        after.delete(gone)
-        self.wrote(handle, "delete", after, result)
+        self.model.delete(gone)
+        self.wrote(handle, result)
 
     # Upkeep
 
@@ -188,7 +295,7 @@ class LivingIndex(RuleBasedStateMachine):
         """A fold changes no record; where nothing is new there is no commit."""
         assert self.model.newest <= result.snapshot <= self.model.newest + 1
         if result.snapshot > self.model.newest:
-            self.wrote(handle, "fold", self.model.draft(), result)
+            self.wrote(handle, result, fold=True)
         else:
             self.handles[handle].sees(result.snapshot)
 
@@ -227,6 +334,24 @@ class LivingIndex(RuleBasedStateMachine):
             assert self.model.newest > newest
             return
         self.folded(handle, result)
+
+    @rule(handle=HANDLE)
+    def rebuild(self, handle) -> None:
+        self.folded(handle, self.handles[handle].index.optimize(options=SMALL, full=True))
+
+    @rule(handle=HANDLE, days=st.sampled_from([0, 0, 2]), hours=st.sampled_from([1, 24, 30]))
+    def collect(self, handle, days, hours) -> None:
+        """Every state that was the newest within the retention stays, whoever looks for it."""
+        self.clock.sleep(days * DAY_S)
+        index, retention_s = self.handles[handle].index, hours * 3600
+        dry = index.gc(retention_s, dry_run=True)
+        report = index.gc(retention_s)
+        assert report.total == dry.total
+        assert not report.unknown.objects
+        kept_from = self.model.last_until(self.clock.ms / 1000 - retention_s)
+        assert report.horizon <= kept_from
+        self.horizon = max(self.horizon, report.horizon)
+        assert not index.gc(retention_s).total.objects
 
     @rule(handle=HANDLE)
     def reopen(self, handle) -> None:
@@ -270,11 +395,60 @@ class LivingIndex(RuleBasedStateMachine):
         answer = self.handles[handle].index.query(
             vector, top_k=k, filter=filter_, exact=True, consistency="eventual"
         )
-        now = self.clock.now_ms()
-        oldest = self.model.last_until(now - STALENESS_MS - 1)
+        oldest = self.model.last_until((self.clock.ms - STALENESS_MS - 1) / 1000)
         assert max(oldest, self.handles[handle].seen) <= answer.snapshot <= self.model.newest
         self.handles[handle].sees(answer.snapshot)
-        self.model.at(answer.snapshot, now).check_exact(answer, vector, k, filter_)
+        then = self.model.at(answer.snapshot, self.clock.ms / 1000)
+        then.check_exact(answer, vector, k, filter_)
+
+    @rule(handle=HANDLE, filter_=FILTER, k=TOP_K, seed=SEED, data=st.data())
+    def read_the_past(self, handle, filter_, k, seed, data) -> None:
+        """Every snapshot is what it was, by its number and by the time."""
+        number = data.draw(st.integers(self.horizon, self.model.newest))
+        vector = np.random.default_rng(seed).normal(size=DIMENSION)
+        index, then, as_of = self.handles[handle].index, self.model.at(number), number
+        if number and data.draw(st.booleans()):
+            now_ms = data.draw(
+                st.integers(round(self.model.history[number][0] * 1000), self.clock.ms)
+            )
+            number = self.model.last_until(now_ms / 1000)
+            then, as_of = (
+                self.model.at(number, now_ms / 1000),
+                EPOCH + timedelta(milliseconds=now_ms),
+            )
+        answer = index.query(vector, top_k=k, filter=filter_, exact=True, as_of=as_of)
+        then.check_exact(answer, vector, k, filter_)
+        assert answer.snapshot == number
+        then.check(index.query(vector, top_k=k, as_of=as_of), vector, k)
+        keys = [f"k{i}" for i in range(0, 40, 3)]
+        then.check_records(index.get(keys=keys, as_of=as_of), keys)
+        assert everything(index, limit=9, as_of=as_of).keys() == then.live().keys()
+
+    @precondition(lambda self: self.horizon)
+    @rule(handle=HANDLE, data=st.data())
+    def read_what_was_collected(self, handle, data) -> None:
+        """It is as it was, or it is said that it is gone; never anything else."""
+        number = data.draw(st.integers(0, self.horizon - 1))
+        index, then = self.handles[handle].index, self.model.at(number)
+        try:
+            found = everything(index, as_of=number)
+        except NotFoundError:
+            return
+        assert found.keys() == then.live().keys()
+
+    @rule(handle=HANDLE, limit=st.integers(1, 9), data=st.data())
+    def read_snapshots(self, handle, limit, data) -> None:
+        """The newest first, a page at a time, each with its time and what it did."""
+        before = data.draw(st.one_of(st.none(), st.integers(1, self.model.newest + 1)))
+        found = self.handles[handle].index.snapshots(limit=limit, before=before)
+        last = self.model.newest if before is None else before - 1
+        expected = list(range(last, max(0, last - limit), -1))
+        assert [one.snapshot for one in found] == expected[: len(found)]
+        # The commit of the horizon itself may be gone: its snapshot says what came of it.
+        assert len(found) >= sum(one > self.horizon for one in expected)
+        for one in found:
+            assert one.time_ms == round(self.model.history[one.snapshot][0] * 1000)
+            assert (one.operation == "fold") == (one.snapshot in self.model.folds)
 
     @rule(handle=HANDLE, keys=st.lists(KEYS, max_size=12, unique=True))
     def get(self, handle, keys) -> None:
@@ -310,15 +484,16 @@ class LivingIndex(RuleBasedStateMachine):
     def listed(self, listing: Listing) -> None:
         note(f"listed {listing}")
         assert len(set(listing.given)) == len(listing.given)
-        now = self.clock.now_ms()
+        now = self.clock.ms / 1000
         states = [self.model.at(i, now) for i in range(listing.began, self.model.newest + 1)]
-        throughout = set.intersection(*(set(state.rows) for state in states))
+        throughout = set.intersection(*(set(state.live()) for state in states))
         assert throughout <= set(listing.given)
 
     @rule(handle=HANDLE)
     def count(self, handle) -> None:
         stats = self.handles[handle].index.stats()
-        assert stats.rows == len(self.at_newest().rows)
+        # What has expired is counted until it is folded away.
+        assert len(self.at_newest().live()) <= stats.rows <= len(self.model.rows)
         assert stats.snapshot == self.handles[handle].sees(self.model.newest)
 
     @rule(handle=HANDLE)
@@ -328,9 +503,9 @@ class LivingIndex(RuleBasedStateMachine):
     @invariant()
     def who_knows_nothing_finds_the_model(self) -> None:
         if hasattr(self, "model"):
-            newest = self.at_newest()
             found = everything(self.connect(1).index)
-            assert found == {k: (v.tobytes(), dict(m)) for k, (v, m) in newest.rows.items()}
+            live = self.at_newest().live()
+            assert found == {k: (v.tobytes(), dict(m)) for k, (v, m) in live.items()}
 
 
 LivingIndex.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
@@ -345,3 +520,20 @@ LongLivingIndex.TestCase.settings = settings(
     max_examples=300, stateful_step_count=60, deadline=None
 )
 TestLongLivingIndex = pytest.mark.slow(LongLivingIndex.TestCase)
+
+
+def test_who_read_long_ago_opens_the_oldest_snapshot_there_is(monkeypatch):
+    """Though the commits between what it knows and that snapshot have been collected."""
+    shrink(monkeypatch)
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    writer = connect(store, clock, 1).create_index(NAME, dimension=1)
+    stale = [connect(store, clock, number).index(NAME) for number in range(2, 10)]
+    for i, reader in enumerate(stale):
+        writer.put(keys=[f"k{i}"], vectors=[[1]])
+        reader.query([1])
+    clock.sleep(2 * DAY_S)
+    horizon = writer.gc(3600).horizon
+    found = connect(store, clock, 10).index(NAME).query([1], as_of=horizon)
+    for reader in stale:
+        assert reader.query([1], as_of=horizon).matches == found.matches

@@ -23,10 +23,13 @@ STORY = {
     "documents-put": 200,
     "indexes-describe": 200,
     "indexes-stats": 200,
+    "indexes-snapshots": 200,
     "documents-list": 200,
     "documents-get": 200,
     "coordinator-query": 200,
+    "documents-patch": 200,
     "documents-delete": 200,
+    "indexes-gc": 200,
     "indexes-delete": 200,
 }
 
@@ -81,11 +84,13 @@ def test_events_of_http_lead_to_their_function(name):
     assert event["isBase64Encoded"] is False
 
 
-def test_events_of_the_compactor_are_of_two_kinds():
-    """EventBridge says when, or somebody says which index."""
+def test_events_of_the_compactor_are_of_three_kinds():
+    """EventBridge says when, or that garbage is to be collected; or somebody says which index."""
     schedule = EVENTS["compactor-schedule"]
     assert (schedule["source"], schedule["detail-type"]) == ("aws.events", "Scheduled Event")
     assert set(EVENTS["compactor-index"]) == {"index"}
+    collect = TEMPLATE["Resources"]["Compactor"]["Properties"]["Events"]["Collect"]
+    assert EVENTS["compactor-gc"] == json.loads(collect["Properties"]["Input"])
 
 
 def test_events_are_answered(monkeypatch):
@@ -106,7 +111,7 @@ def test_events_are_answered(monkeypatch):
     bodies = {}
     for name, status in STORY.items():
         if name == "documents-delete":
-            for asked in ("compactor-index", "compactor-schedule"):
+            for asked in ("compactor-index", "compactor-schedule", "compactor-gc"):
                 folded = handlers["compactor"](EVENTS[asked], Context())["indexes"]
                 assert [one["index"] for one in folded] == ["papers"]
         answer = handlers[name.partition("-")[0]](EVENTS[name], Context())

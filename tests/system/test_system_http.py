@@ -242,6 +242,7 @@ def test_the_functions_on_s3_answer_as_brute_force_does(bucket):
     )
     assert eventual["usage"]["store_requests"] == 0
     assert [one["key"] for one in eventual["matches"]] == expected
+    _writes_under_conditions(send, body, answer)
     # Without its bucket the service has failed, and says no name.
     for entry in client.list_objects_v2(Bucket="functions")["Contents"]:
         client.delete_object(Bucket="functions", Key=entry["Key"])
@@ -251,3 +252,36 @@ def test_the_functions_on_s3_answer_as_brute_force_does(bucket):
     answer = handlers["coordinator"](made, context)
     assert answer["statusCode"] == 500
     assert "functions" not in answer["body"]
+
+
+def _writes_under_conditions(send, body, answer):
+    """Patches, conditions, folds and older snapshots, as S3 itself serves them."""
+    records = "/v1/indexes/papers/vectors"
+    nearest = answer["matches"][0]["key"]
+    patched = send(
+        "documents",
+        "POST",
+        f"{records}/patch",
+        {
+            "patches": [{"key": nearest, "metadata": {"n": 4, "new": True}}],
+            "if_snapshot": answer["snapshot"],
+        },
+    )
+    send("indexes", "POST", "/v1/indexes/papers/optimize", {"full": True})
+    now = send("coordinator", "POST", "/v1/indexes/papers/query", body)
+    assert nearest not in [one["key"] for one in now["matches"]]
+    then = send(
+        "coordinator", "POST", "/v1/indexes/papers/query", {**body, "as_of": answer["snapshot"]}
+    )
+    assert [one["key"] for one in then["matches"]] == [one["key"] for one in answer["matches"]]
+    got = send("documents", "POST", f"{records}/get", {"keys": [nearest], "include": ["metadata"]})
+    assert got["records"] == [{"key": nearest, "metadata": {"n": 4, "new": True}}]
+    new = {"vectors": [{"key": "new", "vector": [1.0] * 8}], "if_absent": True}
+    send("documents", "POST", records, new)
+    with pytest.raises(AssertionError, match="conflict"):
+        send("documents", "POST", records, new)
+    told = send("indexes", "GET", "/v1/indexes/papers/snapshots")["snapshots"]
+    assert [one["operation"] for one in told[:3]] == ["put", "fold", "put"]
+    assert told[2]["snapshot"] == patched["snapshot"]
+    collected = send("indexes", "POST", "/v1/indexes/papers/gc", {"retention_s": 3_600})
+    assert collected["unknown"]["objects"] == 0

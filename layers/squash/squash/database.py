@@ -355,6 +355,9 @@ class Index:
             If a record cannot be kept, or there is no such snapshot yet; nothing was written.
         ConflictError
             If a condition does not hold; nothing was written.
+        ThrottledError
+            If too much of the index is in no partition: its `limit` names what. Call `optimize`,
+            or wait for the compactor.
         CommitUnknownError
             If the store did not say whether the write happened.
 
@@ -399,6 +402,9 @@ class Index:
             If what comes of it cannot be kept; nothing was written.
         ConflictError
             If records changed after `if_snapshot`; nothing was written.
+        ThrottledError
+            If too much of the index is in no partition: its `limit` names what. Call `optimize`,
+            or wait for the compactor.
         CommitUnknownError
             If the store did not say whether the write happened.
 
@@ -414,6 +420,8 @@ class Index:
         progress: Callable[[Progress], None] | None = None,
     ) -> WriteResult:
         """Put many records, batch by batch; each batch is durable before the next is read.
+
+        Where much has come to be in no partition, the index is folded on the way, as by `optimize`.
 
         Raises
         ------

@@ -274,6 +274,11 @@ class Backlog:
     """How many a reader has to have read."""
     rows: int
     rows_in_partitions: int
+    bytes: int = 0
+    """Of what holds these rows that are in no partition."""
+    fold_due: str | None = None
+    """The limit of which so much is reached that a fold should come soon; beyond it puts are
+    refused. None if there is time."""
 
 
 @dataclass(frozen=True, slots=True)

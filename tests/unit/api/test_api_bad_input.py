@@ -13,6 +13,7 @@ from squash.api.routes import ROUTES, Body
 
 Q = "/v1/indexes/papers/query"
 V = "/v1/indexes/papers/vectors"
+P = "/v1/indexes/papers/vectors/patch"
 I = "/v1/indexes"
 BIG = "x" * 70_000
 
@@ -26,6 +27,10 @@ def deep(levels):
 
 def record(**changes):
     return {"vectors": [{"key": "k", "vector": [1, 2], **changes}]}
+
+
+def patch(**changes):
+    return {"patches": [{"key": "a", "metadata": {}, **changes}]}
 
 
 def vector64(data):
@@ -136,6 +141,63 @@ BAD_BODIES = [
     ("POST", V, {"vectors": record()["vectors"] * 2}, 400, "invalid-argument", "vectors[1].key"),
     ("POST", V, {"vectors": record()["vectors"] * 1_001}, 413, "too-large", "vectors"),
     ("POST", V, record() | {"commit_id": "x"}, 400, "invalid-argument", "commit_id"),
+    ("POST", V, record() | {"if_absent": 1}, 400, "invalid-argument", "if_absent"),
+    ("POST", V, record() | {"if_absent": None}, 400, "invalid-argument", "if_absent"),
+    ("POST", V, record() | {"if_snapshot": -1}, 400, "invalid-argument", "if_snapshot"),
+    ("POST", V, record() | {"if_snapshot": 1.5}, 400, "invalid-argument", "if_snapshot"),
+    ("POST", V, record() | {"if_snapshot": "1"}, 400, "invalid-argument", "if_snapshot"),
+    ("POST", V, record() | {"if_snapshot": 2**60}, 400, "invalid-argument", "if_snapshot"),
+    ("POST", V, record() | {"if_snapshot": 99}, 400, "invalid-argument", "if_snapshot"),
+    ("POST", V, record() | {"as_of": 1}, 400, "invalid-argument", "as_of"),
+    ("POST", V, record(key="a") | {"if_absent": True}, 409, "conflict", "vectors[0].key"),
+    ("POST", V, record() | {"if_snapshot": 0}, 409, "conflict", "if_snapshot"),
+    ("POST", P, {}, 400, "invalid-argument", "patches"),
+    ("POST", P, {"patches": []}, 400, "invalid-argument", "patches"),
+    ("POST", P, {"patches": [[]]}, 400, "invalid-argument", "patches[0]"),
+    ("POST", P, {"patches": [{"key": "a"}]}, 400, "invalid-argument", "patches[0].metadata"),
+    ("POST", P, patch(metadata=None), 400, "invalid-argument", "patches[0].metadata"),
+    ("POST", P, patch(metadata=[]), 400, "invalid-argument", "patches[0].metadata"),
+    ("POST", P, patch(key=""), 400, "invalid-argument", "patches[0].key"),
+    ("POST", P, patch(key="k" * 1_025), 400, "invalid-argument", "patches[0].key"),
+    ("POST", P, patch(vector=[1, 2]), 400, "invalid-argument", "patches[0].vector"),
+    ("POST", P, patch(metadata={"a": {"b": 1}}), 400, "invalid-argument",
+     "patches[0].metadata.a"),
+    ("POST", P, patch(metadata={"$a": 1}), 400, "invalid-argument", "patches[0].metadata.$a"),
+    ("POST", P, patch(metadata={"a": "x" * 3_000}), 413, "too-large", "patches[0].metadata"),
+    ("POST", P, patch(metadata={str(i): 1 for i in range(51)}), 413, "too-large",
+     "patches[0].metadata"),
+    ("POST", P, {"patches": patch()["patches"] * 2}, 400, "invalid-argument", "patches[1].key"),
+    ("POST", P, {"patches": patch()["patches"] * 1_001}, 413, "too-large", "patches"),
+    ("POST", P, patch() | {"commit_id": "AB" * 16}, 400, "invalid-argument", "commit_id"),
+    ("POST", P, patch() | {"if_snapshot": True}, 400, "invalid-argument", "if_snapshot"),
+    ("POST", P, patch() | {"if_snapshot": 99}, 400, "invalid-argument", "if_snapshot"),
+    ("POST", P, patch() | {"if_absent": True}, 400, "invalid-argument", "if_absent"),
+    ("POST", P, patch(key="none"), 404, "not-found", "patches[0].key"),
+    ("POST", P, patch() | {"if_snapshot": 0}, 409, "conflict", "if_snapshot"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": -1}, 400, "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": 1.5}, 400, "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": True}, 400, "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": None}, 400, "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": 2**60}, 400, "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": 99}, 400, "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": "1"}, 400, "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": "2026-01-31"}, 400, "invalid-argument",
+     "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": "2026-02-31T00:00:00Z"}, 400,
+     "invalid-argument", "as_of"),
+    ("POST", f"{V}/get", {"keys": ["a"], "as_of": "2001-01-31T00:00:00Z"}, 404, "not-found",
+     None),
+    ("POST", Q, {"vector": [1, 2], "as_of": "now"}, 400, "invalid-argument", "as_of"),
+    ("POST", Q, {"vector": [1, 2], "as_of": 99}, 400, "invalid-argument", "as_of"),
+    ("POST", Q, '{"vector": [1, 2], "as_of": 1e999}', 400, "invalid-argument", "as_of"),
+    ("POST", Q, {"queries": [{"vector": [1, 2], "as_of": 1}]}, 400, "invalid-argument",
+     "queries[0].as_of"),
+    ("POST", f"{V}/delete", {"keys": ["a"], "if_snapshot": -1}, 400, "invalid-argument",
+     "if_snapshot"),
+    ("POST", f"{V}/delete", {"if_snapshot": 1}, 400, "invalid-argument", "keys"),
+    ("POST", f"{V}/delete", {"keys": ["a"], "if_snapshot": 0}, 409, "conflict", "if_snapshot"),
+    ("POST", f"{V}/delete", {"filter": {"year": 2019}, "if_snapshot": 0}, 409, "conflict",
+     "if_snapshot"),
     ("POST", f"{V}/get", {"keys": []}, 400, "invalid-argument", "keys"),
     ("POST", f"{V}/get", {"keys": "a"}, 400, "invalid-argument", "keys"),
     ("POST", f"{V}/get", {"keys": ["a"] * 1_001}, 413, "too-large", "keys"),
@@ -164,6 +226,23 @@ BAD_BODIES = [
      "invalid-argument", "non_filterable[0]"),
     ("POST", I, {"name": "x", "dimension": 2, "non_filterable": [str(i) for i in range(11)]}, 413,
      "too-large", "non_filterable"),
+    ("POST", I, {"name": "x", "dimension": 2, "expires": ""}, 400, "invalid-argument", "expires"),
+    ("POST", I, {"name": "x", "dimension": 2, "expires": "$a"}, 400, "invalid-argument",
+     "expires"),
+    ("POST", I, {"name": "x", "dimension": 2, "expires": 5}, 400, "invalid-argument", "expires"),
+    ("POST", I, {"name": "x", "dimension": 2, "expires": "a", "non_filterable": ["a"]}, 400,
+     "invalid-argument", "expires"),
+    ("POST", I, {"name": "x", "dimension": 2, "expires": "a", "attributes": {"a": "string"}}, 400,
+     "invalid-argument", "expires"),
+    ("POST", "/v1/indexes/papers/optimize", {"full": 1}, 400, "invalid-argument", "full"),
+    ("POST", "/v1/indexes/papers/gc", {"full": True}, 400, "invalid-argument", "full"),
+    ("POST", "/v1/indexes/papers/gc", {"retention_s": 3_599}, 400, "invalid-argument",
+     "retention_s"),
+    ("POST", "/v1/indexes/papers/gc", {"retention_s": "1d"}, 400, "invalid-argument",
+     "retention_s"),
+    ("POST", "/v1/indexes/papers/gc", '{"retention_s": 1e999}', 400, "invalid-argument",
+     "retention_s"),
+    ("POST", "/v1/indexes/papers/gc", [], 400, "invalid-argument", None),
     ("POST", "/v1/indexes/papers/optimize", {"now": True}, 400, "invalid-argument", "now"),
 ]  # fmt: skip
 
@@ -204,10 +283,26 @@ def test_bad_bodies(shared, method, path, body, status, kind, field):
         ("cursor=-" + "0" * 31, "cursor"), ("include=all", "include"), ("include=", "include"),
         ("limit=1&limit=2", "limit"), ("prefix=a", "prefix"), ("%FF=1", None),
         ("&".join(f"a{i}=1" for i in range(50)), None),
+        ("as_of=", "as_of"), ("as_of=-1", "as_of"), ("as_of=1.0", "as_of"),
+        ("as_of=%C2%B2", "as_of"), ("as_of=" + "9" * 5_000, "as_of"), ("as_of=99", "as_of"),
+        ("as_of=2026-01-31", "as_of"), ("as_of=2026-01-31T00:00:00", "as_of"),
     ],
 )  # fmt: skip
 def test_bad_query_strings(shared, query, field):
     refused(shared, shared.ask("GET", V, query=query), 400, "invalid-argument", field)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"), ("limit=1001", "limit"), ("before=", "before"),
+        ("before=0", "before"), ("before=-1", "before"), ("before=x", "before"),
+        ("before=" + "9" * 5_000, "before"), ("cursor=" + "0" * 32, "cursor"),
+    ],
+)  # fmt: skip
+def test_bad_query_strings_of_snapshots(shared, query, field):
+    answer = shared.ask("GET", "/v1/indexes/papers/snapshots", query=query)
+    refused(shared, answer, 400, "invalid-argument", field)
 
 
 def test_a_query_string_where_none_is_taken_is_refused(shared):
@@ -321,7 +416,7 @@ def test_an_index_that_is_not_there_is_not_found(shared):
     """By every route, and without a word about others of like names."""
     before = shared.stored()
     bodies = {"query": {"vector": [1, 2]}, "put": record(), "get": {"keys": ["a"]}}
-    bodies["delete"] = {"keys": ["a"]}
+    bodies |= {"delete": {"keys": ["a"]}, "patch": patch()}
     for route in ROUTES:
         if "{index}" in route.path:
             path = route.path.replace("{index}", "paper")

@@ -17,9 +17,16 @@ from squash.api import credentials, functions
 from squash.api.compacting import is_due
 from squash.api.environment import read_face
 from squash.clock import SystemClock
-from squash.errors import InvalidArgumentError, UnavailableError
-from squash.limits import FOLD_BEGIN_MS_MIN, FOLD_COMMITS_MIN, FOLD_ROWS_MIN, FOLD_STOP_MS_MIN
-from squash.model import Backlog
+from squash.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from squash.limits import (
+    FOLD_BEGIN_MS_MIN,
+    FOLD_COMMITS_MIN,
+    FOLD_ROWS_MIN,
+    FOLD_STOP_MS_MIN,
+    SNAPSHOT_EVERY_COMMITS,
+)
+from squash.model import Backlog, DatabaseGcReport, GcReport, ObjectCount, Progress
+from squash.storage import MemoryStore
 
 
 @pytest.fixture
@@ -127,6 +134,133 @@ def test_optimize_asks_the_compactor_and_does_not_wait(environment, monkeypatch)
     assert index.stats().rows_fresh == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("optimize", {"full": False}, {"index": "papers"}),
+        ("optimize", {"full": True}, {"index": "papers", "full": True}),
+        ("gc", None, {"index": "papers", "gc": True}),
+        ("gc", {"retention_s": 7_200}, {"index": "papers", "gc": True, "retention_s": 7_200}),
+    ],
+)
+def test_what_the_compactor_is_asked(environment, monkeypatch, path, body, told):
+    """It gets what the request says, and the answer does not wait."""
+    calls = []
+    from squash.api import calling
+
+    monkeypatch.setattr(calling, "call_later", lambda *call: calls.append(call))
+    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    handle = functions.indexes(
+        environment
+        | {"SQUASH_AUTH": "none", "SQUASH_LOCAL": "1", "SQUASH_COMPACTOR": "squash-compactor"}
+    )
+    made = event("http-query") | {"rawPath": f"/v1/indexes/papers/{path}"}
+    made["body"] = None if body is None else json.dumps(body)
+    answer = Answer(handle(made, context()), made["requestContext"]["requestId"])
+    assert (answer.status, answer.document) == (202, {"snapshot": 0})
+    ((function, payload),) = calls
+    assert (function, json.loads(payload)) == ("squash-compactor", told)
+
+
+REPORT = GcReport(
+    3, 0, {"commits": ObjectCount(2, 60), "segments": ObjectCount(1, 10)}, ObjectCount(),
+    ObjectCount(),
+)  # fmt: skip
+REPORT_OF_ALL = DatabaseGcReport(
+    {"papers": REPORT}, {"bad": "it is damaged"}, ObjectCount(1, 5), dry_run=False
+)
+
+
+def test_the_compactor_collects_when_it_is_told_to(environment, monkeypatch):
+    """One index that is named, or all; by the environment's retention or the event's own."""
+    asked = []
+
+    def gc(self, retention_s, *, progress):
+        asked.append((type(self).__name__, retention_s))
+        return REPORT if isinstance(self, squash.Index) else REPORT_OF_ALL
+
+    monkeypatch.setattr(squash.Index, "gc", gc)
+    monkeypatch.setattr(squash.Database, "gc", gc)
+    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    handle = functions.compactor(environment | {"SQUASH_RETENTION_DAYS": "2.5"})
+    one = handle({"gc": True, "index": "papers"}, context())["indexes"]
+    assert [(each["outcome"], each["objects"], each["bytes"]) for each in one] == [
+        ("collected", 3, 70)
+    ]
+    every = handle({"gc": True, "retention_s": 3_600}, context())["indexes"]
+    assert [(each["index"], each["outcome"], each["why"]) for each in every] == [
+        ("papers", "collected", ""),
+        ("bad", "failed", "it is damaged"),
+        ("*", "remains of dropped indexes", ""),
+    ]
+    assert asked == [("Index", 216_000), ("Database", 3_600)]
+    (gone,) = handle({"gc": True, "index": "gone"}, context())["indexes"]
+    assert gone["outcome"] == "gone"
+    functions.compactor(environment)({"gc": True}, context())
+    assert asked[-1] == ("Database", 86_400)
+
+
+def test_the_compactor_collects_what_is_old(environment, monkeypatch):
+    """The schedule's event, through the library: what nobody needs for a month is gone."""
+    clock = HandClock()
+    monkeypatch.setattr("squash.clock.SystemClock", lambda: clock)
+    store = MemoryStore(clock)
+    monkeypatch.setattr("squash.runtime.functions.store_of", lambda _: store)
+    database = functions.open_database(environment)
+    index = database.create_index("papers", dimension=2, metric="euclidean")
+    handle = functions.compactor(environment)
+    for _ in range(SNAPSHOT_EVERY_COMMITS + 2):
+        index.put(**rows(5))
+    handle({"index": "papers", "full": True}, context())
+    clock.ms += 30 * 86_400_000
+    index.put(**rows(3))
+    before = len(list(store.list("papers/")))
+    (done,) = handle({"gc": True}, context())["indexes"]
+    assert done["outcome"] == "collected"
+    assert done["objects"] >= SNAPSHOT_EVERY_COMMITS - 1
+    assert len(list(store.list("papers/"))) == before - done["objects"]
+    assert index.stats().rows == 5
+    with pytest.raises(NotFoundError):
+        index.query([1, 0], as_of=1)
+
+
+def test_the_compactor_stops_collecting_when_hardly_any_time_is_left(environment, monkeypatch):
+    def gc(self, retention_s, *, progress):
+        progress(Progress("list", 1, 2, "objects"))
+
+    monkeypatch.setattr(squash.Index, "gc", gc)
+    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    handle = functions.compactor(environment)
+    done = handle({"gc": True, "index": "papers"}, context(FOLD_BEGIN_MS_MIN - 1))["indexes"]
+    assert [one["outcome"] for one in done] == ["no time"]
+    left = iter([FOLD_BEGIN_MS_MIN])
+    short = SimpleNamespace(get_remaining_time_in_millis=lambda: next(left, 0))
+    with pytest.raises(UnavailableError, match="no time is left to collect"):
+        handle({"gc": True, "index": "papers"}, short)
+
+
+def test_the_compactor_builds_all_anew_when_it_is_told_to(environment, monkeypatch):
+    seen = []
+    plain = squash.Index.optimize
+
+    def optimize(self, *, full=False, **more):
+        seen.append(full)
+        return plain(self, **more)
+
+    monkeypatch.setattr(squash.Index, "optimize", optimize)
+    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
+    handle = functions.compactor(environment)
+    for asked in ({"index": "papers"}, {"index": "papers", "full": True}):
+        assert handle(asked, context())["indexes"][0]["outcome"] == "folded"
+    assert seen == [False, True]
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "x", "nan", "3651", "inf"])
+def test_a_retention_that_cannot_be_stops_the_compactor_at_its_start(environment, days):
+    with pytest.raises(InvalidArgumentError, match="SQUASH_RETENTION_DAYS"):
+        functions.compactor(environment | {"SQUASH_RETENTION_DAYS": days})
+
+
 def test_a_put_asks_the_compactor_when_much_is_fresh(environment, monkeypatch, capsys):
     """Past the first threshold, once a minute; past the limit the answer is 429, with what to do.
 
@@ -164,7 +298,7 @@ def test_a_put_asks_the_compactor_when_much_is_fresh(environment, monkeypatch, c
     assert calls == []
     for number in range(1, 4):
         assert put(number).status == 200
-    assert calls == [("squash-compactor", b'{"index": "papers"}')]
+    assert calls == [("squash-compactor", b'{"index": "papers", "thrifty": true}')]
     clock.ms += 60_000
     for number in range(4, 8):
         assert put(number).status == 200

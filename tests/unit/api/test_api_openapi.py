@@ -75,6 +75,18 @@ def test_its_limits_are_those_of_the_code():
     assert query["timeout_ms"]["maximum"] == limits.TIMEOUT_MS_MAX
     assert query["queries"]["maxItems"] == limits.QUERIES_PER_REQUEST_MAX
     assert put["vectors"]["maxItems"] == limits.VECTORS_PER_REQUEST_MAX
+    patches = SCHEMAS["PatchBody"]["properties"]["patches"]
+    assert patches["maxItems"] == limits.VECTORS_PER_REQUEST_MAX
+    retention = SCHEMAS["GcBody"]["properties"]["retention_s"]
+    assert retention["minimum"] == limits.GC_RETENTION_S_MIN
+    for number in (retention, SCHEMAS["IfSnapshot"], SCHEMAS["AsOf"]["oneOf"][0]):
+        assert number["maximum"] == limits.INTEGER_MAGNITUDE_MAX
+    (snapshots,) = (route for route in ROUTES if route.name == "snapshots")
+    told = {one["name"]: one["schema"] for one in operation(snapshots)["parameters"]}
+    assert told["limit"] == {
+        "type": "integer", "minimum": 1,
+        "maximum": limits.LIST_PAGE_MAX, "default": limits.LIST_PAGE_DEFAULT,
+    }  # fmt: skip
     assert SCHEMAS["Keys"]["maxItems"] == limits.KEYS_PER_REQUEST_MAX
     assert SCHEMAS["Vector"]["oneOf"][0]["maxItems"] == limits.DIMENSION_MAX
     assert create["dimension"]["maximum"] == limits.DIMENSION_MAX
@@ -102,6 +114,10 @@ def test_its_words_are_those_of_the_code():
         (bodies.create_body, "CreateBody", {"name": "x", "dimension": 1}),
         (bodies.put_body, "PutBody", {"vectors": [{"key": "a", "vector": [1]}]}),
         (bodies.get_body, "GetBody", {"keys": ["a"]}),
+        (bodies.patch_body, "PatchBody", {"patches": [{"key": "a", "metadata": {}}]}),
+        (bodies.delete_body, "DeleteBody", {"keys": ["a"]}),
+        (bodies.optimize_body, "OptimizeBody", {}),
+        (bodies.gc_body, "GcBody", {}),
         (bodies.query_body, "QueryBody", {"vector": [1]}),
     ],
 )

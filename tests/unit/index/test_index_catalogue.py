@@ -48,6 +48,33 @@ def test_what_is_created_is_loaded():
     assert catalogue.list_configs(store) == [CONFIG]
 
 
+def test_an_index_whose_records_expire():
+    """It says so by a feature, which older releases refuse; other indexes are as they were."""
+    store = MemoryStore()
+    attributes = {**CONFIG.attributes, "gone_at": AttributeType.NUMBER}
+    config = replace(CONFIG, expires="gone_at", attributes=attributes)
+    entry = catalogue.create(store, config, CountedIds())
+    assert entry.config == config
+    assert catalogue.load(store, "papers") == entry
+    assert catalogue.entry_from_text(catalogue.entry_to_text(entry), "papers") == entry
+    content = json.loads(store.get("papers/index.json"))
+    assert (content["features"], content["expires"]) == (["expires"], "gone_at")
+    store = MemoryStore()
+    catalogue.create(store, CONFIG, CountedIds())
+    assert "expires" not in json.loads(store.get("papers/index.json"))
+
+
+@pytest.mark.parametrize("name", ["", "$a", "tags", "text", "absent", 7, "year"])
+def test_what_cannot_say_when_records_expire(name):
+    """Only an attribute that is declared a number, and is filterable."""
+    config = replace(CONFIG, expires=name)
+    if name == "year":
+        config = replace(config, non_filterable=("year",))
+    with pytest.raises(InvalidArgumentError) as told:
+        catalogue.create(MemoryStore(), config, CountedIds())
+    assert told.value.field == "expires"
+
+
 def test_created_once():
     """Of many who create one name at once, one does; the others hear of a conflict."""
     store, ids = MemoryStore(), CountedIds()

@@ -73,6 +73,7 @@ def test_rows_survive(data, keys, dimension):
         DeleteKeys(["a", "é\n\0"]),
         Replace(("a", "b"), (1, 3), (SEGMENT,), ObjectRef("trained/x", 3, 4), 3),
         Replace((), (), (), None, 0),
+        Replace(("a",), (), (), ObjectRef("trained/y", 3, 4), 3, "trained/x"),
     ],
 )
 def test_operations_survive(operation):

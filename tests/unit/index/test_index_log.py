@@ -253,6 +253,24 @@ def test_apply():
     assert commits_needed(again) == [4, 5, 6]
 
 
+def test_a_fold_of_some_partitions_is_right_for_one_trained_object():
+    """Another fold, even of other segments, has put another in its place: the second is refused."""
+    state = state_of(PutSegments((segment("s"), segment("t"), segment("r"))))
+    ref = [ObjectRef(f"trained/{i}", 1, 2) for i in range(3)]
+
+    def fold(one: str, other: str, trained: ObjectRef, base: str | None) -> Commit:
+        operation = Replace((one,), (), (segment(other),), trained, 1, base)
+        return Commit(state.sequence + 1, f"c{other}", 5, operation)
+
+    with pytest.raises(ConflictError, match="another fold"):
+        apply(state, fold("s", "u", ref[1], ref[0].key))
+    state = apply(state, fold("s", "u", ref[0], None))
+    state = apply(state, fold("t", "v", ref[1], ref[0].key))
+    assert state.trained == ref[1]
+    with pytest.raises(ConflictError, match="another fold"):
+        apply(state, fold("r", "w", ref[2], ref[0].key))
+
+
 def test_what_contradicts_itself_is_refused():
     """Gaps, bases that cannot be, and ids used twice are refused."""
     state = state_of(put("a"), PutSegments((segment("s"),)))

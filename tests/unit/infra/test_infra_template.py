@@ -9,6 +9,7 @@ import re
 import pytest
 import yaml
 
+from squash import limits
 from templates import ROOT, functions, of_type, read
 
 TEMPLATE = read("template.yaml")
@@ -35,7 +36,14 @@ _WRITE = {("kms:GenerateDataKey", "KmsKeyArn")} | {
 }
 _REMOVE = {
     ("s3:DeleteObject", key)
-    for key in ("*/index.json", "*/log/*", "*/snapshots/*", "*/segments/*", "*/trained/*")
+    for key in (
+        "*/index.json",
+        "*/log/*",
+        "*/snapshots/*",
+        "*/segments/*",
+        "*/trained/*",
+        "*/gc/*",
+    )
 }
 _FAN_OUT = {
     ("lambda:InvokeFunction", "function allocator"),
@@ -57,7 +65,7 @@ ALLOWED = {
     | _WRITE
     | _REMOVE
     | {("s3:PutObject", "*/index.json"), ("lambda:InvokeFunction", "function compactor")},
-    "Compactor": _LOG | _SEGMENTS | _WRITE | _REMOVE,
+    "Compactor": _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
 }
 _TRACE = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 
@@ -69,7 +77,7 @@ VARIABLES = {
     "Processor": _ALL,
     "Documents": _ALL | {"SQUASH_COMPACTOR"},
     "Indexes": _ALL | {"SQUASH_COMPACTOR"},
-    "Compactor": _ALL,
+    "Compactor": _ALL | {"SQUASH_RETENTION_DAYS"},
 }
 
 
@@ -223,6 +231,18 @@ def test_infra_parameters_explain_themselves_and_are_bounded():
     groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     shown = [parameter for group in groups for parameter in group["Parameters"]]
     assert sorted(shown) == sorted(TEMPLATE["Parameters"])
+
+
+def test_infra_schedules_fold_often_and_collect_daily():
+    """What the compactor is told by its schedules is what it understands."""
+    events = FUNCTIONS["Compactor"]["Events"]
+    assert {name: event["Properties"].get("Input") for name, event in events.items()} == {
+        "Schedule": None,
+        "Collect": '{"gc": true}',
+    }
+    retention = TEMPLATE["Parameters"]["SnapshotRetentionDays"]
+    assert (retention["Default"], retention["MinValue"]) == (1, 1)
+    assert retention["MaxValue"] == limits.RETENTION_DAYS_MAX
 
 
 def test_infra_bucket_is_closed_kept_and_written_once():

@@ -8,11 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import squash
+from simulated import Clock
 from squash import limits
 from squash.attributes import matches, parse_filter
+from squash.clock import SystemClock, SystemIds
+from squash.database import Database
 from squash.errors import FilterError, InvalidArgumentError
 from squash.maintain import BuildOptions
+from squash.runtime import Settings
 from squash.runtime.exporting import batch_rows
+from squash.storage import CountingStore, MemoryStore
 from strategies import filters_for, metadata_rows
 
 SMALL = BuildOptions(
@@ -140,6 +145,39 @@ def test_an_export_reads_each_object_once_and_keeps_what_queries_retain(tmp_path
     assert len(segments) > 5
     assert spent.requests <= 3 * len(segments) + 1
     assert index.query(query, exact=True).usage.store_bytes == 0
+
+
+@pytest.mark.parametrize("share", [1, 40])
+def test_an_export_of_a_remote_store_reads_no_byte_twice(share):
+    """All of a partition is read whole, a few rows of it by their pages; neither again."""
+    store = CountingStore(MemoryStore())
+    made = Database(
+        store, settings=Settings(whole_bytes_max=0), clock=SystemClock(), ids=SystemIds()
+    )
+    index = made.create_index("x", dimension=8, metric="euclidean")
+    put(index, [f"k{row}" for row in range(9_000)], metadata=[{"n": r % 40} for r in range(9_000)])
+    index.optimize(options=BuildOptions(partition_rows_target=4_500, partition_rows_max=9_000))
+    reader = made.index("x")
+    before = store.counts()
+    found = rows_of(reader.export_batches(filter=None if share == 1 else {"n": 7}))
+    assert len(found) == 9_000 // share
+    spent = store.counts() - before
+    stored = index.stats().stored_bytes
+    assert spent.bytes_in <= stored
+    assert spent.requests <= 60
+
+
+def test_an_export_leaves_out_what_has_expired():
+    """As it was at the snapshot's time, too."""
+    clock = Clock()
+    made = Database(MemoryStore(), settings=Settings(), clock=clock, ids=SystemIds())
+    index = made.create_index("x", dimension=1, metric="euclidean", expires="until")
+    until = clock.now_ms() / 1000 + 100
+    put(index, ["a", "b"], metadata=[{"until": until}, {}])
+    assert set(rows_of(index.export_batches())) == {"a", "b"}
+    clock.sleep(100)
+    assert set(rows_of(index.export_batches())) == {"b"}
+    assert set(rows_of(index.export_batches(as_of=1))) == {"a", "b"}
 
 
 @given(dimension=st.integers(1, limits.DIMENSION_MAX))

@@ -311,6 +311,30 @@ def test_what_took_too_long_is_not_named(monkeypatch):
     assert index.backlog().snapshot == 0
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_expired_records_are_not_there(folded):
+    """For `if_absent`, patches and filters a record is gone from the time on that it names."""
+    clock = Clock()
+    (index,) = handles(1, clock=clock, expires="until")
+    until = clock.now_ms() / 1000 + 60
+    index.put(
+        keys=["short", "long"], vectors=[[1, 2], [3, 4]], metadata=[{"until": until}, {"n": 1}]
+    )
+    if folded:
+        index.optimize(options=SMALL)
+    with pytest.raises(ConflictError):
+        index.put(keys=["short"], vectors=[[5, 6]], if_absent=True)
+    before = index.patch(keys=["short"], metadata=[{"n": 1}]).snapshot
+    clock.sleep(60)
+    with pytest.raises(NotFoundError, match="'short'"):
+        index.patch(keys=["long", "short"], metadata=[{"n": 2}] * 2)
+    assert index.delete(filter={"until": {"$exists": True}}).rows == 0
+    assert index.backlog().snapshot == before, "expiry is no commit"
+    assert index.delete(filter={"n": 1}).rows == 1
+    assert index.put(keys=["short"], vectors=[[5, 6]], if_absent=True).rows == 1
+    assert everything(index) == {"short": {}}
+
+
 class Rival(MemoryStore):
     """Lets another writer be first, when a commit is about to be stored."""
 
@@ -433,6 +457,33 @@ def test_a_lost_race_reads_records_again_only_if_they_changed(monkeypatch):
     assert len(opened) == 3
     assert not store.acts
     assert everything(mine) == {"a": {"n": 6, "x": 1, "z": 1}}
+
+
+def test_patches_read_by_pages_in_few_rounds(monkeypatch):
+    """From a remote store, vectors and documents of all segments come in one round."""
+    monkeypatch.setattr(writer, "INLINE_COMMIT_ROWS_MAX", 10)
+    counting = CountingStore(MemoryStore())
+    database = Database(
+        counting, settings=Settings(whole_bytes_max=0), clock=Clock(), ids=SystemIds()
+    )
+    index = database.create_index("x", dimension=512, metric="euclidean")
+    generator = np.random.Generator(np.random.Philox(5))
+    vectors = generator.standard_normal((4, 640, 512)).astype(np.float32)
+    for part in range(4):
+        keys = [f"{part}.{i}" for i in range(640)]
+        index.put(keys=keys, vectors=vectors[part], metadata=[{"i": i} for i in range(640)])
+    index.patch(keys=["0.639"], metadata=[{"warm": 1}])  # key tables and directories are read
+    keys = [f"{part}.{i}" for part in range(4) for i in (3, 5, 70)]
+    before = counting.counts()
+    index.patch(keys=keys[:10], metadata=[{"n": 1}] * 10)
+    spent = counting.counts() - before
+    assert spent.rounds <= 3, "key tables or directories, pages, and the commit"
+    assert spent.bytes_in < 4 * 3 * 64 * 512 * 4 * 1.5
+    found = index.get(keys=keys[:10])
+    for record in found:
+        part, row = map(int, record.key.split("."))
+        np.testing.assert_array_equal(record.vector, vectors[part][row])
+        assert record.metadata == {"i": row, "n": 1}
 
 
 @pytest.mark.parametrize("separate", [True, False], ids=["processes", "one handle"])

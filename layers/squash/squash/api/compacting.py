@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from squash.database import Database
-from squash.errors import (
-    ConflictError,
-    DataError,
-    InvalidArgumentError,
-    NotFoundError,
-    UnavailableError,
-)
+from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
 from squash.limits import (
     FOLD_BEGIN_MS_MIN,
     FOLD_COMMITS_MIN,
+    FOLD_GROUP_MS_MIN,
     FOLD_STOP_MS_MIN,
 )
 from squash.model import Backlog, Progress
 from squash.planning import pending_rows_max
+
+if TYPE_CHECKING:
+    from squash.maintain import BuildOptions
+
+Report = Callable[[Progress], None]
 
 
 class Note(Protocol):
@@ -43,20 +43,23 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What became of one index: "collected", "begun", "no time", "damaged" or "gone"."""
+    """What became of one index: "collected", "failed" (and why), "no time" or "gone"."""
 
     index: str
     outcome: str
     objects: int = 0
     """How many were removed, and their bytes."""
     bytes: int = 0
+    why: str = ""
 
 
 def is_due(backlog: Backlog) -> bool:
     """Tell if a fold is worth what it costs.
 
-    What is new must be many rows beside those that are there; and many small commits make every
-    cold reader wait.
+    Every query scans what is in no partition, and a fold writes partitions anew for it: as
+    `pending_rows_max` has it, the two cost the same at some number of rows. And many small commits
+    make every cold reader wait. A thrifty fold leaves at most half of that number behind, so that
+    no index stays due.
     """
     many = pending_rows_max(backlog.rows_in_partitions)
     return backlog.rows > many or backlog.commits >= FOLD_COMMITS_MIN
@@ -76,8 +79,9 @@ def compact(
     database:
         Holds the indexes.
     event:
-        ``{"index": name}``, perhaps with ``"full": true``; or a schedule's event, of which nothing
-        is needed.
+        ``{"index": name}``, perhaps with ``"full": true``, or with ``"thrifty": true`` to let rows
+        wait where it would have to write much for few; or a schedule's event, of which nothing is
+        needed: those folds are thrifty.
     remaining_ms:
         How much time is left.
     note:
@@ -97,12 +101,16 @@ def compact(
     """
     name = _name(event)
     full = event.get("full", False) is True
+    thrifty = name is None or event.get("thrifty", False) is True
     # One that is asked for by name is folded whether it is due or not.
     names = [name] if name else [config.name for config in database.list_indexes()]
     done: list[Folded] = []
     for one in names:
         asked = name is not None
-        done.append(_fold(database, one, asked=asked, full=full, remaining_ms=remaining_ms))
+        options = _options(thrifty=thrifty, remaining_ms=remaining_ms)
+        done.append(
+            _fold(database, one, asked=asked, full=full, options=options, remaining_ms=remaining_ms)
+        )
         folded = done[-1]
         note(
             f"index {folded.index}: {folded.outcome}",
@@ -122,9 +130,9 @@ def collect(
     remaining_ms: Callable[[], int],
     note: Note,
 ) -> list[Collected]:
-    """Collect the garbage of one index that the event names, or else of all.
+    """Collect the garbage of one index that the event names; or of all, and of dropped ones.
 
-    It may be broken off at any moment, and is: what was begun is gone on with the next time.
+    It may be broken off at any moment: what is left is collected the next time.
 
     Parameters
     ----------
@@ -141,7 +149,7 @@ def collect(
 
     Returns
     -------
-    What became of each index looked at. Of several, one that is damaged stops none of the others.
+    What became of each index looked at. Of several, one that fails stops none of the others.
 
     Raises
     ------
@@ -149,54 +157,71 @@ def collect(
         If the event says something that cannot be done.
     DataError
         If the index that the event names is damaged; nothing was removed.
+    UnavailableError
+        If time ran out in the midst of the index that the event names.
 
     """
-    name = _name(event)
-    asked_s = event.get("retention_s", retention_s)
-    names = [name] if name else [config.name for config in database.list_indexes()]
-    done: list[Collected] = []
-    for one in names:
-        try:
-            done.append(_collect(database, one, retention_s=asked_s, remaining_ms=remaining_ms))
-        except DataError as error:
-            if name is not None:
-                raise
-            note(f"index {one}: {error}", index=one, outcome="damaged")
-            done.append(Collected(one, "damaged"))
-            continue
-        collected = done[-1]
+    name, asked_s = _name(event), event.get("retention_s", retention_s)
+    watch = _Watch(remaining_ms, "collect garbage")
+    if remaining_ms() < FOLD_BEGIN_MS_MIN:
+        done = [Collected(name or "*", "no time")]
+    elif name is not None:
+        done = [_collect(database, name, retention_s=asked_s, watch=watch)]
+    else:
+        done = _collect_all(database, retention_s=asked_s, watch=watch)
+    for one in done:
         note(
-            f"index {one}: {collected.outcome}",
-            index=one,
-            outcome=collected.outcome,
-            objects=collected.objects,
-            bytes=collected.bytes,
+            f"index {one.index}: {one.outcome}",
+            index=one.index,
+            outcome=one.outcome,
+            objects=one.objects,
+            bytes=one.bytes,
+            why=one.why,
         )
     return done
 
 
-def _collect(
-    database: Database, name: str, *, retention_s: Any, remaining_ms: Callable[[], int]
-) -> Collected:
-    stopped = False
-
-    def watch(progress: Progress) -> None:
-        nonlocal stopped
-        if remaining_ms() < FOLD_STOP_MS_MIN:
-            stopped = True
-            raise UnavailableError(f"no time is left to collect {name!r} ({progress.stage})")
-
-    if remaining_ms() < FOLD_BEGIN_MS_MIN:
-        return Collected(name, "no time")
+def _collect(database: Database, name: str, *, retention_s: Any, watch: Report) -> Collected:
     try:
-        report = database.index(name).gc(retention_s=retention_s, progress=watch)
+        total = database.index(name).gc(retention_s, progress=watch).total
     except NotFoundError:
         return Collected(name, "gone")
-    except UnavailableError:
-        if not stopped:
-            raise
-        return Collected(name, "begun")
-    return Collected(name, "collected", report.total.objects, report.total.bytes)
+    return Collected(name, "collected", total.objects, total.bytes)
+
+
+def _collect_all(database: Database, *, retention_s: Any, watch: Report) -> list[Collected]:
+    report = database.gc(retention_s, progress=watch)
+    done = [
+        Collected(name, "collected", found.total.objects, found.total.bytes)
+        for name, found in report.indexes.items()
+    ]
+    done += [Collected(name, "failed", why=why) for name, why in report.failed.items()]
+    remains = report.remains
+    if remains.objects:
+        done.append(Collected("*", "remains of dropped indexes", remains.objects, remains.bytes))
+    return done
+
+
+class _Watch:
+    """Stops what reports its steps, when hardly any time is left."""
+
+    def __init__(self, remaining_ms: Callable[[], int], work: str) -> None:
+        self._remaining_ms = remaining_ms
+        self._work = work
+
+    def __call__(self, progress: Progress) -> None:
+        if self._remaining_ms() < FOLD_STOP_MS_MIN:
+            raise UnavailableError(
+                f"no time is left to {self._work} ({progress.stage}): give the compactor a longer "
+                "time-out or more memory"
+            )
+
+
+def _options(*, thrifty: bool, remaining_ms: Callable[[], int]) -> BuildOptions:
+    """Fold as many partitions as there is time for; the next call folds the rest."""
+    from squash.maintain import BuildOptions  # noqa: PLC0415 - only who folds needs what is behind
+
+    return BuildOptions(thrifty=thrifty, carry_on=lambda: remaining_ms() >= FOLD_GROUP_MS_MIN)
 
 
 def _name(event: Mapping[str, Any]) -> str | None:
@@ -207,16 +232,15 @@ def _name(event: Mapping[str, Any]) -> str | None:
 
 
 def _fold(
-    database: Database, name: str, *, asked: bool, full: bool, remaining_ms: Callable[[], int]
+    database: Database,
+    name: str,
+    *,
+    asked: bool,
+    full: bool,
+    options: BuildOptions,
+    remaining_ms: Callable[[], int],
 ) -> Folded:
-    def watch(progress: Progress) -> None:
-        if remaining_ms() < FOLD_STOP_MS_MIN:
-            raise UnavailableError(
-                f"no time is left to fold index {name!r} ({progress.stage}): give the compactor a "
-                "longer time-out or more memory",
-                index=name,
-            )
-
+    watch = _Watch(remaining_ms, f"fold index {name!r}")
     if remaining_ms() < FOLD_BEGIN_MS_MIN:
         return Folded(name, "no time")
     try:
@@ -224,7 +248,7 @@ def _fold(
         backlog = index.backlog()
         if not asked and not is_due(backlog):
             return Folded(name, "not due", backlog.snapshot)
-        result = index.optimize(progress=watch, full=full)
+        result = index.optimize(progress=watch, options=options, full=full)
     except ConflictError:
         # Another fold was first, and its result stands.
         return Folded(name, "conflict")

@@ -169,7 +169,7 @@ def _asker_of(function: str) -> Callable[[str], None]:
     def call(index: str) -> None:
         from squash.api.calling import call_soon
 
-        call_soon(function, json.dumps({"index": index}).encode())
+        call_soon(function, json.dumps({"index": index, "thrifty": True}).encode())
 
     return SeldomAsker(call, SystemClock())
 

@@ -27,7 +27,6 @@ from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
 from squash.errors import NotFoundError
 from squash.index.catalogue import check_index_name
-from squash.limits import GC_RETENTION_S_DEFAULT
 
 
 def create(services: Services, call: Call) -> Reply:
@@ -98,11 +97,12 @@ def optimize(services: Services, call: Call) -> Reply:
 def gc(services: Services, call: Call) -> Reply:
     """Remove what nothing needs any more: by the compactor, as `optimize`."""
     body = GcBody() if call.document is None else gc_body(call.document)
-    retention_s = GC_RETENTION_S_DEFAULT if body.retention_s is None else body.retention_s
+    # What is not given is for the compactor to say, or for the library.
+    given: dict[str, Any] = {} if body.retention_s is None else {"retention_s": body.retention_s}
     if services.compact_later is None:
-        report = services.opened.write(call.index, lambda index: index.gc(retention_s=retention_s))
+        report = services.opened.write(call.index, lambda index: index.gc(**given))
         return Reply(gc_document(report))
-    return _later(services, call.index, {"gc": True, "retention_s": retention_s})
+    return _later(services, call.index, {"gc": True, **given})
 
 
 def _later(services: Services, index: str, event: Mapping[str, Any]) -> Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -107,10 +107,7 @@ def _put(index: Index, body: PutBody) -> WriteResult:
             commit_id=body.commit_id,
         )
     except SquashError as error:
-        if error.key in body.keys and error.field is not None:
-            i = body.keys.index(error.key)
-            inside = error.field if error.field.startswith("metadata") else "vector"
-            error.field = f"vectors[{i}].{inside}"
+        _locate(error, body.keys, "vectors", inside="vector")
         raise
 
 
@@ -123,11 +120,19 @@ def _patch(index: Index, body: PatchBody) -> WriteResult:
             commit_id=body.commit_id,
         )
     except SquashError as error:
-        if error.key in body.keys and error.field is not None:
-            i = body.keys.index(error.key)
-            inside = error.field if error.field.startswith("metadata") else "metadata"
-            error.field = f"patches[{i}].{inside}"
+        _locate(error, body.keys, "patches", inside="metadata")
         raise
+
+
+def _locate(error: SquashError, keys: Sequence[str], place: str, *, inside: str) -> None:
+    """Let an error about a record name its place in the body; without more, that is `inside`."""
+    if error.key not in keys or error.field is None:
+        return
+    if error.field == "keys":
+        inside = "key"
+    elif error.field.startswith("metadata"):
+        inside = error.field
+    error.field = f"{place}[{keys.index(error.key)}].{inside}"
 
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -124,25 +125,95 @@ def fresh_rows(opened: Opened, dimension: int, *, load_keys: LoadKeys) -> RowBat
     known = opened.retained.fresh
     if known is not None and known[0] == opened.sequence:
         return known[1]
-    vectors: list[F32] = []
-    keys: list[str] = []
-    metadata: list[Metadata] = []
-    for sequence, dead in fresh_dead(opened, load_keys=load_keys).items():
-        rows = _rows(opened, sequence)
-        live = np.flatnonzero(~dead)
-        if rows.vectors.shape[1] != dimension:
-            raise DataError(
-                f"commit {sequence} holds vectors of dimension {rows.vectors.shape[1]}, its index "
-                f"has {dimension}: restore the log from a copy"
-            )
-        vectors.append(rows.vectors[live])
-        keys.extend(rows.keys[row] for row in live.tolist())
-        metadata.extend(rows.metadata[row] for row in live.tolist())
-    all_vectors = np.concatenate(vectors) if vectors else np.empty((0, dimension), np.float32)
-    all_vectors.flags.writeable = False
-    found = RowBatch(keys, all_vectors, metadata)
+    growing = _Growing(dimension)
+    later = [] if known is None else _grown_by(opened, known[0])
+    if known is not None and later is not None:
+        growing.add(known[0], known[1])
+        for commit in later:
+            growing.follow(commit, load_keys)
+    else:
+        for sequence, dead in fresh_dead(opened, load_keys=load_keys).items():
+            growing.add(sequence, _live_of(_rows(opened, sequence), dead))
+    found = growing.rows()
     opened.retained.fresh = (opened.sequence, found)
     return found
+
+
+def _grown_by(opened: Opened, since: int) -> list[Commit] | None:
+    """Return the commits since one, if they are held and no fresh rows were folded by them."""
+    if since > opened.sequence:
+        return None
+    later: list[Commit] = []
+    for sequence in range(since + 1, opened.sequence + 1):
+        commit = opened.commits.get(sequence)
+        if commit is None or (isinstance(commit.operation, Replace) and commit.operation.fresh):
+            return None
+        later.append(commit)
+    return later
+
+
+def _live_of(rows: RowBatch, dead: Mask) -> RowBatch:
+    if not dead.any():
+        return rows
+    live = np.flatnonzero(~dead)
+    places = live.tolist()
+    return RowBatch(
+        [rows.keys[row] for row in places],
+        rows.vectors[live],
+        [rows.metadata[row] for row in places],
+    )
+
+
+class _Growing:
+    """The live fresh rows, put together from those of some commits and what later ones did."""
+
+    def __init__(self, dimension: int) -> None:
+        self._dimension = dimension
+        self._vectors: list[F32] = []
+        self._keys: list[str] = []
+        self._metadata: list[Metadata] = []
+        self._places: dict[str, int] = {}
+        self._dead: list[int] = []
+
+    def add(self, sequence: int, rows: RowBatch) -> None:
+        """Add live rows, none of whose keys is among those that are there."""
+        if rows.vectors.shape[1] != self._dimension:
+            raise DataError(
+                f"commit {sequence} holds vectors of dimension {rows.vectors.shape[1]}, its index "
+                f"has {self._dimension}: restore the log from a copy"
+            )
+        self._places.update(zip(rows.keys, range(len(self._keys), sys.maxsize), strict=False))
+        self._vectors.append(rows.vectors)
+        self._keys.extend(rows.keys)
+        self._metadata.extend(rows.metadata)
+
+    def follow(self, commit: Commit, load_keys: LoadKeys) -> None:
+        """Do what a commit did, which folded none of them."""
+        match commit.operation:
+            case PutRows(rows):
+                self._kill(rows.keys)
+                self.add(commit.sequence, rows)
+            case DeleteKeys(keys):
+                self._kill(keys)
+            case PutSegments(segments):
+                self._kill(_keys_inside(list(self._places), segments, load_keys))
+            case Replace():
+                pass
+
+    def _kill(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            place = self._places.pop(key, None)
+            if place is not None:
+                self._dead.append(place)
+
+    def rows(self) -> RowBatch:
+        """Return what lives, in the order it was put; its vectors are read-only."""
+        vectors = np.concatenate([np.empty((0, self._dimension), np.float32), *self._vectors])
+        dead = np.zeros(len(self._keys), dtype=np.bool_)
+        dead[self._dead] = True
+        found = _live_of(RowBatch(self._keys, vectors, self._metadata), dead)
+        found.vectors.flags.writeable = False
+        return found
 
 
 def fresh_dead(opened: Opened, *, load_keys: LoadKeys) -> dict[int, Mask]:
@@ -165,6 +236,17 @@ def fresh_dead(opened: Opened, *, load_keys: LoadKeys) -> dict[int, Mask]:
     return places.dead
 
 
+def _keys_inside(
+    keys: Sequence[str], segments: Sequence[SegmentRef], load_keys: LoadKeys
+) -> list[str]:
+    """Return those of some keys that segments hold."""
+    hashes = hash_keys(keys)
+    found = np.zeros(len(keys), dtype=np.bool_)
+    for segment in segments:
+        found |= load_keys(segment).lookup(hashes) >= 0
+    return [keys[at] for at in np.flatnonzero(found).tolist()]
+
+
 class _Places:
     """Where the live row of each key lies among the fresh commits."""
 
@@ -184,11 +266,7 @@ class _Places:
             case DeleteKeys(keys):
                 self._kill(keys)
             case PutSegments(segments):
-                living = list(self._places)
-                hashes = hash_keys(living)
-                for segment in segments:
-                    there = np.flatnonzero(load_keys(segment).lookup(hashes) >= 0)
-                    self._kill([living[at] for at in there.tolist()])
+                self._kill(_keys_inside(list(self._places), segments, load_keys))
             case Replace():
                 pass
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias
@@ -96,7 +97,7 @@ class IndexLog:
 
         """
         now = self._clock.now_ms()
-        if known is None or abs(now - known.read_ms) > STALE_AFTER_MS:
+        if known is None or self._is_stale(known):
             opened = self._from_newest(known or self._empty(), ahead=_WINDOW)
             # Where all that were asked for beside the snapshot are there, so are most likely more.
             more = opened.sequence + _WINDOW in opened.commits
@@ -133,8 +134,16 @@ class IndexLog:
         """
         if known is not None and known.sequence == sequence:
             return known
-        if known is None or not 0 < sequence - known.sequence <= SNAPSHOT_EVERY_COMMITS:
-            known = replace(self._empty(), state=self._snapshot_until(sequence))
+        if known is not None and 0 < sequence - known.sequence <= SNAPSHOT_EVERY_COMMITS:
+            with suppress(NotFoundError):
+                return self._open_after(known, sequence)
+            # What lies between was collected, up to a stored snapshot.
+        return self._open_after(
+            replace(self._empty(), state=self._snapshot_until(sequence)), sequence
+        )
+
+    def _open_after(self, known: Opened, sequence: int) -> Opened:
+        """Go on from an earlier commit."""
         commits = dict(known.commits)
         state = known.state
         for commit in self._get_all(range(state.sequence + 1, sequence + 1), commits, sequence):
@@ -202,22 +211,22 @@ class IndexLog:
 
         """
         opened, newest = known, False
-        if abs(self._clock.now_ms() - opened.read_ms) > STALE_AFTER_MS:
+        if self._is_stale(opened):
             opened, newest = self.refresh(opened), True
         for attempt in range(COMMIT_ATTEMPTS_MAX):
             if commit_id in opened.state.recent:
                 return opened
-            try:
-                operation = what(opened) if callable(what) else what
-            except SquashError:
-                if newest:
-                    raise
-                operation = None
+            operation = self._decide(what, opened, newest=newest)
             if operation is None:
                 if newest:
                     return opened
-                opened, newest = self._read_on(opened), True
+                opened, newest = self.refresh(opened), True
                 continue
+            if self._is_stale(opened):  # It took long to decide: segments were written, perhaps.
+                decided_about = opened.sequence
+                opened, newest = self.refresh(opened), True
+                if opened.sequence != decided_about:
+                    continue
             # Clocks differ between writers; times along the log never go back.
             time_ms = max(self._clock.now_ms(), opened.state.time_ms)
             commit = Commit(opened.sequence + 1, commit_id, time_ms, operation)
@@ -239,6 +248,23 @@ class IndexLog:
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
         )
+
+    def _is_stale(self, opened: Opened) -> bool:
+        return abs(self._clock.now_ms() - opened.read_ms) > STALE_AFTER_MS
+
+    def _decide(
+        self, what: Operation | Decide, opened: Opened, *, newest: bool
+    ) -> Operation | None:
+        """Ask what to do; a refusal that is not about the newest state counts as nothing."""
+        if not callable(what):
+            return what
+        try:
+            return what(opened)
+        except SquashError:
+            # Of an older state, what it names may have been collected, too.
+            if newest:
+                raise
+            return None
 
     def _after(self, opened: Opened, commit: Commit) -> Opened:
         return self._with_needed(
@@ -390,6 +416,14 @@ class IndexLog:
             self.store.put_if_absent(key, data)
         self.store.put_if_absent(snapshots.snapshot_key(state.sequence), snapshots.to_bytes(state))
         return self._with_needed(replace(opened, state=state), dict(opened.commits))
+
+    def snapshot_now(self, opened: Opened) -> Opened:
+        """Write the snapshot of a state, due or not; that it could not be written is told."""
+        try:
+            return self.write_snapshot(opened)
+        except SquashError as error:
+            self._report(error)
+            return opened
 
     def _get_many(self, sequences: Sequence[int], held: dict[int, Commit]) -> list[Commit | None]:
         return self._get_beside(None, sequences, held)[1]

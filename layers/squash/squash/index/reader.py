@@ -470,6 +470,12 @@ class SegmentReader:
         """Return what `columns` and `cells` read."""
         return [Whole(self._object(ATTRIBUTES))]
 
+    def want_scan(self, *, filtered: bool) -> list[Want]:
+        """Return what measuring every row reads and is not retained."""
+        names = (VECTORS, ROWS, ATTRIBUTES) if filtered else (VECTORS, ROWS)
+        refs = [self._object(name) for name in names]
+        return [Whole(ref) for ref in refs if not self.loader.holds_whole(ref)]
+
     def check_documents(self) -> None:
         """Read its documents in every way: whole, page by page, and record by record.
 

@@ -33,17 +33,14 @@ class History:
     """How many rows there were when the codec was trained."""
     energy_trained: float | None
     """Their energy; None where it was not noted."""
-    clusters_calibrated: int
-    """How many clusters there were when recall was last measured,"""
     rows_since: int
-    """and how many rows have come or gone by folds since then."""
+    """How many rows have come or gone by folds since recall was last measured."""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "rows_trained": self.rows_trained,
             "energy_trained": self.energy_trained,
-            "clusters_calibrated": self.clusters_calibrated,
             "rows_since": self.rows_since,
         }
 
@@ -54,7 +51,6 @@ class History:
         return cls(
             int(value["rows_trained"]),
             None if energy is None else float(energy),
-            int(value["clusters_calibrated"]),
             int(value["rows_since"]),
         )
 

@@ -259,18 +259,8 @@ def _write_buckets(
             done += len(part.rows)
             report(Progress("encode", done, total, "rows"))
         spill.drop(bucket)
-    centers = routing.centers()
-    return routing.trained(
-        plan.codec,
-        cells,
-        collector.fit(centers),
-        History(
-            rows_trained=total,
-            energy_trained=routing.energy(),
-            clusters_calibrated=len(centers),
-            rows_since=0,
-        ),
-    )
+    history = History(rows_trained=total, energy_trained=routing.energy(), rows_since=0)
+    return routing.trained(plan.codec, cells, collector.fit(routing.centers()), history)
 
 
 def _spread(rows: F32, count: int) -> F32:

@@ -54,7 +54,7 @@ def optimize(
         If it is not known whether the fold was committed; nothing is dropped then.
 
     """
-    state = opened.state
+    state, begun_ms = opened.state, log.now_ms()
     written: list[SegmentRef] = []
     others: list[str] = []
     trained: ObjectRef | None = None
@@ -84,6 +84,7 @@ def optimize(
             outputs=written,
             base=opened.sequence,
             trained=trained,
+            begun_ms=begun_ms,
         )
     except CommitUnknownError:
         # What may have been committed is not dropped.

@@ -31,7 +31,7 @@ from squash.maintain.parts import measured, parts_of
 from squash.maintain.regroup import assign_rows, update_centers
 from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill, concatenate
-from squash.model import IndexConfig, Metadata, Metric, Progress, RowBatch, SegmentRef
+from squash.model import IndexConfig, Metric, Progress, RowBatch, SegmentRef
 from squash.planning import (
     PartitionCounts,
     choose_partitions,
@@ -46,7 +46,6 @@ _CHUNK_ROWS = 16_384
 _SAMPLE_ROWS_MAX = 1 << 16
 
 Report = Callable[[Progress], None]
-Keep = Callable[[Metadata], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +59,9 @@ class Standing:
     trained:
         What its partitions share; every one that it lists is live.
     partitions:
-        In its order, each with its live rows (int64, ascending).
+        In its order, each with its rows that stay (int64, ascending).
     pending:
-        The live rows that are in no partition.
-    keep:
-        Which rows stay, by their metadata.
-
+        The rows that stay and are in no partition.
     """
 
     opened: Opened
@@ -73,7 +69,6 @@ class Standing:
     trained: Trained
     partitions: Sequence[tuple[SegmentReader, I64]]
     pending: LiveRows
-    keep: Keep | None = None
 
 
 def refold(
@@ -130,6 +125,7 @@ class _Fold:
         self.written: list[SegmentRef] = []
         self.others: list[str] = []
         self._log = log
+        self._begun_ms = log.now_ms()
         self._standing = standing
         self._options = options
         self._folder = folder
@@ -139,44 +135,71 @@ class _Fold:
         self._arrived = self._new_spill("arrived", len(standing.partitions))
 
     def run(self) -> Opened:
-        standing, trained = self._standing, self._standing.trained
+        standing = self._standing
         self._spill_pending()
         counts = self._counts()
-        chosen = choose_partitions(
-            counts, rows_max=self._options.partition_rows_max, thrifty=self._options.thrifty
-        )
-        groups = join_partitions(
-            counts,
-            _middles(trained),
-            chosen,
-            rows_target=self._options.partition_rows_target,
-            rows_max=self._options.partition_rows_max,
-        )
-        history = self._history(counts, sum(groups, []))
-        collector = self._collector(counts, history, sum(groups, []))
+        groups = self._groups(counts)
+        if not groups and not self._flattens():
+            return standing.opened
+        planned = [number for group in groups for number in group]
+        history = self._history(counts, planned)
+        collector = self._collector(counts, history, planned)
         routing = Routing()
-        done = self._write_groups(groups, counts, routing, collector)
-        stopped = len(done) < len(sum(groups, []))
-        self._write_waiting([one for one in range(len(counts.live)) if one not in set(done)])
-        if not done:
-            return self._commit([], None)
-        for number in range(len(standing.partitions)):
-            if number not in done:
-                first = routing.clusters
-                routing.keep(trained, number)
-                if collector is not None and not stopped:
-                    self._show(collector, number, first)
-        if not routing.clusters:
-            return self._commit(done, None)
-        calibration = trained.calibration.scaled(
-            measured=history.clusters_calibrated, clusters=routing.clusters
+        rewritten = self._write_groups(groups, counts, routing, collector)
+        staying = [one for one in range(len(standing.partitions)) if one not in rewritten]
+        self._write_waiting(staying)
+        if len(rewritten) < len(planned):
+            collector = None  # It was to be quick.
+        for number in staying:
+            first = routing.clusters
+            routing.keep(standing.trained, number)
+            if collector is not None:
+                self._show(collector, number, first)
+        # Of no rows that are left there is nothing to say, and of no partition nothing new.
+        made = self._made(routing, history, collector) if rewritten and routing.clusters else None
+        return self._commit(rewritten, made)
+
+    def _groups(self, counts: PartitionCounts) -> list[list[int]]:
+        """Choose the partitions to write anew, those together that become one or some others."""
+        options = self._options
+        stored = [ref for ref in self._standing.opened.state.segments if ref.kind == "partition"]
+        row_bytes = sum(one.bytes for ref in stored for one in ref.objects.values()) / max(
+            sum(ref.rows for ref in stored), 1
         )
-        if collector is not None and not stopped:
+        chosen = choose_partitions(
+            counts,
+            rows_max=options.partition_rows_max,
+            thrifty=options.thrifty,
+            row_bytes=row_bytes,
+        )
+        return join_partitions(
+            counts,
+            _middles(self._standing.trained),
+            chosen,
+            rows_target=options.partition_rows_target,
+            rows_max=options.partition_rows_max,
+        )
+
+    def _flattens(self) -> bool:
+        """Tell if what is pending would lie in fewer flat segments, or without dead rows."""
+        state = self._standing.opened.state
+        flat = [segment.rows for segment in state.segments if segment.kind == "flat"]
+        rows = self._arrived.rows
+        fewest = -(-rows // FLAT_SEGMENT_ROWS_MAX)
+        return bool(state.fresh) or len(flat) > fewest or sum(flat) > rows
+
+    def _made(
+        self, routing: Routing, history: History, collector: NeighbourCollector | None
+    ) -> Trained:
+        trained = self._standing.trained
+        if collector is not None:
+            history = replace(history, rows_since=0)
             calibration = collector.fit(routing.centers())
-            history = replace(history, clusters_calibrated=routing.clusters, rows_since=0)
-        made = routing.trained(trained.codec, trained.cells, calibration, history)
-        self.others.append(f"trained/{self._log.ids.new_id()}")
-        return self._commit(done, made)
+        else:
+            calibration = trained.calibration.scaled(
+                measured=len(trained.centers), clusters=routing.clusters
+            )
+        return routing.trained(trained.codec, trained.cells, calibration, history)
 
     # What there is
 
@@ -188,26 +211,10 @@ class _Fold:
         done, total = 0, self._standing.pending.rows
         for batch in self._standing.pending.batches():
             done += len(batch)
-            kept = self._kept(batch)
-            if len(kept):
-                projected = trained.codec.project(measured(kept.vectors, config.metric))
-                cluster = assigner.assign(projected)
-                self._arrived.add(kept, bucket=owner[cluster], cluster=cluster)
+            projected = trained.codec.project(measured(batch.vectors, config.metric))
+            cluster = assigner.assign(projected)
+            self._arrived.add(batch, bucket=owner[cluster], cluster=cluster)
             self._report(Progress("assign", done, total, "rows"))
-
-    def _kept(self, rows: RowBatch) -> RowBatch:
-        """Leave out the rows that do not stay."""
-        keep = self._standing.keep
-        if keep is None:
-            return rows
-        places = [place for place, one in enumerate(rows.metadata) if keep(one)]
-        if len(places) == len(rows):
-            return rows
-        return RowBatch(
-            [rows.keys[place] for place in places],
-            np.asarray(rows.vectors[places]),
-            [rows.metadata[place] for place in places],
-        )
 
     def _counts(self) -> PartitionCounts:
         partitions = self._standing.partitions
@@ -221,7 +228,7 @@ class _Fold:
         if known is None:
             # Whoever built it wrote all rows in one go.
             trained = self._standing.trained
-            known = History(int(trained.cluster_rows.sum()), None, len(trained.centers), 0)
+            known = History(int(trained.cluster_rows.sum()), None, 0)
         places = list(rewritten)
         changed = int(counts.pending[places].sum() + counts.dead[places].sum())
         return replace(known, rows_since=known.rows_since + changed)
@@ -280,7 +287,7 @@ class _Fold:
         """Write groups of partitions anew, as long as that may go on; return what was."""
         done: list[int] = []
         trained, config = self._standing.trained, self._standing.config
-        total = int(counts.after[sum(map(list, groups), [])].sum())
+        total = sum(int(counts.after[list(group)].sum()) for group in groups)
         rows = 0
         for group in groups:
             if self._options.carry_on is not None and not self._options.carry_on():
@@ -314,21 +321,13 @@ class _Fold:
             for batch in segment_batches(reader, live):
                 rows = live[start : start + len(batch)]
                 start += len(batch)
-                self._add(spill, batch, cluster[rows])
+                spill.add(batch, bucket=np.zeros(len(batch), np.int64), cluster=cluster[rows])
             arrived = self._arrived.clusters(number)
             if len(arrived):
                 for batch, some in self._arrived.batches(number):
-                    self._add(spill, batch, some)
+                    spill.add(batch, bucket=np.zeros(len(batch), np.int64), cluster=some)
                 self._arrived.drop(number)
         return spill if spill.rows else None
-
-    def _add(self, spill: Spill, batch: RowBatch, cluster: I64) -> None:
-        keep = self._standing.keep
-        if keep is not None:
-            stays = np.array([keep(one) for one in batch.metadata], dtype=np.bool_)
-            batch, cluster = self._kept(batch), cluster[stays]
-        if len(batch):
-            spill.add(batch, bucket=np.zeros(len(batch), np.int64), cluster=cluster)
 
     def _regrouped(self, spill: Spill) -> I64:
         """Return int64 [n], the cluster of each row of a group after its clusters moved."""
@@ -388,6 +387,7 @@ class _Fold:
         inputs += [ref.id for ref in state.segments if ref.kind == "flat"]
         trained = None
         if made is not None:
+            self.others.append(f"trained/{self._log.ids.new_id()}")
             trained = writer.write_object(self._log.store, self.others[0], made.to_bytes())
         return writer.replace(
             self._log,
@@ -397,6 +397,7 @@ class _Fold:
             outputs=self.written,
             base=state.sequence,
             trained=trained,
+            begun_ms=self._begun_ms,
             trained_base=state.trained.key if made is not None and state.trained else None,
         )
 

@@ -12,7 +12,13 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import F32, I64, Mask
-from squash.limits import FOLD_ROWS_MIN, FOLD_ROWS_ROOT
+from squash.limits import (
+    FOLD_ROWS_MIN,
+    FOLD_ROWS_ROOT,
+    FRESH_BYTES_MAX,
+    FRESH_FOLD_SHARE,
+    FRESH_ROWS_MAX,
+)
 
 GREW_MAX: Final = 2.0
 """By so much more or fewer rows than were trained on, the number of clusters fits no more."""
@@ -66,9 +72,9 @@ def pending_rows_max(rows: int) -> int:
     Each row that waits costs every query about `a`, and a fold costs about `b` for each of the n
     rows of the partitions. Where u queries come for each row that is put, folding whenever F rows
     wait costs n b / F + u a F / 2 for each of these: least at F = sqrt(2 n b / (u a)). With b of
-    some 25 us, a of some 0.05 us and a query for each put, that is 32 sqrt(n). More queries would
-    have it sooner, fewer later; since both costs grow slowly about the least, by a square root of
-    u that is four times as large or small each costs a quarter more.
+    some 25 us, a of some 0.1 us (128 dimensions) and two queries for each put, that is 16 sqrt(n).
+    Four times as many queries, or a quarter of them, would be served at the least cost by half of
+    it or twice; at what it is, their cost is a quarter above the least.
     """
     return max(FOLD_ROWS_MIN, int(FOLD_ROWS_ROOT * float(np.sqrt(rows))))
 
@@ -87,7 +93,9 @@ class PartitionCounts:
         return self.live + self.pending
 
 
-def choose_partitions(counts: PartitionCounts, *, rows_max: int, thrifty: bool) -> Mask:
+def choose_partitions(
+    counts: PartitionCounts, *, rows_max: int, thrifty: bool, row_bytes: float = 0.0
+) -> Mask:
     """Choose the partitions that a fold writes anew.
 
     Parameters
@@ -99,6 +107,8 @@ def choose_partitions(counts: PartitionCounts, *, rows_max: int, thrifty: bool) 
     thrifty:
         Whether rows may go on waiting. If so, partitions of which a good share is pending are
         taken, and then those with the largest shares until at most half of `pending_rows_max` wait.
+    row_bytes:
+        What a row takes: no more wait than half of what writers ask for a fold at.
 
     Returns
     -------
@@ -120,6 +130,9 @@ def choose_partitions(counts: PartitionCounts, *, rows_max: int, thrifty: bool) 
     chosen |= share > PENDING_SHARE_MAX
     waiting = int(counts.pending[~chosen].sum())
     most = pending_rows_max(int(counts.live.sum())) // 2
+    most = min(most, int(FRESH_FOLD_SHARE * FRESH_ROWS_MAX) // 2)
+    if row_bytes:
+        most = min(most, int(FRESH_FOLD_SHARE * FRESH_BYTES_MAX / row_bytes) // 2)
     for one in np.argsort(-share, kind="stable").tolist():
         if waiting <= most:
             break

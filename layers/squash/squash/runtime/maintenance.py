@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from squash.arrays import I64
+from squash.attributes import expired, live_node
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
@@ -60,28 +61,51 @@ def fold(
     """
     options = options or BuildOptions()
     opened = views.refresh()
-    live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
-    fresh = views.fresh(opened)
+    fresh, live = _staying(views, opened, config, loader)
     source = LiveRows(fresh, live)
     trained = _trained(opened, loader, config)
-    facts = _facts(opened, trained, config, rows=source.rows, options=options)
-    if full or why_rebuild(facts) is not None or trained is None:
-        if source.rows or opened.state.segments or opened.state.fresh:
-            if full or not _folded(opened, live, facts):
-                opened = optimize(
-                    views.log,
-                    opened,
-                    config,
-                    source,
-                    options=options,
-                    scratch=scratch,
-                    report=report,
-                )
+    facts = _facts(trained, config, rows=source.rows, options=options)
+    if full or trained is None or why_rebuild(facts) is not None:
+        if (full and live) or not _folded(opened, live, facts):
+            opened = optimize(
+                views.log,
+                opened,
+                config,
+                source,
+                options=options,
+                scratch=scratch,
+                report=report,
+            )
     else:
         standing = _standing(opened, config, trained, fresh, live)
         if not _settled(standing, options):
             opened = refold(views.log, standing, options=options, scratch=scratch, report=report)
+            # What stays is older than the fold: a reader would want the commits since.
+            opened = views.log.snapshot_now(opened)
     return WriteResult(views.install(opened).sequence, source.rows)
+
+
+def _staying(
+    views: IndexViews, opened: Opened, config: IndexConfig, loader: RetainedObjects
+) -> tuple[RowBatch, list[tuple[SegmentReader, I64]]]:
+    """Return the fresh rows and those of each segment that live and have not expired."""
+    now_ms = views.log.now_ms()
+    node = live_node(config, now_ms)
+    live: list[tuple[SegmentReader, I64]] = []
+    for ref in opened.state.segments:
+        reader, rows = views.reader(ref, loader), views.live(opened, ref)
+        if node is not None and len(rows):
+            rows = rows[reader.columns().evaluate(node)[rows]]
+        live.append((reader, rows))
+    fresh = views.fresh(opened)
+    stay = [n for n, one in enumerate(fresh.metadata) if not expired(config, one, now_ms)]
+    if len(stay) < len(fresh):
+        fresh = RowBatch(
+            [fresh.keys[row] for row in stay],
+            fresh.vectors[stay],
+            [fresh.metadata[row] for row in stay],
+        )
+    return fresh, live
 
 
 def _trained(opened: Opened, loader: RetainedObjects, config: IndexConfig) -> Trained | None:
@@ -99,7 +123,6 @@ def _trained(opened: Opened, loader: RetainedObjects, config: IndexConfig) -> Tr
 
 
 def _facts(
-    opened: Opened,
     trained: Trained | None,
     config: IndexConfig,
     *,

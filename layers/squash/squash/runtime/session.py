@@ -17,7 +17,7 @@ from squash.clock import Clock, IdSource
 from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_vector
-from squash.index.commits import PutRows
+from squash.index.fresh import fresh_part, passed_limit
 from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
@@ -141,7 +141,9 @@ class IndexSession:
         guard = FreshGuard(
             self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
         )
-        self.writing = IndexWriter(self._views, entry.config, guard=guard, fold=self._fold)
+        self.writing = IndexWriter(
+            self._views, entry.config, guard=guard, fold=self._fold, live=self._live
+        )
         """Puts, patches and deletes."""
 
     def optimize(
@@ -380,15 +382,15 @@ class IndexSession:
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
         opened = self._views.refresh()
-        fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
-        rows = {"flat": 0, "partition": 0}
-        for segment in opened.state.segments:
-            rows[segment.kind] += segment.rows
+        part = fresh_part(opened)
+        due = passed_limit(part, soon=True)
         return Backlog(
             snapshot=opened.sequence,
             commits=len(commits_needed(opened.state)),
-            rows=rows["flat"] + sum(len(one.rows) for one in fresh if isinstance(one, PutRows)),
-            rows_in_partitions=rows["partition"],
+            rows=part.rows,
+            rows_in_partitions=part.rows_in_partitions,
+            bytes=part.bytes,
+            fold_due=due.name if due else None,
         )
 
     def stats(self) -> IndexStats:

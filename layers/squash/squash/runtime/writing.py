@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from squash.arrays import I64
-from squash.attributes import FilterNode, check_metadata, merge_patch
+from squash.attributes import FilterNode, check_metadata, matches, merge_patch, only_live
 from squash.errors import ConflictError, DataError, NotFoundError
 from squash.index import writer
 from squash.index.checking import check_keys, check_patches, check_rows
@@ -25,10 +25,11 @@ from squash.index.writer import Putting, check_unchanged
 from squash.model import IndexConfig, Metadata, Progress, RowBatch, WriteResult
 from squash.runtime.pressure import FreshGuard
 from squash.runtime.views import IndexViews
-from squash.search import IndexView, Rows, SegmentView, keys_passing
+from squash.search import FreshView, IndexView, Rows, SegmentView, keys_passing
 from squash.segment import KeyTable, build_flat, hash_keys
 
 Report = Callable[[Progress], None]
+Live = Callable[[], FilterNode | None]
 _KEY_CHARACTERS_SHOWN_MAX = 64
 
 
@@ -41,21 +42,34 @@ class LivePlace:
     rows: I64
 
 
-def live_places(view: IndexView, keys: Sequence[str]) -> list[LivePlace]:
-    """Find the live records of keys, each given once.
+def live_places(view: IndexView, keys: Sequence[str], live: FilterNode | None) -> list[LivePlace]:
+    """Find the live records of keys, each given once: those that pass `live`, if that is given.
 
     This decides which records are there, for `if_absent` and for `patch`.
     """
-    hashes = hash_keys(keys)
+    sources = view.everything()
+    hashed = any(not isinstance(source, FreshView) for source in sources)
+    hashes = hash_keys(keys if hashed else ())
     places: list[LivePlace] = []
-    for source in view.everything():
-        found = source.keys().lookup(hashes)
+    for source in sources:
+        found = source.find(keys) if isinstance(source, FreshView) else source.keys().lookup(hashes)
         positions = np.flatnonzero(found >= 0)
         if len(positions) and source.alive is not None:
             positions = positions[source.alive[found[positions]]]
         if len(positions):
             places.append(LivePlace(source, positions, found[positions]))
-    return places
+    return places if live is None else _passing(places, live)
+
+
+def _passing(places: Sequence[LivePlace], live: FilterNode) -> list[LivePlace]:
+    _prefetch(places, vectors=False)
+    passing: list[LivePlace] = []
+    for place in places:
+        documents = place.source.documents(place.rows)
+        kept = np.array([matches(live, metadata) for _, metadata in documents], dtype=np.bool_)
+        if kept.any():
+            passing.append(LivePlace(place.source, place.positions[kept], place.rows[kept]))
+    return passing
 
 
 class IndexWriter:
@@ -71,6 +85,8 @@ class IndexWriter:
         Keeps what is in no partition small.
     fold:
         Folds the index, for an import that brings much.
+    live:
+        Gives the filter that records pass which have not expired by now; None if all do.
 
     """
 
@@ -81,11 +97,13 @@ class IndexWriter:
         *,
         guard: FreshGuard,
         fold: Callable[[Report], None],
+        live: Live,
     ) -> None:
         self._views = views
         self._config = config
         self._guard = guard
         self._fold = fold
+        self._live = live
         self._build_flat = partial(build_flat, non_filterable=config.non_filterable)
 
     def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
@@ -113,7 +131,7 @@ class IndexWriter:
         commit_id: str | None = None,
     ) -> WriteResult:
         commit_id = commit_id or self._views.log.ids.new_id()
-        absent = _Absent(self._views, rows.keys) if if_absent else None
+        absent = _Absent(self._views, rows.keys, self._live) if if_absent else None
 
         def condition(opened: Opened) -> None:
             check_unchanged(opened.state, if_snapshot)
@@ -162,7 +180,9 @@ class IndexWriter:
         names, patches = check_patches(keys, patches)
         self._guard.admit(commit_id)
         commit_id = commit_id or self._views.log.ids.new_id()
-        patching = _Patching(self._views, self._config, names, patches, build=self._build_flat)
+        patching = _Patching(
+            self._views, self._config, names, patches, build=self._build_flat, live=self._live
+        )
 
         def decide(opened: Opened) -> Operation | None:
             check_unchanged(opened.state, if_snapshot)
@@ -205,7 +225,8 @@ class IndexWriter:
 
         def decide(opened: Opened) -> Operation | None:
             check_unchanged(opened.state, if_snapshot)
-            found = keys_passing(self._views.view_of(opened), node)
+            live = only_live(node, self._live())
+            found = keys_passing(self._views.view_of(opened), live)
             passing[opened.sequence] = found
             return DeleteKeys(found) if found else None
 
@@ -235,8 +256,12 @@ class _Touched:
 
     def __init__(self, views: IndexViews, keys: Sequence[str]) -> None:
         self._views = views
-        self._table = KeyTable.build(keys)
+        self._keys = keys
         self._held_after: int | None = None
+
+    @cached_property
+    def _table(self) -> KeyTable:
+        return KeyTable.build(self._keys)
 
     def holds(self, opened: Opened) -> bool:
         """Tell whether no commit after what `held` was told put or deleted one of the keys."""
@@ -253,15 +278,16 @@ class _Touched:
 class _Absent:
     """The condition that keys have no live record."""
 
-    def __init__(self, views: IndexViews, keys: Sequence[str]) -> None:
+    def __init__(self, views: IndexViews, keys: Sequence[str], live: Live) -> None:
         self._views = views
         self._keys = keys
+        self._live = live
         self._touched = _Touched(views, keys)
 
     def check(self, opened: Opened) -> None:
         """Raise if one has; after a lost race only later commits are looked at, mostly."""
         if not self._touched.holds(opened):
-            places = live_places(self._views.view_of(opened), self._keys)
+            places = live_places(self._views.view_of(opened), self._keys, self._live())
             first = min((int(place.positions[0]) for place in places), default=None)
             if first is not None:
                 key = self._keys[first]
@@ -286,12 +312,14 @@ class _Patching:
         patches: Sequence[Metadata],
         *,
         build: writer.BuildFlat,
+        live: Live,
     ) -> None:
         self._views = views
         self._config = config
         self._keys = keys
         self._patches = patches
         self._build = build
+        self._live = live
         self._touched = _Touched(views, keys)
         self._putting: Putting | None = None
 
@@ -304,13 +332,13 @@ class _Patching:
         return self._putting.operation()
 
     def _patched(self, view: IndexView) -> RowBatch:
-        places = live_places(view, self._keys)
+        places = live_places(view, self._keys, self._live())
         found = np.zeros(len(self._keys), dtype=np.bool_)
         for place in places:
             found[place.positions] = True
         if not found.all():
             raise self._absent(self._keys[int(np.argmin(found))])
-        _prefetch(places)
+        _prefetch(places, vectors=True)
         vectors = np.empty((len(self._keys), view.dimension), dtype=np.float32)
         metadata: list[Metadata] = [{}] * len(self._keys)
         for place in places:
@@ -345,12 +373,12 @@ class _Patching:
         )
 
 
-def _prefetch(places: Sequence[LivePlace]) -> None:
-    """Get vectors and documents of all segments in one round, where they come by pages."""
+def _prefetch(places: Sequence[LivePlace], *, vectors: bool) -> None:
+    """Get documents of all segments in one round, and vectors, where they come by pages."""
     paged = [
         (place.source.reader, place.rows)
         for place in places
         if isinstance(place.source, SegmentView) and not place.source.reader.reads_whole()
     ]
     if paged:
-        prefetch_rows(vectors=paged, documents=paged)
+        prefetch_rows(vectors=paged if vectors else (), documents=paged)

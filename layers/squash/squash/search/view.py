@@ -98,6 +98,14 @@ class FreshView:
         """Return the key table."""
         return self._keys
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return dict(zip(self._rows.keys, range(len(self._rows)), strict=True))
+
+    def find(self, keys: Sequence[str]) -> I64:
+        """Return int64 [m], the row of each key or -1, without hashing all that are here."""
+        return np.array([self._places.get(key, -1) for key in keys], dtype=np.int64)
+
     def all_vectors(self) -> F32:
         """Return float32 [n, d]."""
         return self._rows.vectors
