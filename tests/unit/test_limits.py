@@ -94,6 +94,21 @@ def test_garbage():
     assert limits.DELETE_BATCH_KEYS <= 1_000
 
 
+def test_the_fresh_part():
+    """Who flattens does so when a snapshot is due; limits are beyond what a writer keeps to."""
+    assert limits.FLATTEN_COMMITS + 1 == limits.SNAPSHOT_EVERY_COMMITS
+    assert limits.INLINE_COMMIT_BYTES_MAX < limits.FLATTEN_BYTES
+    # What is flattened by a writer fits with the commit that made it due.
+    assert limits.FLATTEN_BYTES + limits.INLINE_COMMIT_BYTES_MAX < limits.FLATTEN_SEGMENT_BYTES_MAX
+    soon = limits.FRESH_FOLD_SHARE
+    assert soon * limits.FRESH_COMMITS_MAX > limits.FLATTEN_COMMITS + limits.FLATTEN_AGAIN_COMMITS
+    assert limits.FLAT_SEGMENT_ROWS_MAX < soon * limits.FRESH_ROWS_MAX < limits.FRESH_ROWS_MAX
+    assert soon * limits.FRESH_BYTES_MAX > limits.FLATTEN_SEGMENT_BYTES_MAX
+    # The compactor, if it looks often enough, is there before it is asked.
+    assert soon * limits.FRESH_ROWS_MAX > limits.FOLD_ROWS_MIN
+    assert soon * limits.FRESH_COMMITS_MAX > limits.FOLD_COMMITS_MIN
+
+
 def test_calls():
     """What one call of the command line sends, the library takes."""
     assert limits.PUT_FILE_ROWS_MAX <= limits.KEYS_PER_CALL_MAX

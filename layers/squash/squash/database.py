@@ -32,6 +32,7 @@ from squash.model import (
     Progress,
     Record,
     RecordPage,
+    RepairReport,
     RowBatch,
     SnapshotInfo,
     VerifyReport,
@@ -268,7 +269,7 @@ class Database:
             If the retention is shorter than an hour.
 
         """
-        from squash.runtime.maintenance import gc_all  # noqa: PLC0415 - see there
+        from squash.runtime.keeping import gc_all  # noqa: PLC0415 - see there
 
         return gc_all(
             self._store,
@@ -354,6 +355,9 @@ class Index:
             If a record cannot be kept, or there is no such snapshot yet; nothing was written.
         ConflictError
             If a condition does not hold; nothing was written.
+        ThrottledError
+            If too much of the index is in no partition: its `limit` names what. Call `optimize`,
+            or wait for the compactor.
         CommitUnknownError
             If the store did not say whether the write happened.
 
@@ -398,6 +402,9 @@ class Index:
             If what comes of it cannot be kept; nothing was written.
         ConflictError
             If records changed after `if_snapshot`; nothing was written.
+        ThrottledError
+            If too much of the index is in no partition: its `limit` names what. Call `optimize`,
+            or wait for the compactor.
         CommitUnknownError
             If the store did not say whether the write happened.
 
@@ -413,6 +420,8 @@ class Index:
         progress: Callable[[Progress], None] | None = None,
     ) -> WriteResult:
         """Put many records, batch by batch; each batch is durable before the next is read.
+
+        Where much has come to be in no partition, the index is folded on the way, as by `optimize`.
 
         Raises
         ------
@@ -790,8 +799,46 @@ class Index:
         )
 
     def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:
-        """Read every stored object back and say what is damaged."""
+        """Read every stored object back and say what is damaged.
+
+        Lengths and checksums are checked of all that a state from the oldest stored snapshot on
+        names; of the newest state, that the parts of every segment fit each other, and a sample of
+        its codes is derived again; of stored snapshots, that the log leads to them. What nothing
+        names is counted, and no damage.
+        """
         return self._session.verify(progress or _silent)
+
+    def repair(
+        self,
+        *,
+        dry_run: bool = False,
+        drop_lost: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> RepairReport:
+        """Mend what `verify` finds damaged, as far as the remaining objects allow.
+
+        Snapshots and deletion bitmaps are computed from the log; key tables, attributes, codes and
+        heads from vectors and documents. Rows whose own vector or document is damaged are lost: of
+        the others in their segment none is. Damage that it cannot mend is left as it is and named.
+
+        Parameters
+        ----------
+        dry_run:
+            Only say what would be done.
+        drop_lost:
+            Go on without the rows that are lost, so that the others can be read. They are named.
+        progress:
+            Told of every step.
+
+        Raises
+        ------
+        ConflictError
+            If a fold came between: repeat the call.
+
+        """
+        return self._session.repair(
+            dry_run=bool(dry_run), drop_lost=bool(drop_lost), report=progress or _silent
+        )
 
 
 def _discard(entry: catalogue.Entry) -> None:

@@ -274,6 +274,11 @@ class Backlog:
     """How many a reader has to have read."""
     rows: int
     rows_in_partitions: int
+    bytes: int = 0
+    """Of what holds these rows that are in no partition."""
+    fold_due: str | None = None
+    """The limit of which so much is reached that a fold should come soon; beyond it puts are
+    refused. None if there is time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +345,30 @@ class DatabaseGcReport:
     """Removed of indexes that were dropped, and their names taken by others."""
     left: tuple[str, ...] = ()
     """Names below which there is data and no index: `drop_index` removes it."""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """One thing that `repair` mended, or, of a dry run, would mend."""
+
+    object_key: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What `repair` mended, what is lost, and what is left damaged."""
+
+    repaired: tuple[Repaired, ...]
+    lost_rows: int
+    """Rows of the newest state that cannot be read back."""
+    lost_keys: tuple[str, ...]
+    """Their keys, where these can be read."""
+    left: tuple[Damage, ...]
+    """What is damaged still."""
+    harmless: tuple[Damage, ...]
+    """What is damaged still, and not needed by the newest state: `gc` removes it in time."""
     dry_run: bool = False
 
 

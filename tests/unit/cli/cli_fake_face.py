@@ -154,6 +154,18 @@ class FakeIndex:
             attributes={"year": "number"},
         )
 
+    def gc(self, retention_s=86_400, *, dry_run=False, progress=None):
+        self.retention_s = retention_s
+        kinds = {"commits": model.ObjectCount(4, 400), "segments": model.ObjectCount(1, 50)}
+        none = model.ObjectCount()
+        return model.GcReport(64, 1_000, kinds, model.ObjectCount(2, 20), none, dry_run)
+
+    def repair(self, *, dry_run=False, drop_lost=False, progress=None):
+        mended = (model.Repaired("segments/a/rows", "written anew, as it was"),)
+        lost = (0, ()) if drop_lost else (2, ("k1",))
+        left = () if drop_lost else self.damages
+        return model.RepairReport(mended, *lost, left, (), dry_run)
+
     def verify(self, *, progress=None):
         return model.VerifyReport(3, 999, len(self.records), self.damages)
 
@@ -210,6 +222,13 @@ class FakeDatabase:
 
     def list_indexes(self):
         return [index.config for index in self.indexes.values()]
+
+    def gc(self, retention_s=86_400, *, dry_run=False, progress=None):
+        found = {
+            name: index.gc(retention_s, dry_run=dry_run) for name, index in self.indexes.items()
+        }
+        remains = model.ObjectCount(3, 30)
+        return model.DatabaseGcReport(found, {"bad": "damaged"}, remains, ("old",), dry_run)
 
     def drop_index(self, name):
         del self.indexes[name]

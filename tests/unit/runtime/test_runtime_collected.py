@@ -3,7 +3,7 @@
 import pytest
 
 from collecting import DAY_S, HOUR_S, World, listed, vectors_of
-from squash.errors import ChecksumError
+from squash.errors import ChecksumError, NotFoundError
 from squash.index import log as log_module
 from squash.runtime import session as session_module
 
@@ -72,3 +72,47 @@ def test_damage_is_still_damage(world):
         index.query(vectors_of([1])[0])
     with pytest.raises(ChecksumError):
         index.get(keys=["k1"])
+
+
+def test_older_snapshots_that_were_collected_say_so(world):
+    """Before the oldest stored snapshot what is missing was collected; after it, it is damage."""
+    index = world.handle()
+    for i in range(3):
+        world.put(index, {f"k{i}": 200 + i})
+    world.optimize(index)
+    old = world.handle()
+    assert old.list(as_of=1).records
+    world.clock.sleep(2 * DAY_S)
+    report = index.gc(retention_s=HOUR_S)
+    assert report.horizon > 2
+    for reader in (world.handle(), old):
+        for ask in (
+            lambda reader=reader: reader.list(as_of=1),
+            lambda reader=reader: reader.get(keys=["k1"], as_of=2),
+            lambda reader=reader: reader.query(vectors_of([1])[0], as_of=2),
+        ):
+            try:
+                assert ask()  # what it holds in memory it may still tell
+                assert reader is old
+            except NotFoundError as error:
+                assert "collected" in str(error)
+    # A commit may be spared whose segment is gone: it is younger than what it names.
+    restored = World()
+    index = restored.handle()
+    restored.put(index, {f"k{i}": i for i in range(30)})
+    restored.optimize(index)
+    gone = [info.key for info in restored.below.list("segments/")]
+    restored.put(index, {"a": 1})
+    restored.optimize(index)
+    assert index._session._views.known().state.snapshot_sequence == 4
+    for info in list(restored.below.list("snapshots/")):
+        if info.key != min(one.key for one in restored.below.list("snapshots/")):
+            restored.below.delete([info.key])
+    restored.below.delete(gone)
+    for ask in (
+        lambda: restored.handle().list(as_of=2),
+        lambda: restored.handle().get(keys=["k1"], as_of=2),
+        lambda: restored.handle().query(vectors_of([1])[0], as_of=2),
+    ):
+        with pytest.raises(NotFoundError, match="collected"):
+            ask()

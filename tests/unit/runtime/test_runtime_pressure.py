@@ -4,14 +4,17 @@ import logging
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simulated import Clock
 from squash.clock import SystemIds
 from squash.database import Database
 from squash.errors import ThrottledError, UnavailableError
 from squash.index import fresh
-from squash.limits import FRESH_RETRY_AFTER_MS
+from squash.limits import EXACT_ROWS_MAX, FRESH_COMMITS_MAX, FRESH_RETRY_AFTER_MS
 from squash.model import RowBatch
+from squash.planning import pending_rows_max
 from squash.runtime import Settings
 from squash.storage import CountingStore, MemoryStore
 
@@ -60,8 +63,9 @@ def test_past_the_first_threshold_a_fold_is_asked_for():
     asked = []
     index = make(fold_soon=asked.append).create_index("x", dimension=2)
     index.put(**rows(9))
-    assert asked == []
+    assert (asked, index.backlog().fold_due) == ([], None)
     index.put(**rows(1, start=9))
+    assert index.backlog().fold_due == "FRESH_ROWS_MAX"
     index.put(**rows(1))
     assert asked == ["x", "x"]
 
@@ -133,6 +137,22 @@ def test_bytes_are_limited_too(monkeypatch):
         index.put(**rows(1))
 
 
+@given(st.integers(0, 10**10), st.integers(0, 10**9), st.integers(1, 1 << 20), st.booleans())
+def test_limits_can_be_kept(in_partitions, rows, row_bytes, crowded):
+    """What a fold may leave never passes a limit; the first threshold comes before the second."""
+    part = fresh.FreshPart(0, rows, rows * row_bytes, in_partitions)
+    if fresh.passed_limit(part):
+        assert fresh.passed_limit(part, soon=True)
+        assert rows > EXACT_ROWS_MAX or in_partitions
+    left = pending_rows_max(in_partitions) // 2 if in_partitions else EXACT_ROWS_MAX
+    after = fresh.FreshPart(0, left, left * row_bytes, in_partitions)
+    assert fresh.passed_limit(after) is None
+    assert fresh.passed_limit(after, soon=True) is None
+    if crowded:
+        many = fresh.FreshPart(FRESH_COMMITS_MAX, rows, 0, in_partitions)
+        assert fresh.passed_limit(many).name == "FRESH_COMMITS_MAX"
+
+
 def test_commits_are_flattened_before_a_put_is_refused(monkeypatch):
     """That writers' flattenings failed is mended by the next writer: nobody has to fold."""
     monkeypatch.setattr(fresh, "FRESH_COMMITS_MAX", 5)
@@ -159,6 +179,7 @@ def test_an_import_folds_on_its_way(monkeypatch):
     """It brings any number of rows: it folds when a limit is reached and as many are fresh as it
     had brought, so that its folds together rewrite about twice what it brings."""
     monkeypatch.setattr(fresh, "FRESH_ROWS_MAX", 5_000)
+    monkeypatch.setattr(fresh, "pending_rows_max", lambda rows: 2_500)
     index = make(fold_soon=lambda name: None).create_index("x", dimension=2)
     brought, folded = 0, []
 

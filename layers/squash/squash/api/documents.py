@@ -8,10 +8,12 @@ from typing import Any
 from squash.arrays import F32
 from squash.model import (
     Answer,
+    DatabaseGcReport,
     GcReport,
     IndexConfig,
     IndexStats,
     Record,
+    RepairReport,
     SnapshotInfo,
     VerifyReport,
     WriteResult,
@@ -80,6 +82,16 @@ def stats_document(stats: IndexStats) -> dict[str, Any]:
     """Describe an index in numbers."""
     document = {name: getattr(stats, name) for name in IndexStats.__slots__}
     return document | {"metric": str(stats.metric), "attributes": dict(stats.attributes)}
+
+
+def database_gc_document(report: DatabaseGcReport) -> dict[str, Any]:
+    """Describe what was collected of all indexes."""
+    return asdict(report)
+
+
+def repair_document(report: RepairReport) -> dict[str, Any]:
+    """Describe what was mended, what is lost, and what is left damaged."""
+    return asdict(report)
 
 
 def verify_document(report: VerifyReport) -> dict[str, Any]:

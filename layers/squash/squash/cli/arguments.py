@@ -272,6 +272,26 @@ def _list(parser: argparse.ArgumentParser) -> None:
     _as_of(parser)
 
 
+def _gc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("index", metavar="INDEX", nargs="?", help="of this index alone")
+    parser.add_argument(
+        "--retention",
+        type=lifetime_ms,
+        default=limits.GC_RETENTION_S_DEFAULT * 1000,
+        metavar="TIME",
+        help="for which every state stays readable, such as 90m, 12h or 7d (default 1d)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+def _repair(parser: argparse.ArgumentParser) -> None:
+    _index(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--drop-lost", action="store_true", help="go on without the rows that cannot be read back"
+    )
+
+
 def _drop(parser: argparse.ArgumentParser) -> None:
     _index(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -386,11 +406,25 @@ VERBS: Final = (
         _optimize,
     ),
     Verb(
+        "gc",
+        "remove what no state within the retention needs",
+        "squash gc papers --retention 7d",
+        _gc,
+        details="Without an index, of all indexes, and what is left of dropped ones.",
+    ),
+    Verb(
         "verify",
         "read everything stored and check it",
         "squash verify papers",
         _index,
         details="Exit status 1 if anything is damaged.",
+    ),
+    Verb(
+        "repair",
+        "mend what is damaged, as far as the rest allows",
+        "squash repair papers --dry-run",
+        _repair,
+        details="Exit status 1 if anything is damaged still.",
     ),
     Verb("drop", "delete an index and all its records", "squash drop papers --yes", _drop),
     Verb(

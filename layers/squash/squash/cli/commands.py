@@ -20,7 +20,6 @@ from squash.api.documents import (
     record_document,
     snapshot_document,
     stats_document,
-    verify_document,
     write_document,
 )
 from squash.arrays import F32
@@ -29,6 +28,7 @@ from squash.cli.exporting import export
 from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.importers.npy import open_array
 from squash.cli.importers.rows import as_float32, check_dimension
+from squash.cli.keeping import gc, repair, verify
 from squash.cli.output import Output, Report, Table, counted, summary
 from squash.cli.problems import UsageError
 from squash.cli.writing import patch, put
@@ -354,24 +354,6 @@ def optimize(arguments: Namespace, database: Database, output: Output) -> int:
     return SUCCEEDED
 
 
-def verify(arguments: Namespace, database: Database, output: Output) -> int:
-    """Read and check everything stored of an index; damage is a failure."""
-    index = database.index(arguments.index)
-    with output.progress() as report:
-        found = index.verify(progress=report)
-    looked = f"Read {counted(found.objects, 'object')}, {found.bytes:,} bytes, {found.rows:,} rows"
-    if not found.damages:
-        output.result(verify_document(found), f"{looked}: all as it must be.")
-        return SUCCEEDED
-    rows = [(damage.object_key, damage.problem) for damage in found.damages]
-    output.result(
-        verify_document(found),
-        Table(("object", "problem"), rows),
-        f"{looked}: {len(rows):,} damaged.",
-    )
-    return FAILED
-
-
 def drop(arguments: Namespace, database: Database, output: Output) -> int:
     """Delete an index and all its records, after asking."""
     index = database.index(arguments.index)
@@ -401,7 +383,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "snapshots": snapshots,
     "stats": stats,
     "optimize": optimize,
+    "gc": gc,
     "verify": verify,
+    "repair": repair,
     "drop": drop,
     "keys": keys,
     "serve": serve,

@@ -13,9 +13,11 @@ from squash.limits import (
     FLATTEN_COMMITS,
     FRESH_BYTES_MAX,
     FRESH_COMMITS_MAX,
+    FRESH_FOLD_SHARE,
     FRESH_ROWS_MAX,
 )
 from squash.model import SegmentRef
+from squash.planning import pending_rows_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +58,33 @@ class PassedLimit:
     value: int
 
 
-def passed_limit(part: FreshPart, *, share: float = 1.0) -> PassedLimit | None:
-    """Return the limit of which a share is reached; None if there is none.
+def passed_limit(part: FreshPart, *, soon: bool = False) -> PassedLimit | None:
+    """Return the limit that is reached; None if there is none.
 
     What a fold would only make another flat segment of may have any length: an index so small is
-    searched exactly anyhow.
+    searched exactly anyhow. And a fold leaves some rows outside of many partitions, at most half
+    of `pending_rows_max`: limits are never so low that none could be kept.
+
+    Parameters
+    ----------
+    part:
+        What is in no partition.
+    soon:
+        Whether the limits are asked for at which a fold should come, rather than those at which
+        writes are refused.
+
     """
-    found = [PassedLimit("FRESH_COMMITS_MAX", FRESH_COMMITS_MAX, part.commits)]
+    share = FRESH_FOLD_SHARE if soon else 1.0
+    found = [PassedLimit("FRESH_COMMITS_MAX", int(share * FRESH_COMMITS_MAX), part.commits)]
     if part.rows_in_partitions or part.rows > EXACT_ROWS_MAX:
-        found.append(PassedLimit("FRESH_ROWS_MAX", FRESH_ROWS_MAX, part.rows))
-        found.append(PassedLimit("FRESH_BYTES_MAX", FRESH_BYTES_MAX, part.bytes))
-    return next((one for one in found if one.value >= share * one.limit), None)
+        left = pending_rows_max(part.rows_in_partitions) if part.rows_in_partitions else 0
+        left *= 1 if soon else 2
+        row_bytes = part.bytes / max(part.rows, 1)
+        rows_max = max(int(share * FRESH_ROWS_MAX), left)
+        bytes_max = max(int(share * FRESH_BYTES_MAX), int(left * row_bytes))
+        found.append(PassedLimit("FRESH_ROWS_MAX", rows_max, part.rows))
+        found.append(PassedLimit("FRESH_BYTES_MAX", bytes_max, part.bytes))
+    return next((one for one in found if one.value >= one.limit), None)
 
 
 def segment_bytes(segment: SegmentRef) -> int:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from squash.arrays import I64
 from squash.index.loading import Loader, Want
 from squash.index.reader import SegmentReader
+from squash.limits import JOINT_READ_BYTES_MAX
 from squash.quantize import ArraySpec
 
 RowsOf: TypeAlias = Sequence[tuple[SegmentReader, I64]]
@@ -29,6 +30,30 @@ def prefetch_heads(readers: Sequence[SegmentReader]) -> None:
 def prefetch_attributes(readers: Sequence[SegmentReader]) -> None:
     """Get the cells and columns of segments."""
     _fetch((reader, reader.want_attributes()) for reader in readers)
+
+
+def prefetch_scan(readers: Sequence[SegmentReader], *, filtered: bool) -> None:
+    """Get what measuring every row of some segments reads, of as many as memory is meant to take.
+
+    Parameters
+    ----------
+    readers:
+        The segments.
+    filtered:
+        Whether their attributes are asked for too.
+
+    """
+    wanted: list[tuple[SegmentReader, list[Want]]] = []
+    size = 0
+    for reader in readers:
+        wants = reader.want_scan(filtered=filtered)
+        size += sum(want.ref.bytes for want in wants)
+        if size > JOINT_READ_BYTES_MAX:
+            break
+        if wants:
+            wanted.append((reader, wants))
+    if len(wanted) > 1 or any(len(wants) > 1 for _, wants in wanted):
+        _fetch(wanted)
 
 
 def prefetch_codes(wanted: Sequence[tuple[SegmentReader, I64]], specs: Sequence[ArraySpec]) -> None:

@@ -237,7 +237,9 @@ def replace(
     trained:
         What new partitions share; None to leave what is.
     begun_ms:
-        When the first object of `outputs` was about to be written, see `check_in_time`.
+        When the first object of `outputs` was about to be written, if that was before `opened` was
+        read; see `check_in_time`. Commits after the base count from its reading on too: what they
+        did to the outputs must not be collected before it is known to be needed.
     trained_base:
         The key of the trained object that `trained` was made of, where it lists partitions that
         are no outputs; else None.
@@ -256,11 +258,11 @@ def replace(
 
     """
     operation = Replace(tuple(inputs), tuple(fresh), tuple(outputs), trained, base, trained_base)
+    began_ms = opened.read_ms if begun_ms is None else min(begun_ms, opened.read_ms)
 
     def decide(opened: Opened) -> Operation:
         del opened
-        if begun_ms is not None:
-            check_in_time(log, begun_ms)
+        check_in_time(log, began_ms)
         return operation
 
     return log.append(opened, decide, commit_id=commit_id or log.ids.new_id())

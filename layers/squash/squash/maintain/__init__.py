@@ -4,6 +4,7 @@ from squash.maintain.build import BuildOptions
 from squash.maintain.flatten import flatten, plan_flatten
 from squash.maintain.gc import check_retention, collect, collect_remains
 from squash.maintain.history import (
+    History,
     Ledger,
     verify_history,
     verify_named,
@@ -12,12 +13,15 @@ from squash.maintain.history import (
 from squash.maintain.live_rows import LiveRows
 from squash.maintain.optimize import optimize
 from squash.maintain.refold import Standing, refold
+from squash.maintain.repair import Repairer
 from squash.maintain.verify import verify_bitmaps, verify_segments, verify_trained
 
 __all__ = [
     "BuildOptions",
+    "History",
     "Ledger",
     "LiveRows",
+    "Repairer",
     "Standing",
     "check_retention",
     "collect",

@@ -99,7 +99,7 @@ class Needed:
     commits_after: int
     fresh: frozenset[int]
     objects: dict[str, ObjectRef] = field(default_factory=dict)
-    segments: set[str] = field(default_factory=set)
+    segments: dict[str, SegmentRef] = field(default_factory=dict)
     bitmaps_from: dict[str, int] = field(default_factory=dict)
     """By segment, the bitmap of the horizon; of the others every one is needed."""
 
@@ -144,7 +144,7 @@ class Needed:
 
     def _add_segments(self, segments: Iterable[SegmentRef]) -> None:
         for segment in segments:
-            self.segments.add(segment.id)
+            self.segments[segment.id] = segment
             self._add_objects(segment.objects.values())
 
     def _add_objects(self, refs: Iterable[ObjectRef]) -> None:

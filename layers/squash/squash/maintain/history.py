@@ -16,7 +16,7 @@ from squash.index.log import IndexLog
 from squash.index.references import MALFORMED, read_object
 from squash.index.state import State, apply
 from squash.maintain.gc import Listed, Needed, count, list_objects
-from squash.model import Damage, ObjectCount, ObjectRef, Progress
+from squash.model import Damage, ObjectCount, ObjectRef, Progress, SegmentRef
 from squash.storage import ObjectStore
 
 # Of a long gap in the log so many numbers are named.
@@ -70,6 +70,8 @@ class History:
     """The last commit that is there."""
     named: dict[str, ObjectRef] = field(default_factory=dict)
     """All that the oldest stored snapshot and what came later name."""
+    segments: dict[str, SegmentRef] = field(default_factory=dict)
+    """Of these the segments, by id."""
     unreferenced: ObjectCount = field(default_factory=ObjectCount)
     """What nothing names: left by whoever died, or about to be named."""
 
@@ -244,6 +246,7 @@ def _read_log(
         report(Progress("verify", done, len(stored), "commits"))
     _check_gaps(history, there, guaranteed, ledger)
     history.named.update(guaranteed.objects)
+    history.segments.update(guaranteed.segments)
     history.unreferenced = count(
         [one for one in history.listed if one.kind != "unknown" and not everything.keeps(one)]
     )
@@ -325,11 +328,14 @@ class _Walk:
 
 
 def _same_lists(stored: State, replayed: State) -> bool:
-    """Compare all but what commits did to rows."""
+    """Compare all but what commits did to rows.
+
+    Snapshots of earlier releases say of times, and of what changed last, something else.
+    """
 
     def lists(state: State) -> object:
         segments = [replace(one, deleted=None, deleted_as_of=0) for one in state.segments]
-        return segments, state.fresh, state.trained, state.recent, state.time_ms
+        return segments, state.fresh, state.trained, state.recent
 
     return lists(stored) == lists(replayed)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from squash.errors import ConflictError, SquashError, ThrottledError
 from squash.index.fresh import PassedLimit, flatten_due, fresh_part, passed_limit
 from squash.index.live import Opened
-from squash.limits import FRESH_FOLD_SHARE, FRESH_RETRY_AFTER_MS
+from squash.limits import FRESH_RETRY_AFTER_MS
 from squash.model import IndexConfig
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
@@ -82,7 +82,7 @@ class FreshGuard:
         """
         if flatten_due(opened):
             opened = self._flatten(opened)
-        if passed_limit(fresh_part(opened), share=FRESH_FOLD_SHARE) is not None:
+        if passed_limit(fresh_part(opened), soon=True) is not None:
             self._ask(self._config.name)
 
     def fold_due(self, *, brought: int) -> bool:

@@ -17,7 +17,7 @@ from squash.clock import Clock, IdSource
 from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_vector
-from squash.index.commits import PutRows
+from squash.index.fresh import fresh_part, passed_limit
 from squash.index.state import commits_needed
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
@@ -30,6 +30,7 @@ from squash.model import (
     Progress,
     Record,
     RecordPage,
+    RepairReport,
     SnapshotInfo,
     Usage,
     VerifyReport,
@@ -184,9 +185,9 @@ class IndexSession:
             queries = _live_only(queries, self._live())
             view, found = self._searched(queries, consistency)
         else:
-            view, now_ms = self._views.as_of(as_of)
-            queries = _live_only(queries, live_node(self.config, now_ms))
-            found = self._search(view, queries)
+            view, live = self._seen(as_of)
+            queries = asked = _live_only(queries, live)
+            found = self._past(view, lambda: self._search(view, asked))
         spent = self._spent().since(before)
         nothing = spent.since(spent)
         # What was asked of the store served all of them, and is counted once.
@@ -334,7 +335,16 @@ class IndexSession:
         if as_of is None:
             live = self._live()
             return self._reading("strong", lambda view: read(view, live))[1]
-        return read(*self._seen(as_of))
+        view, live = self._seen(as_of)
+        return self._past(view, lambda: read(view, live))
+
+    def _past(self, view: IndexView, read: Callable[[], T]) -> T:
+        """Read from an older snapshot; where that was collected meanwhile, say so."""
+        try:
+            return read()
+        except DataError as error:
+            self._views.refuse_gone(view.snapshot, error)
+            raise
 
     def _seen(self, as_of: AsOf | None) -> tuple[IndexView, FilterNode | None]:
         """Return the snapshot to read from, and what says of a record that it is live then."""
@@ -372,15 +382,15 @@ class IndexSession:
     def backlog(self) -> Backlog:
         """Say how much a fold would take in, from the log alone."""
         opened = self._views.refresh()
-        fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
-        rows = {"flat": 0, "partition": 0}
-        for segment in opened.state.segments:
-            rows[segment.kind] += segment.rows
+        part = fresh_part(opened)
+        due = passed_limit(part, soon=True)
         return Backlog(
             snapshot=opened.sequence,
             commits=len(commits_needed(opened.state)),
-            rows=rows["flat"] + sum(len(one.rows) for one in fresh if isinstance(one, PutRows)),
-            rows_in_partitions=rows["partition"],
+            rows=part.rows,
+            rows_in_partitions=part.rows_in_partitions,
+            bytes=part.bytes,
+            fold_due=due.name if due else None,
         )
 
     def stats(self) -> IndexStats:
@@ -411,7 +421,7 @@ class IndexSession:
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""
-        from squash.runtime.maintenance import gc  # noqa: PLC0415 - see there
+        from squash.runtime.keeping import gc  # noqa: PLC0415 - see there
 
         return gc(
             self._views,
@@ -423,7 +433,7 @@ class IndexSession:
 
     def verify(self, report: Report) -> VerifyReport:
         """Read everything back and hold it against the rest, retaining nothing."""
-        from squash.runtime.maintenance import verify  # noqa: PLC0415 - see there
+        from squash.runtime.keeping import verify  # noqa: PLC0415 - see there
 
         return verify(
             self._views,
@@ -431,6 +441,21 @@ class IndexSession:
             self._passing_loader(),
             store=self._store,
             check_catalogue=self._check_catalogue,
+            report=report,
+        )
+
+    def repair(self, *, dry_run: bool, drop_lost: bool, report: Report) -> RepairReport:
+        """Mend what the remaining objects allow."""
+        from squash.runtime.keeping import repair  # noqa: PLC0415 - see there
+
+        return repair(
+            self._views,
+            self.config,
+            self._passing_loader,
+            store=self._store,
+            check_catalogue=self._check_catalogue,
+            dry_run=dry_run,
+            drop_lost=drop_lost,
             report=report,
         )
 

@@ -140,8 +140,13 @@ class IndexViews:
             sequence = self.history.at_time(time_ms, newest, self._clock.now_ms())
         if not self._is_open(sequence):
             self.history.check_number(sequence, newest)
-        opened = self._opened_at(sequence)
-        return self.view_of(opened), opened.state.time_ms if time_ms is None else time_ms
+        try:
+            opened = self._opened_at(sequence)
+            view = self.view_of(opened)
+        except DataError as error:
+            self.refuse_gone(sequence, error)
+            raise
+        return view, opened.state.time_ms if time_ms is None else time_ms
 
     def at_hand(self) -> IndexView | None:
         """Return the newest snapshot that is known, if it is open; nothing is read."""
@@ -171,18 +176,23 @@ class IndexViews:
         nearest = max(before, key=lambda one: one.sequence, default=None)
         return self.log.open_at(sequence, nearest)
 
-    def gone(self, sequence: int, error: DataError) -> NotFoundError | None:
+    def refuse_gone(self, sequence: int, error: DataError) -> None:
         """Say that a snapshot was collected, if that may be why something of it is not there.
 
         From the oldest stored snapshot on everything must be there: what is missing is damage.
+
+        Raises
+        ------
+        NotFoundError
+            If it is an older one.
+
         """
-        if sequence >= snapshots.oldest_snapshot(self.log.store):
-            return None
-        return NotFoundError(
-            f"the snapshot after commit {sequence} is so old that it was collected: ask for a "
-            "newer one",
-            object_key=error.object_key,
-        )
+        if sequence < snapshots.oldest_snapshot(self.log.store):
+            raise NotFoundError(
+                f"snapshot {sequence} was collected: ask for a newer one; Index.snapshots() tells "
+                "which there are",
+                object_key=error.object_key,
+            ) from error
 
     def fresh(self, opened: Opened) -> RowBatch:
         """Return the live rows that are in no segment."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from squash.index.prefetch import prefetch_scan
 from squash.limits import JOINT_QUERIES_MAX
 from squash.model import Explanation, Match, Metric
 from squash.planning import DEFAULT_COSTS, CostModel
@@ -14,7 +15,7 @@ from squash.search.found import Found, Query, found_of, merge
 from squash.search.index_view import IndexView
 from squash.search.partitions import search_partitions, search_partitions_many
 from squash.search.trace import Trace
-from squash.search.view import Rows
+from squash.search.view import Rows, SegmentView
 from squash.segment.exact import nearest
 
 
@@ -92,6 +93,10 @@ def _search_jointly(
 
 def scan_rest(view: IndexView, query: Query, trace: Trace) -> list[Found]:
     """Search exactly what is in no partition: fresh rows and flat segments."""
+    segments = [rows.reader for rows in view.exact_rows if isinstance(rows, SegmentView)]
+    paged = [reader for reader in segments if not reader.reads_whole()]
+    if paged:
+        prefetch_scan(paged, filtered=query.node is not None)
     return [_scan(view.metric, query, rows, trace) for rows in view.exact_rows if rows.count]
 
 

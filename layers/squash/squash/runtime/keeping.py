@@ -1,0 +1,264 @@
+"""Work that keeps an index sound and small, for its session: collect garbage, verify, repair.
+
+Loaded by a session when it is first asked for, as `squash.runtime.maintenance`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol
+
+from squash.clock import Clock, IdSource
+from squash.errors import DataError, NotFoundError, UnavailableError
+from squash.index import catalogue
+from squash.index.commits import PutRows, log_key
+from squash.index.live import Opened
+from squash.index.snapshots import snapshot_key
+from squash.index.state import State, commits_needed
+from squash.maintain import (
+    BuildOptions,
+    History,
+    Ledger,
+    LiveRows,
+    Repairer,
+    check_retention,
+    collect,
+    collect_remains,
+    optimize,
+    verify_bitmaps,
+    verify_history,
+    verify_named,
+    verify_newest_snapshot,
+    verify_segments,
+    verify_trained,
+)
+from squash.model import (
+    DatabaseGcReport,
+    GcReport,
+    IndexConfig,
+    ObjectRef,
+    Progress,
+    RepairReport,
+    VerifyReport,
+)
+from squash.runtime.retained import RetainedObjects
+from squash.runtime.views import IndexViews
+from squash.storage import ObjectStore
+
+Report = Callable[[Progress], None]
+_LOG = logging.getLogger("squash")
+
+
+def gc(
+    views: IndexViews,
+    *,
+    clock: Clock,
+    retention_s: float,
+    dry_run: bool,
+    report: Report,
+) -> GcReport:
+    """Remove what no state within the retention needs."""
+    return collect(
+        views.log.store,
+        clock=clock,
+        ids=views.log.ids,
+        retention_s=retention_s,
+        dry_run=dry_run,
+        report=report,
+    )
+
+
+class Collectable(Protocol):
+    """An opened index whose garbage can be collected."""
+
+    def gc(self, retention_s: float, *, dry_run: bool, progress: Report) -> GcReport:
+        """Remove what no state within the retention needs."""
+        ...
+
+
+def gc_all(
+    store: ObjectStore,
+    open_index: Callable[[str], Collectable],
+    *,
+    clock: Clock,
+    ids: IdSource,
+    retention_s: float,
+    dry_run: bool,
+    report: Report,
+) -> DatabaseGcReport:
+    """Collect the garbage of every index of a database, and what is left of dropped ones."""
+    check_retention(retention_s)
+    found: dict[str, GcReport] = {}
+    failed: dict[str, str] = {}
+    for name in catalogue.names(store):
+        try:
+            found[name] = open_index(name).gc(retention_s, dry_run=dry_run, progress=report)
+        except (DataError, NotFoundError, UnavailableError) as error:
+            failed[name] = str(error)
+    prefixes, orphaned = catalogue.remains(store)
+    removed = collect_remains(store, prefixes, clock=clock, ids=ids, dry_run=dry_run)
+    return DatabaseGcReport(found, failed, removed, tuple(orphaned), dry_run)
+
+
+def verify(
+    views: IndexViews,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    *,
+    store: ObjectStore,
+    check_catalogue: Callable[[], None],
+    report: Report,
+) -> VerifyReport:
+    """Read everything back and hold it against the rest."""
+    return _verify(
+        views, config, loader, store=store, check_catalogue=check_catalogue, report=report
+    )[0]
+
+
+def _verify(
+    views: IndexViews,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    *,
+    store: ObjectStore,
+    check_catalogue: Callable[[], None],
+    report: Report,
+) -> tuple[VerifyReport, History, Opened | None]:
+    ledger = Ledger()
+    ledger.check(f"{config.name}/index.json", check_catalogue)
+    history = verify_history(store, ledger, report)
+    rows = 0
+    opened: Opened | None = None
+    seen: set[str] = set()
+    try:
+        opened = views.log.refresh(None)
+        state = opened.state
+        trained = verify_trained(state, loader, ledger, dimension=config.dimension)
+        verify_bitmaps(state, store, ledger)
+        readers = [views.reader(ref, loader) for ref in state.segments]
+        rows = verify_segments(readers, trained, config, ledger=ledger, report=report)
+        rows += _fresh_rows(opened)
+        seen = {ref.key for ref in named_by(state)}
+    except DataError as error:
+        # The history has named it already, unless it shows only in how commits follow.
+        if error.object_key not in {damage.object_key for damage in ledger.damages}:
+            ledger.note(error.object_key or "log/", str(error))
+    verify_named(store, history, ledger, seen=seen, report=report)
+    verify_newest_snapshot(
+        views.log, history, ledger, load_keys=lambda ref: views.reader(ref, loader).keys()
+    )
+    damages = tuple(ledger.damages)
+    found = VerifyReport(ledger.objects, ledger.bytes, rows, damages, history.unreferenced)
+    return found, history, opened
+
+
+def repair(
+    views: IndexViews,
+    config: IndexConfig,
+    make_loader: Callable[[], RetainedObjects],
+    *,
+    store: ObjectStore,
+    check_catalogue: Callable[[], None],
+    dry_run: bool,
+    drop_lost: bool,
+    report: Report,
+) -> RepairReport:
+    """Mend what the remaining objects allow, and verify again."""
+    verify_all = partial(
+        _verify, views, config, store=store, check_catalogue=check_catalogue, report=report
+    )
+    before, history, opened = verify_all(make_loader())
+    if not before.damages:
+        return RepairReport((), 0, (), (), (), dry_run)
+    loader = make_loader()
+    repairer = Repairer(
+        views.log,
+        config,
+        history,
+        before.damages,
+        read=lambda ref: views.reader(ref, loader),
+        dry_run=dry_run,
+        drop_lost=drop_lost,
+    )
+    repairer.restore_objects()
+    repairer.restore_bitmaps()
+    repairer.restore_snapshots()
+    after = repairer.replace_segments()
+    damaged = {damage.object_key for damage in before.damages}
+    trained = after and after.state.trained
+    if after is not None and trained and trained.key in damaged:
+        try:
+            _train_anew(views, config, loader, after, dry_run=dry_run, report=report)
+            repairer.found.mended(trained.key, "all records were built and trained anew")
+        except DataError as error:
+            # A segment was left as it is, and is named; until it is mended nothing can be built.
+            _LOG.info("not trained anew: %s", error)
+    found = repairer.found
+    if dry_run:
+        mended = {one.object_key for one in found.repaired}
+        damages = tuple(one for one in before.damages if one.object_key not in mended)
+    else:
+        now, history, opened = verify_all(make_loader())
+        damages = now.damages
+    needed = _needed_keys(history, opened)
+    if needed is not None:
+        needed.add(f"{config.name}/index.json")
+    left = tuple(one for one in damages if needed is None or one.object_key in needed)
+    return RepairReport(
+        tuple(found.repaired),
+        found.lost_rows,
+        tuple(found.lost_keys),
+        left,
+        tuple(one for one in damages if one not in left),
+        dry_run,
+    )
+
+
+def _train_anew(
+    views: IndexViews,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    opened: Opened,
+    *,
+    dry_run: bool,
+    report: Report,
+) -> None:
+    """Build all that lives anew, few rows too, so that nothing names what the old ones shared."""
+    live = [(views.reader(ref, loader), views.live(opened, ref)) for ref in opened.state.segments]
+    source = LiveRows(views.fresh(opened), live)
+    if dry_run or not source.rows:
+        return
+    options = BuildOptions(exact_rows_max=0)
+    optimize(views.log, opened, config, source, options=options, scratch=None, report=report)
+
+
+def _needed_keys(history: History, opened: Opened | None) -> set[str] | None:
+    """Return all that the newest state needs, and what has a name it must not have.
+
+    None if it cannot be opened: then anything may be what it needs.
+    """
+    if opened is None:
+        return None
+    needed = {ref.key for ref in named_by(opened.state)}
+    needed |= {log_key(sequence) for sequence in commits_needed(opened.state)}
+    needed |= {one.info.key for one in history.listed if one.kind == "unknown"}
+    listed = [one.number for one in history.listed if one.kind == "snapshots"]
+    needed.add(snapshot_key(max(listed, default=0)))
+    return needed
+
+
+def named_by(state: State) -> Iterator[ObjectRef]:
+    """Yield the references that a state holds."""
+    if state.trained is not None:
+        yield state.trained
+    for segment in state.segments:
+        yield from segment.objects.values()
+        if segment.deleted is not None:
+            yield segment.deleted
+
+
+def _fresh_rows(opened: Opened) -> int:
+    fresh = [opened.commits[sequence].operation for sequence in opened.state.fresh]
+    return sum(len(one.rows) for one in fresh if isinstance(one, PutRows))
