@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import queue
 import sys
 import tempfile
 import time
@@ -39,6 +40,7 @@ from squash.storage import ObjectStore, PrefixStore, open_store
 INDEX: Final = "commits"
 DIMENSION: Final = 16
 _BUCKET: Final = "commits"
+_LOOK_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,15 @@ def run(place: Place, *, processes: int, commits: int) -> Figures:
     ]
     for one in writers:
         one.start()
-    found: list[Wrote] = [results.get() for _ in writers]
+    found: list[Wrote] = []
+    while len(found) < processes:
+        try:
+            found.append(results.get(timeout=_LOOK_S))
+        except queue.Empty:
+            if any(one.exitcode for one in writers):
+                for one in writers:
+                    one.kill()
+                raise SystemExit("a writer died: what it said stands above") from None
     for one in writers:
         one.join()
     seconds = max(one.ended for one in found) - min(one.began for one in found)
