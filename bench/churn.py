@@ -13,9 +13,13 @@ import one_thread  # noqa: F401  # isort: skip - must come before NumPy
 
 import argparse
 import json
+import multiprocessing
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -27,6 +31,7 @@ import squash
 from data import CACHE, load
 from judging import I64, Points, Question, recall, scaled, worst_distances
 from report import command_line, conditions, number, table, told, write_section
+from resident import AnonymousPeak, anonymous_bytes
 from squash.database import Index
 from squash.maintain import BuildOptions
 from squash.training import Assigner, kmeans
@@ -44,12 +49,17 @@ TITLES: Final = {
 }
 # Partitions of which there are a dozen in 100,000 rows.
 OPTIONS: Final = BuildOptions(partition_rows_target=8_192, partition_rows_max=16_384)
-THRIFTY: Final = BuildOptions(partition_rows_target=8_192, partition_rows_max=16_384, thrifty=True)
+THRIFTY: Final = replace(OPTIONS, thrifty=True)
+MODES: Final = {"whole": (OPTIONS, True), "in part": (OPTIONS, False), "thrifty": (THRIFTY, False)}
 NOTE: Final = """An index after a history of puts and deletes, folded on the way without training \
 anew, beside a fresh index of the rows it then holds; partitions aim at {target:,} rows. Recall \
 is at {k} answers, for the targets {targets}. *Written* is how many rows folds wrote for each \
 that was put or deleted; a thrifty fold, as the compactor's is, leaves rows in a flat segment \
 where it would have to write much for few."""
+COSTS_NOTE: Final = """What a fold takes of one hundredth of new rows in an index in a folder, in \
+a process of its own; memory is anonymous memory above what the process had before. The rows lie \
+everywhere, or are the nearest of one. A whole fold trains and writes all; one in part writes each \
+partition that has any of them; a thrifty one those that have many, and a flat segment."""
 _ROUNDS: Final = 5
 _BATCH: Final = 10_000
 _SEED: Final = 5
@@ -259,6 +269,73 @@ def measured(
     return figures
 
 
+def fold_costs(name: str, limit: int | None) -> list[dict[str, Any]]:
+    """Fold one hundredth of new rows into an index in a folder, in every way, in children."""
+    data = load(name, limit=limit)
+    vectors = np.array(data.vectors, dtype=np.float32)
+    rows = len(vectors)
+    order = np.random.default_rng(_SEED).permutation(rows)
+    measured = scaled(vectors, data.metric)
+    away = np.linalg.norm(measured - measured[order[0]], axis=1)
+    near = np.argsort(away, kind="stable")[: rows // 100]
+    figures = []
+    for where, new in (("everywhere", order[: rows // 100]), ("at one place", near)):
+        with tempfile.TemporaryDirectory(prefix="squash-churn-") as folder:
+            first = Path(folder, "first")
+            first.mkdir()
+            index = squash.connect(str(first)).create_index(
+                "x", dimension=vectors.shape[1], metric=data.metric
+            )
+            old = np.setdiff1d(np.arange(rows), new)
+            for some in np.array_split(old, max(len(old) // _BATCH, 1)):
+                index.put(keys=[str(row) for row in some.tolist()], vectors=vectors[some])
+            index.optimize(options=OPTIONS)
+            index.put(keys=[str(row) for row in new.tolist()], vectors=vectors[new])
+            for mode in MODES:
+                copy = Path(folder, mode.replace(" ", "-"))
+                shutil.copytree(first, copy)
+                context = multiprocessing.get_context("spawn")
+                with ProcessPoolExecutor(1, mp_context=context) as pool:
+                    spent = pool.submit(fold_alone, copy, mode).result()
+                figures.append({"data": name, "where": where, "mode": mode, **spent})
+                told(str(figures[-1]))
+    return figures
+
+
+def fold_alone(folder: Path, mode: str) -> dict[str, float]:
+    """Fold an index, and say what it took of this process."""
+    index = squash.connect(str(folder)).index("x")
+    index.backlog()
+    options, full = MODES[mode]
+    from squash.runtime import maintenance  # noqa: F401 - not to count its import
+
+    before = {one.id for one in index._session._views.known().state.segments}  # noqa: SLF001
+    start_bytes, start = anonymous_bytes(), time.process_time()
+    with AnonymousPeak() as peak:
+        index.optimize(options=options, full=full, scratch=folder)
+    cpu_s = time.process_time() - start
+    after = index._session._views.known().state.segments  # noqa: SLF001
+    return {
+        "cpu_s": cpu_s,
+        "peak_bytes": max(peak.peak_bytes - start_bytes, 0),
+        "rows": sum(one.rows for one in after if one.id not in before),
+    }
+
+
+def _cost_lines(figures: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    whole = {(one["data"], one["where"]): one for one in figures if one["mode"] == "whole"}
+    for one in figures:
+        base = whole[one["data"], one["where"]]
+        yield [
+            f"{one['data']}, {one['where']}, {one['mode']}",
+            f"{one['rows']:,}",
+            f"{one['cpu_s']:.2f}",
+            f"{one['cpu_s'] / base['cpu_s']:.2f}",
+            number(one["peak_bytes"] / (1 << 20)),
+            f"{one['peak_bytes'] / base['peak_bytes']:.2f}",
+        ]
+
+
 def _summary(one: Mapping[str, Any]) -> str:
     gaps = np.array(one["lived"]["recall"]) - np.array(one["fresh"]["recall"])
     ratio = np.array(one["lived"]["cpu_us"]) / np.array(one["fresh"]["cpu_us"])
@@ -266,7 +343,7 @@ def _summary(one: Mapping[str, Any]) -> str:
     return f"  gaps {gaps.round(4)} time {ratio.round(3)} clusters {clusters.round(2)}"
 
 
-def section(every: Mapping[str, Mapping[str, Any]]) -> str:
+def section(every: Mapping[str, Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> str:
     """Return the document's section."""
     head = (
         "data, history", "rows", "recall, lived", "recall, fresh", "clusters", "time",
@@ -283,6 +360,11 @@ def section(every: Mapping[str, Mapping[str, Any]]) -> str:
             ),
             table(head, _lines(every)),
             "Clusters, time and bytes are those of the lived index over the fresh one's.",
+            COSTS_NOTE,
+            table(
+                ("fold", "rows written", "CPU s", "of whole", "MiB", "of whole"),
+                _cost_lines(costs),
+            ),
         ]
     )
 
@@ -321,7 +403,7 @@ def main() -> None:
     parser.add_argument("--histories", default=";".join(HISTORIES), help="with semicolons")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     arguments = parser.parse_args()
-    every = {}
+    every, costs = {}, []
     for one in arguments.data.split(","):
         name, _, limit = one.partition(":")
         every[name] = measured(
@@ -330,10 +412,11 @@ def main() -> None:
             queries=arguments.queries,
             histories=arguments.histories.split(";"),
         )
+        costs += fold_costs(name, int(limit) if limit else None)
     path = CACHE.parent / "bench" / "churn.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(every), encoding="utf-8")
-    write_section(arguments.out, "churn", section(every))
+    path.write_text(json.dumps([every, costs]), encoding="utf-8")
+    write_section(arguments.out, "churn", section(every, costs))
 
 
 if __name__ == "__main__":

@@ -169,6 +169,7 @@ FOLD_ASKED_MS_MIN: Final = 60_000  # a container asks the compactor no more ofte
 FOLD_ROWS_MIN: Final = EXACT_ROWS_MAX  # so many rows outside of partitions, and
 FOLD_ROWS_ROOT: Final = 16  # times the root of those inside: see `pending_rows_max`
 FOLD_COMMITS_MIN: Final = 2 * SNAPSHOT_EVERY_COMMITS  # or so many commits not yet in a segment
+FOLD_REBUILD_ROWS_MAX: Final = 2_000_000  # beyond, only who asks for it has all trained anew
 FOLD_BEGIN_MS_MIN: Final = 60_000  # none is begun with less time left,
 FOLD_GROUP_MS_MIN: Final = 40_000  # no further partitions are begun with less,
 FOLD_STOP_MS_MIN: Final = 10_000  # and one that runs is given up with less

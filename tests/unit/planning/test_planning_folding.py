@@ -33,6 +33,10 @@ FACTS = FoldFacts(10_000, 4_096, trained=True, rows_trained=10_000, energy_ratio
         ({"rows": 4_999}, "10000 were trained on"),
         ({"energy_ratio": 1.2}, "1.20 times"),
         ({"codec_fits": False}, "codec"),
+        ({"rows": 3_000_000}, "were trained on"),
+        ({"rows": 3_000_000, "thrifty": True}, None),
+        ({"rows": 3_000_000, "thrifty": True, "codec_fits": False}, "codec"),
+        ({"rows": 20_001, "thrifty": True}, "were trained on"),
     ],
 )
 def test_a_rebuild_has_a_reason(changes, words):

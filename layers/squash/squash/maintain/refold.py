@@ -150,11 +150,14 @@ class _Fold:
         self._write_waiting(staying)
         if len(rewritten) < len(planned):
             collector = None  # It was to be quick.
+        shown, total = 0, int(counts.live[staying].sum())
         for number in staying:
             first = routing.clusters
             routing.keep(standing.trained, number)
             if collector is not None:
                 self._show(collector, number, first)
+                shown += int(counts.live[number])
+                self._report(Progress("calibrate", shown, total, "rows"))
         # Of no rows that are left there is nothing to say, and of no partition nothing new.
         made = self._made(routing, history, collector) if rewritten and routing.clusters else None
         return self._commit(rewritten, made)
@@ -273,7 +276,6 @@ class _Fold:
             chunk = measured(np.asarray(vectors[rows]), self._standing.config.metric)
             projected = self._standing.trained.codec.project(chunk)
             collector.add(projected, cluster[start : start + _CHUNK_ROWS])
-        self._report(Progress("calibrate", number + 1, len(self._standing.partitions), "parts"))
 
     # Writing
 
@@ -335,8 +337,10 @@ class _Fold:
         vectors = spill.vectors(0)
         rows = len(vectors)
         sample = np.arange(rows)
-        if rows > _SAMPLE_ROWS_MAX:
-            sample = np.linspace(0, rows - 1, _SAMPLE_ROWS_MAX).astype(np.int64)
+        most = self._options.sample_bytes_max // (4 * vectors.shape[1])
+        most = max(min(_SAMPLE_ROWS_MAX, self._options.sample_rows_max, most), 1)
+        if rows > most:
+            sample = np.linspace(0, rows - 1, most).astype(np.int64)
         some = codec.project(measured(np.asarray(vectors[sample]), metric))
         centers = update_centers(
             some,

@@ -13,6 +13,7 @@ import numpy as np
 
 from squash.arrays import F32, I64, Mask
 from squash.limits import (
+    FOLD_REBUILD_ROWS_MAX,
     FOLD_ROWS_MIN,
     FOLD_ROWS_ROOT,
     FRESH_BYTES_MAX,
@@ -49,6 +50,8 @@ class FoldFacts:
     rows_trained: int = 0
     energy_ratio: float | None = None
     """The rows' mean squared distance to their centres over that of training; None: not known."""
+    thrifty: bool = False
+    """Whether the fold is one of many that nobody waits for, and must be done in some minutes."""
 
 
 def why_rebuild(facts: FoldFacts) -> str | None:
@@ -59,6 +62,8 @@ def why_rebuild(facts: FoldFacts) -> str | None:
         return "nothing is trained yet"
     if not facts.codec_fits:
         return "the codec is another one now"
+    if facts.thrifty and facts.rows > FOLD_REBUILD_ROWS_MAX:
+        return None  # Partitions serve as well for long; that a fold never ends would not.
     if facts.rows > GREW_MAX * facts.rows_trained or facts.rows * GREW_MAX < facts.rows_trained:
         return f"{facts.rows} rows where {facts.rows_trained} were trained on"
     if facts.energy_ratio is not None and facts.energy_ratio > ENERGY_GREW_MAX:

@@ -141,6 +141,7 @@ def _facts(
         codec_fits=is_of_preset(trained.codec, config.codec),
         rows_trained=history.rows_trained if history else int(trained.cluster_rows.sum()),
         energy_ratio=now / then if now is not None and then else None,
+        thrifty=options.thrifty,
     )
 
 
