@@ -140,18 +140,19 @@ def check_repair(world: World, key: str, kind: str, live: bool) -> None:
 
 @pytest.mark.parametrize("collected", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_each_kind_of_object(worlds, way, collected):
-    """One of each kind, live or of older states, at its front, middle and end."""
+@pytest.mark.parametrize("each", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_each_kind_of_object(worlds, way, collected, each):
+    """So many of each kind, of the newest state and of older ones, at front, middle and end."""
     live = live_keys(worlds[collected])
     tried: dict[tuple[str, bool], int] = {}
     for one in list_objects(worlds[collected].below):
         kind, needed = kind_of(one), one.info.key in live
         number = tried.get((kind, needed), 0)
-        if kind in {"commits", "unknown"} or number >= 3:
+        if kind in {"commits", "unknown"} or number >= each:
             continue
         tried[kind, needed] = number + 1
         world = copy_of(worlds[collected])
-        damage(world, one.info.key, way, (0.02, 0.5, 0.98)[number])
+        damage(world, one.info.key, way, (0.5, 0.02, 0.98, 0.25)[number])
         if not recoverable(world, one):
             report = world.handle().repair()
             assert not report.repaired
@@ -213,7 +214,7 @@ def test_commits(worlds, way):
 
 
 @settings(
-    max_examples=20,
+    max_examples=8,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # one example takes a second
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -162,19 +162,24 @@ def test_a_fold_from_before_the_horizon():
         if step.stage != "encode" or step.done != step.total:
             return
         for i in range(5):
-            world.put(index, {f"k{i}": 100 + i})
+            world.delete(index, [f"k{i}"])
         world.clock.sleep(19 * HOUR_S)
 
     folder.optimize(options=SMALL, progress=on_the_way)
-    world.history.setdefault(7, dict(world.rows))
-    world.clock.sleep(2 * HOUR_S)
-    # The horizon is before the fold's commit and after its base.
-    report = world.handle().gc(retention_s=3 * HOUR_S)
-    assert 1 < report.horizon < 7
-    world.check(report.horizon)
+    world.remember(7)
+    world.clock.sleep(11 * HOUR_S)
+    # The horizon is before the fold's commit and after its base; all before it is old enough.
+    report = world.handle().gc(retention_s=12 * HOUR_S)
+    assert report.horizon == 6
+    assert report.spared == ObjectCount()
+    world.check(6)
+    world.put(index, {"new": 1})
+    world.put(index, {"newer": 1})
     world.clock.sleep(3 * DAY_S)
-    report = world.handle().gc(retention_s=3 * DAY_S)
-    world.check(report.horizon)
+    report = world.handle().gc()
+    assert report.horizon == 9
+    assert report.removed["commits"].objects == 7
+    world.check(9)
 
 
 def test_a_damaged_log_is_not_collected():
