@@ -34,6 +34,7 @@ _ORDER: Final = (
     "imports",
     "starts",
     "cost",
+    "commits",
 )
 
 

@@ -19,7 +19,8 @@ from kill_processes import (
 )
 from squash.database import Index
 
-Value = tuple[int, int] | None  # writer and operation; None if the key is not there
+# Writer, the operation that put it, and the one that patched it last; None if it is not there.
+Value = tuple[int, int, int | None] | None
 
 
 @dataclass
@@ -32,11 +33,14 @@ class Verdict:
     writes_acknowledged: int = 0
     rows_acknowledged: int = 0
     """Put or deleted by key."""
+    writes_refused: int = 0
+    """By a condition, or for want of the record."""
     unanswered: int = 0
     """Writes that were begun and never answered."""
     repeated: int = 0
     folds: int = 0
     folds_refused: int = 0
+    objects_collected: int = 0
     reads: int = 0
     commits: int = 0
     rows_checked: int = 0
@@ -64,6 +68,7 @@ class Intent:
     keys: list[str]
     below: int = 0
     snapshot: int | None = None
+    refused: bool = False
 
 
 def judge(place: Place, verdict: Verdict) -> Verdict:
@@ -74,6 +79,7 @@ def judge(place: Place, verdict: Verdict) -> Verdict:
             verdict.folds += "folded" in line
             verdict.folds_refused += "refused" in line
             verdict.reads += line.get("reads", 0)
+            verdict.objects_collected += line.get("collected", 0)
             if "wrong" in line:
                 verdict.wrong.append(f"{name}: {line['wrong']}")
     index = place.open()
@@ -99,6 +105,10 @@ def _intents(place: Place, writer: int, verdict: Verdict) -> Iterator[Intent]:
             last = Intent(
                 writer, line["op"], line["do"], line.get("keys", []), line.get("below", 0)
             )
+        elif "refused" in line:
+            assert last is not None
+            last.refused = line["sure"]
+            verdict.writes_refused += 1
         elif "ok" in line:
             assert last is not None
             assert last.op == line["op"]
@@ -123,7 +133,11 @@ def _found(index: Index, verdict: Verdict) -> dict[str, Value]:
             problem = check_record(record.vector, dict(record.metadata))
             if problem:
                 verdict.wrong.append(f"{record.key}: {problem}")
-            found[record.key] = (record.metadata["writer"], record.metadata["op"])
+            found[record.key] = (
+                record.metadata["writer"],
+                record.metadata["op"],
+                record.metadata.get("patched"),
+            )
         cursor = page.cursor
         if cursor is None:
             verdict.rows_there = len(found)
@@ -142,8 +156,10 @@ def _judge_own(
     for intent in intents:
         if intent.do == "put shared":
             continue
-        verdict.unanswered += intent.snapshot is None
+        verdict.unanswered += intent.snapshot is None and not intent.refused
         for key in keys if intent.do == "delete where" else intent.keys:
+            if intent.refused:
+                continue
             after = {_after(intent, value) for value in possible[key]}
             possible[key] = after if intent.snapshot is not None else possible[key] | after
     for key in keys:
@@ -156,8 +172,10 @@ def _judge_own(
 
 
 def _after(intent: Intent, value: Value) -> Value:
-    if intent.do == "put":
-        return (intent.writer, intent.op)
+    if intent.do in {"put", "put if absent"}:
+        return (intent.writer, intent.op, None)
+    if intent.do == "patch":
+        return None if value is None else (value[0], value[1], intent.op)
     if intent.do == "delete":
         return None
     return None if value is None or value[1] < intent.below else value
@@ -171,7 +189,7 @@ def _judge_shared(intents: list[Intent], found: dict[str, Value], verdict: Verdi
         if intent.do != "put shared":
             continue
         for key in intent.keys:
-            value = (intent.writer, intent.op)
+            value = (intent.writer, intent.op, None)
             if intent.snapshot is None:
                 unanswered[key].add(value)
             elif intent.snapshot > latest.get(key, (0, None))[0]:

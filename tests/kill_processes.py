@@ -22,6 +22,7 @@ from squash.database import Index
 from squash.errors import (
     CommitUnknownError,
     ConflictError,
+    NotFoundError,
     SquashError,
     ThrottledError,
     UnavailableError,
@@ -44,7 +45,15 @@ _LIMITS: Final = {
     "squash.index.log.SNAPSHOT_EVERY_COMMITS": 12,
     "squash.index.writer.INLINE_COMMIT_ROWS_MAX": 32,
     "squash.index.writer.FLAT_SEGMENT_ROWS_MAX": 24,
+    "squash.index.fresh.FLATTEN_COMMITS": 11,
+    "squash.index.fresh.FLATTEN_AGAIN_COMMITS": 8,
+    # Collection relies on these being far apart: hours there, seconds here.
+    "squash.index.log.STALE_AFTER_MS": 5_000,
+    "squash.index.writer.COMMIT_WITHIN_MS": 10_000,
+    "squash.maintain.gc.GC_RETENTION_S_MIN": 1,
+    "squash.maintain.gc.GC_GRACE_MS": 40_000,
 }
+RETENTION_S: Final = 40
 _BACK_MIN: Final = 20
 
 
@@ -139,9 +148,9 @@ def write(place: Place, writer: int, seed: int) -> None:
     index, ids = place.open(), SystemIds()
     begun = [line for line in lines if "do" in line]
     op = begun[-1]["op"] if begun else 0
-    if begun and begun[-1]["do"] == "put" and rng.random() < 0.5 and not _answered(lines):
+    if begun and begun[-1]["do"] != "put shared" and rng.random() < 0.5 and not _answered(lines):
         # To repeat what was begun, by its commit id, is harmless, whether it happened or not.
-        _carry_out(index, journal, writer, begun[-1])
+        _carry_out(index, journal, writer, begun[-1], again=True)
     while True:
         op += 1
         intent = _choose(rng, writer, op) | {"op": op, "commit": ids.new_id()}
@@ -152,7 +161,7 @@ def write(place: Place, writer: int, seed: int) -> None:
 
 
 def _answered(lines: Sequence[dict[str, Any]]) -> bool:
-    return "ok" in lines[-1] or "wrong" in lines[-1]
+    return "do" not in lines[-1]
 
 
 def _choose(rng: np.random.Generator, writer: int, op: int) -> dict[str, Any]:
@@ -168,19 +177,33 @@ def _choose(rng: np.random.Generator, writer: int, op: int) -> dict[str, Any]:
         return {"do": "put shared", "keys": [SHARED[i] for i in shared]}
     if chance < 0.75:
         return {"do": "put", "keys": own}
-    if chance < 0.88:
-        return {"do": "delete", "keys": some}
+    if chance < 0.80:
+        return {"do": "put if absent", "keys": some[:2]}
+    if chance < 0.85:
+        return {"do": "patch", "keys": some[:1]}
     if chance < 0.93:
+        return {"do": "delete", "keys": some}
+    if chance < 0.96:
         return {"do": "delete", "keys": group_keys(writer)}
     return {"do": "delete where", "below": op - _BACK_MIN - int(rng.integers(_BACK_MIN))}
 
 
-def _carry_out(index: Index, journal: Journal, writer: int, intent: dict[str, Any]) -> None:
-    """Do it until it is answered; then write that down."""
+def _carry_out(
+    index: Index, journal: Journal, writer: int, intent: dict[str, Any], *, again: bool = False
+) -> None:
+    """Do it until it is answered; then write that down. A refusal is an answer too.
+
+    One that comes to a repeated call may be of a call that was done: its id is remembered for some
+    hundred commits.
+    """
     waited = 0
     while True:
         try:
             snapshot = _call(index, writer, intent)
+        except (ConflictError, NotFoundError) as error:
+            sure = not again and not waited
+            journal.write(op=intent["op"], refused=type(error).__name__, sure=sure)
+            return
         except (CommitUnknownError, ThrottledError, UnavailableError):
             waited += 1
             time.sleep(min(0.05 * waited, 1.0))
@@ -200,12 +223,26 @@ def _call(index: Index, writer: int, intent: dict[str, Any]) -> int:
                 metadata=metadata_of(keys, writer, op),
                 commit_id=intent["commit"],
             ).snapshot
+        case "put if absent":
+            keys = intent["keys"]
+            return index.put(
+                keys=keys,
+                vectors=vectors_of(keys, writer, op),
+                metadata=metadata_of(keys, writer, op),
+                if_absent=True,
+                commit_id=intent["commit"],
+            ).snapshot
+        case "patch":
+            patches = [{"patched": op}] * len(intent["keys"])
+            return index.patch(
+                keys=intent["keys"], metadata=patches, commit_id=intent["commit"]
+            ).snapshot
         case "delete":
-            return index.delete(keys=intent["keys"]).snapshot
+            return index.delete(keys=intent["keys"], commit_id=intent["commit"]).snapshot
         case "delete where":
             kinds = {"$in": ["own", "group"]}
             filter_ = {"writer": writer, "op": {"$lt": intent["below"]}, "kind": kinds}
-            return index.delete(filter=filter_).snapshot
+            return index.delete(filter=filter_, commit_id=intent["commit"]).snapshot
         case other:
             raise ValueError(other)
 
@@ -234,7 +271,11 @@ def fold(place: Place, seed: int) -> None:
     index = place.open()
     while True:
         try:
-            journal.write(folded=index.optimize(options=OPTIONS).snapshot)
+            if rng.random() < 0.2:
+                journal.write(collected=index.gc(RETENTION_S).total.objects)
+            else:
+                folded = index.optimize(options=OPTIONS, full=bool(rng.random() < 0.2))
+                journal.write(folded=folded.snapshot)
         except (ConflictError, CommitUnknownError, ThrottledError, UnavailableError) as error:
             journal.write(refused=type(error).__name__)
         time.sleep(rng.exponential(0.1))

@@ -61,35 +61,40 @@ class Killer:
 
     def run(self, seconds: float) -> None:
         """Kill for so long, and in the end all."""
-        end = time.monotonic() + seconds
+        try:
+            self._run_until(time.monotonic() + seconds)
+        finally:
+            for role in self.roles:
+                self._kill(role)
+
+    def _run_until(self, end: float) -> None:
         for role in self.roles:
             self._start(role)
-        while True:
+        while time.monotonic() < end:
             role = min(self.roles, key=lambda one: one.dies_at)
-            now = time.monotonic()
-            if now >= end:
-                break
-            time.sleep(max(0.0, min(role.dies_at, end) - now))
+            time.sleep(max(0.0, min(role.dies_at, end) - time.monotonic()))
             if role.dies_at < end:
                 self._kill(role)
                 self._start(role)
-        for role in self.roles:
-            self._kill(role)
 
     def _start(self, role: Role) -> None:
         seed = int(self._rng.integers(1 << 31))
         role.dies_at = time.monotonic() + float(self._rng.exponential(role.life_s))
         role.pid = os.fork()
         if role.pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _live(role, seed, self.place.folder)
 
     def _kill(self, role: Role) -> None:
-        os.kill(role.pid, signal.SIGKILL)
-        _, status = os.waitpid(role.pid, 0)
+        if not role.pid:
+            return
+        pid, role.pid = role.pid, 0
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             self.kills[role.name.rstrip("0123456789")] += 1
         else:
-            said = self.place.folder / f"{role.pid}.died"
+            said = self.place.folder / f"{pid}.died"
             self.died.append(f"{role.name}: {said.read_text() if said.exists() else status}")
 
 
@@ -142,6 +147,8 @@ def main() -> int:
     parser.add_argument("--life", type=float, help="of a writer, in seconds on average")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     given = parser.parse_args()
+    # So that what is started here ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.stderr.write(f"seed {given.seed}\n")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="squash-kill-")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import uuid4
 import pytest
 from store_cases import Case, files
 
+import endpoint
 from squash.storage import CountingStore, FolderStore, MemoryStore, ObjectStore, PrefixStore
 from squash.storage.tmp import TmpFiles
 
@@ -19,24 +19,9 @@ BUCKET = "contract"
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    before = {name: os.environ.get(name) for name in credentials}
-    os.environ.update(credentials)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=BUCKET)
-    yield endpoint
-    server.stop()
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    with endpoint.s3_endpoint() as url:
+        endpoint.make_bucket(url, BUCKET)
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ class FolderStore:
         """Store an object."""
         path = self._path(key)
         with _named(key), self._temporary(data) as temporary:
-            _until_parent_stays(path, lambda: temporary.replace(path), root=self._root)
+            _until_parent_stays(path, lambda: temporary.replace(path))
 
     def put_if_absent(self, key: str, data: Buffer) -> bool:
         """Store an object unless there is one."""
@@ -118,7 +118,7 @@ class FolderStore:
                 return False
             with self._temporary(data) as temporary:
                 try:
-                    _until_parent_stays(path, lambda: os.link(temporary, path), root=self._root)
+                    _until_parent_stays(path, lambda: os.link(temporary, path))
                 except FileExistsError:
                     if path.is_dir():
                         raise
@@ -180,7 +180,7 @@ class FolderStore:
     @contextmanager
     def _temporary(self, data: Buffer) -> Iterator[Path]:
         folder = self._root / _TEMPORARY
-        _make_folder(folder, root=self._root)
+        _make_folder(folder)
         path = folder / secrets.token_hex(16)
         try:
             with path.open("xb", buffering=0) as file:
@@ -246,11 +246,11 @@ def _walk(folder: Path, below: str, prefix: str, start_after: str) -> Iterator[O
                 yield ObjectInfo(key, status.st_size, status.st_mtime_ns // 1_000_000)
 
 
-def _until_parent_stays(path: Path, name_it: Callable[[], object], *, root: Path) -> None:
+def _until_parent_stays(path: Path, name_it: Callable[[], object]) -> None:
     """Give a file its name, making its folder anew if a deleter tidies it away meanwhile."""
     for attempt in range(_ATTEMPTS_MAX):
         try:
-            _make_folder(path.parent, root=root)
+            _make_folder(path.parent)
             name_it()
         except FileNotFoundError:
             if attempt + 1 == _ATTEMPTS_MAX:
@@ -261,15 +261,13 @@ def _until_parent_stays(path: Path, name_it: Callable[[], object], *, root: Path
             return
 
 
-def _make_folder(folder: Path, *, root: Path) -> None:
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and bring the name of each to the disk."""
     if folder.is_dir():
         return
-    if folder not in (root, *root.parents):
-        _make_folder(folder.parent, root=root)
-        with suppress(FileExistsError):
-            folder.mkdir()
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir()
     with suppress(FileNotFoundError):
         _sync(folder.parent)
 
