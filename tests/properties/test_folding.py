@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from test_index_model import METRICS, SMALL, check
+from test_index_model import METRICS
 from test_search_divided import same
 
 import squash
 from dividing import PLENTY, Division, answer_apart, session_of
 from forcing import codes_only
+from living import SMALL
 from model import ModelIndex
 from squash.quantize import PRESETS
 from squash.search import Query, search_many
@@ -101,7 +102,7 @@ class History:
                 rtol=1e-9,
                 atol=1e-9,
             )
-            check(self.index.query(query, top_k=12, filter=filter_), self.model, query, 12, filter_)
+            self.model.check(self.index.query(query, top_k=12, filter=filter_), query, 12, filter_)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -257,8 +257,32 @@ def test_records_are_put_got_listed_deleted_and_folded(clouds, index):
     assert after["stored_bytes"] > 0
     near = asking.ok("POST", f"{base}/query", {"vector": [1, 3], "filter": {"i": {"$lt": 9}}})
     assert [one["key"] for one in near["matches"]][:2] == ["n2", "n4"]
+    _older_snapshots_are_read_and_collected(asking, base)
     assert asking.ok("DELETE", base) == {"dropped": "notes"}
     assert asking.answer("GET", base)[0] == HTTPStatus.NOT_FOUND
+
+
+def _older_snapshots_are_read_and_collected(asking, base):
+    """Patches, conditions and `as_of` behind the gateway; what is collected is young, and stays."""
+    told = asking.ok("GET", f"{base}/snapshots?limit=2")["snapshots"]
+    assert [one["operation"] for one in told] == ["fold", "delete"]
+    newest = told[0]["snapshot"]
+    patch = {"patches": [{"key": "n1", "metadata": {"i": None, "new": "x"}}]}
+    assert asking.ok("POST", f"{base}/vectors/patch", {**patch, "if_snapshot": newest})["rows"] == 1
+    again = asking.answer("POST", f"{base}/vectors/patch", {**patch, "if_snapshot": newest})
+    assert again[0] == HTTPStatus.CONFLICT
+    for more, metadata in (({}, {"new": "x"}), ({"as_of": newest}, {"i": 1})):
+        got = asking.ok("POST", f"{base}/vectors/get", {"keys": ["n1"], **more})["records"]
+        assert [one["metadata"] for one in got] == [metadata]
+    query = {"vector": [1, 3], "filter": {"i": 1}}
+    assert asking.ok("POST", f"{base}/query", query)["matches"] == []
+    (then,) = asking.ok("POST", f"{base}/query", {**query, "as_of": newest})["matches"]
+    assert then["key"] == "n1"
+    status, told = asking.answer("POST", f"{base}/gc", {"retention_s": 3_600})
+    assert (status, told["snapshot"]) == (HTTPStatus.ACCEPTED, newest + 1)
+    asking.place.cloud.settle()
+    (then,) = asking.ok("POST", f"{base}/query", {**query, "as_of": newest})["matches"]
+    assert then["key"] == "n1"
 
 
 def test_keys_say_who_may_do_what(clouds, index):

@@ -554,7 +554,8 @@ class Index:
         InvalidArgumentError, FilterError
             If an argument is out of its range.
         NotFoundError
-            If there was no snapshot at `as_of`, or it was collected.
+            If there was no snapshot at `as_of`, or it was collected; from a batch, if it is
+            collected meanwhile, which it is not before the retention of `gc` has passed.
 
         """
         session = self._session

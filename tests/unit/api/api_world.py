@@ -63,9 +63,9 @@ class Answer:
 class World:
     """A store, its keys, and the handlers over it."""
 
-    def __init__(self, store=None, gate=None):
+    def __init__(self, store=None, gate=None, clock=None):
         self.store = store or MemoryStore()
-        self.clock = HandClock()
+        self.clock = clock or HandClock()
         self.database = Database(self.store, settings=Settings(), clock=self.clock, ids=SystemIds())
         self.gate = gate or KeyGate(self.store, self.clock)
         self.faces = make_faces(self.database, gate=self.gate, clock=self.clock, ids=SystemIds())

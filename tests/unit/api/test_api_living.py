@@ -6,10 +6,12 @@ import datetime as dt
 import json
 
 import pytest
-from api_world import NOW_MS, World
+from api_world import NOW_MS, HandClock, World
 
 from squash.api.access import Caller, Scope
 from squash.database import Index
+from squash.limits import SNAPSHOT_EVERY_COMMITS
+from squash.storage import MemoryStore
 
 I = "/v1/indexes/papers"
 Q, V, P = f"{I}/query", f"{I}/vectors", f"{I}/vectors/patch"
@@ -222,6 +224,33 @@ def test_gc_answers_with_what_was_removed(papers, monkeypatch, body):
     }  # fmt: skip
     assert set(answer.document["removed"]["commits"]) == {"objects", "bytes"}
     assert seen == [((), body or {})]
+
+
+def test_a_snapshot_that_was_collected_is_not_found():
+    """By every way of reading, in words for the caller: it is nobody's fault, and no damage."""
+    clock = HandClock()
+    world = World(MemoryStore(clock), clock=clock).papers()
+    for number in range(SNAPSHOT_EVERY_COMMITS + 2):
+        put(world, f"k{number}")
+    clock.ms += 40 * 86_400_000
+    put(world, "late")
+    collected = world.ask("POST", f"{I}/gc").document
+    assert collected["removed"]["commits"]["objects"] > 0
+    then = dt.datetime.fromtimestamp(NOW_MS / 1_000, dt.UTC).isoformat()
+    for fresh in (False, True):
+        asking = World(world.store, clock=clock) if fresh else world
+        for as_of in (1, 30, "2001-01-01T00:00:00Z"):
+            for answer in (
+                asking.ask("POST", Q, {"vector": [1, 0], "as_of": as_of}),
+                asking.ask("POST", f"{V}/get", {"keys": ["a"], "as_of": as_of}),
+                asking.ask("GET", V, query=f"as_of={as_of}"),
+            ):
+                assert (answer.status, answer.kind) == (404, "not-found"), answer.document
+                assert "log/" not in json.dumps(answer.raw)
+        assert asking.ask("POST", Q, {"vector": [1, 0], "as_of": then}).status == 200
+        told = asking.ask("GET", f"{I}/snapshots", query="limit=1000").document["snapshots"]
+        oldest = told[-1]["snapshot"]
+        assert asking.ask("POST", Q, {"vector": [1, 0], "as_of": oldest}).status == 200
 
 
 def test_a_condition_is_told_in_words_that_name_no_object(papers):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from index_world import FakeClock, World, build_flat, rows_of
@@ -19,8 +21,8 @@ from squash.index.commits import Commit, DeleteKeys, PutRows, PutSegments, Repla
 from squash.index.live import touched_since
 from squash.index.references import read_object
 from squash.index.snapshots import snapshot_key
-from squash.index.state import State, apply, commits_needed, committed_at
-from squash.limits import SNAPSHOT_EVERY_COMMITS
+from squash.index.state import State, apply, claimed_until, commits_needed, committed_at
+from squash.limits import FOLD_CLAIM_MS, SNAPSHOT_EVERY_COMMITS
 from squash.model import ObjectRef, RowBatch, SegmentRef
 from squash.segment.keys import KeyTable
 from squash.storage import CountingStore, MemoryStore
@@ -269,6 +271,21 @@ def test_a_fold_of_some_partitions_is_right_for_one_trained_object():
     assert state.trained == ref[1]
     with pytest.raises(ConflictError, match="another fold"):
         apply(state, fold("r", "w", ref[2], ref[0].key))
+
+
+def test_a_claim_lasts_until_the_fold_or_for_a_while():
+    """It changes nothing else; a fold of later commits alone leaves it."""
+    state = state_of(put("a"), PutSegments((segment("s"),)))
+    claimed = apply(state, Commit(3, "c3", 1_000, Replace((), (), (), None, 2)))
+    assert replace(claimed, claim=None, sequence=2, recent=state.recent, time_ms=2) == state
+    assert claimed_until(claimed) == 2
+    later = apply(claimed, Commit(4, "c4", 1_000, put("b")))
+    other = apply(later, Commit(5, "c5", 1_000, Replace((), (4,), (segment("t"),), None, 4)))
+    assert claimed_until(other) == 2
+    over = apply(other, Commit(6, "c6", 1_000 + FOLD_CLAIM_MS, put("c")))
+    assert claimed_until(over) == 0
+    for fold in (Replace(("s",), (), (), None, 5), Replace((), (1,), (segment("u"),), None, 5)):
+        assert apply(other, Commit(6, "c6", 1_000, fold)).claim is None
 
 
 def test_what_contradicts_itself_is_refused():

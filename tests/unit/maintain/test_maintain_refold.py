@@ -255,6 +255,33 @@ def test_writers_go_on_meanwhile():
     sound(index, ROWS + 1)
 
 
+@pytest.mark.parametrize("claims_at_once", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_busy_writer_does_not_win_for_ever(full, claims_at_once, monkeypatch):
+    """It flattens on and on; a fold that lost to that claims what it reads, and wins."""
+    if claims_at_once:
+        monkeypatch.setattr(maintenance, "FOLD_CLAIM_ROWS_MIN", 1)
+    index, vectors = made()
+    index.put(keys=["a", "b"], vectors=vectors[:2])
+    rounds = []
+
+    def write(progress):
+        if progress.stage == "encode":
+            rounds.append(1)
+            for i in range(70 if len(rounds) < 4 else 0):
+                index.put(keys=[f"w{len(rounds)}-{i}"], vectors=vectors[i : i + 1])
+
+    before = state_of(index).trained
+    index.optimize(options=OPTIONS, progress=write, full=full)
+    state = state_of(index)
+    assert state.trained != before
+    assert state.claim is None
+    assert len(state.fresh) < 63
+    sound(index, ROWS + 2 + 70 * min(len(rounds), 3))
+    index.optimize(options=OPTIONS)
+    sound(index, ROWS + 2 + 70 * min(len(rounds), 3))
+
+
 @pytest.mark.parametrize("error", [UnavailableError("enough"), KeyboardInterrupt()])
 def test_what_is_stopped_midway_changes_nothing(error):
     """An error of ours drops what was written; a kill leaves it, named by nothing."""

@@ -13,7 +13,8 @@ from squash import limits
 from squash.attributes import matches, parse_filter
 from squash.clock import SystemClock, SystemIds
 from squash.database import Database
-from squash.errors import FilterError, InvalidArgumentError
+from squash.errors import DataError, FilterError, InvalidArgumentError, NotFoundError
+from squash.limits import SNAPSHOT_EVERY_COMMITS
 from squash.maintain import BuildOptions
 from squash.runtime import Settings
 from squash.runtime.exporting import batch_rows
@@ -178,6 +179,33 @@ def test_an_export_leaves_out_what_has_expired():
     clock.sleep(100)
     assert set(rows_of(index.export_batches())) == {"b"}
     assert set(rows_of(index.export_batches(as_of=1))) == {"a", "b"}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_export_that_is_slower_than_the_retention_is_told_so(damaged):
+    """And that something is damaged, where it is not garbage collection that took it."""
+    clock = Clock()
+    store = MemoryStore(clock)
+    made = Database(store, settings=Settings(), clock=clock, ids=SystemIds())
+    index = made.create_index("x", dimension=3, metric="euclidean")
+    put(index, [f"k{row}" for row in range(200)])
+    index.optimize(options=SMALL)
+    batches = index.export_batches()
+    next(batches)
+    if damaged:
+        store.delete([info.key for info in store.list("") if "/segments/" in info.key])
+        with pytest.raises(DataError, match="missing from the store"):
+            rows_of(batches)
+        return
+    put(index, ["k0"], 1)
+    index.optimize(options=SMALL, full=True)
+    for row in range(SNAPSHOT_EVERY_COMMITS):
+        put(index, [f"k{row}"], row)
+    clock.sleep(2 * 86_400)
+    assert index.gc().total.objects > 0
+    with pytest.raises(NotFoundError, match="collected"):
+        rows_of(batches)
+    assert len(rows_of(index.export_batches())) == 200
 
 
 @given(dimension=st.integers(1, limits.DIMENSION_MAX))

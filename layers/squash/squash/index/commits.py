@@ -66,6 +66,11 @@ class Replace:
     base: int
     trained_base: str | None = None
 
+    @property
+    def claims(self) -> bool:
+        """Whether it replaces nothing: it says that a fold of all up to `base` has begun."""
+        return not (self.inputs or self.fresh or self.outputs or self.trained)
+
 
 Operation: TypeAlias = PutRows | PutSegments | DeleteKeys | Replace
 

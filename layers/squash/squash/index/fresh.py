@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from squash.index.commits import PutRows
 from squash.index.live import Opened
+from squash.index.state import State, claimed_until
 from squash.limits import (
     EXACT_ROWS_MAX,
     FLATTEN_AGAIN_COMMITS,
@@ -92,6 +93,12 @@ def segment_bytes(segment: SegmentRef) -> int:
     return sum(ref.bytes for ref in segment.objects.values())
 
 
+def unclaimed(state: State) -> tuple[int, ...]:
+    """Return the fresh commits that no fold has claimed: those that may be flattened."""
+    until = claimed_until(state)
+    return tuple(sequence for sequence in state.fresh if sequence > until)
+
+
 def flatten_due(opened: Opened) -> bool:
     """Tell if who made the last commit is the one to flatten.
 
@@ -99,7 +106,7 @@ def flatten_due(opened: Opened) -> bool:
     commits are taken once, so it is one writer's turn; if that one died, another's some commits
     later.
     """
-    fresh = opened.state.fresh
+    fresh = unclaimed(opened.state)
     if not fresh or fresh[-1] != opened.sequence:
         return False
     beyond = len(fresh) - FLATTEN_COMMITS

@@ -25,7 +25,7 @@ from squash.index.references import (
     segment_to_json,
 )
 from squash.index.sealed import open_sealed, seal
-from squash.index.state import State
+from squash.index.state import Claim, State
 from squash.model import ObjectRef, SegmentRef
 from squash.storage import ObjectStore
 
@@ -117,7 +117,7 @@ def materialise(
 
 def to_bytes(state: State) -> bytes:
     """Return the snapshot's bytes for a state that `materialise` made."""
-    header = {
+    header: dict[str, Any] = {
         "sequence": state.sequence,
         "time_ms": state.time_ms,
         "changed": state.changed,
@@ -126,6 +126,8 @@ def to_bytes(state: State) -> bytes:
         "trained": object_to_json(state.trained) if state.trained else None,
         "recent": list(state.recent),
     }
+    if state.claim is not None:
+        header["claim"] = [state.claim.base, state.claim.time_ms]
     arrays: dict[str, AnyArray] = {
         f"fresh_dead.{sequence}": np.frombuffer(bits, dtype=np.uint8)
         for sequence, bits in state.fresh_dead.items()
@@ -165,6 +167,7 @@ def _state(header: Any, container: Container) -> State:
         time_ms=int(header["time_ms"]),
         # Snapshots of earlier releases don't say: they count as if their last commit was no fold.
         changed=_changed(header.get("changed", sequence), sequence),
+        claim=Claim(*map(int, header["claim"])) if header.get("claim") else None,
         snapshot_sequence=sequence,
         fresh_dead={
             int(name.partition(".")[2]): container.array(name).tobytes()

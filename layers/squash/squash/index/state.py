@@ -8,10 +8,24 @@ from typing import Final, assert_never
 
 from squash.errors import ConflictError, InternalError, InvalidArgumentError
 from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegments, Replace
+from squash.limits import FOLD_CLAIM_MS
 from squash.model import ObjectRef, SegmentRef
 
 # A writer who repeats a commit of unknown outcome finds it among so many.
 RECENT_COMMITS_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A fold that has begun, and would lose to whoever folds what it reads: others leave that.
+
+    Nothing depends on it but work that would be wasted.
+    """
+
+    base: int
+    """It folds what was put up to this commit."""
+    time_ms: int
+    """When it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,8 @@ class State:
     """When the last commit was made, by its writer's clock; never before the commit before it."""
     changed: int = 0
     """The last commit that put or deleted records; later ones folded. 0 if none did."""
+    claim: Claim | None = None
+    """The last fold that said it had begun, until one of what it claimed is done."""
     snapshot_sequence: int = 0
     """The snapshot this was read from or written as; 0 if none."""
     log_bytes: int = 0
@@ -58,15 +74,36 @@ def apply(state: State, commit: Commit) -> State:
         raise InternalError(f"commit {commit.sequence} cannot follow {state.sequence}")
     after = _operate(state, commit.sequence, commit.operation)
     folds = isinstance(commit.operation, Replace)
+    # Writers of earlier releases wrote what their clocks said.
+    time_ms = max(state.time_ms, commit.time_ms)
     return replace(
         after,
         sequence=commit.sequence,
-        # Writers of earlier releases wrote what their clocks said.
-        time_ms=max(state.time_ms, commit.time_ms),
+        time_ms=time_ms,
+        claim=_claim(state, commit.operation, time_ms),
         changed=state.changed if folds else commit.sequence,
         recent=(*state.recent, commit.commit_id)[-RECENT_COMMITS_MAX:],
         log_bytes=state.log_bytes + commit.stored_bytes,
     )
+
+
+def claimed_until(state: State) -> int:
+    """Return up to which commit what was put is being folded; 0 if nothing is."""
+    claim = state.claim
+    return claim.base if claim and state.time_ms - claim.time_ms < FOLD_CLAIM_MS else 0
+
+
+def _claim(state: State, operation: Operation, time_ms: int) -> Claim | None:
+    claim = state.claim
+    if not isinstance(operation, Replace):
+        return claim
+    if operation.claims:
+        return Claim(operation.base, time_ms)
+    if claim is None:
+        return None
+    inputs = set(operation.inputs)
+    taken = [*operation.fresh, *(one.as_of for one in state.segments if one.id in inputs)]
+    return None if any(one <= claim.base for one in taken) else claim
 
 
 def commits_needed(state: State) -> list[int]:

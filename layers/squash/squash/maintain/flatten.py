@@ -21,10 +21,11 @@ import numpy as np
 from squash.arrays import I64
 from squash.errors import CommitUnknownError, SquashError
 from squash.index.commits import PutRows
-from squash.index.fresh import segment_bytes
+from squash.index.fresh import segment_bytes, unclaimed
 from squash.index.live import LoadKeys, Opened, fresh_dead
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader
+from squash.index.state import claimed_until
 from squash.index.writer import replace, write_segment
 from squash.limits import FLAT_SEGMENT_ROWS_MAX, FLATTEN_SEGMENT_BYTES_MAX
 from squash.maintain.live_rows import LiveRows, drop
@@ -49,11 +50,11 @@ def plan_flatten(opened: Opened) -> Flattening:
     """Choose what to flatten: the oldest commits, and the flat segments that are not much larger.
 
     It is what fits one flat segment and the memory of a small function; of commits at least one,
-    if there is any.
+    if there is any. What a fold has claimed is left to it.
     """
     fresh: list[int] = []
     rows = size = 0
-    for sequence in opened.state.fresh:
+    for sequence in unclaimed(opened.state):
         commit = opened.commits[sequence]
         more = len(commit.operation.rows) if isinstance(commit.operation, PutRows) else 0
         if fresh and not _fits(rows + more, size + commit.stored_bytes):
@@ -62,7 +63,12 @@ def plan_flatten(opened: Opened) -> Flattening:
         rows += more
         size += commit.stored_bytes
     segments: list[SegmentRef] = []
-    flat = [segment for segment in opened.state.segments if segment.kind == "flat"]
+    until = claimed_until(opened.state)
+    flat = [
+        segment
+        for segment in opened.state.segments
+        if segment.kind == "flat" and segment.as_of > until
+    ]
     for segment in sorted(flat, key=lambda one: one.rows) if fresh else []:
         size += segment_bytes(segment)
         if segment.rows > ABSORB_RATIO * rows or not _fits(rows + segment.rows, size):

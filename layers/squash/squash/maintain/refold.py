@@ -165,15 +165,8 @@ class _Fold:
     def _groups(self, counts: PartitionCounts) -> list[list[int]]:
         """Choose the partitions to write anew, those together that become one or some others."""
         options = self._options
-        stored = [ref for ref in self._standing.opened.state.segments if ref.kind == "partition"]
-        row_bytes = sum(one.bytes for ref in stored for one in ref.objects.values()) / max(
-            sum(ref.rows for ref in stored), 1
-        )
         chosen = choose_partitions(
-            counts,
-            rows_max=options.partition_rows_max,
-            thrifty=options.thrifty,
-            row_bytes=row_bytes,
+            counts, rows_max=options.partition_rows_max, thrifty=options.thrifty
         )
         return join_partitions(
             counts,

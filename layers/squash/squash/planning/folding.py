@@ -16,9 +16,6 @@ from squash.limits import (
     FOLD_REBUILD_ROWS_MAX,
     FOLD_ROWS_MIN,
     FOLD_ROWS_ROOT,
-    FRESH_BYTES_MAX,
-    FRESH_FOLD_SHARE,
-    FRESH_ROWS_MAX,
 )
 
 GREW_MAX: Final = 2.0
@@ -98,9 +95,7 @@ class PartitionCounts:
         return self.live + self.pending
 
 
-def choose_partitions(
-    counts: PartitionCounts, *, rows_max: int, thrifty: bool, row_bytes: float = 0.0
-) -> Mask:
+def choose_partitions(counts: PartitionCounts, *, rows_max: int, thrifty: bool) -> Mask:
     """Choose the partitions that a fold writes anew.
 
     Parameters
@@ -112,8 +107,6 @@ def choose_partitions(
     thrifty:
         Whether rows may go on waiting. If so, partitions of which a good share is pending are
         taken, and then those with the largest shares until at most half of `pending_rows_max` wait.
-    row_bytes:
-        What a row takes: no more wait than half of what writers ask for a fold at.
 
     Returns
     -------
@@ -135,9 +128,6 @@ def choose_partitions(
     chosen |= share > PENDING_SHARE_MAX
     waiting = int(counts.pending[~chosen].sum())
     most = pending_rows_max(int(counts.live.sum())) // 2
-    most = min(most, int(FRESH_FOLD_SHARE * FRESH_ROWS_MAX) // 2)
-    if row_bytes:
-        most = min(most, int(FRESH_FOLD_SHARE * FRESH_BYTES_MAX / row_bytes) // 2)
     for one in np.argsort(-share, kind="stable").tolist():
         if waiting <= most:
             break

@@ -12,6 +12,7 @@ import numpy as np
 
 from squash.arrays import F32, I64, Mask
 from squash.attributes import FilterNode
+from squash.errors import DataError
 from squash.limits import EXPORT_BATCH_BYTES_MAX, EXPORT_BATCH_ROWS_MAX
 from squash.model import Progress, RowBatch
 from squash.runtime.retained import RetainedObjects
@@ -60,6 +61,8 @@ def export(
 ) -> RowExport:
     """Return the records of a snapshot that pass a filter.
 
+    Where the snapshot is collected before its end is reached, `NotFoundError` says so.
+
     Parameters
     ----------
     views, view:
@@ -83,7 +86,17 @@ def export(
         include=include,
         report=report,
     )
-    return RowExport(batches, snapshot=view.snapshot)
+    return RowExport(_unless_collected(views, view, batches), snapshot=view.snapshot)
+
+
+def _unless_collected(
+    views: IndexViews, view: IndexView, batches: Iterator[RowBatch]
+) -> Iterator[RowBatch]:
+    try:
+        yield from batches
+    except DataError as error:
+        views.refuse_gone(view.snapshot, error)
+        raise
 
 
 def batch_rows(dimension: int) -> int:

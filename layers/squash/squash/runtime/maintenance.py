@@ -13,9 +13,12 @@ import numpy as np
 
 from squash.arrays import I64
 from squash.attributes import expired, live_node
+from squash.errors import ConflictError
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
+from squash.index.writer import claim
+from squash.limits import FOLD_CLAIM_ROWS_MIN
 from squash.maintain import (
     BuildOptions,
     LiveRows,
@@ -61,6 +64,42 @@ def fold(
     """
     options = options or BuildOptions()
     opened = views.refresh()
+    claimed = _is_long(opened)
+    while True:
+        if claimed:
+            opened = claim(views.log, opened)
+        try:
+            return _fold(
+                views, opened, config, loader,
+                options=options, scratch=scratch, report=report, full=full,
+            )  # fmt: skip
+        except ConflictError:
+            before, opened = opened.state.trained, views.refresh()
+            if claimed or opened.state.trained != before:
+                raise
+            # A writer flattened what was read: it would again.
+            claimed = True
+
+
+def _is_long(opened: Opened) -> bool:
+    """Tell if a fold would take so long that a busy writer would fold what it reads, and win."""
+    state = opened.state
+    pending = state.fresh or any(segment.kind == "flat" for segment in state.segments)
+    return bool(pending) and sum(one.rows for one in state.segments) >= FOLD_CLAIM_ROWS_MIN
+
+
+def _fold(
+    views: IndexViews,
+    opened: Opened,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    *,
+    options: BuildOptions,
+    scratch: Path | None,
+    report: Report,
+    full: bool,
+) -> WriteResult:
+    """Fold what was read; see `fold`."""
     fresh, live = _staying(views, opened, config, loader)
     source = LiveRows(fresh, live)
     trained = _trained(opened, loader, config)
@@ -79,9 +118,9 @@ def fold(
     else:
         standing = _standing(opened, config, trained, fresh, live)
         if not _settled(standing, options):
-            opened = refold(views.log, standing, options=options, scratch=scratch, report=report)
+            folded = refold(views.log, standing, options=options, scratch=scratch, report=report)
             # What stays is older than the fold: a reader would want the commits since.
-            opened = views.log.snapshot_now(opened)
+            opened = opened if folded is opened else views.log.snapshot_now(folded)
     return WriteResult(views.install(opened).sequence, source.rows)
 
 

@@ -143,7 +143,7 @@ class IndexViews:
         try:
             opened = self._opened_at(sequence)
             view = self.view_of(opened)
-        except DataError as error:
+        except (DataError, NotFoundError) as error:
             self.refuse_gone(sequence, error)
             raise
         return view, opened.state.time_ms if time_ms is None else time_ms
@@ -176,7 +176,7 @@ class IndexViews:
         nearest = max(before, key=lambda one: one.sequence, default=None)
         return self.log.open_at(sequence, nearest)
 
-    def refuse_gone(self, sequence: int, error: DataError) -> None:
+    def refuse_gone(self, sequence: int, error: SquashError) -> None:
         """Say that a snapshot was collected, if that may be why something of it is not there.
 
         From the oldest stored snapshot on everything must be there: what is missing is damage.
@@ -190,8 +190,7 @@ class IndexViews:
         if sequence < snapshots.oldest_snapshot(self.log.store):
             raise NotFoundError(
                 f"snapshot {sequence} was collected: ask for a newer one; Index.snapshots() tells "
-                "which there are",
-                object_key=error.object_key,
+                "which there are"
             ) from error
 
     def fresh(self, opened: Opened) -> RowBatch:
