@@ -114,14 +114,15 @@ class LivingIndex(RuleBasedStateMachine):
         return self.model
 
     def wrote(self, handle: int, result, *, fold: bool = False) -> None:
-        """Note a commit of what the model holds: it has the next number."""
+        """Note a commit of what the model holds: it has the next number but for folds' own."""
+        self.read_on(until=result.snapshot)
         self.at_newest().commit(self.model.newest + 1, fold=fold)
         assert result.snapshot == self.handles[handle].sees(self.model.newest)
         self.read_on()
 
-    def read_on(self) -> None:
-        """Note the folds that a writer made of its own accord, past a threshold."""
-        for info in reversed(self.connect(0).index.snapshots(limit=10)):
+    def read_on(self, until: int | None = None) -> None:
+        """Note the folds of others, and the commits by which they say that they have begun."""
+        for info in reversed(self.connect(0).index.snapshots(limit=10, before=until)):
             if info.snapshot > self.model.newest:
                 assert info.operation == "fold"
                 assert info.snapshot == self.model.newest + 1
@@ -294,11 +295,10 @@ class LivingIndex(RuleBasedStateMachine):
 
     def folded(self, handle: int, result) -> None:
         """A fold changes no record; where nothing is new there is no commit."""
-        assert self.model.newest <= result.snapshot <= self.model.newest + 1
-        if result.snapshot > self.model.newest:
-            self.wrote(handle, result, fold=True)
-        else:
-            self.handles[handle].sees(result.snapshot)
+        before = self.model.newest
+        self.read_on()
+        assert result.snapshot == before or result.snapshot in self.model.folds
+        self.handles[handle].sees(result.snapshot)
 
     @rule(handle=HANDLE, other=HANDLE, keys=SOME_KEYS.filter(bool), gone=SOME_KEYS, seed=SEED)
     def optimize_while_others_write(self, handle, other, keys, gone, seed) -> None:
@@ -315,6 +315,7 @@ class LivingIndex(RuleBasedStateMachine):
             result = self.handles[handle].index.optimize(options=SMALL, progress=meanwhile)
         except ConflictError:
             assert wrote  # a fold of the other's own, past a threshold, may have been first
+            self.read_on()
             return
         self.folded(handle, result)
 
@@ -333,6 +334,7 @@ class LivingIndex(RuleBasedStateMachine):
             result = self.handles[handle].index.optimize(options=SMALL, progress=meanwhile)
         except ConflictError:
             assert self.model.newest > newest
+            self.read_on()
             return
         self.folded(handle, result)
 
@@ -520,7 +522,7 @@ class LivingIndex(RuleBasedStateMachine):
             assert found == {k: (v.tobytes(), dict(m)) for k, (v, m) in live.items()}
 
 
-LivingIndex.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+LivingIndex.TestCase.settings = settings(max_examples=16, stateful_step_count=22, deadline=None)
 TestLivingIndex = LivingIndex.TestCase
 
 
