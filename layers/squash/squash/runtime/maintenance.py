@@ -115,11 +115,13 @@ def _fold(
                 scratch=scratch,
                 report=report,
             )
+            opened = views.log.snapshot_now(opened)
     else:
         standing = _standing(opened, config, trained, fresh, live)
         if not _settled(standing, options):
             folded = refold(views.log, standing, options=options, scratch=scratch, report=report)
-            # What stays is older than the fold: a reader would want the commits since.
+            # What stays is older than the fold: a reader would want the commits since. After a
+            # build, a reader need not ask for those that brought the rows.
             opened = opened if folded is opened else views.log.snapshot_now(folded)
     return WriteResult(views.install(opened).sequence, source.rows)
 
