@@ -78,7 +78,7 @@ def _leave_a_horizon(views: IndexViews) -> None:
     try:
         opened = views.refresh()
         if opened.state.snapshot_sequence < opened.sequence:
-            views.install(views.log.snapshot_now(opened))
+            views.install(views.log.write_snapshot(opened))
     except SquashError as error:
         _LOG.warning("what was collected stays so; the next snapshot was not written: %s", error)
 
