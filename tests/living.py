@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
@@ -68,6 +68,17 @@ def copied(store: MemoryStore) -> MemoryStore:
     return copy
 
 
+def damage(store: MemoryStore, part: str) -> str | None:
+    """Flip a bit in the middle of the first object whose key has this part; tell which it was."""
+    for info in store.list(""):
+        if part in info.key:
+            data = bytearray(store.get(info.key) or b"")
+            data[len(data) // 2] ^= 1
+            store.put(info.key, bytes(data))
+            return info.key
+    return None
+
+
 def everything(index: Index, *, limit: int = 1000, **more: Any) -> dict[str, tuple[bytes, dict]]:
     """Return all live records by listing them, page by page; each must come once."""
     found: dict[str, tuple[bytes, dict]] = {}
@@ -80,8 +91,3 @@ def everything(index: Index, *, limit: int = 1000, **more: Any) -> dict[str, tup
         cursor = page.cursor
         if cursor is None:
             return found
-
-
-def options(**changes: int) -> BuildOptions:
-    """Return the small options, with some changed."""
-    return replace(SMALL, **changes)

@@ -7,6 +7,7 @@ them, and for each kind of fault, on a copy of the same index.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from fault_cases import (
@@ -25,10 +26,11 @@ from fault_cases import (
 )
 from fault_store import Fault, KilledError, StepStore
 
-from living import SMALL, shrink
+from living import SMALL, damage, shrink
 from squash.errors import (
     CommitUnknownError,
     ConflictError,
+    DataError,
     NotFoundError,
     SquashError,
     UnavailableError,
@@ -248,6 +250,33 @@ def test_an_index_is_dropped_or_whole(fault):
             assert not any(world.store.list(f"{NAME}/")) or fault == "late"
         world.database(7).create_index(NAME, dimension=4)
         assert world.found() == {}
+
+
+@pytest.mark.parametrize("stride", [31, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fault", ALONE)
+def test_a_repair_that_breaks_off_is_finished_by_another(fault, stride):
+    """At every call: what is read is right, or said to be damaged; the next repair mends it all."""
+    for part in ("/snapshots/", "/codes"):
+        world = damaged(part)
+        faulty = StepStore(world.store)
+        world.database(3, faulty).index(NAME).repair()
+        for step in range(0, len(faulty.log), stride):
+            world = damaged(part)
+            broken = StepStore(world.store, step=step, fault=fault)
+            with suppress(UnavailableError, KilledError):
+                world.database(3, broken).index(NAME).repair()
+            with suppress(DataError):
+                assert world.found() == state_of("aged")
+            report = world.database(4).index(NAME).repair()
+            assert not report.left
+            assert not report.lost_rows
+            assert world.found() == state_of("aged")
+
+
+def damaged(part: str) -> World:
+    world = World.of("aged")
+    assert damage(world.store, part)
+    return world
 
 
 def test_a_repeated_put_is_one_commit():

@@ -25,6 +25,7 @@ from living import (
     STALENESS_MS,
     Handle,
     connect,
+    damage,
     everything,
     shrink,
 )
@@ -352,6 +353,17 @@ class LivingIndex(RuleBasedStateMachine):
         assert report.horizon <= kept_from
         self.horizon = max(self.horizon, report.horizon)
         assert not index.gc(retention_s).total.objects
+
+    @precondition(lambda self: not self.horizon)
+    @rule(handle=HANDLE, part=st.sampled_from(["/snapshots/", "/deleted-", "/head", "none"]))
+    def repair(self, handle, part) -> None:
+        """What can be made of the rest is as it was; where nothing is damaged nothing is done."""
+        harmed = damage(self.store, part)
+        report = self.connect(handle).index.repair()
+        assert not report.lost_rows
+        assert not report.left
+        assert bool(report.repaired) <= bool(harmed)
+        self.read_on()
 
     @rule(handle=HANDLE)
     def reopen(self, handle) -> None:
