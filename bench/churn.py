@@ -60,7 +60,7 @@ COSTS_NOTE: Final = """What a fold takes of one hundredth of new rows in an inde
 a process of its own; memory is anonymous memory above what the process had before. The rows lie \
 everywhere, or are the nearest of one. A whole fold trains and writes all; one in part writes each \
 partition that has any of them; a thrifty one those that have many, and a flat segment."""
-_ROUNDS: Final = 5
+_ROUNDS: Final = 12
 _BATCH: Final = 10_000
 _SEED: Final = 5
 

@@ -27,7 +27,7 @@ ID = "ab" * 16
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
     """Let the write under test bring a snapshot, and few rows become segments."""
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 5)
+    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
     monkeypatch.setattr(writer, "INLINE_COMMIT_ROWS_MAX", 4)
 
 

@@ -109,6 +109,14 @@ def test_the_fresh_part():
     assert soon * limits.FRESH_COMMITS_MAX > limits.FOLD_COMMITS_MIN
 
 
+def test_folding():
+    """A fold that is begun has time to stop; a claim outlasts any that a function makes."""
+    assert limits.FOLD_STOP_MS_MIN < limits.FOLD_GROUP_MS_MIN < limits.FOLD_BEGIN_MS_MIN
+    assert limits.FOLD_CLAIM_MS > limits.LAMBDA_TIMEOUT_S_MAX * 1_000
+    assert limits.FOLD_CLAIM_MS < limits.COMMIT_WITHIN_MS
+    assert limits.EXACT_ROWS_MAX < limits.FOLD_CLAIM_ROWS_MIN < limits.FOLD_REBUILD_ROWS_MAX
+
+
 def test_calls():
     """What one call of the command line sends, the library takes."""
     assert limits.PUT_FILE_ROWS_MAX <= limits.KEYS_PER_CALL_MAX

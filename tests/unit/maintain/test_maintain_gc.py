@@ -37,17 +37,16 @@ def test_what_the_retention_needs_stays_and_the_rest_goes():
     """The horizon is the newest snapshot old enough; all from it on is readable, all else gone."""
     world = lived()
     before = world.kinds()
+    newest = max(s for s in world.history if world.below.get(snapshot_key(s)) is not None)
     report = world.handle().gc()
-    assert report.horizon == max(
-        s for s in world.history if world.below.get(snapshot_key(s)) is not None
-    )
-    assert report.horizon >= 8
+    assert report.horizon == newest >= 8
     assert {kind for kind in KINDS if report.removed[kind].objects} >= {
         "snapshots", "commits", "segments", "trained",
     }  # fmt: skip
     after = world.kinds()
     for kind in ("snapshots", "commits", "segments", "bitmaps", "trained"):
-        left = after.get(kind, 0)
+        # A snapshot, with its bitmap, is left for the next collection to begin from.
+        left = after.get(kind, 0) - (kind in {"snapshots", "bitmaps"})
         assert before.get(kind, 0) - left == report.removed[kind].objects, kind
     assert after.get("probes", 0) == 0
     assert report.total.bytes > 0
@@ -175,11 +174,12 @@ def test_a_fold_from_before_the_horizon():
     world.check(6)
     world.put(index, {"new": 1})
     world.put(index, {"newer": 1})
+    world.put(index, {"newest": 1})
     world.clock.sleep(3 * DAY_S)
     report = world.handle().gc()
-    assert report.horizon == 9
+    assert report.horizon == 10
     assert report.removed["commits"].objects == 7
-    world.check(9)
+    world.check(10)
 
 
 def test_a_damaged_log_is_not_collected():
@@ -202,7 +202,6 @@ def test_a_bitmap_that_lies_there_is_not_taken_from_a_snapshot():
     world.put(index, {f"k{i}": i for i in range(30)})
     world.optimize(index)
     world.put(index, {"a": 1})
-    world.put(index, {"b": 1})
     world.delete(index, ["k1"])
     # The next commits are due for a snapshot; nothing since killed a row of a segment.
     opened = index._session._views.refresh()

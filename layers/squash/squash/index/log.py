@@ -417,14 +417,6 @@ class IndexLog:
         self.store.put_if_absent(snapshots.snapshot_key(state.sequence), snapshots.to_bytes(state))
         return self._with_needed(replace(opened, state=state), dict(opened.commits))
 
-    def snapshot_now(self, opened: Opened) -> Opened:
-        """Write the snapshot of a state, due or not; that it could not be written is told."""
-        try:
-            return self.write_snapshot(opened)
-        except SquashError as error:
-            self._report(error)
-            return opened
-
     def _get_many(self, sequences: Sequence[int], held: dict[int, Commit]) -> list[Commit | None]:
         return self._get_beside(None, sequences, held)[1]
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from squash.clock import Clock, IdSource
-from squash.errors import DataError, NotFoundError, UnavailableError
+from squash.errors import DataError, NotFoundError, SquashError, UnavailableError
 from squash.index import catalogue
 from squash.index.commits import PutRows, log_key
 from squash.index.live import Opened
@@ -60,7 +60,7 @@ def gc(
     report: Report,
 ) -> GcReport:
     """Remove what no state within the retention needs."""
-    return collect(
+    done = collect(
         views.log.store,
         clock=clock,
         ids=views.log.ids,
@@ -68,6 +68,19 @@ def gc(
         dry_run=dry_run,
         report=report,
     )
+    if not dry_run:
+        _leave_a_horizon(views)
+    return done
+
+
+def _leave_a_horizon(views: IndexViews) -> None:
+    """Write a snapshot that a later collection begins from: few commits never make one due."""
+    try:
+        opened = views.refresh()
+        if opened.state.snapshot_sequence < opened.sequence:
+            views.install(views.log.write_snapshot(opened))
+    except SquashError as error:
+        _LOG.warning("what was collected stays so; the next snapshot was not written: %s", error)
 
 
 class Collectable(Protocol):

@@ -6,6 +6,7 @@ only answers queries does without.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from squash.arrays import I64
 from squash.attributes import expired, live_node
-from squash.errors import ConflictError
+from squash.errors import ConflictError, SquashError
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
@@ -38,6 +39,7 @@ from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
 
 Report = Callable[[Progress], None]
+_LOG = logging.getLogger("squash")
 
 
 def fold(
@@ -115,13 +117,26 @@ def _fold(
                 scratch=scratch,
                 report=report,
             )
+            opened = _with_snapshot(views, opened)
     else:
         standing = _standing(opened, config, trained, fresh, live)
         if not _settled(standing, options):
             folded = refold(views.log, standing, options=options, scratch=scratch, report=report)
-            # What stays is older than the fold: a reader would want the commits since.
-            opened = opened if folded is opened else views.log.snapshot_now(folded)
+            opened = opened if folded is opened else _with_snapshot(views, folded)
     return WriteResult(views.install(opened).sequence, source.rows)
+
+
+def _with_snapshot(views: IndexViews, folded: Opened) -> Opened:
+    """Write a snapshot, due or not.
+
+    Of what stays, a reader would want the commits since; of what was built anew it need not ask for
+    those that brought the rows.
+    """
+    try:
+        return views.log.write_snapshot(folded)
+    except SquashError as error:
+        _LOG.warning("a snapshot could not be written; the next writer tries again: %s", error)
+        return folded
 
 
 def _staying(

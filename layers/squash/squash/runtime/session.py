@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import numpy as np
-
 from squash.arrays import F32
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import DataError, InvalidArgumentError, SquashError, UnavailableError
+from squash.errors import DataError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
 from squash.index.checking import check_keys, check_vector
 from squash.index.fresh import fresh_part, passed_limit
 from squash.index.state import commits_needed
-from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
 from squash.model import (
     Answer,
     AsOf,
@@ -67,7 +64,6 @@ if TYPE_CHECKING:
 _THREADS = 16
 _LOG = logging.getLogger("squash")
 _PASSING_RETAINED_BYTES = 1
-_INCLUDABLE = frozenset({"metadata", "vector"})
 
 Report = Callable[[Progress], None]
 T = TypeVar("T")
@@ -495,45 +491,6 @@ def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Qu
     asked = {id(query.node): query.node for query in queries}
     nodes = {known: only_live(node, live) for known, node in asked.items()}
     return [replace(query, node=nodes[id(query.node)]) for query in queries]
-
-
-def check_include(include: Iterable[str]) -> frozenset[str]:
-    """Check what a reader wants to have with every record."""
-    wanted = frozenset([include] if isinstance(include, str) else include)
-    if wanted - _INCLUDABLE:
-        raise InvalidArgumentError(
-            f"include takes 'metadata' and 'vector', not {min(wanted - _INCLUDABLE)!r}",
-            field="include",
-        )
-    return wanted
-
-
-def check_limits(
-    *, top_k: Any, recall_target: Any, timeout_ms: Any = None, queries: int = 1
-) -> None:
-    """Check a query's numbers."""
-    if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
-        raise InvalidArgumentError("top_k is a whole number", field="top_k")
-    if not 1 <= top_k <= TOP_K_MAX:
-        raise InvalidArgumentError(f"top_k is from 1 to {TOP_K_MAX}, not {top_k}", field="top_k")
-    if not isinstance(recall_target, (int, float)) or not 0.0 < recall_target <= 1.0:
-        raise InvalidArgumentError(
-            f"recall_target is above 0 and at most 1, not {recall_target!r}", field="recall_target"
-        )
-    if timeout_ms is not None and (
-        isinstance(timeout_ms, bool)
-        or not isinstance(timeout_ms, (int, np.integer))
-        or not 1 <= timeout_ms <= QUERY_TIMEOUT_MS_MAX
-    ):
-        raise InvalidArgumentError(
-            f"timeout_ms is a whole number from 1 to {QUERY_TIMEOUT_MS_MAX}, not {timeout_ms!r}",
-            field="timeout_ms",
-        )
-    if queries > QUERIES_PER_CALL_MAX:
-        raise InvalidArgumentError(
-            f"a call takes at most {QUERIES_PER_CALL_MAX} queries, not {queries}: send several",
-            field="vectors",
-        )
 
 
 def _report_snapshot(error: SquashError) -> None:

@@ -1,0 +1,107 @@
+"""Checks of what callers give, before it goes to a session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+
+from squash.errors import InvalidArgumentError
+from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
+from squash.model import (
+    Progress,
+)
+
+_INCLUDABLE: Final = frozenset({"metadata", "vector"})
+_COMMIT_ID: Final = re.compile("[0-9a-f]{32}")
+
+
+def silent(progress: Progress) -> None:
+    """Tell nobody how far a long job is."""
+    del progress
+
+
+def whole_number(value: Any, field: str) -> int:
+    """Refuse what is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InvalidArgumentError(f"{field} is a whole number, not {value!r}", field=field)
+    return int(value)
+
+
+def flag(value: Any, field: str) -> bool:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError(f"{field} is true or false, not {value!r}", field=field)
+    return bool(value)
+
+
+def snapshot_number(value: Any) -> int | None:
+    """Refuse what can be no snapshot's number; None is none."""
+    if value is None:
+        return None
+    number = whole_number(value, "if_snapshot")
+    if number < 0:
+        raise InvalidArgumentError(
+            f"if_snapshot is the number of a snapshot, not {number}", field="if_snapshot"
+        )
+    return number
+
+
+def one_of(kind: type[Any], value: Any, field: str) -> Any:
+    """Read the name of a member of an enumeration."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(member.value for member in kind)
+        message = f"{field} is one of {known}, not {value!r}"
+        raise InvalidArgumentError(message, field=field) from error
+
+
+def commit_id_of(value: Any) -> str | None:
+    """Refuse what can be no commit's id; None is none."""
+    if value is not None and (not isinstance(value, str) or not _COMMIT_ID.fullmatch(value)):
+        raise InvalidArgumentError(
+            f"commit_id is 32 of 0-9 and a-f, not {value!r:.80}", field="commit_id"
+        )
+    return value
+
+
+def check_include(include: Iterable[str]) -> frozenset[str]:
+    """Check what a reader wants to have with every record."""
+    wanted = frozenset([include] if isinstance(include, str) else include)
+    if wanted - _INCLUDABLE:
+        raise InvalidArgumentError(
+            f"include takes 'metadata' and 'vector', not {min(wanted - _INCLUDABLE)!r}",
+            field="include",
+        )
+    return wanted
+
+
+def check_limits(
+    *, top_k: Any, recall_target: Any, timeout_ms: Any = None, queries: int = 1
+) -> None:
+    """Check a query's numbers."""
+    if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
+        raise InvalidArgumentError("top_k is a whole number", field="top_k")
+    if not 1 <= top_k <= TOP_K_MAX:
+        raise InvalidArgumentError(f"top_k is from 1 to {TOP_K_MAX}, not {top_k}", field="top_k")
+    if not isinstance(recall_target, (int, float)) or not 0.0 < recall_target <= 1.0:
+        raise InvalidArgumentError(
+            f"recall_target is above 0 and at most 1, not {recall_target!r}", field="recall_target"
+        )
+    if timeout_ms is not None and (
+        isinstance(timeout_ms, bool)
+        or not isinstance(timeout_ms, (int, np.integer))
+        or not 1 <= timeout_ms <= QUERY_TIMEOUT_MS_MAX
+    ):
+        raise InvalidArgumentError(
+            f"timeout_ms is a whole number from 1 to {QUERY_TIMEOUT_MS_MAX}, not {timeout_ms!r}",
+            field="timeout_ms",
+        )
+    if queries > QUERIES_PER_CALL_MAX:
+        raise InvalidArgumentError(
+            f"a call takes at most {QUERIES_PER_CALL_MAX} queries, not {queries}: send several",
+            field="vectors",
+        )

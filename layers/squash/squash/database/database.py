@@ -1,0 +1,278 @@
+"""Indexes under one location."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from squash.clock import Clock, IdSource, SystemClock, SystemIds
+from squash.database.arguments import (
+    one_of,
+    silent,
+    whole_number,
+)
+from squash.database.index import Index
+from squash.errors import InvalidArgumentError
+from squash.index import catalogue
+from squash.limits import GC_RETENTION_S_DEFAULT, MIB
+from squash.model import (
+    AttributeType,
+    DatabaseGcReport,
+    IndexConfig,
+    Metric,
+    Progress,
+)
+from squash.quantize import PRESETS
+from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
+from squash.runtime.prices import architecture_of
+from squash.runtime.session import IndexSession
+from squash.search import Searcher
+from squash.storage import ObjectStore, PrefixStore, open_store
+from squash.storage.tmp import TmpFiles
+
+_LOCAL_WHOLE_BYTES_MAX = 512 * MIB
+
+
+def connect(
+    location: str,
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    retained_bytes_max: int = 2_048 * MIB,
+) -> Database:
+    """Open a database.
+
+    Parameters
+    ----------
+    location:
+        ``s3://bucket/prefix``, ``file:///path`` or a plain path, or ``memory://name``.
+    endpoint_url, region:
+        Of S3, where they differ from what the AWS configuration says.
+    retained_bytes_max:
+        How much of what was read is kept in memory, of all indexes together.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the location is none of these, or the environment's SQUASH_KERNELS names kernels that
+        this machine cannot run, or its SQUASH_COSTS a file that holds no costs.
+
+    """
+    choose_kernels(os.environ)
+    store = open_store(location, endpoint_url=endpoint_url, region=region)
+    remote = location.startswith("s3://")
+    settings = Settings(
+        retained_bytes_max=retained_bytes_max,
+        whole_bytes_max=0 if remote else _LOCAL_WHOLE_BYTES_MAX,
+        billed=remote,
+        costs=read_costs(os.environ),
+        architecture=architecture_of(os.uname().machine),
+    )
+    return Database(store, settings=settings, clock=SystemClock(), ids=SystemIds())
+
+
+class Database:
+    """Indexes under one location; made by `connect`.
+
+    Parameters
+    ----------
+    store, settings, clock, ids:
+        Its components.
+    searcher:
+        Answers queries; without one, this process does.
+    tmp:
+        Files behind the memory, for a store that is remote.
+    fold_soon:
+        Told of an index, by its name, after every write with which much of it is in no partition;
+        without it, that is logged.
+
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        settings: Settings,
+        clock: Clock,
+        ids: IdSource,
+        searcher: Searcher | None = None,
+        tmp: TmpFiles | None = None,
+        fold_soon: Callable[[str], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._fold_soon = fold_soon
+        self._memory = RetainedMemory(settings.retained_bytes_max)
+        self._tmp = tmp
+        self._settings = settings
+        self._clock = clock
+        self._ids = ids
+        self._searcher = searcher
+
+    @property
+    def store(self) -> ObjectStore:
+        """Where the indexes lie."""
+        return self._store
+
+    @property
+    def settings(self) -> Settings:
+        """How this process uses its machine."""
+        return self._settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is held open: every write was durable when its call returned."""
+
+    def create_index(
+        self,
+        name: str,
+        *,
+        dimension: int,
+        metric: str | Metric = Metric.COSINE,
+        attributes: Mapping[str, str | AttributeType] | None = None,
+        non_filterable: Sequence[str] = (),
+        expires: str | None = None,
+        codec: str = "residual",
+        seed: int = 0,
+    ) -> Index:
+        """Create an index.
+
+        Parameters
+        ----------
+        name:
+            1 to 63 of a-z, 0-9, "-" and "_".
+        dimension:
+            Of all its vectors; 1 to 4,096.
+        metric:
+            "cosine", "euclidean" or "dot".
+        attributes:
+            Types that metadata must have: "number", "string", "boolean", or one of these with
+            "[]" for lists. Names not given here may hold anything.
+        non_filterable:
+            Metadata keys that are stored and returned but never filtered by.
+        expires:
+            A metadata attribute that says when a record expires: a number, in seconds since 1970
+            UTC. From then on the record is gone for whoever reads; folding removes it. A record
+            without the attribute never expires.
+        codec:
+            How vectors are quantised: "residual", or "osq", "osq-factors", "osq-residual".
+        seed:
+            Decides what training leaves to chance.
+
+        Raises
+        ------
+        ConflictError
+            If there is an index of this name.
+        InvalidArgumentError
+            If an argument is out of its range.
+
+        """
+        declared = {
+            key: one_of(AttributeType, kind, f"attributes.{key}")
+            for key, kind in (attributes or {}).items()
+        }
+        if expires is not None:
+            declared.setdefault(expires, AttributeType.NUMBER)
+        config = IndexConfig(
+            name=name,
+            dimension=whole_number(dimension, "dimension"),
+            metric=one_of(Metric, metric, "metric"),
+            attributes=declared,
+            non_filterable=tuple(non_filterable),
+            codec=codec,
+            seed=whole_number(seed, "seed"),
+            created_ms=self._clock.now_ms(),
+            expires=expires,
+        )
+        if codec not in PRESETS:
+            raise InvalidArgumentError(
+                f"there is no codec {codec!r}; take one of {', '.join(PRESETS)}", field="codec"
+            )
+        return self._open(catalogue.create(self._store, config, self._ids))
+
+    def index(self, name: str) -> Index:
+        """Open an index.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of this name.
+
+        """
+        return self._open(catalogue.load(self._store, name))
+
+    def list_indexes(self) -> list[IndexConfig]:
+        """Return the configuration of every index, by name."""
+        return catalogue.list_configs(self._store)
+
+    def drop_index(self, name: str) -> None:
+        """Remove an index and all of its data.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of this name.
+
+        """
+        catalogue.drop(self._store, name)
+
+    def gc(
+        self,
+        retention_s: float = GC_RETENTION_S_DEFAULT,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> DatabaseGcReport:
+        """Collect the garbage of every index, as `Index.gc`, and what is left of dropped ones.
+
+        An index that cannot be collected is left as it was, and named; the others are collected.
+
+        Parameters
+        ----------
+        retention_s, dry_run, progress:
+            As `Index.gc`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the retention is shorter than an hour.
+
+        """
+        from squash.runtime.keeping import gc_all  # noqa: PLC0415 - see there
+
+        return gc_all(
+            self._store,
+            self.index,
+            ids=self._ids,
+            clock=self._clock,
+            retention_s=retention_s,
+            dry_run=bool(dry_run),
+            report=progress or silent,
+        )
+
+    def _open(self, entry: catalogue.Entry) -> Index:
+        session = IndexSession(
+            PrefixStore(self._store, entry.prefix),
+            entry,
+            settings=self._settings,
+            clock=self._clock,
+            ids=self._ids,
+            searcher=self._searcher,
+            check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
+            memory=self._memory,
+            tmp=self._tmp,
+            fold_soon=self._fold_soon,
+        )
+        return Index(session)
+
+
+def _discard(entry: catalogue.Entry) -> None:
+    del entry

@@ -1,0 +1,287 @@
+"""The part of `Index` that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from squash.database.arguments import (
+    check_include,
+    check_limits,
+    silent,
+    whole_number,
+)
+from squash.errors import InvalidArgumentError
+from squash.model import (
+    Answer,
+    AsOf,
+    Consistency,
+    Filter,
+    Progress,
+    Record,
+    RecordPage,
+    SnapshotInfo,
+)
+from squash.runtime.session import IndexSession
+from squash.search import Query
+
+if TYPE_CHECKING:
+    from squash.runtime.exporting import RowExport
+
+# `IndexReads.list` hides the type's name from what follows it in the class.
+_Answers: TypeAlias = list[Answer]
+_Snapshots: TypeAlias = list[SnapshotInfo]
+
+
+class IndexReads:
+    """What reads an index; see `Index`."""
+
+    _session: IndexSession
+
+    def get(
+        self,
+        *,
+        keys: Sequence[str],
+        include: Iterable[str] = ("metadata", "vector"),
+        as_of: AsOf | None = None,
+    ) -> list[Record]:
+        """Get records in the order of `keys`; keys that are not there are left out.
+
+        `as_of` gets them as they were; see `query`.
+        """
+        return self._session.get(keys, check_include(include), as_of)
+
+    def list(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 500,
+        include: Iterable[str] = ("metadata",),
+        as_of: AsOf | None = None,
+    ) -> RecordPage:
+        """List records, a page at a time, in no order that means anything.
+
+        A record that is there throughout is listed exactly once, whatever is written meanwhile.
+        Pass each page's cursor on to get the next; the last page has none. With the same `as_of`
+        for every page (see `query`) they are exactly that snapshot.
+        """
+        return self._session.list(
+            cursor, whole_number(limit, "limit"), check_include(include), as_of
+        )
+
+    def snapshots(self, *, limit: int = 100, before: int | None = None) -> _Snapshots:
+        """Say what the last commits did, the newest first; each made a snapshot.
+
+        They go back to where the log was collected: of what is here, all can be read with `as_of`
+        but what a collection takes meanwhile.
+
+        Parameters
+        ----------
+        limit:
+            How many; 1 to 1,000.
+        before:
+            Only snapshots before this one: the last of a page, to get the next.
+
+        """
+        last = None if before is None else whole_number(before, "before")
+        return self._session.snapshots(whole_number(limit, "limit"), last)
+
+    def export_batches(
+        self,
+        *,
+        as_of: AsOf | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        include: Iterable[str] = ("metadata", "vector"),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> RowExport:
+        """Read out all records of one snapshot, batch by batch, in no order that means anything.
+
+        The snapshot is taken by this call, and is that of every batch, whatever is written and
+        folded meanwhile. Memory holds a batch, and what is stored of one segment.
+
+        Parameters
+        ----------
+        as_of:
+            The index as it was, see `query`; else the newest snapshot is read.
+        filter:
+            As in `query`: records that do not pass are left out.
+        include:
+            "metadata" and "vector"; without them a batch's metadata is {}, its vectors float32
+            [n, 0].
+        progress:
+            Told how many of the snapshot's records were looked at.
+
+        Returns
+        -------
+        An iterator of `RowBatch`; its `snapshot` is the snapshot's number. `import_batches` of
+        another index takes it.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected; from a batch, if it is
+            collected meanwhile, which it is not before the retention of `gc` has passed.
+
+        """
+        session = self._session
+        wanted = check_include(include)
+        node = session.parse(filter)
+        return session.export(node, wanted, as_of=as_of, report=progress or silent)
+
+    def query(
+        self,
+        vector: Any,
+        *,
+        top_k: int = 10,
+        filter: Filter | None = None,  # noqa: A002
+        recall_target: float = 0.95,
+        exact: bool = False,
+        consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
+        include: Iterable[str] = ("metadata",),
+        explain: bool = False,
+        allow_partial: bool = False,
+        timeout_ms: int | None = None,
+    ) -> Answer:
+        """Find the records nearest to a vector, among those that pass a filter.
+
+        The answer holds exactly min(top_k, records that pass) matches, each of which passes.
+
+        Parameters
+        ----------
+        vector:
+            Numbers, [d].
+        top_k:
+            How many; 1 to 10,000.
+        filter:
+            See `squash.attributes.matches`; None for all records.
+        recall_target:
+            The share of the true nearest that answers shall hold on average, above 0; 1 is exact.
+        exact:
+            Compare with every record that passes.
+        consistency:
+            "strong" sees every write answered before; "eventual" may be some seconds behind.
+        as_of:
+            The index as it was: a snapshot's number, as writes and answers give it, or a datetime
+            with a time zone, for the state after the last commit not later. What expired is gone
+            as it was then. Whatever the consistency, this is one snapshot for good.
+        include:
+            "metadata" and "vector", as wanted in every match.
+        explain:
+            Say how the answer was found.
+        allow_partial:
+            Where several functions search, and one of them does not answer, take what the others
+            found; the answer's `missing` names the rest. One process searches all or nothing.
+        timeout_ms:
+            How long it may take, 1 to 900,000. A search in this process that has begun ends in its
+            own time; one by functions is given up.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
+        PartialAnswerError, UnavailableError
+            If part of the index could not be searched, or not in time.
+
+        """
+        session = self._session
+        check_limits(top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms)
+        deadline_ms = session.deadline_ms(timeout_ms)
+        wanted = check_include(include)
+        query = Query(
+            vector=session.check_query(vector),
+            k=int(top_k),
+            node=session.parse(filter),
+            recall_target=recall_target,
+            exact=exact or recall_target >= 1.0,
+            include_metadata="metadata" in wanted,
+            include_vector="vector" in wanted,
+            explain=explain,
+            allow_partial=bool(allow_partial),
+            deadline_ms=deadline_ms,
+        )
+        return session.query(query, consistency, as_of)
+
+    def query_many(
+        self,
+        vectors: Any,
+        *,
+        top_k: int = 10,
+        filters: Filter | Sequence[Filter | None] | None = None,
+        recall_target: float = 0.95,
+        exact: bool = False,
+        consistency: Consistency = "strong",
+        as_of: AsOf | None = None,
+        include: Iterable[str] = ("metadata",),
+        explain: bool = False,
+        allow_partial: bool = False,
+        timeout_ms: int | None = None,
+    ) -> _Answers:
+        """Answer several queries on one snapshot; see `query`.
+
+        The answers are those of single queries. Together they take a quarter less time, or, with
+        one filter for all, half: it is prepared once, and queries near one another read the same
+        codes. What was asked of the store is counted in the first answer's usage.
+
+        Parameters
+        ----------
+        vectors:
+            Numbers, [q, d].
+        filters:
+            One filter for all, or a list with one (or None) for each.
+        top_k, recall_target, exact, consistency, as_of:
+            For all of them together, as in `query`.
+        include, explain, allow_partial, timeout_ms:
+            Likewise.
+
+        Raises
+        ------
+        InvalidArgumentError, FilterError
+            If an argument is out of its range.
+        NotFoundError
+            If there was no snapshot at `as_of`, or it was collected.
+        PartialAnswerError, UnavailableError
+            If part of the index could not be searched, or not in time.
+
+        """
+        session = self._session
+        if isinstance(vectors, str) or not hasattr(vectors, "__len__"):
+            raise InvalidArgumentError("vectors is a list of vectors, [q, d]", field="vectors")
+        check_limits(
+            top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms, queries=len(vectors)
+        )
+        deadline_ms = session.deadline_ms(timeout_ms)
+        wanted = check_include(include)
+        if filters is None or isinstance(filters, Mapping):
+            nodes = [session.parse(filters)] * len(vectors)
+        else:
+            nodes = [session.parse(filter_) for filter_ in filters]
+        if len(nodes) != len(vectors):
+            raise InvalidArgumentError(
+                f"there are {len(vectors)} vectors and {len(nodes)} filters: give one filter for "
+                "all, or one for each",
+                field="filters",
+            )
+        first = Query(
+            vector=np.empty(0, np.float32),
+            k=int(top_k),
+            recall_target=recall_target,
+            exact=exact or recall_target >= 1.0,
+            include_metadata="metadata" in wanted,
+            include_vector="vector" in wanted,
+            explain=explain,
+            allow_partial=bool(allow_partial),
+            deadline_ms=deadline_ms,
+        )
+        queries = [
+            replace(first, vector=session.check_query(vector), node=node)
+            for vector, node in zip(vectors, nodes, strict=True)
+        ]
+        return session.query_many(queries, consistency, as_of)
