@@ -6,7 +6,8 @@ written changes in a way that a reader sees, the next folder is begun and the ol
 - v1: codec `residual` version 1, segments that do not say where each record begins.
 - v2: codec `residual` version 2, `document_row_offsets` in `rows`.
 - v3: partitions with a `head`.
-- v4: snapshots that say which commit last changed records.
+- v4: snapshots that say which commit last changed records, one after each fold; what was trained
+  says on what.
 """
 
 from __future__ import annotations

@@ -218,7 +218,8 @@ def test_the_compactor_collects_what_is_old(environment, monkeypatch):
     (done,) = handle({"gc": True}, context())["indexes"]
     assert done["outcome"] == "collected"
     assert done["objects"] >= SNAPSHOT_EVERY_COMMITS - 1
-    assert len(list(store.list("papers/"))) == before - done["objects"]
+    left = 2  # a snapshot and its bitmap, for the next collection to begin from
+    assert len(list(store.list("papers/"))) == before - done["objects"] + left
     assert index.stats().rows == 5
     with pytest.raises(NotFoundError):
         index.query([1, 0], as_of=1)
