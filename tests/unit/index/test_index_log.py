@@ -30,11 +30,11 @@ from squash.storage import CountingStore, MemoryStore
 
 def test_what_it_costs():
     """A write is one PUT; asking if anything is new is one GET; opening adds one LIST, and asks
-    for some commits at once."""
+    for some commits at once; where none is there, another LIST tells that none ever was."""
     store = CountingStore(MemoryStore())
     world = World.on(store)
     opened = world.log.refresh(None)
-    assert dict(store.counts().by_kind) == {"list": 1, "get": 4}
+    assert dict(store.counts().by_kind) == {"list": 2, "get": 4}
     before = store.counts()
     opened = world.put(opened, {"a": 1})
     opened = writer.delete(world.log, opened, ["b"])
@@ -42,6 +42,18 @@ def test_what_it_costs():
     before = store.counts()
     assert world.log.refresh(opened).sequence == 2
     assert dict((store.counts() - before).by_kind) == {"get": 1}
+
+
+def test_a_lost_beginning_is_not_taken_for_an_empty_index():
+    store = MemoryStore()
+    world = World.on(store)
+    opened = world.log.refresh(None)
+    for number in range(20):
+        opened = world.put(opened, {f"k{number}": 1})
+    # Farther than what is read at once: that would show that something is missing.
+    store.delete(log_key(number) for number in range(1, 19))
+    with pytest.raises(ChecksumError, match="no snapshot leads there"):
+        world.log.refresh(None)
 
 
 def test_nothing_new():

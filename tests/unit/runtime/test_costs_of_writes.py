@@ -122,7 +122,7 @@ def test_what_puts_cost_on_the_average():
 
 @pytest.mark.parametrize(
     ("commits", "requests", "rounds"),
-    [(0, 5, 2), (10, 13, 3), (63, 19, 3), (64, 20, 3), (127, 20, 3), (1_000, 66, 5)],
+    [(0, 6, 3), (10, 13, 3), (63, 19, 3), (64, 20, 3), (127, 20, 3), (1_000, 66, 5)],
 )
 def test_opening_an_index_cold(commits, requests, rounds):
     """It does not grow with what was ever written: a snapshot, and what came after it, by sixteens.

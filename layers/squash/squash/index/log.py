@@ -103,7 +103,10 @@ class IndexLog:
             more = opened.sequence + _WINDOW in opened.commits
             unknown = not opened.state.snapshot_sequence
             window = _WINDOW if more else _FIRST_WINDOW if unknown else 1
-            return self._read_on(opened, window=window)
+            opened = self._read_on(opened, window=window)
+            if not opened.sequence:
+                snapshots.check_beginning(self.store)
+            return opened
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.sequence + 1)
         if following is not None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from squash.arrays import AnyArray
 from squash.container import Buffer, Container
-from squash.errors import DataError
+from squash.errors import ChecksumError, DataError
+from squash.index.commits import log_key
 from squash.index.live import LoadBitmap, LoadKeys, Opened, dead_since, fresh_dead, pack_mask
 from squash.index.references import (
     MALFORMED,
@@ -76,6 +77,24 @@ def oldest_snapshot(store: ObjectStore) -> int:
     """Return the oldest stored snapshot's sequence by listing all; 0 if there is none."""
     found = [snapshot_sequence(info.key) for info in store.list(PREFIX)]
     return min(found, default=0)
+
+
+def check_beginning(store: ObjectStore) -> None:
+    """Refuse a log that seems empty because its beginning, and each snapshot, is lost.
+
+    Raises
+    ------
+    ChecksumError
+        If there are commits, and not the first.
+
+    """
+    for info in store.list("log/", limit=1):
+        if info.key > log_key(1):
+            raise ChecksumError(
+                f"the log begins with {info.key} although no snapshot leads there: restore the "
+                "snapshots, or the commits before it, from a copy",
+                object_key=log_key(1),
+            )
 
 
 def materialise(
