@@ -203,9 +203,10 @@ def test_a_slot_is_found_again_in_the_container_that_is_warm_for_it(clouds, inde
                 calls.setdefault(slot, {})[one["name"]] = one["calls"]
         return calls
 
-    asking.query(QUERIES[0])
+    for vector in QUERIES:  # one alone may find all that it needs in one slot
+        asking.query(vector)
     before = serving()
-    for vector in QUERIES[:5]:
+    for vector in QUERIES:
         asking.query(vector)
     after = serving()
     homes = [f"slot-{number}" for number in range(SLOTS)]
