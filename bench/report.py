@@ -33,6 +33,7 @@ _ORDER: Final = (
     "churn",
     "imports",
     "starts",
+    "deployment",
     "cost",
     "commits",
 )
