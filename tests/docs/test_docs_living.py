@@ -1,10 +1,23 @@
-"""docs/living.md names the limits as they are."""
+"""docs/living.md names the limits as they are, and what it shows runs."""
 
+import re
 from pathlib import Path
 
+import squash
 from squash import limits
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "living.md").read_text(encoding="utf-8")
+
+
+def test_what_living_shows_runs():
+    index = squash.connect("memory://docs-living").create_index("x", dimension=2)
+    names = {"squash": squash, "index": index, "v": [1.0, 2.0]}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(block, names)  # noqa: S102 - the page says it runs
+    assert [(one.key, one.metadata) for one in index.get(keys=["a", "b"])] == [
+        ("a", {"n": 3}),
+        ("b", {"n": 1}),
+    ]
 
 
 def test_living_names_the_limits():
