@@ -35,6 +35,7 @@ from deployed import Deployed, deployed
 from report import machine, number, table, told, write_section
 from squash.local.calls import Outcome
 from squash.local.environment import CREDENTIALS
+from squash.model import IndexStats
 from squash.storage import PrefixStore, open_store
 
 SHAPES: Final = ("none", "fan-out", "4,1", "8,1", "3,2", "2,3")
@@ -249,21 +250,32 @@ def main() -> None:
             found[shape] = figures
             told(f"{shape}: {json.dumps(figures)}")
             rows.append(_row(shape, figures))
+            text = _section(options, stats, rows)
+            if options.out:  # so that a shape that fails leaves the others' figures
+                write_section(options.out, f"deployment-{name}", text)
     told(json.dumps(found, indent=2))
+    print(text)
+
+
+def _section(options: argparse.Namespace, stats: IndexStats, rows: list[list[str]]) -> str:
     head = (
         "shape", "differ", "p50 ms", "p99", "10 %: p50", "p99", "above the slowest, ms",
         "S3 requests warm", "1 at a time, q/s", "100", "1,000", "cold ms", "requests", "rounds",
         "MB",
     )  # fmt: skip
-    text = (
-        f"{machine('python bench/deployment.py --data ' + options.data, {})}\n\n"
-        f"{stats.rows:,} x {stats.dimension} in {stats.partitions} partitions, {options.slots} "
-        f"slots, k = {K}, recall target {TARGET}; every answer of {options.compare} queries with "
-        "and without a filter held against one process.\n\n" + table(head, rows)
+    command = (
+        f"python bench/deployment.py --data {options.data} --shapes {' '.join(options.shapes)}"
     )
-    if options.out:
-        write_section(options.out, f"deployment-{name}", text)
-    print(text)
+    return (
+        f"## The deployment on {options.data}\n\n{machine(command, {})}\n\n"
+        f"{stats.rows:,} x {stats.dimension} in {stats.partitions} partitions behind the local "
+        f"cloud, {options.slots} slots, k = {K}, recall target {TARGET}. `none` is one function, "
+        "`fan-out` a coordinator and its processors, `F,L` a tree of branching F and depth L. "
+        f"Every answer of {options.compare} queries, with and without a filter, was held against "
+        "one process. *Above the slowest* is what the coordinator takes beyond the slowest "
+        "function that it waits for; *at a time* are queries a second, warm; the last four are of "
+        "a query that finds no container.\n\n" + table(head, rows)
+    )
 
 
 def _row(shape: str, figures: dict[str, Any]) -> list[str]:
