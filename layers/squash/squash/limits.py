@@ -166,8 +166,8 @@ FRESH_RETRY_AFTER_MS: Final = 30_000  # a fold takes about as long, or longer
 FOLD_ASKED_MS_MIN: Final = 60_000  # a container asks the compactor no more often, of one index
 
 # When the compactor folds an index
-FOLD_ROWS_MIN: Final = EXACT_ROWS_MAX  # so many rows outside of partitions, and
-FOLD_ROWS_ROOT: Final = 16  # times the root of those inside: see `pending_rows_max`
+FOLD_ROWS_MIN: Final = 1_024  # so many rows outside of partitions, and
+FOLD_ROWS_ROOT: Final = 4  # times the root of those inside: see `pending_rows_max`
 FOLD_COMMITS_MIN: Final = 2 * SNAPSHOT_EVERY_COMMITS  # or so many commits not yet in a segment
 FOLD_REBUILD_ROWS_MAX: Final = 2_000_000  # beyond, only who asks for it has all trained anew
 FOLD_CLAIM_MS: Final = 30 * 60_000  # writers leave what a fold has claimed for so long,

@@ -19,6 +19,7 @@ from squash.api.environment import read_face
 from squash.clock import SystemClock
 from squash.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from squash.limits import (
+    EXACT_ROWS_MAX,
     FOLD_BEGIN_MS_MIN,
     FOLD_COMMITS_MIN,
     FOLD_ROWS_MIN,
@@ -416,7 +417,7 @@ def test_a_role_that_takes_another_event_says_so_and_does_not_crash(environment)
 def test_the_compactor_folds_what_is_due_on_a_schedule_and_what_is_named(environment):
     database = squash.connect(environment["SQUASH_STORE"])
     due = database.create_index("due", dimension=2, metric="euclidean")
-    due.put(**rows(FOLD_ROWS_MIN + 1))
+    due.put(**rows(EXACT_ROWS_MAX + 1))
     fresh = database.create_index("fresh", dimension=2, metric="euclidean")
     fresh.put(**rows(5))
     handle = functions.compactor(environment)
@@ -441,7 +442,7 @@ def test_the_compactor_heeds_the_time(environment):
     """Too little is left to begin; or it runs out in the midst, and nothing is left behind."""
     database = squash.connect(environment["SQUASH_STORE"])
     index = database.create_index("due", dimension=2, metric="euclidean")
-    index.put(**rows(FOLD_ROWS_MIN + 1))
+    index.put(**rows(EXACT_ROWS_MAX + 1))
     before = sorted(info.key for info in database.store.list(""))
     handle = functions.compactor(environment)
     done = handle(event("schedule"), context(FOLD_BEGIN_MS_MIN - 1))["indexes"]
@@ -455,9 +456,9 @@ def test_the_compactor_heeds_the_time(environment):
 
 def test_what_is_due():
     """Many rows outside of partitions and a share of all, or many commits."""
-    due = Backlog(snapshot=1, commits=0, rows=FOLD_ROWS_MIN + 1, rows_in_partitions=0)
+    due = Backlog(snapshot=1, commits=0, rows=EXACT_ROWS_MAX + 1, rows_in_partitions=0)
     assert is_due(due)
-    assert not is_due(Backlog(1, 0, FOLD_ROWS_MIN, 0))
+    assert not is_due(Backlog(1, 0, EXACT_ROWS_MAX, 0))
     assert not is_due(Backlog(1, 0, FOLD_ROWS_MIN + 1, 1_000_000))
     assert is_due(Backlog(1, 0, 60_000, 1_000_000))
     assert is_due(Backlog(1, FOLD_COMMITS_MIN, 1, 1_000_000))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squash.limits import FOLD_ROWS_MIN
+from squash.limits import EXACT_ROWS_MAX, FOLD_ROWS_MIN
 from squash.planning import (
     FoldFacts,
     PartitionCounts,
@@ -120,5 +120,6 @@ def test_recall_is_measured_when_most_is_read_or_much_has_changed():
 
 def test_what_may_wait_grows_with_the_root():
     """A small index waits for as many rows as it would search exactly."""
-    assert pending_rows_max(0) == FOLD_ROWS_MIN
+    assert pending_rows_max(0) == EXACT_ROWS_MAX
+    assert pending_rows_max(1) == FOLD_ROWS_MIN
     assert pending_rows_max(4_000_000) == 2 * pending_rows_max(1_000_000)

@@ -13,6 +13,7 @@ import numpy as np
 
 from squash.arrays import F32, I64, Mask
 from squash.limits import (
+    EXACT_ROWS_MAX,
     FOLD_REBUILD_ROWS_MAX,
     FOLD_ROWS_MIN,
     FOLD_ROWS_ROOT,
@@ -74,10 +75,16 @@ def pending_rows_max(rows: int) -> int:
     Each row that waits costs every query about `a`, and a fold costs about `b` for each of the n
     rows of the partitions. Where u queries come for each row that is put, folding whenever F rows
     wait costs n b / F + u a F / 2 for each of these: least at F = sqrt(2 n b / (u a)). With b of
-    some 25 us, a of some 0.1 us (128 dimensions) and two queries for each put, that is 16 sqrt(n).
-    Four times as many queries, or a quarter of them, would be served at the least cost by half of
-    it or twice; at what it is, their cost is a quarter above the least.
+    some 25 us, a of some 0.1 us (128 dimensions) and 32 queries for each put, that is 4 sqrt(n).
+    So many queries are assumed since somebody waits for each, and nobody for a fold: for a million
+    rows each row that is put costs 250 others written, 6 ms of a core, and a twentieth of what S3
+    takes for a put of its own. Four times as many queries, or a quarter of them, would be served
+    at the least cost by half of F or twice; at what it is, their cost is a quarter above the least.
+
+    Without partitions a fold of few rows would only make another flat segment.
     """
+    if not rows:
+        return EXACT_ROWS_MAX
     return max(FOLD_ROWS_MIN, int(FOLD_ROWS_ROOT * float(np.sqrt(rows))))
 
 
