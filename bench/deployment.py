@@ -267,7 +267,7 @@ def _section(options: argparse.Namespace, stats: IndexStats, rows: list[list[str
         f"python bench/deployment.py --data {options.data} --shapes {' '.join(options.shapes)}"
     )
     return (
-        f"## The deployment on {options.data}\n\n{machine(command, {})}\n\n"
+        f"## The deployment on {options.data}\n\n{machine(command, {"numpy": np.__version__})}\n\n"
         f"{stats.rows:,} x {stats.dimension} in {stats.partitions} partitions behind the local "
         f"cloud, {options.slots} slots, k = {K}, recall target {TARGET}. `none` is one function, "
         "`fan-out` a coordinator and its processors, `F,L` a tree of branching F and depth L. "
