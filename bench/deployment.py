@@ -266,8 +266,9 @@ def _section(options: argparse.Namespace, stats: IndexStats, rows: list[list[str
     command = (
         f"python bench/deployment.py --data {options.data} --shapes {' '.join(options.shapes)}"
     )
+    run = machine(command, {"numpy": np.__version__})
     return (
-        f"## The deployment on {options.data}\n\n{machine(command, {"numpy": np.__version__})}\n\n"
+        f"## The deployment on {options.data}\n\n{run}\n\n"
         f"{stats.rows:,} x {stats.dimension} in {stats.partitions} partitions behind the local "
         f"cloud, {options.slots} slots, k = {K}, recall target {TARGET}. `none` is one function, "
         "`fan-out` a coordinator and its processors, `F,L` a tree of branching F and depth L. "
