@@ -40,7 +40,6 @@ STALE_AFTER_MS: Final = 10 * 60 * 1000
 _SAME_NUMBER_ATTEMPTS_MAX: Final = 5
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 1.0
-_TRIES_WAITED: Final = 16
 _WINDOW: Final = 16  # as many as are read at once
 _FIRST_WINDOW: Final = 4
 _RETRY_AFTER_MS: Final = 1000
@@ -238,15 +237,13 @@ class IndexLog:
             commit = replace(commit, stored_bytes=len(data))
             # All that can fail is done before the commit, so that nothing can fail after it.
             after = self._after(opened, commit)
-            begun_ms = self._clock.now_ms()
             winner = self._put(commit, data)
             if winner.commit_id == commit_id:
                 # What an earlier call stored may be another decision than this one's.
                 after = after if winner is commit else self._after(opened, winner)
                 return self._snapshot_if_due(after)
-            # Who read and then waited would be behind again, and never win against a busy writer;
-            # who waits much longer than a try takes lets many pass that came later.
-            self._wait(attempt, longest_s=_TRIES_WAITED * (self._clock.now_ms() - begun_ms) / 1e3)
+            # Who read and then waited would be behind again, and never win against a busy writer.
+            self._wait(attempt)
             commits = {**opened.commits, winner.sequence: winner}
             opened, newest = self._read_on(replace(opened, commits=commits)), True
         raise ThrottledError(
@@ -450,9 +447,9 @@ class IndexLog:
         data = self.store.get(key)
         return None if data is None else Commit.from_bytes(data, sequence=sequence, where=key)
 
-    def _wait(self, attempt: int, *, longest_s: float = _LONGEST_WAIT_S) -> None:
-        most = max(_FIRST_WAIT_S, min(longest_s, _LONGEST_WAIT_S))
-        self._clock.sleep(min(_FIRST_WAIT_S * 2**attempt, most) * self.ids.jitter())
+    def _wait(self, attempt: int) -> None:
+        longest = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+        self._clock.sleep(longest * self.ids.jitter())
 
     def _empty(self) -> Opened:
         return Opened(State(), {}, self._clock.now_ms(), Retained())
