@@ -35,6 +35,7 @@ from deployed import Deployed, deployed
 from report import machine, number, table, told, write_section
 from squash.local.calls import Outcome
 from squash.local.environment import CREDENTIALS
+from squash.local.processes import INSIDE
 from squash.model import IndexStats
 from squash.storage import PrefixStore, open_store
 
@@ -57,7 +58,7 @@ def s3_server() -> Iterator[str]:
         os.environ[name] = value
     os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
     process = subprocess.Popen(  # noqa: S603 - moto, of this environment
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, str(INSIDE / "moto_server.py"), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,26 +1,19 @@
-"""An S3 endpoint in a process of its own, whose conditional puts are atomic as those of S3 are.
-
-moto looks whether a key is there and stores it in two steps, between which another thread may do
-the same: of many writers two would be told that they were first. So its puts go one at a time.
-"""
+"""An S3 endpoint in a process of its own, whose conditional puts are atomic as those of S3 are."""
 
 from __future__ import annotations
 
-import io
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from squash.local.processes import INSIDE
 from squash.local.s3_server import find_ministack
 
 LOOPBACK: Final = "127.0.0.1"
@@ -75,7 +68,7 @@ def make_bucket(url: str, name: str) -> None:
 
 def _start(port: int, folder: str, *, ministack: bool) -> subprocess.Popen[bytes]:
     environment = dict(os.environ)
-    command = [sys.executable, str(Path(__file__)), str(port)]
+    command = [sys.executable, str(INSIDE / "moto_server.py"), str(port)]
     if ministack:
         found = find_ministack()
         if found is None:
@@ -114,45 +107,3 @@ def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
 def _free_port() -> int:
     with socket.create_server((LOOPBACK, 0)) as server:
         return int(server.getsockname()[1])
-
-
-def _one_put_at_a_time(app: Callable[..., Any]) -> Callable[..., Any]:
-    lock = threading.Lock()
-
-    def serve(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ["REQUEST_METHOD"] != "PUT" or "CONTENT_LENGTH" not in environ:
-            return app(environ, start_response)
-        # Read before the lock is taken, or a slow writer would hold up the rest; whole, or one
-        # that is killed while it sends would leave half an object.
-        length = int(environ["CONTENT_LENGTH"] or 0)
-        body = environ["wsgi.input"].read(length)
-        if len(body) < length:
-            start_response("400 Bad Request", [("Content-Length", "0")])
-            return []
-        environ["wsgi.input"] = io.BytesIO(body)
-        with lock:
-            return list(app(environ, start_response))
-
-    return serve
-
-
-def _serve(port: int) -> None:
-    from moto.moto_server.werkzeug_app import (
-        DomainDispatcherApplication,
-        MotoRequestHandler,
-        create_backend_app,
-    )
-    from werkzeug.serving import run_simple
-
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    run_simple(
-        LOOPBACK,
-        port,
-        _one_put_at_a_time(DomainDispatcherApplication(create_backend_app)),
-        threaded=True,
-        request_handler=MotoRequestHandler,
-    )
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))

@@ -94,7 +94,7 @@ async def start_s3(data: Path, *, memory: bool = False) -> S3Server:
         command = [str(ministack)]
         title = f"MiniStack, which keeps its objects in {data}"
     else:
-        command = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)]
+        command = [sys.executable, str(INSIDE / "moto_server.py"), str(port)]
         title = "moto, in memory: its objects are gone when it ends"
     with (data / "s3.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
