@@ -162,6 +162,8 @@ FRESH_COMMITS_MAX: Final = 1_024
 FRESH_ROWS_MAX: Final = 262_144
 FRESH_BYTES_MAX: Final = 512 * MIB
 FRESH_FOLD_SHARE: Final = 0.25
+# An import is mostly followed by a fold of all of it: to fold before would be to build twice.
+IMPORT_FRESH_TIMES: Final = 8
 FRESH_RETRY_AFTER_MS: Final = 30_000  # a fold takes about as long, or longer
 FOLD_ASKED_MS_MIN: Final = 60_000  # a container asks the compactor no more often, of one index
 

@@ -15,7 +15,7 @@ from squash.index import fresh
 from squash.limits import EXACT_ROWS_MAX, FRESH_COMMITS_MAX, FRESH_RETRY_AFTER_MS
 from squash.model import RowBatch
 from squash.planning import pending_rows_max
-from squash.runtime import Settings
+from squash.runtime import Settings, pressure
 from squash.storage import CountingStore, MemoryStore
 
 RNG = np.random.default_rng(3)
@@ -175,12 +175,15 @@ def test_what_is_watched_costs_no_request():
     assert (store.counts() - before).by_kind == {"put": 1}
 
 
-def test_an_import_folds_on_its_way(monkeypatch):
+@pytest.mark.parametrize(("times", "folds"), [(1, [5_000, 10_000, 20_000]), (4, [20_000]), (8, [])])
+def test_an_import_folds_on_its_way(monkeypatch, times, folds):
     """It brings any number of rows: it folds when a limit is reached and as many are fresh as it
     had brought, so that its folds together rewrite about twice what it brings."""
     monkeypatch.setattr(fresh, "FRESH_ROWS_MAX", 5_000)
     monkeypatch.setattr(fresh, "pending_rows_max", lambda rows: 2_500)
-    index = make(fold_soon=lambda name: None).create_index("x", dimension=2)
+    monkeypatch.setattr(pressure, "IMPORT_FRESH_TIMES", times)
+    asked = []
+    index = make(fold_soon=asked.append).create_index("x", dimension=2)
     brought, folded = 0, []
 
     def watch(step):
@@ -195,8 +198,10 @@ def test_an_import_folds_on_its_way(monkeypatch):
         for one in (rows(2_500, start=2_500 * i) for i in range(10))
     )
     result = index.import_batches(batches, progress=watch)
-    assert folded == [5_000, 10_000, 20_000]
-    assert (result.rows, result.snapshot) == (25_000, 13)
+    assert folded == folds
+    assert not asked
+    assert (result.rows, result.snapshot) == (25_000, 10 + len(folds))
     part = fresh.fresh_part(index._session._views.known())
-    assert (part.rows, part.rows_in_partitions) == (5_000, 20_000)
+    inside = folds[-1] if folds else 0
+    assert (part.rows, part.rows_in_partitions) == (25_000 - inside, inside)
     assert index.stats().rows == 25_000

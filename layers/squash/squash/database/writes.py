@@ -139,7 +139,8 @@ class IndexWrites:
     ) -> WriteResult:
         """Put many records, batch by batch; each batch is durable before the next is read.
 
-        Where much has come to be in no partition, the index is folded on the way, as by `optimize`.
+        Where very much has come to be in no partition, the index is folded on the way, as by
+        `optimize`; call that at the end.
 
         Raises
         ------

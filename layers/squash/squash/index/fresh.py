@@ -59,7 +59,7 @@ class PassedLimit:
     value: int
 
 
-def passed_limit(part: FreshPart, *, soon: bool = False) -> PassedLimit | None:
+def passed_limit(part: FreshPart, *, soon: bool = False, times: float = 1.0) -> PassedLimit | None:
     """Return the limit that is reached; None if there is none.
 
     What a fold would only make another flat segment of may have any length: an index so small is
@@ -73,9 +73,11 @@ def passed_limit(part: FreshPart, *, soon: bool = False) -> PassedLimit | None:
     soon:
         Whether the limits are asked for at which a fold should come, rather than those at which
         writes are refused.
+    times:
+        How many times these an import may bring.
 
     """
-    share = FRESH_FOLD_SHARE if soon else 1.0
+    share = FRESH_FOLD_SHARE if soon else times
     found = [PassedLimit("FRESH_COMMITS_MAX", int(share * FRESH_COMMITS_MAX), part.commits)]
     if part.rows_in_partitions or part.rows > EXACT_ROWS_MAX:
         left = pending_rows_max(part.rows_in_partitions) if part.rows_in_partitions else 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from squash.errors import ConflictError, SquashError, ThrottledError
 from squash.index.fresh import PassedLimit, flatten_due, fresh_part, passed_limit
 from squash.index.live import Opened
-from squash.limits import FRESH_RETRY_AFTER_MS
+from squash.limits import FRESH_RETRY_AFTER_MS, IMPORT_FRESH_TIMES
 from squash.model import IndexConfig
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
@@ -71,18 +71,20 @@ class FreshGuard:
         self._ask(self._config.name)
         raise _refusal(passed, self._config.name)
 
-    def written(self, opened: Opened) -> None:
+    def written(self, opened: Opened, *, importing: bool = False) -> None:
         """Do what a durable commit makes due: its writer's answer does not depend on it.
 
         Parameters
         ----------
         opened:
             The index with the commit in it.
+        importing:
+            Whether it is one of an import, which folds by itself and asks nobody to.
 
         """
         if flatten_due(opened):
             opened = self._flatten(opened)
-        if passed_limit(fresh_part(opened), soon=True) is not None:
+        if not importing and passed_limit(fresh_part(opened), soon=True) is not None:
             self._ask(self._config.name)
 
     def fold_due(self, *, brought: int) -> bool:
@@ -91,12 +93,13 @@ class FreshGuard:
         Parameters
         ----------
         brought:
-            How many rows it had brought when it folded last. It folds when a limit is reached and
-            as many are fresh again: all its folds together then rewrite what it brings about twice.
+            How many rows it had brought when it folded last. It folds when `IMPORT_FRESH_TIMES` a
+            limit is reached and as many rows are fresh again: all its folds together then rewrite
+            what it brings about twice.
 
         """
         part = fresh_part(self._views.known())
-        return passed_limit(part) is not None and part.rows >= brought
+        return passed_limit(part, times=IMPORT_FRESH_TIMES) is not None and part.rows >= brought
 
     def _flatten(self, opened: Opened) -> Opened:
         # Who only reads never comes here.

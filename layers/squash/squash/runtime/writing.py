@@ -129,6 +129,7 @@ class IndexWriter:
         if_absent: bool = False,
         if_snapshot: int | None = None,
         commit_id: str | None = None,
+        importing: bool = False,
     ) -> WriteResult:
         commit_id = commit_id or self._views.log.ids.new_id()
         absent = _Absent(self._views, rows.keys, self._live) if if_absent else None
@@ -146,7 +147,7 @@ class IndexWriter:
             condition=condition if if_absent or if_snapshot is not None else None,
             commit_id=commit_id,
         )
-        return self._result(opened, commit_id, len(rows))
+        return self._result(opened, commit_id, len(rows), importing=importing)
 
     def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
         """Put batches, each in a commit of its own; fold on the way where much is fresh."""
@@ -157,7 +158,7 @@ class IndexWriter:
             if self._guard.fold_due(brought=folded):
                 self._fold_on_the_way(report)
                 folded = done
-            snapshot = self._put(checked).snapshot
+            snapshot = self._put(checked, importing=True).snapshot
             done += len(batch)
             report(Progress("import", done, done, "rows"))
         return WriteResult(snapshot, done)
@@ -243,9 +244,11 @@ class IndexWriter:
             return self._result(opened, commit_id, len(commit.operation.keys))
         return self._result(opened, commit_id, len(passing.get(sequence - 1, ())))
 
-    def _result(self, opened: Opened, commit_id: str, rows: int) -> WriteResult:
+    def _result(
+        self, opened: Opened, commit_id: str, rows: int, *, importing: bool = False
+    ) -> WriteResult:
         self._views.install(opened)
-        self._guard.written(opened)
+        self._guard.written(opened, importing=importing)
         # Not the newest that is known: a write conditional on that would miss what others wrote.
         sequence = committed_at(opened.state, commit_id)
         return WriteResult(opened.sequence if sequence is None else sequence, rows)
