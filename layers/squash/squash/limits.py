@@ -113,6 +113,22 @@ SCAN_ALL_MATCHES_MAX: Final = 256
 # How many clusters a filter of several comparisons is sampled on, of each the first block.
 FILTER_SAMPLE_CLUSTERS: Final = 256
 
+# Encoders
+ENCODER_FILES_MAX: Final = 16
+ENCODER_FILE_BYTES_MAX: Final = 2_000 * MIB  # ONNX takes no more in one file
+ENCODER_TOKENS_MAX: Final = 32_768  # of one text
+ENCODER_PREFIX_BYTES_MAX: Final = 4 * KIB
+ENCODER_IMAGE_PIXELS_MAX: Final = 1_024  # of a side of what a model takes
+ENCODERS_MAX: Final = 256  # of one store
+ENCODERS_OPEN_MAX: Final = 4  # of one process; the least lately used is closed
+ENCODE_BATCH_TOKENS: Final = 2_048  # of one run of a model: more need memory and save no time
+ENCODE_CALL_TOKENS: Final = 16_384  # of one call of the encoder function: some seconds of a core
+ENCODE_CALLS_AT_ONCE_MAX: Final = 16
+TEXT_BYTES_MAX: Final = MIB
+IMAGE_BYTES_MAX: Final = 4 * MIB
+IMAGE_PIXELS_MAX: Final = 64_000_000  # once unpacked: a small file can hold a huge picture
+QUERY_VECTORS_BYTES_MAX: Final = 8 * MIB  # of query vectors that a process remembers
+
 # Lambda and API Gateway, as AWS sets them and the local cloud holds them
 LAMBDA_REQUEST_BYTES_MAX: Final = 6_291_456
 LAMBDA_RESPONSE_BYTES_MAX: Final = 6_291_556

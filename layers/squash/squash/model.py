@@ -41,6 +41,69 @@ class AttributeType(StrEnum):
     BOOLEAN_LIST = "boolean[]"
 
 
+class Modality(StrEnum):
+    """What an encoder makes vectors of."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    """The bytes of an image file."""
+
+
+class Purpose(StrEnum):
+    """What a vector is for: many encoders were trained to see other words before a question."""
+
+    DOCUMENT = "document"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPin:
+    """The encoder of an index, pinned: vectors of any other are not comparable with its own.
+
+    Parameters
+    ----------
+    name:
+        What it is called in the store.
+    digest:
+        SHA-256 of its `encoder.json`, in hexadecimal digits; that names the SHA-256 of every other
+        file of it.
+    text_key:
+        The metadata key that keeps the text of a record, not filterable; None keeps none.
+
+    """
+
+    name: str
+    digest: str
+    text_key: str | None = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is to be encoded, all of one modality: texts (str), or the bytes of image files."""
+
+    modality: Modality
+    items: Sequence[str] | Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingReport:
+    """What an encoder had to do for a call.
+
+    `truncated` and `chunked` are the places, in the call, of texts longer than the encoder takes:
+    of those truncated the end is not in the vector; those chunked were encoded part by part, and
+    their vector is the mean.
+    """
+
+    encoder: str
+    """``name@digest``, the digest's first 12 digits."""
+    tokens: int = 0
+    truncated: tuple[int, ...] = ()
+    chunked: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
     """What `index.json` holds: fixed when an index is created."""
@@ -48,7 +111,7 @@ class IndexConfig:
     name: str
     dimension: int
     metric: Metric
-    encoder: str | None = None
+    encoder: EncoderPin | None = None
     attributes: Mapping[str, AttributeType] = field(default_factory=dict)
     non_filterable: tuple[str, ...] = ()
     codec: str = "residual"
@@ -64,6 +127,18 @@ class RowBatch:
 
     keys: Sequence[str]
     vectors: F32
+    metadata: Sequence[Metadata]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class InputBatch:
+    """Records on their way in that are still to be encoded, in the order of `keys`."""
+
+    keys: Sequence[str]
+    inputs: Inputs
     metadata: Sequence[Metadata]
 
     def __len__(self) -> int:
@@ -213,6 +288,8 @@ class Answer:
     explain: Explanation | None = None
     missing: tuple[str, ...] = ()
     """What could not be searched; only where the query allows for that."""
+    encoding: EncodingReport | None = None
+    """How the query was encoded; None where it was a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +306,8 @@ class WriteResult:
 
     snapshot: int
     rows: int
+    encoding: EncodingReport | None = None
+    """How the records were encoded; None where they were vectors."""
 
 
 @dataclass(frozen=True, slots=True)

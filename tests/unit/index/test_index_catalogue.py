@@ -19,14 +19,14 @@ from squash.errors import (
     UnsupportedFormatError,
 )
 from squash.index import catalogue
-from squash.model import AttributeType, IndexConfig, Metric
+from squash.model import AttributeType, EncoderPin, IndexConfig, Metric
 from squash.storage import MemoryStore
 
 CONFIG = IndexConfig(
     name="papers",
     dimension=384,
     metric=Metric.COSINE,
-    encoder="small-é",
+    encoder=EncoderPin("small", "0f" * 32, "text-é"),
     attributes={"year": AttributeType.NUMBER, "tags": AttributeType.STRING_LIST},
     non_filterable=("text",),
     codec="osq",
@@ -44,7 +44,7 @@ def test_what_is_created_is_loaded():
     assert entry.prefix == f"papers/{CountedIds().new_id()}/"
     content = json.loads(store.get("papers/index.json"))
     assert content["vector_fields"] == ["vector"]
-    assert content["features"] == []
+    assert content["features"] == ["encoder"]
     assert catalogue.list_configs(store) == [CONFIG]
 
 
@@ -58,7 +58,7 @@ def test_an_index_whose_records_expire():
     assert catalogue.load(store, "papers") == entry
     assert catalogue.entry_from_text(catalogue.entry_to_text(entry), "papers") == entry
     content = json.loads(store.get("papers/index.json"))
-    assert (content["features"], content["expires"]) == (["expires"], "gone_at")
+    assert (content["features"], content["expires"]) == (["encoder", "expires"], "gone_at")
     store = MemoryStore()
     catalogue.create(store, CONFIG, CountedIds())
     assert "expires" not in json.loads(store.get("papers/index.json"))

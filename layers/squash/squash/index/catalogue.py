@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final
@@ -34,15 +34,19 @@ from squash.limits import (
     INDEX_NAME_PATTERN,
     NON_FILTERABLE_KEYS_MAX,
 )
-from squash.model import AttributeType, IndexConfig, Metric
+from squash.model import AttributeType, EncoderPin, IndexConfig, Metric
 from squash.storage import ObjectStore
 
 FORMAT: Final = "squash-index"
 VERSION: Final = 1
 VECTOR_FIELDS: Final = ("vector",)
-EXPIRES: Final = "expires"  # the feature of indexes whose records may expire, and its field
+# Features, each with the field that it brings: who does not know them must not read on.
+EXPIRES: Final = "expires"  # records may expire
+ENCODER: Final = "encoder"  # vectors are those of one encoder
+FEATURES: Final = (ENCODER, EXPIRES)
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _ID: Final = re.compile(r"[0-9a-f]{32}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NEAR_NAMES_OF_MAX: Final = 1000
 
 
@@ -279,13 +283,13 @@ def _to_bytes(config: IndexConfig, index_id: str) -> bytes:
     content: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "features": [] if config.expires is None else [EXPIRES],
+        "features": [name for name in FEATURES if getattr(config, name) is not None],
         "id": index_id,
         "name": config.name,
         "vector_fields": list(VECTOR_FIELDS),
         "dimension": config.dimension,
         "metric": config.metric.value,
-        "encoder": config.encoder,
+        "encoder": None if config.encoder is None else asdict(config.encoder),
         "attributes": {name: kind.value for name, kind in config.attributes.items()},
         "non_filterable": list(config.non_filterable),
         "codec": config.codec,
@@ -323,12 +327,13 @@ def _from_bytes(data: Buffer, name: str) -> Entry:
 
 
 def _refuse_newer(content: Mapping[str, Any], key: str) -> None:
-    known = content["features"] in ([], [EXPIRES])
+    features = content["features"]
+    known = isinstance(features, list) and all(one in FEATURES for one in features)
     if (content["format"], content["version"]) != (FORMAT, VERSION) or not known:
         raise UnsupportedFormatError(
             f"{key} is a {content['format']!r} of version {content['version']} with the features "
-            f"{content['features']}; this release reads {FORMAT!r} of version {VERSION}, with the "
-            f"feature {EXPIRES!r} or none. Install a newer release of squash-search.",
+            f"{features}; this release reads {FORMAT!r} of version {VERSION}, with none but "
+            f"{', '.join(FEATURES)}. Install a newer release of squash-search.",
             object_key=key,
         )
     if tuple(content["vector_fields"]) != VECTOR_FIELDS:
@@ -346,15 +351,23 @@ def _config(content: Mapping[str, Any]) -> IndexConfig:
         name=content["name"],
         dimension=int(content["dimension"]),
         metric=Metric(content["metric"]),
-        encoder=content["encoder"],
+        encoder=_pin(content[ENCODER]) if ENCODER in content["features"] else None,
         attributes={key: AttributeType(kind) for key, kind in content["attributes"].items()},
         non_filterable=tuple(content["non_filterable"]),
         codec=content["codec"],
         seed=int(content["seed"]),
         created_ms=int(content["created_ms"]),
         # Without the feature the field says nothing: a reader that knows neither ignores it.
-        expires=content[EXPIRES] if content["features"] else None,
+        expires=content[EXPIRES] if EXPIRES in content["features"] else None,
     )
+
+
+def _pin(content: Mapping[str, Any]) -> EncoderPin:
+    digest = content["digest"]
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError("its encoder's digest is not 64 hexadecimal digits")
+    text_key = content["text_key"]
+    return EncoderPin(str(content["name"]), digest, None if text_key is None else str(text_key))
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

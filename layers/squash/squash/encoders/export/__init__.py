@@ -1,0 +1,1 @@
+"""Makes encoders: from a package or a Hugging Face folder to ONNX. No layer holds this."""
