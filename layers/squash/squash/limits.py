@@ -115,6 +115,8 @@ FILTER_SAMPLE_CLUSTERS: Final = 256
 
 # Encoders
 ENCODER_FILES_MAX: Final = 16
+ENCODER_CONFIG_BYTES_MAX: Final = 64 * KIB
+ENCODER_FILE_NAME_CHARACTERS_MAX: Final = 128
 ENCODER_FILE_BYTES_MAX: Final = 2_000 * MIB  # ONNX takes no more in one file
 ENCODER_TOKENS_MAX: Final = 32_768  # of one text
 ENCODER_PREFIX_BYTES_MAX: Final = 4 * KIB
@@ -122,6 +124,7 @@ ENCODER_IMAGE_PIXELS_MAX: Final = 1_024  # of a side of what a model takes
 ENCODERS_MAX: Final = 256  # of one store
 ENCODERS_OPEN_MAX: Final = 4  # of one process; the least lately used is closed
 ENCODE_BATCH_TOKENS: Final = 2_048  # of one run of a model: more need memory and save no time
+ENCODE_IMAGES: Final = 8  # of one run of a model
 ENCODE_CALL_TOKENS: Final = 16_384  # of one call of the encoder function: some seconds of a core
 ENCODE_CALLS_AT_ONCE_MAX: Final = 16
 TEXT_BYTES_MAX: Final = MIB

@@ -18,7 +18,9 @@ from squash.arrays import F32
 from squash.errors import InvalidArgumentError, UnsupportedFormatError
 from squash.limits import (
     DIMENSION_MAX,
+    ENCODER_CONFIG_BYTES_MAX,
     ENCODER_FILE_BYTES_MAX,
+    ENCODER_FILE_NAME_CHARACTERS_MAX,
     ENCODER_FILES_MAX,
     ENCODER_IMAGE_PIXELS_MAX,
     ENCODER_PREFIX_BYTES_MAX,
@@ -35,6 +37,7 @@ _NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _FILE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _WORDS_BYTES_MAX: Final = 1_024
+_NUMBER_MAX: Final = 1e6  # of means and deviations: those of values in [0, 1] are far below
 
 
 class Pooling(StrEnum):
@@ -205,17 +208,22 @@ def read_config(data: bytes) -> EncoderConfig:
         If it is of a version that this release does not know.
 
     """
+    if len(data) > ENCODER_CONFIG_BYTES_MAX:
+        raise InvalidArgumentError(
+            f"{CONFIG_FILE} has more than {ENCODER_CONFIG_BYTES_MAX} bytes: it describes no encoder"
+        )
     try:
-        content = json.loads(data)
+        content = json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{CONFIG_FILE} is not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InvalidArgumentError(
             f"{CONFIG_FILE} does not describe an encoder: its format is not {FORMAT!r}"
         )
-    if content.get("version") != VERSION:
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
         raise UnsupportedFormatError(
-            f"{CONFIG_FILE} is of version {content.get('version')!r:.40}; this release reads "
+            f"{CONFIG_FILE} is of version {version!r:.40}; this release reads "
             f"version {VERSION}. Install a newer release of squash-search."
         )
     members = {name: value for name, value in content.items() if name not in {"format", "version"}}
@@ -236,6 +244,18 @@ def read_config(data: bytes) -> EncoderConfig:
     )
     _check_whole(config)
     return config
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its members: of two with one name, readers differ in which they take."""
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("an object has two members of one name")
+    return found
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
 
 
 def _check_whole(config: EncoderConfig) -> None:
@@ -266,7 +286,7 @@ class _Members:
     def read(self, **checks: Any) -> dict[str, Any]:
         unknown = sorted(self._content.keys() - checks.keys())
         if unknown:
-            raise _wrong(self._path(unknown[0]), "is no member that this release knows")
+            raise _wrong(self._path(f"{unknown[0]:.40}"), "is no member that this release knows")
         missing = sorted(checks.keys() - self._content.keys())
         if missing:
             raise _wrong(self._path(missing[0]), "is missing")
@@ -298,7 +318,13 @@ def _flag(value: Any, field: str) -> bool:
 
 
 def _words(value: Any, field: str, bytes_max: int = _WORDS_BYTES_MAX) -> str:
-    if not isinstance(value, str) or len(value.encode(errors="replace")) > bytes_max:
+    if not isinstance(value, str):
+        raise _wrong(field, f"is a string, not {value!r:.40}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise _wrong(field, "is no Unicode text: it has half of a surrogate pair") from error
+    if size > bytes_max:
         raise _wrong(field, f"is a string of at most {bytes_max} bytes")
     return value
 
@@ -314,8 +340,17 @@ def _name(value: Any, field: str) -> str:
 
 
 def _file_name(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not _FILE.fullmatch(value) or value == CONFIG_FILE:
-        raise _wrong(field, "is the name of a file beside it: letters, digits, '-', '_' and '.'")
+    if (
+        not isinstance(value, str)
+        or not _FILE.fullmatch(value)
+        or len(value) > ENCODER_FILE_NAME_CHARACTERS_MAX
+        or value == CONFIG_FILE
+    ):
+        raise _wrong(
+            field,
+            "is the name of a file beside it: letters, digits, '-', '_' and '.', at most "
+            f"{ENCODER_FILE_NAME_CHARACTERS_MAX}",
+        )
     return value
 
 
@@ -354,15 +389,19 @@ def _dimensions(value: Any, field: str) -> tuple[int, ...]:
 
 def _numbers(value: Any, field: str) -> tuple[float, ...]:
     found = _list(value, field, 3)
-    if len(found) not in {0, 3} or any(type(one) not in {int, float} for one in found):
-        raise _wrong(field, "has three numbers, or none")
+    if len(found) not in {0, 3} or not all(map(_is_small, found)):
+        raise _wrong(field, f"has three numbers of at most {_NUMBER_MAX:.0f}, or none")
     return tuple(float(one) for one in found)
+
+
+def _is_small(value: Any) -> bool:
+    return type(value) in {int, float} and abs(value) <= _NUMBER_MAX
 
 
 def _divisors(value: Any, field: str) -> tuple[float, ...]:
     found = _numbers(value, field)
-    if any(not one > 0 for one in found):
-        raise _wrong(field, "has numbers above 0")
+    if any(one < 1 / _NUMBER_MAX for one in found):
+        raise _wrong(field, f"has numbers of at least {1 / _NUMBER_MAX}")
     return found
 
 
@@ -372,7 +411,7 @@ def _files(value: Any, field: str) -> dict[str, FileRef]:
         raise _wrong(field, f"lists 1 to {ENCODER_FILES_MAX} files")
     return {
         _file_name(name, f"{field}.{name:.40}"): FileRef(
-            **_Members(_object(one, f"{field}.{name}"), f"{field}.{name}").read(
+            **_Members(_object(one, f"{field}.{name:.40}"), f"{field}.{name:.40}").read(
                 bytes=_whole(1, ENCODER_FILE_BYTES_MAX), sha256=_sha256
             )
         )

@@ -1,0 +1,182 @@
+"""Images to vectors: from the bytes of an image file to the pixels that a model takes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from squash.arrays import F32, U8, AnyArray
+from squash.encoders.contract import Encoded, ImagePart
+from squash.encoders.lazily import load
+from squash.encoders.onnx_session import ImageModel
+from squash.errors import InvalidArgumentError, TooLargeError
+from squash.limits import ENCODE_IMAGES, IMAGE_BYTES_MAX, IMAGE_PIXELS_MAX
+
+Told: TypeAlias = Callable[[int], None]
+"""Told how many inputs of a call are done."""
+
+# Those that Pillow decodes itself, with no program of another's.
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_ORIENTATION: Final = 0x0112
+_TURNS: Final = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+class ImageEncoder:
+    """The image part of an encoder, open.
+
+    Parameters
+    ----------
+    folder, part, dimension:
+        Where its files are, and what `encoder.json` says of it.
+    threads:
+        That one run of the model uses.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If its model is not what it must be.
+
+    """
+
+    def __init__(self, folder: Path, part: ImagePart, *, dimension: int, threads: int) -> None:
+        load("PIL.Image", extra="images")
+        self._part = part
+        self._dimension = dimension
+        self._model = ImageModel(
+            folder / part.model,
+            threads=threads,
+            shape=_layout(part),
+            scaled=bool(part.mean),
+            dimension=dimension,
+        )
+
+    def encode(self, images: Sequence[bytes], *, told: Told | None = None) -> Encoded:
+        """Return vectors as the model makes them, neither cut nor normalised.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an image cannot be read, or the model fails; `field` is its place, ``images[3]``.
+        TooLargeError
+            If an image is too large.
+
+        """
+        for place, image in enumerate(images):
+            _check_image(image, place)
+        vectors = np.zeros((len(images), self._dimension), np.float32)
+        step = self._model.rows_max or ENCODE_IMAGES
+        for first in range(0, len(images), step):
+            last = min(first + step, len(images))
+            pixels = [read_pixels(images[i], self._part, place=i) for i in range(first, last)]
+            batch: AnyArray = np.stack(pixels)
+            vectors[first:last] = self._model.run(batch)
+            if told is not None:
+                told(last)
+        return Encoded(vectors)
+
+
+def read_pixels(image: bytes, part: ImagePart, *, place: int = 0) -> F32 | U8:
+    """Return the pixels of an image file as a model takes them: [s, s, 3] or [3, s, s].
+
+    The image is turned as its camera says, scaled so that its shorter side is `resize`, and the
+    middle of it taken.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no image, or broken.
+    TooLargeError
+        If it has too many pixels: a small file can hold a huge picture.
+
+    """
+    field = f"images[{place}]"
+    library = load("PIL.Image", extra="images")
+    try:
+        pixels = _opened(library, image, part, field)
+    except (InvalidArgumentError, TooLargeError):
+        raise
+    except (library.DecompressionBombError, library.DecompressionBombWarning) as error:
+        raise _too_many_pixels(field, "more") from error
+    # Pillow's readers of some file types raise whatever broken bytes lead them to.
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"{field} is no image that can be read ({', '.join(FORMATS)}): {error!s:.200}",
+            field=field,
+        ) from error
+    if part.mean:
+        mean, deviation = (np.asarray(of, np.float32) for of in (part.mean, part.deviation))
+        scaled: F32 = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
+        return scaled.transpose(2, 0, 1) if part.channels_first else scaled
+    return pixels.transpose(2, 0, 1) if part.channels_first else pixels
+
+
+def _opened(library: Any, image: bytes, part: ImagePart, field: str) -> U8:
+    """Return uint8 [s, s, 3]."""
+    with library.open(io.BytesIO(image), formats=FORMATS) as opened:
+        width, height = opened.size
+        if width * height > IMAGE_PIXELS_MAX:
+            raise _too_many_pixels(field, str(width * height))
+        orientation = opened.getexif().get(_ORIENTATION)
+        # The middle is cut out and scaled at once, before the rest: a picture of one row of
+        # pixels would be huge once that row had been scaled alone.
+        side = min(width, height) * part.size / part.resize
+        left, top = (width - side) / 2, (height - side) / 2
+        found = _in_colours(library, opened).resize(
+            (part.size, part.size),
+            library.Resampling.BICUBIC,
+            box=(left, top, left + side, top + side),
+        )
+        if found.mode == "RGBA":
+            white = library.new("RGBA", found.size, "white")
+            found = library.alpha_composite(white, found).convert("RGB")
+        if orientation in _TURNS:
+            found = found.transpose(library.Transpose[_TURNS[orientation]])
+        return np.array(found, np.uint8)
+
+
+def _in_colours(library: Any, opened: Any) -> Any:
+    """Return an image as RGB, or as RGBA where something shines through: that becomes white."""
+    if opened.mode.startswith(("I", "F")):
+        grey = np.clip(np.asarray(opened, np.float64) / 256, 0, 255).astype(np.uint8)
+        return library.fromarray(grey).convert("RGB")
+    if opened.has_transparency_data:
+        return opened.convert("RGBA")
+    return opened if opened.mode == "RGB" else opened.convert("RGB")
+
+
+def _layout(part: ImagePart) -> tuple[int, int, int]:
+    return (3, part.size, part.size) if part.channels_first else (part.size, part.size, 3)
+
+
+def _check_image(image: object, place: int) -> None:
+    field = f"images[{place}]"
+    if not isinstance(image, bytes):
+        raise InvalidArgumentError(
+            f"{field} is the bytes of an image file, not {type(image).__name__}", field=field
+        )
+    if len(image) > IMAGE_BYTES_MAX:
+        raise TooLargeError(
+            f"{field} has {len(image)} bytes, and at most {IMAGE_BYTES_MAX} can be encoded "
+            "(IMAGE_BYTES_MAX): scale it down",
+            field=field,
+        )
+
+
+def _too_many_pixels(field: str, found: str) -> TooLargeError:
+    return TooLargeError(
+        f"{field} has {found} pixels, and at most {IMAGE_PIXELS_MAX} can be encoded "
+        "(IMAGE_PIXELS_MAX): scale it down",
+        field=field,
+    )
