@@ -28,7 +28,7 @@ CONFIG = IndexConfig(
     metric=Metric.COSINE,
     encoder=EncoderPin("small", "0f" * 32, "text-é"),
     attributes={"year": AttributeType.NUMBER, "tags": AttributeType.STRING_LIST},
-    non_filterable=("text",),
+    non_filterable=("text", "text-é"),
     codec="osq",
     seed=7,
     created_ms=1_700_000_000_000,
@@ -46,6 +46,25 @@ def test_what_is_created_is_loaded():
     assert content["vector_fields"] == ["vector"]
     assert content["features"] == ["encoder"]
     assert catalogue.list_configs(store) == [CONFIG]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder": EncoderPin("Small", "0f" * 32, None)},
+        {"encoder": EncoderPin("small", "0f" * 32, "year")},
+        {"encoder": EncoderPin("small", "0f" * 32, "elsewhere")},
+        {"encoder": EncoderPin("small", "0f" * 32, "$text"), "non_filterable": ("$text",)},
+        {"encoder": EncoderPin("small", "0f" * 32, ""), "non_filterable": ("",)},
+        {"encoder": EncoderPin("small", "0f" * 32, "x" * 64), "non_filterable": ("x" * 64,)},
+    ],
+)
+def test_an_encoder_that_cannot_be_pinned(change):
+    """Its name is one, and the key that keeps texts is a metadata key that is not filtered by."""
+    store = MemoryStore()
+    with pytest.raises(InvalidArgumentError):
+        catalogue.create(store, replace(CONFIG, **change), CountedIds())
+    assert not list(store.list(""))
 
 
 def test_an_index_whose_records_expire():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from squash.database.arguments import (
     whole_number,
 )
 from squash.database.index import Index
+from squash.database.pinning import pinned
 from squash.errors import InvalidArgumentError
 from squash.index import catalogue
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
@@ -26,7 +28,11 @@ from squash.model import (
 )
 from squash.quantize import PRESETS
 from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
+from squash.runtime.encoders import EncoderRegistry
+from squash.runtime.encoding import Encoding
+from squash.runtime.local_encoding import LocalEncoding, encoder_folders
 from squash.runtime.prices import architecture_of
+from squash.runtime.query_vectors import QueryVectors
 from squash.runtime.session import IndexSession
 from squash.search import Searcher
 from squash.storage import ObjectStore, PrefixStore, open_store
@@ -87,6 +93,9 @@ class Database:
     fold_soon:
         Told of an index, by its name, after every write with which much of it is in no partition;
         without it, that is logged.
+    encoding:
+        Encodes texts and images; without it this process does, see `LocalEncoding`. In either case
+        queries' vectors are remembered.
 
     """
 
@@ -100,8 +109,12 @@ class Database:
         searcher: Searcher | None = None,
         tmp: TmpFiles | None = None,
         fold_soon: Callable[[str], None] | None = None,
+        encoding: Encoding | None = None,
     ) -> None:
         self._store = store
+        self._encoders = EncoderRegistry(store)
+        self._encoding = QueryVectors(encoding) if encoding else None
+        self._lock = threading.Lock()
         self._fold_soon = fold_soon
         self._memory = RetainedMemory(settings.retained_bytes_max)
         self._tmp = tmp
@@ -120,6 +133,11 @@ class Database:
         """How this process uses its machine."""
         return self._settings
 
+    @property
+    def encoders(self) -> EncoderRegistry:
+        """The encoders that are kept beside the indexes."""
+        return self._encoders
+
     def __enter__(self) -> Self:
         return self
 
@@ -135,8 +153,10 @@ class Database:
         self,
         name: str,
         *,
-        dimension: int,
-        metric: str | Metric = Metric.COSINE,
+        dimension: int | None = None,
+        metric: str | Metric | None = None,
+        encoder: str | None = None,
+        text_key: str | None = "text",
         attributes: Mapping[str, str | AttributeType] | None = None,
         non_filterable: Sequence[str] = (),
         expires: str | None = None,
@@ -150,9 +170,17 @@ class Database:
         name:
             1 to 63 of a-z, 0-9, "-" and "_".
         dimension:
-            Of all its vectors; 1 to 4,096.
+            Of all its vectors; 1 to 4,096. With an encoder it may be left out, or be one to which
+            the encoder's vectors may be cut.
         metric:
-            "cosine", "euclidean" or "dot".
+            "cosine", "euclidean" or "dot". If left out, the encoder's, or "cosine".
+        encoder:
+            What makes vectors of texts, or of images: one of `Database.encoders`, by its name or
+            ``name@<first digits of its digest>``. The index pins it for good: all its vectors are
+            that encoder's.
+        text_key:
+            With an encoder of texts, the metadata key under which a record's text is kept. It is
+            not filterable. None keeps no texts.
         attributes:
             Types that metadata must have: "number", "string", "boolean", or one of these with
             "[]" for lists. Names not given here may hold anything.
@@ -171,8 +199,10 @@ class Database:
         ------
         ConflictError
             If there is an index of this name.
+        NotFoundError
+            If there is no such encoder.
         InvalidArgumentError
-            If an argument is out of its range.
+            If an argument is out of its range, or does not go with the encoder.
 
         """
         declared = {
@@ -181,12 +211,29 @@ class Database:
         }
         if expires is not None:
             declared.setdefault(expires, AttributeType.NUMBER)
+        catalogue.check_index_name(name)
+        chosen = None if metric is None else one_of(Metric, metric, "metric")
+        size = None if dimension is None else whole_number(dimension, "dimension")
+        unfilterable = tuple(non_filterable)
+        pin = None
+        if encoder is not None:
+            pin, size, chosen = pinned(
+                self._encoders.resolve(encoder), dimension=size, metric=chosen, text_key=text_key
+            )
+            if pin.text_key is not None and pin.text_key not in unfilterable:
+                unfilterable += (pin.text_key,)
+        if size is None:
+            raise InvalidArgumentError(
+                "give the dimension of the index's vectors, or an encoder, which has one",
+                field="dimension",
+            )
         config = IndexConfig(
             name=name,
-            dimension=whole_number(dimension, "dimension"),
-            metric=one_of(Metric, metric, "metric"),
+            dimension=size,
+            metric=chosen or Metric.COSINE,
+            encoder=pin,
             attributes=declared,
-            non_filterable=tuple(non_filterable),
+            non_filterable=unfilterable,
             codec=codec,
             seed=whole_number(seed, "seed"),
             created_ms=self._clock.now_ms(),
@@ -270,8 +317,22 @@ class Database:
             memory=self._memory,
             tmp=self._tmp,
             fold_soon=self._fold_soon,
+            encoding=self._encode_by,
         )
         return Index(session)
+
+    def _encode_by(self) -> Encoding:
+        """Return who encodes; without one that was given, this process, from now on."""
+        with self._lock:
+            if self._encoding is None:
+                local = LocalEncoding(
+                    self._encoders,
+                    encoder_folders(os.environ),
+                    clock=self._clock,
+                    threads=len(os.sched_getaffinity(0)),
+                )
+                self._encoding = QueryVectors(local)
+            return self._encoding
 
 
 def _discard(entry: catalogue.Entry) -> None:

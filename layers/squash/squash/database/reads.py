@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # `IndexReads.list` hides the type's name from what follows it in the class.
 _Answers: TypeAlias = list[Answer]
 _Snapshots: TypeAlias = list[SnapshotInfo]
+# Of a query that is checked, and not yet encoded.
+_NO_VECTOR: Final = np.empty(0, np.float32)
 
 
 class IndexReads:
@@ -135,8 +137,11 @@ class IndexReads:
 
     def query(
         self,
-        vector: Any,
+        vector: Any = None,
         *,
+        text: str | None = None,
+        image: bytes | None = None,
+        encoder: str | None = None,
         top_k: int = 10,
         filter: Filter | None = None,  # noqa: A002
         recall_target: float = 0.95,
@@ -148,14 +153,20 @@ class IndexReads:
         allow_partial: bool = False,
         timeout_ms: int | None = None,
     ) -> Answer:
-        """Find the records nearest to a vector, among those that pass a filter.
+        """Find the records nearest to a vector, a text or an image, among those that pass a filter.
 
         The answer holds exactly min(top_k, records that pass) matches, each of which passes.
 
         Parameters
         ----------
         vector:
-            Numbers, [d].
+            Numbers, [d]; or else
+        text, image:
+            What the index's encoder shall make the vector of; an image as the bytes of its file.
+            The answer's `encoding` says what it did. Exactly one of the three is given.
+        encoder:
+            Which encoder made the vector, as in `put`: it is refused unless it is the index's.
+            Without it a vector is taken as it is.
         top_k:
             How many; 1 to 10,000.
         filter:
@@ -184,9 +195,11 @@ class IndexReads:
         Raises
         ------
         InvalidArgumentError, FilterError
-            If an argument is out of its range.
+            If an argument is out of its range, or cannot be encoded.
+        TooLargeError
+            If a text or image has more bytes than are encoded.
         NotFoundError
-            If there was no snapshot at `as_of`, or it was collected.
+            If there was no snapshot at `as_of`, or it was collected; or the encoder was removed.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
@@ -194,9 +207,10 @@ class IndexReads:
         session = self._session
         check_limits(top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms)
         deadline_ms = session.deadline_ms(timeout_ms)
+        asked = session.content.query(vector=vector, text=text, image=image, encoder=encoder)
         wanted = check_include(include)
         query = Query(
-            vector=session.check_query(vector),
+            vector=_NO_VECTOR,
             k=int(top_k),
             node=session.parse(filter),
             recall_target=recall_target,
@@ -207,12 +221,17 @@ class IndexReads:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
-        return session.query(query, consistency, as_of)
+        encoded = session.content.encoded_queries(asked, deadline_ms)
+        query = replace(query, vector=encoded.vectors[0])
+        return session.query_many([query], consistency, as_of, encoded=encoded)[0]
 
     def query_many(
         self,
-        vectors: Any,
+        vectors: Any = None,
         *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[bytes] | None = None,
+        encoder: str | None = None,
         top_k: int = 10,
         filters: Filter | Sequence[Filter | None] | None = None,
         recall_target: float = 0.95,
@@ -228,12 +247,17 @@ class IndexReads:
 
         The answers are those of single queries. Together they take a quarter less time, or, with
         one filter for all, half: it is prepared once, and queries near one another read the same
-        codes. What was asked of the store is counted in the first answer's usage.
+        codes. What was asked of the store, and what encoding took, is counted in the first answer's
+        usage and `encoding`; the places in that are those of this call.
 
         Parameters
         ----------
         vectors:
-            Numbers, [q, d].
+            Numbers, [q, d]; or else
+        texts, images:
+            Of each query one, as `text` and `image` in `query`.
+        encoder:
+            As in `query`.
         filters:
             One filter for all, or a list with one (or None) for each.
         top_k, recall_target, exact, consistency, as_of:
@@ -244,33 +268,36 @@ class IndexReads:
         Raises
         ------
         InvalidArgumentError, FilterError
-            If an argument is out of its range.
+            If an argument is out of its range, or cannot be encoded.
+        TooLargeError
+            If a text or image has more bytes than are encoded.
         NotFoundError
-            If there was no snapshot at `as_of`, or it was collected.
+            If there was no snapshot at `as_of`, or it was collected; or the encoder was removed.
         PartialAnswerError, UnavailableError
             If part of the index could not be searched, or not in time.
 
         """
         session = self._session
-        if isinstance(vectors, str) or not hasattr(vectors, "__len__"):
-            raise InvalidArgumentError("vectors is a list of vectors, [q, d]", field="vectors")
+        asked = session.content.queries(
+            vectors=vectors, texts=texts, images=images, encoder=encoder
+        )
         check_limits(
-            top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms, queries=len(vectors)
+            top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms, queries=len(asked)
         )
         deadline_ms = session.deadline_ms(timeout_ms)
         wanted = check_include(include)
         if filters is None or isinstance(filters, Mapping):
-            nodes = [session.parse(filters)] * len(vectors)
+            nodes = [session.parse(filters)] * len(asked)
         else:
             nodes = [session.parse(filter_) for filter_ in filters]
-        if len(nodes) != len(vectors):
+        if len(nodes) != len(asked):
             raise InvalidArgumentError(
-                f"there are {len(vectors)} vectors and {len(nodes)} filters: give one filter for "
+                f"there are {len(asked)} queries and {len(nodes)} filters: give one filter for "
                 "all, or one for each",
                 field="filters",
             )
         first = Query(
-            vector=np.empty(0, np.float32),
+            vector=_NO_VECTOR,
             k=int(top_k),
             recall_target=recall_target,
             exact=exact or recall_target >= 1.0,
@@ -280,8 +307,9 @@ class IndexReads:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
+        encoded = session.content.encoded_queries(asked, deadline_ms)
         queries = [
-            replace(first, vector=session.check_query(vector), node=node)
-            for vector, node in zip(vectors, nodes, strict=True)
+            replace(first, vector=vector, node=node)
+            for vector, node in zip(encoded.vectors, nodes, strict=True)
         ]
-        return session.query_many(queries, consistency, as_of)
+        return session.query_many(queries, consistency, as_of, encoded=encoded)

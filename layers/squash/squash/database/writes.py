@@ -14,6 +14,7 @@ from squash.database.arguments import (
 from squash.errors import InvalidArgumentError
 from squash.model import (
     Filter,
+    InputBatch,
     Metadata,
     Progress,
     RowBatch,
@@ -31,7 +32,10 @@ class IndexWrites:
         self,
         *,
         keys: Sequence[str],
-        vectors: Any,
+        vectors: Any = None,
+        texts: Sequence[str] | None = None,
+        images: Sequence[bytes] | None = None,
+        encoder: str | None = None,
         metadata: Sequence[Metadata | None] | None = None,
         if_absent: bool = False,
         if_snapshot: int | None = None,
@@ -47,7 +51,14 @@ class IndexWrites:
         keys:
             Strings of 1 to 1,024 bytes, each once.
         vectors:
-            Numbers, [n, d]; stored as float32.
+            Numbers, [n, d]; stored as float32; or else
+        texts, images:
+            What the index's encoder shall make vectors of, images as the bytes of their files; the
+            result's `encoding` says what it did. Exactly one of the three is given. Texts are kept
+            in the metadata, under the index's `text_key`, if it has one.
+        encoder:
+            Which encoder made the vectors: ``name``, ``name@<digits of its digest>`` or its digest.
+            An index with an encoder takes only vectors that are said to be its own.
         metadata:
             A JSON object for each key, or None.
         if_absent:
@@ -67,7 +78,12 @@ class IndexWrites:
         Raises
         ------
         InvalidArgumentError, TooLargeError
-            If a record cannot be kept, or there is no such snapshot yet; nothing was written.
+            If a record cannot be kept or encoded, its vector is another encoder's, or there is no
+            such snapshot yet; nothing was written.
+        NotFoundError
+            If the index's encoder was removed; nothing was written.
+        UnavailableError
+            If who encodes does not answer; nothing was written.
         ConflictError
             If a condition does not hold; nothing was written.
         ThrottledError
@@ -77,9 +93,11 @@ class IndexWrites:
             If the store did not say whether the write happened.
 
         """
-        writing = self._session.writing
-        return writing.put(
-            writing.check_rows(keys, vectors, metadata),
+        records = self._session.content.records(
+            keys, vectors=vectors, texts=texts, images=images, metadata=metadata, encoder=encoder
+        )
+        return self._session.writing.put(
+            records,
             if_absent=flag(if_absent, "if_absent"),
             if_snapshot=snapshot_number(if_snapshot),
             commit_id=commit_id_of(commit_id),
@@ -97,7 +115,8 @@ class IndexWrites:
 
         Each patch is merged into what the record holds when the write happens, as RFC 7396 says:
         a name with None is removed, any other gets the new value, and names not given stay.
-        Writers that patch other names of the same record at the same time lose nothing.
+        Writers that patch other names of the same record at the same time lose nothing. The text
+        that a vector was made of is not patched: put the record with its new text.
 
         Parameters
         ----------
@@ -133,8 +152,9 @@ class IndexWrites:
 
     def import_batches(
         self,
-        batches: Iterable[RowBatch],
+        batches: Iterable[RowBatch | InputBatch],
         *,
+        encoder: str | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> WriteResult:
         """Put many records, batch by batch; each batch is durable before the next is read.
@@ -142,13 +162,27 @@ class IndexWrites:
         Where very much has come to be in no partition, the index is folded on the way, as by
         `optimize`; call that at the end.
 
+        Parameters
+        ----------
+        batches:
+            Records with vectors, or, as `InputBatch`, with texts or images to be encoded.
+        encoder:
+            Which encoder made the vectors, as in `put`.
+        progress:
+            Told how many inputs are encoded and how many rows are durable.
+
+        Returns
+        -------
+        The last snapshot, and how many rows; the places in its `encoding` are those of the whole
+        import.
+
         Raises
         ------
         SquashError
             As `put`; batches before the one that failed stay.
 
         """
-        return self._session.writing.import_batches(batches, progress or silent)
+        return self._session.writing.import_batches(batches, progress or silent, encoder)
 
     def delete(
         self,

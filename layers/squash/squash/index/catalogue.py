@@ -29,6 +29,7 @@ from squash.errors import (
 )
 from squash.index.references import MALFORMED
 from squash.limits import (
+    ATTRIBUTE_NAME_BYTES_MAX,
     DIMENSION_MAX,
     INDEX_NAME_CHARACTERS_MAX,
     INDEX_NAME_PATTERN,
@@ -253,11 +254,43 @@ def _check_config(config: IndexConfig) -> None:
     if len(config.non_filterable) > NON_FILTERABLE_KEYS_MAX:
         raise InvalidArgumentError(
             f"index {config.name!r} declares {len(config.non_filterable)} keys as not filterable: "
-            f"at most {NON_FILTERABLE_KEYS_MAX} can be",
+            f"at most {NON_FILTERABLE_KEYS_MAX} can be, the text_key among them",
             index=config.name,
             field="non_filterable",
         )
     _check_expires(config)
+    _check_encoder(config)
+
+
+def _check_encoder(config: IndexConfig) -> None:
+    pin = config.encoder
+    if pin is None:
+        return
+    if not _NAME.fullmatch(pin.name):
+        raise InvalidArgumentError(
+            f"{pin.name!r:.80} names no encoder", index=config.name, field=ENCODER
+        )
+    key = pin.text_key
+    if key is None:
+        return
+    if not isinstance(key, str) or not key or key.startswith("$") or _too_long(key):
+        raise InvalidArgumentError(
+            f"text_key names the metadata key that keeps texts, not {key!r:.80}: 1 to "
+            f"{ATTRIBUTE_NAME_BYTES_MAX} bytes, the first not $",
+            index=config.name,
+            field="text_key",
+        )
+    if key in config.attributes or key not in config.non_filterable:
+        raise InvalidArgumentError(
+            f"the texts of index {config.name!r} are kept under {key!r}, which cannot be filtered "
+            "by: don't declare it as an attribute, or choose another text_key",
+            index=config.name,
+            field="text_key",
+        )
+
+
+def _too_long(name: str) -> bool:
+    return len(name.encode(errors="replace")) > ATTRIBUTE_NAME_BYTES_MAX
 
 
 def _check_expires(config: IndexConfig) -> None:

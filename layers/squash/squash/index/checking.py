@@ -59,8 +59,7 @@ def check_rows(
         If there are more than `KEYS_PER_CALL_MAX` keys.
 
     """
-    names = check_keys(keys)
-    _check_distinct(names)
+    names = _check_names(keys)
     array = _as_numbers(vectors, field="vectors")
     if not names and not array.size:
         array = np.empty((0, config.dimension), dtype=np.float32)
@@ -71,15 +70,81 @@ def check_rows(
             index=config.name,
             field="vectors",
         )
+    checked = _check_notes(
+        names, metadata, config, (len(array), "vectors"), check_metadata=check_metadata
+    )
+    return RowBatch(names, _as_vectors(array, config, names=names), checked)
+
+
+def check_records(
+    keys: Sequence[str],
+    metadata: Sequence[Mapping[str, Any] | None] | None,
+    config: IndexConfig,
+    *,
+    items: tuple[int, str],
+    check_metadata: CheckMetadata,
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Check all of records that are to be put but their vectors, which are still to be made.
+
+    Parameters
+    ----------
+    keys, metadata, config, check_metadata:
+        As in `check_rows`.
+    items:
+        How many there are of what vectors will be made of, and its name: "texts".
+
+    Returns
+    -------
+    The keys, and the metadata as it is to be stored.
+
+    Raises
+    ------
+    InvalidArgumentError, TooLargeError
+        As `check_rows`.
+
+    """
+    names = _check_names(keys)
+    return names, _check_notes(names, metadata, config, items, check_metadata=check_metadata)
+
+
+def rows_with_vectors(
+    names: list[str], vectors: F32, metadata: list[dict[str, Any]], config: IndexConfig
+) -> RowBatch:
+    """Return rows of what `check_records` passed and the vectors that were made, float32 [n, d].
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the index cannot keep a vector.
+
+    """
+    return RowBatch(names, _as_vectors(vectors, config, names=names), metadata)
+
+
+def _check_names(keys: Sequence[str]) -> list[str]:
+    names = check_keys(keys)
+    _check_distinct(names)
+    return names
+
+
+def _check_notes(
+    names: list[str],
+    metadata: Sequence[Mapping[str, Any] | None] | None,
+    config: IndexConfig,
+    items: tuple[int, str],
+    *,
+    check_metadata: CheckMetadata,
+) -> list[dict[str, Any]]:
     notes = [None] * len(names) if metadata is None else list(metadata)
-    if not len(names) == len(array) == len(notes):
+    count, what = items
+    if not len(names) == count == len(notes):
         raise InvalidArgumentError(
-            f"there are {len(names)} keys, {len(array)} vectors and {len(notes)} metadata objects: "
+            f"there are {len(names)} keys, {count} {what} and {len(notes)} metadata objects: "
             "give as many of each",
             index=config.name,
-            field="vectors" if len(array) != len(names) else "metadata",
+            field=what if count != len(names) else "metadata",
         )
-    checked = [
+    return [
         check_metadata(
             {} if one is None else one,
             key=name,
@@ -88,7 +153,6 @@ def check_rows(
         )
         for name, one in zip(names, notes, strict=True)
     ]
-    return RowBatch(names, _as_vectors(array, config, names=names), checked)
 
 
 def check_patches(
@@ -111,8 +175,7 @@ def check_patches(
         If there are more than `KEYS_PER_CALL_MAX` keys.
 
     """
-    names = check_keys(keys)
-    _check_distinct(names)
+    names = _check_names(keys)
     if isinstance(patches, Mapping | str | bytes):
         raise InvalidArgumentError(
             "metadata is a single value: give a list with one object for each key",

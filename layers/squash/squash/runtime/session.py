@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from squash.arrays import F32
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
-from squash.errors import DataError, SquashError, UnavailableError
+from squash.errors import DataError, InternalError, SquashError, UnavailableError
 from squash.index.catalogue import Entry
-from squash.index.checking import check_keys, check_vector
+from squash.index.checking import check_keys
 from squash.index.fresh import fresh_part, passed_limit
 from squash.index.state import commits_needed
 from squash.model import (
@@ -29,14 +28,15 @@ from squash.model import (
     RecordPage,
     RepairReport,
     SnapshotInfo,
-    Usage,
     VerifyReport,
     WriteResult,
 )
+from squash.runtime.content import Content, EncodedQueries
+from squash.runtime.encoding import Encoding
 from squash.runtime.pressure import FreshGuard
-from squash.runtime.prices import invocation_cost_usd, request_cost_usd
-from squash.runtime.retained import LoadCounts, RetainedMemory, RetainedObjects
+from squash.runtime.retained import RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
+from squash.runtime.usage import SpentHere, spent_together, usage_of
 from squash.runtime.views import IndexViews
 from squash.runtime.writing import IndexWriter
 from squash.search import (
@@ -50,8 +50,7 @@ from squash.search import (
     record_page,
     records_by_key,
 )
-from squash.search.spending import Spent
-from squash.storage import CountingStore, ObjectStore, StoreCounts
+from squash.storage import CountingStore, ObjectStore
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
@@ -67,17 +66,6 @@ _PASSING_RETAINED_BYTES = 1
 
 Report = Callable[[Progress], None]
 T = TypeVar("T")
-
-
-class _Spent(NamedTuple):
-    """What was asked of the store, of memory and of files until now."""
-
-    store: StoreCounts
-    loads: LoadCounts
-
-    def since(self, earlier: _Spent) -> _Spent:
-        """Return what was asked after `earlier`."""
-        return _Spent(self.store - earlier.store, self.loads.since(earlier.loads))
 
 
 class IndexSession:
@@ -99,6 +87,8 @@ class IndexSession:
         What was loaded is kept in; without them, in memory of its own and in no files.
     fold_soon:
         Told of the index, by its name, when a write made a fold due; see `FreshGuard`.
+    encoding:
+        Gives who encodes texts and images; asked when the first comes.
 
     """
 
@@ -112,6 +102,7 @@ class IndexSession:
         ids: IdSource,
         searcher: Searcher | None = None,
         fold_soon: Callable[[str], None] | None = None,
+        encoding: Callable[[], Encoding] | None = None,
         check_catalogue: Callable[[], None] = lambda: None,
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
@@ -137,8 +128,15 @@ class IndexSession:
         guard = FreshGuard(
             self._views, self.config, passing_loader=self._passing_loader, fold_soon=fold_soon
         )
+        self.content = Content(entry.config, encoding or _nobody_encodes)
+        """Checks what comes in, and has it encoded."""
         self.writing = IndexWriter(
-            self._views, entry.config, guard=guard, fold=self._fold, live=self._live
+            self._views,
+            entry.config,
+            content=self.content,
+            guard=guard,
+            fold=self._fold,
+            live=self._live,
         )
         """Puts, patches and deletes."""
 
@@ -168,14 +166,18 @@ class IndexSession:
 
     # Reading
 
-    def query(self, query: Query, consistency: str, as_of: AsOf | None = None) -> Answer:
-        """Answer one query."""
-        return self.query_many([query], consistency, as_of)[0]
-
     def query_many(
-        self, queries: Sequence[Query], consistency: str, as_of: AsOf | None = None
+        self,
+        queries: Sequence[Query],
+        consistency: str,
+        as_of: AsOf | None = None,
+        *,
+        encoded: EncodedQueries | None = None,
     ) -> list[Answer]:
-        """Answer queries on one snapshot: the newest, or that of a number or a moment."""
+        """Answer queries on one snapshot: the newest, or that of a number or a moment.
+
+        `encoded` says how their vectors were made; what that spent is in the first answer's usage.
+        """
         before = self._spent()
         if as_of is None:
             queries = _live_only(queries, self._live())
@@ -186,11 +188,17 @@ class IndexSession:
             found = self._past(view, lambda: self._search(view, asked))
         spent = self._spent().since(before)
         nothing = spent.since(spent)
+        if found and encoded is not None and encoded.spent is not None:
+            found[0][1].spent = spent_together(encoded.spent, found[0][1].spent)
         # What was asked of the store served all of them, and is counted once.
-        return [
+        answers = [
             self._answer_of(view, query, matches, trace, nothing if place else spent)
             for place, (query, (matches, trace)) in enumerate(zip(queries, found, strict=True))
         ]
+        if encoded is None or not encoded.reports:
+            return answers
+        reports = encoded.reports
+        return [replace(one, encoding=how) for one, how in zip(answers, reports, strict=True)]
 
     def _searched(
         self, queries: Sequence[Query], consistency: str
@@ -219,10 +227,7 @@ class IndexSession:
         if view.snapshot == guess.snapshot:
             return guess, found
         again = self._search(view, queries)
-        in_vain, spent = found[0][1].spent, again[0][1].spent
-        if in_vain is not None:
-            in_vain.add(spent or Spent())
-            again[0][1].spent = in_vain
+        again[0][1].spent = spent_together(found[0][1].spent, again[0][1].spent)
         return view, again
 
     def _reading(self, consistency: str, read: Callable[[IndexView], T]) -> tuple[IndexView, T]:
@@ -262,31 +267,9 @@ class IndexSession:
         query: Query,
         matches: tuple[Match, ...],
         trace: Trace,
-        here: _Spent,
+        here: SpentHere,
     ) -> Answer:
-        elsewhere = trace.spent or Spent()
-        cost_usd = request_cost_usd(here.store.by_kind) if self._settings.billed else 0.0
-        if elsewhere.invocations:
-            cost_usd += request_cost_usd(elsewhere.store_kinds) + invocation_cost_usd(
-                elsewhere.invocations,
-                elsewhere.gb_seconds,
-                architecture=self._settings.architecture,
-            )
-        usage = Usage(
-            rows_scanned=trace.scanned,
-            vectors_read=trace.vectors_read,
-            store_requests=here.store.requests + sum(elsewhere.store_kinds.values()),
-            store_rounds=here.store.rounds + elsewhere.store_rounds,
-            store_bytes=here.store.bytes_in + elsewhere.store_bytes,
-            parts_from_memory=here.loads.memory + elsewhere.parts_from_memory,
-            parts_from_tmp=here.loads.tmp + elsewhere.parts_from_tmp,
-            parts_from_store=here.loads.store + elsewhere.parts_from_store,
-            invocations=elsewhere.invocations,
-            invocations_cold=elsewhere.invocations_cold,
-            gb_seconds=elsewhere.gb_seconds,
-            cost_usd=cost_usd,
-            levels=tuple(trace.levels),
-        )
+        usage = usage_of(trace, here, self._settings)
         explanation = explain(view, query, trace) if query.explain else None
         return Answer(matches, usage, view.snapshot, explanation, trace.missing)
 
@@ -463,10 +446,6 @@ class IndexSession:
         """Return the snapshot after a commit; see `IndexViews.view_at`."""
         return self._views.view_at(sequence)
 
-    def check_query(self, vector: Any) -> F32:
-        """Check a query's vector."""
-        return check_vector(vector, self.config)
-
     def parse(self, filter_: Mapping[str, Any] | None) -> FilterNode | None:
         """Read a filter."""
         return parse_filter(filter_, non_filterable=self.config.non_filterable)
@@ -479,8 +458,8 @@ class IndexSession:
             whole_bytes_max=self._settings.whole_bytes_max,
         )
 
-    def _spent(self) -> _Spent:
-        return _Spent(self._store.counts(), self._views.loader.counts())
+    def _spent(self) -> SpentHere:
+        return SpentHere(self._store.counts(), self._views.loader.counts())
 
 
 def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
@@ -491,6 +470,10 @@ def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Qu
     asked = {id(query.node): query.node for query in queries}
     nodes = {known: only_live(node, live) for known, node in asked.items()}
     return [replace(query, node=nodes[id(query.node)]) for query in queries]
+
+
+def _nobody_encodes() -> Encoding:
+    raise InternalError("this index was opened without anybody to encode texts and images")
 
 
 def _report_snapshot(error: SquashError) -> None:

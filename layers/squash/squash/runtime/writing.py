@@ -6,7 +6,7 @@ Conditions are decided about the state that the commit would follow, see `IndexL
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,13 +16,14 @@ from squash.arrays import I64
 from squash.attributes import FilterNode, check_metadata, matches, merge_patch, only_live
 from squash.errors import ConflictError, DataError, NotFoundError
 from squash.index import writer
-from squash.index.checking import check_keys, check_patches, check_rows
+from squash.index.checking import check_keys, check_patches
 from squash.index.commits import DeleteKeys, Operation
 from squash.index.live import Opened
 from squash.index.prefetch import prefetch_rows
 from squash.index.state import committed_at
 from squash.index.writer import Putting, check_unchanged
-from squash.model import IndexConfig, Metadata, Progress, RowBatch, WriteResult
+from squash.model import IndexConfig, InputBatch, Metadata, Progress, RowBatch, WriteResult
+from squash.runtime.content import Content, ReportSum
 from squash.runtime.pressure import FreshGuard
 from squash.runtime.views import IndexViews
 from squash.search import FreshView, IndexView, Rows, SegmentView, keys_passing
@@ -81,6 +82,8 @@ class IndexWriter:
         The index.
     config:
         What was decided when it was created.
+    content:
+        Checks what comes in, and has it encoded.
     guard:
         Keeps what is in no partition small.
     fold:
@@ -95,32 +98,32 @@ class IndexWriter:
         views: IndexViews,
         config: IndexConfig,
         *,
+        content: Content,
         guard: FreshGuard,
         fold: Callable[[Report], None],
         live: Live,
     ) -> None:
         self._views = views
         self._config = config
+        self._content = content
         self._guard = guard
         self._fold = fold
         self._live = live
         self._build_flat = partial(build_flat, non_filterable=config.non_filterable)
 
-    def check_rows(self, keys: Any, vectors: Any, metadata: Any) -> RowBatch:
-        """Check rows on their way in."""
-        return check_rows(keys, vectors, metadata, self._config, check_metadata=check_metadata)
-
     def put(
         self,
-        rows: RowBatch,
+        records: RowBatch | InputBatch,
         *,
         if_absent: bool = False,
         if_snapshot: int | None = None,
         commit_id: str | None = None,
     ) -> WriteResult:
-        """Put checked rows in one commit."""
+        """Put checked records in one commit; what is to be encoded is, once, before that."""
         self._guard.admit(commit_id)
-        return self._put(rows, if_absent=if_absent, if_snapshot=if_snapshot, commit_id=commit_id)
+        rows, report = self._content.encoded(records)
+        result = self._put(rows, if_absent=if_absent, if_snapshot=if_snapshot, commit_id=commit_id)
+        return replace(result, encoding=report)
 
     def _put(
         self,
@@ -149,19 +152,27 @@ class IndexWriter:
         )
         return self._result(opened, commit_id, len(rows), importing=importing)
 
-    def import_batches(self, batches: Iterable[RowBatch], report: Report) -> WriteResult:
+    def import_batches(
+        self,
+        batches: Iterable[RowBatch | InputBatch],
+        report: Report,
+        encoder: str | None = None,
+    ) -> WriteResult:
         """Put batches, each in a commit of its own; fold on the way where much is fresh."""
         done = folded = 0
         snapshot = self._views.known().sequence
+        encoding = ReportSum()
         for batch in batches:
-            checked = self.check_rows(batch.keys, batch.vectors, batch.metadata)
+            checked = self._content.batch(batch, encoder)
             if self._guard.fold_due(brought=folded):
                 self._fold_on_the_way(report)
                 folded = done
-            snapshot = self._put(checked, importing=True).snapshot
+            rows, encoded = self._content.encoded(checked, _telling(report, done, len(batch)))
+            snapshot = self._put(rows, importing=True).snapshot
+            encoding.add(encoded, done)
             done += len(batch)
             report(Progress("import", done, done, "rows"))
-        return WriteResult(snapshot, done)
+        return WriteResult(snapshot, done, encoding.report())
 
     def _fold_on_the_way(self, report: Report) -> None:
         try:
@@ -179,6 +190,7 @@ class IndexWriter:
     ) -> WriteResult:
         """Merge patches into the metadata of records, in one commit."""
         names, patches = check_patches(keys, patches)
+        self._content.check_patches(names, patches)
         self._guard.admit(commit_id)
         commit_id = commit_id or self._views.log.ids.new_id()
         patching = _Patching(
@@ -252,6 +264,11 @@ class IndexWriter:
         # Not the newest that is known: a write conditional on that would miss what others wrote.
         sequence = committed_at(opened.state, commit_id)
         return WriteResult(opened.sequence if sequence is None else sequence, rows)
+
+
+def _telling(report: Report, before: int, inputs: int) -> Callable[[int], None]:
+    """Return what tells how many inputs of an import are encoded, with a batch after others."""
+    return lambda done: report(Progress("encode", before + done, before + inputs, "inputs"))
 
 
 class _Touched:

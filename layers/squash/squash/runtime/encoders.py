@@ -1,0 +1,445 @@
+"""The encoders of a store: added whole, listed, fetched, removed.
+
+An encoder lies under ``_encoders/<name>/<digest>/``, a file each; no index can have that name. It
+is there from the moment its `encoder.json` is, which is written last and removed first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from squash.encoders.contract import CONFIG_FILE, EncoderConfig, FileRef, digest_of, read_config
+from squash.errors import (
+    ChecksumError,
+    ConflictError,
+    DataError,
+    InvalidArgumentError,
+    NotFoundError,
+    TooLargeError,
+    UnavailableError,
+    UnsupportedFormatError,
+)
+from squash.index import catalogue
+from squash.limits import ENCODERS_MAX, INDEX_NAME_PATTERN, MIB
+from squash.model import EncoderPin, Progress
+from squash.storage import ObjectStore
+
+FOLDER: Final = "_encoders/"
+DIGEST_DIGITS_SHOWN: Final = 12
+_DIGEST_DIGITS_MIN: Final = 8
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_REFERENCE: Final = re.compile(
+    rf"(?P<name>{INDEX_NAME_PATTERN})(?:@(?P<digest>[0-9a-f]{{{_DIGEST_DIGITS_MIN},64}}))?"
+)
+_PIECE_BYTES: Final = 32 * MIB  # of a file on its way in: so much is in memory
+
+Report = Callable[[Progress], None]
+CheckFolder = Callable[[Path], Any]
+
+
+class EncoderInfo(NamedTuple):
+    """An encoder of a store: what its `encoder.json` says, and the digest of that."""
+
+    config: EncoderConfig
+    digest: str
+
+    @property
+    def label(self) -> str:
+        """``name@digest``, as answers name it."""
+        return encoder_label(self.config.name, self.digest)
+
+    @property
+    def bytes(self) -> int:
+        """Of its files, without `encoder.json`."""
+        return sum(file.bytes for file in self.config.files.values())
+
+
+# `EncoderRegistry.list` hides the type's name from what follows it in the class.
+_Encoders: TypeAlias = list[EncoderInfo]
+
+
+class EncoderReference(NamedTuple):
+    """What encoders are asked for by: a name, the digest's first digits, or both."""
+
+    name: str | None
+    digest: str
+    """May be empty."""
+
+    def fits(self, pin: EncoderPin) -> bool:
+        """Tell whether it can mean a pinned encoder."""
+        return self.name in {None, pin.name} and pin.digest.startswith(self.digest)
+
+
+def encoder_label(name: str, digest: str) -> str:
+    """Return ``name@digest``, with the digest's first digits: an encoder for people to read."""
+    return f"{name}@{digest[:DIGEST_DIGITS_SHOWN]}"
+
+
+def read_reference(reference: Any, field: str = "encoder") -> EncoderReference:
+    """Read what an encoder is asked for by: ``name``, ``name@<digest>``, or a whole digest.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is none of these.
+
+    """
+    if isinstance(reference, str):
+        if _DIGEST.fullmatch(reference):
+            return EncoderReference(None, reference)
+        found = _REFERENCE.fullmatch(reference)
+        if found:
+            return EncoderReference(found["name"], found["digest"] or "")
+    raise InvalidArgumentError(
+        f"{reference!r:.160} names no encoder: give its name, or name@ and the first "
+        f"{_DIGEST_DIGITS_MIN} or more digits of its digest",
+        field=field,
+    )
+
+
+class EncoderRegistry:
+    """The encoders of a store.
+
+    Parameters
+    ----------
+    store:
+        That of a database, at its root.
+    check:
+        Tries out the encoder in a folder before it is added, and raises if it is none; without
+        one, `squash.encoders.check.check_folder`.
+
+    """
+
+    def __init__(self, store: ObjectStore, check: CheckFolder | None = None) -> None:
+        self._store = store
+        self._check = check or _check_folder
+
+    def add(self, folder: str | Path, progress: Report | None = None) -> EncoderInfo:
+        """Add the encoder in a folder, once it has been tried out; it shows when all of it is here.
+
+        To add it again does no harm: it finishes what was broken off, and mends damaged files.
+
+        Parameters
+        ----------
+        folder:
+            With `encoder.json` and the files that it lists.
+        progress:
+            Told how many bytes are stored.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the folder holds no encoder that works.
+        ChecksumError
+            If a file is not what `encoder.json` says.
+        TooLargeError
+            If the store has `ENCODERS_MAX` encoders.
+
+        """
+        folder = Path(folder)
+        self._check(folder)
+        try:
+            data = (folder / CONFIG_FILE).read_bytes()
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"{folder / CONFIG_FILE} cannot be read: {error}", field="folder"
+            ) from error
+        info = EncoderInfo(read_config(data), digest_of(data))
+        self._check_room(info)
+        done = 0
+        for name, file in info.config.files.items():
+            self._store.put(_key(info, name), _read_checked(folder / name, file))
+            done += file.bytes
+            if progress is not None:
+                progress(Progress("encoder", done, info.bytes, "bytes"))
+        key = _key(info, CONFIG_FILE)
+        if not self._store.put_if_absent(key, data) and bytes(self._store.get(key) or b"") != data:
+            self._store.put(key, data)  # It was damaged: its place says what it must be.
+        return info
+
+    def list(self) -> _Encoders:
+        """Return all encoders, by name and digest.
+
+        Raises
+        ------
+        DataError, UnsupportedFormatError
+            If one is damaged, or was made for a newer release.
+
+        """
+        found = (self._read(name, digest) for name, digest in self._places(None))
+        return [info for info in found if info is not None]
+
+    def show(self, reference: str) -> EncoderInfo:
+        """Return one encoder; see `resolve`."""
+        return self.resolve(reference)
+
+    def resolve(self, reference: str) -> EncoderInfo:
+        """Find the encoder that is asked for, as (config, digest).
+
+        Parameters
+        ----------
+        reference:
+            ``name``, or ``name@<first 8 or more digits of the digest>``, or a whole digest.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        InvalidArgumentError
+            If there are several; the message lists them.
+        DataError, UnsupportedFormatError
+            If it is damaged, or was made for a newer release.
+
+        """
+        wanted = read_reference(reference)
+        places = [
+            (name, digest)
+            for name, digest in self._places(wanted.name)
+            if digest.startswith(wanted.digest) and self._has(name, digest)
+        ]
+        if not places:
+            raise self._none_such(reference)
+        _refuse_several(reference, places)
+        info = self._read(*places[0])
+        if info is None:
+            raise self._none_such(reference)
+        return info
+
+    def remove(self, reference: str, *, force: bool = False) -> None:
+        """Remove an encoder, or what a broken-off addition of one left.
+
+        Vectors stay searchable without their encoder; texts need it. An index that is created at
+        the very moment may pin it still: add the encoder again then.
+
+        Parameters
+        ----------
+        reference:
+            As in `resolve`.
+        force:
+            Remove it although indexes pin it.
+
+        Raises
+        ------
+        NotFoundError, InvalidArgumentError
+            As `resolve`.
+        ConflictError
+            If indexes pin it; the message names them.
+
+        """
+        wanted = read_reference(reference)
+        places = [
+            (name, digest)
+            for name, digest in self._places(wanted.name)
+            if digest.startswith(wanted.digest)
+        ]
+        if not places:
+            raise self._none_such(reference)
+        whole = [place for place in places if self._has(*place)]
+        _refuse_several(reference, whole or places)
+        name, digest = (whole or places)[0]
+        if not force:
+            self._refuse_pinned(name, digest)
+        prefix = _prefix(name, digest)
+        # In this order it is gone at once, and no reader finds half of it.
+        self._store.delete([prefix + CONFIG_FILE])
+        self._store.delete(info.key for info in self._store.list(prefix))
+
+    def pinned_by(self, digest: str) -> tuple[str, ...]:
+        """Return the names of the indexes that pin an encoder, by its digest."""
+        configs = catalogue.list_configs(self._store)
+        return tuple(
+            config.name
+            for config in configs
+            if config.encoder is not None and config.encoder.digest == digest
+        )
+
+    def fetch(
+        self, reference: str, into: str | Path, progress: Report | None = None
+    ) -> EncoderInfo:
+        """Write an encoder's files into a new folder: whole and verified, or not at all.
+
+        Parameters
+        ----------
+        reference:
+            As in `resolve`.
+        into:
+            The folder to make.
+        progress:
+            Told how many bytes are there.
+
+        Raises
+        ------
+        NotFoundError, InvalidArgumentError
+            As `resolve`; or if the folder is there already.
+        ChecksumError, DataError
+            If the store's files are damaged.
+        UnavailableError
+            If the folder cannot be written.
+
+        """
+        info = self.resolve(reference)
+        into = Path(into)
+        try:
+            into.parent.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
+        except OSError as error:
+            raise _unwritable(into, error) from error
+        try:
+            self._fetch_files(info, beside, progress)
+            os.rename(beside, into)  # noqa: PTH104 - it fails where a folder with files is
+        except OSError as error:
+            if into.exists():
+                raise InvalidArgumentError(
+                    f"{into} is there already: name a folder that is not", field="into"
+                ) from error
+            raise _unwritable(into, error) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return info
+
+    def _fetch_files(self, info: EncoderInfo, folder: Path, progress: Report | None) -> None:
+        data = self._config_bytes(info.config.name, info.digest)
+        if data is None:
+            raise self._none_such(info.label)
+        done = 0
+        for name, file in info.config.files.items():
+            with (folder / name).open("xb") as written:
+                for piece in self._pieces(_key(info, name), file):
+                    written.write(piece)
+                    done += len(piece)
+                    if progress is not None:
+                        progress(Progress("encoder", done, info.bytes, "bytes"))
+        (folder / CONFIG_FILE).write_bytes(data)
+
+    def _pieces(self, key: str, file: FileRef) -> Iterator[bytes]:
+        """Yield a file piece by piece; the last only comes if all are what they must be."""
+        sha256 = hashlib.sha256()
+        for start in range(0, file.bytes, _PIECE_BYTES):
+            stop = min(start + _PIECE_BYTES, file.bytes)
+            piece = bytes(self._store.get_ranges(key, [(start, stop)])[0])
+            sha256.update(piece)
+            if stop == file.bytes and sha256.hexdigest() != file.sha256:
+                raise ChecksumError(
+                    f"{key} is not what {CONFIG_FILE} says: its SHA-256 differs. Add the encoder "
+                    "again from its folder; that mends it.",
+                    object_key=key,
+                )
+            yield piece
+
+    def _check_room(self, info: EncoderInfo) -> None:
+        others = [place for place in self._places(None) if place != (info.config.name, info.digest)]
+        if len(others) >= ENCODERS_MAX:
+            raise TooLargeError(
+                f"the store has {len(others)} encoders; at most {ENCODERS_MAX} are kept: remove "
+                "one that no index needs"
+            )
+
+    def _refuse_pinned(self, name: str, digest: str) -> None:
+        indexes = self.pinned_by(digest)
+        if indexes:
+            raise ConflictError(
+                f"encoder {encoder_label(name, digest)} is that of {_listed(indexes)}, which could "
+                "not take texts without it: drop these first, or remove it by force"
+            )
+
+    def _places(self, name: str | None) -> Iterator[tuple[str, str]]:
+        """Yield name and digest of all that lies there, whole or not."""
+        names = self._store.list_folders(FOLDER) if name is None else [name]
+        for one in names:
+            for digest in self._store.list_folders(f"{FOLDER}{one}/"):
+                if _DIGEST.fullmatch(digest):
+                    yield one, digest
+
+    def _has(self, name: str, digest: str) -> bool:
+        return self._store.get(_prefix(name, digest) + CONFIG_FILE) is not None
+
+    def _read(self, name: str, digest: str) -> EncoderInfo | None:
+        data = self._config_bytes(name, digest)
+        if data is None:
+            return None
+        key = _prefix(name, digest) + CONFIG_FILE
+        try:
+            config = read_config(data)
+        except UnsupportedFormatError:
+            raise
+        except InvalidArgumentError as error:
+            raise DataError(f"{key} describes no encoder ({error})", object_key=key) from error
+        if config.name != name:
+            raise DataError(
+                f"{key} describes the encoder {config.name!r}: it was moved", object_key=key
+            )
+        return EncoderInfo(config, digest)
+
+    def _config_bytes(self, name: str, digest: str) -> bytes | None:
+        """Return an `encoder.json`, held against its digest; None if there is none."""
+        key = _prefix(name, digest) + CONFIG_FILE
+        found = self._store.get(key)
+        if found is None:
+            return None
+        data = bytes(found)
+        if digest_of(data) != digest:
+            raise ChecksumError(
+                f"{key} is not as it was added: its SHA-256 is not its digest. Add the encoder "
+                "again from its folder; that mends it.",
+                object_key=key,
+            )
+        return data
+
+    def _none_such(self, reference: str) -> NotFoundError:
+        there = [encoder_label(*place) for place in self._places(None) if self._has(*place)]
+        hint = f"there are {_listed(there)}" if there else "add it with `squash encoder add`"
+        return NotFoundError(f"there is no encoder {reference!r} in this store: {hint}")
+
+
+def _check_folder(folder: Path) -> None:
+    # Loaded here, since it brings the libraries that run models.
+    from squash.encoders.check import check_folder  # noqa: PLC0415
+
+    check_folder(folder)
+
+
+def _prefix(name: str, digest: str) -> str:
+    return f"{FOLDER}{name}/{digest}/"
+
+
+def _key(info: EncoderInfo, file: str) -> str:
+    return _prefix(info.config.name, info.digest) + file
+
+
+def _read_checked(path: Path, file: FileRef) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidArgumentError(f"{path} cannot be read: {error}", field="folder") from error
+    if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+        raise ChecksumError(
+            f"{path} is not what {CONFIG_FILE} says: its length or SHA-256 differs. Export the "
+            "encoder anew, or copy it again."
+        )
+    return data
+
+
+def _refuse_several(reference: str, places: Sequence[tuple[str, str]]) -> None:
+    if len(places) > 1:
+        labels = [encoder_label(*place) for place in places]
+        raise InvalidArgumentError(
+            f"{reference!r} can be any of {_listed(labels)}: say which", field="encoder"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _unwritable(into: Path, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"the encoder cannot be written to {into} ({error}): make room there, or name another "
+        "folder; SQUASH_ENCODER_CACHE names that of fetched encoders"
+    )

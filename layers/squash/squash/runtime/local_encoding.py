@@ -1,0 +1,247 @@
+"""Encoding in this process: encoders found in folders or fetched once, a few kept open."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import pathsep
+from pathlib import Path
+from typing import Final, Protocol
+
+from squash.clock import Clock
+from squash.encoders.contract import CONFIG_FILE, Encoded, digest_of
+from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnavailableError
+from squash.limits import ENCODERS_OPEN_MAX
+from squash.model import EncoderPin, Inputs, Purpose
+from squash.runtime.encoders import EncoderRegistry, encoder_label
+from squash.runtime.encoding import EncodedFor, Told
+
+FOLDERS_VARIABLE: Final = "SQUASH_ENCODERS"
+CACHE_VARIABLE: Final = "SQUASH_ENCODER_CACHE"
+_LAMBDA_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
+_LAMBDA_CACHE: Final = "/tmp/squash-encoders"  # noqa: S108 - a container's own
+_HOME_CACHE: Final = ".cache/squash/encoders"
+
+
+class OpenEncoder(Protocol):
+    """An encoder that is ready; safe to use from many threads."""
+
+    def encode(
+        self,
+        inputs: Inputs,
+        *,
+        purpose: Purpose,
+        dimension: int | None = None,
+        told: Told | None = None,
+    ) -> Encoded:
+        """Encode inputs; `told` is called between runs of the model."""
+        ...
+
+
+OpenFolder = Callable[[Path], OpenEncoder]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFolders:
+    """Where encoders lie for a process, each in a folder named by its digest.
+
+    Parameters
+    ----------
+    search:
+        Folders that are looked into first, such as a layer's; they are never written to.
+    cache:
+        Where fetched encoders are kept.
+
+    """
+
+    search: tuple[Path, ...]
+    cache: Path
+
+
+def encoder_folders(environment: Mapping[str, str]) -> EncoderFolders:
+    """Read where encoders lie: SQUASH_ENCODERS and SQUASH_ENCODER_CACHE.
+
+    The first lists folders as PATH does. Without the second, fetched encoders are kept in Lambda
+    below /tmp, and else in ~/.cache/squash/encoders.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If SQUASH_ENCODER_CACHE is not given and there is no home.
+
+    """
+    listed = environment.get(FOLDERS_VARIABLE, "").split(pathsep)
+    search = tuple(Path(folder) for folder in listed if folder)
+    cache = environment.get(CACHE_VARIABLE)
+    if cache:
+        return EncoderFolders(search, Path(cache))
+    if environment.get(_LAMBDA_VARIABLE):
+        return EncoderFolders(search, Path(_LAMBDA_CACHE))
+    try:
+        return EncoderFolders(search, Path.home() / _HOME_CACHE)
+    except RuntimeError as error:
+        raise InvalidArgumentError(
+            f"there is no home folder to keep encoders in ({error}): set {CACHE_VARIABLE}"
+        ) from error
+
+
+class LocalEncoding:
+    """Encodes in this process; an `Encoding`. Safe to use from many threads.
+
+    Parameters
+    ----------
+    registry:
+        The store's encoders, for those that no folder has.
+    folders:
+        Where they lie.
+    clock:
+        For deadlines.
+    threads:
+        How many a run of a model may use.
+    open_folder:
+        Opens the encoder in a folder; without one, `squash.encoders.encoder.open_encoder`.
+
+    """
+
+    def __init__(
+        self,
+        registry: EncoderRegistry,
+        folders: EncoderFolders,
+        *,
+        clock: Clock,
+        threads: int = 1,
+        open_folder: OpenFolder | None = None,
+    ) -> None:
+        self._registry = registry
+        self._folders = folders
+        self._clock = clock
+        self._threads = threads
+        self._open_folder = open_folder or self._open_onnx
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, OpenEncoder] = OrderedDict()
+        self._opening: dict[str, threading.Lock] = {}
+
+    def encode(
+        self,
+        pin: EncoderPin,
+        inputs: Inputs,
+        *,
+        purpose: Purpose,
+        dimension: int,
+        deadline_ms: int | None = None,
+        told: Told | None = None,
+    ) -> EncodedFor:
+        """Encode inputs, in their order; see `Encoding.encode`.
+
+        What is late is given up between runs of the model. An encoder that is being fetched is
+        fetched to its end, since it serves whoever comes next.
+        """
+
+        def tell(done: int) -> None:
+            if told is not None:
+                told(done)
+            if done < len(inputs):
+                self._check_time(pin, deadline_ms, done, len(inputs))
+
+        encoder = self.opened(pin)
+        self._check_time(pin, deadline_ms, 0, len(inputs))
+        found = encoder.encode(inputs, purpose=purpose, dimension=dimension, told=tell)
+        return EncodedFor(found)
+
+    def opened(self, pin: EncoderPin) -> OpenEncoder:
+        """Return an encoder, open; of several threads that ask for one, the first opens it.
+
+        Raises
+        ------
+        NotFoundError
+            If no folder has it, nor the store.
+        InvalidArgumentError
+            If what runs it is not installed.
+        DataError
+            If its files are damaged.
+        UnavailableError
+            If it could not be fetched.
+
+        """
+        with self._lock:
+            found = self._known(pin.digest)
+            if found is not None:
+                return found
+            opening = self._opening.setdefault(pin.digest, threading.Lock())
+        with opening:
+            with self._lock:
+                found = self._known(pin.digest)
+            if found is not None:
+                return found
+            try:
+                encoder = self._find(pin)
+                with self._lock:
+                    self._open[pin.digest] = encoder
+                    while len(self._open) > ENCODERS_OPEN_MAX:
+                        # Who is using it holds it still; then it is closed.
+                        self._open.popitem(last=False)
+            finally:
+                with self._lock:
+                    self._opening.pop(pin.digest, None)
+        return encoder
+
+    def _known(self, digest: str) -> OpenEncoder | None:
+        found = self._open.get(digest)
+        if found is not None:
+            self._open.move_to_end(digest)
+        return found
+
+    def _find(self, pin: EncoderPin) -> OpenEncoder:
+        for parent in self._folders.search:
+            folder = parent / pin.digest
+            if (folder / CONFIG_FILE).is_file():
+                _check_digest(pin, folder)
+                return self._open_folder(folder)
+        folder = self._folders.cache / pin.digest
+        if (folder / CONFIG_FILE).is_file():
+            try:
+                _check_digest(pin, folder)
+                return self._open_folder(folder)
+            except DataError:
+                # The copy is damaged, not what it was made of: it is fetched anew.
+                shutil.rmtree(folder, ignore_errors=True)
+        self._fetch(pin, folder)
+        return self._open_folder(folder)
+
+    def _fetch(self, pin: EncoderPin, folder: Path) -> None:
+        try:
+            self._registry.fetch(f"{pin.name}@{pin.digest}", folder)
+        except InvalidArgumentError:
+            # Another process that shares the cache was first.
+            if not (folder / CONFIG_FILE).is_file():
+                raise
+
+    def _open_onnx(self, folder: Path) -> OpenEncoder:
+        # Loaded here, since it brings the libraries that run models.
+        from squash.encoders.encoder import open_encoder  # noqa: PLC0415
+
+        return open_encoder(folder, threads=self._threads)
+
+    def _check_time(self, pin: EncoderPin, deadline_ms: int | None, done: int, total: int) -> None:
+        if deadline_ms is not None and self._clock.now_ms() >= deadline_ms:
+            raise UnavailableError(
+                f"the time was over when encoder {encoder_label(pin.name, pin.digest)} had done "
+                f"{done} of {total} inputs: give a longer timeout_ms, or repeat the call"
+            )
+
+
+def _check_digest(pin: EncoderPin, folder: Path) -> None:
+    """Refuse a folder whose `encoder.json` is not that of the encoder it is named by."""
+    path = folder / CONFIG_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}): remove its folder") from error
+    if digest_of(data) != pin.digest:
+        raise ChecksumError(
+            f"{path} is not that of encoder {encoder_label(pin.name, pin.digest)}: its SHA-256 is "
+            "another. Remove its folder: the encoder is fetched again"
+        )
