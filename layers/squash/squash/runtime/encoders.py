@@ -402,7 +402,19 @@ def _check_folder(folder: Path) -> None:
     # Loaded here, since it brings the libraries that run models.
     from squash.encoders.check import check_folder  # noqa: PLC0415
 
-    check_folder(folder)
+    report = check_folder(folder)
+    if not report.batch_agrees:
+        raise InvalidArgumentError(
+            f"the encoder in {folder} makes another vector of a text alone than of the same among "
+            "others: set text.batch to false in its encoder.json, or export it anew",
+            field="folder",
+        )
+    if report.parity is not None and not report.parity.passed:
+        raise InvalidArgumentError(
+            f"the encoder in {folder} is farther from its reference than its parity.json allows: "
+            "export it anew; `squash encoder check` says how far",
+            field="folder",
+        )
 
 
 def _prefix(name: str, digest: str) -> str:

@@ -201,7 +201,7 @@ class LocalEncoding:
                 _check_digest(pin, folder)
                 return self._open_folder(folder)
         folder = self._folders.cache / pin.digest
-        if (folder / CONFIG_FILE).is_file():
+        if folder.is_dir():
             try:
                 _check_digest(pin, folder)
                 return self._open_folder(folder)
