@@ -135,6 +135,21 @@ def test_an_addition_broken_off_is_invisible(store, tiny, tmp_path, writes):
     registry.fetch("tiny", tmp_path / "fetched")
 
 
+def test_an_answer_lost_on_the_way(store, tiny):
+    """A store that tried again by itself says that something was there: it was the same."""
+
+    class Lost:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def put_if_absent(self, key, data):
+            store.put_if_absent(key, data)
+            return False
+
+    info = unchecked(Lost()).add(tiny)
+    assert unchecked(store).list() == [info]
+
+
 def test_two_of_one_name(store, tmp_path):
     """They lie side by side; who asks must say which, and is told what there is."""
     registry = unchecked(store)
