@@ -346,6 +346,20 @@ def test_what_is_no_text(db, folders, letters, texts, field, error):
     assert letters.asked == []
 
 
+def test_too_many_texts(db, folders, letters, monkeypatch):
+    """The limits of keys and of queries hold for texts, and nothing is encoded."""
+    index = tiny(db, folders)
+    monkeypatch.setattr("squash.database.arguments.QUERIES_PER_CALL_MAX", 2)
+    monkeypatch.setattr("squash.index.checking.KEYS_PER_CALL_MAX", 2)
+    with pytest.raises(InvalidArgumentError, match="at most 2 queries"):
+        index.query_many(texts=["a", "b", "c"])
+    with pytest.raises(TooLargeError, match="at most 2"):
+        index.put(keys=["a", "b", "c"], texts=["a", "b", "c"])
+    with pytest.raises(InvalidArgumentError, match="2 queries and 1 filters"):
+        index.query_many(texts=["a", "b"], filters=[None])
+    assert letters.asked == []
+
+
 def test_what_is_no_image(db, letters):
     """Likewise."""
     index = db.create_index("x", encoder="tiny-dual")
@@ -476,6 +490,21 @@ def test_no_records(db, folders, letters):
     index = tiny(db, folders)
     assert index.put(keys=[], texts=[]).encoding.tokens == 0
     assert letters.asked == []
+
+
+def test_an_index_goes_over_into_another(db, folders):
+    """What is exported is imported by an index of the same encoder, and by no other's."""
+    index = tiny(db, folders)
+    index.put(keys=["a", "b"], texts=["alpha", "beta"])
+    copy = db.create_index("copy", encoder=index.config.encoder.digest)
+    copy.import_batches(index.export_batches(), encoder=index.config.encoder.digest)
+    found = copy.get(keys=["a", "b"])
+    for record, original in zip(found, index.get(keys=["a", "b"]), strict=True):
+        assert record.metadata == original.metadata
+        np.testing.assert_array_equal(record.vector, original.vector)
+    other = db.create_index("other", encoder="tiny-dual")
+    with pytest.raises(InvalidArgumentError, match="cannot be compared"):
+        other.import_batches(index.export_batches(), encoder=index.config.encoder.digest)
 
 
 def test_a_session_that_nobody_encodes_for(db, folders):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,7 +23,8 @@ from squash.errors import (
     UnsupportedFormatError,
 )
 from squash.runtime import Settings
-from squash.runtime.encoders import EncoderRegistry, read_reference
+from squash.runtime.encoder_names import read_reference
+from squash.runtime.encoders import EncoderRegistry
 from squash.storage import FolderStore, MemoryStore
 from tiny_encoders import make_dual_encoder, make_text_encoder
 
@@ -130,6 +133,43 @@ def test_an_addition_broken_off_is_invisible(store, tiny, tmp_path, writes):
     info = registry.add(tiny)
     assert registry.list() == [info]
     registry.fetch("tiny", tmp_path / "fetched")
+
+
+def test_an_answer_lost_on_the_way(store, tiny):
+    """A store that tried again by itself says that something was there: it was the same."""
+
+    class Lost:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def put_if_absent(self, key, data):
+            store.put_if_absent(key, data)
+            return False
+
+    info = unchecked(Lost()).add(tiny)
+    assert unchecked(store).list() == [info]
+
+
+def test_a_removal_broken_off(store, tiny):
+    """It is gone at once, and a repetition takes the rest."""
+    registry = unchecked(store)
+    registry.add(tiny)
+
+    class Stopped:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def delete(self, keys):
+            store.delete(keys[:1] if isinstance(keys, list) else [])
+            if not isinstance(keys, list):
+                raise UnavailableError("stopped")
+
+    with pytest.raises(UnavailableError):
+        unchecked(Stopped()).remove("tiny")
+    assert len(keys(store)) == 2
+    assert registry.list() == []
+    registry.remove("tiny")
+    assert keys(store) == []
 
 
 def test_two_of_one_name(store, tmp_path):
@@ -244,6 +284,24 @@ def test_a_folder_that_cannot_be_written(store, tiny, tmp_path):
         registry.fetch("tiny", tmp_path / "file" / "below")
 
 
+def test_what_an_ended_process_left_is_removed(store, tiny, tmp_path):
+    """But not what another process is writing just now, nor what belongs to another encoder."""
+    registry = unchecked(store)
+    registry.add(tiny)
+    cache = tmp_path / "cache"
+    for name in (".fetched.left", ".fetched.busy", ".other.left"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "model.onnx").write_bytes(b"half")
+    held = os.open(cache / ".fetched.busy", os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        registry.fetch("tiny", cache / "fetched")
+    finally:
+        os.close(held)
+    names = sorted(path.name for path in cache.iterdir())
+    assert names == [".fetched.busy", ".other.left", "fetched"]
+
+
 def test_remove_is_refused_while_an_index_pins_it(store, tmp_path):
     """It names the indexes; by force it is removed, and their vectors stay searchable."""
     db = database(store)
@@ -298,7 +356,7 @@ def test_pieces_of_large_files(store, tiny, tmp_path, monkeypatch):
     registry.add(tiny)
     size = (tiny / "model.onnx").stat().st_size
     for piece in (1000, size - 1, size, size + 1):
-        monkeypatch.setattr("squash.runtime.encoders._PIECE_BYTES", piece)
+        monkeypatch.setattr("squash.runtime.encoder_files._PIECE_BYTES", piece)
         into = tmp_path / f"piece-{piece}"
         registry.fetch("tiny", into)
         assert (into / "model.onnx").read_bytes() == (tiny / "model.onnx").read_bytes()

@@ -25,7 +25,7 @@ from squash.model import (
     Purpose,
     RowBatch,
 )
-from squash.runtime.encoders import encoder_label, read_reference
+from squash.runtime.encoder_names import encoder_label, read_reference
 from squash.runtime.encoding import Encoding, Told, check_encoded
 from squash.search.spending import Spent
 

@@ -11,7 +11,7 @@ import numpy as np
 from squash.encoders.contract import Encoded
 from squash.errors import DataError
 from squash.model import EncoderPin, Inputs, Purpose
-from squash.runtime.encoders import encoder_label
+from squash.runtime.encoder_names import encoder_label
 from squash.search.spending import Spent
 
 Told: TypeAlias = Callable[[int], None]

@@ -16,7 +16,8 @@ from squash.encoders.contract import CONFIG_FILE, Encoded, digest_of
 from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnavailableError
 from squash.limits import ENCODERS_OPEN_MAX
 from squash.model import EncoderPin, Inputs, Purpose
-from squash.runtime.encoders import EncoderRegistry, encoder_label
+from squash.runtime.encoder_names import encoder_label
+from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import EncodedFor, Told
 
 FOLDERS_VARIABLE: Final = "SQUASH_ENCODERS"
