@@ -389,3 +389,16 @@ def test_fetched_files_are_private(store, tiny, tmp_path):
     unchecked(store).add(tiny)
     unchecked(store).fetch("tiny", tmp_path / "fetched")
     assert (tmp_path / "fetched").stat().st_mode & 0o077 == 0
+
+
+def test_verify_misses_an_encoder_that_is_gone(store, tiny):
+    """An index whose encoder was removed by force is named damaged, until it is added again."""
+    held = database(store)
+    held.encoders.add(tiny)
+    index = held.create_index("notes", encoder="tiny")
+    assert index.verify().damages == ()
+    held.encoders.remove("tiny", force=True)
+    (damage,) = index.verify().damages
+    assert (damage.object_key, "tiny@" in damage.problem) == ("notes/index.json", True)
+    held.encoders.add(tiny)
+    assert index.verify().damages == ()

@@ -16,7 +16,7 @@ from squash.database.arguments import (
 )
 from squash.database.index import Index
 from squash.database.pinning import pinned
-from squash.errors import InvalidArgumentError
+from squash.errors import DataError, InvalidArgumentError, NotFoundError
 from squash.index import catalogue
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
 from squash.model import (
@@ -28,6 +28,7 @@ from squash.model import (
 )
 from squash.quantize import PRESETS
 from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
+from squash.runtime.encoder_names import encoder_label
 from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import Encoding
 from squash.runtime.local_encoding import LocalEncoding, encoder_folders
@@ -313,7 +314,7 @@ class Database:
             clock=self._clock,
             ids=self._ids,
             searcher=self._searcher,
-            check_catalogue=lambda: _discard(catalogue.load(self._store, entry.config.name)),
+            check_catalogue=lambda: self._check_catalogue(entry.config.name),
             memory=self._memory,
             tmp=self._tmp,
             fold_soon=self._fold_soon,
@@ -334,6 +335,16 @@ class Database:
                 self._encoding = QueryVectors(local)
             return self._encoding
 
-
-def _discard(entry: catalogue.Entry) -> None:
-    del entry
+    def _check_catalogue(self, name: str) -> None:
+        """Raise a DataError if an index's entry, or the encoder that it pins, cannot be read."""
+        pin = catalogue.load(self._store, name).config.encoder
+        if pin is None:
+            return
+        try:
+            self._encoders.resolve(f"{pin.name}@{pin.digest}")
+        except NotFoundError as error:
+            raise DataError(
+                f"index {name!r} pins the encoder {encoder_label(pin.name, pin.digest)}, which is "
+                "not in the store: texts cannot be put or asked for. Add it again",
+                object_key=f"{name}/index.json",
+            ) from error
