@@ -130,6 +130,7 @@ ENCODE_BATCH_TOKENS: Final = 2_048  # of one run of a model: more need memory an
 ENCODE_IMAGES: Final = 8  # of one run of a model
 ENCODE_CALL_TOKENS: Final = 16_384  # of one call of the encoder function: some seconds of a core
 ENCODE_CALLS_AT_ONCE_MAX: Final = 16
+ENCODE_IMAGE_TOKENS: Final = 256  # as many as an image is taken to be worth, where work is divided
 TEXT_BYTES_MAX: Final = MIB
 IMAGE_BYTES_MAX: Final = 4 * MIB
 IMAGE_PIXELS_MAX: Final = 64_000_000  # once unpacked: a small file can hold a huge picture
