@@ -17,6 +17,9 @@ from safetensors.numpy import save_file
 
 import squash
 from squash import limits
+from squash.cli.encoding_words import VectorMaker
+from squash.cli.importers import ImportOptions, open_rows
+from squash.cli.importing import ImportedRows
 from squash.cli.main import main
 from squash.encoders.contract import OverLong
 from squash.encoders.encoder import open_encoder
@@ -347,6 +350,36 @@ def test_texts_are_imported_batch_by_batch(run, store, tiny, tmp_path, monkeypat
     found = np.stack([record.vector for record in records])
     expected = np.concatenate([vectors_of(tmp_path / "tiny", [text]) for text in texts])
     assert np.allclose((found * expected).sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_an_import_tells_how_many_texts_are_encoded_and_durable(
+    store, tiny, tmp_path, monkeypatch, kind
+):
+    """What is encoded is never fewer than what is durable, and both end at all there are."""
+    monkeypatch.setattr(limits, "IMPORT_BATCH_INPUTS_MAX", 4)
+    path, texts = tmp_path / f"r.{kind}", ["red", "blue", "the"] * 4
+    if kind == "parquet":
+        parquet.write_table(pa.table({"text": texts}), path)
+        source = open_rows(path, dimension=16, options=ImportOptions(text_column="text"))
+    else:
+        lines(path, *({"key": str(n), "text": text} for n, text in enumerate(texts)))
+        source = open_rows(path, dimension=16, options=ImportOptions())
+    index = store.create_index("notes", encoder="tiny")
+    imported = ImportedRows(source, VectorMaker(index.config, path.name, None))
+    steps = []
+    index.import_batches(
+        imported.batches(steps.append), progress=lambda step: imported.encoding(step, steps.append)
+    )
+    unit = "texts" if kind == "parquet" else "lines"
+    assert {(step.total, step.unit) for step in steps} == {(len(texts), unit)}
+    done = {"encode": 0, "import": 0}
+    for step in steps:
+        assert step.done >= done[step.stage]
+        done[step.stage] = step.done
+        assert done["encode"] >= done["import"]
+    assert done == {"encode": len(texts), "import": len(texts)}
+    assert [step.done for step in steps if step.stage == "import"] == [4, 8, 12]
 
 
 @pytest.mark.parametrize("bad_row", [0, 3, 4, 9])

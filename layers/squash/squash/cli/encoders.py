@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from squash.cli.encoder_making import add, check, export
 from squash.cli.encoder_words import info_document, info_label, info_rows
-from squash.cli.output import Output, Table
+from squash.cli.output import Output, Table, cell
 from squash.cli.problems import UsageError
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def _show(arguments: Namespace, database: Database, output: Output) -> int:
     info = database.encoders.show(arguments.name)
     indexes = database.encoders.pinned_by(info.digest)
     files = [(name, file.bytes, file.sha256) for name, file in sorted(info.config.files.items())]
+    # As text, since numbers to the right of so long a digest would stand far from their titles.
+    rows = [(title, cell(value)) for title, value in info_rows(info)]
     output.result(
         info_document(info) | {"indexes": list(indexes)},
-        Table(
-            ("", info.config.name), [*info_rows(info), ("indexes", ", ".join(indexes) or "none")]
-        ),
+        Table(("", info.config.name), [*rows, ("indexes", ", ".join(indexes) or "none")]),
         Table(("file", "bytes", "SHA-256"), files),
     )
     return _SUCCEEDED
