@@ -150,6 +150,28 @@ def test_an_answer_lost_on_the_way(store, tiny):
     assert unchecked(store).list() == [info]
 
 
+def test_a_removal_broken_off(store, tiny):
+    """It is gone at once, and a repetition takes the rest."""
+    registry = unchecked(store)
+    registry.add(tiny)
+
+    class Stopped:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def delete(self, keys):
+            store.delete(keys[:1] if isinstance(keys, list) else [])
+            if not isinstance(keys, list):
+                raise UnavailableError("stopped")
+
+    with pytest.raises(UnavailableError):
+        unchecked(Stopped()).remove("tiny")
+    assert len(keys(store)) == 2
+    assert registry.list() == []
+    registry.remove("tiny")
+    assert keys(store) == []
+
+
 def test_two_of_one_name(store, tmp_path):
     """They lie side by side; who asks must say which, and is told what there is."""
     registry = unchecked(store)
