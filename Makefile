@@ -97,6 +97,8 @@ build: $(SAM_READY)  ## build what `sam deploy` deploys, into .aws-sam/build
 build-local: $(READY)  ## build the functions for this machine, into .aws-sam/local
 	@SQUASH_PYTHON=$(abspath $(BIN)/python) SQUASH_ARCH=here $(MAKE) --no-print-directory \
 	  -f layers/squash/Makefile build-LibraryLayer ARTIFACTS_DIR=$(abspath .aws-sam/local/LibraryLayer)
+	@SQUASH_PYTHON=$(abspath $(BIN)/python) SQUASH_ARCH=here $(MAKE) --no-print-directory \
+	  -f layers/encoder/Makefile build-EncoderLayer ARTIFACTS_DIR=$(abspath .aws-sam/local/EncoderLayer)
 	@$(MAKE) --no-print-directory -f functions/Makefile build-all ARTIFACTS_DIR=$(abspath .aws-sam/local)
 
 # MiniStack is the S3 that keeps its objects. It pins botocore: it gets a place of its own.

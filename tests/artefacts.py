@@ -26,6 +26,11 @@ class Artefacts:
         return self.folder / "LibraryLayer"
 
     @property
+    def encoder_layer(self):
+        """What is laid over it for the encoder function."""
+        return self.folder / "EncoderLayer"
+
+    @property
     def note(self):
         """What the layer says of itself."""
         return json.loads((self.layer / "BUILD.json").read_text())
@@ -36,7 +41,11 @@ class Artefacts:
 
     def search_path(self, name):
         """Where a function finds its modules."""
-        return [self.function(name), self.layer / "python"]
+        return [self.function(name), *(layer / "python" for layer in self.layers(name))]
+
+    def layers(self, name):
+        """Which layers a function has, that on top first."""
+        return [self.encoder_layer, self.layer] if name == "Encoder" else [self.layer]
 
 
 @functools.cache
@@ -45,13 +54,14 @@ def build_local():
     OUT.mkdir(parents=True, exist_ok=True)
     with (OUT.parent / "artefacts.lock").open("w") as lock:  # for tests in several processes
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _make(
-            "layers/squash/Makefile",
-            "build-LibraryLayer",
-            f"SQUASH_PYTHON={sys.executable}",
-            "SQUASH_ARCH=here",
-            f"ARTIFACTS_DIR={OUT / 'LibraryLayer'}",
-        )
+        for folder, layer in (("squash", "LibraryLayer"), ("encoder", "EncoderLayer")):
+            _make(
+                f"layers/{folder}/Makefile",
+                f"build-{layer}",
+                f"SQUASH_PYTHON={sys.executable}",
+                "SQUASH_ARCH=here",
+                f"ARTIFACTS_DIR={OUT / layer}",
+            )
         _make("functions/Makefile", "build-all", f"ARTIFACTS_DIR={OUT}")
     return Artefacts(OUT)
 

@@ -17,6 +17,7 @@ import squash.attributes
 from squash import limits
 from squash.cli.arguments import VERBS, build_parser
 from squash.kernels import native
+from tiny_encoders import make_text_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -122,6 +123,7 @@ def test_readme_states_the_limits_as_they_are():
     ):
         assert row in README
     assert f"At most {limits.PUT_FILE_ROWS_MAX:,} records" in CLI
+    assert f"in batches of at most {limits.IMPORT_BATCH_INPUTS_MAX:,} records" in CLI
 
 
 def test_links_lead_somewhere():
@@ -174,9 +176,12 @@ def test_the_page_of_commands_runs_from_top_to_bottom(shell, tmp_path):
     np.save(tmp_path / "vectors.npy", rng.standard_normal((50, 4)).astype(np.float32))
     (tmp_path / "keys.txt").write_text("".join(f"k{row}\n" for row in range(50)))
     (tmp_path / "metadata.jsonl").write_text('{"year": 2020}\n' * 50)
+    make_text_encoder(tmp_path / "my-encoder", name="my-encoder")
     # Servers go on until they are stopped: docs/http.md is run against one, tests/system has both.
     endless = ("squash local", "squash serve")
     done = shell("".join(block for block in blocks(CLI, "sh") if not block.startswith(endless)))
     assert (done.returncode, done.stderr) == (0, "")
     assert "Imported 50 records" in done.stdout
     assert "Dropped papers." in done.stdout
+    assert "Added my-encoder@" in done.stdout
+    assert "a red fish swims in the sea" in done.stdout

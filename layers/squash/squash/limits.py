@@ -97,7 +97,9 @@ DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
 PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`
 IMPORT_BATCH_ROWS_MAX: Final = 32_768
 IMPORT_BATCH_BYTES_MAX: Final = 64 * MIB
-IMPORT_LINE_BYTES_MAX: Final = 4 * MIB  # a vector of 4,096 numbers and its metadata, with room
+IMPORT_BATCH_INPUTS_MAX: Final = 1_024  # encoded together, and durable once they are in
+PUT_FILE_BYTES_MAX: Final = 256 * MIB  # of texts or images, which `squash put` holds in memory
+IMPORT_LINE_BYTES_MAX: Final = 8 * MIB  # an image in base64, or a text all escapes, with room
 
 # Reading an index out: memory holds a batch and a segment, a Parquet file's writer a row group
 EXPORT_BATCH_ROWS_MAX: Final = 4_096
@@ -128,6 +130,7 @@ ENCODE_BATCH_TOKENS: Final = 2_048  # of one run of a model: more need memory an
 ENCODE_IMAGES: Final = 8  # of one run of a model
 ENCODE_CALL_TOKENS: Final = 16_384  # of one call of the encoder function: some seconds of a core
 ENCODE_CALLS_AT_ONCE_MAX: Final = 16
+ENCODE_IMAGE_TOKENS: Final = 256  # as many as an image is taken to be worth, where work is divided
 TEXT_BYTES_MAX: Final = MIB
 IMAGE_BYTES_MAX: Final = 4 * MIB
 IMAGE_PIXELS_MAX: Final = 64_000_000  # once unpacked: a small file can hold a huge picture

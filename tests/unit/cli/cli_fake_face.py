@@ -34,7 +34,8 @@ class FakeIndex:
         if number is not None and number < self.snapshot:
             raise errors.ConflictError(f"records changed in {self.snapshot}: read again")
 
-    def put(self, *, keys, vectors, metadata=None, if_absent=False, if_snapshot=None):
+    def put(self, *, keys, vectors, metadata=None, encoder=None, if_absent=False, if_snapshot=None):
+        assert encoder is None
         self._check_snapshot(if_snapshot)
         for key in keys if if_absent else ():
             if key in self.records:
@@ -50,7 +51,8 @@ class FakeIndex:
             self.records[key] = model.Record(key, np.array(vector), dict(values))
         return self._commit(len(keys))
 
-    def import_batches(self, batches, *, progress=None):
+    def import_batches(self, batches, *, encoder=None, progress=None):
+        assert encoder is None
         rows = 0
         for number, batch in enumerate(batches):
             if number == self.fails_at_batch:

@@ -84,7 +84,7 @@ def test_a_problem_tells_what_the_error_knows():
     assert problems.problem(error) == {
         "type": "urn:squash:throttled",
         "title": "Throttled",
-        "detail": "slow down Nothing was lost.",
+        "detail": "slow down. Nothing was lost.",
         "index": "papers",
         "retry_after_ms": 50,
     }

@@ -211,7 +211,11 @@ def test_weights_elsewhere(folder):
         size_threshold=0,
     )
     put_file(folder, "model.onnx", (folder / "model.onnx").read_bytes())
-    refused(folder, "keeps weights in another file")
+    with pytest.raises(InvalidArgumentError, match="keeps weights in another file"):
+        check_folder(folder)
+    # Where only the encoder's own files are, as in a cache, the model cannot be opened at all.
+    (folder / "weights.bin").unlink()
+    refused(folder, "model.onnx is no ONNX model that can be run here")
 
 
 def test_swapped_tokenizer(folder):

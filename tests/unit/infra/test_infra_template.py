@@ -15,8 +15,9 @@ from templates import ROOT, functions, of_type, read
 TEMPLATE = read("template.yaml")
 MONITORING = read("infra/monitoring.yaml")
 FUNCTIONS = functions(TEMPLATE)
+LIBRARY = {"Ref": "LibraryLayer"}
 POOL = [f"ProcessorSlot{slot}" for slot in range(8)]
-NAMES = ["Coordinator", "Allocator", "Processor", "Documents", "Indexes", "Compactor"]
+NAMES = ["Coordinator", "Allocator", "Processor", "Documents", "Indexes", "Compactor", "Encoder"]
 HANDLER_LINES_MAX = 30
 MEMORY_MB_MAX = 10_240
 API_TIMEOUT_S = 30
@@ -31,6 +32,8 @@ _SEGMENTS = {
 }
 _LOG = {("s3:GetObject", "*/index.json"), ("s3:GetObject", "*/log/*")}
 _KEYS = {("s3:GetObject", "_keys/*")}
+_ENCODERS = {_LIST, ("s3:GetObject", "_encoders/*"), ("kms:Decrypt", "KmsKeyArn")}
+_ENCODE = {("lambda:InvokeFunction", "function encoder")}
 _WRITE = {("kms:GenerateDataKey", "KmsKeyArn")} | {
     ("s3:PutObject", f"*/{folder}/*") for folder in ("log", "snapshots", "segments", "trained")
 }
@@ -51,33 +54,37 @@ _FAN_OUT = {
 }
 # All that each function may do, with nothing else. Every one may log, and trace if it is asked to.
 ALLOWED = {
-    "Coordinator": _KEYS | _LOG | _SEGMENTS | _FAN_OUT,
+    "Coordinator": _KEYS | _LOG | _SEGMENTS | _FAN_OUT | _ENCODE,
     "Allocator": _LOG | _SEGMENTS | _FAN_OUT,
     "Processor": _SEGMENTS,
     "Documents": _KEYS
     | _LOG
     | _SEGMENTS
     | _WRITE
+    | _ENCODE
     | {("lambda:InvokeFunction", "function compactor")},
     "Indexes": _KEYS
     | _LOG
     | _SEGMENTS
     | _WRITE
     | _REMOVE
+    | _ENCODERS
     | {("s3:PutObject", "*/index.json"), ("lambda:InvokeFunction", "function compactor")},
     "Compactor": _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
+    "Encoder": _ENCODERS,
 }
 _TRACE = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 
 _FAN = {"SQUASH_ALLOCATOR", "SQUASH_PROCESSOR", "SQUASH_AFFINITY", "SQUASH_SLOTS"}
 _ALL = {"SQUASH_STORE", "SQUASH_AUTH", "SQUASH_RETAINED_SHARE"}
 VARIABLES = {
-    "Coordinator": _ALL | _FAN,
+    "Coordinator": _ALL | _FAN | {"SQUASH_ENCODER"},
     "Allocator": _ALL | _FAN,
     "Processor": _ALL,
-    "Documents": _ALL | {"SQUASH_COMPACTOR"},
+    "Documents": _ALL | {"SQUASH_COMPACTOR", "SQUASH_ENCODER"},
     "Indexes": _ALL | {"SQUASH_COMPACTOR"},
     "Compactor": _ALL | {"SQUASH_RETENTION_DAYS"},
+    "Encoder": _ALL | {"SQUASH_ENCODERS"},
 }
 
 
@@ -198,6 +205,17 @@ def test_infra_names_of_functions_are_those_that_are_invoked():
     for caller in ("Documents", "Indexes"):
         compactor = FUNCTIONS[caller]["Environment"]["Variables"]["SQUASH_COMPACTOR"]
         assert compactor["Fn::Sub"] == named["Compactor"]
+    for caller in ("Coordinator", "Documents"):
+        encoder = FUNCTIONS[caller]["Environment"]["Variables"]["SQUASH_ENCODER"]
+        assert encoder["Fn::Sub"] == named["Encoder"]
+
+
+def test_infra_the_encoders_layer_is_its_own():
+    """It lies over the library; no other function has it, and a user's own comes on top."""
+    assert TEMPLATE["Globals"]["Function"]["Layers"] == [{"Ref": "LibraryLayer"}]
+    own = {name: p["Layers"] for name, p in FUNCTIONS.items() if p["Layers"] != [LIBRARY]}
+    given = {"Fn::If": ["OwnEncoders", {"Ref": "EncodersLayer"}, {"Ref": "AWS::NoValue"}]}
+    assert own == {"Encoder": [{"Ref": "EncoderLayer"}, given]}
 
 
 def test_infra_settings_stay_within_what_lambda_takes():
@@ -212,7 +230,8 @@ def test_infra_settings_stay_within_what_lambda_takes():
         )
     timeouts = {name: properties["Timeout"] for name, properties in FUNCTIONS.items()}
     assert API_TIMEOUT_S > timeouts["Coordinator"] > timeouts["Allocator"] > timeouts["Processor"]
-    assert max(timeouts["Documents"], timeouts["Indexes"]) < API_TIMEOUT_S
+    for name in ("Documents", "Indexes", "Encoder"):
+        assert timeouts[name] < API_TIMEOUT_S
 
 
 def test_infra_log_groups_end():
@@ -257,6 +276,12 @@ def test_infra_bucket_is_closed_kept_and_written_once():
     denied = {statement["Sid"]: statement for statement in policy}
     assert {statement["Effect"] for statement in policy} == {"Deny"}
     assert denied["OnlyTLS"]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+    once = {one["Fn::Sub"] for one in denied["CommitsAreWrittenOnce"]["Resource"]}
+    assert {one.removeprefix("${Bucket.Arn}/${Prefix}/") for one in once} == {
+        "*/log/*",
+        "*/index.json",
+        "_encoders/*/encoder.json",
+    }
     assert denied["CommitsAreWrittenOnce"]["Condition"]["Null"] == {"s3:if-none-match": True}
 
 

@@ -9,12 +9,16 @@ import pytest
 
 from simulated import Clock
 from squash.errors import InvalidArgumentError
+from squash.model import EncoderPin, Inputs, Modality, Purpose
 from squash.planning.shape import FAN_OUT, Shape
 from squash.planning.tree import Tree
 from squash.runtime.fleet import read_fleet
 from squash.runtime.functions import (
     MeasuredRole,
     make_allocator,
+    make_calling,
+    make_encoder,
+    make_encoding,
     make_processor,
     make_searcher,
     tmp_of,
@@ -56,12 +60,13 @@ def test_wrong_variables(name, value):
 
 def test_nobody_to_call():
     """A coordinator without functions to call has no searcher; an allocator needs processors."""
-    assert make_searcher({}, clock=Clock()) is None
-    assert make_searcher({"SQUASH_PROCESSOR": "p"}, clock=Clock()) is None
-    assert make_searcher(FUNCTIONS, clock=Clock()) is not None
+    calling = make_calling(FUNCTIONS, clock=Clock())
+    assert make_searcher({}, calling) is None
+    assert make_searcher({"SQUASH_PROCESSOR": "p"}, calling) is None
+    assert make_searcher(FUNCTIONS, calling) is not None
     with pytest.raises(InvalidArgumentError, match="SQUASH_PROCESSOR"):
         make_allocator(STORE)
-    for make in (make_processor, lambda env: make_allocator(env | FUNCTIONS)):
+    for make in (make_processor, make_encoder, lambda env: make_allocator(env | FUNCTIONS)):
         with pytest.raises(InvalidArgumentError, match="SQUASH_STORE"):
             make({})
 
@@ -74,7 +79,17 @@ def test_files_only_in_a_function_with_a_remote_store():
     assert tmp_of(of_s3 | {"SQUASH_TMP_BYTES": "0"}) is None
 
 
-@pytest.mark.parametrize("make", [make_processor, lambda env: make_allocator(env | FUNCTIONS)])
+def test_nobody_to_encode():
+    """Without an encoder function there is nobody to call, which is told when it is needed."""
+    encoding = make_encoding({}, lambda: pytest.fail("nobody is called"))
+    texts = Inputs(Modality.TEXT, ["a"])
+    with pytest.raises(InvalidArgumentError, match="no encoder function"):
+        encoding.encode(EncoderPin("e", "0" * 64), texts, purpose=Purpose.QUERY, dimension=2)
+
+
+@pytest.mark.parametrize(
+    "make", [make_processor, make_encoder, lambda env: make_allocator(env | FUNCTIONS)]
+)
 def test_events_that_are_none(make):
     """A function that is sent nonsense answers so, and with what that took."""
     role = make(STORE | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512"})

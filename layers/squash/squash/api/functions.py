@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from squash.api.access import Gate
     from squash.api.services import CompactLater, Endpoint
     from squash.database import Database
+    from squash.runtime.encoding import Encoding
     from squash.runtime.functions import Role
     from squash.search.searcher import Searcher
     from squash.storage import ObjectStore
@@ -27,24 +28,35 @@ def coordinator(environment: Mapping[str, str]) -> Handler:
     """Return the handler of queries.
 
     Where SQUASH_ALLOCATOR and SQUASH_PROCESSOR name functions, it searches by calling them, as far
-    as that pays; else by itself.
+    as that pays; else by itself. Where SQUASH_ENCODER does, it has texts and images encoded.
     """
     from squash.api.querying import ENDPOINTS
     from squash.clock import SystemClock
-    from squash.runtime.functions import make_searcher
+    from squash.runtime.functions import make_calling, make_encoding, make_searcher
 
     face = read_face(environment)
-    searcher = make_searcher(environment, clock=SystemClock())
-    return _face("coordinator", ENDPOINTS, face, open_database(environment, searcher=searcher))
+    calling = make_calling(environment, clock=SystemClock())
+    database = open_database(
+        environment,
+        searcher=make_searcher(environment, calling),
+        encoding=make_encoding(environment, lambda: calling),
+    )
+    return _face("coordinator", ENDPOINTS, face, database)
 
 
 def documents(environment: Mapping[str, str]) -> Handler:
     """Return the handler of records: put, patch, get, delete, list."""
     from squash.api.vectors import ENDPOINTS
+    from squash.clock import SystemClock
+    from squash.runtime.functions import make_calling, make_encoding
 
     face = read_face(environment)
-    fold_soon = None if face.compactor is None else _asker_of(face.compactor)
-    return _face("documents", ENDPOINTS, face, open_database(environment, fold_soon=fold_soon))
+    database = open_database(
+        environment,
+        fold_soon=None if face.compactor is None else _asker_of(face.compactor),
+        encoding=make_encoding(environment, lambda: make_calling(environment, clock=SystemClock())),
+    )
+    return _face("documents", ENDPOINTS, face, database)
 
 
 def indexes(environment: Mapping[str, str]) -> Handler:
@@ -94,10 +106,24 @@ def processor(environment: Mapping[str, str]) -> Handler:
     return _of_events(make_processor(environment))
 
 
+def encoder(environment: Mapping[str, str]) -> Handler:
+    """Return the handler that encodes texts and images.
+
+    What every call needs is loaded now: Lambda gives a start more of the processor.
+    """
+    import onnxruntime  # noqa: F401
+    import tokenizers  # noqa: F401
+
+    from squash.runtime.functions import make_encoder
+
+    return _of_events(make_encoder(environment))
+
+
 def open_database(
     environment: Mapping[str, str],
     *,
     searcher: Searcher | None = None,
+    encoding: Encoding | None = None,
     fold_soon: Callable[[str], None] | None = None,
 ) -> Database:
     """Open the indexes of a function's store; they share what may be retained."""
@@ -111,6 +137,7 @@ def open_database(
         clock=SystemClock(),
         ids=SystemIds(),
         searcher=searcher,
+        encoding=encoding,
         tmp=tmp_of(environment),
         fold_soon=fold_soon,
     )

@@ -6,27 +6,32 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from squash import limits
+from squash.cli.action_arguments import encoder_arguments, keys_arguments
 from squash.cli.problems import UsageError
-from squash.cli.servers import local_arguments, serve_arguments
-from squash.cli.values import (
-    INCLUDABLE,
-    attribute,
-    count,
-    filter_object,
-    include_list,
-    lifetime_ms,
-    moment,
-    share,
-    snapshot,
-    words,
+from squash.cli.record_arguments import (
+    export_arguments,
+    import_arguments,
+    patch_arguments,
+    put_arguments,
 )
+from squash.cli.servers import local_arguments, serve_arguments
+from squash.cli.shared_arguments import (
+    STORE_DEFAULT,
+    STORE_VARIABLE,
+    add_as_of,
+    add_filter,
+    add_global,
+    add_if_snapshot,
+    add_include,
+    add_index,
+)
+from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, share, snapshot
 from squash.model import AttributeType, Metric
 
-STORE_VARIABLE: Final = "SQUASH_STORE"
-STORE_DEFAULT: Final = "./.squash"
+__all__ = ["STORE_DEFAULT", "STORE_VARIABLE", "VERBS", "build_parser", "lifetime_ms"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Vector search with exact filters: indexes in a folder or in S3.",
         epilog="`squash COMMAND --help` has an example of each command.",
     )
-    _add_global(parser, suppress=False)
+    add_global(parser, suppress=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for verb in VERBS:
         command = commands.add_parser(
@@ -66,59 +71,32 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         verb.add_arguments(command)
-        _add_global(command, suppress=True)
+        add_global(command, suppress=True)
     return parser
 
 
-def _add_global(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
-    """Add what every command takes, so that it may stand before or after the command."""
-    # A suppressed default leaves alone what was given before the command.
-    default: Any = argparse.SUPPRESS if suppress else None
-    group = parser.add_argument_group("for every command")
-    group.add_argument(
-        "--store",
-        metavar="LOCATION",
-        default=default,
-        help=f"a folder, file:///folder or s3://bucket/prefix (else the environment's "
-        f"{STORE_VARIABLE}, else {STORE_DEFAULT})",
-    )
-    group.add_argument(
-        "--endpoint-url", metavar="URL", default=default, help="of an S3 that is not Amazon's"
-    )
-    group.add_argument("--region", default=default, help="of the bucket")
-    group.add_argument(
-        "--json",
-        action="store_true",
-        default=argparse.SUPPRESS if suppress else False,
-        help="for machines: JSON on standard output, errors as JSON on standard error",
-    )
-
-
-def _index(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("index", metavar="INDEX", help="the index's name")
-
-
-def _filter(parser: argparse.ArgumentParser, help_: str) -> None:
-    parser.add_argument("--filter", type=filter_object, metavar="JSON", help=help_)
-
-
-def _include(parser: argparse.ArgumentParser, *, default: tuple[str, ...]) -> None:
-    parser.add_argument(
-        "--include",
-        type=include_list,
-        default=default,
-        metavar="WHAT",
-        help=f"beside the key: metadata, vector, both with a comma, or none "
-        f"(default {','.join(default)})",
-    )
-
-
 def _create(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
-    parser.add_argument("--dimension", type=int, required=True, help="of its vectors")
+    add_index(parser)
     parser.add_argument(
-        "--metric", choices=[str(metric) for metric in Metric], default=str(Metric.COSINE)
+        "--dimension", type=int, metavar="N", help="of its vectors (default: the encoder's)"
     )
+    parser.add_argument(
+        "--metric",
+        choices=[str(metric) for metric in Metric],
+        help=f"(default: the encoder's; {Metric.COSINE} without one)",
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="what makes vectors of texts or images: see `squash encoder`",
+    )
+    text = parser.add_mutually_exclusive_group()
+    text.add_argument(
+        "--text-key",
+        metavar="NAME",
+        help="the metadata key that keeps a record's text, not filterable (default: text)",
+    )
+    text.add_argument("--no-text", action="store_true", help="keep vectors alone of texts")
     parser.add_argument(
         "--attribute",
         type=attribute,
@@ -144,91 +122,21 @@ def _create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn in training")
 
 
-def _put(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
-    parser.add_argument("file", metavar="FILE", help="JSON lines, or - for standard input")
-    parser.add_argument(
-        "--if-absent", action="store_true", help="only if there is a record of none of the keys"
-    )
-    _if_snapshot(parser)
-
-
-def _patch(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
-    parser.add_argument("file", metavar="FILE", help="JSON lines, or - for standard input")
-    _if_snapshot(parser)
-
-
 def _optimize(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
+    add_index(parser)
     parser.add_argument(
         "--full", action="store_true", help="build and train all anew, whatever is there"
     )
 
 
 def _snapshots(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
+    add_index(parser)
     parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
     parser.add_argument("--before", type=snapshot, metavar="N", help="go on where a page ended")
 
 
-def _if_snapshot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--if-snapshot",
-        type=snapshot,
-        metavar="N",
-        help="only if no record changed after the snapshot of this number",
-    )
-
-
-def _import(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help="a .npy, .parquet, .jsonl or .ndjson file"
-    )
-    parser.add_argument(
-        "--no-optimize", action="store_true", help="leave the new rows to a later `optimize`"
-    )
-    npy = parser.add_argument_group("beside a .npy file")
-    npy.add_argument(
-        "--keys", type=Path, metavar="FILE", help="one key a line (else row numbers are the keys)"
-    )
-    npy.add_argument(
-        "--metadata", type=Path, metavar="FILE", help="one JSON object a line, {} for none"
-    )
-    parquet = parser.add_argument_group("in a .parquet file")
-    parquet.add_argument("--vector-column", metavar="NAME", help="a list column (default: vector)")
-    parquet.add_argument(
-        "--key-column",
-        metavar="NAME",
-        help="strings or integers (default: key if there is such a column, else row numbers)",
-    )
-
-
-def _as_of(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--as-of",
-        type=moment,
-        metavar="WHEN",
-        help="read an older snapshot: its number, or a time such as 2026-01-31T12:00:00Z",
-    )
-
-
-def _export(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help="ends in .parquet, .jsonl or .ndjson"
-    )
-    _filter(parser, "only the records that pass")
-    _as_of(parser)
-    parser.add_argument(
-        "--no-vectors", action="store_true", help="keys and metadata alone; cannot be imported"
-    )
-    parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
-
-
 def _query(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
+    add_index(parser)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "vector",
@@ -239,37 +147,39 @@ def _query(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--like", metavar="KEY", help="the vector of a stored record, which is left out"
     )
-    _filter(parser, 'such as {"year": {"$gte": 2020}}')
+    what.add_argument("--text", metavar="TEXT", help="in words, for the index's encoder")
+    what.add_argument("--image", metavar="FILE", type=Path, help="a picture, for its encoder")
+    add_filter(parser, 'such as {"year": {"$gte": 2020}}')
     parser.add_argument("--top-k", type=count(limits.TOP_K_MAX), default=10, metavar="K")
     parser.add_argument("--recall-target", type=share, default=0.95, metavar="SHARE")
     parser.add_argument("--exact", action="store_true", help="the true answer, by brute force")
     parser.add_argument(
         "--explain", action="store_true", help="show how it was answered, level by level"
     )
-    _include(parser, default=("metadata",))
-    _as_of(parser)
+    add_include(parser, default=("metadata",))
+    add_as_of(parser)
 
 
 def _get(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
+    add_index(parser)
     parser.add_argument("keys", metavar="KEY", nargs="+")
-    _include(parser, default=INCLUDABLE)
-    _as_of(parser)
+    add_include(parser, default=INCLUDABLE)
+    add_as_of(parser)
 
 
 def _delete(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
+    add_index(parser)
     parser.add_argument("keys", metavar="KEY", nargs="*")
-    _filter(parser, "delete every record that passes")
-    _if_snapshot(parser)
+    add_filter(parser, "delete every record that passes")
+    add_if_snapshot(parser)
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX", nargs="?", help="list this index's records")
     parser.add_argument("--cursor", help="go on where a page ended")
     parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
-    _include(parser, default=("metadata",))
-    _as_of(parser)
+    add_include(parser, default=("metadata",))
+    add_as_of(parser)
 
 
 def _gc(parser: argparse.ArgumentParser) -> None:
@@ -285,7 +195,7 @@ def _gc(parser: argparse.ArgumentParser) -> None:
 
 
 def _repair(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
+    add_index(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument(
         "--drop-lost", action="store_true", help="go on without the rows that cannot be read back"
@@ -293,46 +203,8 @@ def _repair(parser: argparse.ArgumentParser) -> None:
 
 
 def _drop(parser: argparse.ArgumentParser) -> None:
-    _index(parser)
+    add_index(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _keys(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = actions.add_parser("create", help="make a key; its token is shown this once")
-    create.add_argument(
-        "--scopes",
-        type=words,
-        required=True,
-        metavar="SCOPES",
-        help="what it allows: of read, write and admin, with commas",
-    )
-    create.add_argument(
-        "--indexes",
-        type=words,
-        default=["*"],
-        metavar="NAMES",
-        help="which indexes, with commas: names, or beginnings of names followed by * "
-        "(default *: every index)",
-    )
-    create.add_argument(
-        "--row-filter",
-        type=filter_object,
-        metavar="JSON",
-        help="a filter and-ed into everything the key reads; for keys that only read",
-    )
-    create.add_argument(
-        "--expires",
-        type=lifetime_ms,
-        metavar="TIME",
-        help="after which it no longer works, such as 90m, 12h or 30d (else never)",
-    )
-    create.add_argument("--description", default="", metavar="TEXT", help="for people")
-    actions.add_parser("list", help="list the keys; their tokens are not stored")
-    revoke = actions.add_parser("revoke", help="let a key no longer work; within a minute")
-    revoke.add_argument("key", metavar="ID", help="the part of the token between the _")
-    for action in (create, revoke, actions.choices["list"]):
-        _add_global(action, suppress=True)
 
 
 VERBS: Final = (
@@ -346,15 +218,16 @@ VERBS: Final = (
         "put",
         "put records from JSON lines, all in one commit",
         "squash put papers records.jsonl",
-        _put,
-        details='A line is {"key": "a", "vector": [0.1, ...], "metadata": {"year": 2020}}; '
-        "a key that is there already is replaced.",
+        put_arguments,
+        details='A line is {"key": "a", "vector": [0.1, ...], "metadata": {"year": 2020}}; where '
+        'the index has an encoder, "text" may stand in the place of "vector". A key that is there '
+        "already is replaced.",
     ),
     Verb(
         "patch",
         "change the metadata of records, and keep their vectors",
         "squash patch papers changes.jsonl",
-        _patch,
+        patch_arguments,
         details='A line is {"key": "a", "metadata": {"year": 2021, "draft": null}}: what is null '
         "is removed, what is not named stays. All in one commit.",
     ),
@@ -362,14 +235,14 @@ VERBS: Final = (
         "import",
         "put the records of a large file, batch by batch",
         "squash import papers vectors.npy --keys keys.txt --metadata metadata.jsonl",
-        _import,
+        import_arguments,
         details="Each batch is durable once it is in; afterwards the index is optimized.",
     ),
     Verb(
         "export",
         "write the records of one snapshot to a file",
         "squash export papers papers.parquet",
-        _export,
+        export_arguments,
         details="What import reads back gives the same keys, vectors and metadata, bit for bit.",
     ),
     Verb(
@@ -398,7 +271,7 @@ VERBS: Final = (
         _snapshots,
         details="Each made a snapshot, which --as-of of other commands reads.",
     ),
-    Verb("stats", "describe an index in numbers", "squash stats papers", _index),
+    Verb("stats", "describe an index in numbers", "squash stats papers", add_index),
     Verb(
         "optimize",
         "fold what is new into trained segments",
@@ -416,7 +289,7 @@ VERBS: Final = (
         "verify",
         "read everything stored and check it",
         "squash verify papers",
-        _index,
+        add_index,
         details="Exit status 1 if anything is damaged.",
     ),
     Verb(
@@ -438,7 +311,14 @@ VERBS: Final = (
         "keys",
         "make, list and revoke API keys of the HTTP interface",
         "squash keys create --scopes read,write --indexes 'papers*' --expires 30d",
-        _keys,
+        keys_arguments,
+    ),
+    Verb(
+        "encoder",
+        "make, add, list, check or remove encoders of text and images",
+        "squash encoder add minilm",
+        encoder_arguments,
+        details="An index made with --encoder takes texts and answers them.",
     ),
     Verb(
         "serve",

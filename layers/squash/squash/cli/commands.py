@@ -4,242 +4,75 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import numpy as np
-
-from squash import limits
-from squash.api import strict_json
 from squash.api.documents import (
-    answer_document,
-    config_document,
     record_document,
     snapshot_document,
     stats_document,
     write_document,
 )
-from squash.arrays import F32
 from squash.cli.access import keys, serve
+from squash.cli.encoders import encoder
+from squash.cli.encoding_words import encoder_label, index_document, pin_document
 from squash.cli.exporting import export
-from squash.cli.importers import ImportOptions, RowSource, open_rows
-from squash.cli.importers.npy import open_array
-from squash.cli.importers.rows import as_float32, check_dimension
+from squash.cli.importing import import_file
 from squash.cli.keeping import gc, repair, verify
-from squash.cli.output import Output, Report, Table, counted, summary
+from squash.cli.output import Output, Table, counted, summary
 from squash.cli.problems import UsageError
+from squash.cli.querying import query, shown_of
 from squash.cli.writing import patch, put
-from squash.errors import InvalidArgumentError, NotFoundError, SquashError
-from squash.model import Answer, AsOf, Explanation, Level, Record, RowBatch
+from squash.errors import NotFoundError
+from squash.model import AsOf, EncoderPin, Metric, Record
 
 if TYPE_CHECKING:
     # The commands are handed an open database: which one is the caller's affair.
-    from squash.database import Database, Index
+    from squash.database import Database
 
 SUCCEEDED: Final = 0
-FAILED: Final = 1
+TEXT_KEY_DEFAULT: Final = "text"
 
 Command: TypeAlias = "Callable[[Namespace, Database, Output], int]"
 
 
 def create(arguments: Namespace, database: Database, output: Output) -> int:
     """Make an empty index."""
-    index = database.create_index(
+    config = database.create_index(
         arguments.index,
-        dimension=arguments.dimension,
-        metric=arguments.metric,
         attributes=dict(arguments.attribute),
         non_filterable=arguments.non_filterable,
         expires=arguments.expires,
         codec=arguments.codec,
         seed=arguments.seed,
-    )
-    config = index.config
+        **_measured_by(arguments),
+    ).config
     output.result(
-        config_document(config),
-        f"Made the index {config.name}: dimension {config.dimension}, metric {config.metric}.",
+        index_document(config),
+        f"Made the index {config.name}: dimension {config.dimension}, metric {config.metric}"
+        f"{_by(config.encoder)}.",
     )
     return SUCCEEDED
 
 
-def import_file(arguments: Namespace, database: Database, output: Output) -> int:
-    """Put the records of a large file batch by batch, then fold them into segments."""
-    index = database.index(arguments.index)
-    options = ImportOptions(
-        keys=arguments.keys,
-        metadata=arguments.metadata,
-        vector_column=arguments.vector_column,
-        key_column=arguments.key_column,
-    )
-    source = open_rows(arguments.file, dimension=index.config.dimension, options=options)
-    imported = ImportedRows(source)
-    with output.progress() as report:
-        try:
-            result = index.import_batches(imported.batches(report))
-        except (SquashError, OSError, KeyboardInterrupt) as error:
-            place = source.place(getattr(error, "key", None) or "")
-            if place is not None:
-                error.add_note(f"It stands in {place}.")
-            error.add_note(imported.account())
-            raise
-        if not arguments.no_optimize:
-            snapshot = index.optimize(progress=report).snapshot
-        else:
-            snapshot = result.snapshot
-    output.result(
-        {"snapshot": snapshot, "rows": result.rows},
-        f"Imported {counted(result.rows, 'record')}; the snapshot is {snapshot:,}.",
-    )
-    return SUCCEEDED
+def _measured_by(arguments: Namespace) -> dict[str, Any]:
+    """Return which vectors an index takes: those of an encoder, or of a dimension."""
+    told = {"dimension": arguments.dimension, "metric": arguments.metric}
+    if arguments.encoder is not None:
+        # What is not told is the encoder's.
+        told = {name: value for name, value in told.items() if value is not None}
+        text_key = None if arguments.no_text else arguments.text_key or TEXT_KEY_DEFAULT
+        return told | {"encoder": arguments.encoder, "text_key": text_key}
+    if arguments.text_key is not None or arguments.no_text:
+        raise UsageError("--text-key and --no-text go with --encoder")
+    if arguments.dimension is None:
+        raise UsageError("say what is put into the index: --encoder NAME, or --dimension N")
+    return told | {"metric": arguments.metric or str(Metric.COSINE)}
 
 
-class ImportedRows:
-    """Counts the rows that are durable while an import runs.
-
-    The index asks for the next batch only when the last one is committed, so what was yielded
-    before the latest request is durable.
-    """
-
-    def __init__(self, source: RowSource) -> None:
-        self._source = source
-        self._rows_durable = 0
-
-    def batches(self, report: Report) -> Iterator[RowBatch]:
-        """Yield the source's batches, and report each that is durable."""
-        for batch in self._source.batches():
-            progress = self._source.progress()
-            yield batch
-            self._rows_durable += len(batch)
-            report(progress)
-
-    def account(self) -> str:
-        """Say what became of an import that stopped."""
-        if not self._rows_durable:
-            return "Nothing was imported."
-        return (
-            f"Before that, {counted(self._rows_durable, 'row')} became durable, though not "
-            "optimized; importing the whole file again replaces them."
-        )
-
-
-def query(arguments: Namespace, database: Database, output: Output) -> int:
-    """Find the nearest records of one vector, or of each row of a file."""
-    index = database.index(arguments.index)
-    vectors = _query_vectors(arguments, index)
-    options = {
-        "recall_target": arguments.recall_target,
-        "exact": arguments.exact,
-        "as_of": arguments.as_of,
-        "include": arguments.include,
-        "explain": arguments.explain,
-    }
-    if len(vectors) > 1:
-        answers = index.query_many(
-            vectors, top_k=arguments.top_k, filters=arguments.filter, **options
-        )
-        documents = [answer_document(answer) for answer in answers]
-        shown: list[Table | str] = []
-        for number, answer in enumerate(answers):
-            shown += _answer_shown(answer, title=f"row {number:,}")
-        output.result({"answers": documents}, *shown)
-        return SUCCEEDED
-    # One more is asked for, since the record itself is left out.
-    top_k = arguments.top_k + (arguments.like is not None)
-    answer = index.query(
-        vectors[0], top_k=min(top_k, limits.TOP_K_MAX), filter=arguments.filter, **options
-    )
-    answer = _without(answer, arguments.like, top_k=arguments.top_k)
-    output.result(answer_document(answer), *_answer_shown(answer))
-    return SUCCEEDED
-
-
-def _query_vectors(arguments: Namespace, index: Index) -> F32:
-    """Return the query vectors, float32 [q, d]."""
-    dimension = index.config.dimension
-    if arguments.like is not None:
-        records = index.get(keys=[arguments.like], include=["vector"], as_of=arguments.as_of)
-        if not records or records[0].vector is None:
-            raise NotFoundError(
-                f"the index {arguments.index} has no record {arguments.like!r}: "
-                "see `squash list` for its keys",
-                index=arguments.index,
-                key=arguments.like,
-            )
-        return records[0].vector[np.newaxis]
-    if arguments.vector.startswith("@"):
-        path = Path(arguments.vector[1:])
-        values = np.atleast_2d(open_array(path))
-        if values.ndim != 2 or not len(values):  # noqa: PLR2004 - rows and dimensions
-            raise InvalidArgumentError(
-                f"{path.name}: an array of shape {values.shape}, where a query is one vector, "
-                "or one a row"
-            )
-        check_dimension(values.shape[1], expected=dimension, place=path.name)
-        return as_float32(values, place=path.name)
-    try:
-        value = strict_json.loads(arguments.vector)
-    except ValueError as error:
-        raise UsageError(f"the query vector is not JSON: {error}") from error
-    if not isinstance(value, list) or not value or not set(map(type, value)) <= {int, float}:
-        raise UsageError("the query vector is to be a JSON list of numbers, or @file.npy")
-    check_dimension(len(value), expected=dimension, place="the query vector")
-    return as_float32(np.array([value], dtype=np.float64), place="the query vector")
-
-
-def _without(answer: Answer, key: str | None, *, top_k: int) -> Answer:
-    """Leave one key out of an answer, and keep at most `top_k` matches."""
-    matches = tuple(match for match in answer.matches if match.key != key)[:top_k]
-    return replace(answer, matches=matches)
-
-
-def _answer_shown(answer: Answer, *, title: str = "") -> list[Table | str]:
-    rows = [
-        (
-            match.key,
-            float(match.distance),
-            summary(_shown_of(match.metadata, match.vector)),
-        )
-        for match in answer.matches
-    ]
-    parts: list[Table | str] = [Table(("key", "distance", "metadata"), rows, title=title)]
-    if answer.explain is not None:
-        explain = answer.explain
-        parts.append(_levels(explain.levels))
-        parts.append(
-            f"plan: {explain.plan}; partitions {explain.partitions_visited:,} of "
-            f"{explain.partitions_total:,}, clusters {explain.clusters_visited:,} of "
-            f"{explain.clusters_total:,}; selectivity {explain.selectivity_actual:.4g} "
-            f"(predicted {explain.selectivity_predicted:.4g}); "
-            f"{'certified' if explain.certified else 'not certified'} within these clusters"
-        )
-        if explain.costs_us:
-            parts.append(_expected(explain))
-    return parts
-
-
-def _expected(explain: Explanation) -> str:
-    """Say what the plans were expected to cost; the one taken begins with the same word."""
-    taken = explain.plan.partition(" ")[0].rstrip(",")
-    plans = (
-        f"{name} {cost_us:,.0f} µs{' (taken)' if name.startswith(taken) else ''}"
-        for name, cost_us in explain.costs_us.items()
-    )
-    return f"expected: {', '.join(plans)}"
-
-
-def _levels(levels: tuple[Level, ...]) -> Table:
-    rows = [(level.name, level.candidates, level.survivors) for level in levels]
-    return Table(("level", "candidates", "survivors"), rows)
-
-
-def _shown_of(metadata: Mapping[str, object] | None, vector: F32 | None) -> dict[str, object]:
-    shown: dict[str, object] = dict(metadata or {})
-    if vector is not None:
-        shown["(vector)"] = vector.tolist()
-    return shown
+def _by(pin: EncoderPin | None) -> str:
+    return "" if pin is None else f", encoder {encoder_label(pin)}"
 
 
 def get(arguments: Namespace, database: Database, output: Output) -> int:
@@ -260,7 +93,7 @@ def get(arguments: Namespace, database: Database, output: Output) -> int:
 
 
 def _records_table(records: list[Record]) -> Table:
-    rows = [(record.key, summary(_shown_of(record.metadata, record.vector))) for record in records]
+    rows = [(record.key, summary(shown_of(record.metadata, record.vector))) for record in records]
     return Table(("key", "metadata"), rows)
 
 
@@ -284,10 +117,15 @@ def list_any(arguments: Namespace, database: Database, output: Output) -> int:
     """List the indexes, or one page of the records of one."""
     if arguments.index is None:
         configs = sorted(database.list_indexes(), key=lambda config: config.name)
-        rows = [(config.name, config.dimension, str(config.metric)) for config in configs]
+        rows = [
+            (config.name, config.dimension, str(config.metric), encoder_label(config.encoder))
+            for config in configs
+        ]
         output.result(
-            {"indexes": [config_document(config) for config in configs]},
-            Table(("index", "dimension", "metric"), rows) if rows else "There is no index yet.",
+            {"indexes": [index_document(config) for config in configs]},
+            Table(("index", "dimension", "metric", "encoder"), rows)
+            if rows
+            else "There is no index yet.",
         )
         return SUCCEEDED
     page = database.index(arguments.index).list(
@@ -334,11 +172,17 @@ def snapshots(arguments: Namespace, database: Database, output: Output) -> int:
 
 def stats(arguments: Namespace, database: Database, output: Output) -> int:
     """Describe an index in numbers."""
-    document = stats_document(database.index(arguments.index).stats())
-    attributes = document["attributes"]
-    rows = [(name.replace("_", " "), value) for name, value in document.items()]
-    rows[-1] = ("attributes", ", ".join(f"{name}: {kind}" for name, kind in attributes.items()))
-    output.result(document, Table(("", document["name"]), rows[1:]))
+    index = database.index(arguments.index)
+    document = stats_document(index.stats())
+    told = dict(document)
+    name, attributes = told.pop("name"), told.pop("attributes")
+    rows = [(title.replace("_", " "), value) for title, value in told.items()]
+    rows.append(("attributes", ", ".join(f"{key}: {kind}" for key, kind in attributes.items())))
+    pin = index.config.encoder
+    if pin is not None:
+        rows.append(("encoder", encoder_label(pin)))
+        rows.append(("texts kept in", pin.text_key or "nothing"))
+    output.result(document | {"encoder": pin_document(pin)}, Table(("", name), rows))
     return SUCCEEDED
 
 
@@ -388,5 +232,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "repair": repair,
     "drop": drop,
     "keys": keys,
+    "encoder": encoder,
     "serve": serve,
 }

@@ -52,6 +52,12 @@ class Output:
             else:
                 self._stdout.write(plain_table(part))
 
+    def note(self, text: str) -> None:
+        """Write a line about the work that goes on, for people."""
+        if not self._json_wanted:
+            self._stderr.write(printable(text) + "\n")
+            self._stderr.flush()
+
     def error(self, error: BaseException) -> None:
         """Write what failed."""
         members = problem(error)

@@ -27,12 +27,18 @@ def problem(error: BaseException) -> dict[str, Any]:
     members: dict[str, Any] = {
         "type": type_of(title),
         "title": title,
-        "detail": " ".join([detail(error), *getattr(error, "__notes__", [])]),
+        "detail": _sentences([detail(error), *getattr(error, "__notes__", [])]),
         "field": place,
     }
     for name in ("index", "key", "retry_after_ms", "commit_id"):
         members[name] = getattr(error, name, None)
     return {name: value for name, value in members.items() if value is not None}
+
+
+def _sentences(parts: list[str]) -> str:
+    """Join what is said; what others follow ends as a sentence does."""
+    ended = [part if part.endswith((".", "!", "?")) else f"{part}." for part in parts[:-1]]
+    return " ".join([*ended, parts[-1]])
 
 
 def detail(error: BaseException) -> str:

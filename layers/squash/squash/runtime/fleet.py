@@ -16,6 +16,7 @@ from squash.runtime.settings import memory_mb
 
 ALLOCATOR_VARIABLE: Final = "SQUASH_ALLOCATOR"
 PROCESSOR_VARIABLE: Final = "SQUASH_PROCESSOR"
+ENCODER_VARIABLE: Final = "SQUASH_ENCODER"
 AFFINITY_VARIABLE: Final = "SQUASH_AFFINITY"
 SLOTS_VARIABLE: Final = "SQUASH_SLOTS"
 SHAPE_VARIABLE: Final = "SQUASH_SHAPE"
@@ -30,7 +31,7 @@ class FleetSettings:
 
     Parameters
     ----------
-    allocator, processor:
+    allocator, processor, encoder:
         The functions' names; None if there is nobody to call.
     affinity, slots:
         How partitions find the containers that hold them.
@@ -43,6 +44,7 @@ class FleetSettings:
 
     allocator: str | None
     processor: str | None
+    encoder: str | None
     affinity: Affinity
     slots: tuple[str, ...]
     shape: Shape | None
@@ -76,6 +78,7 @@ def read_fleet(environment: Mapping[str, str]) -> FleetSettings:
     return FleetSettings(
         allocator=environment.get(ALLOCATOR_VARIABLE) or None,
         processor=environment.get(PROCESSOR_VARIABLE) or None,
+        encoder=environment.get(ENCODER_VARIABLE) or None,
         affinity=affinity,
         slots=slot_names(int(slots)),
         shape=_shape(environment.get(SHAPE_VARIABLE)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -28,6 +28,8 @@ from squash.storage import ObjectStore, open_store
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
+    from squash.model import EncoderPin, Inputs, Purpose
+    from squash.runtime.encoding import EncodedFor, Encoding, Told
     from squash.runtime.fleet import FleetSettings
     from squash.search import Searcher
     from squash.search.calls import Calling
@@ -37,6 +39,7 @@ ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL_S3"
 FUNCTION_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
 
 _LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB
+_MB_PER_VCPU: Final = 1769.0
 
 
 class Role(Protocol):
@@ -79,7 +82,21 @@ class MeasuredRole:
         }
 
 
-def make_searcher(environment: Mapping[str, str], *, clock: Clock) -> Searcher | None:
+def make_calling(environment: Mapping[str, str], *, clock: Clock) -> Calling:
+    """Return what a function calls others by; no client is made before the first call.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a variable is wrong.
+
+    """
+    from squash.runtime.fleet import read_fleet
+
+    return _calling(read_fleet(environment), clock)
+
+
+def make_searcher(environment: Mapping[str, str], calling: Calling) -> Searcher | None:
     """Return what the coordinator searches by; None if there is nobody to call.
 
     Raises
@@ -95,7 +112,7 @@ def make_searcher(environment: Mapping[str, str], *, clock: Clock) -> Searcher |
     if fleet.processor is None or fleet.allocator is None:
         return None
     return DistributedSearcher(
-        _calling(fleet, clock),
+        calling,
         Fleet(fleet.slots, fleet.vcpus, retained_bytes(environment), fleet.shape),
         costs=read_costs(environment),
     )
@@ -159,6 +176,77 @@ def make_processor(environment: Mapping[str, str]) -> Role:
     )
 
 
+def make_encoder(environment: Mapping[str, str]) -> Role:
+    """Return the encoder.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a variable is missing or wrong.
+
+    """
+    from squash.runtime.encoder_role import EncoderRole, StoreMeter
+    from squash.runtime.encoders import EncoderRegistry
+    from squash.runtime.local_encoding import LocalEncoding, encoder_folders
+    from squash.storage import CountingStore
+
+    clock, memory = SystemClock(), memory_mb(environment)
+    store = CountingStore(store_of(environment))
+    encoding = LocalEncoding(
+        EncoderRegistry(store),
+        encoder_folders(environment),
+        clock=clock,
+        threads=max(round(memory / _MB_PER_VCPU), 1),
+    )
+    role = EncoderRole(encoding, lambda: StoreMeter(store), clock)
+    return MeasuredRole(role, clock=clock, memory_mb=memory)
+
+
+def make_encoding(environment: Mapping[str, str], calling: Callable[[], Calling]) -> Encoding:
+    """Return what a function has texts and images encoded by: the function SQUASH_ENCODER names.
+
+    Whoever calls nobody to encode waits for none of what that needs.
+    """
+
+    def make() -> Encoding:
+        from squash.runtime.fleet import ENCODER_VARIABLE
+        from squash.runtime.remote_encoding import POLICY, RemoteEncoding
+
+        if not environment.get(ENCODER_VARIABLE):
+            raise InvalidArgumentError(
+                "this deployment has no encoder function, so that it takes vectors alone: send "
+                f"vectors, or deploy one and name it by {ENCODER_VARIABLE}"
+            )
+        return RemoteEncoding(replace(calling(), policy=POLICY))
+
+    return _EncodingLater(make)
+
+
+class _EncodingLater:
+    """An `Encoding` that is made when it is first used."""
+
+    def __init__(self, make: Callable[[], Encoding]) -> None:
+        self._make = make
+        self._made: Encoding | None = None
+
+    def encode(
+        self,
+        pin: EncoderPin,
+        inputs: Inputs,
+        *,
+        purpose: Purpose,
+        dimension: int,
+        deadline_ms: int | None = None,
+        told: Told | None = None,
+    ) -> EncodedFor:
+        """Encode inputs; see `Encoding.encode`."""
+        if self._made is None:
+            self._made = self._make()  # of two threads, one's is not kept
+        return self._made.encode(
+            pin, inputs, purpose=purpose, dimension=dimension, deadline_ms=deadline_ms, told=told
+        )
+
+
 def _calling(fleet: FleetSettings, clock: Clock) -> Calling:
     from squash.runtime.invokers import LambdaInvoker
     from squash.search.calls import Calling
@@ -167,6 +255,7 @@ def _calling(fleet: FleetSettings, clock: Clock) -> Calling:
     invoker = LambdaInvoker(
         allocator=fleet.allocator or "",
         processor=fleet.processor or "",
+        encoder=fleet.encoder or "",
         affinity=fleet.affinity,
         slots=fleet.slots,
     )

@@ -52,7 +52,7 @@ class LambdaInvoker:
 
     Parameters
     ----------
-    allocator, processor:
+    allocator, processor, encoder:
         The functions' names; in a pool, the processors' names without the slot.
     affinity:
         How a slot is found again: "tenant" gives its name as `TenantId` to one function, "pool"
@@ -71,10 +71,15 @@ class LambdaInvoker:
         processor: str,
         affinity: Affinity,
         slots: Sequence[str],
+        encoder: str = "",
         endpoint_url: str | None = None,
         region: str | None = None,
     ) -> None:
-        self._functions = {"allocator": allocator, "processor": processor}
+        self._functions = {
+            "allocator": allocator,
+            "processor": processor,
+            "encoder": encoder,
+        }
         self._affinity = affinity
         self._slots = tuple(slots)
         self._endpoint_url = endpoint_url
@@ -206,7 +211,7 @@ def _translated(error: Exception, name: str) -> SquashError:
     if code == "ResourceNotFoundException":
         return InternalError(
             f"there is no function {name}: deploy it, or correct SQUASH_ALLOCATOR, "
-            "SQUASH_PROCESSOR and SQUASH_AFFINITY"
+            "SQUASH_PROCESSOR, SQUASH_ENCODER and SQUASH_AFFINITY"
         )
     if code in _FORBIDDEN:
         return PermissionDeniedError(

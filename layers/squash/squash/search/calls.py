@@ -27,8 +27,12 @@ from squash.search.events import Answered, Kind, Request, open_answer, pack_requ
 from squash.search.exchange import Done, Exchange
 from squash.search.spending import Spent
 
-Role: TypeAlias = Literal["allocator", "processor"]
-_KINDS: Final[dict[Role, Kind]] = {"allocator": "allocate", "processor": "process"}
+Role: TypeAlias = Literal["allocator", "processor", "encoder"]
+_KINDS: Final[dict[Role, Kind]] = {
+    "allocator": "allocate",
+    "processor": "process",
+    "encoder": "encode",
+}
 
 
 class Invoker(Protocol):
@@ -40,7 +44,7 @@ class Invoker(Protocol):
         Parameters
         ----------
         role:
-            "allocator" or "processor".
+            "allocator", "processor" or "encoder".
         payload:
             A request, as `squash.search.events` packs it.
         slot:

@@ -32,8 +32,8 @@ from squash.planning.tree import NO_TREE, Node, Place, Tree
 from squash.search.spending import Spent
 
 VERSION: Final = 1
-Kind: TypeAlias = Literal["allocate", "process"]
-KINDS: Final[tuple[Kind, ...]] = ("allocate", "process")
+Kind: TypeAlias = Literal["allocate", "process", "encode"]
+KINDS: Final[tuple[Kind, ...]] = ("allocate", "process", "encode")
 
 _ERRORS: Final = {kind.__name__: kind for kind in HTTP_STATUS}
 _PLACES: Final = ("index", "key", "field", "object_key")

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from squash.cli.exporters.sinks import ExportSource
-from squash.cli.parquet_marks import EXPORT_KEY, EXPORT_VERSION
+from squash.cli.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 from squash.limits import EXPORT_GROUP_BYTES_MAX, EXPORT_GROUP_ROWS_MAX
 from squash.model import RowBatch
 
@@ -88,7 +88,7 @@ def _schema(source: ExportSource) -> Any:
             pa.field("vector", pa.list_(pa.float32(), source.config.dimension), nullable=False)
         )
     fields.append(pa.field("metadata", pa.string(), nullable=False))
-    told = {
+    told: dict[str, object] = {
         "version": EXPORT_VERSION,
         "index": source.config.name,
         "dimension": source.config.dimension,
@@ -97,4 +97,7 @@ def _schema(source: ExportSource) -> Any:
         "non_filterable": list(source.config.non_filterable),
         "snapshot": source.snapshot,
     }
+    pin = source.config.encoder
+    if pin is not None:
+        told[EXPORT_ENCODER] = f"{pin.name}@{pin.digest}"
     return pa.schema(fields, metadata={EXPORT_KEY: json.dumps(told, ensure_ascii=False)})

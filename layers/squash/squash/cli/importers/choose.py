@@ -19,7 +19,14 @@ class ImportOptions:
     keys: Path | None = None
     metadata: Path | None = None
     vector_column: str | None = None
+    text_column: str | None = None
+    image_column: str | None = None
     key_column: str | None = None
+
+    @property
+    def of_parquet(self) -> tuple[str | None, ...]:
+        """What goes with a `.parquet` file."""
+        return (self.vector_column, self.text_column, self.image_column, self.key_column)
 
 
 def open_rows(path: Path, *, dimension: int, options: ImportOptions) -> RowSource:
@@ -35,12 +42,13 @@ def open_rows(path: Path, *, dimension: int, options: ImportOptions) -> RowSourc
     """
     kind = path.suffix.lower()
     for_npy = options.keys is not None or options.metadata is not None
-    for_parquet = options.vector_column is not None or options.key_column is not None
+    for_parquet = any(column is not None for column in options.of_parquet)
     if for_npy and kind != ".npy":
         raise UsageError(f"--keys and --metadata go with a .npy file, and this is {path.name}")
     if for_parquet and kind != ".parquet":
         raise UsageError(
-            f"--vector-column and --key-column go with a .parquet file, and this is {path.name}"
+            "--vector-column, --text-column, --image-column and --key-column go with a .parquet "
+            f"file, and this is {path.name}"
         )
     match kind:
         case ".npy":
@@ -48,18 +56,14 @@ def open_rows(path: Path, *, dimension: int, options: ImportOptions) -> RowSourc
         case ".parquet":
             try:
                 # Only now: pyarrow is an extra, and takes its time to import.
-                from squash.cli.importers.parquet import ParquetRows  # noqa: PLC0415
+                from squash.cli.importers.parquet import Columns, ParquetRows  # noqa: PLC0415
             except ImportError as error:
                 raise InvalidArgumentError(
                     f"{path.name}: importing .parquet needs pyarrow, which is an extra: "
                     "pip install 'squash-search[parquet]'"
                 ) from error
-            return ParquetRows(
-                path,
-                dimension=dimension,
-                vector_column=options.vector_column,
-                key_column=options.key_column,
-            )
+            columns = Columns(*options.of_parquet)
+            return ParquetRows(path, dimension=dimension, columns=columns)
         case ".jsonl" | ".ndjson":
             return JsonLinesRows(path, dimension=dimension)
         case _:

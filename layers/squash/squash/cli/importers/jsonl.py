@@ -1,8 +1,12 @@
-"""JSON lines: `{"key": ..., "vector": [...], "metadata": {...}}`, one record a line."""
+"""JSON lines: `{"key": ..., "vector": [...], "metadata": {...}}`, one record a line.
+
+In the place of the vector an encoder may be given a `text`, an `image` or an `image_file`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -10,46 +14,78 @@ import numpy as np
 
 from squash import limits
 from squash.api import strict_json
-from squash.cli.importers.rows import batch_rows
+from squash.cli.importers.inputs import (
+    GatheredInputs,
+    checked_text,
+    image_file_of,
+    image_of,
+)
+from squash.cli.importers.rows import batch_rows, count_lines
 from squash.errors import InvalidArgumentError
-from squash.model import Metadata, Progress, RowBatch
+from squash.model import InputBatch, Metadata, Modality, Progress, RowBatch
 
-MEMBERS: Final = frozenset({"key", "vector", "metadata"})
+_KINDS: Final = ("vector", "text", "image", "image_file")
+"""What a record may be of; a file is of one."""
+MEMBERS: Final = frozenset({"key", "metadata", *_KINDS})
 _PATCH_MEMBERS: Final = frozenset({"key", "metadata"})
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What the records of a file are of, by the first of them."""
+
+    name: str
+    line: int
 
 
 class JsonLinesRows:
     """The records of a file of JSON lines; empty lines are passed over."""
 
+    made_by: str | None = None
+
     def __init__(self, path: Path, *, dimension: int) -> None:
         self._path = path
         self._dimension = dimension
-        self._size = path.stat().st_size
-        self._used = 0
+        self._progress = Progress("import", 0, path.stat().st_size, "bytes")
         self._lines: dict[str, int] = {}
 
-    def batches(self) -> Iterator[RowBatch]:
+    def batches(self) -> Iterator[RowBatch | InputBatch]:
         """Yield the records; see `RowSource`."""
         with self._path.open("rb") as file:
             yield from self._read(file)
 
-    def _read(self, file: BinaryIO) -> Iterator[RowBatch]:
-        rows = RecordLines(self._path.name, dimension=self._dimension)
+    def _read(self, file: BinaryIO) -> Iterator[RowBatch | InputBatch]:
+        rows, number, lines = self._fresh(None), 0, 0
         for number, line in numbered_lines(file, name=self._path.name):
             if line.isspace():
                 continue
             rows.add(number, line)
-            if len(rows) == batch_rows(self._dimension):
-                self._used, self._lines = file.tell(), rows.lines
+            if not lines and rows.of_inputs:
+                # Encoding takes far longer than counting.
+                lines = count_lines(self._path)
+            if rows.full:
+                self._used(rows, file.tell(), number, lines)
                 yield rows.batch()
-                rows = RecordLines(self._path.name, dimension=self._dimension)
-        self._used, self._lines = self._size, rows.lines
+                rows = self._fresh(rows.kind)
+        self._used(rows, self._progress.total, number, lines)
         if len(rows):
             yield rows.batch()
 
+    def _fresh(self, kind: FileKind | None) -> RecordLines:
+        return RecordLines(
+            self._path.name, dimension=self._dimension, folder=self._path.parent, kind=kind
+        )
+
+    def _used(self, rows: RecordLines, place: int, number: int, lines: int) -> None:
+        self._lines = rows.lines
+        if rows.of_inputs:
+            self._progress = Progress("import", number, lines, "lines")
+        else:
+            self._progress = Progress("import", place, self._progress.total, "bytes")
+
     def progress(self) -> Progress:
-        """Tell how many bytes of the file are used."""
-        return Progress(stage="import", done=self._used, total=self._size, unit="bytes")
+        """Tell how many bytes of the file are used; for an encoder, how many lines."""
+        return self._progress
 
     def place(self, key: str) -> str | None:
         """Name the line of a key of the latest batch."""
@@ -58,25 +94,97 @@ class JsonLinesRows:
 
 
 class RecordLines:
-    """Checked records on their way into one batch, and the line each came from."""
+    """Checked records on their way into one batch, and the line each came from.
 
-    def __init__(self, name: str, *, dimension: int) -> None:
+    Parameters
+    ----------
+    name:
+        What the file is called in messages.
+    dimension:
+        Of the index.
+    folder:
+        What an `image_file` is relative to.
+    kind:
+        What the records before were of, if there were any.
+
+    """
+
+    def __init__(
+        self, name: str, *, dimension: int, folder: Path, kind: FileKind | None = None
+    ) -> None:
         self.lines: dict[str, int] = {}
+        self.kind = kind
         self._name = name
         self._dimension = dimension
+        self._folder = folder
         self._vectors: list[list[float]] = []
         self._metadata: list[Metadata] = []
+        self._inputs: GatheredInputs | None = None
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return len(self.lines)
+
+    @property
+    def of_inputs(self) -> bool:
+        """Whether the records are for an encoder."""
+        return self.kind is not None and self.kind.name != "vector"
+
+    @property
+    def input_bytes(self) -> int:
+        """How long what is to be encoded is, together."""
+        return 0 if self._inputs is None else self._inputs.bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether they are as many as go into one batch of an import."""
+        if self._inputs is not None:
+            return self._inputs.full
+        return len(self) >= batch_rows(self._dimension)
 
     def add(self, number: int, line: bytes) -> None:
         """Check one line and keep its record."""
         place = f"{self._name} line {number:,}"
         key, record = _keyed(line, MEMBERS, self.lines, place=place)
-        self._vectors.append(self._vector(record.get("vector"), place=place))
-        self._metadata.append(_metadata(record.get("metadata"), place=place))
+        name = self._kind_of(record, number, place=place)
+        metadata = _metadata(record.get("metadata"), place=place)
+        if name == "vector":
+            self._vectors.append(self._vector(record["vector"], place=place))
+            self._metadata.append(metadata)
+        else:
+            if self._inputs is None:
+                self._inputs = GatheredInputs(Modality.TEXT if name == "text" else Modality.IMAGE)
+            self._inputs.add(key, self._item(name, record[name], place=place), metadata)
         self.lines[key] = number
+
+    def _kind_of(self, record: dict[str, Any], number: int, *, place: str) -> str:
+        """Return what the record is of: the same as every record before it."""
+        found = [name for name in _KINDS if name in record]
+        if not found:
+            raise InvalidArgumentError(
+                f'{place}: the record needs a "vector" that is a list of numbers; or, for an '
+                'index with an encoder, a "text" or an "image"'
+            )
+        if len(found) > 1:
+            raise InvalidArgumentError(
+                f"{place}: the record has {found[0]!r} and {found[1]!r}: keep one of them"
+            )
+        if self.kind is None:
+            self.kind = FileKind(found[0], number)
+        elif self.kind.name != found[0]:
+            raise InvalidArgumentError(
+                f"{place}: the record has {found[0]!r}, but that of line {self.kind.line:,} has "
+                f"{self.kind.name!r}: make a file of each"
+            )
+        return found[0]
+
+    def _item(self, name: str, value: Any, *, place: str) -> str | bytes:
+        match name:
+            case "text":
+                return checked_text(value, place=place)
+            case "image":
+                return image_of(value, place=place)
+            case _:
+                return image_file_of(value, folder=self._folder, place=place)
 
     def _vector(self, value: Any, *, place: str) -> list[float]:
         if not isinstance(value, list) or not set(map(type, value)) <= {int, float}:
@@ -95,14 +203,18 @@ class RecordLines:
             )
         return value
 
-    def batch(self) -> RowBatch:
+    def batch(self) -> RowBatch | InputBatch:
         """Return what was added."""
+        if self._inputs is not None:
+            return self._inputs.batch()
         vectors = np.array(self._vectors, dtype=np.float32).reshape(len(self), self._dimension)
         return RowBatch(keys=list(self.lines), vectors=vectors, metadata=self._metadata)
 
 
 class PatchLines:
     """Checked changes of metadata on their way into one commit, and the line each came from."""
+
+    input_bytes: Final = 0
 
     def __init__(self, name: str) -> None:
         self.lines: dict[str, int] = {}

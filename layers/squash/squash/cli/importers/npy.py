@@ -25,6 +25,8 @@ from squash.model import Metadata, Progress, RowBatch
 class NpyRows:
     """The rows of a two-dimensional `.npy` array; without a file of keys, row numbers are keys."""
 
+    made_by: str | None = None
+
     def __init__(
         self, path: Path, *, dimension: int, keys: Path | None, metadata: Path | None
     ) -> None:

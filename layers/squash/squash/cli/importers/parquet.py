@@ -1,6 +1,7 @@
 """Parquet files: one list column of vectors, one of keys, the others are metadata.
 
-In a file that `squash export` wrote, as the file itself tells, the metadata is one column of JSON.
+In the place of the vectors an encoder may be given a column of texts, or of images' bytes. In a
+file that `squash export` wrote, as the file itself tells, the metadata is one column of JSON.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,25 +18,41 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from squash.arrays import F32
+from squash.cli.importers.inputs import GatheredInputs, checked_image, checked_text
 from squash.cli.importers.jsonl import parse_object
 from squash.cli.importers.rows import as_float32, batch_rows, check_dimension, repeated_key
-from squash.cli.parquet_marks import EXPORT_KEY, EXPORT_VERSION
+from squash.cli.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 from squash.errors import InvalidArgumentError
-from squash.model import Metadata, Progress, RowBatch
+from squash.model import InputBatch, Modality, Progress, RowBatch
 
 _METADATA: Final = "metadata"
+_INPUTS_READ_AT_ONCE: Final = 16  # if each is as long as may be, they fill a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column holds what, as far as it was told; at most one of the first three.
+
+    Parameters
+    ----------
+    vector, text, image:
+        What records are of; `vector` if nothing is told. In a file of `squash export`, `text` may
+        be a key of its metadata.
+    key:
+        `key` where there is such a column, and else row numbers are the keys.
+
+    """
+
+    vector: str | None = None
+    text: str | None = None
+    image: str | None = None
+    key: str | None = None
 
 
 class ParquetRows:
-    """The rows of a Parquet file, a part of a row group at a time.
+    """The rows of a Parquet file, a part of a row group at a time."""
 
-    Without `vector_column` the column is `vector`. Without `key_column` it is `key` where there is
-    one, and else row numbers are the keys.
-    """
-
-    def __init__(
-        self, path: Path, *, dimension: int, vector_column: str | None, key_column: str | None
-    ) -> None:
+    def __init__(self, path: Path, *, dimension: int, columns: Columns) -> None:
         self._path = path
         self._dimension = dimension
         self._used = 0
@@ -45,82 +63,185 @@ class ParquetRows:
             raise InvalidArgumentError(f"{path.name}: not a Parquet file: {error}") from error
         self._rows = self._file.metadata.num_rows
         schema = self._file.schema_arrow
-        self._vector_column = vector_column or "vector"
-        self._key_column = key_column or ("key" if "key" in schema.names else None)
-        self._exported = self._is_export(schema)
-        self._check_columns(schema)
-        self._metadata_columns = [
-            name for name in schema.names if name not in {self._vector_column, self._key_column}
-        ]
+        self._modality = _modality(columns)
+        self._vector_column = columns.vector or "vector"
+        self._input_column = columns.text or columns.image
+        self._key_column = columns.key or ("key" if "key" in schema.names else None)
+        told = self._told(schema)
+        # Texts are encoded anew, whoever encoded them before.
+        self.made_by = self._maker(told) if self._modality is None else None
+        self._exported = told is not None and _is_text(schema, _METADATA)
+        self._check_names(schema)
+        self._check_kind(schema)
+        left_out = {self._vector_column, self._input_column, self._key_column}
+        if self._modality is not None and not _is_list(schema, self._vector_column):
+            left_out.discard(self._vector_column)
+        self._metadata_columns = [name for name in schema.names if name not in left_out]
 
-    def _is_export(self, schema: Any) -> bool:
-        """Tell whether it is a file of `squash export`, with metadata as JSON."""
-        told = (schema.metadata or {}).get(EXPORT_KEY)
-        if told is None:
-            return False
-        version = parse_object(told, place=f"{self._path.name} metadata").get("version")
-        if version != EXPORT_VERSION:
+    def _told(self, schema: Any) -> dict[str, Any] | None:
+        """Return what a file of `squash export` tells of itself; None if it is another."""
+        data = (schema.metadata or {}).get(EXPORT_KEY)
+        if data is None:
+            return None
+        told = parse_object(data, place=f"{self._path.name} metadata")
+        if told.get("version") != EXPORT_VERSION:
             raise InvalidArgumentError(
-                f"{self._path.name}: an export of version {version!r}, and this release reads "
-                f"version {EXPORT_VERSION}: take a newer one"
+                f"{self._path.name}: an export of version {told.get('version')!r}, and this "
+                f"release reads version {EXPORT_VERSION}: take a newer one"
             )
-        if self._vector_column not in schema.names:
+        if self._modality is None and self._vector_column not in schema.names:
             raise InvalidArgumentError(
-                f"{self._path.name}: exported without vectors; only with them can it be imported"
+                f"{self._path.name}: exported without vectors; only with them can it be imported, "
+                "or, into an index with an encoder, by --text-column and the key of its texts"
             )
-        return _METADATA in schema.names and pa.types.is_string(schema.field(_METADATA).type)
+        return told
 
-    def _check_columns(self, schema: Any) -> None:
+    def _maker(self, told: dict[str, Any] | None) -> str | None:
+        """Return which encoder made the vectors, if the file tells."""
+        made_by = (told or {}).get(EXPORT_ENCODER)
+        if made_by is not None and not (isinstance(made_by, str) and "@" in made_by):
+            raise InvalidArgumentError(
+                f"{self._path.name} metadata: {EXPORT_ENCODER!r} is {made_by!r:.80}, where it is "
+                "to be name@digest: export it again"
+            )
+        return made_by
+
+    def _check_names(self, schema: Any) -> None:
         if len(set(schema.names)) < len(schema.names):
             raise InvalidArgumentError(
                 f"{self._path.name}: two of its columns have the same name "
                 f"({', '.join(schema.names)}): rename one"
             )
-        lists = [field.name for field in schema if _is_list(field.type)]
+        if self._key_column is not None and self._key_column not in schema.names:
+            raise self._absent(schema, self._key_column, "keys with --key-column")
+
+    def _check_kind(self, schema: Any) -> None:
+        """Check the type of what the records are of."""
+        name = self._input_column
+        match self._modality:
+            case None:
+                self._check_vectors(schema)
+            case Modality.TEXT:
+                if name not in schema.names:
+                    # Of an export the texts are in the metadata, one JSON object a row.
+                    if not self._exported:
+                        raise self._absent(schema, name, "texts with --text-column")
+                elif not _is_text(schema, name):
+                    raise InvalidArgumentError(
+                        f"{self._path.name}: the column {name!r} holds {schema.field(name).type}, "
+                        "where texts are strings: convert it, or name another with --text-column"
+                    )
+            case Modality.IMAGE:
+                if name not in schema.names:
+                    raise self._absent(schema, name, "images with --image-column")
+                if not _is_binary(schema.field(name).type):
+                    raise InvalidArgumentError(
+                        f"{self._path.name}: the column {name!r} holds {schema.field(name).type}, "
+                        "where images are the bytes of their files: name another with "
+                        "--image-column"
+                    )
+
+    def _absent(self, schema: Any, name: str | None, what: str) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            f"{self._path.name}: it has no column {name!r} ({', '.join(schema.names)}): "
+            f"name the {what}"
+        )
+
+    def _check_vectors(self, schema: Any) -> None:
+        lists = [name for name in schema.names if _is_list(schema, name)]
         if self._vector_column not in lists:
             raise InvalidArgumentError(
                 f"{self._path.name}: {self._vector_column!r} is not one of its list columns "
-                f"({', '.join(lists) or 'it has none'}): name the vectors with --vector-column"
-            )
-        if self._key_column is not None and self._key_column not in schema.names:
-            raise InvalidArgumentError(
-                f"{self._path.name}: it has no column {self._key_column!r} "
-                f"({', '.join(schema.names)}): name the keys with --key-column"
+                f"({', '.join(lists) or 'it has none'}): name the vectors with --vector-column, "
+                "or, for an index with an encoder, the texts with --text-column"
             )
         kind = schema.field(self._vector_column).type
         if pa.types.is_fixed_size_list(kind):
             check_dimension(kind.list_size, expected=self._dimension, place=self._path.name)
 
-    def batches(self) -> Iterator[RowBatch]:
+    def batches(self) -> Iterator[RowBatch | InputBatch]:
         """Yield the rows; see `RowSource`."""
-        start = 0
         try:
-            for table in self._file.iter_batches(batch_size=batch_rows(self._dimension)):
-                batch = self._batch(table, start=start)
-                start += len(batch)
-                self._used = start
-                yield batch
+            if self._modality is None:
+                yield from self._row_batches()
+            else:
+                yield from self._input_batches(self._modality)
         except pa.ArrowException as error:
             raise InvalidArgumentError(
-                f"{self._path.name} after row {start:,}: it cannot be read: {error}"
+                f"{self._path.name} after row {self._used:,}: it cannot be read: {error}"
             ) from error
         except OSError as error:
             if error.errno is not None:
                 raise
             # What pyarrow calls an OSError without a number is a page that does not decode.
             raise InvalidArgumentError(
-                f"{self._path.name} after row {start:,}: it is damaged: {error}"
+                f"{self._path.name} after row {self._used:,}: it is damaged: {error}"
             ) from error
+
+    def _row_batches(self) -> Iterator[RowBatch]:
+        start = 0
+        for table in self._file.iter_batches(batch_size=batch_rows(self._dimension)):
+            batch = self._batch(table, start=start)
+            start += len(batch)
+            self._used = start
+            yield batch
+
+    def _input_batches(self, modality: Modality) -> Iterator[InputBatch]:
+        """Yield records for an encoder; few are read at a time, since each may be long."""
+        gathered, positions, row = GatheredInputs(modality), dict[str, int](), 0
+        for table in self._file.iter_batches(batch_size=_INPUTS_READ_AT_ONCE):
+            keys = self._keys(table, start=row)
+            metadata = self._metadata(table, start=row)
+            items = self._items(table, metadata, modality, start=row)
+            for key, item, values in zip(keys, items, metadata, strict=True):
+                if key in positions:
+                    raise self._repeated(key, row, positions[key])
+                gathered.add(key, item, values)
+                positions[key] = row
+                row += 1
+                if gathered.full:
+                    self._used, self._positions = row, positions
+                    yield gathered.batch()
+                    gathered, positions = GatheredInputs(modality), {}
+        self._used, self._positions = row, positions
+        if len(gathered):
+            yield gathered.batch()
+
+    def _items(
+        self, table: Any, metadata: list[dict[str, Any]], modality: Modality, *, start: int
+    ) -> list[Any]:
+        """Return the checked texts or images of some rows; of an export they leave `metadata`."""
+        name = str(self._input_column)
+        if name in table.schema.names:
+            values = table.column(name).to_pylist()
+        else:
+            values = [one.pop(name, None) for one in metadata]
+        items: list[Any] = []
+        for row, value in enumerate(values, start):
+            place = f"{self._path.name} row {row:,}"
+            if value is None:
+                raise InvalidArgumentError(
+                    f"{place}: it has no {modality} in {name!r}; leave such rows out"
+                )
+            if modality is Modality.TEXT:
+                items.append(checked_text(value, place=place))
+            else:
+                items.append(checked_image(value, place=place))
+        return items
+
+    def _repeated(self, key: str, row: int, before: int) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            f"{self._path.name} row {row:,}: the key {key!r} stands in row {before:,} already; "
+            "keep one of the two"
+        )
 
     def _batch(self, table: Any, *, start: int) -> RowBatch:
         place = f"{self._path.name} rows {start:,} to {start + table.num_rows - 1:,}"
         keys = self._keys(table, start=start)
         repeated = repeated_key(keys)
         if repeated is not None:
-            raise InvalidArgumentError(
-                f"{self._path.name} row {start + repeated:,}: the key {keys[repeated]!r} stands in "
-                f"row {start + keys.index(keys[repeated]):,} already; keep one of the two"
-            )
+            key = keys[repeated]
+            raise self._repeated(key, start + repeated, start + keys.index(key))
         self._positions = {key: start + n for n, key in enumerate(keys)}
         column = table.column(self._vector_column)
         return RowBatch(
@@ -168,7 +289,7 @@ class ParquetRows:
         flat = values.to_numpy(zero_copy_only=False)
         return as_float32(flat.reshape(-1, self._dimension), place=place)
 
-    def _metadata(self, table: Any, *, start: int) -> list[Metadata]:
+    def _metadata(self, table: Any, *, start: int) -> list[dict[str, Any]]:
         if self._exported:
             return [
                 parse_object(text or "null", place=f"{self._path.name} row {start + n:,}")
@@ -186,11 +307,12 @@ class ParquetRows:
                         f"{self._path.name} row {start + position:,}: column {name!r} holds "
                         f"{error}, which is not JSON: convert the column or leave it out"
                     ) from error
-        return list(rows)
+        return rows
 
     def progress(self) -> Progress:
         """Tell how many rows are used."""
-        return Progress(stage="import", done=self._used, total=self._rows, unit="rows")
+        unit = "rows" if self._modality is None else f"{self._modality}s"
+        return Progress(stage="import", done=self._used, total=self._rows, unit=unit)
 
     def place(self, key: str) -> str | None:
         """Name the row of a key of the latest batch."""
@@ -198,10 +320,34 @@ class ParquetRows:
         return None if row is None else f"{self._path.name} row {row:,}"
 
 
-def _is_list(kind: Any) -> bool:
-    return bool(
-        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    )
+def _modality(columns: Columns) -> Modality | None:
+    """Return what is to be encoded; None where records have vectors."""
+    if columns.text is not None:
+        return Modality.TEXT
+    return Modality.IMAGE if columns.image is not None else None
+
+
+def _is_list(schema: Any, name: str) -> bool:
+    types = pa.types
+    if name not in schema.names:
+        return False
+    kind = schema.field(name).type
+    return bool(types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind))
+
+
+def _is_text(schema: Any, name: str | None) -> bool:
+    types = pa.types
+    if name not in schema.names:
+        return False
+    kind = schema.field(name).type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_binary(kind: Any) -> bool:
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _values(column: Any) -> list[Any]:

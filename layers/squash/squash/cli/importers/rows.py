@@ -11,14 +11,19 @@ import numpy as np
 from squash import limits
 from squash.arrays import F32, AnyArray
 from squash.errors import InvalidArgumentError
-from squash.model import Progress, RowBatch
+from squash.model import InputBatch, Progress, RowBatch
 
 
 class RowSource(Protocol):
     """A file's rows, read once from its beginning."""
 
-    def batches(self) -> Iterator[RowBatch]:
-        """Yield the rows in the file's order.
+    @property
+    def made_by(self) -> str | None:
+        """The encoder that made the file's vectors, as ``name@digest``, where the file says so."""
+        ...
+
+    def batches(self) -> Iterator[RowBatch | InputBatch]:
+        """Yield the rows in the file's order: all with vectors, or all for an encoder.
 
         Raises
         ------

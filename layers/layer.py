@@ -1,16 +1,15 @@
-"""Build the library layer, what Lambda lays into /opt: `python layer.py --help`.
+"""Build a layer, what Lambda lays into /opt: `python layers/layer.py --help`.
 
-It holds the package squash with its native kernels, and what `requirements.txt` names, without what
-no function loads. Two builds from the same sources are the same to the byte. No Docker is needed,
-and for another processor or another Python than this machine's pip takes wheels as they are, and
-ziglang compiles the kernels.
+It holds what its `requirements.txt` names, without what no function loads; the library's also has
+the package squash with its native kernels. Two builds from the same sources are the same to the
+byte. No Docker is needed, and for another processor or another Python than this machine's pip takes
+wheels as they are, and ziglang compiles the kernels.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
-import gzip
 import hashlib
 import json
 import os
@@ -27,47 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from contents import LAYERS, Contents, remove, strip
+
 HERE: Final = Path(__file__).resolve().parent
-ROOT: Final = HERE.parents[1]
+ROOT: Final = HERE.parent
 CACHE: Final = ROOT / ".cache" / "layers"
-SOURCES: Final = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "layers/squash")
 NOTE: Final = "BUILD.json"
 MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 PYTHONS: Final = ("3.12", "3.13", "3.14")
 EPOCH_S: Final = 315_619_200  # 1980-01-02, the first day that a zip file can tell everywhere
-
-# What functions never load. Patterns are of paths below python/.
-UNUSED: Final = (
-    "**/tests",
-    "**/*.pyi",
-    "**/*.pxd",
-    "**/*.a",
-    "*.dist-info/RECORD",  # it would name what is gone
-    "*.dist-info/INSTALLER",
-    "*.dist-info/REQUESTED",
-    "*.dist-info/direct_url.json",
-    "bin",
-    "botocore/data/*/*/examples-1.json*",
-    "numpy/_core/include",
-    "numpy/_core/lib",
-    "numpy/_pyinstaller",
-    "numpy/distutils",
-    "numpy/f2py",
-    "numpy/random/_examples",
-    "numpy/random/lib",
-)
-# A sixth of NumPy's import goes into docstrings of what is compiled, which nobody reads in Lambda.
-DOCUMENTATION: Final = (
-    "numpy/_core/_add_newdocs.py",
-    "numpy/_core/_add_newdocs_scalars.py",
-)
-# Of the 400 services that botocore describes (28 MB), those that functions speak to, and what they
-# ask of them; sts is for roles, and stays whole.
-SERVICES: Final = ("lambda", "s3", "sts")
-OPERATIONS: Final = {
-    "lambda": {"Invoke"},
-    "s3": {"DeleteObjects", "GetObject", "HeadBucket", "ListObjectsV2", "PutObject"},
-}
 
 
 class LayerError(Exception):
@@ -96,8 +63,10 @@ class Target:
         """Have pip take wheels for the target."""
         if self.here:
             return []
+        # pip takes no wheels for an older glibc than it is told of, though they run as well.
+        systems = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
         return [
-            f"--platform=manylinux_2_28_{self.machine}",
+            *(f"--platform={system}_{self.machine}" for system in systems),
             f"--python-version={self.python}",
             "--implementation=cp",
         ]
@@ -112,7 +81,7 @@ def this_machine() -> Target:
     return Target(names.get(machine, machine), version, here=True)
 
 
-def build(target: Target, out: Path) -> None:
+def build(contents: Contents, target: Target, out: Path) -> None:
     """Lay the layer into a folder, built anew if its sources have changed since it was last built.
 
     Raises
@@ -121,16 +90,16 @@ def build(target: Target, out: Path) -> None:
         If it cannot be built.
 
     """
-    with _alone(CACHE / f"{target.name}.lock"):
+    made = CACHE / f"{contents.name}-{target.name}"
+    with _alone(made.with_name(f"{made.name}.lock")):
         interpreter = _interpreter(target.python)
-        digest = _digest(target, interpreter)
-        made = CACHE / target.name
+        digest = _digest(contents, target, interpreter)
         if _note(made).get("digest") != digest:
-            _remove(made)
+            remove(made)
             CACHE.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
                 fresh = Path(temporary) / "layer"
-                _make(target, interpreter, digest, fresh)
+                _make(contents, target, interpreter=interpreter, digest=digest, layer=fresh)
                 fresh.rename(made)
         if _note(out).get("digest") != digest:
             _replace(made, out)
@@ -143,28 +112,26 @@ def build(target: Target, out: Path) -> None:
         )
 
 
-def _make(target: Target, interpreter: str | None, digest: str, layer: Path) -> None:
+def _make(
+    contents: Contents, target: Target, *, interpreter: str | None, digest: str, layer: Path
+) -> None:
     site = layer / "python"
-    _install_requirements(target, site)
-    kernels = _install_squash(target, site)
-    _strip(site)
+    note: dict[str, Any] = {"architecture": target.architecture, "python": target.python}
+    _install_requirements(contents, target, site)
+    if contents.squash:
+        kernels = _install_squash(contents, target, site)
+        note |= {"squash": _squash_version(site), "kernels": kernels}
+    strip(contents, site)
     if interpreter is not None:
         _compile(interpreter, site)
-    note = {
-        "architecture": target.architecture,
-        "python": target.python,
-        "squash": _squash_version(site),
-        "kernels": kernels,
-        "bytecode": interpreter is not None,
-        "digest": digest,
-    }
+    note |= {"bytecode": interpreter is not None, "digest": digest}
     (layer / NOTE).write_text(json.dumps(note, indent=2) + "\n")
     for path in [layer, *layer.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
         os.utime(path, (EPOCH_S, EPOCH_S))
 
 
-def _install_requirements(target: Target, site: Path) -> None:
+def _install_requirements(contents: Contents, target: Target, site: Path) -> None:
     _pip(
         "install",
         "--quiet",
@@ -172,17 +139,17 @@ def _install_requirements(target: Target, site: Path) -> None:
         "--no-compile",
         "--only-binary=:all:",
         f"--target={site}",
-        f"--requirement={HERE / 'requirements.txt'}",
+        f"--requirement={ROOT / contents.folder / 'requirements.txt'}",
         *target.pip_flags(),
     )
 
 
-def _install_squash(target: Target, site: Path) -> bool:
+def _install_squash(contents: Contents, target: Target, site: Path) -> bool:
     """Build the wheel in a clean folder, and lay it into the layer; say if it has kernels."""
     # The same folder every time: compiled objects are found again by the paths in their command.
     source = CACHE / f"{target.name}-source"
-    _remove(source)
-    for name in SOURCES:
+    remove(source)
+    for name in contents.sources:
         _copy_source(ROOT / name, source / name)
     objects = ROOT / ".cache" / "native"
     objects.mkdir(parents=True, exist_ok=True)
@@ -193,7 +160,7 @@ def _install_squash(target: Target, site: Path) -> bool:
         (wheel,) = Path(wheels).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-    _remove(source)
+    remove(source)
     kernels = any((site / "squash" / "kernels" / "_native").glob("*.so"))
     if not target.here:
         _check_for_lambda(wheel.name, target, kernels=kernels)
@@ -240,75 +207,6 @@ def _pip(*words: str, target: Target | None = None) -> None:
         raise LayerError(f"pip {words[0]} failed:\n{done.stderr or done.stdout}")
 
 
-def _strip(site: Path) -> None:
-    for pattern in UNUSED:
-        for path in sorted(site.glob(pattern)):
-            _remove(path)
-    for name in DOCUMENTATION:
-        (site / name).write_text('"""Nothing: it attached manuals to what is compiled."""\n')
-    for path in (site / "botocore" / "data").iterdir():
-        if path.is_dir() and path.name not in SERVICES:
-            _remove(path)
-    _shorten_descriptions(site / "botocore" / "data")
-
-
-def _shorten_descriptions(data: Path) -> None:
-    """Leave of botocore's descriptions what makes requests: no manuals, no other services.
-
-    Making a client reads them, and of the processor's time for it this leaves a third.
-    """
-    for path in [*data.rglob("*.json"), *data.rglob("*.json.gz")]:
-        packed = path.suffix == ".gz"
-        content = path.read_bytes()
-        described = _without_manual(json.loads(gzip.decompress(content) if packed else content))
-        if path.name.startswith("service-2.json"):
-            _keep_operations(described, OPERATIONS.get(path.relative_to(data).parts[0]))
-        if path.name == "endpoints.json":
-            for partition in described["partitions"]:
-                services = partition["services"]
-                partition["services"] = {n: services[n] for n in SERVICES if n in services}
-        _remove(path)
-        short = json.dumps(described, separators=(",", ":"))
-        path.with_name(path.name.removesuffix(".gz")).write_text(short)
-
-
-def _keep_operations(described: dict[str, Any], names: set[str] | None) -> None:
-    """Leave of a service some operations, and the shapes that they are made of."""
-    if names is None:
-        return
-    operations = described["operations"]
-    described["operations"] = {name: operations[name] for name in sorted(names & set(operations))}
-    shapes, kept = described["shapes"], {}
-    wanted = list(_shapes_in(list(described["operations"].values())))
-    while wanted:
-        name = wanted.pop()
-        if name not in kept:
-            kept[name] = shapes[name]
-            wanted += _shapes_in(shapes[name])
-    described["shapes"] = {name: kept[name] for name in sorted(kept)}
-
-
-def _shapes_in(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("shape"), str):
-            yield value["shape"]
-        for part in value.values():
-            yield from _shapes_in(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _shapes_in(part)
-
-
-def _without_manual(value: Any) -> Any:
-    if isinstance(value, dict):
-        # Emptied, not taken out: botocore looks some of them up.
-        return {
-            name: "" if name == "documentation" and isinstance(part, str) else _without_manual(part)
-            for name, part in value.items()
-        }
-    return [_without_manual(part) for part in value] if isinstance(value, list) else value
-
-
 def _compile(interpreter: str, site: Path) -> None:
     """Add bytecode that is never held against its source: /opt is read-only, so none is kept there.
 
@@ -340,18 +238,18 @@ def _interpreter(version: str) -> str | None:
     return None
 
 
-def _digest(target: Target, interpreter: str | None) -> str:
+def _digest(contents: Contents, target: Target, interpreter: str | None) -> str:
     """Sum up all that the layer is made of."""
     compilers = [os.environ.get("CC"), *map(shutil.which, ("cc", "gcc", "clang"))]
     here = (sys.version, compilers) if target.here else ()
     found = hashlib.sha256(repr((target, interpreter is not None, here)).encode())
-    for path in _source_files():
+    for path in _source_files(contents):
         found.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return found.hexdigest()
 
 
-def _source_files() -> Iterator[Path]:
-    for name in SOURCES:
+def _source_files(contents: Contents) -> Iterator[Path]:
+    for name in contents.sources:
         place = ROOT / name
         for path in [place] if place.is_file() else sorted(place.rglob("*")):
             parts = path.relative_to(ROOT).parts
@@ -377,17 +275,10 @@ def _replace(made: Path, out: Path) -> None:
     note = out / NOTE
     note.unlink(missing_ok=True)  # so that half a copy is not taken for a whole one
     for path in out.iterdir():
-        _remove(path)
+        remove(path)
     shutil.copytree(made / "python", out / "python")
     shutil.copystat(made / "python", out / "python")
     shutil.copy2(made / NOTE, note)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -401,7 +292,8 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def main() -> int:
     """Build what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Build the library layer of Squash's functions.")
+    parser = argparse.ArgumentParser(description="Build a layer of Squash's functions.")
+    parser.add_argument("--layer", choices=tuple(LAYERS), required=True)
     parser.add_argument("--out", type=Path, required=True, help="what becomes /opt")
     parser.add_argument("--architecture", choices=(*MACHINES, "here"), default="arm64")
     parser.add_argument("--python", choices=PYTHONS, default="3.13", help="without effect here")
@@ -412,7 +304,7 @@ def main() -> int:
         else Target(asked.architecture, asked.python, here=False)
     )
     try:
-        build(target, asked.out.resolve())
+        build(LAYERS[asked.layer], target, asked.out.resolve())
     except LayerError as error:
         print(error, file=sys.stderr)
         return 1

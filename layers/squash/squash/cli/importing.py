@@ -1,0 +1,98 @@
+"""`squash import`: a large file, batch by batch."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_member, encoding_shown
+from squash.cli.importers import ImportOptions, RowSource, open_rows
+from squash.cli.output import Output, Report, counted
+from squash.errors import SquashError
+from squash.model import InputBatch, Progress, RowBatch
+
+if TYPE_CHECKING:
+    from squash.database import Database
+
+_SUCCEEDED: Final = 0
+
+
+def import_file(arguments: Namespace, database: Database, output: Output) -> int:
+    """Put the records of a large file batch by batch, then fold them into segments."""
+    index = database.index(arguments.index)
+    options = ImportOptions(
+        keys=arguments.keys,
+        metadata=arguments.metadata,
+        vector_column=arguments.vector_column,
+        text_column=arguments.text_column,
+        image_column=arguments.image_column,
+        key_column=arguments.key_column,
+    )
+    source = open_rows(arguments.file, dimension=index.config.dimension, options=options)
+    maker = VectorMaker(index.config, arguments.file.name, arguments.encoder, source.made_by)
+    imported = ImportedRows(source, maker)
+    with output.progress() as report:
+        try:
+            result = index.import_batches(
+                imported.batches(report),
+                encoder=maker.encoder,
+                progress=lambda step: imported.encoding(step, report),
+            )
+        except (SquashError, OSError, KeyboardInterrupt) as error:
+            imported.explain(error)
+            raise
+        if not arguments.no_optimize:
+            snapshot = index.optimize(progress=report).snapshot
+        else:
+            snapshot = result.snapshot
+    output.result(
+        {"snapshot": snapshot, "rows": result.rows, **encoding_member(result.encoding)},
+        f"Imported {counted(result.rows, 'record')}; the snapshot is {snapshot:,}.",
+        *encoding_shown(result.encoding),
+    )
+    return _SUCCEEDED
+
+
+class ImportedRows:
+    """Counts the rows that are durable while an import runs.
+
+    The index asks for the next batch only when the last one is committed, so what was yielded
+    before the latest request is durable.
+    """
+
+    def __init__(self, source: RowSource, maker: VectorMaker) -> None:
+        self._source = source
+        self._maker = maker
+        self._rows_durable = 0
+        self._keys: Sequence[str] = ()
+
+    def batches(self, report: Report) -> Iterator[RowBatch | InputBatch]:
+        """Yield the source's batches, and report each that is durable."""
+        for batch in self._source.batches():
+            self._maker.check(of_inputs=isinstance(batch, InputBatch))
+            progress = self._source.progress()
+            self._keys = batch.keys
+            yield batch
+            self._rows_durable += len(batch)
+            report(progress)
+
+    def encoding(self, step: Progress, report: Report) -> None:
+        """Report how many texts or images are encoded, of all that the file has."""
+        if step.stage == "encode":
+            source = self._source.progress()
+            report(Progress("encode", step.done, source.total, source.unit))
+
+    def explain(self, error: BaseException) -> None:
+        """Note in an error what it is about, and what became of the import that it stopped."""
+        key = blamed_key(error, self._keys) if isinstance(error, SquashError) else None
+        place = self._source.place(key) if key is not None else None
+        if place is not None:
+            error.add_note(f"It stands in {place}.")
+        if not self._rows_durable:
+            error.add_note("Nothing was imported.")
+            return
+        error.add_note(
+            f"Before that, {counted(self._rows_durable, 'row')} became durable, though not "
+            "optimized; importing the whole file again replaces them."
+        )
