@@ -141,11 +141,6 @@ class TextModel:
         self.rows_max = batch
         """How many texts a run may hold; None if any number."""
 
-    @property
-    def takes_types(self) -> bool:
-        """Whether it takes `token_type_ids`."""
-        return "token_type_ids" in self._kinds
-
     def run(self, tokens: I64) -> F32:
         """Return float32 [b, t, d], or [b, d] if the model pools, of tokens int64 [b, t].
 
