@@ -84,8 +84,12 @@ class Session:
         self.file = path.name
         self._errors = _errors_of(runtime)
         try:
+            # With `enable_fallback` a failure prints to standard output and is tried again.
             self._session = runtime.InferenceSession(
-                str(path), _options(runtime, threads), providers=["CPUExecutionProvider"]
+                str(path),
+                _options(runtime, threads),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
             )
             self.inputs = tuple(map(_tensor, self._session.get_inputs()))
             self.outputs = tuple(map(_tensor, self._session.get_outputs()))
