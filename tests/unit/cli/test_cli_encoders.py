@@ -537,6 +537,22 @@ def test_a_model_becomes_an_encoder_that_a_store_takes(run, say, model, tmp_path
     )
 
 
+def test_what_a_models_files_do_not_say_is_told_on_the_command_line(run, model, tmp_path):
+    """It goes into encoder.json; words that cannot be are refused before anything is made."""
+    words = ("encoder", "export", model, tmp_path / "made")
+    told = {"pooling": "cls", "tokens_max": 32, "over_long": "chunk", "query_prefix": "find: "}
+    options = [part for name, value in told.items() for part in (f"--{name}", str(value))]
+    options = [part.replace("_", "-") if part.startswith("--") else part for part in options]
+    options += ["--truncate-dimensions", "16, 8", "--licence", "MIT"]
+    assert run(*words, *options)[0] == 0
+    made = json.loads((tmp_path / "made" / "encoder.json").read_text())
+    assert told.items() <= made["text"].items()
+    assert (made["truncate_dimensions"], made["licence"]) == ([16, 8], "MIT")
+    for bad in (["--pooling", "most"], ["--truncate-dimensions", "8,"], ["--tokens-max", "0"]):
+        assert run("encoder", "export", model, tmp_path / "none", *bad)[0] == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_loss_above_the_bounds_is_refused_and_nothing_written_unless_forced(
     run, say, model, tmp_path, monkeypatch
 ):

@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from squash import limits
 from squash.cli.shared_arguments import add_global
-from squash.cli.values import filter_object, lifetime_ms, words
+from squash.cli.values import count, dimensions, filter_object, lifetime_ms, words
+from squash.encoders.contract import OverLong, Pooling
 
 _NAMED: Final = "its name; where several have it, with some digits of the digest: NAME@DIGITS"
 
@@ -95,6 +97,40 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="keep it though it loses more than the bound"
     )
+    _settings(parser.add_argument_group("where the model's files do not say it, or otherwise"))
+
+
+def _settings(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--pooling",
+        choices=[str(pooling) for pooling in Pooling],
+        help="how tokens' vectors become one; none if the model does it",
+    )
+    group.add_argument(
+        "--tokens-max", type=count(limits.ENCODER_TOKENS_MAX), metavar="N", help="of one text"
+    )
+    group.add_argument(
+        "--over-long",
+        choices=[str(way) for way in OverLong],
+        help="whether the end of a longer text is cut, or its parts are encoded and averaged",
+    )
+    group.add_argument("--query-prefix", metavar="WORDS", help="what the model sees before a query")
+    group.add_argument("--document-prefix", metavar="WORDS", help="and before a record's text")
+    group.add_argument(
+        "--truncate-dimensions",
+        type=dimensions,
+        metavar="N,N",
+        help="smaller dimensions it was trained for, which an index may take",
+    )
+    group.add_argument(
+        "--no-normalise",
+        action="store_const",
+        const=False,
+        dest="normalise",
+        help="leave vectors as long as the model makes them",
+    )
+    group.add_argument("--revision", metavar="WORDS", help="for people")
+    group.add_argument("--licence", metavar="WORDS", help="for people")
 
 
 def _quantize(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,8 @@ from squash.cli.importers.inputs import checked_text
 from squash.cli.importers.jsonl import numbered_lines
 from squash.cli.output import Output, Table
 from squash.cli.problems import UsageError
-from squash.encoders.contract import CONFIG_FILE
+from squash.encoders.contract import CONFIG_FILE, OverLong, Pooling
+from squash.encoders.export.settings import Settings
 from squash.errors import InvalidArgumentError
 from squash.model import EncoderPin
 
@@ -44,6 +45,7 @@ def export(arguments: Namespace, database: Database, output: Output) -> int:
         name=arguments.name,
         texts=None if arguments.texts is None else _texts(arguments.texts),
         force=arguments.force,
+        settings=_settings(arguments),
     )
     label = encoder_label(EncoderPin(made.config.name, made.digest))
     output.result(
@@ -62,6 +64,14 @@ def _exported(arguments: Namespace, out: Path, output: Output, **told: Any) -> E
     return export_encoder(
         arguments.source, out, quantize=arguments.quantize, report=output.note, **told
     )
+
+
+def _settings(arguments: Namespace) -> Settings:
+    said = vars(arguments)
+    given: dict[str, Any] = {one.name: said.get(one.name) for one in fields(Settings)}
+    for name, kind in (("pooling", Pooling), ("over_long", OverLong)):
+        given[name] = None if given[name] is None else kind(given[name])
+    return Settings(**given)
 
 
 def _texts(path: Path) -> list[str]:

@@ -98,6 +98,12 @@ def count(largest: int) -> Callable[[str], int]:
     return parse
 
 
+def dimensions(text: str) -> tuple[int, ...]:
+    """Parse numbers of dimensions with commas between."""
+    parse = count(limits.DIMENSION_MAX)
+    return tuple(parse(word.strip()) for word in text.split(","))
+
+
 def share(text: str) -> float:
     """Parse a number above 0 and up to 1."""
     try:
