@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -37,9 +38,10 @@ from squash.model import (
 from squash.runtime import Settings
 from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import EncodedFor
+from squash.runtime.local_encoding import EncoderFolders, LocalEncoding
 from squash.runtime.session import IndexSession
 from squash.search.spending import Spent
-from squash.storage import MemoryStore
+from squash.storage import MemoryStore, PrefixStore
 from tiny_encoders import make_dual_encoder, make_text_encoder
 
 DIMENSION = 16
@@ -521,6 +523,7 @@ def test_a_session_that_nobody_encodes_for(db, folders):
 
 WITHOUT = """
 import sys
+import threading
 for name in {blocked}:
     sys.modules[name] = None
 import squash
@@ -555,3 +558,39 @@ def test_without_what_runs_models(folders, tmp_path, blocked):
         env={**os.environ, "SQUASH_ENCODER_CACHE": str(tmp_path / "cache")},
     )
     assert "pip install 'squash-search[encoders]'" in done.stdout
+
+
+def test_a_cold_index_is_opened_while_a_query_is_encoded(tmp_path):
+    """Of a remote store both take their time; once the index is open, nothing more is asked."""
+    store, began = MemoryStore(), threading.Event()
+    made = Database(store, settings=Settings(), clock=FakeClock(), ids=CountedIds())
+    make_text_encoder(tmp_path / "tiny")
+    made.encoders.add(tmp_path / "tiny")
+    made.create_index("notes", encoder="tiny").put(keys=["a"], texts=["a red fish"])
+
+    class Watched(PrefixStore):
+        def get(self, key):
+            if "/log/" in key:
+                began.set()
+            return super().get(key)
+
+    class Waits(LocalEncoding):
+        def encode(self, *args, **kwargs):
+            assert began.wait(10), "nothing was read before the query was encoded"
+            return super().encode(*args, **kwargs)
+
+    encoding = Waits(
+        EncoderRegistry(store), EncoderFolders((), tmp_path / "cache"), clock=FakeClock()
+    )
+    opened = Database(
+        Watched(store, ""),
+        settings=Settings(billed=True),
+        clock=FakeClock(),
+        ids=CountedIds(),
+        encoding=encoding,
+    )
+    index = opened.index("notes")
+    cold = index.query(text="fish")
+    assert [match.key for match in cold.matches] == ["a"]
+    warm = index.query(text="red fish")
+    assert (warm.usage.store_requests, cold.usage.store_requests > 1) == (1, True)

@@ -222,9 +222,7 @@ class IndexReads:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
-        encoded = session.content.encoded_queries(asked, deadline_ms)
-        query = replace(query, vector=encoded.vectors[0])
-        return session.query_many([query], consistency, as_of, encoded=encoded)[0]
+        return session.query_many(asked, [query], consistency, as_of)[0]
 
     def query_many(
         self,
@@ -308,9 +306,5 @@ class IndexReads:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
-        encoded = session.content.encoded_queries(asked, deadline_ms)
-        queries = [
-            replace(first, vector=vector, node=node)
-            for vector, node in zip(encoded.vectors, nodes, strict=True)
-        ]
-        return session.query_many(queries, consistency, as_of, encoded=encoded)
+        queries = [replace(first, node=node) for node in nodes]
+        return session.query_many(asked, queries, consistency, as_of)

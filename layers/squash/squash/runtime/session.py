@@ -22,6 +22,7 @@ from squash.model import (
     Backlog,
     GcReport,
     IndexStats,
+    Inputs,
     Match,
     Progress,
     Record,
@@ -31,7 +32,7 @@ from squash.model import (
     VerifyReport,
     WriteResult,
 )
-from squash.runtime.content import Content, EncodedQueries
+from squash.runtime.content import Asked, Content
 from squash.runtime.encoding import Encoding
 from squash.runtime.pressure import FreshGuard
 from squash.runtime.retained import RetainedMemory, RetainedObjects
@@ -54,7 +55,7 @@ from squash.storage import CountingStore, ObjectStore
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from squash.maintain import BuildOptions
     from squash.runtime.exporting import RowExport
@@ -168,17 +169,25 @@ class IndexSession:
 
     def query_many(
         self,
+        asked: Asked,
         queries: Sequence[Query],
         consistency: str,
         as_of: AsOf | None = None,
-        *,
-        encoded: EncodedQueries | None = None,
     ) -> list[Answer]:
         """Answer queries on one snapshot: the newest, or that of a number or a moment.
 
-        `encoded` says how their vectors were made; what that spent is in the first answer's usage.
+        `queries` are without their vectors, which `asked` has or is encoded into; what encoding
+        spent is in the first answer's usage.
         """
         before = self._spent()
+        opening = self._opening(asked) if as_of is None else None
+        encoded = self.content.encoded_queries(asked, queries[0].deadline_ms if queries else None)
+        if opening is not None:
+            opening.exception()  # What failed is met again below, or was of the moment.
+        queries = [
+            replace(query, vector=vector)
+            for query, vector in zip(queries, encoded.vectors, strict=True)
+        ]
         if as_of is None:
             queries = _live_only(queries, self._live())
             view, found = self._searched(queries, consistency)
@@ -188,17 +197,23 @@ class IndexSession:
             found = self._past(view, lambda: self._search(view, asked))
         spent = self._spent().since(before)
         nothing = spent.since(spent)
-        if found and encoded is not None and encoded.spent is not None:
+        if found and encoded.spent is not None:
             found[0][1].spent = spent_together(encoded.spent, found[0][1].spent)
         # What was asked of the store served all of them, and is counted once.
         answers = [
             self._answer_of(view, query, matches, trace, nothing if place else spent)
             for place, (query, (matches, trace)) in enumerate(zip(queries, found, strict=True))
         ]
-        if encoded is None or not encoded.reports:
+        if not encoded.reports:
             return answers
         reports = encoded.reports
         return [replace(one, encoding=how) for one, how in zip(answers, reports, strict=True)]
+
+    def _opening(self, asked: Asked) -> Future[IndexView] | None:
+        """Begin to open the index while queries are encoded, if both take their time."""
+        if not isinstance(asked, Inputs) or not self._settings.billed or self._views.at_hand():
+            return None
+        return self._threads().submit(self.view, "strong")
 
     def _searched(
         self, queries: Sequence[Query], consistency: str
