@@ -57,13 +57,16 @@ class Built:
         Those of its tokenizer; None for images.
     rounds_runs:
         Whether its model rounds by what is in a run.
+    foreign:
+        Whether its model was built elsewhere.
 
     """
 
     config: EncoderConfig
     model: bytes
     tokenizer: bytes | None
-    rounds_runs: bool
+    rounds_runs: bool = False
+    foreign: bool = False
 
     @property
     def model_file(self) -> str:
@@ -117,7 +120,7 @@ def build(folder: Path, found: Found, settings: Settings, *, name: str, source: 
         model = bert.build_bert(tensors_of(found.weights), shape)
     dimension = int(model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value)
     config = replace(config, dimension=dimension, text=_text(settings, batch=True))
-    return Built(config, serialised(model), tokenizer, rounds_runs=False)
+    return Built(config, serialised(model), tokenizer)
 
 
 def rounded(built: Built, quantize: str) -> Built:
@@ -143,9 +146,8 @@ def rounded(built: Built, quantize: str) -> Built:
     model = onnx.load_from_string(built.model)
     if quantize == "w8":
         return replace(built, model=serialised(quantise.eight_bit_weights(model)))
-    config = replace(built.config, text=replace(text, batch=False))
     model = quantise.dynamic_int8(model)
-    return replace(built, config=config, model=serialised(model), rounds_runs=True)
+    return replace(one_by_one(built), model=serialised(model), rounds_runs=True)
 
 
 def serialised(model: onnx.ModelProto) -> bytes:
@@ -160,6 +162,14 @@ def serialised(model: onnx.ModelProto) -> bytes:
     if model.ByteSize() > ENCODER_FILE_BYTES_MAX:
         raise _too_large(model.ByteSize())
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def one_by_one(built: Built) -> Built:
+    """Return the encoder with a run of the model for each text."""
+    text = built.config.text
+    if text is None:
+        return built
+    return replace(built, config=replace(built.config, text=replace(text, batch=False)))
 
 
 def write_folder(folder: Path, built: Built, *, parity: bytes | None = None) -> EncoderConfig:
@@ -197,7 +207,7 @@ def _text(settings: Settings, *, batch: bool) -> TextPart:
 def _image(config: EncoderConfig, model: onnx.ModelProto) -> Built:
     part = ImagePart(model=IMAGE_FILE, size=effnet.SIZE, resize=effnet.RESIZE)
     config = replace(config, dimension=effnet.DIMENSION, image=part)
-    return Built(config, serialised(model), None, rounds_runs=False)
+    return Built(config, serialised(model), None)
 
 
 def _ready(config: EncoderConfig, found: Found, settings: Settings, tokenizer: bytes) -> Built:
@@ -218,7 +228,7 @@ def _ready(config: EncoderConfig, found: Found, settings: Settings, tokenizer: b
         settings = replace(settings, pooling=Pooling.NONE)
     rounds = any(node.op_type in _ROUNDS_RUNS for node in model.graph.node)
     config = replace(config, dimension=dimension, text=_text(settings, batch=not rounds))
-    return Built(config, data, tokenizer, rounds_runs=rounds)
+    return Built(config, data, tokenizer, rounds_runs=rounds, foreign=True)
 
 
 def _output(model: onnx.ModelProto, found: Found) -> tuple[bool, int]:
@@ -242,17 +252,39 @@ def _output(model: onnx.ModelProto, found: Found) -> tuple[bool, int]:
 
 
 def _static_tokenizer(data: bytes) -> tuple[bytes, int | None]:
-    """Return the tokenizer without special tokens, which a table knows nothing of; and unknown."""
+    """Return a tokenizer whose special tokens a table can have, and the unknown token.
+
+    A table knows nothing of beginnings and ends. The unknown token, which is not counted, stands
+    before every text, so that one without any tokens has a vector too.
+    """
     try:
         content: dict[str, Any] = json.loads(data)
         model: Mapping[str, Any] = content["model"]
         vocabulary, word = model["vocab"], model.get("unk_token")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(vocabulary, list):  # Unigram's, which names the unknown one by its place
+            unknown = model.get("unk_id")
+            word = vocabulary[unknown][0] if unknown is not None else None
+        else:
+            unknown = vocabulary.get(word)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidArgumentError(f"{TOKENIZER_FILE} is no tokenizer ({error})") from error
-    unknown = vocabulary.get(word) if isinstance(vocabulary, dict) else model.get("unk_id")
     content |= {"post_processor": None, "truncation": None, "padding": None}
+    if isinstance(word, str) and type(unknown) is int:
+        content["post_processor"] = _led_by(word, unknown)
     plain = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     return plain, unknown if type(unknown) is int else None
+
+
+def _led_by(word: str, token: int) -> dict[str, Any]:
+    """Return the part of a tokenizer that puts a token before every text."""
+    lead: dict[str, Any] = {"SpecialToken": {"id": word, "type_id": 0}}
+    texts = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    return {
+        "type": "TemplateProcessing",
+        "single": [lead, texts[0]],
+        "pair": [lead, *texts],
+        "special_tokens": {word: {"id": word, "ids": [token], "tokens": [word]}},
+    }
 
 
 def _check_size(weights: Path) -> None:

@@ -16,6 +16,7 @@ from squash.encoders.lazily import load
 from squash.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from squash.encoders.encoder import OnnxEncoder
     from squash.encoders.export.building import Built
     from squash.encoders.export.judge import Bounds, Judgement
 
@@ -26,7 +27,6 @@ CACHE: Final = Path("~/.cache/squash/packages")
 # rounds its activations is not, since processors differ in how they multiply int8.
 _PARITY_EXACT: Final = 1 - 1e-4
 _PARITY_ROUNDED: Final = 0.95
-_PARITY_SLACK: Final = 0.005
 _NAME_CHARACTERS_MAX: Final = 63
 _PACKAGES: Final = ("onnx", "onnxruntime", "safetensors", "tokenizers")
 
@@ -174,30 +174,35 @@ class _Work:
     report: Report
 
     def write(self, scratch: Path, whole: Path, out: Path) -> ExportReport:
-        """Write the encoder into `whole`, judged; say that it is at `out`."""
-        from squash.encoders.encoder import open_encoder  # noqa: PLC0415 - see above
-        from squash.encoders.export import building, judge  # noqa: PLC0415
-        from squash.encoders.export.samples import parity_of  # noqa: PLC0415
-        from squash.encoders.export.texts import varied_texts  # noqa: PLC0415
+        """Write the encoder into `whole`, judged and tried; say that it is at `out`."""
+        from squash.encoders.check import check_folder  # noqa: PLC0415 - see above
+        from squash.encoders.encoder import open_encoder  # noqa: PLC0415
+        from squash.encoders.export import building, judge, samples  # noqa: PLC0415
+        from squash.encoders.parity import write_parity  # noqa: PLC0415
 
-        building.write_folder(scratch / "reference", self.built)
-        reference = open_encoder(scratch / "reference", threads=self.threads)
-        made, judgement, bounds = self.built, None, None
+        made = self._reference(scratch / "reference")
+        reference = encoder = open_encoder(scratch / "reference", threads=self.threads)
+        judgement, bounds = None, None
         losses: tuple[str, ...] = ()
-        required = _PARITY_ROUNDED if self.built.rounds_runs else _PARITY_EXACT
+        nearness = _PARITY_ROUNDED if made.rounds_runs else _PARITY_EXACT
         if self.quantize != "none":
             self.report(f"rounding to {self.quantize}")
-            made = building.rounded(self.built, self.quantize)
+            made = building.rounded(made, self.quantize)
             building.write_folder(scratch / "rounded", made)
-            texts = varied_texts() if self.texts is None else self.texts
-            self.report(f"judging it by {len(texts)} texts")
-            other = open_encoder(scratch / "rounded", threads=self.threads)
-            judgement = judge.judge(reference, other, texts)
+            encoder = open_encoder(scratch / "rounded", threads=self.threads)
+            judgement = self._judge(reference, encoder)
             bounds = self.bounds or judge.BOUNDS[self.quantize]
             losses = judgement.losses(bounds)
             self._refuse(losses)
-            required = min(bounds.cosine_min, judgement.cosine_min - _PARITY_SLACK)
-        config = building.write_folder(whole, made, parity=parity_of(reference, required))
+            nearness = bounds.cosine_min
+        parity = samples.parity_of(reference, encoder, nearness)
+        self.report("trying it")
+        config = building.write_folder(whole, made, parity=write_parity(parity))
+        if not check_folder(whole, threads=self.threads).passed:
+            raise InvalidArgumentError(
+                f"the encoder {config.name} does not do twice what it did once: its model depends "
+                "on more than its input, and cannot be used"
+            )
         return ExportReport(
             folder=out,
             config=config,
@@ -207,8 +212,31 @@ class _Work:
             judgement=judgement,
             bounds=bounds,
             losses=losses,
-            parity_cosine_min=required,
+            parity_cosine_min=parity.cosine_min,
         )
+
+    def _reference(self, folder: Path) -> Built:
+        """Write the encoder as it is before it is rounded; return it.
+
+        If it was built elsewhere and its texts get in each other's way, each has its own run.
+        """
+        from squash.encoders.check import check_folder  # noqa: PLC0415 - see above
+        from squash.encoders.export import building  # noqa: PLC0415
+
+        building.write_folder(folder, self.built)
+        if not self.built.foreign or check_folder(folder, threads=self.threads).batch_agrees:
+            return self.built
+        alone = building.one_by_one(self.built)
+        building.write_folder(folder, alone)
+        return alone
+
+    def _judge(self, reference: OnnxEncoder, encoder: OnnxEncoder) -> Judgement:
+        from squash.encoders.export.judge import judge  # noqa: PLC0415 - see above
+        from squash.encoders.export.texts import varied_texts  # noqa: PLC0415
+
+        texts = varied_texts() if self.texts is None else self.texts
+        self.report(f"judging it by {len(texts)} texts")
+        return judge(reference, encoder, texts)
 
     def _refuse(self, losses: Sequence[str]) -> None:
         if losses and not self.force:

@@ -31,9 +31,12 @@ class Bounds:
     recall: float
 
 
+# About twice what all-MiniLM-L6-v2 loses on the texts that are built in: w8 has there a mean cosine
+# of .9995, the least .998, a drift of .002 and at most .014, and recall .98; int8 has .991, .974,
+# .009, .059 and .92. A model that loses more has weights that rounding does not suit.
 BOUNDS: Final[Mapping[str, Bounds]] = {
-    "w8": Bounds(cosine_mean=0.999, cosine_min=0.99, drift_mean=0.005, drift_max=0.05, recall=0.95),
-    "int8": Bounds(cosine_mean=0.98, cosine_min=0.9, drift_mean=0.02, drift_max=0.15, recall=0.85),
+    "w8": Bounds(cosine_mean=0.999, cosine_min=0.99, drift_mean=0.005, drift_max=0.03, recall=0.95),
+    "int8": Bounds(cosine_mean=0.98, cosine_min=0.95, drift_mean=0.02, drift_max=0.1, recall=0.85),
 }
 
 

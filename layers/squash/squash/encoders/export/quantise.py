@@ -25,6 +25,8 @@ _MICROSOFT: Final = "com.microsoft"
 _ACCURACY_LEVEL: Final = 4
 # Small tables, such as those of positions or token types, save nothing.
 _TABLE_ROWS_MIN: Final = 256
+# Else the tool writes advice to the root logger: our graphs have the shapes that it asks for.
+_PREPARED: Final = {"onnx.quant.pre_process": "onnxruntime.quant"}
 _HALF: Final = 128
 _MOST: Final = 127
 
@@ -162,7 +164,12 @@ def dynamic_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with int8 weights, a scale a column, and activations rounded as it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - seldom used
 
+    marked = onnx.ModelProto()
+    marked.CopyFrom(model)
+    helper.set_model_props(marked, _PREPARED)
     with tempfile.TemporaryDirectory(prefix="squash-export-") as scratch:
         path = Path(scratch) / "model.onnx"
-        quantize_dynamic(model, path, per_channel=True, weight_type=QuantType.QInt8)
-        return onnx.load(path)
+        quantize_dynamic(marked, path, per_channel=True, weight_type=QuantType.QInt8)
+        rounded = onnx.load(path)
+    helper.set_model_props(rounded, {one.key: one.value for one in model.metadata_props})
+    return rounded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,33 +14,39 @@ from squash.arrays import F64, U8
 from squash.encoders.encoder import OnnxEncoder
 from squash.encoders.export.texts import varied_texts
 from squash.encoders.lazily import load
-from squash.encoders.parity import Parity, write_parity
-from squash.model import Inputs, Modality, Purpose
+from squash.encoders.parity import Parity, compare
+from squash.model import Purpose
 
 PARITY_TEXTS: Final = 64
+_NONE: Final = np.empty((0, 1), dtype=np.float32)
+_SLACK: Final = 0.005
 
 
-def parity_of(reference: OnnxEncoder, cosine_min: float) -> bytes:
-    """Return `parity.json` with what a reference makes of some texts, or of some images.
+def parity_of(reference: OnnxEncoder, encoder: OnnxEncoder, bound: float) -> Parity:
+    """Return what a reference makes of some texts, or of some images.
 
     Parameters
     ----------
     reference:
         Not rounded.
-    cosine_min:
-        How near to it the encoder must be; it is rounded down to four digits.
+    encoder:
+        What is to be near to it; perhaps itself.
+    bound:
+        How near it must be; if it is not even here, then a little less than it is here.
 
     """
-    required = math.floor(cosine_min * 1e4) / 1e4
     if reference.text is None:
-        images = pictures()
-        vectors = reference.encode(Inputs(Modality.IMAGE, images), purpose=Purpose.DOCUMENT).vectors
-        return write_parity(Parity(Purpose.DOCUMENT, vectors, required, images=images))
-    every = varied_texts()
-    places = np.linspace(0, len(every) - 1, PARITY_TEXTS).round().astype(int).tolist()
-    texts = tuple(every[place] for place in places)
-    vectors = reference.encode(Inputs(Modality.TEXT, texts), purpose=Purpose.DOCUMENT).vectors
-    return write_parity(Parity(Purpose.DOCUMENT, vectors, required, texts=texts))
+        parity = Parity(Purpose.DOCUMENT, _NONE, bound, images=pictures())
+    else:
+        every = varied_texts()
+        places = np.linspace(0, len(every) - 1, PARITY_TEXTS).round().astype(int).tolist()
+        parity = Parity(Purpose.DOCUMENT, _NONE, bound, tuple(every[place] for place in places))
+    vectors = reference.encode(parity.inputs[0], purpose=parity.purpose).vectors
+    parity = replace(parity, vectors=vectors)
+    near = compare(parity, encoder).cosine_min
+    if near >= bound:
+        return parity
+    return replace(parity, cosine_min=math.floor((near - _SLACK) * 1e4) / 1e4)
 
 
 def pictures() -> tuple[bytes, ...]:

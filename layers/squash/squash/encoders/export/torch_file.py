@@ -75,7 +75,7 @@ def read_torch_file(data: bytes) -> dict[str, AnyArray]:
             raise DataError("the file does not hold a dictionary of tensors")
         storages = _Storages(file, keys, tensors)
         return {name: storages.view(tensor) for name, tensor in tensors.items()}
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"the PyTorch file is cut short or damaged ({error})") from error
 
 
