@@ -3,10 +3,18 @@
 >>> import squash
 >>> db = squash.connect("memory://")
 >>> index = db.create_index("papers", dimension=2, metric="euclidean")
->>> index.put(keys=["a", "b"], vectors=[[0, 0], [3, 4]], metadata=[{"year": 2019}, {"year": 2024}])
-WriteResult(snapshot=1, rows=2)
+>>> years = [{"year": 2019}, {"year": 2024}]
+>>> index.put(keys=["a", "b"], vectors=[[0, 0], [3, 4]], metadata=years).rows
+2
 >>> [match.key for match in index.query([0, 0], filter={"year": {"$gte": 2020}}).matches]
 ['b']
+
+An index that is created with an encoder takes texts in place of vectors, and answers to them:
+
+    db.encoders.add("folder/of/an/encoder")
+    index = db.create_index("notes", encoder="minilm")
+    index.put(keys=["a"], texts=["The meeting was moved to Thursday."])
+    index.query(text="When do we meet?")
 """
 
 from __future__ import annotations

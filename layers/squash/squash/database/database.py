@@ -329,7 +329,7 @@ class Database:
                     self._encoders,
                     encoder_folders(os.environ),
                     clock=self._clock,
-                    threads=len(os.sched_getaffinity(0)),
+                    threads=os.cpu_count() or 1,
                 )
                 self._encoding = QueryVectors(local)
             return self._encoding

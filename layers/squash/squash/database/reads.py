@@ -119,7 +119,7 @@ class IndexReads:
         Returns
         -------
         An iterator of `RowBatch`; its `snapshot` is the snapshot's number. `import_batches` of
-        another index takes it.
+        another index takes it, if that has an encoder, with the word that this made the vectors.
 
         Raises
         ------
@@ -163,7 +163,8 @@ class IndexReads:
             Numbers, [d]; or else
         text, image:
             What the index's encoder shall make the vector of; an image as the bytes of its file.
-            The answer's `encoding` says what it did. Exactly one of the three is given.
+            The answer's `encoding` says what it did; what was asked lately is remembered, and takes
+            no tokens again. Exactly one of the three is given.
         encoder:
             Which encoder made the vector, as in `put`: it is refused unless it is the index's.
             Without it a vector is taken as it is.

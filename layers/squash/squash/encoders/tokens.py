@@ -79,8 +79,8 @@ class TextTokenizer:
     @property
     def largest(self) -> int:
         """The largest token that it knows."""
-        vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
-        return max(vocabulary.values(), default=0)
+        known = self._asked(lambda: self._tokenizer.get_vocab(with_added_tokens=True).values())
+        return int(self._ids([max(known, default=0)])[0])
 
     def tokens(self, text: str, purpose: Purpose) -> Tokens:
         """Return the tokens of a text, after the words that its purpose puts before it.
@@ -93,7 +93,7 @@ class TextTokenizer:
         """
         prefix = self._prefixes[purpose]
         encoded = self._encoded(prefix + text)
-        ids = np.asarray(encoded.ids, np.int32)
+        ids = self._ids(encoded.ids)
         if len(ids) <= self._room:
             return Tokens((self._framed(ids),), over_long=False)
         if not self._chunked:
@@ -123,7 +123,7 @@ class TextTokenizer:
                 self._encoded(probe, special=True).ids == [*lead, *self._encoded(probe).ids, *trail]
                 for probe in _PROBES
             ):
-                return np.asarray(lead, np.int32), np.asarray(trail, np.int32)
+                return self._ids(lead), self._ids(trail)
         raise InvalidArgumentError(
             f"{self._file} does not put its special tokens before and after a text: {around} are "
             "those of an empty one"
@@ -132,11 +132,21 @@ class TextTokenizer:
     def _encoded(self, text: str, *, special: bool = False) -> Any:
         return self._asked(lambda: self._tokenizer.encode(text, add_special_tokens=special))
 
+    def _ids(self, ids: list[int]) -> I32:
+        """Return tokens as models take them: the library's may be larger, and fit none."""
+        return self._asked(lambda: np.asarray(ids, np.int32))
+
     def _asked(self, call: Callable[[], _T]) -> _T:
-        """Ask the library for something; what it raises is Exception itself."""
+        """Ask the library for something.
+
+        It raises Exception itself; and a tokenizer that contradicts itself makes it panic, which
+        is an exception that is no Exception.
+        """
         try:
             return call()
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             message = " ".join(str(error).split())[:_MESSAGE_CHARACTERS_MAX]
             raise InvalidArgumentError(
                 f"{self._file} is no tokenizer that can be used here: {message}"

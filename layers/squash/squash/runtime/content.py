@@ -11,7 +11,7 @@ import numpy as np
 from squash.arrays import F32
 from squash.attributes import check_metadata
 from squash.encoders.contract import Encoded
-from squash.errors import DataError, InvalidArgumentError, TooLargeError
+from squash.errors import InvalidArgumentError, TooLargeError
 from squash.index.checking import check_records, check_rows, check_vector, rows_with_vectors
 from squash.limits import IMAGE_BYTES_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX
 from squash.model import (
@@ -25,8 +25,8 @@ from squash.model import (
     Purpose,
     RowBatch,
 )
-from squash.runtime.encoders import encoder_label, read_reference
-from squash.runtime.encoding import Encoding, Told
+from squash.runtime.encoder_names import encoder_label, read_reference
+from squash.runtime.encoding import Encoding, Told, check_encoded
 from squash.search.spending import Spent
 
 _MANY: Final = {Modality.TEXT: "texts", Modality.IMAGE: "images"}
@@ -229,14 +229,7 @@ class Content:
             deadline_ms=deadline_ms,
             told=told,
         )
-        vectors = found.encoded.vectors
-        if vectors.shape != shape or not np.isfinite(vectors).all():
-            raise DataError(
-                f"encoder {_label(pin)} gave vectors {list(vectors.shape)} for {len(inputs)} "
-                f"inputs of an index of {shape[1]} dimensions, or some that are not finite: run "
-                "`squash encoder check`",
-                index=self._config.name,
-            )
+        check_encoded(found.encoded, pin, inputs=shape[0], dimension=shape[1])
         return found.encoded, found.spent
 
     def _inputs(self, keys: Any, inputs: Inputs, metadata: Any) -> InputBatch:

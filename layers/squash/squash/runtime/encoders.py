@@ -6,16 +6,12 @@ is there from the moment its `encoder.json` is, which is written last and remove
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from squash.encoders.contract import CONFIG_FILE, EncoderConfig, FileRef, digest_of, read_config
+from squash.encoders.contract import CONFIG_FILE, EncoderConfig, digest_of, read_config
 from squash.errors import (
     ChecksumError,
     ConflictError,
@@ -23,22 +19,17 @@ from squash.errors import (
     InvalidArgumentError,
     NotFoundError,
     TooLargeError,
-    UnavailableError,
     UnsupportedFormatError,
 )
 from squash.index import catalogue
-from squash.limits import ENCODERS_MAX, INDEX_NAME_PATTERN, MIB
-from squash.model import EncoderPin, Progress
+from squash.limits import ENCODERS_MAX
+from squash.model import Progress
+from squash.runtime.encoder_files import pieces, read_checked, whole_folder
+from squash.runtime.encoder_names import encoder_label, read_reference
 from squash.storage import ObjectStore
 
 FOLDER: Final = "_encoders/"
-DIGEST_DIGITS_SHOWN: Final = 12
-_DIGEST_DIGITS_MIN: Final = 8
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_REFERENCE: Final = re.compile(
-    rf"(?P<name>{INDEX_NAME_PATTERN})(?:@(?P<digest>[0-9a-f]{{{_DIGEST_DIGITS_MIN},64}}))?"
-)
-_PIECE_BYTES: Final = 32 * MIB  # of a file on its way in: so much is in memory
 
 Report = Callable[[Progress], None]
 CheckFolder = Callable[[Path], Any]
@@ -63,45 +54,6 @@ class EncoderInfo(NamedTuple):
 
 # `EncoderRegistry.list` hides the type's name from what follows it in the class.
 _Encoders: TypeAlias = list[EncoderInfo]
-
-
-class EncoderReference(NamedTuple):
-    """What encoders are asked for by: a name, the digest's first digits, or both."""
-
-    name: str | None
-    digest: str
-    """May be empty."""
-
-    def fits(self, pin: EncoderPin) -> bool:
-        """Tell whether it can mean a pinned encoder."""
-        return self.name in {None, pin.name} and pin.digest.startswith(self.digest)
-
-
-def encoder_label(name: str, digest: str) -> str:
-    """Return ``name@digest``, with the digest's first digits: an encoder for people to read."""
-    return f"{name}@{digest[:DIGEST_DIGITS_SHOWN]}"
-
-
-def read_reference(reference: Any, field: str = "encoder") -> EncoderReference:
-    """Read what an encoder is asked for by: ``name``, ``name@<digest>``, or a whole digest.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it is none of these.
-
-    """
-    if isinstance(reference, str):
-        if _DIGEST.fullmatch(reference):
-            return EncoderReference(None, reference)
-        found = _REFERENCE.fullmatch(reference)
-        if found:
-            return EncoderReference(found["name"], found["digest"] or "")
-    raise InvalidArgumentError(
-        f"{reference!r:.160} names no encoder: give its name, or name@ and the first "
-        f"{_DIGEST_DIGITS_MIN} or more digits of its digest",
-        field=field,
-    )
 
 
 class EncoderRegistry:
@@ -155,7 +107,7 @@ class EncoderRegistry:
         self._check_room(info)
         done = 0
         for name, file in info.config.files.items():
-            self._store.put(_key(info, name), _read_checked(folder / name, file))
+            self._store.put(_key(info, name), read_checked(folder / name, file))
             done += file.bytes
             if progress is not None:
                 progress(Progress("encoder", done, info.bytes, "bytes"))
@@ -285,23 +237,8 @@ class EncoderRegistry:
 
         """
         info = self.resolve(reference)
-        into = Path(into)
-        try:
-            into.parent.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
-        except OSError as error:
-            raise _unwritable(into, error) from error
-        try:
-            self._fetch_files(info, beside, progress)
-            os.rename(beside, into)  # noqa: PTH104 - it fails where a folder with files is
-        except OSError as error:
-            if into.exists():
-                raise InvalidArgumentError(
-                    f"{into} is there already: name a folder that is not", field="into"
-                ) from error
-            raise _unwritable(into, error) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        with whole_folder(Path(into)) as folder:
+            self._fetch_files(info, folder, progress)
         return info
 
     def _fetch_files(self, info: EncoderInfo, folder: Path, progress: Report | None) -> None:
@@ -311,27 +248,12 @@ class EncoderRegistry:
         done = 0
         for name, file in info.config.files.items():
             with (folder / name).open("xb") as written:
-                for piece in self._pieces(_key(info, name), file):
+                for piece in pieces(self._store, _key(info, name), file):
                     written.write(piece)
                     done += len(piece)
                     if progress is not None:
                         progress(Progress("encoder", done, info.bytes, "bytes"))
         (folder / CONFIG_FILE).write_bytes(data)
-
-    def _pieces(self, key: str, file: FileRef) -> Iterator[bytes]:
-        """Yield a file piece by piece; the last only comes if all are what they must be."""
-        sha256 = hashlib.sha256()
-        for start in range(0, file.bytes, _PIECE_BYTES):
-            stop = min(start + _PIECE_BYTES, file.bytes)
-            piece = bytes(self._store.get_ranges(key, [(start, stop)])[0])
-            sha256.update(piece)
-            if stop == file.bytes and sha256.hexdigest() != file.sha256:
-                raise ChecksumError(
-                    f"{key} is not what {CONFIG_FILE} says: its SHA-256 differs. Add the encoder "
-                    "again from its folder; that mends it.",
-                    object_key=key,
-                )
-            yield piece
 
     def _check_room(self, info: EncoderInfo) -> None:
         others = [place for place in self._places(None) if place != (info.config.name, info.digest)]
@@ -402,7 +324,19 @@ def _check_folder(folder: Path) -> None:
     # Loaded here, since it brings the libraries that run models.
     from squash.encoders.check import check_folder  # noqa: PLC0415
 
-    check_folder(folder)
+    report = check_folder(folder)
+    if not report.batch_agrees:
+        raise InvalidArgumentError(
+            f"the encoder in {folder} makes another vector of a text alone than of the same among "
+            "others: set text.batch to false in its encoder.json, or export it anew",
+            field="folder",
+        )
+    if report.parity is not None and not report.parity.passed:
+        raise InvalidArgumentError(
+            f"the encoder in {folder} is farther from its reference than its parity.json allows: "
+            "export it anew; `squash encoder check` says how far",
+            field="folder",
+        )
 
 
 def _prefix(name: str, digest: str) -> str:
@@ -411,19 +345,6 @@ def _prefix(name: str, digest: str) -> str:
 
 def _key(info: EncoderInfo, file: str) -> str:
     return _prefix(info.config.name, info.digest) + file
-
-
-def _read_checked(path: Path, file: FileRef) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidArgumentError(f"{path} cannot be read: {error}", field="folder") from error
-    if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-        raise ChecksumError(
-            f"{path} is not what {CONFIG_FILE} says: its length or SHA-256 differs. Export the "
-            "encoder anew, or copy it again."
-        )
-    return data
 
 
 def _refuse_several(reference: str, places: Sequence[tuple[str, str]]) -> None:
@@ -436,10 +357,3 @@ def _refuse_several(reference: str, places: Sequence[tuple[str, str]]) -> None:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
-
-
-def _unwritable(into: Path, error: OSError) -> UnavailableError:
-    return UnavailableError(
-        f"the encoder cannot be written to {into} ({error}): make room there, or name another "
-        "folder; SQUASH_ENCODER_CACHE names that of fetched encoders"
-    )

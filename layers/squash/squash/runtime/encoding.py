@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+import numpy as np
+
 from squash.encoders.contract import Encoded
+from squash.errors import DataError
 from squash.model import EncoderPin, Inputs, Purpose
+from squash.runtime.encoder_names import encoder_label
 from squash.search.spending import Spent
 
 Told: TypeAlias = Callable[[int], None]
@@ -65,3 +69,21 @@ class Encoding(Protocol):
 
         """
         ...
+
+
+def check_encoded(encoded: Encoded, pin: EncoderPin, *, inputs: int, dimension: int) -> None:
+    """Refuse what does not keep the promise of `Encoding.encode`.
+
+    Raises
+    ------
+    DataError
+        If vectors are not float32 [inputs, dimension] and finite.
+
+    """
+    vectors = encoded.vectors
+    if vectors.shape != (inputs, dimension) or not np.isfinite(vectors).all():
+        raise DataError(
+            f"encoder {encoder_label(pin.name, pin.digest)} gave vectors {list(vectors.shape)} "
+            f"where {[inputs, dimension]} were asked for, or some that are not finite: run `squash "
+            "encoder check`"
+        )

@@ -16,7 +16,8 @@ from squash.encoders.contract import CONFIG_FILE, Encoded, digest_of
 from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnavailableError
 from squash.limits import ENCODERS_OPEN_MAX
 from squash.model import EncoderPin, Inputs, Purpose
-from squash.runtime.encoders import EncoderRegistry, encoder_label
+from squash.runtime.encoder_names import encoder_label
+from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import EncodedFor, Told
 
 FOLDERS_VARIABLE: Final = "SQUASH_ENCODERS"
@@ -201,7 +202,7 @@ class LocalEncoding:
                 _check_digest(pin, folder)
                 return self._open_folder(folder)
         folder = self._folders.cache / pin.digest
-        if (folder / CONFIG_FILE).is_file():
+        if folder.is_dir():
             try:
                 _check_digest(pin, folder)
                 return self._open_folder(folder)

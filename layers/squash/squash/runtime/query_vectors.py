@@ -14,7 +14,7 @@ from squash.encoders.contract import Encoded
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.limits import QUERY_VECTORS_BYTES_MAX
 from squash.model import EncoderPin, Inputs, Purpose
-from squash.runtime.encoding import EncodedFor, Encoding, Told
+from squash.runtime.encoding import EncodedFor, Encoding, Told, check_encoded
 from squash.search.spending import Spent
 
 # Of an entry, beside its vector: the key's digests, the tuple, the array's head, the table's slot.
@@ -93,6 +93,7 @@ class QueryVectors:
                 if len(places) < len(inputs):
                     encode(inputs)  # It fails the same, and names the input by its place here.
                 raise
+            check_encoded(found.encoded, pin, inputs=len(places), dimension=dimension)
             tokens, spent = found.encoded.tokens, found.spent
             known |= self._remember([keys[place] for place in places], found.encoded)
         kept = [known[key] for key in keys]
