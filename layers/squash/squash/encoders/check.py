@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,8 @@ TEXTS: Final = (
     "a tab\there, \x00 and \x07, and a line\nthat ends",
     "a long text of few words " * 100,
 )
+# How an ONNX file begins the name of another that holds its weights.
+_ELSEWHERE: Final = b"\x0a\x08location\x12"
 BATCH_COSINE_MIN: Final = 1 - 1e-6
 """A vector that is farther from the one its input has alone depends on what else is in the run."""
 
@@ -79,11 +82,12 @@ def check_folder(folder: Path, *, threads: int = 1) -> FolderReport:
     Raises
     ------
     NotFoundError, ChecksumError, InvalidArgumentError, UnsupportedFormatError
-        As `open_encoder`; and if the tokenizer knows tokens that the model does not, or an input
-        that is tried cannot be encoded.
+        As `open_encoder`; and if the tokenizer knows tokens that the model does not, a model keeps
+        weights in another file, or an input that is tried cannot be encoded.
 
     """
     encoder = open_encoder(folder, threads=threads)
+    _check_whole_models(folder, encoder.config)
     if encoder.text is not None:
         encoder.text.try_largest()
     tried, agreement = 0, 1.0
@@ -101,6 +105,20 @@ def check_folder(folder: Path, *, threads: int = 1) -> FolderReport:
         batch_cosine_min=agreement,
         parity=parity,
     )
+
+
+def _check_whole_models(folder: Path, config: EncoderConfig) -> None:
+    """Refuse models that keep weights in other files, which the digest might not pin."""
+    models = {part.model for part in (config.text, config.image) if part is not None}
+    for name in sorted(models):
+        with (
+            (folder / name).open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as model,
+        ):
+            if model.find(_ELSEWHERE) >= 0:
+                raise InvalidArgumentError(
+                    f"{name} keeps weights in another file: export it as one file"
+                )
 
 
 def _trials(config: EncoderConfig) -> list[Inputs]:

@@ -9,12 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from squash.arrays import F32
+from squash.encoders.members import (
+    DESCRIBED_IN,
+    Members,
+    dimensions,
+    divisors,
+    flag,
+    numbers,
+    object_of,
+    one_of,
+    optional,
+    whole,
+    words,
+    wrong,
+)
 from squash.errors import InvalidArgumentError, UnsupportedFormatError
 from squash.limits import (
     DIMENSION_MAX,
@@ -31,13 +45,11 @@ from squash.model import Metric, Modality
 
 FORMAT: Final = "squash-encoder"
 VERSION: Final = 1
-CONFIG_FILE: Final = "encoder.json"
+CONFIG_FILE: Final = DESCRIBED_IN
 PARITY_FILE: Final = "parity.json"
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _FILE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_WORDS_BYTES_MAX: Final = 1_024
-_NUMBER_MAX: Final = 1e6  # of means and deviations: those of values in [0, 1] are far below
 
 
 class Pooling(StrEnum):
@@ -228,18 +240,18 @@ def read_config(data: bytes) -> EncoderConfig:
         )
     members = {name: value for name, value in content.items() if name not in {"format", "version"}}
     config = EncoderConfig(
-        **_Members(members, "").read(
+        **Members(members, "").read(
             name=_name,
-            revision=_words,
-            dimension=_whole(1, DIMENSION_MAX),
+            revision=words,
+            dimension=whole(1, DIMENSION_MAX),
             metric=_metric,
-            licence=_words,
+            licence=words,
             files=_files,
-            text=_optional(_text_part),
-            image=_optional(_image_part),
-            normalise=_flag,
-            truncate_dimensions=_dimensions,
-            source=_words,
+            text=optional(_text_part),
+            image=optional(_image_part),
+            normalise=flag,
+            truncate_dimensions=dimensions,
+            source=words,
         )
     )
     _check_whole(config)
@@ -261,7 +273,7 @@ def _no_number(word: str) -> Any:
 def _check_whole(config: EncoderConfig) -> None:
     """Check what members say of one another."""
     if config.text is None and config.image is None:
-        raise _wrong("text", "neither text nor image is described: give one of them, or both")
+        raise wrong("text", "neither text nor image is described: give one of them, or both")
     named: dict[str, str] = {}
     if config.text is not None:
         named |= {"text.model": config.text.model, "text.tokenizer": config.text.tokenizer}
@@ -269,73 +281,20 @@ def _check_whole(config: EncoderConfig) -> None:
         named["image.model"] = config.image.model
     for field, name in named.items():
         if name not in config.files:
-            raise _wrong(field, f"names {name!r}, which files does not list")
+            raise wrong(field, f"names {name!r}, which files does not list")
     if any(size >= config.dimension for size in config.truncate_dimensions):
-        raise _wrong("truncate_dimensions", f"are smaller than the dimension, {config.dimension}")
+        raise wrong("truncate_dimensions", f"are smaller than the dimension, {config.dimension}")
     if config.truncate_dimensions and not config.normalise:
-        raise _wrong("truncate_dimensions", "need vectors that are normalised: set normalise")
-
-
-class _Members:
-    """The members of an object, each checked by what is given for it; the message has its place."""
-
-    def __init__(self, content: Mapping[str, Any], place: str) -> None:
-        self._content = content
-        self._place = place
-
-    def read(self, **checks: Any) -> dict[str, Any]:
-        unknown = sorted(self._content.keys() - checks.keys())
-        if unknown:
-            raise _wrong(self._path(f"{unknown[0]:.40}"), "is no member that this release knows")
-        missing = sorted(checks.keys() - self._content.keys())
-        if missing:
-            raise _wrong(self._path(missing[0]), "is missing")
-        return {
-            name: check(self._content[name], self._path(name)) for name, check in checks.items()
-        }
-
-    def _path(self, name: str) -> str:
-        return f"{self._place}.{name}" if self._place else name
-
-
-def _wrong(field: str, what: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"{CONFIG_FILE}: {field} {what}", field=field)
-
-
-def _whole(low: int, high: int) -> Any:
-    def check(value: Any, field: str) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise _wrong(field, f"is a whole number from {low} to {high}, not {value!r:.40}")
-        return value
-
-    return check
-
-
-def _flag(value: Any, field: str) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(field, f"is true or false, not {value!r:.40}")
-    return value
-
-
-def _words(value: Any, field: str, bytes_max: int = _WORDS_BYTES_MAX) -> str:
-    if not isinstance(value, str):
-        raise _wrong(field, f"is a string, not {value!r:.40}")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError as error:
-        raise _wrong(field, "is no Unicode text: it has half of a surrogate pair") from error
-    if size > bytes_max:
-        raise _wrong(field, f"is a string of at most {bytes_max} bytes")
-    return value
+        raise wrong("truncate_dimensions", "need vectors that are normalised: set normalise")
 
 
 def _prefix(value: Any, field: str) -> str:
-    return _words(value, field, ENCODER_PREFIX_BYTES_MAX)
+    return words(value, field, ENCODER_PREFIX_BYTES_MAX)
 
 
 def _name(value: Any, field: str) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise _wrong(field, 'is 1 to 63 of a-z, 0-9, "-" and "_", a letter or digit first and last')
+        raise wrong(field, 'is 1 to 63 of a-z, 0-9, "-" and "_", a letter or digit first and last')
     return value
 
 
@@ -346,7 +305,7 @@ def _file_name(value: Any, field: str) -> str:
         or len(value) > ENCODER_FILE_NAME_CHARACTERS_MAX
         or value == CONFIG_FILE
     ):
-        raise _wrong(
+        raise wrong(
             field,
             "is the name of a file beside it: letters, digits, '-', '_' and '.', at most "
             f"{ENCODER_FILE_NAME_CHARACTERS_MAX}",
@@ -354,65 +313,17 @@ def _file_name(value: Any, field: str) -> str:
     return value
 
 
-def _one_of(kind: type[StrEnum]) -> Any:
-    def check(value: Any, field: str) -> StrEnum:
-        if value not in list(kind):
-            raise _wrong(field, f"is one of {', '.join(kind)}, not {value!r:.40}")
-        return kind(value)
-
-    return check
-
-
-_metric: Final = _one_of(Metric)
-
-
-def _optional(check: Any) -> Any:
-    return lambda value, field: None if value is None else check(value, field)
-
-
-def _object(value: Any, field: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong(field, "is an object")
-    return value
-
-
-def _list(value: Any, field: str, length_max: int) -> Sequence[Any]:
-    if not isinstance(value, list) or len(value) > length_max:
-        raise _wrong(field, f"is a list of at most {length_max}")
-    return value
-
-
-def _dimensions(value: Any, field: str) -> tuple[int, ...]:
-    check = _whole(1, DIMENSION_MAX)
-    return tuple(check(one, field) for one in _list(value, field, 16))
-
-
-def _numbers(value: Any, field: str) -> tuple[float, ...]:
-    found = _list(value, field, 3)
-    if len(found) not in {0, 3} or not all(map(_is_small, found)):
-        raise _wrong(field, f"has three numbers of at most {_NUMBER_MAX:.0f}, or none")
-    return tuple(float(one) for one in found)
-
-
-def _is_small(value: Any) -> bool:
-    return type(value) in {int, float} and abs(value) <= _NUMBER_MAX
-
-
-def _divisors(value: Any, field: str) -> tuple[float, ...]:
-    found = _numbers(value, field)
-    if any(one < 1 / _NUMBER_MAX for one in found):
-        raise _wrong(field, f"has numbers of at least {1 / _NUMBER_MAX}")
-    return found
+_metric: Final = one_of(Metric)
 
 
 def _files(value: Any, field: str) -> dict[str, FileRef]:
-    found = _object(value, field)
+    found = object_of(value, field)
     if not 1 <= len(found) <= ENCODER_FILES_MAX:
-        raise _wrong(field, f"lists 1 to {ENCODER_FILES_MAX} files")
+        raise wrong(field, f"lists 1 to {ENCODER_FILES_MAX} files")
     return {
         _file_name(name, f"{field}.{name:.40}"): FileRef(
-            **_Members(_object(one, f"{field}.{name:.40}"), f"{field}.{name:.40}").read(
-                bytes=_whole(1, ENCODER_FILE_BYTES_MAX), sha256=_sha256
+            **Members(object_of(one, f"{field}.{name:.40}"), f"{field}.{name:.40}").read(
+                bytes=whole(1, ENCODER_FILE_BYTES_MAX), sha256=_sha256
             )
         )
         for name, one in found.items()
@@ -421,39 +332,39 @@ def _files(value: Any, field: str) -> dict[str, FileRef]:
 
 def _sha256(value: Any, field: str) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise _wrong(field, "is 64 hexadecimal digits")
+        raise wrong(field, "is 64 hexadecimal digits")
     return value
 
 
 def _text_part(value: Any, field: str) -> TextPart:
     return TextPart(
-        **_Members(_object(value, field), field).read(
+        **Members(object_of(value, field), field).read(
             model=_file_name,
             tokenizer=_file_name,
-            pooling=_one_of(Pooling),
-            tokens_max=_whole(3, ENCODER_TOKENS_MAX),
-            over_long=_one_of(OverLong),
+            pooling=one_of(Pooling),
+            tokens_max=whole(3, ENCODER_TOKENS_MAX),
+            over_long=one_of(OverLong),
             query_prefix=_prefix,
             document_prefix=_prefix,
-            batch=_flag,
+            batch=flag,
         )
     )
 
 
 def _image_part(value: Any, field: str) -> ImagePart:
-    size = _whole(8, ENCODER_IMAGE_PIXELS_MAX)
+    size = whole(8, ENCODER_IMAGE_PIXELS_MAX)
     part = ImagePart(
-        **_Members(_object(value, field), field).read(
+        **Members(object_of(value, field), field).read(
             model=_file_name,
             size=size,
             resize=size,
-            mean=_numbers,
-            deviation=_divisors,
-            channels_first=_flag,
+            mean=numbers,
+            deviation=divisors,
+            channels_first=flag,
         )
     )
     if part.resize < part.size:
-        raise _wrong(f"{field}.resize", f"is at least size, {part.size}")
+        raise wrong(f"{field}.resize", f"is at least size, {part.size}")
     if len(part.mean) != len(part.deviation):
-        raise _wrong(f"{field}.mean", "goes with a deviation: give three numbers of each, or none")
+        raise wrong(f"{field}.mean", "goes with a deviation: give three numbers of each, or none")
     return part

@@ -152,7 +152,7 @@ def _in_colours(library: Any, opened: Any) -> Any:
         grey = np.clip(np.asarray(opened, np.float64) / 256, 0, 255).astype(np.uint8)
         return library.fromarray(grey).convert("RGB")
     if opened.has_transparency_data:
-        return opened.convert("RGBA")
+        return opened if opened.mode == "RGBA" else opened.convert("RGBA")
     return opened if opened.mode == "RGB" else opened.convert("RGB")
 
 

@@ -84,8 +84,12 @@ class Session:
         self.file = path.name
         self._errors = _errors_of(runtime)
         try:
+            # With `enable_fallback` a failure prints to standard output and is tried again.
             self._session = runtime.InferenceSession(
-                str(path), _options(runtime, threads), providers=["CPUExecutionProvider"]
+                str(path),
+                _options(runtime, threads),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
             )
             self.inputs = tuple(map(_tensor, self._session.get_inputs()))
             self.outputs = tuple(map(_tensor, self._session.get_outputs()))
@@ -140,11 +144,6 @@ class TextModel:
         self._output = _output_of(self._session, pooled=self._pooled, dimension=dimension)
         self.rows_max = batch
         """How many texts a run may hold; None if any number."""
-
-    @property
-    def takes_types(self) -> bool:
-        """Whether it takes `token_type_ids`."""
-        return "token_type_ids" in self._kinds
 
     def run(self, tokens: I64) -> F32:
         """Return float32 [b, t, d], or [b, d] if the model pools, of tokens int64 [b, t].
