@@ -149,3 +149,10 @@ def test_what_a_processor_loads():
 def test_what_an_allocator_loads():
     """An allocator loads neither what writes and builds, nor boto3 before it calls."""
     assert not loaded("allocator") & HEAVY
+
+
+def test_what_an_encoder_loads():
+    """An encoder loads nothing of indexes, and what runs models with the first call alone."""
+    models = {"onnxruntime", "tokenizers", "PIL", "squash.encoders.encoder"}
+    log = {"squash.index.log", "squash.runtime.views"}
+    assert (loaded("encoder") & (HEAVY | CALLING | models | log)) == set()

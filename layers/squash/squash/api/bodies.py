@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from squash.api import members, moments
+from squash.api.contents import KINDS, Contents, one_kind
 from squash.api.members import list_of, read_object, wrong
-from squash.arrays import AnyArray
 from squash.errors import InvalidArgumentError
 from squash.limits import (
     ATTRIBUTE_NAME_BYTES_MAX,
@@ -33,6 +33,7 @@ from squash.model import AsOf, AttributeType, Filter, Metadata, Metric
 INCLUDABLE: Final = ("metadata", "vector")
 CODECS: Final = ("residual", "osq")
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{32}")
+_ENCODER_BYTES_MAX: Final = 256  # of a name, "@" and 64 digits there is room
 _DIGITS_MAX: Final = 20  # more than a snapshot's number can have
 _CURSOR: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -42,8 +43,10 @@ class CreateBody:
     """An index to be made."""
 
     name: str
-    dimension: int
-    metric: str = Metric.COSINE.value
+    dimension: int | None = None
+    metric: str | None = None
+    encoder: str | None = None
+    text_key: str | None = "text"
     attributes: Mapping[str, str] | None = None
     non_filterable: Sequence[str] = ()
     expires: str | None = None
@@ -52,11 +55,15 @@ class CreateBody:
 
 @dataclass(frozen=True, slots=True)
 class PutBody:
-    """Records to be put: as many vectors ([d] each) and metadata as keys."""
+    """Records to be put: as many contents and metadata as keys.
+
+    `encoder` says what made the vectors, if these are given.
+    """
 
     keys: Sequence[str]
-    vectors: Sequence[AnyArray]
+    contents: Contents
     metadata: Sequence[Metadata | None]
+    encoder: str | None = None
     if_absent: bool = False
     if_snapshot: int | None = None
     commit_id: str | None = None
@@ -125,16 +132,17 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class QueryBody:
-    """Queries: a vector ([d]) and perhaps a filter each, and where in the body these stand.
+    """Queries: what each asks for and perhaps a filter, and where in the body these stand.
 
-    `single` if a vector was given, and not a list of one.
+    `single` if one was asked for by itself, and not in a list of one; `encoder` says what made the
+    vectors, if these are given.
     """
 
     single: bool
-    vectors: Sequence[AnyArray]
-    vector_places: Sequence[str]
+    contents: Contents
     filters: Sequence[Filter | None]
     filter_places: Sequence[str]
+    encoder: str | None = None
     top_k: int = 10
     recall_target: float = 0.95
     exact: bool = False
@@ -151,8 +159,11 @@ def create_body(document: Any) -> CreateBody:
     found = read_object(
         document,
         "",
-        required={"name": members.text, "dimension": members.whole(1, DIMENSION_MAX)},
+        required={"name": members.text},
         optional={
+            "dimension": members.whole(1, DIMENSION_MAX),
+            "encoder": _encoder,
+            "text_key": members.or_null(_attribute_name),
             "metric": members.one_of(*Metric),
             "attributes": _attributes,
             "non_filterable": list_of(_attribute_name, most=NON_FILTERABLE_KEYS_MAX),
@@ -160,6 +171,11 @@ def create_body(document: Any) -> CreateBody:
             "codec": members.one_of(*CODECS),
         },
     )
+    if "encoder" not in found:
+        if "dimension" not in found:
+            raise wrong("dimension", "the body lacks 'dimension', or an 'encoder': give one")
+        if "text_key" in found:
+            raise wrong("text_key", "goes with an encoder: name one, or leave it out")
     return CreateBody(**found)
 
 
@@ -169,12 +185,17 @@ def put_body(document: Any) -> PutBody:
         document,
         "",
         required={"vectors": list_of(_record, most=VECTORS_PER_REQUEST_MAX, least=1)},
-        optional={"if_absent": members.flag, "if_snapshot": _snapshot, "commit_id": _commit_id},
+        optional={
+            "encoder": _encoder,
+            "if_absent": members.flag,
+            "if_snapshot": _snapshot,
+            "commit_id": _commit_id,
+        },
     )
     records = found.pop("vectors")
     return PutBody(
         keys=_distinct_keys(records, "vectors"),
-        vectors=[one["vector"] for one in records],
+        contents=one_kind(records, [f"vectors[{i}]" for i in range(len(records))]),
         metadata=[one.get("metadata") for one in records],
         **found,
     )
@@ -259,9 +280,9 @@ def query_body(document: Any) -> QueryBody:
         document,
         "",
         optional={
-            "vector": members.vector,
+            **KINDS,
             "queries": list_of(_one_query, most=QUERIES_PER_REQUEST_MAX, least=1),
-            "text": _no_encoder,
+            "encoder": _encoder,
             "filter": members.an_object,
             "top_k": members.whole(1, TOP_K_MAX),
             "recall_target": _share,
@@ -274,15 +295,18 @@ def query_body(document: Any) -> QueryBody:
             "timeout_ms": members.whole(1, TIMEOUT_MS_MAX),
         },
     )
-    if ("vector" in found) == ("queries" in found):
-        raise InvalidArgumentError("give either a vector or a list of queries", field="vector")
-    single, filter_ = "vector" in found, found.pop("filter", None)
-    asked = [{"vector": found.pop("vector")}] if single else found.pop("queries")
+    own = {kind: found.pop(kind) for kind in KINDS if kind in found}
+    if bool(own) == ("queries" in found):
+        raise InvalidArgumentError(
+            "give either a vector, a text or an image, or a list of queries",
+            field=next(iter(own), "vector"),
+        )
+    single, filter_ = bool(own), found.pop("filter", None)
+    asked = [own] if single else found.pop("queries")
     places = ["" if single else f"queries[{i}]" for i in range(len(asked))]
     return QueryBody(
         single=single,
-        vectors=[one["vector"] for one in asked],
-        vector_places=[members.under(place, "vector") for place in places],
+        contents=one_kind(asked, places),
         # Those without a filter of their own have the one beside them.
         filters=[one.get("filter", filter_) for one in asked],
         filter_places=[
@@ -297,8 +321,8 @@ def _record(value: Any, place: str) -> dict[str, Any]:
     return read_object(
         value,
         place,
-        required={"key": _key, "vector": members.vector},
-        optional={"metadata": members.an_object},
+        required={"key": _key},
+        optional={**KINDS, "metadata": members.an_object},
     )
 
 
@@ -307,12 +331,7 @@ def _patch(value: Any, place: str) -> dict[str, Any]:
 
 
 def _one_query(value: Any, place: str) -> dict[str, Any]:
-    return read_object(
-        value,
-        place,
-        required={"vector": members.vector},
-        optional={"filter": members.an_object, "text": _no_encoder},
-    )
+    return read_object(value, place, optional={**KINDS, "filter": members.an_object})
 
 
 def _key(value: Any, place: str) -> str:
@@ -404,9 +423,12 @@ def _share(value: Any, place: str) -> float:
     return share
 
 
-def _no_encoder(value: Any, place: str) -> str:
-    del value
-    raise wrong(place, "cannot be searched for: this index has no encoder. Send its vector")
+def _encoder(value: Any, place: str) -> str:
+    """Check what an encoder is asked for by; what it means is for the library to say."""
+    name = members.text(value, place)
+    if not 1 <= len(name.encode()) <= _ENCODER_BYTES_MAX:
+        raise wrong(place, "is an encoder's name, or name@digest")
+    return name
 
 
 def _cursor(value: str, place: str) -> str:

@@ -9,6 +9,7 @@ from squash.arrays import F32
 from squash.model import (
     Answer,
     DatabaseGcReport,
+    EncodingReport,
     GcReport,
     IndexConfig,
     IndexStats,
@@ -26,7 +27,7 @@ def config_document(config: IndexConfig) -> dict[str, Any]:
         "name": config.name,
         "dimension": config.dimension,
         "metric": str(config.metric),
-        "encoder": config.encoder,
+        "encoder": None if config.encoder is None else asdict(config.encoder),
         "attributes": {name: str(kind) for name, kind in config.attributes.items()},
         "non_filterable": list(config.non_filterable),
         "expires": config.expires,
@@ -38,7 +39,7 @@ def config_document(config: IndexConfig) -> dict[str, Any]:
 
 def write_document(result: WriteResult) -> dict[str, Any]:
     """Describe a durable write."""
-    return {"snapshot": result.snapshot, "rows": result.rows}
+    return {"snapshot": result.snapshot, "rows": result.rows, **_encoded(result.encoding)}
 
 
 def snapshot_document(info: SnapshotInfo) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "matches": matches,
         "snapshot": answer.snapshot,
         "usage": asdict(answer.usage),
+        **_encoded(answer.encoding),
     }
     if answer.missing:
         document["missing"] = list(answer.missing)
@@ -97,6 +99,11 @@ def repair_document(report: RepairReport) -> dict[str, Any]:
 def verify_document(report: VerifyReport) -> dict[str, Any]:
     """Describe what was found wrong."""
     return asdict(report)
+
+
+def _encoded(report: EncodingReport | None) -> dict[str, Any]:
+    """Describe what an encoder did, if one did something."""
+    return {} if report is None else {"encoding": asdict(report)}
 
 
 def _included(metadata: Any, vector: F32 | None) -> dict[str, Any]:

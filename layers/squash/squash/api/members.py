@@ -12,7 +12,7 @@ import numpy as np
 
 from squash.arrays import AnyArray
 from squash.errors import InvalidArgumentError, TooLargeError
-from squash.limits import DIMENSION_MAX, INTEGER_MAGNITUDE_MAX
+from squash.limits import DIMENSION_MAX, IMAGE_BYTES_MAX, INTEGER_MAGNITUDE_MAX
 
 Check: TypeAlias = Callable[[Any, str], Any]
 """check(value, place) returns the value as it is to be used, or raises InvalidArgumentError."""
@@ -78,6 +78,11 @@ def text(value: Any, place: str) -> str:
     except UnicodeEncodeError as error:
         raise wrong(place, "holds half of a surrogate pair: give valid Unicode") from error
     return value
+
+
+def or_null(check: Check) -> Check:
+    """Return a check that lets null pass."""
+    return lambda value, place: None if value is None else check(value, place)
 
 
 def flag(value: Any, place: str) -> bool:
@@ -171,13 +176,33 @@ def vector(value: Any, place: str) -> AnyArray:
         raise wrong(place, "has a number too large for a float32") from error
 
 
-def _floats(value: Any, place: str) -> AnyArray:
+def image(value: Any, place: str) -> bytes:
+    """Check an image: ``{"base64": the bytes of its file}``."""
+    return read_object(value, place, required={"base64": _image_bytes})["base64"]  # type: ignore[no-any-return]
+
+
+def _image_bytes(value: Any, place: str) -> bytes:
+    data = _decoded(value, place)
+    if len(data) > IMAGE_BYTES_MAX:
+        raise TooLargeError(
+            f"{place} holds an image of {len(data)} bytes; at most {IMAGE_BYTES_MAX} are encoded: "
+            "scale it down",
+            field=place,
+        )
+    return data
+
+
+def _decoded(value: Any, place: str) -> bytes:
     try:
-        data = base64.b64decode(text(value, place), validate=True)
+        return base64.b64decode(text(value, place), validate=True)
     except (binascii.Error, ValueError) as error:
         if isinstance(error, InvalidArgumentError):
             raise
         raise wrong(place, "is not base64 (RFC 4648, with its padding)") from error
+
+
+def _floats(value: Any, place: str) -> AnyArray:
+    data = _decoded(value, place)
     if len(data) % _FLOAT32_BYTES:
         raise wrong(place, f"holds {len(data)} bytes, which are no whole number of float32")
     _check_length(len(data) // _FLOAT32_BYTES, place)

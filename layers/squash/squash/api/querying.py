@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-
 from squash.api import rows
 from squash.api.access import Caller
 from squash.api.bodies import QueryBody, query_body
+from squash.api.contents import check_dimensions
 from squash.api.documents import answer_document
 from squash.api.requests import Reply
 from squash.api.services import Call, Endpoint, Services
 from squash.attributes import parse_filter
 from squash.database import Index
-from squash.errors import FilterError, InvalidArgumentError
+from squash.errors import FilterError, InvalidArgumentError, SquashError, TooLargeError
 from squash.index.checking import check_vector
 from squash.limits import ANSWER_MS, QUERY_TIMEOUT_MS
 from squash.model import Answer, Filter, IndexConfig, Usage
@@ -43,9 +42,10 @@ def query(services: Services, call: Call) -> Reply:
 
 
 def _answers(index: Index, body: QueryBody, call: Call) -> Sequence[Answer]:
-    _check_dimensions(body, index.config)
+    check_dimensions(body.contents, index.config)
     filters = _filters(index, body, call.caller)
     options: dict[str, Any] = {
+        "encoder": body.encoder,
         "top_k": body.top_k,
         "recall_target": body.recall_target,
         "exact": body.exact,
@@ -58,13 +58,13 @@ def _answers(index: Index, body: QueryBody, call: Call) -> Sequence[Answer]:
     }
     try:
         if body.single:
-            return [index.query(body.vectors[0], filter=filters[0], **options)]
+            return [index.query(**body.contents.argument(), filter=filters[0], **options)]
         # One filter for all is prepared once, if it is told to be one.
         alike = all(one is filters[0] for one in filters)
         return index.query_many(
-            np.stack(body.vectors), filters=filters[0] if alike else filters, **options
+            **body.contents.arguments(), filters=filters[0] if alike else filters, **options
         )
-    except InvalidArgumentError as error:
+    except (InvalidArgumentError, TooLargeError) as error:
         _locate(error, body, index.config)
         raise
 
@@ -93,28 +93,21 @@ def _filters(index: Index, body: QueryBody, caller: Caller) -> Sequence[Filter |
     return [made[id(filter_)] for filter_ in body.filters]
 
 
-def _check_dimensions(body: QueryBody, config: IndexConfig) -> None:
-    for i, vector in enumerate(body.vectors):
-        if len(vector) != config.dimension:
-            raise InvalidArgumentError(
-                f"the vector has {len(vector)} numbers; index {config.name!r} takes "
-                f"{config.dimension}",
-                index=config.name,
-                field=body.vector_places[i],
-            )
-
-
-def _locate(error: InvalidArgumentError, body: QueryBody, config: IndexConfig) -> None:
+def _locate(error: SquashError, body: QueryBody, config: IndexConfig) -> None:
     """Let an error name the place in the body: which of the queries it was is found by trying."""
-    for i, (vector, filter_) in enumerate(zip(body.vectors, body.filters, strict=True)):
+    vectors = body.contents.kind == "vector"
+    if not vectors and body.contents.locate(error):
+        return
+    for i, (item, filter_) in enumerate(zip(body.contents.items, body.filters, strict=True)):
         try:
-            check_vector(vector, config)
+            if vectors:
+                check_vector(item, config)
             parse_filter(filter_, non_filterable=config.non_filterable)
         except FilterError as found:
             error.field = _filter_place(body, i, found.field)
             return
         except InvalidArgumentError:
-            error.field = body.vector_places[i]
+            error.field = body.contents.places[i]
             return
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
-
-import numpy as np
 
 from squash.api import rows
 from squash.api.bodies import (
@@ -17,12 +16,15 @@ from squash.api.bodies import (
     patch_body,
     put_body,
 )
+from squash.api.contents import check_dimensions, in_metadata
 from squash.api.documents import record_document, write_document
 from squash.api.requests import Reply
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
-from squash.errors import FilterError, InvalidArgumentError, SquashError
+from squash.errors import FilterError, SquashError
 from squash.model import WriteResult
+
+_METADATA: Final = re.compile(r"metadata\[(\d+)\]")
 
 
 def put(services: Services, call: Call) -> Reply:
@@ -88,26 +90,20 @@ def list_page(services: Services, call: Call) -> Reply:
 
 
 def _put(index: Index, body: PutBody) -> WriteResult:
-    dimension = index.config.dimension
-    for i, vector in enumerate(body.vectors):
-        if len(vector) != dimension:
-            raise InvalidArgumentError(
-                f"the vector has {len(vector)} numbers; index {index.config.name!r} takes "
-                f"{dimension}",
-                index=index.config.name,
-                field=f"vectors[{i}].vector",
-            )
+    check_dimensions(body.contents, index.config)
     try:
         return index.put(
             keys=body.keys,
-            vectors=np.stack(body.vectors),
+            **body.contents.arguments(),
+            encoder=body.encoder,
             metadata=body.metadata,
             if_absent=body.if_absent,
             if_snapshot=body.if_snapshot,
             commit_id=body.commit_id,
         )
     except SquashError as error:
-        _locate(error, body.keys, "vectors", inside="vector")
+        if error.key is not None or not body.contents.locate(error):
+            _locate(error, body.keys, "vectors", inside=body.contents.kind)
         raise
 
 
@@ -126,13 +122,22 @@ def _patch(index: Index, body: PatchBody) -> WriteResult:
 
 def _locate(error: SquashError, keys: Sequence[str], place: str, *, inside: str) -> None:
     """Let an error about a record name its place in the body; without more, that is `inside`."""
-    if error.key not in keys or error.field is None:
+    if error.field is None:
+        return
+    listed = _METADATA.match(error.field)
+    if error.key in keys:
+        i = keys.index(error.key)
+    elif listed:
+        i = int(listed[1])
+    else:
         return
     if error.field == "keys":
         inside = "key"
     elif error.field.startswith("metadata"):
-        inside = error.field
-    error.field = f"{place}[{keys.index(error.key)}].{inside}"
+        inside = in_metadata(error.field)
+    error.field = f"{place}[{i}].{inside}"
+    if listed:
+        error.args = (str(error).replace(listed[0], f"{place}[{i}].metadata"), *error.args[1:])
 
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
