@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 native: $(READY)  ## compile the native kernels, if their sources have changed
 	@$(BIN)/python layers/squash/native/build.py
 
-demo: native  ## build an index of 400,000 real word vectors and ask it questions
+demo: native  ## encode 8,360 descriptions of programs and ask for them in plain words
 	@$(BIN)/python demo/demo.py
 
 test: native  ## all tests but the slow ones
