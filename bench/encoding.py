@@ -16,6 +16,7 @@ import one_thread  # noqa: F401  # isort: skip - must come before NumPy
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -234,7 +235,8 @@ def section(
         "peak MiB, query", "peak MiB, all",
     )  # fmt: skip
     text = table(head, rows(figures))
-    about = conditions(command_line(), packages).replace("one thread used", "one and two used")
+    command = re.sub(r"(--torch-python)[ =]\S+", r"\1 PATH", command_line())
+    about = conditions(command, packages).replace("one thread used", "one and two used")
     return f"## Encoding texts\n\n{about}\n\n{legend}\n\n{text}"
 
 

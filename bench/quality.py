@@ -14,6 +14,7 @@ import one_thread  # noqa: F401  # isort: skip - must come before NumPy
 
 import argparse
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -77,7 +78,7 @@ class Line:
 
 def encoded(judged: Judged, weights: Weights) -> Vectors:
     """Encode a judged set, or read what was encoded before by the same model."""
-    encoder = open_encoder(minilm(weights), threads=1)
+    encoder = open_encoder(minilm(weights), threads=os.cpu_count() or 1)
     texts = "\0".join([encoder.digest, *judged.documents, "", *judged.questions])
     stamp = hashlib.sha256(texts.encode()).hexdigest()[:16]
     path = CACHE.parent / "quality" / f"{judged.name}-{TITLES[weights]}-{stamp}.npz"
