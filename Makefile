@@ -61,6 +61,8 @@ bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, 
 	$(BIN)/python bench/run.py --data fashion
 	$(BIN)/python bench/growth.py --data sift
 	$(BIN)/python bench/threads.py --data sift
+	$(BIN)/python bench/quality.py
+	$(BIN)/python bench/encoding.py
 
 costs: native $(BENCH_READY)  ## what the steps of a search cost here, for SQUASH_COSTS to name
 	$(BIN)/python bench/costs.py

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from squash.attributes import matches, parse_filter
+from tiny_encoders import make_text_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo"
@@ -203,3 +205,31 @@ def test_packages_come_with_a_note_on_their_licences():
     assert "Debian 12" in note
     assert "debian/copyright" in note
     assert "not one licence for all" in note
+
+
+def test_the_demo_builds_asks_and_opens_again(demo, monkeypatch, tmp_path):
+    """Twice, with an encoder of four kilobytes and every few programs: the second run builds none.
+
+    An encoder that is there is not exported again, so nothing is downloaded.
+    """
+    monkeypatch.setattr(demo, "CACHE", tmp_path)
+    monkeypatch.setattr(demo, "ROOT", tmp_path.parent)
+    monkeypatch.setenv("SQUASH_ENCODER_CACHE", str(tmp_path / "encoders"))
+    (tmp_path / "encoder").mkdir()
+    make_text_encoder(tmp_path / "encoder", name=demo.ENCODER)
+    packages = demo.read_packages()
+    asked = [
+        *(question.passes for question in demo.QUESTIONS),
+        *(p for _, p in demo.SAMPLE_FILTERS),
+    ]
+    known = [package.metadata() for package in packages]
+    kept = {row for passes in asked for row in [i for i, m in enumerate(known) if passes(m)][:12]}
+    few = [packages[row] for row in sorted(kept)]
+    monkeypatch.setattr(demo, "read_packages", lambda: few)
+    console = Console(record=True, width=120)
+    demo.run(console)
+    demo.run(console)
+    text = console.export_text()
+    assert f"Encoded {len(few)} descriptions" in text
+    assert f"Opened the index of {len(few)} programs" in text
+    assert text.count("recall@10 against brute force 1.00") == 2 * len(demo.QUESTIONS)
