@@ -42,7 +42,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from forcing import codes_only
 
 F32 = NDArray[np.float32]
+HIGH: Final = 0.99
 CODECS: Final = ("residual", "osq")
+TARGETS: Final = {None: "", HIGH: f", recall_target {HIGH}"}
 LOSS_PERCENT_MAX: Final = 0.5
 FUSED_RANK: Final = 60
 PACKAGES: Final = ("numpy", "onnxruntime", "tokenizers", "bm25s")
@@ -50,9 +52,11 @@ REFERENCE: Final = "exact, {weights} vectors"
 LEGEND: Final = """**{name}**: {documents:,} documents ({about}), {questions:,} questions. \
 *All* asks without a filter; *half* with `{filter}`, which {rows:,} documents pass, and is judged \
 on them alone ({asked:,} questions). *Change* is of nDCG@10, to exact search by the vectors of the \
-unquantised encoder. {how} At the defaults, quantised weights and the search together change \
+unquantised encoder; *same* the share of the first ten that exact search by the w8 vectors has \
+as well. {how} At the defaults, quantised weights and the search together change \
 nDCG@10 by {change:+.2f} % on all and {change_half:+.2f} % on half; the search alone by \
-{codes:+.2f} % and {codes_half:+.2f} %. {verdict}"""
+{codes:+.2f} % and {codes_half:+.2f} %. {verdict} With recall_target {high_target} both together \
+change it by {high:+.2f} % and {high_half:+.2f} %."""
 FORCED: Final = """So few documents would be searched exactly: here they are made to be trained \
 and ranked by their codes, however little that pays."""
 PLAIN: Final = "The index is built and asked with the defaults."
@@ -74,6 +78,8 @@ class Line:
 
     title: str
     scores: Scores
+    same: float
+    """Of the first 10, the share that exact search by the same vectors has as well."""
 
 
 def encoded(judged: Judged, weights: Weights) -> Vectors:
@@ -128,11 +134,12 @@ class Searched:
         )
         self._index.optimize(options=BuildOptions(exact_rows_max=0) if self._forced else None)
 
-    def ranked(self, k: int, condition: Mapping[str, Any] | None) -> Ranked:
-        """Ask all questions."""
+    def ranked(self, k: int, condition: Mapping[str, Any] | None, target: float | None) -> Ranked:
+        """Ask all questions, at the default recall or at another."""
+        asked = {} if target is None else {"recall_target": target}
         with codes_only() if self._forced else nullcontext():
             answers = self._index.query_many(
-                self._questions, top_k=k, filters=condition, include=()
+                self._questions, top_k=k, filters=condition, include=(), **asked
             )
         return [[int(match.key) for match in answer.matches] for answer in answers]
 
@@ -153,8 +160,12 @@ def judged_lines(
     judged: Judged, asked: Sequence[int], ways: Mapping[str, Callable[[int], Ranked]]
 ) -> Iterator[Line]:
     """Judge each way to search; `asked` are the questions' places in what it is asked."""
+    true = ways[REFERENCE.format(weights="w8")](TOP)
     for title, ranked in ways.items():
         tops, deeps = ranked(TOP), ranked(DEEP)
+        shares = [
+            len(set(tops[place][:TOP]) & set(true[place])) / len(true[place]) for place in asked
+        ]
         yield Line(
             title,
             scores(
@@ -162,6 +173,7 @@ def judged_lines(
                 [deeps[place][:DEEP] for place in asked],
                 judged.judgments,
             ),
+            sum(shares) / len(shares),
         )
 
 
@@ -183,9 +195,12 @@ def measured(judged: Judged) -> str:
             for weights, vectors in by_weights.items()
         }
         for codec, index in indexes.items():
-            found[f"Squash, w8 vectors, {codec}"] = lambda k, index=index: index.ranked(
-                k, condition if filtered else None
-            )
+            for target, words_ in TARGETS.items():
+                found[f"Squash, w8 vectors, {codec}{words_}"] = (
+                    lambda k, index=index, target=target: index.ranked(
+                        k, condition if filtered else None, target
+                    )
+                )
         return found
 
     plain = {"BM25": lambda k: words.nearest(judged.questions, k).tolist(), **ways(False)}
@@ -228,6 +243,9 @@ def described(
         how=FORCED if len(judged.documents) <= EXACT_ROWS_MAX else PLAIN,
         change=changes[0],
         change_half=changes[1],
+        high_target=HIGH,
+        high=change("all", default + TARGETS[HIGH]),
+        high_half=change("half", default + TARGETS[HIGH]),
         codes=change("all", default, "w8"),
         codes_half=change("half", default, "w8"),
         verdict=(
@@ -236,7 +254,7 @@ def described(
             else f"That is more than the {LOSS_PERCENT_MAX} % that it may cost."
         ),
     )
-    head = ("search", "asked", f"nDCG@{TOP}", f"MAP@{DEEP}", f"recall@{DEEP}", "change")
+    head = ("search", "asked", f"nDCG@{TOP}", f"MAP@{DEEP}", f"recall@{DEEP}", "same", "change")
     body = [
         (
             line.title,
@@ -244,6 +262,7 @@ def described(
             f"{line.scores.ndcg:.4f}",
             f"{line.scores.precision:.4f}",
             f"{line.scores.recall:.4f}",
+            f"{line.same:.3f}",
             f"{change(part, line.title):+.2f} %",
         )
         for part, found in lines.items()
