@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 native: $(READY)  ## compile the native kernels, if their sources have changed
 	@$(BIN)/python layers/squash/native/build.py
 
-demo: native  ## build an index of 400,000 real word vectors and ask it questions
+demo: native  ## encode 8,360 descriptions of programs and ask for them in plain words
 	@$(BIN)/python demo/demo.py
 
 test: native  ## all tests but the slow ones
@@ -61,6 +61,8 @@ bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, 
 	$(BIN)/python bench/run.py --data fashion
 	$(BIN)/python bench/growth.py --data sift
 	$(BIN)/python bench/threads.py --data sift
+	$(BIN)/python bench/quality.py
+	$(BIN)/python bench/encoding.py
 
 costs: native $(BENCH_READY)  ## what the steps of a search cost here, for SQUASH_COSTS to name
 	$(BIN)/python bench/costs.py

