@@ -78,6 +78,7 @@ _UNUSED_LIBRARY: Final = (
     "numpy/f2py",
     "numpy/random/_examples",
     "numpy/random/lib",
+    "squash/encoders/export",
 )
 _UNUSED_ENCODER: Final = (
     "onnxruntime/backend",

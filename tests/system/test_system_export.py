@@ -9,12 +9,14 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from bert_reference import last_hidden_state, mean_vector
+from squash.encoders import parity
 from squash.encoders.check import check_folder
 from squash.encoders.encoder import open_encoder
 from squash.encoders.export import sources
 from squash.encoders.export.building import build, write_folder
 from squash.encoders.export.export import export_encoder
 from squash.encoders.export.folder import read_folder
+from squash.encoders.export.samples import known_reference, parity_texts
 from squash.encoders.export.texts import varied_texts
 from squash.errors import UnavailableError
 from squash.model import Inputs, Modality, Purpose
@@ -69,6 +71,13 @@ def compare(folder, texts):
         )
         least = min(least, float(mean_vector(hidden) @ vector))
     return least
+
+
+def test_minilm_makes_what_another_implementation_makes(minilm):
+    """As PyTorch's own, kept with the exporter; so its parity file is the same everywhere."""
+    known = known_reference("minilm")
+    assert known.texts == parity_texts()
+    assert parity.compare(known, open_encoder(minilm)).cosine_min > 1 - 1e-6
 
 
 def test_minilm_equals_its_weights_computed_plainly_on_a_sample_of_texts(minilm):

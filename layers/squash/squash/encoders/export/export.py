@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from squash.encoders.encoder import OnnxEncoder
     from squash.encoders.export.building import Built
     from squash.encoders.export.judge import Bounds, Judgement
+    from squash.encoders.parity import Parity
 
 Quantize = Literal["none", "w8", "int8"]
 QUANTIZE: Final = ("none", "w8", "int8")
@@ -138,21 +139,24 @@ def export_encoder(
     for package in _PACKAGES:
         load(package, extra="export")
     # Only now: they need those packages, and importing them takes a second.
-    from squash.encoders.export import building, folder  # noqa: PLC0415
+    from squash.encoders.export import building, folder, samples  # noqa: PLC0415
 
+    settings = settings or Settings()
     cache = (cache or CACHE).expanduser()
     with opened(source, cache=cache, report=report) as (place, known):
         report(f"building {name or source}")
         built = building.build(
             place,
             folder.read_folder(place),
-            (settings or Settings()).over(known),
+            settings.over(known),
             name=name or default_name(source),
             source=KNOWN[source].requirement if source in KNOWN else place.resolve().name,
         )
     if quantize is None:
         quantize = "none" if built.tokenizer is None or built.rounds_runs else "w8"
-    work = _Work(built, quantize, texts, bounds, force, threads, report)
+    # What is kept of a known model is of it as it is, not with other settings.
+    reference = samples.known_reference(source) if settings == Settings() else None
+    work = _Work(built, quantize, texts, bounds, force, threads, report, reference)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         whole = Path(scratch) / "whole"
@@ -172,6 +176,7 @@ class _Work:
     force: bool
     threads: int
     report: Report
+    known: Parity | None
 
     def write(self, scratch: Path, whole: Path, out: Path) -> ExportReport:
         """Write the encoder into `whole`, judged and tried; say that it is at `out`."""
@@ -195,7 +200,7 @@ class _Work:
             losses = judgement.losses(bounds)
             self._refuse(losses)
             nearness = bounds.cosine_min
-        parity = samples.parity_of(reference, encoder, nearness)
+        parity = samples.parity_of(reference, encoder, nearness, self.known)
         self.report("trying it")
         config = building.write_folder(whole, made, parity=write_parity(parity))
         if not check_folder(whole, threads=self.threads).passed:

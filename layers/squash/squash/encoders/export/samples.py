@@ -1,4 +1,9 @@
-"""What an encoder brings along so that anybody can see that it does what it did here."""
+"""What an encoder brings along so that anybody can see that it does what it did here.
+
+Of models that are known by name, the references folder may hold what another implementation makes
+of the same texts (`tests/make_encoder_reference.py` makes such a file): then an export is held
+against that, and its parity file, and with that its digest, is the same on every machine.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,18 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any, Final
 
 import numpy as np
 
 from squash.arrays import F64, U8
 from squash.encoders.encoder import OnnxEncoder
+from squash.encoders.export.sources import KNOWN
 from squash.encoders.export.texts import varied_texts
 from squash.encoders.lazily import load
-from squash.encoders.parity import Parity, compare
+from squash.encoders.parity import Parity, compare, read_parity
+from squash.errors import InvalidArgumentError
 from squash.model import Purpose
 
 PARITY_TEXTS: Final = 64
@@ -22,7 +30,15 @@ _NONE: Final = np.empty((0, 1), dtype=np.float32)
 _SLACK: Final = 0.005
 
 
-def parity_of(reference: OnnxEncoder, encoder: OnnxEncoder, bound: float) -> Parity:
+def known_reference(source: str) -> Parity | None:
+    """Return what another implementation makes of some texts by a known model, if that is kept."""
+    file = files(__package__) / "references" / f"{source}.json"
+    return read_parity(file.read_bytes()) if source in KNOWN and file.is_file() else None
+
+
+def parity_of(
+    reference: OnnxEncoder, encoder: OnnxEncoder, bound: float, known: Parity | None = None
+) -> Parity:
     """Return what a reference makes of some texts, or of some images.
 
     Parameters
@@ -33,20 +49,46 @@ def parity_of(reference: OnnxEncoder, encoder: OnnxEncoder, bound: float) -> Par
         What is to be near to it; perhaps itself.
     bound:
         How near it must be; if it is not even here, then a little less than it is here.
+    known:
+        What another implementation makes, where that is kept; it goes before the reference's.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the reference is not as near to what is known as float32 is.
 
     """
-    if reference.text is None:
-        parity = Parity(Purpose.DOCUMENT, _NONE, bound, images=pictures())
+    if known is not None:
+        found = compare(known, reference)
+        if not found.passed:
+            raise InvalidArgumentError(
+                f"the model built of {reference.config.source} makes other vectors than it is "
+                f"known to make: a cosine of {found.cosine_min:.6f}, and {found.required:.6f} is "
+                "the least. Are onnx and onnxruntime here of releases that work?"
+            )
+        parity = replace(known, cosine_min=bound)
     else:
-        every = varied_texts()
-        places = np.linspace(0, len(every) - 1, PARITY_TEXTS).round().astype(int).tolist()
-        parity = Parity(Purpose.DOCUMENT, _NONE, bound, tuple(every[place] for place in places))
-    vectors = reference.encode(parity.inputs[0], purpose=parity.purpose).vectors
-    parity = replace(parity, vectors=vectors)
+        parity = _made_here(reference, bound)
     near = compare(parity, encoder).cosine_min
     if near >= bound:
         return parity
     return replace(parity, cosine_min=math.floor((near - _SLACK) * 1e4) / 1e4)
+
+
+def parity_texts() -> tuple[str, ...]:
+    """Return the texts that parity is tried on: some of those that rounding is judged by."""
+    every = varied_texts()
+    places = np.linspace(0, len(every) - 1, PARITY_TEXTS).round().astype(int).tolist()
+    return tuple(every[place] for place in places)
+
+
+def _made_here(reference: OnnxEncoder, bound: float) -> Parity:
+    if reference.text is None:
+        parity = Parity(Purpose.DOCUMENT, _NONE, bound, images=pictures())
+    else:
+        parity = Parity(Purpose.DOCUMENT, _NONE, bound, parity_texts())
+    vectors = reference.encode(parity.inputs[0], purpose=parity.purpose).vectors
+    return replace(parity, vectors=vectors)
 
 
 def pictures() -> tuple[bytes, ...]:
