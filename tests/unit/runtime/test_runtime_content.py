@@ -13,7 +13,7 @@ import pytest
 
 from fakes import CountedIds, FakeClock
 from squash.database import Database
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.errors import (
     ConflictError,
     DataError,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fakes import FakeClock
-from squash.encoders.contract import CONFIG_FILE, Encoded
+from squash.encoders.contract import CONFIG_FILE
+from squash.encoders.encoded import Encoded
 from squash.encoders.encoder import open_encoder
 from squash.errors import (
     ChecksumError,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.errors import InvalidArgumentError
 from squash.model import EncoderPin, Inputs, Modality, Purpose
 from squash.runtime.encoding import EncodedFor

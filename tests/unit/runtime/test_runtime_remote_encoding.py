@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulated import START_MS, Cloud, Fate, fates
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.errors import (
     DataError,
     InvalidArgumentError,

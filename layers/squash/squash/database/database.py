@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from squash.clock import Clock, IdSource, SystemClock, SystemIds
 from squash.database.arguments import (
@@ -15,7 +15,6 @@ from squash.database.arguments import (
     whole_number,
 )
 from squash.database.index import Index
-from squash.database.pinning import pinned
 from squash.errors import DataError, InvalidArgumentError, NotFoundError
 from squash.index import catalogue
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
@@ -29,15 +28,15 @@ from squash.model import (
 from squash.quantize import PRESETS
 from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
 from squash.runtime.encoder_names import encoder_label
-from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import Encoding
-from squash.runtime.local_encoding import LocalEncoding, encoder_folders
 from squash.runtime.prices import architecture_of
-from squash.runtime.query_vectors import QueryVectors
 from squash.runtime.session import IndexSession
 from squash.search import Searcher
 from squash.storage import ObjectStore, PrefixStore, open_store
 from squash.storage.tmp import TmpFiles
+
+if TYPE_CHECKING:
+    from squash.runtime.encoders import EncoderRegistry
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 
@@ -113,8 +112,8 @@ class Database:
         encoding: Encoding | None = None,
     ) -> None:
         self._store = store
-        self._encoders = EncoderRegistry(store)
-        self._encoding = QueryVectors(encoding) if encoding else None
+        self._given_encoding = encoding
+        self._encoding: Encoding | None = None
         self._lock = threading.Lock()
         self._fold_soon = fold_soon
         self._memory = RetainedMemory(settings.retained_bytes_max)
@@ -137,7 +136,9 @@ class Database:
     @property
     def encoders(self) -> EncoderRegistry:
         """The encoders that are kept beside the indexes."""
-        return self._encoders
+        from squash.runtime.encoders import EncoderRegistry  # noqa: PLC0415 - likewise
+
+        return EncoderRegistry(self._store)
 
     def __enter__(self) -> Self:
         return self
@@ -218,8 +219,11 @@ class Database:
         unfilterable = tuple(non_filterable)
         pin = None
         if encoder is not None:
+            # Here, and not with the module: most processes make no index.
+            from squash.database.pinning import pinned  # noqa: PLC0415
+
             pin, size, chosen = pinned(
-                self._encoders.resolve(encoder), dimension=size, metric=chosen, text_key=text_key
+                self.encoders.resolve(encoder), dimension=size, metric=chosen, text_key=text_key
             )
             if pin.text_key is not None and pin.text_key not in unfilterable:
                 unfilterable += (pin.text_key,)
@@ -324,16 +328,20 @@ class Database:
 
     def _encode_by(self) -> Encoding:
         """Return who encodes; without one that was given, this process, from now on."""
+        # Who sends vectors waits for none of these.
+        from squash.runtime.query_vectors import QueryVectors  # noqa: PLC0415
+
         with self._lock:
             if self._encoding is None:
-                local = LocalEncoding(
-                    self._encoders,
-                    encoder_folders(os.environ),
-                    clock=self._clock,
-                    threads=os.cpu_count() or 1,
-                )
-                self._encoding = QueryVectors(local)
+                self._encoding = QueryVectors(self._given_encoding or self._encoding_here())
             return self._encoding
+
+    def _encoding_here(self) -> Encoding:
+        from squash.runtime.local_encoding import LocalEncoding, encoder_folders  # noqa: PLC0415
+
+        folders = encoder_folders(os.environ)
+        threads = os.cpu_count() or 1
+        return LocalEncoding(self.encoders, folders, clock=self._clock, threads=threads)
 
     def _check_catalogue(self, name: str) -> None:
         """Raise a DataError if an index's entry, or the encoder that it pins, cannot be read."""
@@ -341,7 +349,7 @@ class Database:
         if pin is None:
             return
         try:
-            self._encoders.resolve(f"{pin.name}@{pin.digest}")
+            self.encoders.resolve(f"{pin.name}@{pin.digest}")
         except NotFoundError as error:
             raise DataError(
                 f"index {name!r} pins the encoder {encoder_label(pin.name, pin.digest)}, which is "

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from squash.arrays import F32
 from squash.encoders.members import (
     DESCRIBED_IN,
     Members,
@@ -177,16 +176,6 @@ class EncoderConfig:
         """What it encodes."""
         parts = {Modality.TEXT: self.text, Modality.IMAGE: self.image}
         return tuple(modality for modality, part in parts.items() if part is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What an encoder made: float32 [n, d], in the order of its inputs; see `EncodingReport`."""
-
-    vectors: F32
-    tokens: int = 0
-    truncated: tuple[int, ...] = ()
-    chunked: tuple[int, ...] = ()
 
 
 def write_config(config: EncoderConfig) -> bytes:

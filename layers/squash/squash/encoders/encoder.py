@@ -10,13 +10,8 @@ from typing import Final, cast
 import numpy as np
 
 from squash.arrays import F32, Mask
-from squash.encoders.contract import (
-    CONFIG_FILE,
-    Encoded,
-    EncoderConfig,
-    digest_of,
-    read_config,
-)
+from squash.encoders.contract import CONFIG_FILE, EncoderConfig, digest_of, read_config
+from squash.encoders.encoded import Encoded
 from squash.encoders.images import ImageEncoder, Told
 from squash.encoders.text import TextEncoder
 from squash.errors import ChecksumError, InvalidArgumentError, NotFoundError

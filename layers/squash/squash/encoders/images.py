@@ -10,7 +10,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from squash.arrays import F32, U8, AnyArray
-from squash.encoders.contract import Encoded, ImagePart
+from squash.encoders.contract import ImagePart
+from squash.encoders.encoded import Encoded
 from squash.encoders.lazily import load
 from squash.encoders.onnx_session import ImageModel
 from squash.errors import InvalidArgumentError, TooLargeError

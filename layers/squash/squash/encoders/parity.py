@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from squash.arrays import F32
-from squash.encoders.contract import PARITY_FILE, Encoded
+from squash.encoders.contract import PARITY_FILE
+from squash.encoders.encoded import Encoded
 from squash.errors import InvalidArgumentError, UnsupportedFormatError
 from squash.limits import DIMENSION_MAX, ENCODER_PARITY_INPUTS_MAX
 from squash.model import Inputs, Modality, Purpose

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from squash.arrays import F32, I64
-from squash.encoders.contract import Encoded, OverLong, Pooling, TextPart
+from squash.encoders.contract import OverLong, Pooling, TextPart
+from squash.encoders.encoded import Encoded
 from squash.encoders.images import Told
 from squash.encoders.onnx_session import TextModel
 from squash.encoders.tokens import TextTokenizer, Tokens

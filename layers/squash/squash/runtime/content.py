@@ -10,7 +10,7 @@ import numpy as np
 
 from squash.arrays import F32
 from squash.attributes import check_metadata
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.index.checking import check_records, check_rows, check_vector, rows_with_vectors
 from squash.limits import IMAGE_BYTES_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX

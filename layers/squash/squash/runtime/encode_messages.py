@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import AnyArray
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.limits import (
     ANSWER_BODY_BYTES_MAX,
     CALL_ENVELOPE_BYTES_MAX,

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.errors import DataError
 from squash.model import EncoderPin, Inputs, Purpose
 from squash.runtime.encoder_names import encoder_label

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from squash.clock import Clock
-from squash.encoders.contract import CONFIG_FILE, Encoded, digest_of
+from squash.encoders.contract import CONFIG_FILE, digest_of
+from squash.encoders.encoded import Encoded
 from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnavailableError
 from squash.limits import ENCODERS_OPEN_MAX
 from squash.model import EncoderPin, Inputs, Purpose

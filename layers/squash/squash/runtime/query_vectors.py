@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 
 from squash.arrays import F32
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.limits import QUERY_VECTORS_BYTES_MAX
 from squash.model import EncoderPin, Inputs, Purpose

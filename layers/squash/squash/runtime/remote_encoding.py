@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 import numpy as np
 
-from squash.encoders.contract import Encoded
+from squash.encoders.encoded import Encoded
 from squash.errors import (
     InvalidArgumentError,
     PartialAnswerError,
