@@ -594,3 +594,20 @@ def test_a_cold_index_is_opened_while_a_query_is_encoded(tmp_path):
     assert [match.key for match in cold.matches] == ["a"]
     warm = index.query(text="red fish")
     assert (warm.usage.store_requests, cold.usage.store_requests > 1) == (1, True)
+
+
+def test_what_recall_is_aimed_at_where_nothing_is_said(db):
+    """More where a query is encoded, which takes longer than the search; what is said holds."""
+    plain = db.create_index("plain", dimension=2)
+    encoded = db.create_index("encoded", encoder="tiny-dual")
+    plain.put(keys=["a"], vectors=[[1.0, 2.0]])
+    encoded.put(keys=["a"], texts=["fish"])
+    vectors = {plain: [1.0, 2.0], encoded: np.ones(DIMENSION)}
+    for index, vector in vectors.items():
+        aimed = index.query(vector, explain=True).explain.recall_target
+        assert aimed == (0.95 if index is plain else 0.99)
+        (many,) = index.query_many([vector], explain=True)
+        assert many.explain.recall_target == aimed
+        assert index.query(vector, recall_target=0.8, explain=True).explain.recall_target == 0.8
+        with pytest.raises(InvalidArgumentError, match="recall_target"):
+            index.query(vector, recall_target=0.0)

@@ -144,7 +144,7 @@ class QueryBody:
     filter_places: Sequence[str]
     encoder: str | None = None
     top_k: int = 10
-    recall_target: float = 0.95
+    recall_target: float | None = None
     exact: bool = False
     consistency: str = "strong"
     as_of: AsOf | None = None

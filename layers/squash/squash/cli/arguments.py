@@ -151,7 +151,12 @@ def _query(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--image", metavar="FILE", type=Path, help="a picture, for its encoder")
     add_filter(parser, 'such as {"year": {"$gte": 2020}}')
     parser.add_argument("--top-k", type=count(limits.TOP_K_MAX), default=10, metavar="K")
-    parser.add_argument("--recall-target", type=share, default=0.95, metavar="SHARE")
+    parser.add_argument(
+        "--recall-target",
+        type=share,
+        metavar="SHARE",
+        help="of the true nearest (default 0.95; 0.99 of an index with an encoder)",
+    )
     parser.add_argument("--exact", action="store_true", help="the true answer, by brute force")
     parser.add_argument(
         "--explain", action="store_true", help="show how it was answered, level by level"

@@ -10,10 +10,12 @@ import numpy as np
 
 from squash.errors import InvalidArgumentError
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
-from squash.model import (
-    Progress,
-)
+from squash.model import IndexConfig, Progress
 
+# What is aimed at where nothing is said. An encoder takes longer than any search: what the rest of
+# the answers cost is little beside it, and missing them shows in judged answers.
+RECALL_TARGET: Final = 0.95
+RECALL_TARGET_ENCODED: Final = 0.99
 _INCLUDABLE: Final = frozenset({"metadata", "vector"})
 _COMMIT_ID: Final = re.compile("[0-9a-f]{32}")
 
@@ -79,18 +81,27 @@ def check_include(include: Iterable[str]) -> frozenset[str]:
     return wanted
 
 
-def check_limits(
-    *, top_k: Any, recall_target: Any, timeout_ms: Any = None, queries: int = 1
-) -> None:
+def recall_target_of(given: Any, config: IndexConfig) -> float:
+    """Return the share of the true nearest to aim at; None leaves it to the kind of index."""
+    if given is None:
+        return RECALL_TARGET if config.encoder is None else RECALL_TARGET_ENCODED
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, (int, float, np.floating))
+        or not 0.0 < given <= 1.0
+    ):
+        raise InvalidArgumentError(
+            f"recall_target is above 0 and at most 1, not {given!r}", field="recall_target"
+        )
+    return float(given)
+
+
+def check_limits(*, top_k: Any, timeout_ms: Any = None, queries: int = 1) -> None:
     """Check a query's numbers."""
     if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
         raise InvalidArgumentError("top_k is a whole number", field="top_k")
     if not 1 <= top_k <= TOP_K_MAX:
         raise InvalidArgumentError(f"top_k is from 1 to {TOP_K_MAX}, not {top_k}", field="top_k")
-    if not isinstance(recall_target, (int, float)) or not 0.0 < recall_target <= 1.0:
-        raise InvalidArgumentError(
-            f"recall_target is above 0 and at most 1, not {recall_target!r}", field="recall_target"
-        )
     if timeout_ms is not None and (
         isinstance(timeout_ms, bool)
         or not isinstance(timeout_ms, (int, np.integer))

@@ -11,6 +11,7 @@ import numpy as np
 from squash.database.arguments import (
     check_include,
     check_limits,
+    recall_target_of,
     silent,
     whole_number,
 )
@@ -144,7 +145,7 @@ class IndexReads:
         encoder: str | None = None,
         top_k: int = 10,
         filter: Filter | None = None,  # noqa: A002
-        recall_target: float = 0.95,
+        recall_target: float | None = None,
         exact: bool = False,
         consistency: Consistency = "strong",
         as_of: AsOf | None = None,
@@ -174,6 +175,7 @@ class IndexReads:
             See `squash.attributes.matches`; None for all records.
         recall_target:
             The share of the true nearest that answers shall hold on average, above 0; 1 is exact.
+            Without it 0.95, or 0.99 of an index with an encoder.
         exact:
             Compare with every record that passes.
         consistency:
@@ -206,7 +208,8 @@ class IndexReads:
 
         """
         session = self._session
-        check_limits(top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms)
+        check_limits(top_k=top_k, timeout_ms=timeout_ms)
+        target = recall_target_of(recall_target, session.config)
         deadline_ms = session.deadline_ms(timeout_ms)
         asked = session.content.query(vector=vector, text=text, image=image, encoder=encoder)
         wanted = check_include(include)
@@ -214,8 +217,8 @@ class IndexReads:
             vector=_NO_VECTOR,
             k=int(top_k),
             node=session.parse(filter),
-            recall_target=recall_target,
-            exact=exact or recall_target >= 1.0,
+            recall_target=target,
+            exact=exact or target >= 1.0,
             include_metadata="metadata" in wanted,
             include_vector="vector" in wanted,
             explain=explain,
@@ -233,7 +236,7 @@ class IndexReads:
         encoder: str | None = None,
         top_k: int = 10,
         filters: Filter | Sequence[Filter | None] | None = None,
-        recall_target: float = 0.95,
+        recall_target: float | None = None,
         exact: bool = False,
         consistency: Consistency = "strong",
         as_of: AsOf | None = None,
@@ -280,9 +283,8 @@ class IndexReads:
         asked = session.content.queries(
             vectors=vectors, texts=texts, images=images, encoder=encoder
         )
-        check_limits(
-            top_k=top_k, recall_target=recall_target, timeout_ms=timeout_ms, queries=len(asked)
-        )
+        check_limits(top_k=top_k, timeout_ms=timeout_ms, queries=len(asked))
+        target = recall_target_of(recall_target, session.config)
         deadline_ms = session.deadline_ms(timeout_ms)
         wanted = check_include(include)
         if filters is None or isinstance(filters, Mapping):
@@ -298,8 +300,8 @@ class IndexReads:
         first = Query(
             vector=_NO_VECTOR,
             k=int(top_k),
-            recall_target=recall_target,
-            exact=exact or recall_target >= 1.0,
+            recall_target=target,
+            exact=exact or target >= 1.0,
             include_metadata="metadata" in wanted,
             include_vector="vector" in wanted,
             explain=explain,
