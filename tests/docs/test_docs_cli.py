@@ -157,9 +157,16 @@ def test_readme_names_every_operator_with_its_operands():
 
 
 @needs_library
-def test_readme_python_runs():
+def test_readme_python_runs(tmp_path, monkeypatch):
+    """One block after the other, where an encoder of the name in it has been added."""
+    monkeypatch.setenv("SQUASH_ENCODER_CACHE", str(tmp_path / "cache"))
+    make_text_encoder(tmp_path / "encoder", name="minilm")
+    location = f"file://{tmp_path}/store"
+    squash.connect(location).encoders.add(tmp_path / "encoder")
+    names: dict[str, object] = {}
     for block in blocks(README, "python"):
-        exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - that is the test
+        here = block.replace("file:///data/squash", location)
+        exec(compile(here, "README.md", "exec"), names)  # noqa: S102 - that is the test
 
 
 @needs_library
