@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,9 +26,11 @@ import numpy as np
 
 import squash
 from deployment import s3_server
+from models import NAME, minilm
 from report import command_line, conditions, number, table, told, write_section
 from squash.api.functions import coordinator
-from squash.runtime.functions import make_allocator, make_processor
+from squash.encoders.encoder import read_folder
+from squash.runtime.functions import make_allocator, make_encoder, make_processor
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ROWS: Final = 20_000
@@ -40,7 +43,10 @@ FUNCTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "Documents": ("documents-put", "none"),
     "Indexes": ("indexes-list", "none"),
     "Compactor": ("compactor-schedule", "none"),
+    "Encoder": ("encode", "none"),
 }
+# The kinds of event that functions send one another, and to which.
+CALLED: Final = {"process": "processor", "allocate": "allocator", "encode": "encoder"}
 PROGRAM: Final = """
 import json, resource, sys
 def spent():
@@ -75,7 +81,9 @@ it compares with NumPy's own import, {numpy} ms in the same rounds. \
 *Import* is all that \
 the artefact does before its first event, components made; Python itself takes {bare} ms before \
 that. *First answer*: a query for two of {rows:,} rows with a filter, which reads the index from \
-S3 (the allocator's and the coordinator's calls others); a put; a list; a look of the compactor."""
+S3 (the allocator's and the coordinator's calls others); a put; a list; a look of the compactor; \
+and the encoder's vector of one question, for which it first reads its model, {model_mb:.0f} MB, \
+from S3, checks and opens it."""
 NUMPY: Final = """
 import resource, sys
 def spent():
@@ -127,6 +135,22 @@ def make_index(location: str, endpoint: str) -> None:
     index.optimize()
 
 
+def make_notes(location: str, endpoint: str) -> None:
+    """Make an index with an encoder; who asks it has the encoder called."""
+    database = squash.connect(location, endpoint_url=endpoint)
+    database.encoders.add(minilm("w8"))
+    database.create_index("notes", encoder=NAME)
+
+
+def about_texts(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event of a question in words, made of one that has a vector."""
+    asked = json.dumps(dict(query)).replace("indexes/papers/", "indexes/notes/")
+    event: dict[str, Any] = json.loads(asked)
+    event["pathParameters"]["index"] = "notes"
+    event["body"] = json.dumps({"text": "how do birds find their way over the sea"})
+    return event
+
+
 def environment(s3: str, functions: str, shape: str) -> dict[str, str]:
     """Return a function's variables."""
     return {
@@ -140,6 +164,7 @@ def environment(s3: str, functions: str, shape: str) -> dict[str, str]:
         "SQUASH_ALLOCATOR": "allocator",
         "SQUASH_AUTH": "none",
         "SQUASH_COMPACTOR": "compactor",
+        "SQUASH_ENCODER": "encoder",
         "SQUASH_LOCAL": "1",
         "SQUASH_PROCESSOR": "processor",
         "SQUASH_SHAPE": shape,
@@ -161,14 +186,16 @@ def numpy_ms(artefacts: Path) -> float:
 
 def start(artefacts: Path, function: str, event: Path, variables: dict[str, str]) -> dict[str, Any]:
     """Return what one start took."""
-    paths = [str(artefacts / function), str(artefacts / "LibraryLayer" / "python")]
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", "-B", "-c", PROGRAM.format(paths=paths, event=str(event))],
-        env=variables,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    layers = ["LibraryLayer", *(["EncoderLayer"] if function == "Encoder" else [])]
+    paths = [str(artefacts / function), *(str(artefacts / one / "python") for one in layers)]
+    with tempfile.TemporaryDirectory(prefix="squash-starts-") as empty:
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-I", "-S", "-B", "-c", PROGRAM.format(paths=paths, event=str(event))],
+            env=variables | {"SQUASH_ENCODER_CACHE": empty},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
     if done.returncode:
         raise RuntimeError(f"{function}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -185,6 +212,7 @@ def measure(artefacts: Path, runs: int, folder: Path) -> dict[str, list[dict[str
         client = botocore.session.Session().create_client("s3", endpoint_url=s3)
         client.create_bucket(Bucket="starts")
         make_index("s3://starts/x", s3)
+        make_notes("s3://starts/x", s3)
         roles: dict[str, Any] = {}
         seen: dict[str, bytes] = {}
         with lambda_server(roles, seen) as functions:
@@ -192,10 +220,13 @@ def measure(artefacts: Path, runs: int, folder: Path) -> dict[str, list[dict[str
                 os.environ[name] = value
             roles["processor"] = make_processor(os.environ).handle
             roles["allocator"] = make_allocator(os.environ).handle
+            roles["encoder"] = make_encoder(os.environ).handle
             query = json.loads((ROOT / "events" / "coordinator-query.json").read_text())
             answer = coordinator(os.environ)(query, None)
             assert answer["statusCode"] == 200, answer
-            for kind, role in (("process", "processor"), ("allocate", "allocator")):
+            answer = coordinator(os.environ)(about_texts(query), None)
+            assert answer["statusCode"] == 200, answer
+            for kind, role in CALLED.items():
                 event = json.loads(seen[role]) | {"deadline_ms": 1 << 42}
                 (folder / f"{kind}.json").write_text(json.dumps(event))
             for run in range(runs):
@@ -237,6 +268,7 @@ def section(found: Mapping[str, list[dict[str, Any]]], loads: tuple[float, float
         high=loads[1],
         bare=number(min(run["bare"] for run in every)),
         rows=ROWS,
+        model_mb=sum(ref.bytes for ref in read_folder(minilm("w8"))[0].files.values()) / 1e6,
         numpy=number(min(run["numpy"] for run in every)),
     )
     head = (

@@ -198,6 +198,8 @@ class _Work:
             judgement = self._judge(reference, encoder)
             bounds = self.bounds or judge.BOUNDS[self.quantize]
             losses = judgement.losses(bounds)
+            for line in judgement.lines(bounds) if losses else ():
+                self.report(line)
             self._refuse(losses)
             nearness = bounds.cosine_min
         parity = samples.parity_of(reference, encoder, nearness, self.known)

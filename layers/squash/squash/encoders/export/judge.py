@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -66,18 +66,19 @@ class Judgement:
 
     def losses(self, bounds: Bounds) -> tuple[str, ...]:
         """Return a line for each bound that is passed."""
-        lines = (
-            (self.cosine_mean < bounds.cosine_mean, "cosine_mean", "at least"),
-            (self.cosine_min < bounds.cosine_min, "cosine_min", "at least"),
-            (self.drift_mean > bounds.drift_mean, "drift_mean", "at most"),
-            (self.drift_max > bounds.drift_max, "drift_max", "at most"),
-            (self.recall < bounds.recall, "recall", "at least"),
-        )
-        return tuple(
-            f"{name} is {getattr(self, name):.4f} and should be {word} {getattr(bounds, name):g}"
-            for passed, name, word in lines
-            if passed
-        )
+        return tuple(line for passed, line in self._held(bounds) if passed)
+
+    def lines(self, bounds: Bounds) -> tuple[str, ...]:
+        """Return a line for each bound, whether it is passed or not."""
+        return tuple(line for _, line in self._held(bounds))
+
+    def _held(self, bounds: Bounds) -> Iterator[tuple[bool, str]]:
+        for name in (field.name for field in fields(Bounds)):
+            found, bound = getattr(self, name), getattr(bounds, name)
+            most = name.startswith("drift")
+            passed = found > bound if most else found < bound
+            word = "at most" if most else "at least"
+            yield passed, f"{name} is {found:.4f} and should be {word} {bound:g}"
 
 
 def judge(reference: OnnxEncoder, other: OnnxEncoder, texts: Sequence[str]) -> Judgement:
