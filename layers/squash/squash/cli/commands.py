@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from squash.api.documents import (
+    config_document,
     record_document,
     snapshot_document,
     stats_document,
@@ -16,7 +18,7 @@ from squash.api.documents import (
 )
 from squash.cli.access import keys, serve
 from squash.cli.encoders import encoder
-from squash.cli.encoding_words import encoder_label, index_document, pin_document
+from squash.cli.encoding_words import encoder_label
 from squash.cli.exporting import export
 from squash.cli.importing import import_file
 from squash.cli.keeping import gc, repair, verify
@@ -49,7 +51,7 @@ def create(arguments: Namespace, database: Database, output: Output) -> int:
         **_measured_by(arguments),
     ).config
     output.result(
-        index_document(config),
+        config_document(config),
         f"Made the index {config.name}: dimension {config.dimension}, metric {config.metric}"
         f"{_by(config.encoder)}.",
     )
@@ -122,7 +124,7 @@ def list_any(arguments: Namespace, database: Database, output: Output) -> int:
             for config in configs
         ]
         output.result(
-            {"indexes": [index_document(config) for config in configs]},
+            {"indexes": [config_document(config) for config in configs]},
             Table(("index", "dimension", "metric", "encoder"), rows)
             if rows
             else "There is no index yet.",
@@ -182,7 +184,9 @@ def stats(arguments: Namespace, database: Database, output: Output) -> int:
     if pin is not None:
         rows.append(("encoder", encoder_label(pin)))
         rows.append(("texts kept in", pin.text_key or "nothing"))
-    output.result(document | {"encoder": pin_document(pin)}, Table(("", name), rows))
+    output.result(
+        document | {"encoder": None if pin is None else asdict(pin)}, Table(("", name), rows)
+    )
     return SUCCEEDED
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from squash.api.documents import config_document
 from squash.cli.output import counted
 from squash.errors import InvalidArgumentError, SquashError
 from squash.model import EncoderPin, EncodingReport, IndexConfig
@@ -21,37 +20,12 @@ def encoder_label(pin: EncoderPin | None) -> str:
     return "" if pin is None else f"{pin.name}@{pin.digest[:_DIGITS_SHOWN]}"
 
 
-def pin_document(pin: EncoderPin | None) -> dict[str, Any] | None:
-    """Describe the encoder of an index."""
-    if pin is None:
-        return None
-    return {"name": pin.name, "digest": pin.digest, "text_key": pin.text_key}
-
-
-def index_document(config: IndexConfig) -> dict[str, Any]:
-    """Describe an index as it was created, with its encoder."""
-    return config_document(config) | {"encoder": pin_document(config.encoder)}
-
-
-def encoding_member(report: EncodingReport | None) -> dict[str, Any]:
-    """Return the member `encoding` of a document, where something was encoded."""
-    if report is None:
-        return {}
-    return {
-        "encoding": {
-            "encoder": report.encoder,
-            "tokens": report.tokens,
-            "truncated": list(report.truncated),
-            "chunked": list(report.chunked),
-        }
-    }
-
-
 def encoding_shown(report: EncodingReport | None, keys: Sequence[str] = ()) -> list[str]:
     """Say what an encoder had to do; texts that were too long by their keys, if they are known."""
     if report is None:
         return []
-    said = [f"Encoded {counted(report.tokens, 'token')} by {report.encoder}."]
+    tokens = f"Encoded {counted(report.tokens, 'token')}" if report.tokens else "Encoded"
+    said = [f"{tokens} by {report.encoder}."]
     for places, became in (
         (report.truncated, "cut: of their ends their vectors know nothing"),
         (report.chunked, "encoded part by part"),

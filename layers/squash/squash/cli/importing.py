@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_member, encoding_shown
+from squash.api.documents import write_document
+from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_shown
 from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.output import Output, Report, counted
 from squash.errors import SquashError
@@ -47,7 +49,7 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
         else:
             snapshot = result.snapshot
     output.result(
-        {"snapshot": snapshot, "rows": result.rows, **encoding_member(result.encoding)},
+        write_document(replace(result, snapshot=snapshot)),
         f"Imported {counted(result.rows, 'record')}; the snapshot is {snapshot:,}.",
         *encoding_shown(result.encoding),
     )

@@ -14,7 +14,7 @@ from squash import limits
 from squash.api import strict_json
 from squash.api.documents import answer_document
 from squash.arrays import F32
-from squash.cli.encoding_words import encoding_member, encoding_shown
+from squash.cli.encoding_words import encoding_shown
 from squash.cli.importers.inputs import read_image
 from squash.cli.importers.npy import open_array
 from squash.cli.importers.rows import as_float32, check_dimension
@@ -73,7 +73,7 @@ def _query_encoded(
     shown = _answer_shown(answer)
     if answer.encoding is not None and (answer.encoding.truncated or answer.encoding.chunked):
         shown += encoding_shown(answer.encoding)
-    output.result(answer_document(answer) | encoding_member(answer.encoding), *shown)
+    output.result(answer_document(answer), *shown)
     return _SUCCEEDED
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar
 
 from squash import limits
 from squash.api.documents import write_document
-from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_member, encoding_shown
+from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_shown
 from squash.cli.importers.jsonl import PatchLines, RecordLines, numbered_lines
 from squash.cli.output import Output, counted
 from squash.errors import InvalidArgumentError, SquashError, TooLargeError
@@ -131,7 +131,7 @@ def _note_line(error: SquashError, rows: Lines, name: str) -> None:
 
 def _written(output: Output, result: WriteResult, done: str, keys: Sequence[str] = ()) -> int:
     output.result(
-        write_document(result) | encoding_member(result.encoding),
+        write_document(result),
         f"{done} {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}.",
         *encoding_shown(result.encoding, keys),
     )
