@@ -133,6 +133,7 @@ def test_usage_tells_of_the_encoder_and_a_query_is_remembered(place, asking):
 def test_an_encoder_that_fails_once_is_not_seen(place, asking, fault):
     """The answer is right still, by a container that started anew."""
     text = f"dog cat horse {fault.kind.value}"
+    place.cloud.evict_idle()  # so that none but a new one can stand in
     place.cloud.set_faults([fault])
     found = asking.ok("POST", f"{NOTES}/query", {"text": text, "top_k": 3})
     alone = place.database().index("notes").query(text=text, top_k=3)

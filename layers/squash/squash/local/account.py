@@ -134,16 +134,21 @@ class Account:
                 Refusal.THROTTLED, "Rate Exceeded.", reason="CallerRateLimitExceeded"
             )
         container = await self._container(pool, call.tenant)
-        killing = FaultKind.KILL in faults and self._loop.call_later(
-            faults[FaultKind.KILL].delay_ms / 1000, self._kill, pool, container
-        )
+        killing: asyncio.TimerHandle | None = None
+        if FaultKind.KILL in faults:
+            delay_s = faults[FaultKind.KILL].delay_ms / 1000
+            if delay_s > 0:
+                killing = self._loop.call_later(delay_s, self._kill, pool, container)
+            else:
+                # Not by a timer: a quick function would have answered before that came round.
+                self._kill(pool, container)
         try:
             outcome = await container.serve(call)
         except BaseException:
             container.kill()
             raise
         finally:
-            if killing:
+            if killing is not None:
                 killing.cancel()
             if container.usable:
                 pool.idle.append(container)
