@@ -183,7 +183,9 @@ class Container:
     async def _answer(self, call: Call) -> tuple[bytes, str | None]:
         function = self.function
         work = Work(call, function.arn, function.timeout_s)
-        self._desk.hand(work)
+        # Who kills only asks for it: handed to a container that has not died yet, it were answered.
+        if not self._killed:
+            self._desk.hand(work)
         await _first(work.answer, self.ended, timeout_s=function.timeout_s)
         if work.answer.done():
             return work.answer.result()
