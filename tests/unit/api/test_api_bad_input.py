@@ -234,6 +234,8 @@ BAD_BODIES = [
      "invalid-argument", "expires"),
     ("POST", I, {"name": "x", "dimension": 2, "expires": "a", "attributes": {"a": "string"}}, 400,
      "invalid-argument", "expires"),
+    ("POST", "/v1/indexes/papers/optimize", "null", 400, "invalid-argument", None),
+    ("POST", "/v1/indexes/papers/gc", "null", 400, "invalid-argument", None),
     ("POST", "/v1/indexes/papers/optimize", {"full": 1}, 400, "invalid-argument", "full"),
     ("POST", "/v1/indexes/papers/gc", {"full": True}, 400, "invalid-argument", "full"),
     ("POST", "/v1/indexes/papers/gc", {"retention_s": 3_599}, 400, "invalid-argument",

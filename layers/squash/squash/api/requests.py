@@ -74,7 +74,7 @@ class HttpRequest:
         TooLargeError
             If it is longer than is taken; it is not looked at then.
         InvalidArgumentError
-            If it is not JSON.
+            If it is not JSON, or null, which no route takes: None is no body at all.
 
         """
         self._check_content_type()
@@ -82,12 +82,15 @@ class HttpRequest:
         if not data:
             raise InvalidArgumentError("the body is empty: send a JSON object")
         try:
-            return strict_json.loads(data)
+            found = strict_json.loads(data)
         except strict_json.JsonError as error:
             # The parser tells where it stopped; what stands there is the caller's own.
             raise InvalidArgumentError(
                 f"the body is not JSON: {error}", field=error.place and shown(error.place)
             ) from error
+        if found is None:
+            raise InvalidArgumentError("the body is null: send a JSON object")
+        return found
 
     def _check_content_type(self) -> None:
         kind, _, parameters = self.headers.get("content-type", "").partition(";")
