@@ -37,9 +37,15 @@ def environment():
 
 @pytest.fixture(autouse=True)
 def _logging():
-    """Powertools configures the library's logger once a process: it is put back as it was."""
+    """Powertools configures the library's logger once a process: it is put back as it was.
+
+    Where another test had it configured, it would print to what was captured there.
+    """
     logger = logging.getLogger("squash")
     before = dict(vars(logger)) | {"handlers": list(logger.handlers)}
+    logger.handlers = []
+    for name in ("init", "powertools_handler"):
+        vars(logger).pop(name, None)
     yield
     vars(logger).clear()
     vars(logger).update(before)
