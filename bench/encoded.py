@@ -9,6 +9,7 @@ questions are asked as vectors and as texts, new ones and ones asked before.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -190,11 +191,11 @@ def mean_tokens(packages: Sequence[Package]) -> float:
 def main() -> None:
     """Print the section, and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=4_000)
+    parser.add_argument("--rows", type=int, default=4_200, help="at most")
     parser.add_argument("--out", type=Path, help="write a section of this document")
     arguments = parser.parse_args()
     every = read_packages()
-    packages = every[:: max(1, len(every) // arguments.rows)]
+    packages = every[:: max(1, math.ceil(len(every) / arguments.rows))]
     with (
         tempfile.TemporaryDirectory(prefix="squash-encoded-") as fetched,
         deployed(environment={"SQUASH_ENCODER_CACHE": fetched}, s3_memory=True) as place,

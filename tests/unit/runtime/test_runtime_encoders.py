@@ -25,7 +25,7 @@ from squash.errors import (
 from squash.runtime import Settings
 from squash.runtime.encoder_names import read_reference
 from squash.runtime.encoders import EncoderRegistry
-from squash.storage import FolderStore, MemoryStore
+from squash.storage import CountingStore, FolderStore, MemoryStore
 from tiny_encoders import make_dual_encoder, make_text_encoder
 
 
@@ -91,7 +91,7 @@ def test_what_is_added_is_found_and_fetched(store, tiny, tmp_path):
     assert info.label == f"tiny@{info.digest[:12]}"
     for reference in ("tiny", f"tiny@{info.digest[:8]}", info.label, info.digest):
         assert registry.resolve(reference) == info
-    config, digest = registry.show("tiny")
+    config, digest = registry.resolve("tiny")
     assert (config, digest) == (info.config, info.digest)
     assert registry.list() == [info]
     assert registry.fetch("tiny", tmp_path / "new" / "fetched") == info
@@ -402,3 +402,11 @@ def test_verify_misses_an_encoder_that_is_gone(store, tiny):
     assert (damage.object_key, "tiny@" in damage.problem) == ("notes/index.json", True)
     held.encoders.add(tiny)
     assert index.verify().damages == ()
+
+
+def test_what_an_index_pins_is_fetched_without_looking_for_it(store, tiny, tmp_path):
+    """A cold start asks for `encoder.json` once, for each other file once, and lists nothing."""
+    info = unchecked(store).add(tiny)
+    counting = CountingStore(store)
+    EncoderRegistry(counting).fetch(f"{info.config.name}@{info.digest}", tmp_path / "fetched")
+    assert counting.counts().by_kind == {"get": 1 + len(info.config.files)}

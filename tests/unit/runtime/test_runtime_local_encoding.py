@@ -161,7 +161,7 @@ def test_the_least_used_is_closed(world, tmp_path):
     """So many are open, and those are not opened again."""
     opened = []
 
-    def open_folder(folder):
+    def open_folder(folder, *, checked):
         opened.append(folder.name)
         return Fake(world.clock)
 
@@ -185,7 +185,7 @@ def test_threads_open_one_once(world):
     opened = []
     ready = threading.Barrier(8)
 
-    def open_folder(folder):
+    def open_folder(folder, *, checked):
         opened.append(folder.name)
         return Fake(FakeClock())
 
@@ -212,7 +212,7 @@ def test_what_failed_to_open_is_tried_again(world):
     """A failure is not remembered."""
     tries = []
 
-    def open_folder(folder):
+    def open_folder(folder, *, checked):
         tries.append(folder)
         if len(tries) == 1:
             raise UnavailableError("not now")
@@ -227,7 +227,7 @@ def test_what_failed_to_open_is_tried_again(world):
 
 def test_the_deadline_is_kept_between_runs(world):
     """What is late is given up; what is done in time, to the last, is not."""
-    process = world.process(open_folder=lambda folder: Fake(world.clock))
+    process = world.process(open_folder=lambda folder, *, checked: Fake(world.clock))
     now = world.clock.now_ms()
     assert encode(process, world.pin, *"abc", deadline_ms=now + 3_000).encoded.tokens == 3
     seen = []

@@ -18,7 +18,7 @@ from squash.api.documents import (
 )
 from squash.cli.access import keys, serve
 from squash.cli.encoders import encoder
-from squash.cli.encoding_words import encoder_label
+from squash.cli.encoding_words import pin_label
 from squash.cli.exporting import export
 from squash.cli.importing import import_file
 from squash.cli.keeping import gc, repair, verify
@@ -74,7 +74,7 @@ def _measured_by(arguments: Namespace) -> dict[str, Any]:
 
 
 def _by(pin: EncoderPin | None) -> str:
-    return "" if pin is None else f", encoder {encoder_label(pin)}"
+    return "" if pin is None else f", encoder {pin_label(pin)}"
 
 
 def get(arguments: Namespace, database: Database, output: Output) -> int:
@@ -120,7 +120,7 @@ def list_any(arguments: Namespace, database: Database, output: Output) -> int:
     if arguments.index is None:
         configs = sorted(database.list_indexes(), key=lambda config: config.name)
         rows = [
-            (config.name, config.dimension, str(config.metric), encoder_label(config.encoder))
+            (config.name, config.dimension, str(config.metric), pin_label(config.encoder))
             for config in configs
         ]
         output.result(
@@ -182,7 +182,7 @@ def stats(arguments: Namespace, database: Database, output: Output) -> int:
     rows.append(("attributes", ", ".join(f"{key}: {kind}" for key, kind in attributes.items())))
     pin = index.config.encoder
     if pin is not None:
-        rows.append(("encoder", encoder_label(pin)))
+        rows.append(("encoder", pin_label(pin)))
         rows.append(("texts kept in", pin.text_key or "nothing"))
     output.result(
         document | {"encoder": None if pin is None else asdict(pin)}, Table(("", name), rows)

@@ -10,8 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from squash.cli.encoder_words import info_document, info_label
-from squash.cli.encoding_words import encoder_label
+from squash.cli.encoder_words import info_document
 from squash.cli.importers.inputs import checked_text
 from squash.cli.importers.jsonl import numbered_lines
 from squash.cli.output import Output, Table
@@ -19,7 +18,7 @@ from squash.cli.problems import UsageError
 from squash.encoders.contract import CONFIG_FILE, OverLong, Pooling
 from squash.encoders.export.settings import Settings
 from squash.errors import InvalidArgumentError
-from squash.model import EncoderPin
+from squash.runtime.encoder_names import encoder_label
 
 if TYPE_CHECKING:
     from squash.database import Database
@@ -47,7 +46,7 @@ def export(arguments: Namespace, database: Database, output: Output) -> int:
         force=arguments.force,
         settings=_settings(arguments),
     )
-    label = encoder_label(EncoderPin(made.config.name, made.digest))
+    label = encoder_label(made.config.name, made.digest)
     output.result(
         _export_document(made, arguments.out),
         *_judged(made),
@@ -136,7 +135,7 @@ def add(arguments: Namespace, database: Database, output: Output) -> int:
         info = database.encoders.add(folder, report)
     output.result(
         info_document(info),
-        f"Added {info_label(info)}: dimension {info.config.dimension}, metric "
+        f"Added {info.label}: dimension {info.config.dimension}, metric "
         f"{info.config.metric}. Indexes take it: "
         f"squash create INDEX --encoder {info.config.name}",
     )
@@ -184,7 +183,7 @@ def check(arguments: Namespace, database: Database, output: Output) -> int:
             with output.progress() as report:
                 database.encoders.fetch(arguments.source, fetched, report)
             found = check_folder(fetched)
-    label = encoder_label(EncoderPin(found.config.name, found.digest))
+    label = encoder_label(found.config.name, found.digest)
     verdict = f"{label} is as it says." if found.passed else f"{label} is not as it says."
     output.result(_check_document(found), Table(("", label), _check_rows(found)), verdict)
     return _SUCCEEDED if found.passed else _FAILED

@@ -5,17 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from squash.cli.encoding_words import encoder_label
 from squash.encoders.contract import TextPart
-from squash.model import EncoderPin
 
 if TYPE_CHECKING:
     from squash.runtime.encoders import EncoderInfo
-
-
-def info_label(info: EncoderInfo) -> str:
-    """Return ``name@digest`` with the digest's first digits."""
-    return encoder_label(EncoderPin(info.config.name, info.digest))
 
 
 def info_document(info: EncoderInfo) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from squash.cli.encoder_making import add, check, export
-from squash.cli.encoder_words import info_document, info_label, info_rows
+from squash.cli.encoder_words import info_document, info_rows
 from squash.cli.output import Output, Table, cell
 from squash.cli.problems import UsageError
 
@@ -29,7 +29,7 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
     found = database.encoders.list()
     rows = [
         (
-            info_label(info),
+            info.label,
             ", ".join(info.config.modalities),
             info.config.dimension,
             str(info.config.metric),
@@ -49,7 +49,7 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
 
 
 def _show(arguments: Namespace, database: Database, output: Output) -> int:
-    info = database.encoders.show(arguments.name)
+    info = database.encoders.resolve(arguments.name)
     indexes = database.encoders.pinned_by(info.digest)
     files = [(name, file.bytes, file.sha256) for name, file in sorted(info.config.files.items())]
     # As text, since numbers to the right of so long a digest would stand far from their titles.

@@ -9,15 +9,15 @@ from typing import Final
 from squash.cli.output import counted
 from squash.errors import InvalidArgumentError, SquashError
 from squash.model import EncoderPin, EncodingReport, IndexConfig
+from squash.runtime.encoder_names import encoder_label
 
-_DIGITS_SHOWN: Final = 12
 _KEYS_SHOWN: Final = 5
 _PLACE: Final = re.compile(r"(?:texts|images|metadata|vectors)\[([0-9]{1,9})\]")
 
 
-def encoder_label(pin: EncoderPin | None) -> str:
+def pin_label(pin: EncoderPin | None) -> str:
     """Return ``name@digest`` with the digest's first digits; nothing where there is none."""
-    return "" if pin is None else f"{pin.name}@{pin.digest[:_DIGITS_SHOWN]}"
+    return "" if pin is None else encoder_label(pin.name, pin.digest)
 
 
 def encoding_shown(report: EncodingReport | None, keys: Sequence[str] = ()) -> list[str]:
@@ -87,8 +87,8 @@ class VectorMaker:
             name, _, digest = marked.rpartition("@")
             if digest != pin.digest:
                 raise InvalidArgumentError(
-                    f"{file} holds vectors of {name}@{digest[:_DIGITS_SHOWN]}, and the index "
-                    f"{config.name} has the encoder {encoder_label(pin)}: vectors of two encoders "
+                    f"{file} holds vectors of {encoder_label(name, digest)}, and the index "
+                    f"{config.name} has the encoder {pin_label(pin)}: vectors of two encoders "
                     "cannot be compared. Import the texts (--text-column), or into an index with "
                     "that encoder",
                     index=config.name,
@@ -119,7 +119,7 @@ class VectorMaker:
             )
         if not of_inputs and pin is not None and self.encoder is None:
             raise InvalidArgumentError(
-                f"the index {self._config.name} has the encoder {encoder_label(pin)}, and vectors "
+                f"the index {self._config.name} has the encoder {pin_label(pin)}, and vectors "
                 f"of another are not comparable: say which one made those of {self._file}, "
                 f"--encoder {pin.name} if it was that, or give texts",
                 index=self._config.name,

@@ -139,7 +139,7 @@ def _check_each(good: Mask, field: str, what: str) -> None:
         raise InvalidArgumentError(f"the encoder makes of {place} {what}", field=place)
 
 
-def open_encoder(folder: Path, *, threads: int = 1) -> OnnxEncoder:
+def open_encoder(folder: Path, *, threads: int = 1, checked: bool = False) -> OnnxEncoder:
     """Open the encoder of a folder.
 
     Parameters
@@ -148,6 +148,8 @@ def open_encoder(folder: Path, *, threads: int = 1) -> OnnxEncoder:
         With `encoder.json` and the files that it names.
     threads:
         That one run of a model uses.
+    checked:
+        Whether somebody has just held its files against `encoder.json`, so that this need not.
 
     Raises
     ------
@@ -161,7 +163,8 @@ def open_encoder(folder: Path, *, threads: int = 1) -> OnnxEncoder:
 
     """
     config, digest = read_folder(folder)
-    check_files(folder, config)
+    if not checked:
+        check_files(folder, config)
     return OnnxEncoder(folder, config, digest, threads=threads)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from squash.arrays import F32, U8, AnyArray
 from squash.encoders.contract import ImagePart
 from squash.encoders.encoded import Encoded
+from squash.encoders.inputs import check_image
 from squash.encoders.lazily import load
 from squash.encoders.onnx_session import ImageModel
 from squash.errors import InvalidArgumentError, TooLargeError
-from squash.limits import ENCODE_IMAGES, IMAGE_BYTES_MAX, IMAGE_PIXELS_MAX
+from squash.limits import ENCODE_IMAGES, IMAGE_PIXELS_MAX
 
 Told: TypeAlias = Callable[[int], None]
 """Told how many inputs of a call are done."""
@@ -75,7 +76,7 @@ class ImageEncoder:
 
         """
         for place, image in enumerate(images):
-            _check_image(image, place)
+            check_image(image, f"images[{place}]")
         vectors = np.zeros((len(images), self._dimension), np.float32)
         step = self._model.rows_max or ENCODE_IMAGES
         for first in range(0, len(images), step):
@@ -159,20 +160,6 @@ def _in_colours(library: Any, opened: Any) -> Any:
 
 def _layout(part: ImagePart) -> tuple[int, int, int]:
     return (3, part.size, part.size) if part.channels_first else (part.size, part.size, 3)
-
-
-def _check_image(image: object, place: int) -> None:
-    field = f"images[{place}]"
-    if not isinstance(image, bytes):
-        raise InvalidArgumentError(
-            f"{field} is the bytes of an image file, not {type(image).__name__}", field=field
-        )
-    if len(image) > IMAGE_BYTES_MAX:
-        raise TooLargeError(
-            f"{field} has {len(image)} bytes, and at most {IMAGE_BYTES_MAX} can be encoded "
-            "(IMAGE_BYTES_MAX): scale it down",
-            field=field,
-        )
 
 
 def _too_many_pixels(field: str, found: str) -> TooLargeError:

@@ -15,10 +15,11 @@ from squash.arrays import F32, I64
 from squash.encoders.contract import OverLong, Pooling, TextPart
 from squash.encoders.encoded import Encoded
 from squash.encoders.images import Told
+from squash.encoders.inputs import check_text
 from squash.encoders.onnx_session import TextModel
 from squash.encoders.tokens import TextTokenizer, Tokens
-from squash.errors import InvalidArgumentError, SquashError, TooLargeError
-from squash.limits import ENCODE_BATCH_TOKENS, TEXT_BYTES_MAX
+from squash.errors import InvalidArgumentError, SquashError
+from squash.limits import ENCODE_BATCH_TOKENS
 from squash.model import Purpose
 
 
@@ -103,7 +104,7 @@ class TextEncoder:
 
         """
         for place, text in enumerate(texts):
-            _check_text(text, place)
+            check_text(text, f"texts[{place}]")
         tokens = [self._tokens(text, place, purpose) for place, text in enumerate(texts)]
         over_long = tuple(place for place, found in enumerate(tokens) if found.over_long)
         chunked = self._part.over_long is OverLong.CHUNK
@@ -158,23 +159,3 @@ class TextEncoder:
             if told is not None:
                 told(int(np.count_nonzero(undone == 0)))
         return vectors
-
-
-def _check_text(text: object, place: int) -> None:
-    field = f"texts[{place}]"
-    if not isinstance(text, str):
-        raise InvalidArgumentError(f"{field} is a string, not {type(text).__name__}", field=field)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(
-            f"{field} is no Unicode text: half of a surrogate pair stands at character "
-            f"{error.start}",
-            field=field,
-        ) from error
-    if size > TEXT_BYTES_MAX:
-        raise TooLargeError(
-            f"{field} has {size} bytes, and at most {TEXT_BYTES_MAX} can be encoded "
-            "(TEXT_BYTES_MAX): divide it among several records",
-            field=field,
-        )

@@ -11,9 +11,10 @@ import numpy as np
 from squash.arrays import F32
 from squash.attributes import check_metadata
 from squash.encoders.encoded import Encoded
+from squash.encoders.inputs import check_image, check_text
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.index.checking import check_records, check_rows, check_vector, rows_with_vectors
-from squash.limits import IMAGE_BYTES_MAX, METADATA_BYTES_MAX, TEXT_BYTES_MAX
+from squash.limits import METADATA_BYTES_MAX
 from squash.model import (
     EncoderPin,
     EncodingReport,
@@ -347,40 +348,16 @@ def _listed(items: Any, field: str) -> list[Any]:
 
 
 def _check_texts(texts: Any, *, many: bool) -> list[str]:
-    checked: list[str] = []
-    for i, text in enumerate(_listed(texts, "texts")):
-        field = f"texts[{i}]" if many else "text"
-        if not isinstance(text, str):
-            raise InvalidArgumentError(
-                f"{field} is no string but {type(text).__name__}: convert it", field=field
-            )
-        try:
-            size = len(text) if text.isascii() else len(text.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidArgumentError(
-                f"{field} has half a surrogate pair: give valid Unicode", field=field
-            ) from error
-        _check_size(size, TEXT_BYTES_MAX, field, "divide it into several")
-        checked.append(str.__str__(text))
-    return checked
+    checked = _listed(texts, "texts")
+    for i, text in enumerate(checked):
+        check_text(text, f"texts[{i}]" if many else "text")
+    return [str.__str__(text) for text in checked]
 
 
 def _check_images(images: Any, *, many: bool) -> list[bytes]:
     checked: list[bytes] = []
     for i, image in enumerate(_listed(images, "images")):
-        field = f"images[{i}]" if many else "image"
-        if not isinstance(image, bytes | bytearray | memoryview):
-            raise InvalidArgumentError(
-                f"{field} is not bytes but {type(image).__name__}: give what the image file holds",
-                field=field,
-            )
-        _check_size(len(image), IMAGE_BYTES_MAX, field, "scale it down")
-        checked.append(bytes(image))
+        plain = bytes(image) if isinstance(image, bytearray | memoryview) else image
+        check_image(plain, f"images[{i}]" if many else "image")
+        checked.append(plain)
     return checked
-
-
-def _check_size(size: int, most: int, field: str, way: str) -> None:
-    if size > most:
-        raise TooLargeError(
-            f"{field} has {size} bytes; at most {most} are encoded: {way}", field=field
-        )

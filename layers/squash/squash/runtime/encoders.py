@@ -126,14 +126,10 @@ class EncoderRegistry:
 
         """
         found = (self._read(name, digest) for name, digest in self._places(None))
-        return [info for info in found if info is not None]
-
-    def show(self, reference: str) -> EncoderInfo:
-        """Return one encoder; see `resolve`."""
-        return self.resolve(reference)
+        return [one[0] for one in found if one is not None]
 
     def resolve(self, reference: str) -> EncoderInfo:
-        """Find the encoder that is asked for, as (config, digest).
+        """Find the encoder that is asked for.
 
         Parameters
         ----------
@@ -150,19 +146,25 @@ class EncoderRegistry:
             If it is damaged, or was made for a newer release.
 
         """
+        return self._find(reference)[0]
+
+    def _find(self, reference: str) -> tuple[EncoderInfo, bytes]:
+        """Return the encoder that is asked for, and its `encoder.json`."""
         wanted = read_reference(reference)
-        places = [
-            (name, digest)
-            for name, digest in self._places(wanted.name)
-            if digest.startswith(wanted.digest) and self._has(name, digest)
-        ]
-        if not places:
-            raise self._none_such(reference)
+        if wanted.name is not None and _DIGEST.fullmatch(wanted.digest):
+            # As an index pins it: a cold start need not look what else there is.
+            places = [(wanted.name, wanted.digest)]
+        else:
+            places = [
+                (name, digest)
+                for name, digest in self._places(wanted.name)
+                if digest.startswith(wanted.digest) and self._has(name, digest)
+            ]
         _refuse_several(reference, places)
-        info = self._read(*places[0])
-        if info is None:
+        found = self._read(*places[0]) if places else None
+        if found is None:
             raise self._none_such(reference)
-        return info
+        return found
 
     def remove(self, reference: str, *, force: bool = False) -> None:
         """Remove an encoder, or what a broken-off addition of one left.
@@ -236,15 +238,13 @@ class EncoderRegistry:
             If the folder cannot be written.
 
         """
-        info = self.resolve(reference)
+        info, data = self._find(reference)
         with whole_folder(Path(into)) as folder:
             self._fetch_files(info, folder, progress)
+            (folder / CONFIG_FILE).write_bytes(data)
         return info
 
     def _fetch_files(self, info: EncoderInfo, folder: Path, progress: Report | None) -> None:
-        data = self._config_bytes(info.config.name, info.digest)
-        if data is None:
-            raise self._none_such(info.label)
         done = 0
         for name, file in info.config.files.items():
             with (folder / name).open("xb") as written:
@@ -253,7 +253,6 @@ class EncoderRegistry:
                     done += len(piece)
                     if progress is not None:
                         progress(Progress("encoder", done, info.bytes, "bytes"))
-        (folder / CONFIG_FILE).write_bytes(data)
 
     def _check_room(self, info: EncoderInfo) -> None:
         others = [place for place in self._places(None) if place != (info.config.name, info.digest)]
@@ -282,25 +281,8 @@ class EncoderRegistry:
     def _has(self, name: str, digest: str) -> bool:
         return self._store.get(_prefix(name, digest) + CONFIG_FILE) is not None
 
-    def _read(self, name: str, digest: str) -> EncoderInfo | None:
-        data = self._config_bytes(name, digest)
-        if data is None:
-            return None
-        key = _prefix(name, digest) + CONFIG_FILE
-        try:
-            config = read_config(data)
-        except UnsupportedFormatError:
-            raise
-        except InvalidArgumentError as error:
-            raise DataError(f"{key} describes no encoder ({error})", object_key=key) from error
-        if config.name != name:
-            raise DataError(
-                f"{key} describes the encoder {config.name!r}: it was moved", object_key=key
-            )
-        return EncoderInfo(config, digest)
-
-    def _config_bytes(self, name: str, digest: str) -> bytes | None:
-        """Return an `encoder.json`, held against its digest; None if there is none."""
+    def _read(self, name: str, digest: str) -> tuple[EncoderInfo, bytes] | None:
+        """Read an `encoder.json`, held against its digest; None if there is none."""
         key = _prefix(name, digest) + CONFIG_FILE
         found = self._store.get(key)
         if found is None:
@@ -312,7 +294,17 @@ class EncoderRegistry:
                 "again from its folder; that mends it.",
                 object_key=key,
             )
-        return data
+        try:
+            config = read_config(data)
+        except UnsupportedFormatError:
+            raise
+        except InvalidArgumentError as error:
+            raise DataError(f"{key} describes no encoder ({error})", object_key=key) from error
+        if config.name != name:
+            raise DataError(
+                f"{key} describes the encoder {config.name!r}: it was moved", object_key=key
+            )
+        return EncoderInfo(config, digest), data
 
     def _none_such(self, reference: str) -> NotFoundError:
         there = [encoder_label(*place) for place in self._places(None) if self._has(*place)]

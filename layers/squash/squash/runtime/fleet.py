@@ -12,7 +12,7 @@ from squash.limits import SLOTS_MAX
 from squash.planning.shape import Shape, read_shape
 from squash.planning.slots import slot_names
 from squash.runtime.invokers import AFFINITIES, Affinity
-from squash.runtime.settings import memory_mb
+from squash.runtime.settings import MB_PER_VCPU, memory_mb
 
 ALLOCATOR_VARIABLE: Final = "SQUASH_ALLOCATOR"
 PROCESSOR_VARIABLE: Final = "SQUASH_PROCESSOR"
@@ -22,7 +22,6 @@ SLOTS_VARIABLE: Final = "SQUASH_SLOTS"
 SHAPE_VARIABLE: Final = "SQUASH_SHAPE"
 
 _SLOTS: Final = "8"
-_MB_PER_VCPU: Final = 1769.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class FleetSettings:
     @property
     def vcpus(self) -> float:
         """How many cores this function has; the others are taken to have as many."""
-        return self.memory_mb / _MB_PER_VCPU if self.memory_mb else float(os.cpu_count() or 1)
+        return self.memory_mb / MB_PER_VCPU if self.memory_mb else float(os.cpu_count() or 1)
 
 
 def read_fleet(environment: Mapping[str, str]) -> FleetSettings:

@@ -17,6 +17,7 @@ from squash.errors import InvalidArgumentError
 from squash.limits import MIB
 from squash.runtime.prices import architecture_of
 from squash.runtime.settings import (
+    MB_PER_VCPU,
     Settings,
     choose_kernels,
     memory_mb,
@@ -39,7 +40,6 @@ ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL_S3"
 FUNCTION_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
 
 _LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB
-_MB_PER_VCPU: Final = 1769.0
 
 
 class Role(Protocol):
@@ -196,7 +196,7 @@ def make_encoder(environment: Mapping[str, str]) -> Role:
         EncoderRegistry(store),
         encoder_folders(environment),
         clock=clock,
-        threads=max(round(memory / _MB_PER_VCPU), 1),
+        threads=max(round(memory / MB_PER_VCPU), 1),
     )
     role = EncoderRole(encoding, lambda: StoreMeter(store), clock)
     return MeasuredRole(role, clock=clock, memory_mb=memory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import pathsep
 from pathlib import Path
@@ -43,7 +43,12 @@ class OpenEncoder(Protocol):
         ...
 
 
-OpenFolder = Callable[[Path], OpenEncoder]
+class OpenFolder(Protocol):
+    """Opens the encoder in a folder."""
+
+    def __call__(self, folder: Path, *, checked: bool) -> OpenEncoder:
+        """Open it; `checked` if its files have just been held against `encoder.json`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,31 +206,34 @@ class LocalEncoding:
             folder = parent / pin.digest
             if (folder / CONFIG_FILE).is_file():
                 _check_digest(pin, folder)
-                return self._open_folder(folder)
+                return self._open_folder(folder, checked=False)
         folder = self._folders.cache / pin.digest
         if folder.is_dir():
             try:
                 _check_digest(pin, folder)
-                return self._open_folder(folder)
+                return self._open_folder(folder, checked=False)
             except DataError:
                 # The copy is damaged, not what it was made of: it is fetched anew.
                 shutil.rmtree(folder, ignore_errors=True)
-        self._fetch(pin, folder)
-        return self._open_folder(folder)
+        # What was just fetched was checked on its way.
+        return self._open_folder(folder, checked=self._fetch(pin, folder))
 
-    def _fetch(self, pin: EncoderPin, folder: Path) -> None:
+    def _fetch(self, pin: EncoderPin, folder: Path) -> bool:
+        """Have an encoder in the cache; say whether it was this call that fetched it."""
         try:
             self._registry.fetch(f"{pin.name}@{pin.digest}", folder)
         except InvalidArgumentError:
             # Another process that shares the cache was first.
             if not (folder / CONFIG_FILE).is_file():
                 raise
+            return False
+        return True
 
-    def _open_onnx(self, folder: Path) -> OpenEncoder:
+    def _open_onnx(self, folder: Path, *, checked: bool) -> OpenEncoder:
         # Loaded here, since it brings the libraries that run models.
         from squash.encoders.encoder import open_encoder  # noqa: PLC0415
 
-        return open_encoder(folder, threads=self._threads)
+        return open_encoder(folder, threads=self._threads, checked=checked)
 
     def _check_time(self, pin: EncoderPin, deadline_ms: int | None, done: int, total: int) -> None:
         if deadline_ms is not None and self._clock.now_ms() >= deadline_ms:

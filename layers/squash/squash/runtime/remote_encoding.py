@@ -11,20 +11,17 @@ from typing import Final, NoReturn
 import numpy as np
 
 from squash.encoders.encoded import Encoded
+from squash.encoders.inputs import check_image, check_text
 from squash.errors import (
-    InvalidArgumentError,
     PartialAnswerError,
     SquashError,
-    TooLargeError,
     UnavailableError,
 )
 from squash.limits import (
     ENCODE_CALL_TOKENS,
     ENCODE_CALLS_AT_ONCE_MAX,
     ENCODE_IMAGE_TOKENS,
-    IMAGE_BYTES_MAX,
     QUERY_TIMEOUT_MS,
-    TEXT_BYTES_MAX,
 )
 from squash.model import EncoderPin, Inputs, Modality, Purpose
 from squash.runtime.encode_messages import (
@@ -199,26 +196,8 @@ def _tokens_about(data: bytes, modality: Modality) -> int:
 def _bytes_of(inputs: Inputs, i: int) -> bytes:
     """Return an input as it is sent, if it can be one."""
     place, one = f"{_WORDS[inputs.modality]}[{i}]", inputs.items[i]
-    if inputs.modality is Modality.IMAGE:
-        if not isinstance(one, bytes):
-            raise InvalidArgumentError(f"{place} is the bytes of an image file", field=place)
-        return _checked_size(one, IMAGE_BYTES_MAX, place)
-    if not isinstance(one, str):
-        raise InvalidArgumentError(f"{place} is a string", field=place)
-    try:
-        return _checked_size(one.encode(), TEXT_BYTES_MAX, place)
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(
-            f"{place} holds half of a surrogate pair: give valid Unicode", field=place
-        ) from error
-
-
-def _checked_size(data: bytes, most: int, place: str) -> bytes:
-    if len(data) > most:
-        raise TooLargeError(
-            f"{place} has {len(data)} bytes; at most {most} are encoded: shorten it", field=place
-        )
-    return data
+    (check_text if inputs.modality is Modality.TEXT else check_image)(one, place)
+    return one.encode() if isinstance(one, str) else one
 
 
 def _raise_moved(error: SquashError, begin: int) -> NoReturn:

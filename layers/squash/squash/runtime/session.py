@@ -193,8 +193,8 @@ class IndexSession:
             view, found = self._searched(queries, consistency)
         else:
             view, live = self._seen(as_of)
-            queries = asked = _live_only(queries, live)
-            found = self._past(view, lambda: self._search(view, asked))
+            queries = past = _live_only(queries, live)
+            found = self._past(view, lambda: self._search(view, past))
         spent = self._spent().since(before)
         nothing = spent.since(spent)
         if found and encoded.spent is not None:
