@@ -10,6 +10,7 @@ MIB: Final = 1 << 20
 # Names and records
 INDEX_NAME_PATTERN: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 INDEX_NAME_CHARACTERS_MAX: Final = 63
+BUCKET_NAME_PATTERN: Final = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"  # and of an index inside
 DIMENSION_MAX: Final = 4096
 KEY_BYTES_MAX: Final = 1024
 METADATA_BYTES_MAX: Final = 40 * KIB

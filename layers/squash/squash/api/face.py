@@ -15,7 +15,7 @@ from squash.api.services import Call, Endpoint, Services
 from squash.api.telemetry import Telemetry, Told
 from squash.clock import Clock, IdSource
 from squash.errors import InvalidArgumentError
-from squash.index.catalogue import check_index_name
+from squash.index.names import check_index_name
 from squash.limits import INDEX_NAME_CHARACTERS_MAX
 
 

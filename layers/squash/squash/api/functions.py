@@ -160,20 +160,20 @@ def _face(
 ) -> Handler:
     from squash.api.cloudwatch import LambdaTelemetry
     from squash.api.face import HttpFace
+    from squash.api.faces import both_faces
     from squash.api.services import make_services
     from squash.clock import SystemClock, SystemIds
 
     clock = SystemClock()
     compact_later = None if settings.compactor is None else _caller_of(settings.compactor)
-    return HttpFace(
-        name,
-        endpoints,
-        make_services(database, clock, compact_later=compact_later),
-        gate=make_gate(settings.auth, database.store),
-        telemetry=LambdaTelemetry(name),
-        clock=clock,
-        ids=SystemIds(),
-    )
+    services = make_services(database, clock, compact_later=compact_later)
+    parts: dict[str, Any] = {
+        "gate": make_gate(settings.auth, database.store),
+        "telemetry": LambdaTelemetry(name),
+        "clock": clock,
+        "ids": SystemIds(),
+    }
+    return both_faces(name, HttpFace(name, endpoints, services, **parts), services, parts)
 
 
 def _caller_of(function: str) -> CompactLater:

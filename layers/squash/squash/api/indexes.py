@@ -26,7 +26,7 @@ from squash.api.routes import Scope
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
 from squash.errors import NotFoundError
-from squash.index.catalogue import check_index_name
+from squash.index.names import check_index_name
 
 
 def create(services: Services, call: Call) -> Reply:

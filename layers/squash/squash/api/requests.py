@@ -78,7 +78,7 @@ class HttpRequest:
 
         """
         self._check_content_type()
-        data = self._bytes()
+        data = self.data()
         if not data:
             raise InvalidArgumentError("the body is empty: send a JSON object")
         try:
@@ -100,7 +100,32 @@ class HttpRequest:
                 f"the body is not said to be JSON: send the header content-type: {_JSON}"
             )
 
-    def _bytes(self) -> bytes:
+    def values(self, name: str) -> list[str]:
+        """Return all values of a parameter of the query string.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the query string is not UTF-8.
+
+        """
+        try:
+            pairs = parse_qsl(self.query, keep_blank_values=True, errors="strict")
+        except ValueError as error:
+            raise InvalidArgumentError("the query string cannot be read: is it UTF-8?") from error
+        return [value for one, value in pairs if one == name]
+
+    def data(self) -> bytes:
+        """Return the body as it was sent.
+
+        Raises
+        ------
+        TooLargeError
+            If it is longer than is taken.
+        InvalidArgumentError
+            If the gateway's base64 cannot be decoded.
+
+        """
         most = _BASE64_CHARACTERS_MAX if self.body_is_base64 else HTTP_BODY_BYTES_MAX
         # As text it has at least as many bytes as characters: a long one need not be encoded.
         data = self.body.encode(errors="replace") if len(self.body) <= most else b""

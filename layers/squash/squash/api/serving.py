@@ -7,7 +7,7 @@ serve in Lambda, all in one process and without a cloud.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from squash.api import indexes, querying, vectors
 from squash.api.access import Gate
 from squash.api.face import HttpFace
-from squash.api.routes import ELSEWHERE, routes_of
+from squash.api.faces import both_faces, function_of
 from squash.api.services import Endpoint, make_services
 from squash.api.telemetry import LogTelemetry
 from squash.clock import Clock, IdSource
@@ -33,22 +33,21 @@ ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
     "documents": vectors.ENDPOINTS,
     "indexes": indexes.ENDPOINTS,
 }
-Faces: TypeAlias = Mapping[str, HttpFace]
+Handler: TypeAlias = Callable[[dict[str, Any], Any], dict[str, Any]]
+Faces: TypeAlias = Mapping[str, Handler]
 
 
 def make_faces(database: Database, *, gate: Gate, clock: Clock, ids: IdSource) -> Faces:
     """Make the handlers of all HTTP functions, by name, on one database."""
     services = make_services(database, clock)
+    parts: dict[str, Any] = {
+        "gate": gate,
+        "telemetry": LogTelemetry(),
+        "clock": clock,
+        "ids": ids,
+    }
     return {
-        name: HttpFace(
-            name,
-            endpoints,
-            services,
-            gate=gate,
-            telemetry=LogTelemetry(),
-            clock=clock,
-            ids=ids,
-        )
+        name: both_faces(name, HttpFace(name, endpoints, services, **parts), services, parts)
         for name, endpoints in ENDPOINTS.items()
     }
 
@@ -69,8 +68,8 @@ def make_server(faces: Faces, *, port: int, ids: IdSource, clock: Clock) -> Thre
 
     class Handler(_Handler):
         def answer(self, event: dict[str, Any]) -> dict[str, Any]:
-            routes, _ = routes_of(event["rawPath"])
-            return faces[routes[0].function if routes else ELSEWHERE](event, None)
+            http = event["requestContext"]["http"]
+            return faces[function_of(http["method"], event["rawPath"])](event, None)
 
         def event(self, body: bytes) -> dict[str, Any]:
             return _event(self, body, request_id=ids.new_id(), now_ms=clock.now_ms())

@@ -17,6 +17,7 @@ from squash.database.arguments import (
 from squash.database.index import Index
 from squash.errors import DataError, InvalidArgumentError, NotFoundError
 from squash.index import catalogue
+from squash.index.names import bucket_of, check_index_name
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
 from squash.model import (
     AttributeType,
@@ -36,6 +37,7 @@ from squash.storage import ObjectStore, PrefixStore, open_store
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
+    from squash.index.buckets import VectorBuckets
     from squash.runtime.encoders import EncoderRegistry
 
 _LOCAL_WHOLE_BYTES_MAX = 512 * MIB
@@ -140,6 +142,13 @@ class Database:
 
         return EncoderRegistry(self._store)
 
+    @property
+    def vector_buckets(self) -> VectorBuckets:
+        """The vector buckets, in which indexes are called ``bucket/index``."""
+        from squash.index.buckets import VectorBuckets  # noqa: PLC0415 - most have none
+
+        return VectorBuckets(self._store, clock=self._clock, ids=self._ids)
+
     def __enter__(self) -> Self:
         return self
 
@@ -170,7 +179,7 @@ class Database:
         Parameters
         ----------
         name:
-            1 to 63 of a-z, 0-9, "-" and "_".
+            1 to 63 of a-z, 0-9, "-" and "_"; or ``bucket/index``, of a vector bucket that is there.
         dimension:
             Of all its vectors; 1 to 4,096. With an encoder it may be left out, or be one to which
             the encoder's vectors may be cut.
@@ -202,7 +211,7 @@ class Database:
         ConflictError
             If there is an index of this name.
         NotFoundError
-            If there is no such encoder.
+            If there is no such encoder, or vector bucket.
         InvalidArgumentError
             If an argument is out of its range, or does not go with the encoder.
 
@@ -213,7 +222,7 @@ class Database:
         }
         if expires is not None:
             declared.setdefault(expires, AttributeType.NUMBER)
-        catalogue.check_index_name(name)
+        check_index_name(name)
         chosen = None if metric is None else one_of(Metric, metric, "metric")
         size = None if dimension is None else whole_number(dimension, "dimension")
         unfilterable = tuple(non_filterable)
@@ -248,6 +257,8 @@ class Database:
             raise InvalidArgumentError(
                 f"there is no codec {codec!r}; take one of {', '.join(PRESETS)}", field="codec"
             )
+        if bucket_of(name) is not None:
+            return self._open(self.vector_buckets.create_index(config))
         return self._open(catalogue.create(self._store, config, self._ids))
 
     def index(self, name: str) -> Index:

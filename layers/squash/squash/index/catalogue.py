@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -27,11 +27,17 @@ from squash.errors import (
     UnavailableError,
     UnsupportedFormatError,
 )
+from squash.index.names import (
+    BUCKETS,
+    bucket_of,
+    check_index_name,
+    folder_of,
+    is_bucket_name,
+)
 from squash.index.references import MALFORMED
 from squash.limits import (
     ATTRIBUTE_NAME_BYTES_MAX,
     DIMENSION_MAX,
-    INDEX_NAME_CHARACTERS_MAX,
     INDEX_NAME_PATTERN,
     NON_FILTERABLE_KEYS_MAX,
 )
@@ -57,23 +63,6 @@ class Entry:
 
     config: IndexConfig
     prefix: str
-
-
-def check_index_name(name: str) -> None:
-    """Refuse what cannot name an index.
-
-    Raises
-    ------
-    InvalidArgumentError
-        With what is allowed.
-
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidArgumentError(
-            f"{name!r} cannot name an index: use 1 to {INDEX_NAME_CHARACTERS_MAX} of a-z, 0-9, "
-            '"-" and "_", with a letter or digit first and last',
-            field="name",
-        )
 
 
 def create(store: ObjectStore, config: IndexConfig, ids: IdSource) -> Entry:
@@ -125,7 +114,7 @@ def load(store: ObjectStore, name: str) -> Entry:
 
 
 def list_configs(store: ObjectStore) -> list[IndexConfig]:
-    """Return the configurations of all indexes, by name.
+    """Return the configurations of all indexes, by name; those in vector buckets come last.
 
     Raises
     ------
@@ -134,8 +123,8 @@ def list_configs(store: ObjectStore) -> list[IndexConfig]:
 
     """
     found = []
-    for name in store.list_folders(""):
-        data = store.get(_key(name)) if _NAME.fullmatch(name) else None
+    for name in _candidates(store):
+        data = store.get(_key(name))
         if data is not None:
             found.append(_from_bytes(data, name).config)
     return found
@@ -153,7 +142,7 @@ def drop(store: ObjectStore, name: str) -> None:
     check_index_name(name)
     # In this order no index created meanwhile can be among those whose data is removed: it is
     # either not in the list yet, or in `index.json`.
-    left = [one for one in store.list_folders(f"{name}/") if _ID.fullmatch(one)]
+    left = _data_of(store, name)
     data = store.get(_key(name))
     if data is None and not left:
         raise _none_such(store, name)
@@ -165,8 +154,7 @@ def drop(store: ObjectStore, name: str) -> None:
 
 def names(store: ObjectStore) -> list[str]:
     """Return the names of all indexes, whether their entries can be read or not."""
-    folders = [name for name in store.list_folders("") if _NAME.fullmatch(name)]
-    return [name for name in folders if store.get(_key(name)) is not None]
+    return [name for name in _candidates(store) if store.get(_key(name)) is not None]
 
 
 def remains(store: ObjectStore) -> tuple[list[str], list[str]]:
@@ -182,12 +170,10 @@ def remains(store: ObjectStore) -> tuple[list[str], list[str]]:
     """
     replaced: list[str] = []
     orphaned: list[str] = []
-    for name in store.list_folders(""):
-        if not _NAME.fullmatch(name):
-            continue
+    for name in _candidates(store):
         # Read after the listing: an entry is there before its data is, so that data listed before
         # is of the entry found now, or of one that was dropped.
-        left = [one for one in store.list_folders(f"{name}/") if _ID.fullmatch(one)]
+        left = _data_of(store, name)
         if not left:
             continue
         try:
@@ -203,7 +189,7 @@ def remains(store: ObjectStore) -> tuple[list[str], list[str]]:
 
 def entry_to_text(entry: Entry) -> str:
     """Return what `index.json` holds, for a message to those who need not read it then."""
-    return _to_bytes(entry.config, entry.prefix.split("/")[1]).decode()
+    return _to_bytes(entry.config, _id_in(entry)).decode()
 
 
 def entry_from_text(text: str, name: str) -> Entry:
@@ -218,22 +204,48 @@ def entry_from_text(text: str, name: str) -> Entry:
     return _from_bytes(text.encode(), name)
 
 
+def in_bucket(store: ObjectStore, bucket: str) -> Iterator[str]:
+    """Yield the names, without their bucket's, below which something of an index may lie."""
+    return (one for one in store.list_folders(f"{BUCKETS}{bucket}/") if is_bucket_name(one))
+
+
+def _candidates(store: ObjectStore) -> Iterator[str]:
+    """Yield the names below which something of an index may lie."""
+    yield from (name for name in store.list_folders("") if _NAME.fullmatch(name))
+    for bucket in store.list_folders(BUCKETS):
+        if is_bucket_name(bucket):
+            yield from (f"{bucket}/{name}" for name in in_bucket(store, bucket))
+
+
+def _data_of(store: ObjectStore, name: str) -> list[str]:
+    """Return the ids under which there is data below a name."""
+    return [one for one in store.list_folders(f"{folder_of(name)}/") if _ID.fullmatch(one)]
+
+
 def _key(name: str) -> str:
-    return f"{name}/index.json"
+    return f"{folder_of(name)}/index.json"
 
 
 def _prefix(name: str, index_id: str) -> str:
-    return f"{name}/{index_id}/"
+    return f"{folder_of(name)}/{index_id}/"
+
+
+def _id_in(entry: Entry) -> str:
+    return entry.prefix.split("/")[-2]
 
 
 def _id_there(store: ObjectStore, name: str) -> str | None:
     data = store.get(_key(name))
-    return None if data is None else _from_bytes(data, name).prefix.split("/")[1]
+    return None if data is None else _id_in(_from_bytes(data, name))
 
 
 def _none_such(store: ObjectStore, name: str) -> NotFoundError:
-    folders = islice(store.list_folders(""), _NEAR_NAMES_OF_MAX)
-    names = [one for one in folders if _NAME.fullmatch(one)]  # credentials lie there too
+    bucket = bucket_of(name)
+    if bucket is None:
+        folders = islice(store.list_folders(""), _NEAR_NAMES_OF_MAX)
+        names = [one for one in folders if _NAME.fullmatch(one)]  # credentials lie there too
+    else:
+        names = [f"{bucket}/{one}" for one in islice(in_bucket(store, bucket), _NEAR_NAMES_OF_MAX)]
     near = [one for one in get_close_matches(name, names) if one != name]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return NotFoundError(

@@ -6,7 +6,6 @@ its segments' rows allow, but for what only the segments tell: how many clusters
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,9 +13,10 @@ import numpy as np
 
 from squash.arrays import I64, AnyArray
 from squash.container import Container
+from squash.index.names import is_prefix
 from squash.index.references import object_from_json, object_to_json
 from squash.kernels import BLOCK_ROWS, low_groups
-from squash.limits import DIMENSION_MAX, INDEX_NAME_PATTERN, TOP_K_MAX
+from squash.limits import DIMENSION_MAX, TOP_K_MAX
 from squash.model import Metric, ObjectRef, SegmentRef
 from squash.planning import KEEP_MAX
 from squash.search.tasks import (
@@ -54,7 +54,6 @@ from squash.search.wire import (
 TASK: Final = "squash-task"
 TASK_ANSWER: Final = "squash-task-answer"
 
-_PREFIX: Final = re.compile(rf"{INDEX_NAME_PATTERN}/[0-9a-f]{{32}}/")
 _ROWS_MAX: Final = 1 << 30  # of a segment: kernels count a cluster's in 32 bits
 _BASE_MAX: Final = 1 << 48
 _BYTES_MAX: Final = 1 << 40
@@ -245,7 +244,7 @@ def read_task(data: bytes) -> Task:
 def _read_task(container: Container) -> Task:
     header = container.header
     reader = Reader(container)
-    if not _PREFIX.fullmatch(header["prefix"]):
+    if not is_prefix(header["prefix"]):
         raise ValueError(f"{header['prefix']!r:.80} is no index's place")
     parts = tuple(_part(*one) for one in header["parts"])
     asked = [_asked(*one) for one in header["asked"]]
