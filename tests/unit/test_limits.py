@@ -143,7 +143,7 @@ def test_defaults_of_a_build():
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in dir(limits) if name.isupper() and name != "INDEX_NAME_PATTERN"],
+    [name for name in dir(limits) if name.isupper() and not name.endswith("_PATTERN")],
 )
 def test_positive(name):
     """Every limit is a positive number."""

@@ -183,7 +183,7 @@ def test_few_indexes_are_kept_open(world):
     """The least recently used is closed, and opens again when it is asked for."""
     for i in range(6):
         world.papers(f"p{i}")
-    opened = world.faces["coordinator"]._services.opened
+    opened = world.faces["coordinator"].services.opened
     assert len(opened._kept) == 4
     for i in range(6):
         body = {"vector": [1, 0]}

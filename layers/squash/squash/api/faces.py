@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 Handler: TypeAlias = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
-def both_faces(
-    function: str, native: Handler, services: Services, parts: Mapping[str, Any]
-) -> Handler:
-    """Return the handler of a function that has both interfaces.
+class BothFaces:
+    """The handler of a function that has both interfaces. Threads may share it.
 
     Parameters
     ----------
@@ -30,22 +28,30 @@ def both_faces(
         Of which the other is made when the first request for it comes.
 
     """
-    lock = threading.Lock()
-    made: list[Handler] = []
 
-    def other() -> Handler:
-        with lock:
-            if not made:
+    def __init__(
+        self, function: str, native: Handler, services: Services, parts: Mapping[str, Any]
+    ) -> None:
+        self._function = function
+        self._native = native
+        self.services = services
+        self._parts = parts
+        self._lock = threading.Lock()
+        self._other: Handler | None = None
+
+    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Answer an event by the interface that its path belongs to."""
+        handler = self._s3vectors() if is_ours(str(event.get("rawPath"))) else self._native
+        return handler(event, context)
+
+    def _s3vectors(self) -> Handler:
+        with self._lock:
+            if self._other is None:
                 # Who never speaks that API waits for none of it.
                 from squash.api.s3vectors.serving import make_face  # noqa: PLC0415
 
-                made.append(make_face(function, services, **parts))
-            return made[0]
-
-    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        return (other() if is_ours(str(event.get("rawPath"))) else native)(event, context)
-
-    return handle
+                self._other = make_face(self._function, self.services, **self._parts)
+            return self._other
 
 
 def function_of(method: str, path: str) -> str:

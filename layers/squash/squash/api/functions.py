@@ -160,7 +160,7 @@ def _face(
 ) -> Handler:
     from squash.api.cloudwatch import LambdaTelemetry
     from squash.api.face import HttpFace
-    from squash.api.faces import both_faces
+    from squash.api.faces import BothFaces
     from squash.api.services import make_services
     from squash.clock import SystemClock, SystemIds
 
@@ -173,7 +173,7 @@ def _face(
         "clock": clock,
         "ids": SystemIds(),
     }
-    return both_faces(name, HttpFace(name, endpoints, services, **parts), services, parts)
+    return BothFaces(name, HttpFace(name, endpoints, services, **parts), services, parts)
 
 
 def _caller_of(function: str) -> CompactLater:

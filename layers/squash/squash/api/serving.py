@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from squash.api import indexes, querying, vectors
 from squash.api.access import Gate
 from squash.api.face import HttpFace
-from squash.api.faces import both_faces, function_of
+from squash.api.faces import BothFaces, function_of
 from squash.api.services import Endpoint, make_services
 from squash.api.telemetry import LogTelemetry
 from squash.clock import Clock, IdSource
@@ -47,7 +47,7 @@ def make_faces(database: Database, *, gate: Gate, clock: Clock, ids: IdSource) -
         "ids": ids,
     }
     return {
-        name: both_faces(name, HttpFace(name, endpoints, services, **parts), services, parts)
+        name: BothFaces(name, HttpFace(name, endpoints, services, **parts), services, parts)
         for name, endpoints in ENDPOINTS.items()
     }
 
