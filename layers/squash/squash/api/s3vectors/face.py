@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote
 
 from squash.api import strict_json
-from squash.api.access import Caller, Gate
+from squash.api.access import Gate
 from squash.api.requests import HttpRequest, request_of
+from squash.api.s3vectors.authorize import CHANGES_POLICY, authorize
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.operations import TAGS, Operation, operation_of
+from squash.api.s3vectors.policies import Policy, PolicyError, parse_policy
 from squash.api.s3vectors.problems import ServiceError, body_of, invalid, refusal_of
 from squash.api.s3vectors.resources import (
     Place,
@@ -25,6 +27,7 @@ from squash.api.s3vectors.shapes import checked
 from squash.api.services import Services
 from squash.api.telemetry import Telemetry, Told
 from squash.clock import Clock, IdSource
+from squash.errors import DataError
 
 _JSON: Final = "application/json"
 
@@ -116,9 +119,30 @@ class S3VectorsFace:
         resource = _resource(operation, members, place)
         if resource is not None:
             seen.index = resource.name if resource.index else resource.bucket
-        _allow(operation, resource, caller)
         asked = Asked(operation, members, caller, place, resource, left_ms)
-        return _written(self._endpoints[operation.name](self._services, asked))
+        asked = replace(asked, by_policy=self._allow(asked))
+        try:
+            return _written(self._endpoints[operation.name](self._services, asked))
+        finally:
+            # Also when it failed: it may have been done all the same.
+            if resource is not None and operation.name in CHANGES_POLICY:
+                self._services.policies.forget(resource.bucket)
+
+    def _allow(self, asked: Asked) -> bool:
+        """Refuse what the caller is not allowed to; tell if the bucket's policy allows it."""
+
+        def policy_of(bucket: str) -> Policy | None:
+            text = self._services.policies.text(bucket)
+            try:
+                return None if text is None else parse_policy(text, asked.place)
+            except PolicyError as error:
+                # What cannot be read allows nothing, and may be what forbids this.
+                raise DataError(
+                    f"the policy of vector bucket {bucket!r} cannot be read ({error}): put another "
+                    "by Database.vector_buckets.change"
+                ) from error
+
+        return authorize(asked, policy_of)
 
 
 @dataclass(slots=True)
@@ -164,11 +188,6 @@ def _resource(operation: Operation, members: Mapping[str, Any], place: Place) ->
     if operation.on == "bucket":
         return bucket_resource(members, place)
     return index_resource(members, place)
-
-
-def _allow(operation: Operation, resource: Resource | None, caller: Caller) -> None:
-    """Refuse what the caller is not allowed to."""
-    caller.check(operation.scope, resource.name if resource and resource.index else "")
 
 
 def _written(answer: Answer) -> str:

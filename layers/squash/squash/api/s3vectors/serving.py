@@ -18,7 +18,7 @@ from squash.clock import Clock, IdSource
 _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "coordinator": ("querying",),
     "documents": ("vectors",),
-    "indexes": ("buckets", "indexes"),
+    "indexes": ("buckets", "indexes", "policy_endpoints"),
 }
 _REGION: Final = "us-east-1"
 
