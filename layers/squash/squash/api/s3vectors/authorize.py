@@ -14,8 +14,9 @@ from typing import Any, Final
 from squash.api.access import Caller
 from squash.api.routes import Scope
 from squash.api.s3vectors.calls import Asked
+from squash.api.s3vectors.kept import KeptPolicies
 from squash.api.s3vectors.operations import OPERATIONS, SERVICE, Operation
-from squash.api.s3vectors.policies import Policy, Verdict
+from squash.api.s3vectors.policies import Policy, PolicyError, Verdict, parse_policy
 from squash.api.s3vectors.problems import ServiceError
 from squash.api.s3vectors.resources import Place
 from squash.errors import DataError
@@ -81,6 +82,25 @@ def authorize(asked: Asked, read_policy: ReadPolicy) -> bool:
             denied = verdict is Verdict.DENY and by_key[action]
             raise _refusal(asked, action, denied=denied)
     return all(verdict is Verdict.ALLOW for verdict in verdicts.values())
+
+
+def stored_policy(policies: KeptPolicies, bucket: str, place: Place) -> Policy | None:
+    """Return the policy of a vector bucket; None if it has none, or if there is no such bucket.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read: it allows nothing then, and may be what forbids the request.
+
+    """
+    text = policies.text(bucket)
+    try:
+        return None if text is None else parse_policy(text, place)
+    except PolicyError as error:
+        raise DataError(
+            f"the policy of vector bucket {bucket!r} cannot be read ({error}): put another by "
+            "Database.vector_buckets.change"
+        ) from error
 
 
 def actions_of(operation: Operation, members: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from urllib.parse import unquote
 from squash.api import strict_json
 from squash.api.access import Gate
 from squash.api.requests import HttpRequest, request_of
-from squash.api.s3vectors.authorize import CHANGES_POLICY, authorize
+from squash.api.s3vectors.authorize import CHANGES_POLICY, authorize, stored_policy
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
+from squash.api.s3vectors.kept import KeptPolicies
 from squash.api.s3vectors.operations import TAGS, Operation, operation_of
-from squash.api.s3vectors.policies import Policy, PolicyError, parse_policy
 from squash.api.s3vectors.problems import ServiceError, body_of, invalid, refusal_of
 from squash.api.s3vectors.resources import (
     Place,
@@ -27,7 +27,6 @@ from squash.api.s3vectors.shapes import checked
 from squash.api.services import Services
 from squash.api.telemetry import Telemetry, Told
 from squash.clock import Clock, IdSource
-from squash.errors import DataError
 
 _JSON: Final = "application/json"
 
@@ -119,30 +118,15 @@ class S3VectorsFace:
         resource = _resource(operation, members, place)
         if resource is not None:
             seen.index = resource.name if resource.index else resource.bucket
-        asked = Asked(operation, members, caller, place, resource, left_ms)
-        asked = replace(asked, by_policy=self._allow(asked))
+        asked = _allowed(
+            Asked(operation, members, caller, place, resource, left_ms), self._services.policies
+        )
         try:
             return _written(self._endpoints[operation.name](self._services, asked))
         finally:
             # Also when it failed: it may have been done all the same.
             if resource is not None and operation.name in CHANGES_POLICY:
                 self._services.policies.forget(resource.bucket)
-
-    def _allow(self, asked: Asked) -> bool:
-        """Refuse what the caller is not allowed to; tell if the bucket's policy allows it."""
-
-        def policy_of(bucket: str) -> Policy | None:
-            text = self._services.policies.text(bucket)
-            try:
-                return None if text is None else parse_policy(text, asked.place)
-            except PolicyError as error:
-                # What cannot be read allows nothing, and may be what forbids this.
-                raise DataError(
-                    f"the policy of vector bucket {bucket!r} cannot be read ({error}): put another "
-                    "by Database.vector_buckets.change"
-                ) from error
-
-        return authorize(asked, policy_of)
 
 
 @dataclass(slots=True)
@@ -188,6 +172,12 @@ def _resource(operation: Operation, members: Mapping[str, Any], place: Place) ->
     if operation.on == "bucket":
         return bucket_resource(members, place)
     return index_resource(members, place)
+
+
+def _allowed(asked: Asked, policies: KeptPolicies) -> Asked:
+    """Refuse what the caller is not allowed to; note if the bucket's policy allows it."""
+    by_policy = authorize(asked, lambda bucket: stored_policy(policies, bucket, asked.place))
+    return replace(asked, by_policy=by_policy)
 
 
 def _written(answer: Answer) -> str:

@@ -48,6 +48,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "Federated": 'nobody is federated here: name keys under "AWS"',
     "CanonicalUser": 'there are no canonical users here: name keys under "AWS"',
 }
+_EFFECTS: Final = ("Allow", "Deny")
 _TOP: Final = frozenset({"Version", "Id", "Statement"})
 _OF_STATEMENT: Final = frozenset({"Sid", "Effect", "Principal", "Action", "Resource"})
 _PRINCIPAL: Final = (
@@ -206,7 +207,7 @@ def _statement(given: Any, at: str, place: Place) -> Statement:
     )
     if "Sid" in found:
         _text(found["Sid"], f"{at}.Sid")
-    if found["Effect"] not in {"Allow", "Deny"}:
+    if found["Effect"] not in _EFFECTS:
         raise PolicyError(f"{at}.Effect", "write Allow or Deny")
     return Statement(
         allows=found["Effect"] == "Allow",
