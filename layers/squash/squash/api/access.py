@@ -17,7 +17,8 @@ from squash.limits import KEY_ABSENT_KEPT_MS_MAX, KEY_KEPT_MS_MAX, KEYS_KEPT_MAX
 from squash.model import Filter
 from squash.storage import ObjectStore
 
-_EVERY_INDEX: Final = ("*",)
+_ALL: Final = "*"
+_EVERY_INDEX: Final = (_ALL,)
 _EVERY_SCOPE: Final = frozenset(Scope)
 # Compared with when there is no such key, so that this takes as long as when there is.
 _NOBODYS_SECRET: Final = hash_secret("")
@@ -35,10 +36,15 @@ class Caller:
 
     def sees(self, index: str) -> bool:
         """Tell if an index is among the caller's, whether there is one of this name or not."""
-        return any(
-            index.startswith(one[:-1]) if one.endswith("*") else index == one
-            for one in self.indexes
-        )
+        return any(_covers(one, index) for one in self.indexes)
+
+    def sees_bucket(self, bucket: str) -> bool:
+        """Tell if an index in a vector bucket may be among the caller's."""
+        return any(one == _ALL or one.startswith(f"{bucket}/") for one in self.indexes)
+
+    def sees_all_of(self, bucket: str) -> bool:
+        """Tell if every index in a vector bucket is among the caller's, as yet made or not."""
+        return any(one in {_ALL, f"{bucket}/*"} for one in self.indexes)
 
     def check(self, scope: Scope, index: str) -> None:
         """Refuse what the caller is not allowed to.
@@ -172,6 +178,15 @@ class KeyGate:
                 while len(kept) > KEYS_KEPT_MAX:
                     kept.popitem(last=False)
         return record
+
+
+def _covers(pattern: str, index: str) -> bool:
+    """Tell if a pattern is for an index: what has no "/" reaches into no vector bucket."""
+    if pattern == _ALL:
+        return True
+    if not pattern.endswith("*"):
+        return index == pattern
+    return index.startswith(pattern[:-1]) and ("/" in pattern or "/" not in index)
 
 
 def _token_of(request: HttpRequest) -> str:

@@ -112,25 +112,6 @@ def actions_of(operation: Operation, members: Mapping[str, Any]) -> tuple[str, .
     return (operation.name,)
 
 
-def reaches(caller: Caller, bucket: str) -> bool:
-    """Tell if a caller's patterns reach a vector bucket or any index in it."""
-    return any(one == "*" or one.startswith(f"{bucket}/") for one in caller.indexes)
-
-
-def covers(caller: Caller, bucket: str) -> bool:
-    """Tell if a caller's patterns cover a vector bucket and all in it."""
-    return any(one in {"*", f"{bucket}/*"} for one in caller.indexes)
-
-
-def sees(caller: Caller, index: str) -> bool:
-    """Tell if an index in a vector bucket, ``bucket/index``, is among the caller's."""
-    return any(
-        one == "*"
-        or ("/" in one and (index.startswith(one[:-1]) if one.endswith("*") else index == one))
-        for one in caller.indexes
-    )
-
-
 def user_arn(caller: Caller, place: Place) -> str:
     """Return the ARN of who asks, as policies name it."""
     return f"arn:{place.partition}:iam::{place.account}:user/{caller.name}"
@@ -150,9 +131,11 @@ def _key_allows(operation: Operation, asked: Asked) -> bool:
     if resource is None:
         return True
     if resource.index:
-        return sees(caller, resource.name)
-    # A bucket is described to whoever may see something in it.
-    return (reaches if operation.scope is Scope.READ else covers)(caller, resource.bucket)
+        return caller.sees(resource.name)
+    if operation.scope is Scope.READ:
+        # A bucket is described to whoever may see something in it.
+        return caller.sees_bucket(resource.bucket)
+    return caller.sees_all_of(resource.bucket)
 
 
 def _may_ever(operation: Operation, caller: Caller) -> bool:
