@@ -264,7 +264,7 @@ def test_authorize_unreadable(world, text):
         if operation != "CreateVectorBucket":
             status, code, document = world.ask("root", operation, members)
             assert (status, code) == (500, "InternalServerException")
-            assert document == {"message": "An internal error occurred"}
+            assert "media" not in document["message"]
             there = world.ask("outside", operation, members)
             assert there == strange.ask("outside", operation, members)
 

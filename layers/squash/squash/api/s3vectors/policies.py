@@ -158,27 +158,25 @@ def parse_policy(text: str, place: Place) -> Policy:
     return Policy(_statements(found["Statement"], place))
 
 
-def glob(pattern: str, characters: str = ".") -> re.Pattern[str]:
-    """Return the expression that matches what a pattern of * and ? does, in linear time a star.
+def glob(pattern: str) -> re.Pattern[str]:
+    """Return the expression that matches what a pattern does, in linear time a star.
 
     Parameters
     ----------
     pattern:
         "*" stands for any number of characters, "?" for one.
-    characters:
-        The expression of one character that they may stand for.
 
     """
     first, *rest = [
-        "".join(characters if one == "?" else re.escape(one) for one in part)
+        "".join("." if one == "?" else re.escape(one) for one in part)
         for part in re.split(r"\*+", pattern)
     ]
     if not rest:
         return re.compile(first, re.DOTALL)
     # What a star took up to the first place where the next part fits is never tried again: only
     # the last star need reach further.
-    middle = "".join(f"(?>{characters}*?{part})" for part in rest[:-1])
-    return re.compile(f"{first}{middle}{characters}*{rest[-1]}", re.DOTALL)
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1])
+    return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
 
 
 def _statements(given: Any, place: Place) -> tuple[Statement, ...]:
@@ -281,8 +279,8 @@ def _resource(text: str, at: str) -> re.Pattern[str]:
             f"arn:aws:{SERVICE}:REGION:ACCOUNT:bucket/BUCKET or .../bucket/BUCKET/index/INDEX, "
             "with * and ? as needed",
         )
-    # As in IAM, a star ends where its part of the ARN does.
-    return glob(text, "[^:]")
+    # A star ends where its part of the ARN does, as in IAM: both have the same number of colons.
+    return glob(text)
 
 
 def _can_name(pattern: str) -> bool:
