@@ -169,6 +169,11 @@ TIMEOUT_MS_MAX: Final = 29_000  # API Gateway waits for 30 seconds
 DECLARED_ATTRIBUTES_MAX: Final = METADATA_KEYS_MAX
 OPEN_INDEXES_MAX: Final = 4  # kept open between calls
 
+# The wire API of S3 Vectors
+TAGS_MAX: Final = 50  # of a vector bucket or an index
+VALIDATION_ERRORS_TOLD_MAX: Final = 16  # of one request; all are counted
+LISTED_MAX: Final = 500  # vector buckets or indexes of one page
+
 # Credentials
 KEY_SECRET_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8

@@ -18,7 +18,7 @@ from squash.clock import Clock, IdSource
 _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "coordinator": ("querying",),
     "documents": ("vectors",),
-    "indexes": ("buckets", "indexes"),
+    "indexes": ("buckets", "indexes", "tags"),
 }
 _REGION: Final = "us-east-1"
 
@@ -47,4 +47,5 @@ def make_face(
         clock=clock,
         ids=ids,
         region=os.environ.get("AWS_REGION") or _REGION,
+        kms_key=os.environ.get("SQUASH_KMS_KEY_ARN", ""),
     )
