@@ -40,10 +40,6 @@ class Caller:
             for one in self.indexes
         )
 
-    def sees_bucket(self, bucket: str) -> bool:
-        """Tell if an index in a vector bucket may be among the caller's."""
-        return any(one == "*" or one.startswith(f"{bucket}/") for one in self.indexes)
-
     def check(self, scope: Scope, index: str) -> None:
         """Refuse what the caller is not allowed to.
 
