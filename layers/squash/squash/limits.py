@@ -183,6 +183,11 @@ KEY_LIFETIME_DAYS_MAX: Final = 3_650
 KEY_KEPT_MS_MAX: Final = 60_000  # so long at most does a revoked key go on working
 KEY_ABSENT_KEPT_MS_MAX: Final = 5_000
 KEYS_KEPT_MAX: Final = 1_024
+SIGNING_KEY_BYTES: Final = 32
+SIGNING_KEYS_MAX: Final = 4  # side by side, while one takes another's place
+SIGNING_KEY_ABSENT_KEPT_MS_MAX: Final = 5_000
+SIGNATURE_SKEW_S_MAX: Final = 300  # by which clocks may differ; so long can a request be repeated
+SIGNED_HEADERS_MAX: Final = 64
 
 # The fresh part: rows that no partition holds. Every query measures them all: 512 MiB take some
 # 50 ms of a core, and 5 s of one stream of a reader that comes cold; 1,024 commits are as many

@@ -17,7 +17,8 @@ from squash.limits import KEY_ABSENT_KEPT_MS_MAX, KEY_KEPT_MS_MAX, KEYS_KEPT_MAX
 from squash.model import Filter
 from squash.storage import ObjectStore
 
-_EVERY_INDEX: Final = ("*",)
+_ALL: Final = "*"
+_EVERY_INDEX: Final = (_ALL,)
 _EVERY_SCOPE: Final = frozenset(Scope)
 # Compared with when there is no such key, so that this takes as long as when there is.
 _NOBODYS_SECRET: Final = hash_secret("")
@@ -35,10 +36,15 @@ class Caller:
 
     def sees(self, index: str) -> bool:
         """Tell if an index is among the caller's, whether there is one of this name or not."""
-        return any(
-            index.startswith(one[:-1]) if one.endswith("*") else index == one
-            for one in self.indexes
-        )
+        return any(_covers(one, index) for one in self.indexes)
+
+    def sees_bucket(self, bucket: str) -> bool:
+        """Tell if an index in a vector bucket may be among the caller's."""
+        return any(one == _ALL or one.startswith(f"{bucket}/") for one in self.indexes)
+
+    def sees_all_of(self, bucket: str) -> bool:
+        """Tell if every index in a vector bucket is among the caller's, as yet made or not."""
+        return any(one in {_ALL, f"{bucket}/*"} for one in self.indexes)
 
     def check(self, scope: Scope, index: str) -> None:
         """Refuse what the caller is not allowed to.
@@ -75,6 +81,11 @@ class Caller:
 
 
 NOBODY: Final = Caller("", frozenset(), ())
+
+
+def caller_of(record: KeyRecord) -> Caller:
+    """Return who bears a key."""
+    return Caller(record.id, record.scopes, record.indexes, record.row_filter)
 
 
 class Gate(Protocol):
@@ -130,17 +141,13 @@ class KeyGate:
 
     def __init__(self, store: ObjectStore, clock: Clock) -> None:
         self._clock = clock
-        self._store = store
-        self._lock = threading.Lock()
-        # Apart, so that asking for a thousand unknown ids drives out none that is known.
-        self._known: OrderedDict[str, tuple[KeyRecord, int]] = OrderedDict()
-        self._unknown: OrderedDict[str, int] = OrderedDict()
+        self.records = KeyRecords(store, clock)
 
     def admit(self, request: HttpRequest) -> Caller:
         """Return the caller whose key the request bears."""
         token = _token_of(request)
         parts = parse_token(token)
-        record = self._find(parts[0]) if parts else None
+        record = self.records.find(parts[0]) if parts else None
         secret = parts[1] if parts else ""
         expected = record.secret_sha256 if record else _NOBODYS_SECRET
         same = hmac.compare_digest(hash_secret(secret), expected)
@@ -148,9 +155,38 @@ class KeyGate:
             raise NoCredentialError(
                 "the API key is unknown, expired or revoked: ask its issuer for another", given=True
             )
-        return Caller(record.id, record.scopes, record.indexes, record.row_filter)
+        return caller_of(record)
 
-    def _find(self, key_id: str) -> KeyRecord | None:
+
+class KeyRecords:
+    """What is stored of keys, remembered for a while. Threads may share it.
+
+    Parameters
+    ----------
+    store:
+        Where keys are kept.
+    clock:
+        Tells when what is known of them must be read again.
+
+    """
+
+    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+        self._clock = clock
+        self._store = store
+        self._lock = threading.Lock()
+        # Apart, so that asking for a thousand unknown ids drives out none that is known.
+        self._known: OrderedDict[str, tuple[KeyRecord, int]] = OrderedDict()
+        self._unknown: OrderedDict[str, int] = OrderedDict()
+
+    def find(self, key_id: str) -> KeyRecord | None:
+        """Return what is stored of a key; None if there is none.
+
+        Raises
+        ------
+        DataError
+            If it is damaged, or of a newer release.
+
+        """
         now = self._clock.now_ms()
         with self._lock:
             known = self._known.get(key_id)
@@ -172,6 +208,15 @@ class KeyGate:
                 while len(kept) > KEYS_KEPT_MAX:
                     kept.popitem(last=False)
         return record
+
+
+def _covers(pattern: str, index: str) -> bool:
+    """Tell if a pattern is for an index: what has no "/" reaches into no vector bucket."""
+    if pattern == _ALL:
+        return True
+    if not pattern.endswith("*"):
+        return index == pattern
+    return index.startswith(pattern[:-1]) and ("/" in pattern or "/" not in index)
 
 
 def _token_of(request: HttpRequest) -> str:
