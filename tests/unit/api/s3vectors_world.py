@@ -94,11 +94,12 @@ class Live:
 
 
 @contextmanager
-def live(gate=None, clock=None):
+def live(gate=None, clock=None, database=None):
     """Serve until the block ends."""
     clock = clock or SystemClock()
-    store = MemoryStore()
-    database = Database(store, settings=Settings(), clock=clock, ids=SystemIds())
+    database = database or Database(
+        MemoryStore(), settings=Settings(), clock=clock, ids=SystemIds()
+    )
     faces = make_faces(database, gate=gate or OpenGate(), clock=clock, ids=SystemIds())
     server = make_server(faces, port=0, ids=SystemIds(), clock=clock)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

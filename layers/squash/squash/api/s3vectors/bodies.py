@@ -12,7 +12,7 @@ from squash.api import strict_json
 from squash.api.members import shown
 from squash.api.requests import HttpRequest
 from squash.api.s3vectors.calls import Answer
-from squash.api.s3vectors.operations import TAGS, Operation
+from squash.api.s3vectors.operations import OPERATIONS, TAGS, Operation
 from squash.api.s3vectors.problems import ServiceError, invalid
 from squash.errors import TooLargeError
 from squash.limits import HTTP_ANSWER_BYTES_MAX, HTTP_BODY_BYTES_MAX
@@ -21,6 +21,7 @@ _TAG_KEYS: Final = "tagKeys"
 # A signature may stand in the query string: it is no member.
 _SIGNATURE: Final = "x-amz-"
 # Each record of a PutVectors request has this name once, unless its metadata has it too.
+_PUT: Final = OPERATIONS["PutVectors"]
 _ONE_VECTOR: Final = b'"float32"'
 # Of what fits by the mean length of the records sent, so much is told: others may be longer.
 _SHARE: Final = 0.95
@@ -37,10 +38,10 @@ def members_of(operation: Operation, request: HttpRequest) -> dict[str, Any]:
     Raises
     ------
     ServiceError
-        If it is too large, no JSON object, or has a query string where there is none.
+        If it is no JSON object, or has a query string where there is none.
 
     """
-    members = _body(operation, request) if operation.method == "POST" else {}
+    members = _body(request) if operation.method == "POST" else {}
     if operation.on == "resource":
         if "resourceArn" in members:
             raise invalid("resourceArn stands in the path: leave it out of the body")
@@ -51,6 +52,21 @@ def members_of(operation: Operation, request: HttpRequest) -> dict[str, Any]:
     elif keys:
         raise invalid(f"{operation.name} takes no {_TAG_KEYS} in its query string: leave it out")
     return members
+
+
+def refuse_too_large(operation: Operation | None, request: HttpRequest) -> None:
+    """Refuse a body that is longer than is taken: before anything else looks at it.
+
+    Raises
+    ------
+    ServiceError
+        With how many vectors fit, if it brings some.
+
+    """
+    try:
+        request.data()
+    except TooLargeError as error:
+        raise _too_large(operation, request) from error
 
 
 def written(operation: Operation, answer: Answer) -> str:
@@ -78,11 +94,8 @@ def written(operation: Operation, answer: Answer) -> str:
     )
 
 
-def _body(operation: Operation, request: HttpRequest) -> dict[str, Any]:
-    try:
-        data = request.data()
-    except TooLargeError as error:
-        raise _too_large(operation, request) from error
+def _body(request: HttpRequest) -> dict[str, Any]:
+    data = request.data()
     if not data:
         return {}
     try:
@@ -95,12 +108,12 @@ def _body(operation: Operation, request: HttpRequest) -> dict[str, Any]:
     return members
 
 
-def _too_large(operation: Operation, request: HttpRequest) -> ServiceError:
+def _too_large(operation: Operation | None, request: HttpRequest) -> ServiceError:
     data = request.body.encode(errors="replace")
     if request.body_is_base64:
-        data = base64.b64decode(data)
+        data = base64.b64decode(data)  # without regard to what is none: it is refused anyhow
     said = f"The request has {len(data)} bytes, and at most {HTTP_BODY_BYTES_MAX} are taken: "
-    count = data.count(_ONE_VECTOR) if operation.name == "PutVectors" else 0
+    count = data.count(_ONE_VECTOR) if operation is _PUT else 0
     if count > 1:
         fitting = _fitting(count, len(data), HTTP_BODY_BYTES_MAX)
         said += f"of its {count} vectors, put at most {fitting} in a request"

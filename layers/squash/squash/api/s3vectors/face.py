@@ -10,7 +10,7 @@ from squash.api.access import Caller, Gate
 from squash.api.members import shown
 from squash.api.problems import MethodNotAllowedError
 from squash.api.requests import HttpRequest, request_of
-from squash.api.s3vectors.bodies import members_of, written
+from squash.api.s3vectors.bodies import members_of, refuse_too_large, written
 from squash.api.s3vectors.calls import Asked, Endpoint
 from squash.api.s3vectors.operations import Operation, methods_of, operation_of
 from squash.api.s3vectors.problems import ServiceError, body_of, refusal_of
@@ -109,6 +109,8 @@ class S3VectorsFace:
         seen: _Seen,
         left_ms: Callable[[], int] | None,
     ) -> str:
+        # The signature is over the body: what is too long to be read cannot be admitted either.
+        refuse_too_large(operation_of(request.method, request.path), request)
         # No credential, no answer: not even which operations there are.
         caller = self._gate.admit(request)
         seen.caller = caller.name
