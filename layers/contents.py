@@ -97,10 +97,11 @@ _DOCUMENTATION: Final = (
 )
 # Of the 400 services that botocore describes (28 MB), those that functions speak to, and what they
 # ask of them; sts is for roles, and stays whole.
-_SERVICES: Final = ("lambda", "s3", "sts")
+_SERVICES: Final = ("lambda", "s3", "ssm", "sts")
 _OPERATIONS: Final = {
     "lambda": {"Invoke"},
     "s3": {"DeleteObjects", "GetObject", "HeadBucket", "ListObjectsV2", "PutObject"},
+    "ssm": {"GetParameter"},
 }
 
 

@@ -22,7 +22,7 @@ OURS_BYTES_MAX = 100 * 2**20
 ENCODER_BYTES_MAX = 160 * 2**20
 HTTP = ["Coordinator", "Documents", "Indexes"]
 NAMES = [*HTTP, "Allocator", "Processor", "Compactor", "Encoder"]
-SERVICES = ["lambda", "s3", "sts"]
+SERVICES = ["lambda", "s3", "ssm", "sts"]
 S3_NAMES = ["delete_objects", "get_object", "list_objects_v2", "put_object"]
 
 # What no function loads to start, and what some do not: building and verifying are loaded by the

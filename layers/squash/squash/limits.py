@@ -169,6 +169,11 @@ TIMEOUT_MS_MAX: Final = 29_000  # API Gateway waits for 30 seconds
 DECLARED_ATTRIBUTES_MAX: Final = METADATA_KEYS_MAX
 OPEN_INDEXES_MAX: Final = 4  # kept open between calls
 
+# The wire API of S3 Vectors
+TAGS_MAX: Final = 50  # of a vector bucket or an index
+VALIDATION_ERRORS_TOLD_MAX: Final = 16  # of one request; all are counted
+LISTED_MAX: Final = 500  # vector buckets or indexes of one page
+
 # Credentials
 KEY_SECRET_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
@@ -178,6 +183,11 @@ KEY_LIFETIME_DAYS_MAX: Final = 3_650
 KEY_KEPT_MS_MAX: Final = 60_000  # so long at most does a revoked key go on working
 KEY_ABSENT_KEPT_MS_MAX: Final = 5_000
 KEYS_KEPT_MAX: Final = 1_024
+SIGNING_KEY_BYTES: Final = 32
+SIGNING_KEYS_MAX: Final = 4  # side by side, while one takes another's place
+SIGNING_KEY_ABSENT_KEPT_MS_MAX: Final = 5_000
+SIGNATURE_SKEW_S_MAX: Final = 300  # by which clocks may differ; so long can a request be repeated
+SIGNED_HEADERS_MAX: Final = 64
 
 # Policies of vector buckets
 POLICY_BYTES_MAX: Final = 20 * KIB  # as S3's of buckets

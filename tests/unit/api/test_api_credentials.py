@@ -199,9 +199,9 @@ def test_what_is_kept_of_keys_is_bounded_and_unknown_ones_drive_out_none(papers)
     token = papers.key("read")
     assert papers.ask("POST", Q, BODY, key=token).status == 200
     for i in range(limits.KEYS_KEPT_MAX + 10):
-        papers.gate._find(f"{i:016x}")
-    assert len(papers.gate._unknown) == limits.KEYS_KEPT_MAX
-    assert token.split("_")[1] in papers.gate._known
+        papers.gate.records.find(f"{i:016x}")
+    assert len(papers.gate.records._unknown) == limits.KEYS_KEPT_MAX
+    assert token.split("_")[1] in papers.gate.records._known
 
 
 def test_a_clock_set_back_lets_nothing_be_known_for_longer(papers):

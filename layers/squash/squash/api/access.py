@@ -83,6 +83,11 @@ class Caller:
 NOBODY: Final = Caller("", frozenset(), ())
 
 
+def caller_of(record: KeyRecord) -> Caller:
+    """Return who bears a key."""
+    return Caller(record.id, record.scopes, record.indexes, record.row_filter)
+
+
 class Gate(Protocol):
     """Tells who is asking."""
 
@@ -136,17 +141,13 @@ class KeyGate:
 
     def __init__(self, store: ObjectStore, clock: Clock) -> None:
         self._clock = clock
-        self._store = store
-        self._lock = threading.Lock()
-        # Apart, so that asking for a thousand unknown ids drives out none that is known.
-        self._known: OrderedDict[str, tuple[KeyRecord, int]] = OrderedDict()
-        self._unknown: OrderedDict[str, int] = OrderedDict()
+        self.records = KeyRecords(store, clock)
 
     def admit(self, request: HttpRequest) -> Caller:
         """Return the caller whose key the request bears."""
         token = _token_of(request)
         parts = parse_token(token)
-        record = self._find(parts[0]) if parts else None
+        record = self.records.find(parts[0]) if parts else None
         secret = parts[1] if parts else ""
         expected = record.secret_sha256 if record else _NOBODYS_SECRET
         same = hmac.compare_digest(hash_secret(secret), expected)
@@ -154,9 +155,38 @@ class KeyGate:
             raise NoCredentialError(
                 "the API key is unknown, expired or revoked: ask its issuer for another", given=True
             )
-        return Caller(record.id, record.scopes, record.indexes, record.row_filter)
+        return caller_of(record)
 
-    def _find(self, key_id: str) -> KeyRecord | None:
+
+class KeyRecords:
+    """What is stored of keys, remembered for a while. Threads may share it.
+
+    Parameters
+    ----------
+    store:
+        Where keys are kept.
+    clock:
+        Tells when what is known of them must be read again.
+
+    """
+
+    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+        self._clock = clock
+        self._store = store
+        self._lock = threading.Lock()
+        # Apart, so that asking for a thousand unknown ids drives out none that is known.
+        self._known: OrderedDict[str, tuple[KeyRecord, int]] = OrderedDict()
+        self._unknown: OrderedDict[str, int] = OrderedDict()
+
+    def find(self, key_id: str) -> KeyRecord | None:
+        """Return what is stored of a key; None if there is none.
+
+        Raises
+        ------
+        DataError
+            If it is damaged, or of a newer release.
+
+        """
         now = self._clock.now_ms()
         with self._lock:
             known = self._known.get(key_id)

@@ -14,7 +14,7 @@ import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from squash.api.routes import Scope
 from squash.attributes import parse_filter
@@ -29,6 +29,7 @@ from squash.errors import (
     UnsupportedFormatError,
 )
 from squash.limits import (
+    BUCKET_NAME_PATTERN,
     FILTER_CLAUSES_MAX,
     FILTER_DEPTH_MAX,
     INDEX_NAME_CHARACTERS_MAX,
@@ -40,14 +41,29 @@ from squash.limits import (
 from squash.model import Filter
 from squash.storage import ObjectStore
 
+if TYPE_CHECKING:
+    from squash.api.signing_keys import SigningKey
+
 FORMAT: Final = "squash-key"
 VERSION: Final = 1
+# Of keys that releases before vector buckets could not have made, and do not read.
+VERSION_OF_BUCKETS: Final = 2
+_VERSIONS: Final = (VERSION, VERSION_OF_BUCKETS)
 # No index can have this name, since names do not begin with "_".
 FOLDER: Final = "_keys/"
 PREFIX: Final = "sqk"
+ACCESS_KEY_PREFIX: Final = "SQKA"
+_ACCESS_KEY_ID: Final = re.compile(rf"{ACCESS_KEY_PREFIX}([0-9A-F]{{{2 * KEY_ID_BYTES}}})")
 _TOKEN: Final = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * KEY_ID_BYTES}}})_([A-Za-z0-9_-]{{43}})")
 _ID: Final = re.compile(rf"[0-9a-f]{{{2 * KEY_ID_BYTES}}}")
-_PATTERN: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{INDEX_NAME_CHARACTERS_MAX - 1}}}\*?|\*")
+# In a vector bucket, whose name is always whole: all indexes, one, or a name's beginning.
+_IN_BUCKET: Final = (
+    rf"{BUCKET_NAME_PATTERN}/(?:\*|[a-z0-9][a-z0-9.-]{{0,62}}\*|{BUCKET_NAME_PATTERN})"
+)
+_PATTERN: Final = re.compile(
+    rf"[a-z0-9][a-z0-9_-]{{0,{INDEX_NAME_CHARACTERS_MAX - 1}}}\*?|\*|{_IN_BUCKET}"
+)
+_SIGNING_KEY_ID: Final = re.compile("[0-9a-f]{16}")
 # Half of what a filter may be is left for the query's own.
 _ROW_FILTER_CLAUSES_MAX: Final = FILTER_CLAUSES_MAX // 2
 _ROW_FILTER_DEPTH_MAX: Final = FILTER_DEPTH_MAX - 1
@@ -63,11 +79,18 @@ class KeyRecord:
     secret_sha256: str
     scopes: frozenset[Scope]
     indexes: tuple[str, ...]
-    """Names of indexes, or beginnings of names followed by "*"."""
+    """Names, or beginnings of names followed by "*"; in vector buckets as bucket/name."""
     row_filter: Filter | None
     description: str
     created_ms: int
     expires_ms: int | None
+    signing_key: str | None = None
+    """The id of the signing key that the secret is derived from; None if it was drawn."""
+
+    @property
+    def access_key_id(self) -> str | None:
+        """What AWS clients call it; None if they cannot sign with it."""
+        return None if self.signing_key is None else ACCESS_KEY_PREFIX + self.id.upper()
 
     def expired(self, now_ms: int) -> bool:
         """Tell if its time is over."""
@@ -76,10 +99,14 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key just made: the only time that its token is known."""
+    """A key just made: the only time that its token is known.
+
+    Where `record` has an access key's id, `secret` is the secret access key.
+    """
 
     token: str
     record: KeyRecord
+    secret: str
 
 
 def create_key(
@@ -91,6 +118,7 @@ def create_key(
     row_filter: Filter | None = None,
     description: str = "",
     lifetime_ms: int | None = None,
+    signing_key: SigningKey | None = None,
     random_bytes: RandomBytes = secrets.token_bytes,
 ) -> NewKey:
     """Make a key and store what has to be known of it.
@@ -102,7 +130,7 @@ def create_key(
     scopes:
         Of "read", "write", "admin"; none includes another.
     indexes:
-        Names, or beginnings of names followed by "*".
+        Names, or beginnings of names followed by "*"; in vector buckets as bucket/name.
     clock:
         Tells when it is made.
     row_filter:
@@ -111,8 +139,10 @@ def create_key(
         For people.
     lifetime_ms:
         After which it no longer works; None for never.
+    signing_key:
+        What the secret is derived from, so that AWS clients can sign with it; None to draw it.
     random_bytes:
-        Makes the secret.
+        Makes the id, and the secret where it is drawn.
 
     Raises
     ------
@@ -131,9 +161,14 @@ def create_key(
     if lifetime_ms is not None and lifetime_ms <= 0:
         raise InvalidArgumentError("a key lives for some time, or for ever", field="expires")
     now = clock.now_ms()
-    secret = base64.urlsafe_b64encode(random_bytes(KEY_SECRET_BYTES)).decode().rstrip("=")
+    if signing_key is None:
+        secret = base64.urlsafe_b64encode(random_bytes(KEY_SECRET_BYTES)).decode().rstrip("=")
+        key_id = random_bytes(KEY_ID_BYTES).hex()
+    else:
+        key_id = random_bytes(KEY_ID_BYTES).hex()
+        secret = signing_key.secret_of(key_id)
     record = KeyRecord(
-        id=random_bytes(KEY_ID_BYTES).hex(),
+        id=key_id,
         secret_sha256=hash_secret(secret),
         scopes=allowed,
         indexes=patterns,
@@ -141,12 +176,13 @@ def create_key(
         description=description,
         created_ms=now,
         expires_ms=None if lifetime_ms is None else now + lifetime_ms,
+        signing_key=None if signing_key is None else signing_key.id,
     )
     if not store.put_if_absent(_key(record.id), _to_bytes(record)):
         stored = load_key(store, record.id)
         if stored is None or stored.secret_sha256 != record.secret_sha256:
             raise ConflictError("a key of this id is there already: make another one")
-    return NewKey(f"{PREFIX}_{record.id}_{secret}", record)
+    return NewKey(f"{PREFIX}_{record.id}_{secret}", record, secret)
 
 
 def load_key(store: ObjectStore, key_id: str) -> KeyRecord | None:
@@ -196,6 +232,12 @@ def parse_token(token: str) -> tuple[str, str] | None:
     return None if found is None else (found.group(1), found.group(2))
 
 
+def parse_access_key_id(access_key_id: str) -> str | None:
+    """Return the id of the key that AWS clients call so; None if it is not even made like one."""
+    found = _ACCESS_KEY_ID.fullmatch(access_key_id)
+    return None if found is None else found.group(1).lower()
+
+
 def hash_secret(secret: str) -> str:
     """Return the form in which a secret is stored, 64 hexadecimal digits."""
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -229,7 +271,8 @@ def _check_indexes(indexes: Sequence[str]) -> tuple[str, ...]:
     if bad or not 1 <= len(indexes) <= KEY_INDEXES_MAX:
         raise InvalidArgumentError(
             f"a key is for 1 to {KEY_INDEXES_MAX} indexes: their names, or beginnings of names "
-            f'followed by "*"{f"; {bad[0]!r} is neither" if bad else ""}',
+            'followed by "*", and in a vector bucket the same after its name and "/"'
+            f"{f'; {bad[0]!r} is neither' if bad else ''}",
             field="indexes",
         )
     return tuple(dict.fromkeys(indexes))
@@ -274,7 +317,7 @@ def _measure(filter_: Any) -> tuple[int, int]:
 def _to_bytes(record: KeyRecord) -> bytes:
     content: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": _version_of(record),
         "id": record.id,
         "secret_sha256": record.secret_sha256,
         "scopes": sorted(record.scopes),
@@ -284,6 +327,8 @@ def _to_bytes(record: KeyRecord) -> bytes:
         "created_ms": record.created_ms,
         "expires_ms": record.expires_ms,
     }
+    if record.signing_key is not None:
+        content["signing_key"] = record.signing_key
     content["crc32"] = _checksum(content)
     return (json.dumps(content, indent=2) + "\n").encode()
 
@@ -292,7 +337,7 @@ def _from_bytes(data: Buffer, key_id: str) -> KeyRecord:
     where = _key(key_id)
     try:
         content = json.loads(bytes(data))
-        if (content["format"], content["version"]) != (FORMAT, VERSION):
+        if content["format"] != FORMAT or content["version"] not in _VERSIONS:
             raise UnsupportedFormatError(
                 f"{where} is of another format than this release reads: install a newer one",
                 object_key=where,
@@ -306,7 +351,7 @@ def _from_bytes(data: Buffer, key_id: str) -> KeyRecord:
             raise ValueError("its id or its secret is not what it must be")  # noqa: TRY301
         scopes = _check_scopes(content["scopes"])
         _check_row_filter(content["row_filter"], scopes)
-        return KeyRecord(
+        record = KeyRecord(
             id=content["id"],
             secret_sha256=content["secret_sha256"],
             scopes=scopes,
@@ -315,12 +360,28 @@ def _from_bytes(data: Buffer, key_id: str) -> KeyRecord:
             description=str(content["description"]),
             created_ms=int(content["created_ms"]),
             expires_ms=None if content["expires_ms"] is None else int(content["expires_ms"]),
+            signing_key=_checked_signing_key(content.get("signing_key")),
         )
+        if content["version"] != _version_of(record):
+            raise ValueError("its version is not that of what it says")  # noqa: TRY301
     except (ValueError, KeyError, TypeError, AttributeError, InvalidArgumentError) as error:
         raise DataError(
             f"{where} does not describe a key ({error}): revoke the key and make another",
             object_key=where,
         ) from error
+    return record
+
+
+def _version_of(record: KeyRecord) -> int:
+    """Return the oldest version that can say this: older releases go on reading what they can."""
+    of_buckets = record.signing_key is not None or any("/" in one for one in record.indexes)
+    return VERSION_OF_BUCKETS if of_buckets else VERSION
+
+
+def _checked_signing_key(found: Any) -> str | None:
+    if found is not None and not _SIGNING_KEY_ID.fullmatch(found):
+        raise ValueError("its signing key is not named as one")
+    return None if found is None else str(found)
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

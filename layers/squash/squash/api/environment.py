@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from squash.errors import InvalidArgumentError
-from squash.limits import GC_RETENTION_S_DEFAULT, RETENTION_DAYS_MAX
+from squash.limits import GC_RETENTION_S_DEFAULT, RETENTION_DAYS_MAX, SIGNING_KEYS_MAX
 
 AUTH: Final = "SQUASH_AUTH"
 LOCAL: Final = "SQUASH_LOCAL"
 COMPACTOR: Final = "SQUASH_COMPACTOR"
+SIGNING_KEY: Final = "SQUASH_SIGNING_KEY"
 RETENTION_DAYS: Final = "SQUASH_RETENTION_DAYS"
 _DAY_S: Final = 86_400
+_PLACE: Final = re.compile(
+    r"(?P<ssm>ssm):(?P<parameter>(?:/[A-Za-z0-9_.-]{1,200}){1,8})"
+    r"|store(?::(?P<object>[a-z0-9][a-z0-9-]{0,62}))?"
+)
 
 
 class Auth(StrEnum):
@@ -23,6 +29,29 @@ class Auth(StrEnum):
     KEYS = "keys"
     IAM = "iam"
     NONE = "none"
+
+
+class PlaceKind(StrEnum):
+    """Where signing keys can lie."""
+
+    SSM = "ssm"
+    """In the Parameter Store of AWS Systems Manager, encrypted."""
+    STORE = "store"
+    """Beside the indexes: for whom everybody who reads them may sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """Where a signing key lies: a parameter's name, or an object's below ``_signing/``."""
+
+    kind: PlaceKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+IN_THE_STORE: Final = (KeyPlace(PlaceKind.STORE, "key"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +64,14 @@ class FaceSettings:
         How callers are known.
     compactor:
         The function that folds; None where there is none.
+    signing_keys:
+        Where the keys lie that secrets of access keys are derived from; new ones from the first.
 
     """
 
     auth: Auth = Auth.KEYS
     compactor: str | None = None
+    signing_keys: tuple[KeyPlace, ...] = IN_THE_STORE
 
 
 def read_face(environment: Mapping[str, str]) -> FaceSettings:
@@ -58,7 +90,36 @@ def read_face(environment: Mapping[str, str]) -> FaceSettings:
         raise InvalidArgumentError(
             f"{AUTH}=none lets everybody in, and is for the local cloud alone, which sets {LOCAL}=1"
         )
-    return FaceSettings(Auth(word), environment.get(COMPACTOR) or None)
+    return FaceSettings(
+        Auth(word), environment.get(COMPACTOR) or None, read_signing_keys(environment)
+    )
+
+
+def read_signing_keys(environment: Mapping[str, str]) -> tuple[KeyPlace, ...]:
+    """Read where signing keys lie; the store, where nothing is said.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a place is none, or there are too many.
+
+    """
+    word = environment.get(SIGNING_KEY)
+    if not word:
+        return IN_THE_STORE
+    found = [_PLACE.fullmatch(part.strip()) for part in word.split(",")]
+    if None in found or len(found) > SIGNING_KEYS_MAX:
+        raise InvalidArgumentError(
+            f"{SIGNING_KEY} is ssm:/name, store or store:name, or up to {SIGNING_KEYS_MAX} of them "
+            f"with commas, not {word!r:.80}"
+        )
+    return tuple(
+        KeyPlace(PlaceKind.SSM, one["parameter"])
+        if one["ssm"]
+        else KeyPlace(PlaceKind.STORE, one["object"] or "key")
+        for one in found
+        if one is not None
+    )
 
 
 def read_retention_s(environment: Mapping[str, str]) -> int:

@@ -173,7 +173,8 @@ def _face(
         "clock": clock,
         "ids": SystemIds(),
     }
-    return BothFaces(name, HttpFace(name, endpoints, services, **parts), services, parts)
+    native = HttpFace(name, endpoints, services, **parts)
+    return BothFaces(name, native, services, parts | {"signing_keys": settings.signing_keys})
 
 
 def _caller_of(function: str) -> CompactLater:

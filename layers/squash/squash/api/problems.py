@@ -128,7 +128,7 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
             name: getattr(error, name, None)
             for name in ("field", "index", "key", "commit_id", "retry_after_ms")
         }
-    title, status = title_of(kind), _nearest(_STATUS, kind)
+    title, status = title_of(kind), nearest(_STATUS, kind)
     document = {
         "type": type_of(title),
         "title": title,
@@ -142,7 +142,7 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
 
 def title_of(kind: type[errors.SquashError]) -> str:
     """Return the nearest class's title: a subclass unknown here is still described."""
-    return _nearest(TITLES | HTTP_TITLES, kind) or "Failed"
+    return nearest(TITLES | HTTP_TITLES, kind) or "Failed"
 
 
 def type_of(title: str) -> str:
@@ -160,7 +160,7 @@ def _told(error: Exception) -> tuple[type[errors.SquashError], str] | None:
     if isinstance(error, _ABOUT_THE_REQUEST):
         # Where an object is named, the store refused something: that is not the caller's doing.
         return None if error.object_key is not None else (type(error), str(error))
-    said = _nearest(_SAID, type(error))
+    said = nearest(_SAID, type(error))
     return None if said is None else (type(error), said)
 
 
@@ -175,5 +175,6 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     return {"retry-after": str(_RETRY_AFTER_S)} if status == 503 else {}  # noqa: PLR2004
 
 
-def _nearest(table: Mapping[type[errors.SquashError], Any], kind: type[Any]) -> Any:
+def nearest(table: Mapping[type[errors.SquashError], Any], kind: type[Any]) -> Any:
+    """Return what a table has for a class, or for the nearest that it derives from."""
     return next((table[base] for base in kind.__mro__ if base in table), None)

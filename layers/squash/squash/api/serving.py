@@ -7,13 +7,14 @@ serve in Lambda, all in one process and without a cloud.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from squash.api import indexes, querying, vectors
 from squash.api.access import Gate
+from squash.api.environment import IN_THE_STORE, KeyPlace
 from squash.api.face import HttpFace
 from squash.api.faces import BothFaces, function_of
 from squash.api.services import Endpoint, make_services
@@ -37,8 +38,28 @@ Handler: TypeAlias = Callable[[dict[str, Any], Any], dict[str, Any]]
 Faces: TypeAlias = Mapping[str, Handler]
 
 
-def make_faces(database: Database, *, gate: Gate, clock: Clock, ids: IdSource) -> Faces:
-    """Make the handlers of all HTTP functions, by name, on one database."""
+def make_faces(
+    database: Database,
+    *,
+    gate: Gate,
+    clock: Clock,
+    ids: IdSource,
+    signing_keys: Sequence[KeyPlace] = IN_THE_STORE,
+) -> Faces:
+    """Make the handlers of all HTTP functions, by name, on one database.
+
+    Parameters
+    ----------
+    database:
+        Holds the indexes.
+    gate:
+        Tells who asks; for the S3 Vectors API what stands beside it does, by signatures.
+    clock, ids:
+        Time; names for requests that have none.
+    signing_keys:
+        Where the keys lie that secrets of access keys are derived from.
+
+    """
     services = make_services(database, clock)
     parts: dict[str, Any] = {
         "gate": gate,
@@ -46,8 +67,9 @@ def make_faces(database: Database, *, gate: Gate, clock: Clock, ids: IdSource) -
         "clock": clock,
         "ids": ids,
     }
+    more = parts | {"signing_keys": signing_keys}
     return {
-        name: BothFaces(name, HttpFace(name, endpoints, services, **parts), services, parts)
+        name: BothFaces(name, HttpFace(name, endpoints, services, **parts), services, more)
         for name, endpoints in ENDPOINTS.items()
     }
 
@@ -84,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _IDLE_SECONDS_MAX
     server_version = "squash"
     sys_version = ""
+    # Headers and body are two writes: the second would wait until the client has acknowledged the
+    # first, which takes it 40 ms.
+    disable_nagle_algorithm = True
 
     def __getattr__(self, name: str) -> Any:
         # Of every method, so that those that no route has are answered as problems too.

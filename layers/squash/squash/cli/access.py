@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from squash import limits
 from squash.api import credentials
-from squash.api.credentials import KeyRecord
+from squash.api.credentials import KeyRecord, NewKey
+from squash.api.environment import read_signing_keys
 from squash.cli.output import Output, Table, summary
 from squash.clock import SystemClock, SystemIds
 
@@ -25,6 +27,13 @@ def keys(arguments: Namespace, database: Database, output: Output) -> int:
 
 
 def _create(arguments: Namespace, database: Database, output: Output) -> int:
+    signing_key = None
+    if arguments.access_key:
+        # Only here: other verbs need none of it.
+        from squash.api.signing_keys import ensure_signing_key  # noqa: PLC0415
+
+        places = read_signing_keys(os.environ)
+        signing_key = ensure_signing_key(places[0], database.store)
     made = credentials.create_key(
         database.store,
         scopes=arguments.scopes,
@@ -32,11 +41,12 @@ def _create(arguments: Namespace, database: Database, output: Output) -> int:
         row_filter=arguments.row_filter,
         description=arguments.description,
         lifetime_ms=arguments.expires,
+        signing_key=signing_key,
         clock=SystemClock(),
     )
     output.result(
-        key_document(made.record) | {"token": made.token},
-        made.token,
+        key_document(made.record) | _shown_once(made),
+        made.token + _access_key(made),
         "It is shown this once, and only its hash is stored. Whoever has it may "
         f"{', '.join(sorted(made.record.scopes))} {', '.join(made.record.indexes)}"
         f"{_until(made.record)}.",
@@ -50,6 +60,7 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
     rows = [
         (
             record.id,
+            record.access_key_id or "",
             ",".join(sorted(record.scopes)),
             ",".join(record.indexes),
             _day(record.expires_ms),
@@ -58,7 +69,7 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
         )
         for record in found
     ]
-    columns = ("key", "scopes", "indexes", "expires", "row filter", "description")
+    columns = ("key", "access key", "scopes", "indexes", "expires", "row filter", "description")
     output.result(
         {"keys": [key_document(record) for record in found]},
         Table(columns, rows) if rows else "There is no key yet.",
@@ -85,7 +96,9 @@ def serve(arguments: Namespace, database: Database, output: Output) -> int:
 
     clock, ids = SystemClock(), SystemIds()
     gate = make_gate(Auth(arguments.auth), database.store)
-    faces = make_faces(database, gate=gate, clock=clock, ids=ids)
+    faces = make_faces(
+        database, gate=gate, clock=clock, ids=ids, signing_keys=read_signing_keys(os.environ)
+    )
     server = make_server(faces, port=arguments.port, ids=ids, clock=clock)
     url = f"http://{HOST}:{server.server_port}"
     output.result(
@@ -114,7 +127,23 @@ def key_document(record: KeyRecord) -> dict[str, Any]:
         "description": record.description,
         "created_ms": record.created_ms,
         "expires_ms": record.expires_ms,
+        "access_key_id": record.access_key_id,
     }
+
+
+def _shown_once(made: NewKey) -> dict[str, str]:
+    if made.record.access_key_id is None:
+        return {"token": made.token}
+    return {"token": made.token, "secret_access_key": made.secret}
+
+
+def _access_key(made: NewKey) -> str:
+    """Return the lines that an AWS client's credentials file takes."""
+    if made.record.access_key_id is None:
+        return ""
+    return (
+        f"\naws_access_key_id = {made.record.access_key_id}\naws_secret_access_key = {made.secret}"
+    )
 
 
 def _until(record: KeyRecord) -> str:

@@ -30,8 +30,8 @@ def keys_arguments(parser: argparse.ArgumentParser) -> None:
         type=words,
         default=["*"],
         metavar="NAMES",
-        help="which indexes, with commas: names, or beginnings of names followed by * "
-        "(default *: every index)",
+        help="which indexes, with commas: names, or beginnings of names followed by *; in a "
+        "vector bucket bucket/name, bucket/beginning* or bucket/* (default *: every index)",
     )
     create.add_argument(
         "--row-filter",
@@ -44,6 +44,12 @@ def keys_arguments(parser: argparse.ArgumentParser) -> None:
         type=lifetime_ms,
         metavar="TIME",
         help="after which it no longer works, such as 90m, 12h or 30d (else never)",
+    )
+    create.add_argument(
+        "--access-key",
+        action="store_true",
+        help="let clients of Amazon S3 Vectors sign with it too: an access key ID and a secret "
+        "access key",
     )
     create.add_argument("--description", default="", metavar="TEXT", help="for people")
     actions.add_parser("list", help="list the keys; their tokens are not stored")

@@ -1,4 +1,4 @@
-"""Vector buckets: create, get, list, delete, and what of them can be changed."""
+"""Vector buckets: create, get, list, delete, and the mode of their new indexes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
+from squash.api.s3vectors.encryption import check_encryption, encryption_of
+from squash.api.s3vectors.lookup import found_bucket
+from squash.api.s3vectors.pages import read_page
 from squash.api.s3vectors.problems import ServiceError, no_bucket
 from squash.api.s3vectors.resources import Place, Resource
+from squash.api.s3vectors.tags import tags_of
 from squash.api.services import Services
 from squash.errors import ConflictError, NotFoundError
 from squash.index.buckets import BucketSettings, VectorBucket
 
-ENCRYPTION: Final = {"sseType": "AES256"}
+# Filters apply before the search, always: what the service calls so.
+MODE: Final = "ENHANCED"
 
 
 def create(services: Services, asked: Asked) -> Answer:
     """Make a vector bucket."""
-    settings = BucketSettings(tags=asked.members.get("tags", {}))
+    check_encryption(asked.members, asked.place)
+    settings = BucketSettings(tags=tags_of(asked.members))
     try:
         services.database.vector_buckets.create(asked.target.bucket, settings)
     except ConflictError as error:
@@ -29,14 +35,34 @@ def create(services: Services, asked: Asked) -> Answer:
 
 def get(services: Services, asked: Asked) -> Answer:
     """Describe a vector bucket."""
-    return {"vectorBucket": _document(_found(services, asked), asked.place)}
+    bucket = found_bucket(services, asked)
+    return {
+        "vectorBucket": {
+            **_summary(bucket, asked.place),
+            "encryptionConfiguration": encryption_of(asked.place),
+            "defaultIndexMode": MODE,
+        }
+    }
 
 
-def list_all(services: Services, asked: Asked) -> Answer:
-    """List vector buckets."""
+def list_page(services: Services, asked: Asked) -> Answer:
+    """List vector buckets, a page at a time."""
     buckets = services.database.vector_buckets
-    names = buckets.names(asked.members.get("prefix", ""))
-    return {"vectorBuckets": [_document(buckets.get(name), asked.place) for name in names]}
+
+    def read(name: str) -> dict[str, Any] | None:
+        try:
+            return _summary(buckets.get(name), asked.place)
+        except NotFoundError:
+            return None  # something was left of one that is gone
+
+    page = read_page(
+        asked,
+        buckets.names(asked.members.get("prefix", "")),
+        read,
+        sees=asked.caller.sees_bucket,
+    )
+    answer: dict[str, Any] = {"vectorBuckets": page.found}
+    return answer | ({"nextToken": page.token} if page.token else {})
 
 
 def delete(services: Services, asked: Asked) -> Answer:
@@ -52,25 +78,24 @@ def delete(services: Services, asked: Asked) -> Answer:
     return {}
 
 
-def _found(services: Services, asked: Asked) -> VectorBucket:
-    try:
-        return services.database.vector_buckets.get(asked.target.bucket)
-    except NotFoundError as error:
-        raise no_bucket() from error
+def put_mode(services: Services, asked: Asked) -> Answer:
+    """Set the mode of new indexes, of which only the one that they have is taken."""
+    found_bucket(services, asked)
+    return {}
 
 
-def _document(bucket: VectorBucket, place: Place) -> dict[str, Any]:
+def _summary(bucket: VectorBucket, place: Place) -> dict[str, Any]:
     return {
         "vectorBucketName": bucket.name,
         "vectorBucketArn": place.arn(Resource(bucket.name)),
         "creationTime": bucket.created_ms / 1000,
-        "encryptionConfiguration": ENCRYPTION,
     }
 
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "CreateVectorBucket": create,
     "GetVectorBucket": get,
-    "ListVectorBuckets": list_all,
+    "ListVectorBuckets": list_page,
     "DeleteVectorBucket": delete,
+    "PutVectorBucketDefaultIndexMode": put_mode,
 }

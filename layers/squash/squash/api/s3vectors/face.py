@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import unquote
 
-from squash.api import strict_json
 from squash.api.access import Gate
+from squash.api.members import shown
+from squash.api.problems import MethodNotAllowedError
 from squash.api.requests import HttpRequest, request_of
 from squash.api.s3vectors.authorize import CHANGES_POLICY, authorize, stored_policy
-from squash.api.s3vectors.calls import Answer, Asked, Endpoint
+from squash.api.s3vectors.bodies import members_of, refuse_too_large, written
+from squash.api.s3vectors.calls import Asked, Endpoint
 from squash.api.s3vectors.kept import KeptPolicies
-from squash.api.s3vectors.operations import TAGS, Operation, operation_of
-from squash.api.s3vectors.problems import ServiceError, body_of, invalid, refusal_of
+from squash.api.s3vectors.operations import Operation, methods_of, operation_of
+from squash.api.s3vectors.problems import ServiceError, body_of, refusal_of
 from squash.api.s3vectors.resources import (
     Place,
     Resource,
     bucket_resource,
     index_resource,
-    parse_arn,
+    new_index_resource,
+    tagged_resource,
 )
-from squash.api.s3vectors.shapes import checked
+from squash.api.s3vectors.validation import checked
 from squash.api.services import Services
 from squash.api.telemetry import Telemetry, Told
 from squash.clock import Clock, IdSource
@@ -46,6 +47,8 @@ class S3VectorsFace:
         Tells who asks; is told of every request; time; names for requests that have none.
     region:
         Of the deployment.
+    kms_key:
+        ARN of the KMS key that it stores all with; empty if S3's own keys do it.
 
     """
 
@@ -60,6 +63,7 @@ class S3VectorsFace:
         clock: Clock,
         ids: IdSource,
         region: str,
+        kms_key: str = "",
     ) -> None:
         self._function = function
         self._endpoints = endpoints
@@ -68,7 +72,7 @@ class S3VectorsFace:
         self._telemetry = telemetry
         self._clock = clock
         self._ids = ids
-        self._region = region
+        self._place = Place(region=region, kms_key=kms_key)
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Answer an event; whatever goes wrong is answered as the service would."""
@@ -79,12 +83,12 @@ class S3VectorsFace:
         try:
             request = request_of(event, fallback_id=request_id)
             request_id = request.id
-            place = _place(event, self._region)
+            place = _placed(self._place, event)
             left_ms = getattr(context, "get_remaining_time_in_millis", None)
             answer = _answer(200, self._answer(request, place, seen, left_ms), {}, request_id)
         except Exception as caught:  # noqa: BLE001 - a caller is always answered; the log says why
             error = caught
-            refusal = refusal_of(caught)
+            refusal = refusal_of(caught, names_conflict=seen.names_conflict)
             body = body_of(refusal.document)
             answer = _answer(refusal.status, body, refusal.headers, request_id)
         self._telemetry.answered(
@@ -107,14 +111,14 @@ class S3VectorsFace:
         seen: _Seen,
         left_ms: Callable[[], int] | None,
     ) -> str:
+        # The signature is over the body: what is too long to be read cannot be admitted either.
+        refuse_too_large(operation_of(request.method, request.path), request)
         # No credential, no answer: not even which operations there are.
         caller = self._gate.admit(request)
         seen.caller = caller.name
-        operation = operation_of(request.method, request.path)
-        if operation is None or operation.function != self._function:
-            raise ServiceError("UnknownOperationException", "There is no such operation")
-        seen.operation = operation.name
-        members = checked(operation, _members(operation, request))
+        operation = self._operation(request)
+        seen.operation, seen.names_conflict = operation.name, operation.names_conflict
+        members = checked(operation, members_of(operation, request))
         resource = _resource(operation, members, place)
         if resource is not None:
             seen.index = resource.name if resource.index else resource.bucket
@@ -122,11 +126,24 @@ class S3VectorsFace:
             Asked(operation, members, caller, place, resource, left_ms), self._services.policies
         )
         try:
-            return _written(self._endpoints[operation.name](self._services, asked))
+            return written(operation, self._endpoints[operation.name](self._services, asked))
         finally:
             # Also when it failed: it may have been done all the same.
             if resource is not None and operation.name in CHANGES_POLICY:
                 self._services.policies.forget(resource.bucket)
+
+    def _operation(self, request: HttpRequest) -> Operation:
+        operation = operation_of(request.method, request.path)
+        if operation is not None and operation.function == self._function:
+            return operation
+        methods = methods_of(request.path)
+        if operation is None and methods:
+            raise MethodNotAllowedError(
+                f"{shown(request.path)} is asked with {', '.join(methods)}, not with "
+                f"{shown(request.method)}",
+                allowed=methods,
+            )
+        raise ServiceError("UnknownOperationException", "There is no such operation")
 
 
 @dataclass(slots=True)
@@ -136,39 +153,21 @@ class _Seen:
     operation: str = "none"
     caller: str = ""
     index: str = ""
+    names_conflict: bool = True
 
 
-def _place(event: Mapping[str, Any], region: str) -> Place:
+def _placed(place: Place, event: Mapping[str, Any]) -> Place:
     account = str(event["requestContext"].get("accountId") or "")
-    return Place(region=region, account=account) if account else Place(region=region)
-
-
-def _members(operation: Operation, request: HttpRequest) -> dict[str, Any]:
-    """Return what a request says: its body's members, its path's and its query's."""
-    members: dict[str, Any] = {}
-    if operation.method == "POST":
-        data = request.data()
-        try:
-            members = strict_json.loads(data) if data else {}
-        except strict_json.JsonError as error:
-            raise invalid(f"The body is not JSON: {error}") from error
-        if not isinstance(members, dict):
-            raise invalid("The body is not a JSON object")
-    if operation.on == "resource":
-        members["resourceArn"] = unquote(request.path.removeprefix(TAGS))
-        if operation.name == "UntagResource":
-            members["tagKeys"] = request.values("tagKeys")
-    return members
+    return replace(place, account=account) if account else place
 
 
 def _resource(operation: Operation, members: Mapping[str, Any], place: Place) -> Resource | None:
     if operation.on == "account":
         return None
     if operation.on == "resource":
-        return parse_arn(members["resourceArn"], place, index=None)
+        return tagged_resource(members, place)
     if operation.name == "CreateIndex":
-        names = {name: members.get(name) for name in ("vectorBucketName", "vectorBucketArn")}
-        return Resource(bucket_resource(names, place).bucket, members["indexName"])
+        return new_index_resource(members, place)
     if operation.on == "bucket":
         return bucket_resource(members, place)
     return index_resource(members, place)
@@ -178,10 +177,6 @@ def _allowed(asked: Asked, policies: KeptPolicies) -> Asked:
     """Refuse what the caller is not allowed to; note if the bucket's policy allows it."""
     by_policy = authorize(asked, lambda bucket: stored_policy(policies, bucket, asked.place))
     return replace(asked, by_policy=by_policy)
-
-
-def _written(answer: Answer) -> str:
-    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _answer(status: int, body: str, headers: Mapping[str, str], request_id: str) -> dict[str, Any]:

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from squash.api.s3vectors.buckets import MODE
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
+from squash.api.s3vectors.encryption import check_encryption, encryption_of
+from squash.api.s3vectors.lookup import found_bucket, found_index
+from squash.api.s3vectors.pages import read_page
 from squash.api.s3vectors.problems import ServiceError, no_bucket, no_index
 from squash.api.s3vectors.resources import Place, Resource
+from squash.api.s3vectors.tags import Tags, tags_of
 from squash.api.services import Services
 from squash.errors import ConflictError, NotFoundError
 from squash.index import catalogue
+from squash.index.buckets import IndexSettings
 from squash.model import IndexConfig
 
 
 def create(services: Services, asked: Asked) -> Answer:
     """Make an empty index."""
     members = asked.members
+    check_encryption(members, asked.place)
+    tags = tags_of(members)
     metadata = members.get("metadataConfiguration", {})
     try:
         services.database.create_index(
             asked.target.name,
             dimension=members["dimension"],
             metric=members["distanceMetric"],
-            non_filterable=metadata.get("nonFilterableMetadataKeys", ()),
+            non_filterable=list(dict.fromkeys(metadata.get("nonFilterableMetadataKeys", ()))),
         )
     except NotFoundError as error:
         raise no_bucket() from error
@@ -31,24 +39,49 @@ def create(services: Services, asked: Asked) -> Answer:
         raise ServiceError(
             "ConflictException", "An index with the specified name already exists"
         ) from error
+    if tags:
+        _tag_new(services, asked.target.name, tags)
     return {"indexArn": asked.place.arn(asked.target)}
 
 
 def get(services: Services, asked: Asked) -> Answer:
     """Describe an index."""
-    try:
-        entry = catalogue.load(services.catalogue_store, asked.target.name)
-    except NotFoundError as error:
-        raise no_index() from error
-    return {"index": _document(entry.config, asked.place)}
+    config = found_index(services, asked).config
+    document = {
+        **_summary(config, asked.place),
+        "dataType": "float32",
+        "dimension": config.dimension,
+        "distanceMetric": str(config.metric),
+        "encryptionConfiguration": encryption_of(asked.place),
+        "indexMode": MODE,
+    }
+    if config.non_filterable:
+        document["metadataConfiguration"] = {
+            "nonFilterableMetadataKeys": list(config.non_filterable)
+        }
+    return {"index": document}
 
 
-def list_all(services: Services, asked: Asked) -> Answer:
-    """List the indexes of a vector bucket."""
-    bucket = asked.target.bucket
-    names = services.database.vector_buckets.index_names(bucket, asked.members.get("prefix", ""))
-    entries = [catalogue.load(services.catalogue_store, f"{bucket}/{name}") for name in names]
-    return {"indexes": [_document(entry.config, asked.place) for entry in entries]}
+def list_page(services: Services, asked: Asked) -> Answer:
+    """List the indexes of a vector bucket, a page at a time."""
+    bucket = found_bucket(services, asked).name
+
+    def read(name: str) -> dict[str, Any] | None:
+        try:
+            entry = catalogue.load(services.catalogue_store, f"{bucket}/{name}")
+        except NotFoundError:
+            return None  # something was left of one that is gone
+        return _summary(entry.config, asked.place)
+
+    page = read_page(
+        asked,
+        services.database.vector_buckets.index_names(bucket, asked.members.get("prefix", "")),
+        read,
+        sees=lambda name: asked.by_policy or asked.caller.sees(f"{bucket}/{name}"),
+        bound=[bucket],
+    )
+    answer: dict[str, Any] = {"indexes": page.found}
+    return answer | ({"nextToken": page.token} if page.token else {})
 
 
 def delete(services: Services, asked: Asked) -> Answer:
@@ -61,27 +94,43 @@ def delete(services: Services, asked: Asked) -> Answer:
     return {}
 
 
-def _document(config: IndexConfig, place: Place) -> dict[str, Any]:
+def update_mode(services: Services, asked: Asked) -> Answer:
+    """Set an index's mode, of which only the one that it has is taken."""
+    found_index(services, asked)
+    return {}
+
+
+def update_metadata(services: Services, asked: Asked) -> Answer:
+    """Change nothing: what could be, full-text search, is refused before it comes here."""
+    found_index(services, asked)
+    return {"indexArn": asked.place.arn(asked.target)}
+
+
+def _tag_new(services: Services, name: str, tags: Tags) -> None:
+    entry = catalogue.load(services.catalogue_store, name)
+    try:
+        services.database.vector_buckets.change_index(entry, lambda _: IndexSettings(tags=tags))
+    except Exception:
+        # Nobody is told of this index: who asks again finds the name free.
+        services.database.drop_index(name)
+        raise
+
+
+def _summary(config: IndexConfig, place: Place) -> dict[str, Any]:
     bucket, _, index = config.name.partition("/")
-    document: dict[str, Any] = {
+    return {
         "vectorBucketName": bucket,
         "indexName": index,
         "indexArn": place.arn(Resource(bucket, index)),
         "creationTime": config.created_ms / 1000,
-        "dataType": "float32",
-        "dimension": config.dimension,
-        "distanceMetric": str(config.metric),
     }
-    if config.non_filterable:
-        document["metadataConfiguration"] = {
-            "nonFilterableMetadataKeys": list(config.non_filterable)
-        }
-    return document
 
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "CreateIndex": create,
     "GetIndex": get,
-    "ListIndexes": list_all,
+    "ListIndexes": list_page,
     "DeleteIndex": delete,
+    "UpdateIndexMode": update_mode,
+    "UpdateMetadataConfiguration": update_metadata,
 }

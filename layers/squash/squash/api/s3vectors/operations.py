@@ -30,7 +30,18 @@ class Operation:
         """Where it is asked; a path that ends with "/" goes on with an ARN."""
         return TAGS if self.on == "resource" else f"/{self.name}"
 
+    @property
+    def names_conflict(self) -> bool:
+        """Whether a ConflictException is among the errors that its clients know."""
+        return self.name in _CONFLICTING
 
+
+_CONFLICTING: Final = frozenset(
+    {
+        "CreateVectorBucket", "DeleteVectorBucket", "CreateIndex", "UpdateMetadataConfiguration",
+        "TagResource", "UntagResource",
+    }
+)  # fmt: skip
 _ALL: Final = (
     Operation("CreateVectorBucket", "indexes", Scope.ADMIN, "bucket"),
     Operation("GetVectorBucket", "indexes", Scope.READ, "bucket"),
@@ -62,6 +73,12 @@ _PATHS: Final = {(operation.method, operation.path): operation for operation in 
 def is_ours(path: str) -> bool:
     """Tell if a path belongs to this API, whatever the method."""
     return path.startswith(TAGS) or path.removeprefix("/") in OPERATIONS
+
+
+def methods_of(path: str) -> list[str]:
+    """Return the methods that a path can be asked with; empty if there is no such path."""
+    asked = TAGS if path.startswith(TAGS) else path
+    return [method for method, known in _PATHS if known == asked]
 
 
 def operation_of(method: str, path: str) -> Operation | None:

@@ -7,14 +7,20 @@ reads a sentence that holds for every error of the class, as `squash.api.problem
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from squash import errors
+from squash.api.problems import MethodNotAllowedError, NoCredentialError, nearest
 
 STATUS: Final[Mapping[str, int]] = {
     "ValidationException": 400,
+    "KmsDisabledException": 400,
+    "KmsInvalidKeyUsageException": 400,
+    "KmsInvalidStateException": 400,
+    "KmsNotFoundException": 400,
     "MissingAuthenticationTokenException": 403,
     "IncompleteSignatureException": 403,
     "InvalidSignatureException": 403,
@@ -23,6 +29,7 @@ STATUS: Final[Mapping[str, int]] = {
     "ServiceQuotaExceededException": 402,
     "NotFoundException": 404,
     "UnknownOperationException": 404,
+    "MethodNotAllowedException": 405,
     "RequestTimeoutException": 408,
     "ConflictException": 409,
     "RequestTooLargeException": 413,
@@ -59,6 +66,11 @@ def no_index() -> ServiceError:
     return ServiceError("NotFoundException", "The specified index could not be found")
 
 
+def no_resource() -> ServiceError:
+    """Make the error for a resource with tags, a vector bucket or an index, that is not there."""
+    return ServiceError("NotFoundException", "The specified resource could not be found")
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """What is answered in place of a result."""
@@ -69,31 +81,93 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def refusal_of(error: Exception) -> Refusal:
-    """Describe an error to the caller."""
-    code, message, fields = _told(error)
-    document: dict[str, Any] = {"message": message}
-    if fields:
-        document["fieldList"] = [{"path": path, "message": said} for path, said in fields]
-    headers = {"x-amzn-ErrorType": code}
-    return Refusal(STATUS[code], code, document, headers)
+@dataclass(frozen=True, slots=True)
+class _Told:
+    code: str
+    message: str
+    fields: Sequence[tuple[str, str]] = ()
 
 
-def _told(error: Exception) -> tuple[str, str, Sequence[tuple[str, str]]]:
+# What is said of every error of a class, since its own words may name what is stored, and where.
+_SAID: Final[Mapping[type[errors.SquashError], _Told]] = {
+    errors.NotFoundError: _Told("NotFoundException", "The specified resource could not be found"),
+    errors.ThrottledError: _Told(
+        "TooManyRequestsException",
+        "Too many requests: wait as long as Retry-After says, then repeat, with more in each",
+    ),
+    errors.UnavailableError: _Told(
+        "ServiceUnavailableException", "Currently unable to handle the request: repeat it"
+    ),
+    # Who repeats a put or a delete of this API does it once: nothing of it counts.
+    errors.CommitUnknownError: _Told(
+        "ServiceUnavailableException",
+        "It is not known whether the write happened: repeat it, which is safe",
+    ),
+}
+_INTERNAL: Final = _Told(
+    "InternalServerException",
+    "An internal error occurred: the log of whoever runs the service has more under this "
+    "request's id",
+)
+# Of these the message is about the request, unless it names a stored object.
+_ABOUT_THE_REQUEST: Final[Mapping[type[errors.SquashError], str]] = {
+    errors.InvalidArgumentError: "ValidationException",
+    errors.TooLargeError: "ValidationException",
+    errors.PermissionDeniedError: "AccessDeniedException",
+    errors.UnauthenticatedError: "UnrecognizedClientException",
+    errors.ConflictError: "ConflictException",
+}
+_RETRY_AFTER_S: Final = 1
+_RETRIED: Final = frozenset({429, 503})
+
+
+def refusal_of(error: Exception, *, names_conflict: bool = True) -> Refusal:
+    """Describe an error to the caller.
+
+    Parameters
+    ----------
+    error:
+        Any; of what is not Squash's own, not a word is told.
+    names_conflict:
+        Whether the operation's clients know a ConflictException; else they are asked to repeat.
+
+    """
+    told = _told(error)
+    if told.code == "ConflictException" and not names_conflict:
+        told = _SAID[errors.UnavailableError]
+    document: dict[str, Any] = {"message": told.message}
+    if told.fields:
+        document["fieldList"] = [{"path": path, "message": said} for path, said in told.fields]
+    status = STATUS[told.code]
+    headers = {"x-amzn-ErrorType": told.code, **_headers(error, status)}
+    return Refusal(status, told.code, document, headers)
+
+
+def _told(error: Exception) -> _Told:
     if isinstance(error, ServiceError):
-        return error.code, str(error), error.fields
+        return _Told(error.code, str(error), error.fields)
+    if not isinstance(error, errors.SquashError):
+        return _INTERNAL
+    if isinstance(error, errors.ThrottledError) and error.limit is not None:
+        # A limit of the index's own, and what to do: no word of the store's.
+        return _Told("TooManyRequestsException", str(error))
+    if isinstance(error, NoCredentialError) and not error.given:
+        return _Told("MissingAuthenticationTokenException", str(error))
+    if isinstance(error, MethodNotAllowedError):
+        return _Told("MethodNotAllowedException", str(error))
+    code = nearest(_ABOUT_THE_REQUEST, type(error))
+    if code is not None:
+        # Where an object is named, the store refused something: that is not the caller's doing.
+        return _INTERNAL if error.object_key is not None else _Told(code, str(error))
+    return nearest(_SAID, type(error)) or _INTERNAL
+
+
+def _headers(error: Exception, status: int) -> dict[str, str]:
+    if isinstance(error, MethodNotAllowedError):
+        return {"allow": ", ".join(error.allowed)}
     if isinstance(error, errors.ThrottledError):
-        return "TooManyRequestsException", "Too many requests: wait, then repeat", ()
-    if isinstance(error, (errors.UnavailableError, errors.CommitUnknownError)):
-        return "ServiceUnavailableException", "Currently unable to handle the request", ()
-    if isinstance(error, errors.SquashError) and error.object_key is None:
-        if isinstance(error, errors.TooLargeError | errors.InvalidArgumentError):
-            return "ValidationException", str(error), ()
-        if isinstance(error, errors.PermissionDeniedError):
-            return "AccessDeniedException", str(error), ()
-        if isinstance(error, errors.UnauthenticatedError):
-            return "UnrecognizedClientException", str(error), ()
-    return "InternalServerException", "An internal error occurred", ()
+        return {"retry-after": str(max(1, math.ceil(error.retry_after_ms / 1000)))}
+    return {"retry-after": str(_RETRY_AFTER_S)} if status in _RETRIED else {}
 
 
 def body_of(document: Mapping[str, Any]) -> str:

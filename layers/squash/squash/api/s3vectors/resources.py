@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from squash.api.s3vectors.problems import invalid
+from squash.api.s3vectors.problems import ServiceError, invalid, no_bucket, no_index, no_resource
+from squash.index.names import is_bucket_name
 from squash.limits import BUCKET_NAME_PATTERN
 
 _ARN: Final = re.compile(
@@ -18,11 +19,15 @@ _ARN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this deployment is, as its ARNs say."""
+    """Where this deployment is, as its ARNs say, and the KMS key that it stores all with, if any.
+
+    `kms_key` is that key's ARN; empty where S3's own keys (AES256) do it.
+    """
 
     partition: str = "aws"
     region: str = "us-east-1"
     account: str = "000000000000"
+    kms_key: str = ""
 
     def arn(self, resource: Resource) -> str:
         """Return a resource's ARN."""
@@ -46,28 +51,85 @@ class Resource:
 
 
 def bucket_resource(members: Mapping[str, Any], place: Place) -> Resource:
-    """Return the vector bucket that a request names."""
+    """Return the vector bucket that a request names.
+
+    Raises
+    ------
+    ServiceError
+        If it names none, or two; or one of another place, which is not found.
+
+    """
     name, arn = members.get("vectorBucketName"), members.get("vectorBucketArn")
-    if (name is None) == (arn is None):
-        raise invalid("Must specify either vectorBucketName or vectorBucketArn but not both")
-    return Resource(name) if name is not None else parse_arn(arn, place, index=False)
+    if name is not None and arn is None:
+        return Resource(_bucket_name(name))
+    if name is None and arn is not None:
+        return _here(arn, place, no_bucket())
+    raise invalid("Must specify either vectorBucketName or vectorBucketArn but not both")
 
 
 def index_resource(members: Mapping[str, Any], place: Place) -> Resource:
-    """Return the index that a request names."""
+    """Return the index that a request names.
+
+    Raises
+    ------
+    ServiceError
+        If it names none, or two; or one of another place, which is not found.
+
+    """
     bucket, index = members.get("vectorBucketName"), members.get("indexName")
     arn = members.get("indexArn")
     if arn is not None and bucket is None and index is None:
-        return parse_arn(arn, place, index=True)
+        return _here(arn, place, no_index())
     if arn is not None or bucket is None or index is None:
         raise invalid("Must specify either indexArn or both vectorBucketName and indexName")
-    return Resource(bucket, index)
+    return Resource(_bucket_name(bucket), _index_name(index))
 
 
-def parse_arn(arn: Any, place: Place, *, index: bool | None) -> Resource:
-    """Read an ARN: of an index, of a vector bucket, or, with None, of either."""
-    found = _ARN.fullmatch(arn) if isinstance(arn, str) else None
-    if found is None or (index is not None and bool(found["index"]) != index):
-        raise invalid("Invalid ARN")
-    del place
+def new_index_resource(members: Mapping[str, Any], place: Place) -> Resource:
+    """Return the index that a request to create one names.
+
+    Raises
+    ------
+    ServiceError
+        If it names no vector bucket, or two; or one of another place, which is not found.
+
+    """
+    bucket = bucket_resource(members, place).bucket
+    return Resource(bucket, _index_name(members["indexName"]))
+
+
+def tagged_resource(members: Mapping[str, Any], place: Place) -> Resource:
+    """Return the vector bucket or index that a request about tags names.
+
+    Raises
+    ------
+    ServiceError
+        If its ARN is of neither; or of another place, which is not found.
+
+    """
+    return _here(members["resourceArn"], place, no_resource())
+
+
+def _here(arn: str, place: Place, absent: ServiceError) -> Resource:
+    found = _ARN.fullmatch(arn)
+    if found is None:
+        raise invalid(
+            "Invalid ARN: give that of a vector bucket or an index, such as "
+            f"{place.arn(Resource('my-bucket', 'my-index'))}"
+        )
+    where = (found["partition"], found["region"], found["account"])
+    if where != (place.partition, place.region, place.account):
+        raise absent
     return Resource(found["bucket"], found["index"] or "")
+
+
+def _bucket_name(name: str) -> str:
+    if not is_bucket_name(name):
+        raise invalid("Invalid vector bucket name")
+    return name
+
+
+def _index_name(name: str) -> str:
+    if not is_bucket_name(name):
+        raise invalid("Invalid vector index name")
+    return name

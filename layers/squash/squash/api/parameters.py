@@ -1,0 +1,108 @@
+"""Secrets in the Parameter Store of AWS Systems Manager."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final, NoReturn
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
+
+from squash.errors import InternalError, SquashError, ThrottledError, UnavailableError
+
+# A caller waits, for less long than API Gateway does.
+_CONFIG: Final = Config(
+    connect_timeout=2,
+    read_timeout=4,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    user_agent_extra="squash-search",
+)
+_ABSENT: Final = frozenset({"ParameterNotFound", "ParameterVersionNotFound"})
+_THERE: Final = "ParameterAlreadyExists"
+_THROTTLED: Final = frozenset({"ThrottlingException", "TooManyUpdates", "RequestLimitExceeded"})
+_RETRY_AFTER_MS: Final = 1_000
+_SERVER_ERROR: Final = 500
+
+
+def read_parameter(name: str) -> str | None:
+    """Return a parameter's value, decrypted; None if there is none.
+
+    Raises
+    ------
+    ThrottledError
+        If too much is asked at once.
+    UnavailableError
+        If Systems Manager did not answer as it should.
+    InternalError
+        If it refuses: this function or user may not read or decrypt it.
+
+    """
+    try:
+        answer = _client().get_parameter(Name=name, WithDecryption=True)
+    except ClientError as error:
+        if _code(error) in _ABSENT:
+            return None
+        _translate(error, name, "ssm:GetParameter")
+    except BotoCoreError as error:
+        raise _unanswered(error, name) from error
+    value: str = answer["Parameter"]["Value"]
+    return value
+
+
+def create_parameter(name: str, value: str) -> bool:
+    """Make an encrypted parameter; tell if it was made, False if there is one already.
+
+    Raises
+    ------
+    ThrottledError, UnavailableError, InternalError
+        As `read_parameter`.
+
+    """
+    try:
+        _client().put_parameter(
+            Name=name,
+            Value=value,
+            Type="SecureString",
+            Overwrite=False,
+            Description="Squash: the secrets of access keys are derived from it; never change it",
+        )
+    except ClientError as error:
+        if _code(error) == _THERE:
+            return False
+        _translate(error, name, "ssm:PutParameter")
+    except BotoCoreError as error:
+        raise _unanswered(error, name) from error
+    return True
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _translate(error: ClientError, name: str, action: str) -> NoReturn:
+    code = _code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    found: SquashError
+    if code in _THROTTLED:
+        found = ThrottledError(
+            f"parameter {name}: Systems Manager asks to slow down ({code})",
+            retry_after_ms=_RETRY_AFTER_MS,
+        )
+    elif status >= _SERVER_ERROR:
+        found = UnavailableError(f"parameter {name}: Systems Manager failed ({code})")
+    else:
+        found = InternalError(
+            f"parameter {name}: Systems Manager refuses ({code}): allow {action} on it, and its "
+            "encryption key's use"
+        )
+    raise found from error
+
+
+def _unanswered(error: BotoCoreError, name: str) -> UnavailableError:
+    return UnavailableError(f"parameter {name}: Systems Manager did not answer ({error})")
+
+
+@lru_cache(maxsize=1)
+def _client() -> Any:
+    return Session().create_client("ssm", config=_CONFIG)
