@@ -169,6 +169,12 @@ TIMEOUT_MS_MAX: Final = 29_000  # API Gateway waits for 30 seconds
 DECLARED_ATTRIBUTES_MAX: Final = METADATA_KEYS_MAX
 OPEN_INDEXES_MAX: Final = 4  # kept open between calls
 
+# Pages of the interface of Amazon S3 Vectors
+VECTORS_PAGE_DEFAULT: Final = 500
+VECTORS_PAGE_BYTES: Final = 1_000_000  # a float counts four, and takes 24 when written at most
+MATCHES_PAGE_MAX: Final = 1_000
+MATCHES_PAGE_BYTES: Final = 4 * MIB
+
 # Credentials
 KEY_SECRET_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
