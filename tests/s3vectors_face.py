@@ -46,15 +46,29 @@ class Answer:
 
 
 class Service:
-    """A store and the handlers over it, with one bucket and one index."""
+    """A store and the handlers over it, with one bucket and one index.
 
-    def __init__(self, dimension=2, metric="cosine", *, gate=None, non_filterable=()):
-        self.store = MemoryStore()
-        self.clock = StoppedClock()
+    With a `store`, the handlers of containers that come cold to what it holds.
+    """
+
+    def __init__(
+        self,
+        dimension=2,
+        metric="cosine",
+        *,
+        gate=None,
+        non_filterable=(),
+        store=None,
+        clock=None,
+    ):
+        self.clock = clock or StoppedClock()
+        self.store = store or MemoryStore(self.clock)
         self.database = Database(self.store, settings=Settings(), clock=self.clock, ids=SystemIds())
         self.faces = make_faces(
             self.database, gate=gate or OpenGate(), clock=self.clock, ids=SystemIds()
         )
+        if store is not None:
+            return
         self.must("CreateVectorBucket", vectorBucketName="bucket")
         hidden = {"metadataConfiguration": {"nonFilterableMetadataKeys": list(non_filterable)}}
         self.must(
