@@ -47,7 +47,6 @@ def scene():
     return service, vectors, number, colour
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     row=st.integers(0, _ROWS - 1),

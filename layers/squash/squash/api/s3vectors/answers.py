@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from squash.model import Record
 
 # Powers of ten that a float64 holds exactly: a product or quotient by one is rounded once.
 _TENS: Final = np.array([float(10**power) for power in range(23)])
+_WRITER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DIGITS: Final = (9, 8, 7)  # nine tell every float32 from its neighbours, and often fewer do
 FLOAT_BYTES_MAX: Final = 24  # -1.1754943508222875e-38 and a comma
 RECORD_BYTES: Final = 64  # of a record's braces, quotes and names of members, and to spare
@@ -50,14 +52,19 @@ def short_floats(vectors: F32) -> npt.NDArray[np.float64]:
     return found
 
 
-def record_document(record: Record) -> dict[str, Any]:
-    """Describe a record, with what was asked for of it."""
-    document: dict[str, Any] = {"key": record.key}
-    if record.vector is not None:
-        document["data"] = {"float32": short_floats(record.vector).tolist()}
-    if record.metadata is not None:
-        document["metadata"] = dict(record.metadata)
-    return document
+def record_documents(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Describe records, with what was asked for of them."""
+    vectors = [record.vector for record in records if record.vector is not None]
+    floats = iter(short_floats(np.array(vectors)).tolist() if vectors else ())
+    documents: list[dict[str, Any]] = []
+    for record in records:
+        document: dict[str, Any] = {"key": record.key}
+        if record.vector is not None:
+            document["data"] = {"float32": next(floats)}
+        if record.metadata is not None:
+            document["metadata"] = dict(record.metadata)
+        documents.append(document)
+    return documents
 
 
 def written_bytes(document: Any) -> int:
@@ -65,11 +72,11 @@ def written_bytes(document: Any) -> int:
 
     The body is a string inside of JSON: quotes and backslashes are escaped once more.
     """
-    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    text = _WRITER.encode(document)
     return len(text) + text.count('"') + text.count("\\")
 
 
-def how_many_fit(records: list[Record], documents: list[dict[str, Any]]) -> int:
+def how_many_fit(records: Sequence[Record], documents: Sequence[dict[str, Any]]) -> int:
     """Return how many documents, from the first, one answer can hold.
 
     Parameters

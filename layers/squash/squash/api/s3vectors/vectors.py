@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from squash.api import rows
 from squash.api.s3vectors import tokens
-from squash.api.s3vectors.answers import how_many_fit, record_document, written_bytes
+from squash.api.s3vectors.answers import how_many_fit, record_documents, written_bytes
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.problems import ServiceError, invalid, no_index
 from squash.api.s3vectors.records import read_records, refused_record
@@ -63,7 +63,7 @@ def get(services: Services, asked: Asked) -> Answer:
         )
     except NotFoundError as error:
         raise no_index() from error
-    documents = [record_document(record) for record in found]
+    documents = record_documents(found)
     fit = how_many_fit(found, documents)
     if fit < len(documents):
         raise ServiceError(
@@ -106,7 +106,7 @@ def list_page(services: Services, asked: Asked) -> Answer:
         page, token = services.opened.read(asked.target.name, read)
     except NotFoundError as error:
         raise no_index() from error
-    answer: dict[str, Any] = {"vectors": [record_document(record) for record in page]}
+    answer: dict[str, Any] = {"vectors": record_documents(page)}
     if token is not None:
         answer["nextToken"] = token
     return answer
