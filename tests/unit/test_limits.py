@@ -176,3 +176,15 @@ def test_trees():
     """All that one node calls at once has a thread, with a hedge for some of it."""
     assert limits.TREE_BRANCHES_MAX < limits.CALLS_AT_ONCE_MAX
     assert limits.TREE_BRANCHES_MAX <= limits.TREE_NODES_MAX
+
+
+def test_policies():
+    """As many statements as may be fit a policy; a pattern of one takes any ARN, and is part of it.
+
+    A process that keeps as many policies as it may holds little of what a function has.
+    """
+    shortest = '{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*"},'
+    assert limits.POLICY_STATEMENTS_MAX * len(shortest) < limits.POLICY_BYTES_MAX
+    longest = f"arn:aws-us-gov:s3vectors:{'a' * 20}:{'0' * 12}:bucket/{'b' * 63}/index/{'i' * 63}"
+    assert len(longest) < limits.POLICY_PATTERN_CHARACTERS_MAX < limits.POLICY_BYTES_MAX
+    assert limits.POLICIES_KEPT_MAX * limits.POLICY_BYTES_MAX <= 8 * limits.MIB

@@ -193,6 +193,12 @@ SIGNING_KEY_ABSENT_KEPT_MS_MAX: Final = 5_000
 SIGNATURE_SKEW_S_MAX: Final = 300  # by which clocks may differ; so long can a request be repeated
 SIGNED_HEADERS_MAX: Final = 64
 
+# Policies of vector buckets
+POLICY_BYTES_MAX: Final = 20 * KIB  # as S3's of buckets
+POLICY_STATEMENTS_MAX: Final = 100
+POLICY_PATTERN_CHARACTERS_MAX: Final = 256  # of one action or resource: longer than any ARN of ours
+POLICIES_KEPT_MAX: Final = 256  # of a process; as long as keys
+
 # The fresh part: rows that no partition holds. Every query measures them all: 512 MiB take some
 # 50 ms of a core, and 5 s of one stream of a reader that comes cold; 1,024 commits are as many
 # requests to it. Beyond these a put or patch is refused, beyond the share a fold is asked for.

@@ -212,6 +212,7 @@ BAD_BODIES = [
     ("POST", I, {"name": "../x", "dimension": 2}, 400, "invalid-argument", "name"),
     ("POST", I, {"name": "_keys", "dimension": 2}, 400, "invalid-argument", "name"),
     ("POST", I, {"name": "x\n", "dimension": 2}, 400, "invalid-argument", "name"),
+    ("POST", I, {"name": "media/x", "dimension": 2}, 400, "invalid-argument", "name"),
     ("POST", I, {"name": "x", "dimension": 2, "metric": "l1"}, 400, "invalid-argument", "metric"),
     ("POST", I, {"name": "x", "dimension": 2, "codec": "pq"}, 400, "invalid-argument", "codec"),
     ("POST", I, {"name": "x", "dimension": 2, "attributes": {"a": "date"}}, 400,

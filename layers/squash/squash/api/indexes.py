@@ -25,14 +25,21 @@ from squash.api.requests import Reply
 from squash.api.routes import Scope
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
-from squash.errors import NotFoundError
-from squash.index.names import check_index_name
+from squash.errors import InvalidArgumentError, NotFoundError
+from squash.index.names import bucket_of, check_index_name
 
 
 def create(services: Services, call: Call) -> Reply:
     """Make an empty index."""
     body = create_body(call.document)
     check_index_name(body.name)
+    if bucket_of(body.name) is not None:
+        # What a bucket's policy forbids is not to be had by this way.
+        raise InvalidArgumentError(
+            "an index in a vector bucket is created by CreateIndex, see docs/s3vectors.md: leave "
+            "out the bucket, or ask there",
+            field="name",
+        )
     call.caller.check(Scope.ADMIN, body.name)
     index = services.database.create_index(**asdict(body))
     return Reply(

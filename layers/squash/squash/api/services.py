@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from squash.api.access import Caller
 from squash.api.opened import OpenIndexes
 from squash.api.requests import HttpRequest, Reply
+from squash.api.s3vectors.kept import KeptPolicies
 from squash.clock import Clock
 from squash.database import Database
 from squash.storage import CountingStore
@@ -35,13 +36,15 @@ class Call:
 class Services:
     """The components of the endpoints.
 
-    `compact_later` gives the compactor an event, see `squash.api.compacting`, and does not wait;
-    None where there is no compactor.
+    `policies` are those of the vector buckets, as they were read lately. `compact_later` gives the
+    compactor an event, see `squash.api.compacting`, and does not wait; None where there is no
+    compactor.
     """
 
     database: Database
     opened: OpenIndexes
     catalogue_store: CountingStore
+    policies: KeptPolicies
     compact_later: CompactLater | None = None
 
 
@@ -54,4 +57,5 @@ def make_services(
     """Make the components for a database."""
     counting = CountingStore(database.store)
     opened = OpenIndexes(database, counting, now_ms=clock.now_ms)
-    return Services(database, opened, counting, compact_later)
+    policies = KeptPolicies(database, clock)
+    return Services(database, opened, counting, policies, compact_later)

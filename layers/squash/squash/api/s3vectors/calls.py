@@ -16,7 +16,8 @@ from squash.api.services import Services
 class Asked:
     """A request: admitted, its members checked, its resource found in them and allowed.
 
-    `resource` is None where the operation is about the account.
+    `resource` is None where the operation is about the account. `by_policy` tells that the bucket's
+    policy allows this on all that the resource holds, whichever names the caller's key is for.
     """
 
     operation: Operation
@@ -25,6 +26,7 @@ class Asked:
     place: Place
     resource: Resource | None = None
     left_ms: Callable[[], int] | None = None
+    by_policy: bool = False
 
     @property
     def target(self) -> Resource:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from squash.api.access import Caller, Gate
+from squash.api.access import Gate
 from squash.api.members import shown
 from squash.api.problems import MethodNotAllowedError
 from squash.api.requests import HttpRequest, request_of
+from squash.api.s3vectors.authorize import CHANGES_POLICY, authorize, stored_policy
 from squash.api.s3vectors.bodies import members_of, refuse_too_large, written
 from squash.api.s3vectors.calls import Asked, Endpoint
+from squash.api.s3vectors.kept import KeptPolicies
 from squash.api.s3vectors.operations import Operation, methods_of, operation_of
 from squash.api.s3vectors.problems import ServiceError, body_of, refusal_of
 from squash.api.s3vectors.resources import (
@@ -120,9 +122,15 @@ class S3VectorsFace:
         resource = _resource(operation, members, place)
         if resource is not None:
             seen.index = resource.name if resource.index else resource.bucket
-        _allow(operation, resource, caller)
-        asked = Asked(operation, members, caller, place, resource, left_ms)
-        return written(operation, self._endpoints[operation.name](self._services, asked))
+        asked = _allowed(
+            Asked(operation, members, caller, place, resource, left_ms), self._services.policies
+        )
+        try:
+            return written(operation, self._endpoints[operation.name](self._services, asked))
+        finally:
+            # Also when it failed: it may have been done all the same.
+            if resource is not None and operation.name in CHANGES_POLICY:
+                self._services.policies.forget(resource.bucket)
 
     def _operation(self, request: HttpRequest) -> Operation:
         operation = operation_of(request.method, request.path)
@@ -164,9 +172,10 @@ def _resource(operation: Operation, members: Mapping[str, Any], place: Place) ->
     return index_resource(members, place)
 
 
-def _allow(operation: Operation, resource: Resource | None, caller: Caller) -> None:
-    """Refuse what the caller is not allowed to."""
-    caller.check(operation.scope, resource.name if resource and resource.index else "")
+def _allowed(asked: Asked, policies: KeptPolicies) -> Asked:
+    """Refuse what the caller is not allowed to; note if the bucket's policy allows it."""
+    by_policy = authorize(asked, lambda bucket: stored_policy(policies, bucket, asked.place))
+    return replace(asked, by_policy=by_policy)
 
 
 def _answer(status: int, body: str, headers: Mapping[str, str], request_id: str) -> dict[str, Any]:

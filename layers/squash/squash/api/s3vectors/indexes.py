@@ -74,7 +74,7 @@ def list_page(services: Services, asked: Asked) -> Answer:
         asked,
         services.database.vector_buckets.index_names(bucket, asked.members.get("prefix", "")),
         read,
-        sees=lambda name: asked.caller.sees(f"{bucket}/{name}"),
+        sees=lambda name: asked.by_policy or asked.caller.sees(f"{bucket}/{name}"),
         bound=[bucket],
     )
     answer: dict[str, Any] = {"indexes": page.found}

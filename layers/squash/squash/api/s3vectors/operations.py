@@ -7,6 +7,7 @@ from typing import Final
 
 from squash.api.routes import Scope
 
+SERVICE: Final = "s3vectors"
 TAGS: Final = "/tags/"
 
 

@@ -20,7 +20,7 @@ from squash.clock import Clock, IdSource
 _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "coordinator": ("querying",),
     "documents": ("vectors",),
-    "indexes": ("buckets", "indexes", "tags"),
+    "indexes": ("buckets", "indexes", "policy_endpoints", "tags"),
 }
 _REGION: Final = "us-east-1"
 
