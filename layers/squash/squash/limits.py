@@ -173,6 +173,10 @@ OPEN_INDEXES_MAX: Final = 4  # kept open between calls
 TAGS_MAX: Final = 50  # of a vector bucket or an index
 VALIDATION_ERRORS_TOLD_MAX: Final = 16  # of one request; all are counted
 LISTED_MAX: Final = 500  # vector buckets or indexes of one page
+VECTORS_PAGE_DEFAULT: Final = 500
+VECTORS_PAGE_BYTES: Final = 1_000_000  # a float counts four, and takes 24 when written at most
+MATCHES_PAGE_MAX: Final = 1_000
+MATCHES_PAGE_BYTES: Final = 4 * MIB
 
 # Credentials
 KEY_SECRET_BYTES: Final = 32

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.encryption import check_encryption, encryption_of
-from squash.api.s3vectors.lookup import found_bucket
 from squash.api.s3vectors.pages import read_page
-from squash.api.s3vectors.problems import ServiceError, no_bucket
+from squash.api.s3vectors.problems import ServiceError
 from squash.api.s3vectors.resources import Place, Resource
 from squash.api.s3vectors.tags import tags_of
 from squash.api.services import Services
@@ -35,7 +34,7 @@ def create(services: Services, asked: Asked) -> Answer:
 
 def get(services: Services, asked: Asked) -> Answer:
     """Describe a vector bucket."""
-    bucket = found_bucket(services, asked)
+    bucket = services.database.vector_buckets.get(asked.target.bucket)
     return {
         "vectorBucket": {
             **_summary(bucket, asked.place),
@@ -69,8 +68,6 @@ def delete(services: Services, asked: Asked) -> Answer:
     """Delete a vector bucket that is empty."""
     try:
         services.database.vector_buckets.delete(asked.target.bucket)
-    except NotFoundError as error:
-        raise no_bucket() from error
     except ConflictError as error:
         raise ServiceError(
             "ConflictException", "The specified vector bucket is not empty"
@@ -80,7 +77,7 @@ def delete(services: Services, asked: Asked) -> Answer:
 
 def put_mode(services: Services, asked: Asked) -> Answer:
     """Set the mode of new indexes, of which only the one that they have is taken."""
-    found_bucket(services, asked)
+    services.database.vector_buckets.get(asked.target.bucket)
     return {}
 
 

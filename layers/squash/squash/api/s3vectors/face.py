@@ -88,13 +88,13 @@ class S3VectorsFace:
             answer = _answer(200, self._answer(request, place, seen, left_ms), {}, request_id)
         except Exception as caught:  # noqa: BLE001 - a caller is always answered; the log says why
             error = caught
-            refusal = refusal_of(caught, names_conflict=seen.names_conflict)
+            refusal = refusal_of(caught, seen.operation)
             body = body_of(refusal.document)
             answer = _answer(refusal.status, body, refusal.headers, request_id)
         self._telemetry.answered(
             Told(
                 request_id=request_id,
-                route=seen.operation,
+                route=seen.operation.name if seen.operation else "none",
                 status=answer["statusCode"],
                 duration_ms=self._clock.now_ms() - begun_ms,
                 caller=seen.caller,
@@ -117,7 +117,7 @@ class S3VectorsFace:
         caller = self._gate.admit(request)
         seen.caller = caller.name
         operation = self._operation(request)
-        seen.operation, seen.names_conflict = operation.name, operation.names_conflict
+        seen.operation = operation
         members = checked(operation, members_of(operation, request))
         resource = _resource(operation, members, place)
         if resource is not None:
@@ -150,10 +150,9 @@ class S3VectorsFace:
 class _Seen:
     """How far a request came, for the log."""
 
-    operation: str = "none"
+    operation: Operation | None = None
     caller: str = ""
     index: str = ""
-    names_conflict: bool = True
 
 
 def _placed(place: Place, event: Mapping[str, Any]) -> Place:

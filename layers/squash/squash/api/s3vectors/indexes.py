@@ -8,9 +8,8 @@ from typing import Any, Final
 from squash.api.s3vectors.buckets import MODE
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.encryption import check_encryption, encryption_of
-from squash.api.s3vectors.lookup import found_bucket, found_index
 from squash.api.s3vectors.pages import read_page
-from squash.api.s3vectors.problems import ServiceError, no_bucket, no_index
+from squash.api.s3vectors.problems import ServiceError
 from squash.api.s3vectors.resources import Place, Resource
 from squash.api.s3vectors.tags import Tags, tags_of
 from squash.api.services import Services
@@ -33,8 +32,6 @@ def create(services: Services, asked: Asked) -> Answer:
             metric=members["distanceMetric"],
             non_filterable=list(dict.fromkeys(metadata.get("nonFilterableMetadataKeys", ()))),
         )
-    except NotFoundError as error:
-        raise no_bucket() from error
     except ConflictError as error:
         raise ServiceError(
             "ConflictException", "An index with the specified name already exists"
@@ -46,7 +43,7 @@ def create(services: Services, asked: Asked) -> Answer:
 
 def get(services: Services, asked: Asked) -> Answer:
     """Describe an index."""
-    config = found_index(services, asked).config
+    config = catalogue.load(services.catalogue_store, asked.target.name).config
     document = {
         **_summary(config, asked.place),
         "dataType": "float32",
@@ -64,7 +61,7 @@ def get(services: Services, asked: Asked) -> Answer:
 
 def list_page(services: Services, asked: Asked) -> Answer:
     """List the indexes of a vector bucket, a page at a time."""
-    bucket = found_bucket(services, asked).name
+    bucket = services.database.vector_buckets.get(asked.target.bucket).name
 
     def read(name: str) -> dict[str, Any] | None:
         try:
@@ -87,22 +84,19 @@ def list_page(services: Services, asked: Asked) -> Answer:
 def delete(services: Services, asked: Asked) -> Answer:
     """Delete an index and all its vectors."""
     services.opened.forget(asked.target.name)
-    try:
-        services.database.drop_index(asked.target.name)
-    except NotFoundError as error:
-        raise no_index() from error
+    services.database.drop_index(asked.target.name)
     return {}
 
 
 def update_mode(services: Services, asked: Asked) -> Answer:
     """Set an index's mode, of which only the one that it has is taken."""
-    found_index(services, asked)
+    catalogue.load(services.catalogue_store, asked.target.name)
     return {}
 
 
 def update_metadata(services: Services, asked: Asked) -> Answer:
     """Change nothing: what could be, full-text search, is refused before it comes here."""
-    found_index(services, asked)
+    catalogue.load(services.catalogue_store, asked.target.name)
     return {"indexArn": asked.place.arn(asked.target)}
 
 

@@ -31,6 +31,11 @@ class Operation:
         return TAGS if self.on == "resource" else f"/{self.name}"
 
     @property
+    def creates(self) -> bool:
+        """Whether what it is about is yet to be made."""
+        return self.name.startswith("Create")
+
+    @property
     def names_conflict(self) -> bool:
         """Whether a ConflictException is among the errors that its clients know."""
         return self.name in _CONFLICTING

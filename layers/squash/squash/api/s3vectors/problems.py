@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from squash import errors
 from squash.api.problems import MethodNotAllowedError, NoCredentialError, nearest
+from squash.api.s3vectors.operations import Operation
 
 STATUS: Final[Mapping[str, int]] = {
     "ValidationException": 400,
@@ -90,7 +91,6 @@ class _Told:
 
 # What is said of every error of a class, since its own words may name what is stored, and where.
 _SAID: Final[Mapping[type[errors.SquashError], _Told]] = {
-    errors.NotFoundError: _Told("NotFoundException", "The specified resource could not be found"),
     errors.ThrottledError: _Told(
         "TooManyRequestsException",
         "Too many requests: wait as long as Retry-After says, then repeat, with more in each",
@@ -116,24 +116,26 @@ _ABOUT_THE_REQUEST: Final[Mapping[type[errors.SquashError], str]] = {
     errors.PermissionDeniedError: "AccessDeniedException",
     errors.UnauthenticatedError: "UnrecognizedClientException",
     errors.ConflictError: "ConflictException",
+    errors.NotFoundError: "NotFoundException",
 }
 _RETRY_AFTER_S: Final = 1
 _RETRIED: Final = frozenset({429, 503})
 
 
-def refusal_of(error: Exception, *, names_conflict: bool = True) -> Refusal:
+def refusal_of(error: Exception, operation: Operation | None = None) -> Refusal:
     """Describe an error to the caller.
 
     Parameters
     ----------
     error:
         Any; of what is not Squash's own, not a word is told.
-    names_conflict:
-        Whether the operation's clients know a ConflictException; else they are asked to repeat.
+    operation:
+        What was asked, if it came so far: tells what it is that was not found, and whether its
+        clients know of conflicts; else they are asked to repeat.
 
     """
-    told = _told(error)
-    if told.code == "ConflictException" and not names_conflict:
+    told = _told(error, operation)
+    if told.code == "ConflictException" and operation and not operation.names_conflict:
         told = _SAID[errors.UnavailableError]
     document: dict[str, Any] = {"message": told.message}
     if told.fields:
@@ -143,7 +145,7 @@ def refusal_of(error: Exception, *, names_conflict: bool = True) -> Refusal:
     return Refusal(status, told.code, document, headers)
 
 
-def _told(error: Exception) -> _Told:
+def _told(error: Exception, operation: Operation | None) -> _Told:
     if isinstance(error, ServiceError):
         return _Told(error.code, str(error), error.fields)
     if not isinstance(error, errors.SquashError):
@@ -156,10 +158,22 @@ def _told(error: Exception) -> _Told:
     if isinstance(error, MethodNotAllowedError):
         return _Told("MethodNotAllowedException", str(error))
     code = nearest(_ABOUT_THE_REQUEST, type(error))
-    if code is not None:
-        # Where an object is named, the store refused something: that is not the caller's doing.
-        return _INTERNAL if error.object_key is not None else _Told(code, str(error))
-    return nearest(_SAID, type(error)) or _INTERNAL
+    if code is None:
+        return nearest(_SAID, type(error)) or _INTERNAL
+    if error.object_key is not None:
+        # The store refused something, or is not there: that is not the caller's doing.
+        return _INTERNAL
+    if isinstance(error, errors.NotFoundError):
+        # The library's own words suggest names that the caller may not know of.
+        return _Told(code, str(_absent(operation)))
+    return _Told(code, str(error))
+
+
+def _absent(operation: Operation | None) -> ServiceError:
+    if operation is None or operation.on == "resource":
+        return no_resource()
+    # An index that is to be made lacks its vector bucket.
+    return no_index() if operation.on == "index" and not operation.creates else no_bucket()
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
-from squash.api.s3vectors.problems import ServiceError, invalid, no_resource
+from squash.api.s3vectors.problems import ServiceError, invalid
 from squash.api.services import Services
-from squash.errors import ConflictError, NotFoundError
+from squash.errors import ConflictError
 from squash.index import catalogue
 from squash.limits import TAGS_MAX
 
@@ -74,8 +74,6 @@ def _change(services: Services, asked: Asked, change: Callable[[Tags], Tags] | N
         return buckets.change(
             bucket, lambda settings: replace(settings, tags=change(settings.tags))
         ).tags
-    except NotFoundError as error:
-        raise no_resource() from error
     except ConflictError as error:
         raise ServiceError(
             "ConflictException", "Others change the tags of this resource: try again"

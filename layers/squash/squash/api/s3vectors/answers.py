@@ -1,0 +1,100 @@
+"""What answers hold of records: floats as short decimals, and how many bytes it all takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from squash.arrays import F32
+from squash.limits import HTTP_ANSWER_BYTES_MAX
+from squash.model import Record
+
+# Powers of ten that a float64 holds exactly: a product or quotient by one is rounded once.
+_TENS: Final = np.array([float(10**power) for power in range(23)])
+_WRITER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_DIGITS: Final = (9, 8, 7)  # nine tell every float32 from its neighbours, and often fewer do
+FLOAT_BYTES_MAX: Final = 24  # -1.1754943508222875e-38 and a comma
+RECORD_BYTES: Final = 64  # of a record's braces, quotes and names of members, and to spare
+# The body around the records has a metric, a token and their names.
+_AROUND_BYTES: Final = 8 * 1024
+
+
+def short_floats(vectors: F32) -> npt.NDArray[np.float64]:
+    """Return float64 that are written with few digits, and read back as the same float32.
+
+    A float32 as it is, written as JSON, takes some 21 bytes, since its exact value has many
+    decimals; of those within half a step of it, the ones of at most nine digits take 13.
+
+    Parameters
+    ----------
+    vectors:
+        float32, of any shape; all finite.
+
+    Returns
+    -------
+    float64 of that shape.
+
+    """
+    exact = vectors.astype(np.float64)
+    size = np.abs(exact)
+    exponent = np.floor(np.log10(np.where(size == 0, 1.0, size))).astype(np.int64)
+    found = exact.copy()
+    for digits in _DIGITS:
+        places = digits - 1 - exponent
+        up = _TENS[np.clip(places, 0, len(_TENS) - 1)]
+        down = _TENS[np.clip(-places, 0, len(_TENS) - 1)]
+        rounded = np.rint(exact * up / down) / up * down
+        found = np.where(rounded.astype(np.float32) == vectors, rounded, found)
+    return found
+
+
+def record_documents(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Describe records, with what was asked for of them."""
+    vectors = [record.vector for record in records if record.vector is not None]
+    floats = iter(short_floats(np.array(vectors)).tolist() if vectors else ())
+    documents: list[dict[str, Any]] = []
+    for record in records:
+        document: dict[str, Any] = {"key": record.key}
+        if record.vector is not None:
+            document["data"] = {"float32": next(floats)}
+        if record.metadata is not None:
+            document["metadata"] = dict(record.metadata)
+        documents.append(document)
+    return documents
+
+
+def written_bytes(document: Any) -> int:
+    """Return how many bytes of an answer a document takes, as Lambda counts them.
+
+    The body is a string inside of JSON: quotes and backslashes are escaped once more.
+    """
+    text = _WRITER.encode(document)
+    return len(text) + text.count('"') + text.count("\\")
+
+
+def how_many_fit(records: Sequence[Record], documents: Sequence[dict[str, Any]]) -> int:
+    """Return how many documents, from the first, one answer can hold.
+
+    Parameters
+    ----------
+    records, documents:
+        The records, and each as it is answered.
+
+    """
+    room = HTTP_ANSWER_BYTES_MAX - _AROUND_BYTES
+    if sum(map(_bytes_at_most, records)) <= room:
+        return len(documents)
+    for place, document in enumerate(documents):
+        room -= written_bytes(document) + 1
+        if room < 0:
+            return place
+    return len(documents)
+
+
+def _bytes_at_most(record: Record) -> int:
+    floats = 0 if record.vector is None else FLOAT_BYTES_MAX * record.vector.size
+    return RECORD_BYTES + floats + written_bytes([record.key, record.metadata])
