@@ -176,3 +176,12 @@ def test_trees():
     """All that one node calls at once has a thread, with a hedge for some of it."""
     assert limits.TREE_BRANCHES_MAX < limits.CALLS_AT_ONCE_MAX
     assert limits.TREE_BRANCHES_MAX <= limits.TREE_NODES_MAX
+
+
+def test_signatures():
+    """A secret is what HMAC-SHA256 gives; who is lost is looked for again before who is known."""
+    assert limits.SIGNING_KEY_BYTES == limits.KEY_SECRET_BYTES == 32
+    assert limits.SIGNING_KEY_ABSENT_KEPT_MS_MAX <= limits.KEY_KEPT_MS_MAX
+    # Refusals tell it in minutes, and a key that is revoked outlives no signature.
+    assert limits.SIGNATURE_SKEW_S_MAX % 60 == 0
+    assert limits.KEY_KEPT_MS_MAX <= 1000 * limits.SIGNATURE_SKEW_S_MAX
