@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import re
+from fnmatch import fnmatchcase
 
 import pytest
 import yaml
 
 from squash import limits
+from squash.api.s3vectors.operations import OPERATIONS
 from templates import ROOT, functions, of_type, read
 
 TEMPLATE = read("template.yaml")
@@ -31,7 +33,9 @@ _SEGMENTS = {
     ("kms:Decrypt", "KmsKeyArn"),
 }
 _LOG = {("s3:GetObject", "*/index.json"), ("s3:GetObject", "*/log/*")}
-_KEYS = {("s3:GetObject", "_keys/*")}
+_KEYS = {("s3:GetObject", "_keys/*"), ("ssm:GetParameter", "parameter signing-key")}
+_BUCKET = "_buckets/*/_bucket/bucket.json"
+_BUCKETS = {("s3:GetObject", _BUCKET), ("s3:GetObject", "*/settings/*")}
 _ENCODERS = {_LIST, ("s3:GetObject", "_encoders/*"), ("kms:Decrypt", "KmsKeyArn")}
 _ENCODE = {("lambda:InvokeFunction", "function encoder")}
 _WRITE = {("kms:GenerateDataKey", "KmsKeyArn")} | {
@@ -46,6 +50,7 @@ _REMOVE = {
         "*/segments/*",
         "*/trained/*",
         "*/gc/*",
+        "*/settings/*",
     )
 }
 _FAN_OUT = {
@@ -54,35 +59,39 @@ _FAN_OUT = {
 }
 # All that each function may do, with nothing else. Every one may log, and trace if it is asked to.
 ALLOWED = {
-    "Coordinator": _KEYS | _LOG | _SEGMENTS | _FAN_OUT | _ENCODE,
+    "Coordinator": _KEYS | _BUCKETS | _LOG | _SEGMENTS | _FAN_OUT | _ENCODE,
     "Allocator": _LOG | _SEGMENTS | _FAN_OUT,
     "Processor": _SEGMENTS,
     "Documents": _KEYS
+    | _BUCKETS
     | _LOG
     | _SEGMENTS
     | _WRITE
     | _ENCODE
     | {("lambda:InvokeFunction", "function compactor")},
     "Indexes": _KEYS
+    | _BUCKETS
     | _LOG
     | _SEGMENTS
     | _WRITE
     | _REMOVE
     | _ENCODERS
-    | {("s3:PutObject", "*/index.json"), ("lambda:InvokeFunction", "function compactor")},
-    "Compactor": _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
+    | {("s3:PutObject", key) for key in ("*/index.json", _BUCKET, "*/settings/*")}
+    | {("s3:DeleteObject", _BUCKET), ("lambda:InvokeFunction", "function compactor")},
+    "Compactor": _BUCKETS | _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
     "Encoder": _ENCODERS,
 }
 _TRACE = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 
 _FAN = {"SQUASH_ALLOCATOR", "SQUASH_PROCESSOR", "SQUASH_AFFINITY", "SQUASH_SLOTS"}
 _ALL = {"SQUASH_STORE", "SQUASH_AUTH", "SQUASH_RETAINED_SHARE"}
+_WIRE = {"SQUASH_S3VECTORS", "SQUASH_SIGNING_KEY", "SQUASH_KMS_KEY_ARN"}
 VARIABLES = {
-    "Coordinator": _ALL | _FAN | {"SQUASH_ENCODER"},
+    "Coordinator": _ALL | _FAN | _WIRE | {"SQUASH_ENCODER"},
     "Allocator": _ALL | _FAN,
     "Processor": _ALL,
-    "Documents": _ALL | {"SQUASH_COMPACTOR", "SQUASH_ENCODER"},
-    "Indexes": _ALL | {"SQUASH_COMPACTOR"},
+    "Documents": _ALL | _WIRE | {"SQUASH_COMPACTOR", "SQUASH_ENCODER"},
+    "Indexes": _ALL | _WIRE | {"SQUASH_COMPACTOR"},
     "Compactor": _ALL | {"SQUASH_RETENTION_DAYS"},
     "Encoder": _ALL | {"SQUASH_ENCODERS"},
 }
@@ -108,6 +117,13 @@ def resource_name(resource):
                 r"function:\$\{AWS::StackName\}-(.+)",
                 text,
             )
+            named = re.fullmatch(
+                r"arn:\$\{AWS::Partition\}:ssm:\$\{AWS::Region\}:\$\{AWS::AccountId\}:"
+                r"parameter/\$\{AWS::StackName\}/(.+)",
+                text,
+            )
+            if named:
+                return f"parameter {named[1]}"
             return f"function {called[1]}" if called else text
     return resource
 
@@ -278,8 +294,10 @@ def test_infra_bucket_is_closed_kept_and_written_once():
     assert denied["OnlyTLS"]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
     once = {one["Fn::Sub"] for one in denied["CommitsAreWrittenOnce"]["Resource"]}
     assert {one.removeprefix("${Bucket.Arn}/${Prefix}/") for one in once} == {
-        "*/log/*",
+        f"*/log/{'?' * 20}",
+        f"*/settings/{'?' * 20}",
         "*/index.json",
+        "_buckets/*/_bucket/bucket.json",
         "_encoders/*/encoder.json",
     }
     assert denied["CommitsAreWrittenOnce"]["Condition"]["Null"] == {"s3:if-none-match": True}
@@ -299,9 +317,49 @@ def routes():
     return found
 
 
+def service_routes():
+    """Return the routes that the operations of S3 Vectors want."""
+    return {
+        f"{one.method} {one.path}{'{resourceArn+}' if one.on == 'resource' else ''}": one
+        for one in OPERATIONS.values()
+    }
+
+
+def test_infra_routes_of_s3_vectors_are_its_operations():
+    """Each leads to the function that serves it, unauthorised, and is left out when it is off."""
+    found, wanted = routes(), service_routes()
+    assert {key: found[key] for key in wanted} == {
+        key: (operation.function.capitalize(), False) for key, operation in wanted.items()
+    }
+    routed = of_type(TEMPLATE, "AWS::ApiGatewayV2::Route").values()
+    left_out = [route for route in routed if "Condition" in route]
+    assert {route["Properties"]["RouteKey"] for route in left_out} == set(wanted)
+    assert {route["Condition"] for route in left_out} == {"SpeaksS3Vectors"}
+
+
+def test_infra_written_once_holds_for_numbers_and_no_name():
+    """An index or a vector bucket that is called as a folder of ours is written like any other."""
+    statements = TEMPLATE["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (once,) = (one for one in statements if one["Sid"] == "CommitsAreWrittenOnce")
+    denied = [one["Fn::Sub"].removeprefix("${Bucket.Arn}/${Prefix}/") for one in once["Resource"]]
+    number, identifier = "0" * 20, "0" * 32
+
+    def is_once(key):
+        return any(fnmatchcase(key, pattern) for pattern in denied)
+
+    for folder in ("papers", "_buckets/media/papers", "_buckets/media/log", "_buckets/log/gc1"):
+        assert is_once(f"{folder}/index.json")
+        assert is_once(f"{folder}/{identifier}/log/{number}")
+        assert is_once(f"{folder}/{identifier}/settings/{number}")
+        assert not is_once(f"{folder}/{identifier}/segments/{identifier}/codes")
+        assert not is_once(f"{folder}/{identifier}/gc/{identifier}")
+    assert is_once("_buckets/media/_bucket/bucket.json")
+    assert is_once(f"_buckets/media/_bucket/{identifier}/settings/{number}")
+
+
 def test_infra_routes_lead_to_their_functions():
     """Records are the documents' affair, queries the coordinator's, all else the indexes'."""
-    found = routes()
+    found = {key: route for key, route in routes().items() if key not in service_routes()}
     assert found.pop("$default") == ("Indexes", True)
     for key, (function, guarded) in found.items():
         path = key.partition(" ")[2]
@@ -332,7 +390,7 @@ def test_infra_routes_are_those_of_the_http_interface():
         for method in operations
         if method in {"get", "post", "put", "patch", "delete"}
     }
-    assert set(routes()) - {"$default"} == operations
+    assert set(routes()) - {"$default"} - set(service_routes()) == operations
 
 
 def test_infra_access_log_is_json():
