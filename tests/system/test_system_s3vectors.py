@@ -199,7 +199,7 @@ def test_what_was_put_is_found_by_the_next_query_always(place, papers):
 
     Each writer changes its own record and asks for it at once, from wherever the gateway leads.
     """
-    rounds, wrong = 40, []
+    rounds, wrong = 25, []
     place.cloud.set_faults(FAULTS)
 
     def write(number):

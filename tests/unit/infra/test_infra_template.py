@@ -33,7 +33,7 @@ _SEGMENTS = {
     ("kms:Decrypt", "KmsKeyArn"),
 }
 _LOG = {("s3:GetObject", "*/index.json"), ("s3:GetObject", "*/log/*")}
-_KEYS = {("s3:GetObject", "_keys/*"), ("ssm:GetParameter", "parameter signing-key")}
+_KEYS = {("s3:GetObject", "_keys/*"), ("ssm:GetParameter", "parameter signing-key*")}
 _BUCKET = "_buckets/*/_bucket/bucket.json"
 _BUCKETS = {("s3:GetObject", _BUCKET), ("s3:GetObject", "*/settings/*")}
 _ENCODERS = {_LIST, ("s3:GetObject", "_encoders/*"), ("kms:Decrypt", "KmsKeyArn")}
