@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 import pytest
 import yaml
 
+from permissions import allowed, written_once
 from squash import limits
 from squash.api.s3vectors.operations import OPERATIONS
 from templates import ROOT, functions, of_type, read
@@ -97,61 +98,6 @@ VARIABLES = {
 }
 
 
-def listed(value):
-    return value if isinstance(value, list) else [value]
-
-
-def resource_name(resource):
-    """Say briefly what a statement is about; what is not known is returned as it is."""
-    match resource:
-        case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
-            return name
-        case {"Fn::Sub": [text, {"Name": _}]} | {"Fn::Sub": text}:
-            stored = re.fullmatch(
-                r"arn:\$\{AWS::Partition\}:s3:::\$\{Name\}(/\$\{Prefix\}/)?(.*)", text
-            )
-            if stored:
-                return stored[2] if stored[1] else "bucket"
-            called = re.fullmatch(
-                r"arn:\$\{AWS::Partition\}:lambda:\$\{AWS::Region\}:\$\{AWS::AccountId\}:"
-                r"function:\$\{AWS::StackName\}-(.+)",
-                text,
-            )
-            named = re.fullmatch(
-                r"arn:\$\{AWS::Partition\}:ssm:\$\{AWS::Region\}:\$\{AWS::AccountId\}:"
-                r"parameter/\$\{AWS::StackName\}/(.+)",
-                text,
-            )
-            if named:
-                return f"parameter {named[1]}"
-            return f"function {called[1]}" if called else text
-    return resource
-
-
-def statements(document):
-    """Walk the statements of a policy, conditional ones included."""
-    for statement in listed(document["Statement"]):
-        yield statement["Fn::If"][1] if "Fn::If" in statement else statement
-
-
-def allowed(role):
-    """Return the pairs of action and resource that a role allows."""
-    properties = TEMPLATE["Resources"][role]["Properties"]
-    documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
-    for managed in properties["ManagedPolicyArns"]:
-        name = managed["Fn::If"][1]["Ref"] if "Fn::If" in managed else managed["Ref"]
-        documents.append(TEMPLATE["Resources"][name]["Properties"]["PolicyDocument"])
-    found = set()
-    for document in documents:
-        for statement in statements(document):
-            assert statement["Effect"] == "Allow"
-            assert not {"NotAction", "NotResource"} & set(statement)
-            for action in listed(statement["Action"]):
-                for resource in listed(statement["Resource"]):
-                    found.add((action, resource_name(resource)))
-    return found
-
-
 def test_infra_functions_are_those_of_the_design():
     """There is a folder, a handler and a resource for each, and eight processors for the pool."""
     assert list(FUNCTIONS) == [*NAMES[:3], *POOL, *NAMES[3:]]
@@ -193,7 +139,7 @@ def test_infra_roles_allow_what_the_table_says_and_nothing_else(name):
     users = [f for f, p in FUNCTIONS.items() if p["Role"] == {"Fn::GetAtt": [role, "Arn"]}]
     assert users == ([name, *POOL] if name == "Processor" else [name])
     own_log = {(f"logs:{action}", f"{name}Logs") for action in ("CreateLogStream", "PutLogEvents")}
-    found = allowed(role)
+    found = allowed(TEMPLATE, role)
     assert found == ALLOWED[name] | own_log | _TRACE
     assert not [action for action, _ in found if "*" in action]
     assert {pair for pair in found if pair[1] == "*"} == _TRACE  # X-Ray knows no resources
@@ -292,8 +238,7 @@ def test_infra_bucket_is_closed_kept_and_written_once():
     denied = {statement["Sid"]: statement for statement in policy}
     assert {statement["Effect"] for statement in policy} == {"Deny"}
     assert denied["OnlyTLS"]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
-    once = {one["Fn::Sub"] for one in denied["CommitsAreWrittenOnce"]["Resource"]}
-    assert {one.removeprefix("${Bucket.Arn}/${Prefix}/") for one in once} == {
+    assert set(written_once(TEMPLATE)) == {
         f"*/log/{'?' * 20}",
         f"*/settings/{'?' * 20}",
         "*/index.json",
@@ -339,9 +284,7 @@ def test_infra_routes_of_s3_vectors_are_its_operations():
 
 def test_infra_written_once_holds_for_numbers_and_no_name():
     """An index or a vector bucket that is called as a folder of ours is written like any other."""
-    statements = TEMPLATE["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    (once,) = (one for one in statements if one["Sid"] == "CommitsAreWrittenOnce")
-    denied = [one["Fn::Sub"].removeprefix("${Bucket.Arn}/${Prefix}/") for one in once["Resource"]]
+    denied = written_once(TEMPLATE)
     number, identifier = "0" * 20, "0" * 32
 
     def is_once(key):
