@@ -131,6 +131,7 @@ class Functions:
 @pytest.fixture
 def asked(monkeypatch):
     """The functions, after a life of a vector bucket with indexes called like folders."""
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
     made = Functions(monkeypatch)
     made.ask("CreateVectorBucket", **PLACE, tags={"a": "b"})
     made.ask("PutVectorBucketPolicy", **PLACE, policy=json.dumps(POLICY))

@@ -110,7 +110,7 @@ def test_every_operation_is_answered_through_the_gateway(service):
 
 def _tags(service, arn, tags):
     """Tag a resource and untag it: the ARN goes through the gateway in the path, with `%2F`."""
-    odd = {"a key": "a value", "k/1": "ü+%2F"}
+    odd = {"a key": "a value", "k/1": "ü+/@"}
     service.tag_resource(resourceArn=arn, tags=odd)
     assert service.list_tags_for_resource(resourceArn=arn)["tags"] == tags | odd
     service.untag_resource(resourceArn=arn, tagKeys=list(odd))
@@ -216,10 +216,9 @@ def test_what_was_put_is_found_by_the_next_query_always(place, papers):
                 (one,) = told
                 if one["metadata"]["turn"] != turn or one["distance"] > 1e-6:
                     wrong.append((number, turn, told))
-                if own.get_vectors(**PAPERS, keys=[f"w{number}"], returnData=True)["vectors"] != [
-                    {name: row[0][name] for name in ("key", "data")}
-                ]:
-                    wrong.append((number, turn, "get"))
+                (got,) = own.get_vectors(**PAPERS, keys=[f"w{number}"], returnData=True)["vectors"]
+                if np.float32(got["data"]["float32"]).tolist() != vector:
+                    wrong.append((number, turn, got))
         except Exception as error:  # noqa: BLE001 - told below, by whoever waits for the thread
             wrong.append((number, repr(error)))
         finally:
@@ -260,7 +259,8 @@ def test_paths_that_are_no_operations_are_refused(place):
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
         connection.request(method, path, headers={"connection": "close"})
         answer = connection.getresponse()
-        assert (answer.status, b"raceback" in answer.read()) == (404, False), (method, path)
+        assert answer.status in {404, 405}, (method, path)
+        assert b"raceback" not in answer.read()
         connection.close()
 
 
