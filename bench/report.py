@@ -38,6 +38,7 @@ _ORDER: Final = (
     "deployment",
     "cost",
     "commits",
+    "s3vectors",
 )
 
 

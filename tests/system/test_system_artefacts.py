@@ -218,6 +218,65 @@ def test_artefacts_load_what_they_run(artefacts, name, record_property):
     assert [module for module in found["loaded"] if within(module, unwanted)] == []
 
 
+SERVICE = "squash.api.s3vectors"
+# Asks a function by each of its two interfaces, and prints what that loaded of the second.
+SPEAKING = """
+import json, sys
+sys.path[:0] = {paths!r}
+import app
+from types import SimpleNamespace
+def loaded():
+    return sorted(name for name in sys.modules if name.startswith({service!r}))
+def ask(name):
+    event = json.loads(open(name).read())
+    context = SimpleNamespace(aws_request_id="x", get_remaining_time_in_millis=lambda: 20_000)
+    return app.handler(event, context)["statusCode"]
+first = ask({native!r}), loaded()
+print(json.dumps([first, (ask({other!r}), loaded())]))
+"""
+ASKED = {
+    "Coordinator": ("coordinator-query", "coordinator-query-vectors"),
+    "Documents": ("documents-get", "documents-put-vectors"),
+    "Indexes": ("indexes-describe", "indexes-delete-vector-index"),
+}
+ENDPOINTS = {
+    "Coordinator": {"querying"},
+    "Documents": {"vectors"},
+    "Indexes": {"buckets", "indexes"},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in HTTP])
+def test_artefacts_without_http_load_nothing_of_s3_vectors(artefacts, name):
+    assert [one for one in probe(artefacts, name)["loaded"] if within(one, {SERVICE})] == []
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_artefacts_load_of_s3_vectors_what_is_asked_for(artefacts, name):
+    """Our own requests wait for none of it but the table of its operations; its wait for theirs."""
+    native, other = (str(ROOT / "events" / f"{one}.json") for one in ASKED[name])
+    program = SPEAKING.format(
+        paths=[str(path) for path in artefacts.search_path(name)],
+        service=SERVICE,
+        native=native,
+        other=other,
+    )
+    variables = {"SQUASH_STORE": "memory://x", "SQUASH_AUTH": "none", "SQUASH_LOCAL": "1"}
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-I", "-S", "-B", "-c", program],
+        env=ENVIRONMENT | variables | {"PATH": os.environ["PATH"]},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (native_status, before), (other_status, after) = json.loads(done.stdout.splitlines()[-1])
+    assert (native_status, other_status) == (404, 404)  # nothing is there, and both say so
+    assert before == [SERVICE, f"{SERVICE}.operations"]
+    rooms = {one.rpartition(".")[2] for one in after}
+    assert rooms & set.union(*ENDPOINTS.values()) == ENDPOINTS[name]
+
+
 def build_layer(tmp_path, layer, architecture, python):
     """Build a layer for a Lambda, from a copy of the cache's absence: whole and anew."""
     done = subprocess.run(  # noqa: S603 - our own program

@@ -31,6 +31,12 @@ STORY = {
     "documents-delete": 200,
     "indexes-gc": 200,
     "indexes-delete": 200,
+    "indexes-create-vector-bucket": 200,
+    "indexes-create-vector-index": 200,
+    "documents-put-vectors": 200,
+    "coordinator-query-vectors": 200,
+    "indexes-delete-vector-index": 200,
+    "indexes-delete-vector-bucket": 200,
 }
 
 
@@ -74,7 +80,8 @@ def test_events_of_http_lead_to_their_function(name):
     method, path = event["routeKey"].split(" ")
     assert (event["version"], http["method"], http["path"]) == ("2.0", method, event["rawPath"])
     assert event["requestContext"]["routeKey"] == event["routeKey"]
-    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
+    pattern = re.sub(r"\{(\w+)\+\}", r"(?P<\1>.+)", path)
+    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern)
     parts = re.fullmatch(pattern, event["rawPath"]).groupdict()
     assert event.get("pathParameters", {}) == parts
     assert ("body" in event) == ("content-type" in event["headers"])
@@ -120,4 +127,5 @@ def test_events_are_answered(monkeypatch):
         assert answer["statusCode"] == status, (name, text)
         bodies[name] = json.loads(text) if text else None
     assert [match["key"] for match in bodies["coordinator-query"]["matches"]] == ["p2", "p3"]
-    assert set(HTTP) - set(STORY) == {"indexes-optimize"}  # which asks Lambda for the compactor
+    assert [one["key"] for one in bodies["coordinator-query-vectors"]["vectors"]] == ["p2", "p3"]
+    assert set(HTTP) - set(STORY) == {"indexes-optimize", "indexes-list-tags"}

@@ -12,6 +12,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 from uuid import uuid4
 
 import boto3
@@ -25,6 +26,7 @@ from squash.api import credentials, functions
 from squash.api.access import KeyGate
 from squash.api.serving import make_faces, make_server
 from squash.clock import SystemClock, SystemIds
+from squash.limits import HTTP_BODY_BYTES_MAX, SERVED_BODY_BYTES_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = ROOT / "tests" / "events"
@@ -95,6 +97,31 @@ def test_requests_that_cannot_be_read_are_refused(database):
         assert ask(port, "POST", "/v1/indexes", b"\xff{", token=token)[0] == 400
         assert ask(port, "GET", "/v1/indexes/%2e%2e%2f_keys/vectors", token=token)[0] == 404
         assert ask(port, "GET", "/v1/indexes/%00/vectors", token=token)[0] == 400
+
+
+def test_a_put_that_is_too_large_gets_to_the_face_which_says_how_many_fit(database):
+    """Up to what the service takes; S3 Vectors' clients read the error in their own words."""
+    with served(database) as (port, token):
+        long = b" " * (HTTP_BODY_BYTES_MAX + 1)
+        path = "/v1/indexes/papers/vectors"
+        status, headers, body = ask(port, "POST", path, long, token=token)
+        assert (status, headers["content-type"]) == (413, "application/problem+json")
+        assert b"send fewer records" in body
+        status, headers, _ = ask(port, "POST", "/PutVectors", long)
+        assert "x-amzn-ErrorType" in headers
+        assert 400 <= status < 500
+        over = {"content_length": str(SERVED_BODY_BYTES_MAX + 1)}
+        assert ask(port, "POST", path, token=token, **over)[0] == 413
+
+
+def test_paths_of_resources_come_with_their_slashes_and_by_every_method(database):
+    """As boto3 sends them: percent-encoded, and known to the S3 Vectors face by what they are."""
+    with served(database) as (port, _):
+        arn = quote("arn:aws:s3vectors:us-east-1:123456789012:bucket/media/index/i", safe="")
+        for method in ("GET", "POST", "DELETE", "PUT", "HEAD"):
+            status, headers, body = ask(port, method, f"/tags/{arn}?tagKeys=a&tagKeys=b")
+            assert (status, "x-amzn-ErrorType" in headers) == (403, True), method
+            assert (body == b"") == (method == "HEAD")
 
 
 def test_many_ask_at_once_and_each_gets_its_own_answer(database):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+from fnmatch import fnmatchcase
 
 import pytest
 import yaml
 
+from permissions import allowed, written_once
 from squash import limits
+from squash.api.s3vectors.operations import OPERATIONS
 from templates import ROOT, functions, of_type, read
 
 TEMPLATE = read("template.yaml")
@@ -31,7 +34,9 @@ _SEGMENTS = {
     ("kms:Decrypt", "KmsKeyArn"),
 }
 _LOG = {("s3:GetObject", "*/index.json"), ("s3:GetObject", "*/log/*")}
-_KEYS = {("s3:GetObject", "_keys/*")}
+_KEYS = {("s3:GetObject", "_keys/*"), ("ssm:GetParameter", "parameter signing-key*")}
+_BUCKET = "_buckets/*/_bucket/bucket.json"
+_BUCKETS = {("s3:GetObject", _BUCKET), ("s3:GetObject", "*/settings/*")}
 _ENCODERS = {_LIST, ("s3:GetObject", "_encoders/*"), ("kms:Decrypt", "KmsKeyArn")}
 _ENCODE = {("lambda:InvokeFunction", "function encoder")}
 _WRITE = {("kms:GenerateDataKey", "KmsKeyArn")} | {
@@ -46,6 +51,7 @@ _REMOVE = {
         "*/segments/*",
         "*/trained/*",
         "*/gc/*",
+        "*/settings/*",
     )
 }
 _FAN_OUT = {
@@ -54,86 +60,42 @@ _FAN_OUT = {
 }
 # All that each function may do, with nothing else. Every one may log, and trace if it is asked to.
 ALLOWED = {
-    "Coordinator": _KEYS | _LOG | _SEGMENTS | _FAN_OUT | _ENCODE,
+    "Coordinator": _KEYS | _BUCKETS | _LOG | _SEGMENTS | _FAN_OUT | _ENCODE,
     "Allocator": _LOG | _SEGMENTS | _FAN_OUT,
     "Processor": _SEGMENTS,
     "Documents": _KEYS
+    | _BUCKETS
     | _LOG
     | _SEGMENTS
     | _WRITE
     | _ENCODE
     | {("lambda:InvokeFunction", "function compactor")},
     "Indexes": _KEYS
+    | _BUCKETS
     | _LOG
     | _SEGMENTS
     | _WRITE
     | _REMOVE
     | _ENCODERS
-    | {("s3:PutObject", "*/index.json"), ("lambda:InvokeFunction", "function compactor")},
-    "Compactor": _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
+    | {("s3:PutObject", key) for key in ("*/index.json", _BUCKET, "*/settings/*")}
+    | {("s3:DeleteObject", _BUCKET), ("lambda:InvokeFunction", "function compactor")},
+    "Compactor": _BUCKETS | _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
     "Encoder": _ENCODERS,
 }
 _TRACE = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 
 _FAN = {"SQUASH_ALLOCATOR", "SQUASH_PROCESSOR", "SQUASH_AFFINITY", "SQUASH_SLOTS"}
 _ALL = {"SQUASH_STORE", "SQUASH_AUTH", "SQUASH_RETAINED_SHARE"}
+_WIRE = {"SQUASH_S3VECTORS", "SQUASH_SIGNING_KEY", "SQUASH_KMS_KEY_ARN"}
 VARIABLES = {
-    "Coordinator": _ALL | _FAN | {"SQUASH_ENCODER"},
+    "Coordinator": _ALL | _FAN | _WIRE | {"SQUASH_ENCODER"},
     "Allocator": _ALL | _FAN,
     "Processor": _ALL,
-    "Documents": _ALL | {"SQUASH_COMPACTOR", "SQUASH_ENCODER"},
-    "Indexes": _ALL | {"SQUASH_COMPACTOR"},
+    "Documents": _ALL | _WIRE | {"SQUASH_COMPACTOR", "SQUASH_ENCODER"},
+    "Indexes": _ALL | _WIRE | {"SQUASH_COMPACTOR"},
     "Compactor": _ALL | {"SQUASH_RETENTION_DAYS"},
     "Encoder": _ALL | {"SQUASH_ENCODERS"},
 }
-
-
-def listed(value):
-    return value if isinstance(value, list) else [value]
-
-
-def resource_name(resource):
-    """Say briefly what a statement is about; what is not known is returned as it is."""
-    match resource:
-        case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
-            return name
-        case {"Fn::Sub": [text, {"Name": _}]} | {"Fn::Sub": text}:
-            stored = re.fullmatch(
-                r"arn:\$\{AWS::Partition\}:s3:::\$\{Name\}(/\$\{Prefix\}/)?(.*)", text
-            )
-            if stored:
-                return stored[2] if stored[1] else "bucket"
-            called = re.fullmatch(
-                r"arn:\$\{AWS::Partition\}:lambda:\$\{AWS::Region\}:\$\{AWS::AccountId\}:"
-                r"function:\$\{AWS::StackName\}-(.+)",
-                text,
-            )
-            return f"function {called[1]}" if called else text
-    return resource
-
-
-def statements(document):
-    """Walk the statements of a policy, conditional ones included."""
-    for statement in listed(document["Statement"]):
-        yield statement["Fn::If"][1] if "Fn::If" in statement else statement
-
-
-def allowed(role):
-    """Return the pairs of action and resource that a role allows."""
-    properties = TEMPLATE["Resources"][role]["Properties"]
-    documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
-    for managed in properties["ManagedPolicyArns"]:
-        name = managed["Fn::If"][1]["Ref"] if "Fn::If" in managed else managed["Ref"]
-        documents.append(TEMPLATE["Resources"][name]["Properties"]["PolicyDocument"])
-    found = set()
-    for document in documents:
-        for statement in statements(document):
-            assert statement["Effect"] == "Allow"
-            assert not {"NotAction", "NotResource"} & set(statement)
-            for action in listed(statement["Action"]):
-                for resource in listed(statement["Resource"]):
-                    found.add((action, resource_name(resource)))
-    return found
 
 
 def test_infra_functions_are_those_of_the_design():
@@ -177,7 +139,7 @@ def test_infra_roles_allow_what_the_table_says_and_nothing_else(name):
     users = [f for f, p in FUNCTIONS.items() if p["Role"] == {"Fn::GetAtt": [role, "Arn"]}]
     assert users == ([name, *POOL] if name == "Processor" else [name])
     own_log = {(f"logs:{action}", f"{name}Logs") for action in ("CreateLogStream", "PutLogEvents")}
-    found = allowed(role)
+    found = allowed(TEMPLATE, role)
     assert found == ALLOWED[name] | own_log | _TRACE
     assert not [action for action, _ in found if "*" in action]
     assert {pair for pair in found if pair[1] == "*"} == _TRACE  # X-Ray knows no resources
@@ -276,10 +238,11 @@ def test_infra_bucket_is_closed_kept_and_written_once():
     denied = {statement["Sid"]: statement for statement in policy}
     assert {statement["Effect"] for statement in policy} == {"Deny"}
     assert denied["OnlyTLS"]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
-    once = {one["Fn::Sub"] for one in denied["CommitsAreWrittenOnce"]["Resource"]}
-    assert {one.removeprefix("${Bucket.Arn}/${Prefix}/") for one in once} == {
-        "*/log/*",
+    assert set(written_once(TEMPLATE)) == {
+        f"*/log/{'?' * 20}",
+        f"*/settings/{'?' * 20}",
         "*/index.json",
+        "_buckets/*/_bucket/bucket.json",
         "_encoders/*/encoder.json",
     }
     assert denied["CommitsAreWrittenOnce"]["Condition"]["Null"] == {"s3:if-none-match": True}
@@ -299,9 +262,47 @@ def routes():
     return found
 
 
+def service_routes():
+    """Return the routes that the operations of S3 Vectors want."""
+    return {
+        f"{one.method} {one.path}{'{resourceArn+}' if one.on == 'resource' else ''}": one
+        for one in OPERATIONS.values()
+    }
+
+
+def test_infra_routes_of_s3_vectors_are_its_operations():
+    """Each leads to the function that serves it, unauthorised, and is left out when it is off."""
+    found, wanted = routes(), service_routes()
+    assert {key: found[key] for key in wanted} == {
+        key: (operation.function.capitalize(), False) for key, operation in wanted.items()
+    }
+    routed = of_type(TEMPLATE, "AWS::ApiGatewayV2::Route").values()
+    left_out = [route for route in routed if "Condition" in route]
+    assert {route["Properties"]["RouteKey"] for route in left_out} == set(wanted)
+    assert {route["Condition"] for route in left_out} == {"SpeaksS3Vectors"}
+
+
+def test_infra_written_once_holds_for_numbers_and_no_name():
+    """An index or a vector bucket that is called as a folder of ours is written like any other."""
+    denied = written_once(TEMPLATE)
+    number, identifier = "0" * 20, "0" * 32
+
+    def is_once(key):
+        return any(fnmatchcase(key, pattern) for pattern in denied)
+
+    for folder in ("papers", "_buckets/media/papers", "_buckets/media/log", "_buckets/log/gc1"):
+        assert is_once(f"{folder}/index.json")
+        assert is_once(f"{folder}/{identifier}/log/{number}")
+        assert is_once(f"{folder}/{identifier}/settings/{number}")
+        assert not is_once(f"{folder}/{identifier}/segments/{identifier}/codes")
+        assert not is_once(f"{folder}/{identifier}/gc/{identifier}")
+    assert is_once("_buckets/media/_bucket/bucket.json")
+    assert is_once(f"_buckets/media/_bucket/{identifier}/settings/{number}")
+
+
 def test_infra_routes_lead_to_their_functions():
     """Records are the documents' affair, queries the coordinator's, all else the indexes'."""
-    found = routes()
+    found = {key: route for key, route in routes().items() if key not in service_routes()}
     assert found.pop("$default") == ("Indexes", True)
     for key, (function, guarded) in found.items():
         path = key.partition(" ")[2]
@@ -332,7 +333,7 @@ def test_infra_routes_are_those_of_the_http_interface():
         for method in operations
         if method in {"get", "post", "put", "patch", "delete"}
     }
-    assert set(routes()) - {"$default"} == operations
+    assert set(routes()) - {"$default"} - set(service_routes()) == operations
 
 
 def test_infra_access_log_is_json():

@@ -1,13 +1,18 @@
-"""What the gateway does when its function takes too long."""
+"""What the gateway makes of requests, and what it does when a function takes too long."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
+import json
+from urllib.parse import quote
 
+import pytest
 from aiohttp import web
 
 from squash.clock import SystemClock, SystemIds
+from squash.limits import LAMBDA_REQUEST_BYTES_MAX
+from squash.local.calls import Outcome
 from squash.local.http_api import HttpApi
 from squash.local.routes import Routes
 from squash.local.template import Route
@@ -55,3 +60,74 @@ def get(port):
         return response.status, response.read()
     finally:
         connection.close()
+
+
+class NotingAccount:
+    """Answers at once, and keeps the events."""
+
+    def __init__(self):
+        self.events = []
+
+    async def invoke(self, name, call):
+        self.events.append(json.loads(call.payload))
+        payload = b'{"statusCode": 200, "body": "done"}'
+        return Outcome(
+            payload=payload, error_type=None, log=b"", duration_ms=1.0, init_ms=None, memory_mb=1
+        )
+
+
+def noted(method, target, *, body=b"", headers=()):
+    """Send one request as it stands; return the status, the body, and the events made of it."""
+    account = NotingAccount()
+
+    async def run():
+        routes = Routes([Route("ANY", "/tags/{arn+}", "tags"), Route("POST", "/PutVectors", "put")])
+        api = HttpApi(account, routes, clock=SystemClock(), ids=SystemIds())
+        server = web.Server(api.serve)
+        listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        answer = await asyncio.to_thread(send, port, method, target, body, headers)
+        listening.close()
+        await server.shutdown(0.1)
+        return answer
+
+    return *asyncio.run(run()), account.events
+
+
+def send(port, method, target, body, headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.putrequest(method, target, skip_accept_encoding=True)
+        for name, value in (*headers, ("content-length", str(len(body)))):
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def test_a_path_comes_decoded_with_its_slashes_and_the_query_as_it_was_sent():
+    arn = "arn:aws:s3vectors:us-east-1:123456789012:bucket/b/index/i"
+    target = f"/tags/{quote(arn, safe='')}?tagKeys=a%20b&tagKeys=c"
+    status, _, (event,) = noted("DELETE", target, headers=[("x-one", "a"), ("X-One", "b")])
+    assert status == 200
+    assert event["rawPath"] == event["requestContext"]["http"]["path"] == f"/tags/{arn}"
+    assert event["pathParameters"] == {"arn": arn}
+    assert event["rawQueryString"] == "tagKeys=a%20b&tagKeys=c"
+    assert event["queryStringParameters"] == {"tagKeys": "a b,c"}
+    assert event["headers"]["x-one"] == "a,b"
+
+
+@pytest.mark.parametrize("character", [b"x", b'"'])
+def test_what_lambda_does_not_take_the_gateway_refuses_and_counts_escapes(character):
+    """An event is JSON, and its body a string in it: a quote takes two bytes there."""
+    kind = [("content-type", "application/json")]
+    width = len(json.dumps(character.decode())) - 2
+    fits = (LAMBDA_REQUEST_BYTES_MAX - 4_096) // width
+    status, _, (event,) = noted("POST", "/PutVectors", body=fits * character, headers=kind)
+    assert (status, len(event["body"])) == (200, fits)
+    most = LAMBDA_REQUEST_BYTES_MAX // width
+    status, body, events = noted("POST", "/PutVectors", body=most * character, headers=kind)
+    assert (status, json.loads(body)) == (413, {"message": "Request Entity Too Large"})
+    assert events == []

@@ -13,6 +13,7 @@ from squash.limits import GC_RETENTION_S_DEFAULT, RETENTION_DAYS_MAX, SIGNING_KE
 
 AUTH: Final = "SQUASH_AUTH"
 LOCAL: Final = "SQUASH_LOCAL"
+S3VECTORS: Final = "SQUASH_S3VECTORS"
 COMPACTOR: Final = "SQUASH_COMPACTOR"
 SIGNING_KEY: Final = "SQUASH_SIGNING_KEY"
 RETENTION_DAYS: Final = "SQUASH_RETENTION_DAYS"
@@ -66,12 +67,15 @@ class FaceSettings:
         The function that folds; None where there is none.
     signing_keys:
         Where the keys lie that secrets of access keys are derived from; new ones from the first.
+    s3vectors:
+        Whether the API of Amazon S3 Vectors is answered too.
 
     """
 
     auth: Auth = Auth.KEYS
     compactor: str | None = None
     signing_keys: tuple[KeyPlace, ...] = IN_THE_STORE
+    s3vectors: bool = True
 
 
 def read_face(environment: Mapping[str, str]) -> FaceSettings:
@@ -90,8 +94,14 @@ def read_face(environment: Mapping[str, str]) -> FaceSettings:
         raise InvalidArgumentError(
             f"{AUTH}=none lets everybody in, and is for the local cloud alone, which sets {LOCAL}=1"
         )
+    speaks = environment.get(S3VECTORS) or "on"
+    if speaks not in {"on", "off"}:
+        raise InvalidArgumentError(f"{S3VECTORS} is on or off, not {speaks!r:.80}")
     return FaceSettings(
-        Auth(word), environment.get(COMPACTOR) or None, read_signing_keys(environment)
+        Auth(word),
+        environment.get(COMPACTOR) or None,
+        read_signing_keys(environment),
+        speaks == "on",
     )
 
 

@@ -174,6 +174,8 @@ def _face(
         "ids": SystemIds(),
     }
     native = HttpFace(name, endpoints, services, **parts)
+    if not settings.s3vectors:
+        return native
     return BothFaces(name, native, services, parts | {"signing_keys": settings.signing_keys})
 
 

@@ -21,11 +21,9 @@ from squash.api.services import Endpoint, make_services
 from squash.api.telemetry import LogTelemetry
 from squash.clock import Clock, IdSource
 from squash.database import Database
-from squash.limits import MIB
+from squash.limits import SERVED_BODY_BYTES_MAX
 
 HOST: Final = "127.0.0.1"
-# What API Gateway takes; our own limit is below it, and is told as a problem.
-_REQUEST_BYTES_MAX: Final = 10 * MIB
 _IDLE_SECONDS_MAX: Final = 60
 _TEXT_TYPES: Final = ("application/json", "text/")
 
@@ -151,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("content-length") or "0"
         if not (length.isascii() and length.isdecimal()):
             return 400, "The content-length is no number"
-        if len(length) > len(str(_REQUEST_BYTES_MAX)) or int(length) > _REQUEST_BYTES_MAX:
+        if len(length) > len(str(SERVED_BODY_BYTES_MAX)) or int(length) > SERVED_BODY_BYTES_MAX:
             return 413, "The body is too large"
         return None
 

@@ -101,11 +101,11 @@ def serve(arguments: Namespace, database: Database, output: Output) -> int:
     )
     server = make_server(faces, port=arguments.port, ids=ids, clock=clock)
     url = f"http://{HOST}:{server.server_port}"
+    keyless = ", without asking for a key" if arguments.auth == "none" else ""
     output.result(
         {"url": url, "auth": arguments.auth},
-        f"Answering at {url}/v1 for this machine alone"
-        f"{', without asking for a key' if arguments.auth == 'none' else ''}. This is for "
-        "development; Ctrl-C stops it.",
+        f"Answering at {url}/v1 for this machine alone{keyless}, and clients of Amazon S3 Vectors "
+        f"with AWS_ENDPOINT_URL_S3VECTORS={url}. This is for development; Ctrl-C stops it.",
     )
     sys.stdout.flush()
     try:

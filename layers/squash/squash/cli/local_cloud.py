@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any, Final
 
+from squash.api.s3vectors.operations import is_ours
 from squash.cli.output import Output, Table, printable
 from squash.errors import UnavailableError
 
@@ -95,8 +96,10 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
         "schedules": [schedule.name for schedule in template.schedules],
         "left_out": list(template.left_out),
     }
+    service = [("S3 Vectors", f"AWS_ENDPOINT_URL_S3VECTORS={cloud.api_url}")]
     places = [
         ("HTTP API", cloud.api_url),
+        *(service if any(is_ours(route.path) for route in template.routes) else []),
         ("Lambda", cloud.lambda_url),
         ("S3", f"{cloud.s3_url} ({cloud.cloud.s3_title})"),
         ("buckets", ", ".join(template.buckets)),

@@ -16,6 +16,8 @@ from squash.local.template import Function
 from squash.local.template.values import REGION
 
 CREDENTIALS: Final = ("local", "local")
+# In place of what a template says: there is no Parameter Store on this machine.
+_INSTEAD: Final = {"SQUASH_SIGNING_KEY": "store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ def container_settings(
         # In Lambda, what is free of /tmp is what the function has of it; here it is the disk.
         "SQUASH_TMP_BYTES": str(function.tmp_mb * MIB // 4 * 3),
         **function.environment,
+        **{name: value for name, value in _INSTEAD.items() if name in function.environment},
         **surroundings.environment,
         **_of_lambda(function),
         **_of_machine(surroundings),
