@@ -111,6 +111,19 @@ IMPORT_BATCH_INPUTS_MAX: Final = 1_024  # encoded together, and durable once the
 PUT_FILE_BYTES_MAX: Final = 256 * MIB  # of texts or images, which `squash put` holds in memory
 IMPORT_LINE_BYTES_MAX: Final = 8 * MIB  # an image in base64, or a text all escapes, with room
 
+# Copies of indexes from and to Amazon S3 Vectors: its limits, and ours
+SERVICE_PUT_MAX: Final = 500  # records of one PutVectors
+SERVICE_KEYS_GET_MAX: Final = 100
+SERVICE_LIST_PAGE_MAX: Final = 1_000
+SERVICE_BODY_BYTES_MAX: Final = 20 * MIB - 64 * KIB  # with room for what stands around records
+MOVE_SEGMENTS_MAX: Final = 16  # of one listing
+MOVE_ATTEMPTS_MAX: Final = 10  # of one request
+MOVE_BATCH_ROWS_MAX: Final = 8_192  # of one commit of an import: what a kill has read again
+MOVE_BATCH_BYTES_MAX: Final = 16 * MIB  # of its vectors
+MOVE_BAD_ROWS_MAX: Final = 10_000  # that are named, and kept in memory
+MOVE_SAMPLE_MAX: Final = 100_000
+MOVE_DIFFERENCES_KEYS_MAX: Final = 1_000_000  # that are held to say which keys differ
+
 # Reading an index out: memory holds a batch and a segment, a Parquet file's writer a row group
 EXPORT_BATCH_ROWS_MAX: Final = 4_096
 EXPORT_BATCH_BYTES_MAX: Final = 16 * MIB  # of vectors; metadata adds at most 160 MiB

@@ -241,14 +241,16 @@ VERBS: Final = (
         "put the records of a large file, batch by batch",
         "squash import papers vectors.npy --keys keys.txt --metadata metadata.jsonl",
         import_arguments,
-        details="Each batch is durable once it is in; afterwards the index is optimized.",
+        details="Each batch is durable once it is in; afterwards the index is optimized. SOURCE "
+        "may be an index of Amazon S3 Vectors: s3vectors://BUCKET/INDEX.",
     ),
     Verb(
         "export",
         "write the records of one snapshot to a file",
         "squash export papers papers.parquet",
         export_arguments,
-        details="What import reads back gives the same keys, vectors and metadata, bit for bit.",
+        details="What import reads back gives the same keys, vectors and metadata, bit for bit. "
+        "TARGET may be an index of Amazon S3 Vectors: s3vectors://BUCKET/INDEX.",
     ),
     Verb(
         "query",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from squash.cli.exporters import ExportSource, RowSink, open_sink
 from squash.cli.output import Output, counted
+from squash.cli.service_index import ServiceIndex
 from squash.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ _SUCCEEDED: Final = 0
 
 def export(arguments: Namespace, database: Database, output: Output) -> int:
     """Write the records of one snapshot to a file, which appears when it is whole."""
+    if isinstance(arguments.file, ServiceIndex):
+        # Only now: it loads botocore.
+        from squash.cli.moving.exporting import export_index  # noqa: PLC0415
+
+        return export_index(arguments, database, output)
     index = database.index(arguments.index)
     path: Path = arguments.file
     _check_absent(path, force=arguments.force)

@@ -11,6 +11,7 @@ from squash.api.documents import write_document
 from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_shown
 from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.output import Output, Report, counted
+from squash.cli.service_index import ServiceIndex
 from squash.errors import SquashError
 from squash.model import InputBatch, Progress, RowBatch
 
@@ -22,6 +23,11 @@ _SUCCEEDED: Final = 0
 
 def import_file(arguments: Namespace, database: Database, output: Output) -> int:
     """Put the records of a large file batch by batch, then fold them into segments."""
+    if isinstance(arguments.file, ServiceIndex):
+        # Only now: it loads botocore.
+        from squash.cli.moving.importing import import_index  # noqa: PLC0415
+
+        return import_index(arguments, database, output)
     index = database.index(arguments.index)
     options = ImportOptions(
         keys=arguments.keys,

@@ -68,8 +68,9 @@ def _run(arguments: Namespace, output: Output) -> int:
     from squash.cli.commands import COMMANDS  # noqa: PLC0415
 
     location = arguments.store or os.environ.get(STORE_VARIABLE) or STORE_DEFAULT
+    arguments.store = as_location(location)
     with connect(
-        as_location(location), endpoint_url=arguments.endpoint_url, region=arguments.region
+        arguments.store, endpoint_url=arguments.endpoint_url, region=arguments.region
     ) as database:
         return COMMANDS[arguments.command](arguments, database, output)
 

@@ -172,18 +172,26 @@ def rich_progress(stream: TextIO) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description:<16}"),
         BarColumn(),
-        TextColumn("{task.completed:,} / {task.total:,} {task.fields[unit]}"),
+        TextColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
     )
     tasks: dict[str, TaskID] = {}
     with Bars(*columns, console=Console(file=stream)) as bars:
 
         def report(step: Progress) -> None:
+            total, amount = step.total or None, _amount(step)
             if step.stage not in tasks:
-                tasks[step.stage] = bars.add_task(step.stage, total=step.total, unit=step.unit)
-            bars.update(tasks[step.stage], completed=step.done, total=step.total)
+                tasks[step.stage] = bars.add_task(step.stage, total=total, amount=amount)
+            bars.update(tasks[step.stage], completed=step.done, total=total, amount=amount)
 
         yield report
+
+
+def _amount(step: Progress) -> str:
+    """Say how much is done, of how much where that is known."""
+    if step.done and not step.total:
+        return f"{step.done:,} {step.unit}"
+    return f"{step.done:,} / {step.total:,} {step.unit}"
 
 
 @contextmanager
@@ -195,7 +203,7 @@ def _plain_progress(stream: TextIO) -> Iterator[Report]:
         if stage and stage[-1] != step.stage:
             stream.write("\n")
         stage.append(step.stage)
-        stream.write(f"\r{step.stage}: {step.done:,} / {step.total:,} {step.unit}")
+        stream.write(f"\r{step.stage}: {_amount(step)}")
         stream.flush()
 
     try:

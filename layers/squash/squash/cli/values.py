@@ -98,6 +98,16 @@ def count(largest: int) -> Callable[[str], int]:
     return parse
 
 
+def count_or_none(largest: int) -> Callable[[str], int]:
+    """Return a parser of numbers from 0 to `largest`."""
+    parse_count = count(largest)
+
+    def parse(text: str) -> int:
+        return 0 if text == "0" else parse_count(text)
+
+    return parse
+
+
 def dimensions(text: str) -> tuple[int, ...]:
     """Parse numbers of dimensions with commas between."""
     parse = count(limits.DIMENSION_MAX)

@@ -1,0 +1,45 @@
+"""How the command line names an index of Amazon S3 Vectors, or of what speaks its API."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from squash.limits import BUCKET_NAME_PATTERN
+
+SCHEME: Final = "s3vectors://"
+_NAME: Final = re.compile(rf"(?P<bucket>{BUCKET_NAME_PATTERN})/(?P<index>{BUCKET_NAME_PATTERN})")
+_ARN: Final = re.compile(
+    r"arn:aws[-a-z0-9]*:s3vectors:(?P<region>[a-z0-9-]+):\d{12}:"
+    rf"bucket/(?P<bucket>{BUCKET_NAME_PATTERN})/index/(?P<index>{BUCKET_NAME_PATTERN})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceIndex:
+    """An index by its vector bucket's name and its own; the region only where an ARN said it."""
+
+    bucket: str
+    index: str
+    region: str | None = None
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.index}"
+
+
+def file_or_index(text: str) -> Path | ServiceIndex:
+    """Parse a file's path, ``s3vectors://bucket/index``, or the ARN of an index."""
+    if text.startswith(SCHEME):
+        found = _NAME.fullmatch(text.removeprefix(SCHEME))
+    elif text.startswith("arn:"):
+        found = _ARN.fullmatch(text)
+    else:
+        return Path(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no index of S3 Vectors: write {SCHEME}BUCKET/INDEX, or its ARN"
+        )
+    return ServiceIndex(found["bucket"], found["index"], found.groupdict().get("region"))
