@@ -32,10 +32,11 @@ JSON = st.recursive(
     max_leaves=6,
 )
 # What is not taken, or seldom, comes by replacement alone.
-SELDOM = frozenset(
-    "queryTexts returnScores textSearchConfigurations nextToken queryMode encryptionConfiguration "
-    "vectorBucketName vectorBucketArn indexName indexArn segmentCount segmentIndex add delete".split()
-)
+SELDOM = {
+    "queryTexts", "returnScores", "textSearchConfigurations", "nextToken", "queryMode",
+    "encryptionConfiguration", "vectorBucketName", "vectorBucketArn", "indexName", "indexArn",
+    "segmentCount", "segmentIndex", "add", "delete",
+}  # fmt: skip
 NEEDED = {"float32", "queryVector"}  # the model has them as optional
 GOOD_TEXT = st.sampled_from(["a", "b", "key", "year", "é", "x" * 60])
 FLOATS = st.lists(st.sampled_from([0.0, 1.0, -2.5, 3e38, 1e-45]), min_size=2, max_size=2)
