@@ -253,7 +253,7 @@ def test_authorize_locked_out(world):
     assert world.ask("root", "GetIndex", one("media", "papers"))[0] == 200
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"Statement": []}', '{"Statement": {"Effect": 1}}', 7])
+@pytest.mark.parametrize("text", ["", "{", '{"Statement": []}', '{"Statement": {"Effect": 1}}'])
 def test_authorize_unreadable(world, text):
     """A stored policy that cannot be read lets nobody in, and tells no stranger of itself."""
     buckets = world.database.vector_buckets
@@ -276,15 +276,17 @@ def test_authorize_damaged():
     world.media()
     allow = policy(statement("Allow", "*", principal="outside"))
     world.done("PutVectorBucketPolicy", **bucket("media"), policy=allow)
-    (key,) = [key for key in store._objects if "/_bucket/" in key and "/settings/" in key]
+    key = max(key for key, (data, _) in store._objects.items() if b"Allow" in bytes(data))
     whole, etag = store._objects[key]
-    store._objects[key] = (bytes(whole).replace(b"Allow", b"Deny "), etag)
-    world.clock.ms += 60_000
-    assert world.ask("root", "GetIndex", one("media", "papers"))[0] == 500
-    assert world.ask("outside", "GetIndex", one("media", "papers"))[0] == 403
-    store._objects[key] = (whole, etag)
-    assert world.ask("root", "GetIndex", one("media", "papers"))[0] == 200
-    assert world.ask("outside", "GetIndex", one("media", "papers"))[0] == 200
+    found = []
+    for data in (bytes(whole).replace(b"Allow", b"Deny "), whole):
+        store._objects[key] = (data, etag)
+        # Another process: this one may remember what cannot change.
+        world = PolicyWorld(CALLERS, HandClock(), store)
+        found += [
+            world.ask(name, "GetIndex", one("media", "papers"))[0] for name in ("root", "outside")
+        ]
+    assert found == [500, 403, 200, 200]
 
 
 def test_policy_endpoints(world):
