@@ -25,14 +25,20 @@ from squash.api.requests import Reply
 from squash.api.routes import Scope
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
-from squash.errors import NotFoundError
-from squash.index.names import check_index_name
+from squash.errors import InvalidArgumentError, NotFoundError
+from squash.index.names import bucket_of, check_index_name
 
 
 def create(services: Services, call: Call) -> Reply:
     """Make an empty index."""
     body = create_body(call.document)
     check_index_name(body.name)
+    if bucket_of(body.name) is not None:
+        raise InvalidArgumentError(
+            f"{body.name!r} is of an index in a vector bucket, which this interface does not "
+            "answer for: make it by the S3 Vectors API, from Python or by the command line",
+            field="name",
+        )
     call.caller.check(Scope.ADMIN, body.name)
     index = services.database.create_index(**asdict(body))
     return Reply(
@@ -43,8 +49,8 @@ def create(services: Services, call: Call) -> Reply:
 
 
 def list_all(services: Services, call: Call) -> Reply:
-    """List the indexes that the caller may know of."""
-    configs = services.database.list_indexes()
+    """List the indexes that the caller may know of; those in vector buckets are not asked here."""
+    configs = services.database.list_indexes(in_buckets=False)
     seen = [config_document(config) for config in configs if call.caller.sees(config.name)]
     return Reply({"indexes": seen})
 
