@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from squash.index.catalogue import Entry
+from squash.index.entries import Entry
 from squash.runtime.retained import RetainedObjects
 from squash.search import Trace
 from squash.search.allocating import allocate, tasks_of

@@ -94,6 +94,13 @@ def test_garbage():
     assert limits.DELETE_BATCH_KEYS <= 1_000
 
 
+def test_settings():
+    """A version that a reader goes by is not removed meanwhile; a listing has all in one page."""
+    assert limits.SETTINGS_TRUSTED_MS * 2 < limits.SETTINGS_KEPT_MS <= limits.GC_GRACE_MS
+    assert limits.SETTINGS_VERSIONS_MAX + limits.SETTINGS_ATTEMPTS_MAX < 1_000
+    assert limits.SETTINGS_ATTEMPTS_MAX > 1
+
+
 def test_the_fresh_part():
     """Who flattens does so when a snapshot is due; limits are beyond what a writer keeps to."""
     assert limits.FLATTEN_COMMITS + 1 == limits.SNAPSHOT_EVERY_COMMITS

@@ -94,6 +94,15 @@ GC_GRACE_MS: Final = 24 * 3_600_000  # so long what no commit names is left, by 
 COMMIT_WITHIN_MS: Final = 20 * 3_600_000  # of the first object it names, or the reading it rests on
 DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
 
+# Vector buckets and settings
+SETTINGS_BYTES_MAX: Final = 256 * KIB  # of one version: tags and a policy, with room
+SETTINGS_KEPT_MS: Final = 3_600_000  # what a version that another followed stays, by the store
+SETTINGS_TRUSTED_MS: Final = 600_000  # who knew the newest then asks for the next number alone
+SETTINGS_VERSIONS_MAX: Final = 900  # that were not kept long enough: one listing has them all
+SETTINGS_ATTEMPTS_MAX: Final = 64
+BUCKETS_KEPT_MAX: Final = 1_024  # whose newest version a process remembers
+ENTRIES_AT_ONCE: Final = 16  # read side by side where many are listed
+
 # Files on the command line
 PUT_FILE_ROWS_MAX: Final = 100_000  # `squash put` is one commit; more rows go by `squash import`
 IMPORT_BATCH_ROWS_MAX: Final = 32_768

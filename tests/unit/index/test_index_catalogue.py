@@ -19,6 +19,7 @@ from squash.errors import (
     UnsupportedFormatError,
 )
 from squash.index import catalogue
+from squash.index.entries import entry_from_text, entry_to_text
 from squash.model import AttributeType, EncoderPin, IndexConfig, Metric
 from squash.storage import MemoryStore
 
@@ -75,7 +76,7 @@ def test_an_index_whose_records_expire():
     entry = catalogue.create(store, config, CountedIds())
     assert entry.config == config
     assert catalogue.load(store, "papers") == entry
-    assert catalogue.entry_from_text(catalogue.entry_to_text(entry), "papers") == entry
+    assert entry_from_text(entry_to_text(entry), "papers") == entry
     content = json.loads(store.get("papers/index.json"))
     assert (content["features"], content["expires"]) == (["encoder", "expires"], "gone_at")
     store = MemoryStore()

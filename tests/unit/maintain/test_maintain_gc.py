@@ -218,13 +218,14 @@ def test_a_bitmap_that_lies_there_is_not_taken_from_a_snapshot():
 
 
 def test_a_database_collects_all_its_indexes_and_what_is_left_of_dropped_ones():
-    """Data of a dropped index goes once it is old; without any index of the name it is told."""
+    """Data of which no index can be made goes once it is old; that of a lost entry is told."""
     world = lived()
     database = world.database(world.store)
     entry = world.store.get("x/index.json")
     world.store.put("y/index.json", b"{}")
     world.store.put(f"y/{'d' * 32}/log/1", b"of an entry that cannot be read")
-    world.store.put(f"z/{'e' * 32}/log/1", b"of no entry")
+    world.store.put(f"z/{'e' * 32}/log/{1:020}", b"of no entry")
+    world.store.put(f"w/{'a' * 32}/log/{2:020}", b"of no entry, and no index can be made of it")
     world.store.put(f"x/{'f' * 32}/log/1", b"of an entry that was replaced")
     said = database.gc(dry_run=True)
     assert said.remains.objects == 0  # young
@@ -234,8 +235,9 @@ def test_a_database_collects_all_its_indexes_and_what_is_left_of_dropped_ones():
     assert report.indexes["x"].horizon == said.indexes["x"].horizon
     assert list(report.failed) == ["y"]
     assert report.left == ("z",)
-    assert report.remains.objects == 1
+    assert report.remains.objects == 2
     assert not list(world.store.list(f"x/{'f' * 32}/"))
+    assert not list(world.store.list("w/"))
     assert len(list(world.store.list("y/")) + list(world.store.list("z/"))) == 3
     assert world.store.get("x/index.json") == entry
     with pytest.raises(InvalidArgumentError):

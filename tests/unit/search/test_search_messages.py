@@ -14,7 +14,7 @@ from dividing import PREFIX, Division, session_of
 from forcing import codes_only
 from squash.attributes import filter_from_json, filter_to_json, parse_filter
 from squash.errors import DataError, InternalError, PartialAnswerError, SquashError
-from squash.index.catalogue import Entry
+from squash.index.entries import Entry
 from squash.maintain import BuildOptions
 from squash.search import Query
 from squash.search.allocating import allocate, tasks_of

@@ -17,6 +17,7 @@ from squash.database.arguments import (
 from squash.database.index import Index
 from squash.errors import DataError, InvalidArgumentError, NotFoundError
 from squash.index import catalogue
+from squash.index.entries import Entry, entry_key
 from squash.index.names import bucket_of, check_index_name
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
 from squash.model import (
@@ -116,6 +117,7 @@ class Database:
         self._store = store
         self._given_encoding = encoding
         self._encoding: Encoding | None = None
+        self._buckets: VectorBuckets | None = None
         self._lock = threading.Lock()
         self._fold_soon = fold_soon
         self._memory = RetainedMemory(settings.retained_bytes_max)
@@ -147,7 +149,11 @@ class Database:
         """The vector buckets, in which indexes are called ``bucket/index``."""
         from squash.index.buckets import VectorBuckets  # noqa: PLC0415 - most have none
 
-        return VectorBuckets(self._store, clock=self._clock, ids=self._ids)
+        with self._lock:
+            # Kept, since it remembers what it read.
+            if self._buckets is None:
+                self._buckets = VectorBuckets(self._store, clock=self._clock, ids=self._ids)
+            return self._buckets
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +179,7 @@ class Database:
         expires: str | None = None,
         codec: str = "residual",
         seed: int = 0,
+        tags: Mapping[str, str] | None = None,
     ) -> Index:
         """Create an index.
 
@@ -205,6 +212,8 @@ class Database:
             How vectors are quantised: "residual", or "osq", "osq-factors", "osq-residual".
         seed:
             Decides what training leaves to chance.
+        tags:
+            Of an index in a vector bucket, as `VectorBuckets.change_index` changes them.
 
         Raises
         ------
@@ -258,7 +267,11 @@ class Database:
                 f"there is no codec {codec!r}; take one of {', '.join(PRESETS)}", field="codec"
             )
         if bucket_of(name) is not None:
-            return self._open(self.vector_buckets.create_index(config))
+            return self._open(self.vector_buckets.create_index(config, tags=tags or {}))
+        if tags:
+            raise InvalidArgumentError(
+                f"index {name!r} is in no vector bucket: it has no tags", field="tags"
+            )
         return self._open(catalogue.create(self._store, config, self._ids))
 
     def index(self, name: str) -> Index:
@@ -272,9 +285,16 @@ class Database:
         """
         return self._open(catalogue.load(self._store, name))
 
-    def list_indexes(self) -> list[IndexConfig]:
-        """Return the configuration of every index, by name."""
-        return catalogue.list_configs(self._store)
+    def list_indexes(self, *, in_buckets: bool = True) -> list[IndexConfig]:
+        """Return the configuration of every index, by name; last those in vector buckets.
+
+        Parameters
+        ----------
+        in_buckets:
+            Without it, of those alone that are in none.
+
+        """
+        return catalogue.list_configs(self._store, in_buckets=in_buckets)
 
     def drop_index(self, name: str) -> None:
         """Remove an index and all of its data.
@@ -321,7 +341,7 @@ class Database:
             report=progress or silent,
         )
 
-    def _open(self, entry: catalogue.Entry) -> Index:
+    def _open(self, entry: Entry) -> Index:
         session = IndexSession(
             PrefixStore(self._store, entry.prefix),
             entry,
@@ -355,8 +375,18 @@ class Database:
         return LocalEncoding(self.encoders, folders, clock=self._clock, threads=threads)
 
     def _check_catalogue(self, name: str) -> None:
-        """Raise a DataError if an index's entry, or the encoder that it pins, cannot be read."""
+        """Raise a DataError if an index's entry, its bucket or its encoder cannot be read."""
         pin = catalogue.load(self._store, name).config.encoder
+        bucket = bucket_of(name)
+        if bucket is not None:
+            try:
+                self.vector_buckets.get(bucket)
+            except NotFoundError as error:
+                raise DataError(
+                    f"index {name!r} is in the vector bucket {bucket!r}, which is not there: "
+                    "create that again, or drop the index",
+                    object_key=entry_key(name),
+                ) from error
         if pin is None:
             return
         try:
@@ -365,5 +395,5 @@ class Database:
             raise DataError(
                 f"index {name!r} pins the encoder {encoder_label(pin.name, pin.digest)}, which is "
                 "not in the store: texts cannot be put or asked for. Add it again",
-                object_key=f"{name}/index.json",
+                object_key=entry_key(name),
             ) from error

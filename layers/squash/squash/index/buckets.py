@@ -1,73 +1,66 @@
 """Vector buckets: named groups of indexes, with settings of their own.
 
-A vector bucket is there from the moment its `bucket.json` is, until that is removed; an index in
-it is called ``bucket/index`` and is an index like every other.
+All that is said of a vector bucket, that it is there too, stands in numbered versions below its
+name, of which the newest holds (`squash.index.settings`). So of two who create, change or delete it
+at once, one is first and the other decides again. An index in it is called ``bucket/index`` and is
+an index like every other.
+
+**Deleting** takes two versions: the bucket is *closing*, then *gone*. Between them the indexes are
+listed; if there is one, the bucket is as it was. Whoever creates an index puts it first and looks
+at the bucket then: if that is gone, the index is taken back; if it is closing, it is opened again,
+by a version that the other's *gone* cannot follow. So an index that somebody was told of is never
+in a bucket that is gone, whoever dies on the way. A bucket left closing is there as every other.
+
+What is left of a gone bucket is that last version; garbage collection removes it in time.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from squash.clock import Clock, IdSource
-from squash.container import Buffer
-from squash.errors import (
-    ChecksumError,
-    ConflictError,
-    DataError,
-    InvalidArgumentError,
-    NotFoundError,
-    UnavailableError,
-    UnsupportedFormatError,
-)
+from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, SquashError
 from squash.index import catalogue
+from squash.index.bucket_content import (
+    BucketSettings,
+    IndexSettings,
+    State,
+    VectorBucket,
+    bucket_from_content,
+    bucket_to_content,
+    index_from_content,
+    index_to_content,
+)
+from squash.index.entries import Entry
 from squash.index.names import BUCKETS, bucket_of, is_bucket_name
-from squash.index.references import MALFORMED
-from squash.index.settings import SettingsLog
-from squash.limits import INDEX_NAME_CHARACTERS_MAX
+from squash.index.settings import Content, SettingsLog, Version
+from squash.limits import BUCKETS_KEPT_MAX, INDEX_NAME_CHARACTERS_MAX, SETTINGS_ATTEMPTS_MAX
 from squash.model import IndexConfig
-from squash.storage import ObjectStore
+from squash.storage import ObjectInfo, ObjectStore
+
+__all__ = ["BucketSettings", "IndexSettings", "VectorBucket", "VectorBuckets", "remains"]
 
 FORMAT: Final = "squash-bucket"
-VERSION: Final = 1
-_ID: Final = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class VectorBucket:
-    """What `bucket.json` holds."""
-
-    name: str
-    id: str
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class BucketSettings:
-    """What of a vector bucket can be changed; `policy` is JSON text as it was given."""
-
-    tags: Mapping[str, str] = field(default_factory=dict)
-    policy: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSettings:
-    """What of an index in a vector bucket can be changed."""
-
-    tags: Mapping[str, str] = field(default_factory=dict)
+_FOLDER: Final = "_bucket/"
 
 
 class VectorBuckets:
-    """The vector buckets of a store."""
+    """The vector buckets of a store. Safe to use from many threads.
+
+    It remembers what it read: asking for a bucket again is one GET.
+    """
 
     def __init__(self, store: ObjectStore, *, clock: Clock, ids: IdSource) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
+        self._known: OrderedDict[str, Version] = OrderedDict()
+        self._lock = threading.Lock()
 
     def create(self, name: str, settings: BucketSettings | None = None) -> VectorBucket:
         """Make a vector bucket; of several at once, one wins.
@@ -78,50 +71,79 @@ class VectorBuckets:
             If there is one of this name.
         InvalidArgumentError
             If the name cannot be.
+        DataError, UnsupportedFormatError
+            If what is stored of the name is damaged, or of a newer release.
 
         """
-        _check(name)
-        bucket = VectorBucket(name, self._ids.new_id(), self._clock.now_ms())
-        if settings is not None and settings != BucketSettings():
-            # Before the bucket is there, so that nobody sees it without them.
-            self._settings(bucket).change(lambda _: _bucket_content(settings))
-        try:
-            created = self._store.put_if_absent(_key(name), _to_bytes(bucket))
-        except UnavailableError:
-            # The answer may be what was lost; what lies there tells.
-            found = self._find(name)
-            if found is None or found.id != bucket.id:
-                raise
-            created = True
-        if not created:
-            found = self._find(name)
-            if found is None or found.id != bucket.id:
+        if not is_bucket_name(name):
+            raise InvalidArgumentError(
+                f"{name!r:.200} cannot name a vector bucket: use 3 to {INDEX_NAME_CHARACTERS_MAX} "
+                'of a-z, 0-9, "-" and ".", with a letter or digit first and last',
+                field="name",
+            )
+        mine = VectorBucket(
+            name, self._ids.new_id(), self._clock.now_ms(), settings or BucketSettings()
+        )
+
+        def make(content: Content) -> Content:
+            if _there(content, name) is not None:
                 raise ConflictError(
                     f"there is a vector bucket {name!r} already: choose another name"
                 )
-        return bucket
+            return bucket_to_content(mine, State.THERE)
+
+        self._change(name, make)
+        return mine
 
     def get(self, name: str) -> VectorBucket:
-        """Return a vector bucket.
+        """Return a vector bucket with its settings.
 
         Raises
         ------
         NotFoundError
             If there is none of this name.
         DataError, UnsupportedFormatError
-            If its entry is damaged, or of a newer release.
+            If what is stored of it is damaged, or of a newer release.
 
         """
-        found = self._find(name) if is_bucket_name(name) else None
+        if not is_bucket_name(name):
+            raise _none_such(name)
+        found = _there(self._read(name).content, name)
         if found is None:
-            raise NotFoundError(f"there is no vector bucket {name!r}: create it first")
-        return found
+            raise _none_such(name)
+        return found[0]
 
-    def names(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names of vector buckets in order, whether they can be read or not."""
-        for name in self._store.list_folders(BUCKETS):
-            if name.startswith(prefix) and is_bucket_name(name):
-                yield name
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        sees: Callable[[str], bool] | None = None,
+    ) -> Iterator[VectorBucket]:
+        """Yield the vector buckets whose name begins so and comes after another, in order.
+
+        Those whose name `sees` does not answer True are not read.
+
+        Raises
+        ------
+        DataError, UnsupportedFormatError
+            If one is damaged, or of a newer release.
+
+        """
+        some = (
+            one
+            for one in self._store.list_folders(BUCKETS)
+            if one.startswith(prefix) and one > after and is_bucket_name(one)
+            if sees is None or sees(one)
+        )
+        for name, version in catalogue.side_by_side(self._read, some):
+            found = _there(version.content, name)
+            if found is not None:
+                yield found[0]
+
+    def names(self, prefix: str = "", *, after: str = "") -> Iterator[str]:
+        """Yield the names of vector buckets, as `list`."""
+        return (bucket.name for bucket in self.list(prefix, after=after))
 
     def delete(self, name: str) -> None:
         """Remove a vector bucket that has no index.
@@ -131,153 +153,244 @@ class VectorBuckets:
         NotFoundError
             If there is none of this name.
         ConflictError
-            If there is an index in it.
+            If there is an index in it, or what may be one again: the message names it.
 
         """
-        bucket = self.get(name)
-        self._refuse_full(name)
-        self._store.delete([_key(name)])
-        try:
-            self._refuse_full(name)
-        except ConflictError:
-            # An index came meanwhile: whoever made it may have been told that it is there.
-            self._store.put_if_absent(_key(name), _to_bytes(bucket))
-            raise
-        self._store.delete(info.key for info in self._store.list(_folder(bucket)))
+        if not is_bucket_name(name):
+            raise _none_such(name)
+        for _ in range(SETTINGS_ATTEMPTS_MAX):
+            closing = self._change(name, lambda content: _closing(content, name))
+            try:
+                left = self._left_in(name)
+            except ConflictError:
+                self._reopen(closing, name)
+                raise
+            gone = self._log(name).write_next(closing, _as(State.GONE, closing.content, name))
+            if gone is not None:
+                self._remember(name, gone)
+                for prefix in left:
+                    # The bucket is gone; what stays of this is found by garbage collection.
+                    with suppress(SquashError):
+                        self._store.delete(info.key for info in self._store.list(prefix))
+                return
+        raise ConflictError(f"others change vector bucket {name!r} at this moment: try again")
 
-    def create_index(self, config: IndexConfig) -> catalogue.Entry:
-        """Create an index in a vector bucket.
+    def create_index(self, config: IndexConfig, tags: Mapping[str, str] | None = None) -> Entry:
+        """Create an index in a vector bucket, with its tags.
 
         Raises
         ------
         NotFoundError
-            If there is no such vector bucket.
+            If there is no such vector bucket, or it is deleted meanwhile.
         ConflictError
             If there is an index of this name.
 
         """
         name = bucket_of(config.name) or ""
         bucket = self.get(name)
-        entry = catalogue.create(self._store, config, self._ids)
-        found = self._find(name)
-        if found is None or found.id != bucket.id:
-            # It was deleted meanwhile, by one who may not have seen this index.
-            catalogue.drop(self._store, config.name)
-            raise NotFoundError(f"vector bucket {name!r} was deleted at this moment")
+
+        def prepare(entry: Entry) -> None:
+            # Before the index is there, so that nobody sees it without them.
+            if tags:
+                self._index_log(entry).change(lambda _: index_to_content(IndexSettings(tags)))
+
+        entry = catalogue.create(self._store, config, self._ids, prepare=prepare)
+        try:
+            self._keep_open(bucket)
+        except NotFoundError:
+            # Whoever deleted the bucket may not have seen this index.
+            catalogue.discard(self._store, entry)
+            raise
         return entry
 
-    def index_names(self, bucket: str, prefix: str = "") -> Iterator[str]:
-        """Yield the names of a bucket's indexes, without the bucket's, in order."""
-        for name in catalogue.in_bucket(self._store, bucket):
-            if name.startswith(prefix):
-                yield name
+    def index_names(self, bucket: str, prefix: str = "", *, after: str = "") -> Iterator[str]:
+        """Yield the names of a bucket's indexes, without the bucket's, in order.
+
+        Those whose entries cannot be read are among them; what is left of dropped ones is not.
+        """
+        return catalogue.names_in(self._store, bucket, prefix, after=after)
 
     def settings(self, bucket: VectorBucket) -> BucketSettings:
-        """Return a vector bucket's settings."""
-        return _bucket_settings(self._settings(bucket).read())
+        """Return a vector bucket's settings as they are now; those in `bucket` are as it was read.
+
+        Raises
+        ------
+        NotFoundError
+            If it is no more.
+
+        """
+        found = self.get(bucket.name)
+        if found.id != bucket.id:
+            raise _none_such(bucket.name)
+        return found.settings
 
     def change(
         self, bucket: VectorBucket, change: Callable[[BucketSettings], BucketSettings]
     ) -> BucketSettings:
-        """Change a vector bucket's settings; `change` may be asked several times."""
-        changed = self._settings(bucket).change(
-            lambda content: _bucket_content(change(_bucket_settings(content)))
-        )
-        return _bucket_settings(changed)
+        """Change a vector bucket's settings; `change` may be asked several times.
 
-    def index_settings(self, entry: catalogue.Entry) -> IndexSettings:
+        Raises
+        ------
+        NotFoundError
+            If it is no more.
+        ConflictError, ThrottledError, TooLargeError
+            As `SettingsLog.change`.
+
+        """
+
+        def decide(content: Content) -> Content:
+            found, _ = self._same(content, bucket)
+            changed = replace(found, settings=change(found.settings))
+            # If somebody is about to delete it, they have to look again.
+            return bucket_to_content(changed, State.THERE)
+
+        return _bucket(self._change(bucket.name, decide).content, bucket.name)[0].settings
+
+    def index_settings(self, entry: Entry) -> IndexSettings:
         """Return the settings of an index."""
-        return _index_settings(self._index_log(entry).read())
+        log = self._index_log(entry)
+        return index_from_content(log.read().content, log.prefix)
 
     def change_index(
-        self, entry: catalogue.Entry, change: Callable[[IndexSettings], IndexSettings]
+        self, entry: Entry, change: Callable[[IndexSettings], IndexSettings]
     ) -> IndexSettings:
-        """Change the settings of an index; `change` may be asked several times."""
-        changed = self._index_log(entry).change(
-            lambda content: _index_content(change(_index_settings(content)))
+        """Change the settings of an index; `change` may be asked several times.
+
+        Raises
+        ------
+        NotFoundError
+            If the index is no more.
+        ConflictError, ThrottledError, TooLargeError
+            As `SettingsLog.change`.
+
+        """
+        log = self._index_log(entry)
+        changed = log.change(
+            lambda content: index_to_content(change(index_from_content(content, log.prefix)))
         )
-        return _index_settings(changed)
-
-    def _settings(self, bucket: VectorBucket) -> SettingsLog:
-        return SettingsLog(self._store, f"{_folder(bucket)}settings/")
-
-    def _index_log(self, entry: catalogue.Entry) -> SettingsLog:
-        return SettingsLog(self._store, f"{entry.prefix}settings/")
-
-    def _refuse_full(self, name: str) -> None:
-        full = next(catalogue.in_bucket(self._store, name), None)
-        if full is not None:
-            raise ConflictError(f"vector bucket {name!r} has indexes: delete them first")
-
-    def _find(self, name: str) -> VectorBucket | None:
-        data = self._store.get(_key(name))
-        return None if data is None else _from_bytes(data, name)
-
-
-def _check(name: str) -> None:
-    if not is_bucket_name(name):
-        raise InvalidArgumentError(
-            f"{name!r} cannot name a vector bucket: use 3 to {INDEX_NAME_CHARACTERS_MAX} of a-z, "
-            '0-9, "-" and ".", with a letter or digit first and last',
-            field="name",
-        )
-
-
-def _key(name: str) -> str:
-    return f"{BUCKETS}{name}/_bucket/bucket.json"
-
-
-def _folder(bucket: VectorBucket) -> str:
-    return f"{BUCKETS}{bucket.name}/_bucket/{bucket.id}/"
-
-
-def _bucket_settings(content: Mapping[str, Any]) -> BucketSettings:
-    return BucketSettings(**content)
-
-
-def _bucket_content(settings: BucketSettings) -> Mapping[str, Any]:
-    return {"tags": dict(settings.tags), "policy": settings.policy}
-
-
-def _index_settings(content: Mapping[str, Any]) -> IndexSettings:
-    return IndexSettings(**content)
-
-
-def _index_content(settings: IndexSettings) -> Mapping[str, Any]:
-    return {"tags": dict(settings.tags)}
-
-
-def _to_bytes(bucket: VectorBucket) -> bytes:
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "name": bucket.name,
-        "id": bucket.id,
-        "created_ms": bucket.created_ms,
-    }
-    content["crc32"] = _checksum(content)
-    return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _from_bytes(data: Buffer, name: str) -> VectorBucket:
-    key = _key(name)
-    try:
-        content = json.loads(bytes(data))
-        if (content["format"], content["version"]) != (FORMAT, VERSION):
-            raise UnsupportedFormatError(
-                f"{key} is of another format than this release reads: install a newer one",
-                object_key=key,
+        if not catalogue.is_current(self._store, entry):
+            # Dropped meanwhile, perhaps by one who listed before this was written.
+            self._store.delete(info.key for info in self._store.list(log.prefix))
+            raise NotFoundError(
+                f"index {entry.config.name!r} was dropped at this moment", index=entry.config.name
             )
-        if content["crc32"] != _checksum(content):
-            raise ChecksumError(f"{key} is not as it was written", object_key=key)
-        if content["name"] != name or not _ID.fullmatch(content["id"]):
-            raise ValueError("its name or its id is not what it must be")
-        return VectorBucket(name, content["id"], int(content["created_ms"]))
-    except MALFORMED as error:
-        raise DataError(f"{key} does not describe a bucket ({error!r})", object_key=key) from error
+        return index_from_content(changed.content, log.prefix)
+
+    def _keep_open(self, bucket: VectorBucket) -> None:
+        """Make sure that a bucket is there from now on, until its indexes are listed again."""
+        _, state = self._same(self._read(bucket.name).content, bucket)
+        if state is State.CLOSING:
+            self._change(bucket.name, lambda content: self._opened(content, bucket))
+
+    def _opened(self, content: Content, bucket: VectorBucket) -> Content:
+        self._same(content, bucket)
+        return _as(State.THERE, content, bucket.name)
+
+    def _reopen(self, closing: Version, name: str) -> None:
+        """Take a deletion back; if that fails the bucket is closing, and there all the same."""
+        with suppress(SquashError):
+            opened = self._log(name).write_next(closing, _as(State.THERE, closing.content, name))
+            if opened is not None:
+                self._remember(name, opened)
+
+    def _same(self, content: Content, bucket: VectorBucket) -> tuple[VectorBucket, State]:
+        found = _there(content, bucket.name)
+        if found is None or found[0].id != bucket.id:
+            raise NotFoundError(f"vector bucket {bucket.name!r} was deleted")
+        return found
+
+    def _left_in(self, name: str) -> Sequence[str]:
+        """Return the prefixes of what dropped indexes left; refuse if that is not all."""
+        left = []
+        for one in catalogue.in_bucket(self._store, name):
+            index = f"{name}/{one}"
+            if catalogue.exists(self._store, index):
+                raise ConflictError(
+                    f"vector bucket {name!r} has indexes: drop {index!r} and its others first"
+                )
+            prefixes, whole = catalogue.left_of(self._store, index)
+            if whole:
+                raise ConflictError(
+                    f"vector bucket {name!r} has the data of index {index!r}, whose entry is not "
+                    "there: restore that, or drop the index (again)"
+                )
+            left += prefixes
+        return left
+
+    def _read(self, name: str) -> Version:
+        with self._lock:
+            known = self._known.get(name)
+        return self._remember(name, self._log(name).read(known))
+
+    def _change(self, name: str, change: Callable[[Content], Content]) -> Version:
+        return self._remember(name, self._log(name).change(change))
+
+    def _remember(self, name: str, version: Version) -> Version:
+        with self._lock:
+            known = self._known.get(name)
+            if version.number and (known is None or known.number <= version.number):
+                self._known[name] = version
+            if name in self._known:
+                self._known.move_to_end(name)
+            while len(self._known) > BUCKETS_KEPT_MAX:
+                self._known.popitem(last=False)
+        return version
+
+    def _log(self, name: str) -> SettingsLog:
+        return SettingsLog(
+            self._store, _prefix(name), clock=self._clock, ids=self._ids, kind=FORMAT
+        )
+
+    def _index_log(self, entry: Entry) -> SettingsLog:
+        prefix = f"{entry.prefix}settings/"
+        return SettingsLog(self._store, prefix, clock=self._clock, ids=self._ids)
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in content.items() if key != "crc32"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):08x}"
+def remains(store: ObjectStore, *, clock: Clock, ids: IdSource) -> Iterator[list[ObjectInfo]]:
+    """Yield what is stored of each bucket that is gone, in the order in which it can be removed.
+
+    One whose versions cannot be read stays.
+    """
+    for name in store.list_folders(BUCKETS):
+        if not is_bucket_name(name):
+            continue
+        stored = list(store.list(_prefix(name)))
+        log = SettingsLog(store, _prefix(name), clock=clock, ids=ids, kind=FORMAT)
+        with suppress(SquashError):
+            version = log.read()
+            last = [info for info in stored if info.key == log.key(version.number)]
+            if last and _there(version.content, name) is None:
+                yield [info for info in stored if info not in last] + last
+
+
+def _prefix(name: str) -> str:
+    return f"{BUCKETS}{name}/{_FOLDER}"
+
+
+def _bucket(content: Content, name: str) -> tuple[VectorBucket, State]:
+    return bucket_from_content(content, name, _prefix(name))
+
+
+def _there(content: Content, name: str) -> tuple[VectorBucket, State] | None:
+    """Return a bucket, if it is one that is there."""
+    if not content:
+        return None
+    found = _bucket(content, name)
+    return None if found[1] is State.GONE else found
+
+
+def _as(state: State, content: Content, name: str) -> dict[str, Any]:
+    bucket, _ = _bucket(content, name)
+    if state is State.GONE:
+        bucket = replace(bucket, settings=BucketSettings())
+    return bucket_to_content(bucket, state)
+
+
+def _closing(content: Content, name: str) -> Content:
+    if _there(content, name) is None:
+        raise _none_such(name)
+    return _as(State.CLOSING, content, name)
+
+
+def _none_such(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no vector bucket {name!r:.200}: create it first")

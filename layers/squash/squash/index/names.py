@@ -30,9 +30,9 @@ def is_index_name(name: object) -> bool:
     return is_bucket_name(bucket) and is_bucket_name(rest)
 
 
-def is_bucket_name(name: str) -> bool:
+def is_bucket_name(name: object) -> bool:
     """Tell if a vector bucket, or an index in one, can be called so."""
-    return _BUCKET_NAME.fullmatch(name) is not None
+    return isinstance(name, str) and _BUCKET_NAME.fullmatch(name) is not None
 
 
 def is_prefix(prefix: str) -> bool:

@@ -2,7 +2,7 @@
 
 from squash.maintain.build import BuildOptions
 from squash.maintain.flatten import flatten, plan_flatten
-from squash.maintain.gc import check_retention, collect, collect_remains
+from squash.maintain.gc import check_retention, collect
 from squash.maintain.history import (
     History,
     Ledger,
@@ -13,6 +13,7 @@ from squash.maintain.history import (
 from squash.maintain.live_rows import LiveRows
 from squash.maintain.optimize import optimize
 from squash.maintain.refold import Standing, refold
+from squash.maintain.remains import collect_buckets, collect_remains
 from squash.maintain.repair import Repairer
 from squash.maintain.verify import verify_bitmaps, verify_segments, verify_trained
 
@@ -25,6 +26,7 @@ __all__ = [
     "Standing",
     "check_retention",
     "collect",
+    "collect_buckets",
     "collect_remains",
     "flatten",
     "optimize",

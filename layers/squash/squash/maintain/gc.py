@@ -61,7 +61,7 @@ from squash.index.commits import (
 from squash.index.state import State
 from squash.limits import DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
 from squash.model import GcReport, ObjectCount, ObjectRef, Progress, SegmentRef
-from squash.storage import ObjectInfo, ObjectStore, PrefixStore
+from squash.storage import ObjectInfo, ObjectStore
 
 PROBES: Final = "gc/"
 # In the order in which they go.
@@ -73,7 +73,8 @@ _PATTERNS: Final = (
     ("bitmaps", re.compile(rf"segments/({_ID})/deleted-([0-9]{{20}})")),
     ("segments", re.compile(rf"segments/({_ID})/[0-9a-z][0-9a-z_-]*")),
     ("trained", re.compile(rf"trained/({_ID})")),
-    ("probes", re.compile(rf"{PROBES}({_ID})")),
+    ("settings", re.compile(r"settings/([0-9]{20})")),
+    ("probes", re.compile(rf"(?:{PROBES}|settings/now/)({_ID})")),
 )
 _WINDOW: Final = 8
 
@@ -87,7 +88,7 @@ class Listed:
     info: ObjectInfo
     kind: str
     number: int = 0
-    """Of a commit, a snapshot, or the commit that a bitmap is named after."""
+    """Of a commit, a snapshot, settings, or the commit that a bitmap is named after."""
     segment: str = ""
 
 
@@ -113,6 +114,8 @@ class Needed:
             case "bitmaps":
                 known = one.segment in self.segments
                 return known and one.number >= self.bitmaps_from.get(one.segment, 0)
+            case "settings":
+                return True  # who changes them removes what is older
             case "probes":
                 return False
             case _:
@@ -186,7 +189,7 @@ def collect(
 
     """
     check_retention(retention_s)
-    now_ms = clock.now_ms() if dry_run else _store_time(store, ids)
+    now_ms = clock.now_ms() if dry_run else store_time(store, ids)
     listed = list_objects(store)
     report(Progress("list", len(listed), len(listed), "objects"))
     horizon = _horizon(listed, now_ms - int(retention_s * 1000))
@@ -207,39 +210,6 @@ def collect(
         unknown=count([one for one in listed if one.kind == "unknown"]),
         dry_run=dry_run,
     )
-
-
-def collect_remains(
-    store: ObjectStore,
-    prefixes: Sequence[str],
-    *,
-    clock: Clock,
-    ids: IdSource,
-    dry_run: bool,
-) -> ObjectCount:
-    """Remove what the store has had for the grace below prefixes of indexes that are no more.
-
-    Parameters
-    ----------
-    store:
-        The database's.
-    prefixes:
-        See `catalogue.remains`.
-    clock, ids, dry_run:
-        As `collect`.
-
-    """
-    objects = stored = 0
-    for prefix in prefixes:
-        below = PrefixStore(store, prefix)
-        now_ms = clock.now_ms() if dry_run else _store_time(below, ids)
-        old = [info for info in below.list("") if info.modified_ms < now_ms - GC_GRACE_MS]
-        objects += len(old)
-        stored += sum(info.bytes for info in old)
-        if not dry_run:
-            for batch in _batches([info.key for info in old], alone=0):
-                below.delete(batch)
-    return ObjectCount(objects, stored)
 
 
 def list_objects(store: ObjectStore) -> list[Listed]:
@@ -323,7 +293,7 @@ def _parse(info: ObjectInfo) -> Listed:
             continue
         if kind == "snapshots":
             return Listed(info, kind, number=snapshots.snapshot_sequence(info.key))
-        if kind == "commits":
+        if kind in {"commits", "settings"}:
             return Listed(info, kind, number=int(found[1]))
         if kind == "bitmaps":
             return Listed(info, kind, number=int(found[2]), segment=found[1])
@@ -331,7 +301,7 @@ def _parse(info: ObjectInfo) -> Listed:
     return Listed(info, "unknown")
 
 
-def _store_time(store: ObjectStore, ids: IdSource) -> int:
+def store_time(store: ObjectStore, ids: IdSource) -> int:
     """Return the time by the store's clock, as it stamps an object stored now."""
     key = PROBES + ids.new_id()
     store.put(key, b"")
@@ -379,13 +349,14 @@ def _remove(store: ObjectStore, some: Sequence[Listed], report: Report) -> None:
         )
         # The first commit goes alone: without it nobody takes the log for whole.
         alone = 1 if kind == "commits" else 0
-        for batch in _batches([one.info.key for one in mine], alone=alone):
+        for batch in batches([one.info.key for one in mine], alone=alone):
             store.delete(batch)
             done += len(batch)
             report(Progress("remove", done, len(some), "objects"))
 
 
-def _batches(keys: Sequence[str], *, alone: int) -> Iterator[Sequence[str]]:
+def batches(keys: Sequence[str], *, alone: int) -> Iterator[Sequence[str]]:
+    """Yield keys as many as one request removes; the first so many apart."""
     if alone and keys:
         yield keys[:alone]
     for start in range(alone, len(keys), DELETE_BATCH_KEYS):

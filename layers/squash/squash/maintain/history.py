@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from squash.container import Buffer
@@ -14,6 +15,7 @@ from squash.index.commits import Commit, log_key
 from squash.index.live import LoadKeys, Opened
 from squash.index.log import IndexLog
 from squash.index.references import MALFORMED, read_object
+from squash.index.settings import check_settings
 from squash.index.state import State, apply
 from squash.maintain.gc import Listed, Needed, count, list_objects
 from squash.model import Damage, ObjectCount, ObjectRef, Progress, SegmentRef
@@ -103,6 +105,9 @@ def verify_history(store: ObjectStore, ledger: Ledger, report: Report) -> Histor
         if one.kind == "unknown" and key.startswith(("log/", snapshots.PREFIX)):
             what = "commit" if key.startswith("log/") else "snapshot"
             ledger.note(key, f"is no name of a {what}: remove what was put there")
+        if one.kind == "settings":
+            ledger.count(one.info.bytes)
+            ledger.check(key, partial(_check_settings, store, key))
     states = _read_snapshots(store, history, ledger)
     _read_log(store, history, ledger, report, oldest=states)
     return history
@@ -198,6 +203,12 @@ def open_without_own(log: IndexLog, history: History, sequence: int) -> Opened |
     except (DataError, NotFoundError):
         return None
     return opened
+
+
+def _check_settings(store: ObjectStore, key: str) -> None:
+    data = store.get(key)
+    if data is not None:  # else they were changed meanwhile
+        check_settings(data, key)
 
 
 def _read_snapshots(store: ObjectStore, history: History, ledger: Ledger) -> State | None:

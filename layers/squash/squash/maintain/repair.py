@@ -183,6 +183,19 @@ class Repairer:
                     f"removed: states {one.number} to {later[0] - 1} cannot all be read any more",
                 )
 
+    def restore_settings(self) -> None:
+        """Remove damaged versions that newer ones hold instead of; the newest only if told to."""
+        stored = [one for one in self._history.listed if one.kind == "settings"]
+        newest = max((one.number for one in stored), default=0)
+        for one in stored:
+            key = one.info.key
+            if key not in self._damaged or (one.number == newest and not self._drop_lost):
+                continue
+            if not self._dry_run:
+                self._store.delete([key])
+            how = "newer settings hold" if one.number < newest else "what was set before holds"
+            self.found.mended(key, f"removed: {how}")
+
     def replace_segments(self) -> Opened | None:
         """Put others in the place of the newest state's segments that are damaged still.
 

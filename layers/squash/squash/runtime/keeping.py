@@ -14,7 +14,9 @@ from squash.clock import Clock, IdSource
 from squash.errors import DataError, NotFoundError, SquashError, UnavailableError
 from squash.index import catalogue
 from squash.index.commits import PutRows, log_key
+from squash.index.entries import entry_key
 from squash.index.live import Opened
+from squash.index.names import BUCKETS
 from squash.index.snapshots import snapshot_key
 from squash.index.state import State, commits_needed
 from squash.maintain import (
@@ -25,6 +27,7 @@ from squash.maintain import (
     Repairer,
     check_retention,
     collect,
+    collect_buckets,
     collect_remains,
     optimize,
     verify_bitmaps,
@@ -38,6 +41,7 @@ from squash.model import (
     DatabaseGcReport,
     GcReport,
     IndexConfig,
+    ObjectCount,
     ObjectRef,
     Progress,
     RepairReport,
@@ -112,6 +116,8 @@ def gc_all(
             failed[name] = str(error)
     prefixes, orphaned = catalogue.remains(store)
     removed = collect_remains(store, prefixes, clock=clock, ids=ids, dry_run=dry_run)
+    gone = collect_buckets(store, clock=clock, ids=ids, dry_run=dry_run)
+    removed = ObjectCount(removed.objects + gone.objects, removed.bytes + gone.bytes)
     return DatabaseGcReport(found, failed, removed, tuple(orphaned), dry_run)
 
 
@@ -140,7 +146,7 @@ def _verify(
     report: Report,
 ) -> tuple[VerifyReport, History, Opened | None]:
     ledger = Ledger()
-    ledger.check(f"{config.name}/index.json", check_catalogue)
+    ledger.check(entry_key(config.name), check_catalogue)
     history = verify_history(store, ledger, report)
     rows = 0
     opened: Opened | None = None
@@ -198,6 +204,7 @@ def repair(
     repairer.restore_objects()
     repairer.restore_bitmaps()
     repairer.restore_snapshots()
+    repairer.restore_settings()
     after = repairer.replace_segments()
     damaged = {damage.object_key for damage in before.damages}
     trained = after and after.state.trained
@@ -217,8 +224,13 @@ def repair(
         damages = now.damages
     needed = _needed_keys(history, opened)
     if needed is not None:
-        needed.add(f"{config.name}/index.json")
-    left = tuple(one for one in damages if needed is None or one.object_key in needed)
+        needed.add(entry_key(config.name))
+    left = tuple(
+        one
+        for one in damages
+        # What is said of its vector bucket lies beside the index, and is needed as well.
+        if needed is None or one.object_key in needed or one.object_key.startswith(BUCKETS)
+    )
     return RepairReport(
         tuple(found.repaired),
         found.lost_rows,
@@ -259,6 +271,9 @@ def _needed_keys(history: History, opened: Opened | None) -> set[str] | None:
     needed |= {one.info.key for one in history.listed if one.kind == "unknown"}
     listed = [one.number for one in history.listed if one.kind == "snapshots"]
     needed.add(snapshot_key(max(listed, default=0)))
+    settings = {one.number: one.info.key for one in history.listed if one.kind == "settings"}
+    if settings:
+        needed.add(settings[max(settings)])
     return needed
 
 

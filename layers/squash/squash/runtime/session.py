@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
 from squash.errors import DataError, InternalError, SquashError, UnavailableError
-from squash.index.catalogue import Entry
 from squash.index.checking import check_keys
+from squash.index.entries import Entry
 from squash.index.fresh import fresh_part, passed_limit
 from squash.index.state import commits_needed
 from squash.model import (

@@ -14,7 +14,7 @@ from squash.clock import Clock, IdSource
 from squash.errors import DataError, InvalidArgumentError, NotFoundError, SquashError
 from squash.index import snapshots
 from squash.index.as_of import History, check_as_of, moment_ms
-from squash.index.catalogue import Entry
+from squash.index.entries import Entry
 from squash.index.live import Opened, dead_rows, fresh_rows, touched_since
 from squash.index.log import IndexLog
 from squash.index.reader import SegmentReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squash.clock import Clock, IdSource
 from squash.errors import SquashError
-from squash.index.catalogue import Entry
+from squash.index.entries import Entry
 from squash.runtime.retained import RetainedMemory
 from squash.runtime.settings import Settings
 from squash.runtime.views import IndexViews

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from squash.errors import NotFoundError, SquashError, UnavailableError
-from squash.index.catalogue import Entry
+from squash.index.entries import Entry
 from squash.planning import CostModel
 from squash.search.calls import Calling
 from squash.search.events import (

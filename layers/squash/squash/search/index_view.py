@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from squash.index.catalogue import Entry
+from squash.index.entries import Entry
 from squash.index.trained import Trained
 from squash.model import Metric, ObjectRef
 from squash.search.clusters import Clusters

@@ -13,7 +13,7 @@ from squash.arrays import F64, I64, AnyArray
 from squash.attributes import FilterNode, filter_from_json, filter_to_json
 from squash.container import Container
 from squash.errors import DataError
-from squash.index.catalogue import Entry, entry_from_text, entry_to_text
+from squash.index.entries import Entry, entry_from_text, entry_to_text
 from squash.limits import QUERIES_PER_CALL_MAX, TASK_DOCUMENTS_BYTES_MAX, TOP_K_MAX
 from squash.model import Level
 from squash.search.delivering import Delivered, Wanted, deliver, found_delivered

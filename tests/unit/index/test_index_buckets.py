@@ -1,0 +1,452 @@
+"""Vector buckets are made once, hold indexes, and go when they are empty."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from index_world import CountedIds, FakeClock
+
+from squash.clock import SystemClock, SystemIds
+from squash.errors import (
+    ConflictError,
+    DataError,
+    InvalidArgumentError,
+    NotFoundError,
+    SquashError,
+    UnavailableError,
+)
+from squash.index import catalogue
+from squash.index.buckets import BucketSettings, IndexSettings, VectorBucket, VectorBuckets
+from squash.index.names import BUCKETS, bucket_of, folder_of, is_index_name, is_prefix
+from squash.index.settings import _checksum
+from squash.model import IndexConfig, Metric
+from squash.storage import CountingStore, FolderStore, MemoryStore
+
+NAME = "media"
+CONFIG = IndexConfig(
+    name=f"{NAME}/papers",
+    dimension=2,
+    metric=Metric.COSINE,
+    encoder=None,
+    attributes={},
+    non_filterable=(),
+    codec="residual",
+    seed=0,
+    created_ms=7,
+)
+HOUR_S = 3_600
+
+
+def buckets_of(store, number=0, clock=None):
+    return VectorBuckets(store, clock=clock or FakeClock(), ids=CountedIds(number))
+
+
+def keys(store, prefix=BUCKETS):
+    return [info.key for info in store.list(prefix)]
+
+
+@pytest.mark.parametrize("settings", [None, BucketSettings({"a": "ü", "b": ""}, '{"x": 1}')])
+def test_what_is_made_is_found(settings):
+    """By every handle, with its settings."""
+    store = MemoryStore()
+    made = buckets_of(store).create(NAME, settings)
+    for buckets in (buckets_of(store, 1), buckets_of(store, 2)):
+        assert buckets.get(NAME) == made
+        assert list(buckets.list()) == [made]
+        assert buckets.settings(made) == made.settings == (settings or BucketSettings())
+    assert keys(store) == [f"{BUCKETS}{NAME}/_bucket/{1:020d}"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "ab", "a" * 64, "Ab1", "-ab", "ab.", "a/b", "a_b", "abc\n", 3]
+)
+def test_names_that_cannot_be(name):
+    store = MemoryStore()
+    with pytest.raises(InvalidArgumentError):
+        buckets_of(store).create(name)
+    assert not keys(store)
+    with pytest.raises(NotFoundError):
+        buckets_of(store).get(name)
+    with pytest.raises(NotFoundError):
+        buckets_of(store).delete(name)
+
+
+def test_names_of_indexes():
+    """One in a bucket has two parts; what is below a bucket's own folder names none."""
+    for name in ("p", "papers", "p_1", "media/papers", "a.b/c-d", "a..b/c.d"):
+        assert is_index_name(name)
+        assert is_prefix(f"{folder_of(name)}/{'0' * 32}/")
+    for name in ("", "media/", "/papers", "a/b/c", "media/_bucket", "_buckets/media", "me/papers"):
+        assert not is_index_name(name)
+        assert not is_prefix(f"{folder_of(name)}/{'0' * 32}/")
+    assert (bucket_of("papers"), bucket_of("media/papers")) == (None, "media")
+
+
+def test_listing_is_in_order_from_where_one_stopped():
+    """By a beginning, after a name; more than are read at once."""
+    store = MemoryStore()
+    buckets = buckets_of(store)
+    names = sorted(f"{letter}{number:02d}" for letter in "ab" for number in range(20))
+    for name in reversed(names):
+        buckets.create(name)
+    buckets.delete("a07")
+    names.remove("a07")
+    assert list(buckets_of(store, 1).names()) == names
+    assert list(buckets.names("b1")) == [f"b{number}" for number in range(10, 20)]
+    assert list(buckets.names("a", after="a06")) == names[7:19]
+    assert list(buckets.names("", after="b19")) == []
+
+
+def test_made_once():
+    """Of many at once one makes it; the others hear of a conflict."""
+    store = MemoryStore()
+
+    def attempt(number):
+        try:
+            return buckets_of(store, number).create(NAME)
+        except ConflictError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [one for one in pool.map(attempt, range(8)) if one is not None]
+    assert made == [buckets_of(store, 9).get(NAME)]
+
+
+def test_a_deleted_bucket_is_gone_and_can_be_made_anew():
+    """Nothing is known of the one before: not its settings, not its id."""
+    store = MemoryStore()
+    buckets, other = buckets_of(store), buckets_of(store, 1)
+    first = buckets.create(NAME, BucketSettings({"a": "1"}, "{}"))
+    assert other.get(NAME) == first
+    buckets.delete(NAME)
+    for one in (buckets, other, buckets_of(store, 2)):
+        assert list(one.names()) == []
+        for act in (
+            partial(one.get, NAME),
+            partial(one.delete, NAME),
+            partial(one.settings, first),
+            partial(one.change, first, lambda s: s),
+            partial(one.create_index, CONFIG),
+        ):
+            with pytest.raises(NotFoundError):
+                act()
+    second = other.create(NAME)
+    assert second.id != first.id
+    assert buckets.get(NAME) == second
+    with pytest.raises(NotFoundError):
+        buckets.settings(first)
+    with pytest.raises(NotFoundError):
+        buckets.change(first, lambda _: BucketSettings({"b": "2"}))
+    assert buckets.get(NAME).settings == BucketSettings()
+
+
+def test_a_bucket_with_an_index_stays():
+    """It says which; once that is dropped it goes."""
+    store = MemoryStore()
+    buckets = buckets_of(store)
+    made = buckets.create(NAME, BucketSettings({"a": "1"}))
+    entry = buckets.create_index(CONFIG, {"team": "x"})
+    with pytest.raises(ConflictError, match="media/papers"):
+        buckets.delete(NAME)
+    assert buckets_of(store, 1).get(NAME) == made
+    assert catalogue.load(store, CONFIG.name) == entry
+    assert buckets.index_settings(entry) == IndexSettings({"team": "x"})
+    catalogue.drop(store, CONFIG.name)
+    buckets.delete(NAME)
+    assert len(keys(store)) == len(keys(store, f"{BUCKETS}{NAME}/_bucket/"))
+
+
+def test_settings_of_a_bucket_change():
+    """Each change is made of what was there; others see it at once."""
+    store = MemoryStore()
+    buckets, other = buckets_of(store), buckets_of(store, 1)
+    made = buckets.create(NAME)
+    other.get(NAME)
+    buckets.change(made, lambda s: replace(s, tags={**s.tags, "a": "1"}))
+    other.change(made, lambda s: replace(s, policy="p"))
+    buckets.change(made, lambda s: replace(s, tags={**s.tags, "b": "2"}))
+    assert other.settings(made) == BucketSettings({"a": "1", "b": "2"}, "p")
+    assert other.get(NAME) == VectorBucket(NAME, made.id, made.created_ms, other.settings(made))
+
+
+def test_settings_of_an_index_change_while_it_is_there():
+    """A change that comes after a drop is refused, and leaves nothing."""
+    store = MemoryStore()
+    buckets = buckets_of(store)
+    buckets.create(NAME)
+    entry = buckets.create_index(CONFIG)
+    assert buckets.index_settings(entry) == IndexSettings()
+    changed = buckets.change_index(entry, lambda s: replace(s, tags={**s.tags, "a": "1"}))
+    assert changed == buckets_of(store, 1).index_settings(entry) == IndexSettings({"a": "1"})
+    catalogue.drop(store, CONFIG.name)
+    with pytest.raises(NotFoundError):
+        buckets.change_index(entry, lambda _: IndexSettings({"b": "2"}))
+    assert not keys(store, f"{BUCKETS}{NAME}/papers/")
+    again = buckets.create_index(CONFIG)
+    assert buckets.index_settings(again) == IndexSettings()
+
+
+def test_what_it_costs_to_ask_again():
+    """One GET, for the bucket and its settings together."""
+    store = CountingStore(MemoryStore())
+    buckets = buckets_of(store)
+    made = buckets.create(NAME)
+    before = store.counts()
+    assert buckets.get(NAME) == made
+    assert (store.counts() - before).by_kind == {"get": 1}
+    before = store.counts()
+    buckets_of(store, 1).get(NAME)
+    assert (store.counts() - before).by_kind == {"get": 1, "list": 1}
+
+
+def test_what_a_dropped_index_left_keeps_no_bucket():
+    """A commit that came after the drop, and a drop broken off after its first step."""
+    store = MemoryStore()
+    buckets = buckets_of(store)
+    buckets.create(NAME)
+    entry = buckets.create_index(CONFIG, {"a": "b"})
+    store.put(f"{entry.prefix}log/{1:020d}", b"first")
+    store.put(f"{entry.prefix}log/{2:020d}", b"second")
+    store.delete([catalogue.entry_key(CONFIG.name)])
+    # The whole data is there: the entry may be restored, or the drop repeated.
+    with pytest.raises(ConflictError, match="restore that, or drop"):
+        buckets.delete(NAME)
+    assert list(buckets.index_names(NAME)) == []
+    store.delete([f"{entry.prefix}log/{1:020d}"])
+    buckets.delete(NAME)
+    assert len(keys(store)) == len(keys(store, f"{BUCKETS}{NAME}/_bucket/"))
+
+
+def test_an_index_whose_bucket_was_lost_is_not():
+    """It is read by its name; a bucket that is made again has it."""
+    store = MemoryStore()
+    buckets = buckets_of(store)
+    buckets.create(NAME)
+    entry = buckets.create_index(CONFIG)
+    store.delete(keys(store, f"{BUCKETS}{NAME}/_bucket/"))
+    buckets = buckets_of(store, 1)
+    assert catalogue.load(store, CONFIG.name) == entry
+    assert catalogue.names(store) == [CONFIG.name]
+    assert list(buckets.names()) == []
+    buckets.create(NAME)
+    assert list(buckets.index_names(NAME)) == ["papers"]
+    with pytest.raises(ConflictError):
+        buckets.delete(NAME)
+
+
+def test_names_of_indexes_in_a_bucket():
+    """In order, without what has no entry; those whose entries cannot be read are among them."""
+    store = MemoryStore()
+    buckets = buckets_of(store)
+    buckets.create(NAME)
+    for name in ("pears", "apples", "papers"):
+        buckets.create_index(replace(CONFIG, name=f"{NAME}/{name}"))
+    store.put(catalogue.entry_key(f"{NAME}/pears"), b"{}")
+    store.put(f"{BUCKETS}{NAME}/zebras/{'0' * 32}/log/{1:020d}", b"")
+    assert list(buckets.index_names(NAME)) == ["apples", "papers", "pears"]
+    assert list(buckets.index_names(NAME, "p", after="papers")) == ["pears"]
+    with pytest.raises(DataError):
+        catalogue.list_configs(store)
+
+
+class Meddling(MemoryStore):
+    """Lets somebody else act once, right before or after a call whose key has a part."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = self.after = None
+        self.part = ""
+
+    def arm(self, part, *, before=None, after=None):
+        self.part, self.before, self.after = part, before, after
+
+    def put_if_absent(self, key, data):
+        if self.part in key and self.before:
+            act, self.before = self.before, None
+            act()
+        done = super().put_if_absent(key, data)
+        if self.part in key and self.after:
+            act, self.after = self.after, None
+            act()
+        return done
+
+
+def test_an_index_made_while_its_bucket_is_deleted():
+    """Either the bucket stays, or nobody is told of the index and nothing of it is left."""
+    # Before the index is there the whole deletion happens.
+    store = Meddling()
+    buckets, other = buckets_of(store), buckets_of(store, 1)
+    buckets.create(NAME)
+    store.arm("index.json", before=partial(other.delete, NAME))
+    with pytest.raises(NotFoundError):
+        buckets.create_index(CONFIG, {"a": "b"})
+    assert catalogue.names(store) == []
+    assert not keys(store, f"{BUCKETS}{NAME}/papers/")
+    # While it is being deleted the index is made.
+    store = Meddling()
+    buckets, other = buckets_of(store), buckets_of(store, 1)
+    buckets.create(NAME)
+    store.arm(f"_bucket/{2:020d}", after=partial(buckets.create_index, CONFIG))
+    with pytest.raises(ConflictError, match="media/papers"):
+        other.delete(NAME)
+    assert other.get(NAME) == buckets.get(NAME)
+    assert catalogue.names(store) == [CONFIG.name]
+    # After the indexes were listed.
+    store = Meddling()
+    buckets, other = buckets_of(store), buckets_of(store, 1)
+    buckets.create(NAME)
+    store.arm(f"_bucket/{3:020d}", before=partial(buckets.create_index, CONFIG))
+    with pytest.raises(ConflictError, match="media/papers"):
+        other.delete(NAME)
+    assert catalogue.names(store) == [CONFIG.name]
+    assert list(other.names()) == [NAME]
+
+
+def test_a_bucket_that_is_replaced_while_an_index_is_made():
+    """The index was for the one before: it is taken back."""
+    store = Meddling()
+    buckets, other = buckets_of(store), buckets_of(store, 1)
+    buckets.create(NAME)
+
+    def replace_it():
+        other.delete(NAME)
+        other.create(NAME)
+
+    store.arm("index.json", before=replace_it)
+    with pytest.raises(NotFoundError):
+        buckets.create_index(CONFIG)
+    assert list(other.index_names(NAME)) == []
+    other.delete(NAME)
+
+
+def test_settings_changed_while_a_bucket_is_deleted():
+    """The deletion looks again, and the change is answered and gone; or it comes too late."""
+    store = Meddling()
+    buckets, other = buckets_of(store), buckets_of(store, 1)
+    made = buckets.create(NAME)
+    store.arm(
+        f"_bucket/{3:020d}", before=lambda: buckets.change(made, lambda s: replace(s, policy="p"))
+    )
+    other.delete(NAME)
+    with pytest.raises(NotFoundError):
+        buckets.get(NAME)
+
+
+def test_of_two_who_delete_one_is_told(tmp_path):
+    """And whoever makes indexes meanwhile has each in a bucket that is there."""
+    store = FolderStore(tmp_path)
+
+    def make():
+        return VectorBuckets(store, clock=SystemClock(), ids=SystemIds())
+
+    def delete(_):
+        try:
+            make().delete(NAME)
+        except (ConflictError, NotFoundError):
+            return 0
+        return 1
+
+    def create(number):
+        try:
+            return make().create_index(replace(CONFIG, name=f"{NAME}/one{number}")).config.name
+        except (ConflictError, NotFoundError):
+            return None
+
+    gone = 0
+    for _ in range(12):
+        buckets = make()
+        buckets.create(NAME)
+        with ThreadPoolExecutor(5) as pool:
+            creating = pool.map(create, range(2))
+            deleted = sum(pool.map(delete, range(3)))
+            made = [name for name in creating if name is not None]
+        assert deleted <= 1
+        assert not (deleted and made)
+        there = list(make().names())
+        assert there == ([] if deleted else [NAME])
+        assert sorted(catalogue.names(store)) == sorted(made)
+        gone += deleted
+        for name in made:
+            catalogue.drop(store, name)
+        if not deleted:
+            buckets.delete(NAME)
+    print(f"{gone} of 12 were deleted")  # noqa: T201 - shown where it fails
+
+
+def test_many_change_a_bucket_at_once(tmp_path):
+    """No tag is lost."""
+    store = FolderStore(tmp_path)
+    made = VectorBuckets(store, clock=SystemClock(), ids=SystemIds()).create(NAME)
+
+    def tag(number):
+        buckets = VectorBuckets(store, clock=SystemClock(), ids=SystemIds())
+        for step in range(4):
+            name = f"{number}-{step}"
+            buckets.change(made, lambda s, name=name: replace(s, tags={**s.tags, name: ""}))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(tag, range(6)))
+    assert len(buckets_of(store).settings(made).tags) == 24
+
+
+def stored(change):
+    """A bucket's first version, changed, with a checksum that fits."""
+    store = MemoryStore()
+    buckets_of(store).create(NAME)
+    document = json.loads(bytes(store.get(keys(store)[0])))
+    change(document["content"])
+    document["crc32"] = _checksum(document)
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.clear(),
+        lambda content: content.update(name="other"),
+        lambda content: content.update(id="x"),
+        lambda content: content.update(id=7),
+        lambda content: content.update(state="lost"),
+        lambda content: content.update(created_ms="1"),
+        lambda content: content.update(created_ms=True),
+        lambda content: content.update(tags=[]),
+        lambda content: content.update(tags={"a": 1}),
+        lambda content: content.update(policy={}),
+        lambda content: content.pop("policy"),
+    ],
+)
+def test_what_describes_no_bucket(change):
+    """It is named as damaged by all who look; it is not taken for gone, and not made anew."""
+    store = MemoryStore()
+    data = stored(change)
+    store.put(f"{BUCKETS}{NAME}/_bucket/{1:020d}", data)
+    buckets = buckets_of(store)
+    made = VectorBucket(NAME, "0" * 32, 0)
+    for act in (
+        partial(buckets.get, NAME),
+        partial(buckets.create, NAME),
+        partial(buckets.delete, NAME),
+        partial(buckets.change, made, lambda s: s),
+        partial(buckets.create_index, CONFIG),
+        lambda: list(buckets.list()),
+    ):
+        with pytest.raises(SquashError) as told:
+            act()
+        assert type(told.value) is DataError
+        assert told.value.object_key.startswith(f"{BUCKETS}{NAME}/_bucket/")
+    assert [bytes(store.get(key)) for key in keys(store)] == [data]
+
+
+def test_a_store_that_is_down_is_told():
+    class Down(MemoryStore):
+        def put_if_absent(self, *_):
+            raise UnavailableError("down")
+
+    store = Down()
+    with pytest.raises(UnavailableError):
+        buckets_of(store).create(NAME)
+    assert not keys(store)
