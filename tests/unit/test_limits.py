@@ -195,3 +195,12 @@ def test_policies():
     longest = f"arn:aws-us-gov:s3vectors:{'a' * 20}:{'0' * 12}:bucket/{'b' * 63}/index/{'i' * 63}"
     assert len(longest) < limits.POLICY_PATTERN_CHARACTERS_MAX < limits.POLICY_BYTES_MAX
     assert limits.POLICIES_KEPT_MAX * limits.POLICY_BYTES_MAX <= 8 * limits.MIB
+
+
+def test_signatures():
+    """A secret is what HMAC-SHA256 gives; who is lost is looked for again before who is known."""
+    assert limits.SIGNING_KEY_BYTES == limits.KEY_SECRET_BYTES == 32
+    assert limits.SIGNING_KEY_ABSENT_KEPT_MS_MAX <= limits.KEY_KEPT_MS_MAX
+    # Refusals tell it in minutes, and a key that is revoked outlives no signature.
+    assert limits.SIGNATURE_SKEW_S_MAX % 60 == 0
+    assert limits.KEY_KEPT_MS_MAX <= 1000 * limits.SIGNATURE_SKEW_S_MAX

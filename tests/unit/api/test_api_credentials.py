@@ -15,6 +15,7 @@ from squash import limits
 from squash.api import access, credentials
 from squash.api.access import Caller
 from squash.api.routes import ROUTES, Scope
+from squash.api.signing_keys import SigningKey
 from squash.errors import DataError, InvalidArgumentError, NotFoundError, SquashError
 from squash.index import catalogue
 from squash.storage import MemoryStore
@@ -70,6 +71,10 @@ def test_no_index_can_lie_where_keys_do():
         {"row_filter": {"a": 1}, "scopes": ["read", "write"]},
         {"row_filter": {"a": 1}, "scopes": ["admin"]},
         {"row_filter": {"$or": [{"a": i} for i in range(200)]}},
+        {"indexes": ["media/"]}, {"indexes": ["media*/a"]}, {"indexes": ["*/a"]},
+        {"indexes": ["/a"]}, {"indexes": ["media/a/b"]}, {"indexes": ["media/**"]},
+        {"indexes": ["me/abc"]}, {"indexes": ["media/A*"]}, {"indexes": ["media/-*"]},
+        {"indexes": ["media/../x"]}, {"indexes": ["media/ab"]},
     ],
 )  # fmt: skip
 def test_what_no_key_can_be_is_refused_and_not_stored(changes):
@@ -85,7 +90,7 @@ def test_what_no_key_can_be_is_refused_and_not_stored(changes):
         lambda c: c | {"scopes": ["admin"]}, lambda c: c | {"indexes": ["*", "x"]},
         lambda c: c | {"expires_ms": None}, lambda c: c | {"version": 2}, lambda c: {},
         lambda c: [c], lambda c: {n: v for n, v in c.items() if n != "row_filter"},
-        lambda c: c | {"row_filter": None},
+        lambda c: c | {"row_filter": None}, lambda c: c | {"signing_key": "0" * 16},
     ],
 )  # fmt: skip
 def test_a_damaged_key_lets_nobody_in(damage):
@@ -212,6 +217,26 @@ def test_a_clock_set_back_lets_nothing_be_known_for_longer(papers):
     assert papers.ask("POST", Q, BODY, key=token).status == 401
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c | {"version": 1}, lambda c: c | {"version": 3}, lambda c: c | {"version": "2"},
+        lambda c: c | {"signing_key": "x"}, lambda c: c | {"signing_key": None},
+        lambda c: c | {"signing_key": 1},
+    ],
+)  # fmt: skip
+def test_a_damaged_key_that_signs_lets_nobody_in(damage):
+    """Though its checksum were right."""
+    store = MemoryStore()
+    made = create(store, signing_key=SigningKey(bytes(32)))
+    place = f"_keys/{made.record.id}"
+    content = damage(json.loads(store.get(place)))
+    content["crc32"] = credentials._checksum(content)
+    store.put(place, json.dumps(content).encode())
+    with pytest.raises(DataError):
+        credentials.load_key(store, made.record.id)
+
+
 @pytest.mark.parametrize("held", [Scope.READ, Scope.WRITE, Scope.ADMIN])
 def test_a_scope_allows_its_own_routes_alone(papers, held):
     """None includes another."""
@@ -251,11 +276,62 @@ def test_a_key_is_for_its_indexes_whether_others_are_there_or_not(papers):
     assert papers.ask("POST", Q, BODY, key=token).status == 200
 
 
-NAMES = st.text("ab-", min_size=1, max_size=4)
+STEMS = st.text("ab-", min_size=1, max_size=4)
+BUCKETS = st.sampled_from(["", "a/", "ab/", "b/"])
+NAMES = st.builds(str.__add__, BUCKETS, STEMS)
+PATTERNS = st.lists(
+    st.one_of(
+        st.tuples(NAMES, st.booleans()), st.tuples(BUCKETS.filter(bool), st.just(value=True))
+    ),
+    max_size=3,
+)
 
 
-@given(patterns=st.lists(st.tuples(NAMES, st.booleans()), max_size=3), name=NAMES)
+@given(patterns=PATTERNS, name=NAMES)
 def test_patterns_mean_what_they_say(patterns, name):
+    """What has no slash is for no index in a vector bucket, though that's name begins so."""
     caller = Caller("x", indexes=tuple(stem + "*" * star for stem, star in patterns))
-    expected = any(name[: len(stem)] == stem if star else name == stem for stem, star in patterns)
+    expected = any(
+        (name[: len(stem)] == stem and ("/" in stem) == ("/" in name)) if star else name == stem
+        for stem, star in patterns
+    )
     assert caller.sees(name) == expected
+    bucket = name.partition("/")[0]
+    reaches = any(stem.startswith(f"{bucket}/") for stem, _ in patterns)
+    assert caller.sees_bucket(bucket) == reaches
+    assert caller.sees_all_of(bucket) == ((f"{bucket}/", True) in patterns)
+
+
+def test_a_star_is_for_every_index_in_vector_buckets_and_outside():
+    caller = Caller("x")
+    assert caller.sees("papers")
+    assert caller.sees("media/papers")
+    assert caller.sees_bucket("media")
+    assert caller.sees_all_of("media")
+
+
+BUCKET_PATTERNS = ["media/*", "media/a.b", "my.media-1/pre*", "media/a-*", "media/p.*"]
+
+
+@pytest.mark.parametrize("pattern", BUCKET_PATTERNS)
+def test_a_key_can_be_for_indexes_in_a_vector_bucket(pattern):
+    store = MemoryStore()
+    made = create(store, indexes=["papers", pattern])
+    assert credentials.load_key(store, made.record.id).indexes == ("papers", pattern)
+
+
+def test_an_older_release_reads_the_keys_that_it_could_have_made():
+    """What it could not have made has a version that it refuses, and so says that it is newer."""
+    store = MemoryStore()
+
+    def version(**changes):
+        made = create(store, **changes)
+        content = json.loads(store.get(f"_keys/{made.record.id}"))
+        assert credentials.load_key(store, made.record.id) == made.record
+        assert ("signing_key" in content) == ("signing_key" in changes)
+        return content["version"]
+
+    assert version() == version(indexes=["papers", "notes-*"]) == 1
+    assert version(row_filter={"a": 1}, lifetime_ms=5) == 1
+    assert version(indexes=["papers", "media/*"]) == 2
+    assert version(signing_key=SigningKey(bytes(32))) == 2

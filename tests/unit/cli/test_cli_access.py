@@ -56,6 +56,40 @@ def test_a_key_is_made_listed_and_revoked(run, store, capsys):
     assert capsys.readouterr().out == "There is no key yet.\n"
 
 
+def test_an_access_key_is_made_with_a_signing_key_that_stays(run, store, capsys):
+    """Its secret is shown this once; the next key is derived from the same signing key."""
+    command = ("keys", "create", "--scopes", "read", "--indexes", "media/*", "--access-key")
+    status, made = run(*command)
+    assert status == 0
+    assert made["access_key_id"] == f"SQKA{made['id'].upper()}"
+    assert made["token"] == f"sqk_{made['id']}_{made['secret_access_key']}"
+    signing_key = store.get("_signing/key")
+    assert run(*command)[0] == 0
+    assert store.get("_signing/key") == signing_key
+    listed = run("keys", "list")[1]["keys"]
+    assert made["access_key_id"] in {one["access_key_id"] for one in listed}
+    assert not any("secret_access_key" in one for one in listed)
+    assert main([*command]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    token, key_id, secret = lines[:3]
+    assert token.startswith("sqk_")
+    assert key_id == f"aws_access_key_id = SQKA{token.split('_')[1].upper()}"
+    assert secret == f"aws_secret_access_key = {token.split('_', 2)[2]}"
+
+
+def test_a_key_that_signs_nothing_needs_no_signing_key(run, store):
+    assert run("keys", "create", "--scopes", "read")[1]["access_key_id"] is None
+    assert store.get("_signing/key") is None
+
+
+def test_a_place_that_is_none_is_refused_before_a_key_is_made(run, store, monkeypatch):
+    monkeypatch.setenv("SQUASH_SIGNING_KEY", "file:/x")
+    status, problem = run("keys", "create", "--scopes", "read", "--access-key")
+    assert (status, problem["type"]) == (1, "urn:squash:invalid-argument")
+    assert "SQUASH_SIGNING_KEY" in problem["detail"]
+    assert run("keys", "list")[1] == {"keys": []}
+
+
 def test_a_token_is_shown_to_people_on_a_line_of_its_own(store, capsys):
     assert main(["keys", "create", "--scopes", "read,write"]) == 0
     token, words = capsys.readouterr().out.splitlines()

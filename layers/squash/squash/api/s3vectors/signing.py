@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote_plus
 
@@ -38,7 +39,6 @@ _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 _TIME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
-_HTTP_TIME_FORMAT: Final = "%a, %d %b %Y %H:%M:%S GMT"
 _UNRESERVED: Final = "-_.~"
 _MISMATCH: Final = (
     "The request signature we calculated does not match the signature you provided. Check your AWS "
@@ -114,14 +114,14 @@ def is_signed_with(secret: str, signature: Signature, request: HttpRequest) -> b
     lines = "".join(f"{name}:{_tidied(value or '')}\n" for name, value in values.items())
     rest = (canonical_query(request.query), lines, ";".join(signature.headers), body_hash)
     key = signing_key(secret, *signature.scope.split("/"))
+    whole = hmac.compare_digest(stated.encode(errors="replace"), body_hash.encode())
     same = False
     for path in canonical_paths(request.path):
         digits = sign(
             key, signature.time, signature.scope, "\n".join((request.method, path, *rest))
         )
         same |= hmac.compare_digest(digits, signature.digits)
-    there = None not in values.values()
-    return same and there and hmac.compare_digest(stated.encode(), body_hash.encode())
+    return same and whole and None not in values.values()
 
 
 def signing_key(secret: str, day: str, region: str, service: str, terminator: str) -> bytes:
@@ -241,10 +241,12 @@ def _signed_at(headers: Mapping[str, str]) -> str:
     value = headers.get(_DATE_HEADER, headers.get("date", "")).strip()
     try:
         if _TIME.fullmatch(value):
-            datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=UTC)
+            datetime.fromisoformat(value)
             return value
         if _DATE_HEADER not in headers and value:
-            return datetime.strptime(value, _HTTP_TIME_FORMAT).strftime(_TIME_FORMAT)  # noqa: DTZ007
+            found = parsedate_to_datetime(value)
+            found = found.astimezone(UTC) if found.tzinfo else found
+            return f"{found:{_TIME_FORMAT}}"
     except ValueError:
         pass
     raise _incomplete(
@@ -254,7 +256,7 @@ def _signed_at(headers: Mapping[str, str]) -> str:
 
 
 def _check_time(time: str, now_ms: int) -> None:
-    signed = datetime.strptime(time, _TIME_FORMAT).replace(tzinfo=UTC)
+    signed = datetime.fromisoformat(time)
     now = datetime.fromtimestamp(now_ms // 1000, UTC)
     minutes = SIGNATURE_SKEW_S_MAX // 60
     if signed < now - _SKEW:
