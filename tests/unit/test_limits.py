@@ -188,3 +188,15 @@ def test_policies():
     longest = f"arn:aws-us-gov:s3vectors:{'a' * 20}:{'0' * 12}:bucket/{'b' * 63}/index/{'i' * 63}"
     assert len(longest) < limits.POLICY_PATTERN_CHARACTERS_MAX < limits.POLICY_BYTES_MAX
     assert limits.POLICIES_KEPT_MAX * limits.POLICY_BYTES_MAX <= 8 * limits.MIB
+
+
+def test_pages():
+    """Pages of vectors and matches fit an answer, however long their numbers are when written."""
+    number, around = len("-1.1754943508222875e-38,"), 64
+    most = limits.VECTORS_PAGE_BYTES // 4 * number + limits.LIST_PAGE_MAX * around
+    assert most <= limits.HTTP_ANSWER_BYTES_MAX
+    # A page has one vector at least, be it the largest: quotes are escaped, and once more.
+    record = limits.DIMENSION_MAX * number + 7 * (limits.METADATA_BYTES_MAX + limits.KEY_BYTES_MAX)
+    assert limits.MATCHES_PAGE_BYTES + record <= limits.HTTP_ANSWER_BYTES_MAX
+    assert limits.VECTORS_PAGE_DEFAULT <= limits.LIST_PAGE_MAX
+    assert limits.MATCHES_PAGE_MAX <= limits.TOP_K_MAX
