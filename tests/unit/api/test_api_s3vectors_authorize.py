@@ -19,6 +19,11 @@ from policy_world import (
 )
 from squash.api.access import Caller
 from squash.api.routes import Scope
+from squash.api.s3vectors.authorize import authorize
+from squash.api.s3vectors.calls import Asked
+from squash.api.s3vectors.operations import OPERATIONS
+from squash.api.s3vectors.policies import parse_policy
+from squash.api.s3vectors.resources import Place, Resource
 from squash.storage import MemoryStore
 
 READ, WRITE, ADMIN = frozenset({Scope.READ}), frozenset({Scope.WRITE}), frozenset({Scope.ADMIN})
@@ -207,6 +212,25 @@ def test_authorize_get_vectors_too(world, operation, more, needs):
     allow["Action"] = [allow["Action"], "s3vectors:GetVectors"]
     world.done("PutVectorBucketPolicy", **bucket("media"), policy=policy(allow))
     assert world.ask("outside", operation, members)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "action", "expected"),
+    [
+        ("reader", "ListIndexes", "s3vectors:ListIndexes", True),
+        ("outside", "ListIndexes", "s3vectors:ListIndexes", True),
+        ("reader", "ListIndexes", "s3vectors:GetIndex", False),
+        ("reader", "QueryVectors", "s3vectors:QueryVectors", False),
+        ("reader", "QueryVectors", ["s3vectors:QueryVectors", "s3vectors:GetVectors"], True),
+    ],
+)
+def test_authorize_by_policy(name, operation, action, expected):
+    """What a policy allows by itself, all of it, is told from what the key allows or adds."""
+    caller = next(one for one in CALLERS if one.name == name)
+    resource = Resource("media", "papers" if operation == "QueryVectors" else "")
+    asked = Asked(OPERATIONS[operation], {"filter": {}}, caller, Place(), resource)
+    found = parse_policy(policy(statement("Allow", action, ["media", "media/*"])), Place())
+    assert authorize(asked, lambda _: found) is expected
 
 
 def test_authorize_tags_at_creation(world):

@@ -34,7 +34,6 @@ def create(services: Services, call: Call) -> Reply:
     body = create_body(call.document)
     check_index_name(body.name)
     if bucket_of(body.name) is not None:
-        # What a bucket's policy forbids is not to be had by this way.
         raise InvalidArgumentError(
             f"{body.name!r} is of an index in a vector bucket, which this interface does not "
             "answer for: make it by the S3 Vectors API, from Python or by the command line",
