@@ -247,13 +247,16 @@ def test_decisions(document, caller, request):
     """A request passes if each action it needs is not denied, and is allowed by key or policy."""
     policy = parsed(document) if document is not None else None
     one = asked(caller, request)
-    expected = True
+    expected = by_policy = True
     for action in actions_of(one.operation, one.members):
         verdict = "silent"
         if policy and one.resource is not None and one.operation.name != "CreateVectorBucket":
             verdict = plain_verdict(document, caller.name, action, PLACE.arn(one.resource))
         expected &= verdict != "deny" and (verdict == "allow" or key_allows(one, action))
+        by_policy &= verdict == "allow"
     assert allowed(one, policy) == expected
+    if expected:
+        assert authorize(one, lambda bucket: policy) == by_policy
 
 
 @settings(max_examples=300)

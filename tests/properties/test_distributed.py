@@ -48,10 +48,10 @@ SHAPES = st.one_of(
 )
 
 
-def filled(roles: Roles):
+def filled(roles: Roles, name: str = "x"):
     """Make an index with partitions, dead rows, and rows that are only in the log."""
     rng = np.random.default_rng(11)
-    index = roles.database().create_index("x", dimension=DIMENSION, metric="euclidean")
+    index = roles.database().create_index(name, dimension=DIMENSION, metric="euclidean")
     vectors = rng.normal(size=(300, DIMENSION)).astype(np.float32)
     vectors[50:80] = vectors[50]
     metadata = [{"n": i % 7, "tag": "abc"[i % 3]} for i in range(300)]
@@ -118,6 +118,20 @@ def test_every_shape_answers_the_same(warm, shape, count, seed, slots):
     if queries:
         assert found[0][1].spent.invocations == len(world.cloud.seen)
         assert all(trace.spent is None for _, trace in found[1:])
+
+
+@pytest.mark.parametrize("shape", [FAN_OUT, Shape("tree", Tree(2, 2))])
+def test_an_index_in_a_vector_bucket_is_searched_by_every_shape(shape):
+    """Messages name its place, which functions take for an index's."""
+    roles = Roles()
+    roles.database().vector_buckets.create("med.ia")
+    index = filled(roles, "med.ia/papers-1.0")
+    view = index._session.view("strong")
+    queries = make_queries(5, 20)
+    searcher, world = roles.simulated(fates(), shape)
+    found = searcher.search(view, queries)
+    assert world.cloud.seen
+    assert [plain(m) for m, _ in found] == [plain(m) for m, _ in search_many(view, queries)]
 
 
 @pytest.fixture(scope="module")

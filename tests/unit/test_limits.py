@@ -205,3 +205,15 @@ def test_signatures():
     # Refusals tell it in minutes, and a key that is revoked outlives no signature.
     assert limits.SIGNATURE_SKEW_S_MAX % 60 == 0
     assert limits.KEY_KEPT_MS_MAX <= 1000 * limits.SIGNATURE_SKEW_S_MAX
+
+
+def test_pages():
+    """Pages of vectors and matches fit an answer, however long their numbers are when written."""
+    number, around = len("-1.1754943508222875e-38,"), 64
+    most = limits.VECTORS_PAGE_BYTES // 4 * number + limits.LIST_PAGE_MAX * around
+    assert most <= limits.HTTP_ANSWER_BYTES_MAX
+    # A page has one vector at least, be it the largest: quotes are escaped, and once more.
+    record = limits.DIMENSION_MAX * number + 7 * (limits.METADATA_BYTES_MAX + limits.KEY_BYTES_MAX)
+    assert limits.MATCHES_PAGE_BYTES + record <= limits.HTTP_ANSWER_BYTES_MAX
+    assert limits.VECTORS_PAGE_DEFAULT <= limits.LIST_PAGE_MAX
+    assert limits.MATCHES_PAGE_MAX <= limits.TOP_K_MAX

@@ -209,3 +209,18 @@ def test_numbers_are_json_numbers(papers, body):
     answer = papers.ask("POST", "/v1/indexes/papers/query", f'{{"vector": {body}}}')
     assert answer.status == 200
     assert "NaN" not in answer.raw["body"]
+
+
+def test_indexes_in_vector_buckets_are_not_asked_here(world):
+    """They have policies, which another interface holds to: here they are neither made nor seen."""
+    world.database.vector_buckets.create("media")
+    world.database.create_index("media/papers", dimension=2)
+    answer = world.ask("POST", "/v1/indexes", {"name": "media/more", "dimension": 2})
+    assert (answer.status, answer.document["field"]) == (400, "name")
+    assert "S3 Vectors API" in answer.document["detail"]
+    world.ask("POST", "/v1/indexes", {"name": "plain", "dimension": 2})
+    answer = world.ask("GET", "/v1/indexes")
+    assert [one["name"] for one in answer.document["indexes"]] == ["plain"]
+    for path in ("/v1/indexes/media/papers", "/v1/indexes/media%2Fpapers"):
+        assert world.ask("GET", path).status in {400, 404}
+    assert [one.name for one in world.database.list_indexes()] == ["plain", "media/papers"]

@@ -19,6 +19,11 @@ from policy_world import (
 )
 from squash.api.access import Caller
 from squash.api.routes import Scope
+from squash.api.s3vectors.authorize import authorize
+from squash.api.s3vectors.calls import Asked
+from squash.api.s3vectors.operations import OPERATIONS
+from squash.api.s3vectors.policies import parse_policy
+from squash.api.s3vectors.resources import Place, Resource
 from squash.storage import MemoryStore
 
 READ, WRITE, ADMIN = frozenset({Scope.READ}), frozenset({Scope.WRITE}), frozenset({Scope.ADMIN})
@@ -209,6 +214,25 @@ def test_authorize_get_vectors_too(world, operation, more, needs):
     assert world.ask("outside", operation, members)[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "operation", "action", "expected"),
+    [
+        ("reader", "ListIndexes", "s3vectors:ListIndexes", True),
+        ("outside", "ListIndexes", "s3vectors:ListIndexes", True),
+        ("reader", "ListIndexes", "s3vectors:GetIndex", False),
+        ("reader", "QueryVectors", "s3vectors:QueryVectors", False),
+        ("reader", "QueryVectors", ["s3vectors:QueryVectors", "s3vectors:GetVectors"], True),
+    ],
+)
+def test_authorize_by_policy(name, operation, action, expected):
+    """What a policy allows by itself, all of it, is told from what the key allows or adds."""
+    caller = next(one for one in CALLERS if one.name == name)
+    resource = Resource("media", "papers" if operation == "QueryVectors" else "")
+    asked = Asked(OPERATIONS[operation], {"filter": {}}, caller, Place(), resource)
+    found = parse_policy(policy(statement("Allow", action, ["media", "media/*"])), Place())
+    assert authorize(asked, lambda _: found) is expected
+
+
 def test_authorize_tags_at_creation(world):
     """An index that is made with tags asks for TagResource too."""
     members = one("media", "new") | NEW
@@ -253,7 +277,7 @@ def test_authorize_locked_out(world):
     assert world.ask("root", "GetIndex", one("media", "papers"))[0] == 200
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"Statement": []}', '{"Statement": {"Effect": 1}}', 7])
+@pytest.mark.parametrize("text", ["", "{", '{"Statement": []}', '{"Statement": {"Effect": 1}}'])
 def test_authorize_unreadable(world, text):
     """A stored policy that cannot be read lets nobody in, and tells no stranger of itself."""
     buckets = world.database.vector_buckets
@@ -276,15 +300,17 @@ def test_authorize_damaged():
     world.media()
     allow = policy(statement("Allow", "*", principal="outside"))
     world.done("PutVectorBucketPolicy", **bucket("media"), policy=allow)
-    (key,) = [key for key in store._objects if "/_bucket/" in key and "/settings/" in key]
+    key = max(key for key, (data, _) in store._objects.items() if b"Allow" in bytes(data))
     whole, etag = store._objects[key]
-    store._objects[key] = (bytes(whole).replace(b"Allow", b"Deny "), etag)
-    world.clock.ms += 60_000
-    assert world.ask("root", "GetIndex", one("media", "papers"))[0] == 500
-    assert world.ask("outside", "GetIndex", one("media", "papers"))[0] == 403
-    store._objects[key] = (whole, etag)
-    assert world.ask("root", "GetIndex", one("media", "papers"))[0] == 200
-    assert world.ask("outside", "GetIndex", one("media", "papers"))[0] == 200
+    found = []
+    for data in (bytes(whole).replace(b"Allow", b"Deny "), whole):
+        store._objects[key] = (data, etag)
+        # Another process: this one may remember what cannot change.
+        world = PolicyWorld(CALLERS, HandClock(), store)
+        found += [
+            world.ask(name, "GetIndex", one("media", "papers"))[0] for name in ("root", "outside")
+        ]
+    assert found == [500, 403, 200, 200]
 
 
 def test_policy_endpoints(world):

@@ -1,9 +1,10 @@
 """Whatever is sent to an operation, it never fails: it is answered, or refused with a known error.
 
-Bodies are made from the service model: of its shapes, near their bounds, and now and then of
-something else.
+Bodies are made from the service model: such as would be taken, with some of their parts replaced by
+others of the model's shapes, near their bounds, or by something else.
 """
 
+import copy
 from functools import cache
 from urllib.parse import quote, urlencode
 
@@ -30,56 +31,110 @@ JSON = st.recursive(
     ),
     max_leaves=6,
 )
-NAMED = {
-    "vectorBucketName": st.sampled_from(BUCKETS),
-    "indexName": st.sampled_from(INDEXES),
-    "vectorBucketArn": st.sampled_from(ARNS),
-    "indexArn": st.sampled_from(ARNS),
-    "resourceArn": st.sampled_from(ARNS),
-}
-
-
-def mostly(strategy):
-    """Something of a strategy, or, seldom, anything."""
-    return st.integers(0, 9).flatmap(lambda chance: strategy if chance else JSON)
+# What is not taken, or seldom, comes by replacement alone.
+SELDOM = {
+    "queryTexts", "returnScores", "textSearchConfigurations", "nextToken", "queryMode",
+    "encryptionConfiguration", "vectorBucketName", "vectorBucketArn", "indexName", "indexArn",
+    "segmentCount", "segmentIndex", "add", "delete",
+}  # fmt: skip
+NEEDED = {"float32", "queryVector"}  # the model has them as optional
+GOOD_TEXT = st.sampled_from(["a", "b", "key", "year", "é", "x" * 60])
+FLOATS = st.lists(st.sampled_from([0.0, 1.0, -2.5, 3e38, 1e-45]), min_size=2, max_size=2)
+METADATA = st.dictionaries(
+    st.sampled_from(["year", "team", "text"]),
+    st.booleans() | st.integers(-5, 5) | GOOD_TEXT | st.lists(GOOD_TEXT, max_size=2),
+    max_size=3,
+)
+FILTER = st.dictionaries(
+    st.sampled_from(["year", "team"]), st.integers(-5, 5) | GOOD_TEXT, max_size=2
+)
+REPLACEMENTS = JSON | st.sampled_from(
+    [*BUCKETS, *INDEXES, *ARNS, [0.0, 1.0], [1.0], ["NaN", 1.0], [1e39, 0.0], {"float32": [1, 2]}]
+)
 
 
 def of_shape(shape, name=""):
-    """Values of a shape of the model, near its bounds or beyond."""
-    if name in NAMED:
-        return mostly(NAMED[name])
+    """Values of a shape of the model that would be taken."""
     meta = shape.metadata
     if meta.get("document"):
-        return JSON
+        return FILTER if name == "filter" else METADATA
     match shape.type_name:
         case "structure":
-            return mostly(structure(shape))
+            return structure(shape)
         case "list":
-            return mostly(st.lists(of_shape(shape.member), max_size=3))
+            return (
+                FLOATS
+                if name == "float32"
+                else st.lists(of_shape(shape.member), min_size=1, max_size=3)
+            )
         case "map":
-            return mostly(st.dictionaries(TEXT, of_shape(shape.value), max_size=3))
+            return st.dictionaries(GOOD_TEXT, GOOD_TEXT, max_size=3)
         case "string":
-            return mostly(st.sampled_from(meta["enum"]) if "enum" in meta else TEXT)
+            return st.sampled_from(meta["enum"]) if "enum" in meta else GOOD_TEXT
         case "integer":
-            return mostly(st.integers(meta.get("min", 0) - 1, meta.get("max", 10_000) + 1))
-        case "float":
-            return mostly(st.sampled_from([0.0, 1.0, -2.5, 1e39, 3e38]))
-    return mostly(st.booleans())
+            return st.integers(meta.get("min", 0), min(meta.get("max", 4), 4))
+    return st.booleans()
 
 
 @cache
 def structure(shape):
-    required = {name: of_shape(shape.members[name], name) for name in shape.required_members}
-    optional = {
-        name: of_shape(one, name) for name, one in shape.members.items() if name not in required
-    }
-    return st.fixed_dictionaries(required, optional=optional)
+    given = {name: one for name, one in shape.members.items() if name not in SELDOM}
+    required = {name for name in given if name in shape.required_members or name in NEEDED}
+    return st.fixed_dictionaries(
+        {name: of_shape(given[name], name) for name in required},
+        optional={name: of_shape(one, name) for name, one in given.items() if name not in required},
+    )
+
+
+def names(operation):
+    """What an operation is about, as its members say it."""
+    members = operation.input_shape.members
+    if "resourceArn" in members:
+        return st.sampled_from(
+            [{"resourceArn": one} for one in (arn("media"), arn("media", "flat"))]
+        )
+    if operation.name in {"CreateIndex", "DeleteIndex", "CreateVectorBucket", "DeleteVectorBucket"}:
+        # Of names that others do not need.
+        names = {"vectorBucketName": st.sampled_from(["spare", "spare-2"])}
+        return st.fixed_dictionaries(
+            names | ({"indexName": st.just("new")} if "indexName" in members else {})
+        )
+    if "indexArn" in members:
+        by_arn = st.sampled_from([{"indexArn": arn("media", one)} for one in ("papers", "flat")])
+        return by_arn | st.just({"vectorBucketName": "media", "indexName": "flat"})
+    return st.just({"vectorBucketName": "media"} if "vectorBucketName" in members else {})
+
+
+def places(value, path=()):
+    """Every place in a body, by its path."""
+    inner = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    for name, one in inner:
+        yield (*path, name)
+        yield from places(one, (*path, name))
+
+
+@st.composite
+def bodies(draw, operation):
+    shape = operation.input_shape
+    body = copy.deepcopy({**draw(structure(shape)), **draw(names(operation))})
+    for _ in range(draw(st.integers(0, 2))):
+        found = list(places(body)) + [(name,) for name in (*shape.members, "unknown")]
+        *path, last = draw(st.sampled_from(found))
+        part = body
+        for name in path:
+            part = part[name]
+        part[last] = copy.deepcopy(draw(REPLACEMENTS))
+    return body
 
 
 @pytest.fixture(scope="module")
 def served():
     with live() as running:
-        for bucket in ("media", "other"):
+        for bucket in ("media", "spare"):
             running.call("CreateVectorBucket", {"vectorBucketName": bucket})
         for index, metric in (("papers", "cosine"), ("flat", "euclidean")):
             create(running, index, metric)
@@ -120,13 +175,13 @@ def test_fuzz_operations(served, name):
 
     # One server for all examples, on purpose: they find what those before them left.
     @settings(
-        max_examples=60,
+        max_examples=80,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(structure(operation.input_shape))
+    @given(bodies(operation))
     def run(body):
-        reply = send(served, operation, dict(body))
+        reply = send(served, operation, body)
         assert reply.status < 500, reply.document
         if reply.status == 200:
             assert set(operation.output_shape.required_members) <= set(reply.document)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from s3vectors_face import Service
-from squash.api.access import Caller
+from squash.api.access import Caller, OpenGate
+from squash.api.s3vectors.vectors import _hashes
 
 LISTED = {"maxResults": 7}
 
@@ -37,6 +38,15 @@ def test_segments_are_a_partition_of_all_vectors(many, count):
         f"k{i}" for i in range(300)
     )
     assert all(len(segment) < 2 * 300 / count + 20 for segment in segments)
+
+
+@pytest.mark.parametrize("count", range(1, 17))
+def test_each_hash_is_in_one_segment(count):
+    """The first after a segment is the first of the next: a cursor is the hash before it."""
+    cursors, stops = zip(*(_hashes((i, count)) for i in range(count)), strict=True)
+    assert cursors[0] is None
+    assert [int(cursor, 16) + 1 for cursor in cursors[1:]] == list(stops[:-1])
+    assert stops[-1] == 2**128
 
 
 def test_segments_and_pages_stand_still_while_vectors_come_and_go():
@@ -129,7 +139,7 @@ def test_a_page_ends_at_about_a_million_bytes(what):
             assert by_key[key]["metadata"] == metadata
 
 
-class RowGate:
+class RowGate(OpenGate):
     """Lets anybody see some rows."""
 
     def __init__(self):

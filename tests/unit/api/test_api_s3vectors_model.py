@@ -7,6 +7,7 @@ from s3vectors_world import SERVICE, service_model
 from squash.api.s3vectors import shapes
 from squash.api.s3vectors.operations import OPERATIONS
 from squash.api.s3vectors.problems import STATUS
+from squash.limits import LISTED_MAX
 
 MODEL = service_model()
 # Constraints that the service's documentation has and its model has not.
@@ -142,6 +143,12 @@ def test_model_differs():
     for one in shapes.DIFFERS:
         model = MODEL.operation_model(one.operation)
         assert one.member in {**model.input_shape.members, **model.output_shape.members}
+
+
+def test_model_pages():
+    """Without a number asked for, a page has as many as the most that can be asked for."""
+    for name in ("ListVectorBuckets", "ListIndexes"):
+        assert shapes.SHAPES[name].members["maxResults"].most == LISTED_MAX
 
 
 def test_model_is_the_newest_of_botocore():

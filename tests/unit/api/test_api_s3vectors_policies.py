@@ -67,6 +67,10 @@ REFUSED = {
         "Principal.AWS",
     ),
     "pattern of users": (changed(Principal={"AWS": f"{USER}*"}), "Principal.AWS"),
+    "access key": (
+        changed(Principal={"AWS": USER.replace("0123456789abcdef", "SQKA0123456789ABCDEF")}),
+        "Statement[0].Principal.AWS",
+    ),
     "no user": (changed(Principal={"AWS": f"arn:aws:iam::{ACCOUNT}:user/"}), "Principal.AWS"),
     "name alone": (changed(Principal={"AWS": "0123456789abcdef"}), "Principal.AWS"),
     "principal is text": (changed(Principal=USER), "Statement[0].Principal"),

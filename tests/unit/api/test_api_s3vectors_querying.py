@@ -220,6 +220,19 @@ def test_a_token_of_a_snapshot_that_was_collected_says_to_begin_again():
     assert len(cold.query([0.0], 1100)) == 1100
 
 
+def test_a_token_of_a_snapshot_that_is_not_there_yet_says_to_begin_again():
+    """As after a store was restored from an older copy."""
+    service = Service(dimension=1, metric="euclidean")
+    service.put((f"k{i}", [i], None) for i in range(1100))
+    older = dict(service.store._objects)
+    service.put([("later", [1], None)])
+    asked = {"queryVector": {"float32": [0.0]}, "topK": 1100}
+    token = service.do("QueryVectors", **asked)["nextToken"]
+    service.store._objects = older
+    restored = Service(store=service.store, clock=service.clock)
+    assert "begin again" in refused(restored, **asked, nextToken=token)
+
+
 def test_a_query_gives_up_before_its_function_is_ended(service, monkeypatch):
     """It is answered that it may be repeated, in the time that is left to answer."""
 

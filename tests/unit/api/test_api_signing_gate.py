@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 from api_world import NOW_MS, HandClock, World
@@ -18,7 +19,7 @@ from squash.api.requests import request_of
 from squash.api.routes import Scope
 from squash.api.s3vectors import signing
 from squash.api.s3vectors.gate import SigningGate, gate_beside
-from squash.api.s3vectors.problems import refusal_of
+from squash.api.s3vectors.problems import ServiceError, refusal_of
 from squash.api.signing_keys import SigningKey, SigningKeys, ensure_signing_key
 from squash.errors import SquashError
 from squash.storage import CountingStore, MemoryStore
@@ -251,6 +252,9 @@ def test_the_gate_beside_lets_in_whom_the_other_would(scene):
     anybody = gate_beside(OpenGate(), IN_THE_STORE, store=store, clock=clock)
     unsigned = request_of(signed_event(key_id="x", secret="y"), fallback_id="r")  # noqa: S106
     assert anybody.admit(unsigned).name == "anybody"
+    page = replace(unsigned, headers={"origin": "https://evil.example"})
+    with pytest.raises(ServiceError, match="Web pages"):
+        anybody.admit(page)
     keys = KeyGate(store, clock)
     scene.gate = gate_beside(keys, IN_THE_STORE, store=store, clock=clock)
     assert scene.gate._records is keys.records

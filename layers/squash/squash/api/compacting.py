@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from squash.database import Database
-from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
+from squash.errors import (
+    ConflictError,
+    DataError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
+from squash.index import catalogue
 from squash.limits import (
     FOLD_BEGIN_MS_MIN,
     FOLD_COMMITS_MIN,
@@ -33,12 +40,14 @@ class Note(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What became of one index: "folded", "not due", "conflict", "no time" or "gone"."""
+    """What became of one index: "folded", "not due", "conflict", "no time", "gone" or "failed"."""
 
     index: str
     outcome: str
     snapshot: int = 0
     rows: int = 0
+    why: str = ""
+    """It failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +98,14 @@ def compact(
 
     Returns
     -------
-    What became of each index looked at.
+    What became of each index looked at. Of several, one that is damaged stops none of the others.
 
     Raises
     ------
     InvalidArgumentError
         If the event names an index by something that is no name.
+    DataError
+        If the index that the event names is damaged.
     UnavailableError
         If time ran out in the midst of a fold, which left nothing behind.
 
@@ -103,7 +114,7 @@ def compact(
     full = event.get("full", False) is True
     thrifty = name is None or event.get("thrifty", False) is True
     # One that is asked for by name is folded whether it is due or not.
-    names = [name] if name else [config.name for config in database.list_indexes()]
+    names = [name] if name else catalogue.names(database.store)
     done: list[Folded] = []
     for one in names:
         asked = name is not None
@@ -118,6 +129,7 @@ def compact(
             outcome=folded.outcome,
             snapshot=folded.snapshot,
             rows=folded.rows,
+            why=folded.why,
         )
     return done
 
@@ -254,4 +266,8 @@ def _fold(
         return Folded(name, "conflict")
     except NotFoundError:
         return Folded(name, "gone")
+    except DataError as error:
+        if asked:
+            raise
+        return Folded(name, "failed", why=str(error))
     return Folded(name, "folded", result.snapshot, result.rows)

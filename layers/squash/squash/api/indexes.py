@@ -34,10 +34,9 @@ def create(services: Services, call: Call) -> Reply:
     body = create_body(call.document)
     check_index_name(body.name)
     if bucket_of(body.name) is not None:
-        # What a bucket's policy forbids is not to be had by this way.
         raise InvalidArgumentError(
-            "an index in a vector bucket is created by CreateIndex, see docs/s3vectors.md: leave "
-            "out the bucket, or ask there",
+            f"{body.name!r} is of an index in a vector bucket, which this interface does not "
+            "answer for: make it by the S3 Vectors API, from Python or by the command line",
             field="name",
         )
     call.caller.check(Scope.ADMIN, body.name)
@@ -50,8 +49,8 @@ def create(services: Services, call: Call) -> Reply:
 
 
 def list_all(services: Services, call: Call) -> Reply:
-    """List the indexes that the caller may know of."""
-    configs = services.database.list_indexes()
+    """List the indexes that the caller may know of; those in vector buckets are not asked here."""
+    configs = services.database.list_indexes(in_buckets=False)
     seen = [config_document(config) for config in configs if call.caller.sees(config.name)]
     return Reply({"indexes": seen})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from squash import limits
 from squash.api import credentials
 from squash.api.credentials import KeyRecord, NewKey
-from squash.api.environment import read_signing_keys
+from squash.api.environment import SIGNING_KEY, KeyPlace, PlaceKind, read_signing_keys
 from squash.cli.output import Output, Table, summary
 from squash.clock import SystemClock, SystemIds
 
@@ -27,13 +27,13 @@ def keys(arguments: Namespace, database: Database, output: Output) -> int:
 
 
 def _create(arguments: Namespace, database: Database, output: Output) -> int:
-    signing_key = None
+    place, signing_key = None, None
     if arguments.access_key:
         # Only here: other verbs need none of it.
         from squash.api.signing_keys import ensure_signing_key  # noqa: PLC0415
 
-        places = read_signing_keys(os.environ)
-        signing_key = ensure_signing_key(places[0], database.store)
+        place = read_signing_keys(os.environ)[0]
+        signing_key = ensure_signing_key(place, database.store)
     made = credentials.create_key(
         database.store,
         scopes=arguments.scopes,
@@ -49,7 +49,7 @@ def _create(arguments: Namespace, database: Database, output: Output) -> int:
         made.token + _access_key(made),
         "It is shown this once, and only its hash is stored. Whoever has it may "
         f"{', '.join(sorted(made.record.scopes))} {', '.join(made.record.indexes)}"
-        f"{_until(made.record)}.",
+        f"{_until(made.record)}.{_lies(place)}",
     )
     return 0
 
@@ -144,6 +144,15 @@ def _access_key(made: NewKey) -> str:
     return (
         f"\naws_access_key_id = {made.record.access_key_id}\naws_secret_access_key = {made.secret}"
     )
+
+
+def _lies(place: KeyPlace | None) -> str:
+    if place is None:
+        return ""
+    said = f" Its secret is derived from the signing key at {place}"
+    if place.kind is PlaceKind.STORE:
+        said += ", so that whoever can read the store can sign"
+    return f"{said}. What serves must be given this place in {SIGNING_KEY}."
 
 
 def _until(record: KeyRecord) -> str:

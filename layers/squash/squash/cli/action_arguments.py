@@ -1,4 +1,4 @@
-"""The grammar of the commands that have actions of their own: `keys` and `encoder`."""
+"""The grammar of the commands that have actions of their own: `buckets`, `keys` and `encoder`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ from pathlib import Path
 from typing import Final
 
 from squash import limits
-from squash.cli.shared_arguments import add_global
+from squash.cli.shared_arguments import add_global, add_tag
 from squash.cli.values import count, dimensions, filter_object, lifetime_ms, words
 from squash.encoders.contract import OverLong, Pooling
 
 _NAMED: Final = "its name; where several have it, with some digits of the digest: NAME@DIGITS"
+
+
+def buckets_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `squash buckets`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make an empty vector bucket")
+    create.add_argument("bucket", metavar="NAME", help="3 to 63 of a-z, 0-9, - and .")
+    add_tag(create)
+    actions.add_parser("list", help="list the vector buckets")
+    delete = actions.add_parser("delete", help="delete a vector bucket that has no index")
+    delete.add_argument("bucket", metavar="NAME", help="the bucket's name")
+    for action in actions.choices.values():
+        add_global(action, suppress=True)
 
 
 def keys_arguments(parser: argparse.ArgumentParser) -> None:

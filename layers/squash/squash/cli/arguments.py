@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from squash import limits
-from squash.cli.action_arguments import encoder_arguments, keys_arguments
+from squash.cli.action_arguments import buckets_arguments, encoder_arguments, keys_arguments
 from squash.cli.problems import UsageError
 from squash.cli.record_arguments import (
     export_arguments,
@@ -27,6 +27,7 @@ from squash.cli.shared_arguments import (
     add_if_snapshot,
     add_include,
     add_index,
+    add_tag,
 )
 from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, share, snapshot
 from squash.model import AttributeType, Metric
@@ -120,6 +121,7 @@ def _create(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--codec", choices=["residual", "osq"], default="residual")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn in training")
+    add_tag(parser)
 
 
 def _optimize(parser: argparse.ArgumentParser) -> None:
@@ -313,6 +315,13 @@ VERBS: Final = (
         "squash local --build .aws-sam/local --parameter Affinity=pool",
         local_arguments,
         details="A development tool: it listens on loopback only, and checks no signature.",
+    ),
+    Verb(
+        "buckets",
+        "make, list and delete vector buckets, in which indexes are BUCKET/INDEX",
+        "squash buckets create media --tag team=search",
+        buckets_arguments,
+        details="They are those of the S3 Vectors API.",
     ),
     Verb(
         "keys",

@@ -17,6 +17,7 @@ from squash.api.documents import (
     write_document,
 )
 from squash.cli.access import keys, serve
+from squash.cli.buckets import buckets
 from squash.cli.encoders import encoder
 from squash.cli.encoding_words import pin_label
 from squash.cli.exporting import export
@@ -49,6 +50,7 @@ def create(arguments: Namespace, database: Database, output: Output) -> int:
         codec=arguments.codec,
         seed=arguments.seed,
         **_measured_by(arguments),
+        **_tagged(arguments),
     ).config
     output.result(
         config_document(config),
@@ -56,6 +58,10 @@ def create(arguments: Namespace, database: Database, output: Output) -> int:
         f"{_by(config.encoder)}.",
     )
     return SUCCEEDED
+
+
+def _tagged(arguments: Namespace) -> dict[str, Any]:
+    return {"tags": dict(arguments.tag)} if arguments.tag else {}
 
 
 def _measured_by(arguments: Namespace) -> dict[str, Any]:
@@ -235,6 +241,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "verify": verify,
     "repair": repair,
     "drop": drop,
+    "buckets": buckets,
     "keys": keys,
     "encoder": encoder,
     "serve": serve,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
-from squash.cli.values import filter_object, include_list, moment, snapshot
+from squash.cli.values import filter_object, include_list, moment, named_value, snapshot
 
 STORE_VARIABLE: Final = "SQUASH_STORE"
 STORE_DEFAULT: Final = "./.squash"
@@ -38,6 +38,18 @@ def add_global(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
 def add_index(parser: argparse.ArgumentParser) -> None:
     """Add the name of the index."""
     parser.add_argument("index", metavar="INDEX", help="the index's name")
+
+
+def add_tag(parser: argparse.ArgumentParser) -> None:
+    """Add the tags of a vector bucket, or of an index in one."""
+    parser.add_argument(
+        "--tag",
+        type=named_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a tag of a vector bucket, or of an index in one",
+    )
 
 
 def add_filter(parser: argparse.ArgumentParser, help_: str) -> None:

@@ -285,9 +285,16 @@ class Database:
         """
         return self._open(catalogue.load(self._store, name))
 
-    def list_indexes(self) -> list[IndexConfig]:
-        """Return the configuration of every index, by name."""
-        return catalogue.list_configs(self._store)
+    def list_indexes(self, *, in_buckets: bool = True) -> list[IndexConfig]:
+        """Return the configuration of every index, by name; last those in vector buckets.
+
+        Parameters
+        ----------
+        in_buckets:
+            Without it, of those alone that are in none.
+
+        """
+        return catalogue.list_configs(self._store, in_buckets=in_buckets)
 
     def drop_index(self, name: str) -> None:
         """Remove an index and all of its data.

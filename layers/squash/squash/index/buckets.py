@@ -113,8 +113,16 @@ class VectorBuckets:
             raise _none_such(name)
         return found[0]
 
-    def list(self, prefix: str = "", *, after: str = "") -> Iterator[VectorBucket]:
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        sees: Callable[[str], bool] | None = None,
+    ) -> Iterator[VectorBucket]:
         """Yield the vector buckets whose name begins so and comes after another, in order.
+
+        Those whose name `sees` does not answer True are not read.
 
         Raises
         ------
@@ -126,6 +134,7 @@ class VectorBuckets:
             one
             for one in self._store.list_folders(BUCKETS)
             if one.startswith(prefix) and one > after and is_bucket_name(one)
+            if sees is None or sees(one)
         )
         for name, version in catalogue.side_by_side(self._read, some):
             found = _there(version.content, name)

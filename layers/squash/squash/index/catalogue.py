@@ -126,8 +126,15 @@ def load(store: ObjectStore, name: str) -> Entry:
     return entry_from_bytes(data, name)
 
 
-def list_configs(store: ObjectStore) -> list[IndexConfig]:
+def list_configs(store: ObjectStore, *, in_buckets: bool = True) -> list[IndexConfig]:
     """Return the configurations of all indexes, by name; those in vector buckets come last.
+
+    Parameters
+    ----------
+    store:
+        The database's.
+    in_buckets:
+        Without it, of those alone that are in no vector bucket.
 
     Raises
     ------
@@ -135,7 +142,8 @@ def list_configs(store: ObjectStore) -> list[IndexConfig]:
         If one is damaged, or was written by a newer release.
 
     """
-    read = side_by_side(lambda name: store.get(entry_key(name)), _candidates(store))
+    some = _candidates(store, in_buckets=in_buckets)
+    read = side_by_side(lambda name: store.get(entry_key(name)), some)
     return [entry_from_bytes(data, name).config for name, data in read if data is not None]
 
 
@@ -294,9 +302,11 @@ def _remove_data(store: ObjectStore, prefix: str) -> None:
     store.delete(info.key for info in store.list(prefix))
 
 
-def _candidates(store: ObjectStore) -> Iterator[str]:
+def _candidates(store: ObjectStore, *, in_buckets: bool = True) -> Iterator[str]:
     """Yield the names below which something of an index may lie."""
     yield from (name for name in store.list_folders("") if _NAME.fullmatch(name))
+    if not in_buckets:
+        return
     for bucket in store.list_folders(BUCKETS):
         if is_bucket_name(bucket):
             yield from (f"{bucket}/{name}" for name in in_bucket(store, bucket))

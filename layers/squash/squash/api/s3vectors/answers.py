@@ -10,17 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from squash.arrays import F32
-from squash.limits import HTTP_ANSWER_BYTES_MAX
 from squash.model import Record
 
 # Powers of ten that a float64 holds exactly: a product or quotient by one is rounded once.
 _TENS: Final = np.array([float(10**power) for power in range(23)])
 _WRITER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DIGITS: Final = (9, 8, 7)  # nine tell every float32 from its neighbours, and often fewer do
-FLOAT_BYTES_MAX: Final = 24  # -1.1754943508222875e-38 and a comma
 RECORD_BYTES: Final = 64  # of a record's braces, quotes and names of members, and to spare
-# The body around the records has a metric, a token and their names.
-_AROUND_BYTES: Final = 8 * 1024
 
 
 def short_floats(vectors: F32) -> npt.NDArray[np.float64]:
@@ -74,27 +70,3 @@ def written_bytes(document: Any) -> int:
     """
     text = _WRITER.encode(document)
     return len(text) + text.count('"') + text.count("\\")
-
-
-def how_many_fit(records: Sequence[Record], documents: Sequence[dict[str, Any]]) -> int:
-    """Return how many documents, from the first, one answer can hold.
-
-    Parameters
-    ----------
-    records, documents:
-        The records, and each as it is answered.
-
-    """
-    room = HTTP_ANSWER_BYTES_MAX - _AROUND_BYTES
-    if sum(map(_bytes_at_most, records)) <= room:
-        return len(documents)
-    for place, document in enumerate(documents):
-        room -= written_bytes(document) + 1
-        if room < 0:
-            return place
-    return len(documents)
-
-
-def _bytes_at_most(record: Record) -> int:
-    floats = 0 if record.vector is None else FLOAT_BYTES_MAX * record.vector.size
-    return RECORD_BYTES + floats + written_bytes([record.key, record.metadata])

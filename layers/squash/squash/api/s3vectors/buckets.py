@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.encryption import check_encryption, encryption_of
-from squash.api.s3vectors.pages import read_page
+from squash.api.s3vectors.pages import begins_after, page_of
 from squash.api.s3vectors.problems import ServiceError
 from squash.api.s3vectors.resources import Place, Resource
 from squash.api.s3vectors.tags import tags_of
 from squash.api.services import Services
-from squash.errors import ConflictError, NotFoundError
+from squash.errors import ConflictError
 from squash.index.buckets import BucketSettings, VectorBucket
 
 # Filters apply before the search, always: what the service calls so.
@@ -46,21 +46,13 @@ def get(services: Services, asked: Asked) -> Answer:
 
 def list_page(services: Services, asked: Asked) -> Answer:
     """List vector buckets, a page at a time."""
-    buckets = services.database.vector_buckets
-
-    def read(name: str) -> dict[str, Any] | None:
-        try:
-            return _summary(buckets.get(name), asked.place)
-        except NotFoundError:
-            return None  # something was left of one that is gone
-
-    page = read_page(
-        asked,
-        buckets.names(asked.members.get("prefix", "")),
-        read,
-        sees=asked.caller.sees_bucket,
+    listed = services.database.vector_buckets.list(
+        asked.members.get("prefix", ""), after=begins_after(asked), sees=asked.caller.sees_bucket
     )
-    answer: dict[str, Any] = {"vectorBuckets": page.found}
+    page = page_of(asked, listed, lambda bucket: bucket.name)
+    answer: dict[str, Any] = {
+        "vectorBuckets": [_summary(bucket, asked.place) for bucket in page.found]
+    }
     return answer | ({"nextToken": page.token} if page.token else {})
 
 

@@ -10,6 +10,7 @@ from squash.api.access import Caller, Gate, KeyGate, KeyRecords, OpenGate, calle
 from squash.api.credentials import KeyRecord, hash_secret, parse_access_key_id
 from squash.api.environment import KeyPlace
 from squash.api.requests import HttpRequest
+from squash.api.s3vectors.problems import ServiceError
 from squash.api.s3vectors.signing import is_signed_with, mismatch, read_signature, unrecognized
 from squash.api.signing_keys import SigningKeys
 from squash.api.telemetry import LOGGER
@@ -79,16 +80,39 @@ class SigningGate:
         return None
 
 
+class OpenSigningGate:
+    """Lets everybody do everything, signed or not: for a laptop, and for no page in its browser.
+
+    A page from anywhere may have a browser post to this machine. The other interface is guarded by
+    its content type, which pages may not send; this API has none that it insists on.
+    """
+
+    def admit(self, request: HttpRequest) -> Caller:
+        """Return anybody.
+
+        Raises
+        ------
+        ServiceError
+            If a page asks.
+
+        """
+        if "origin" in request.headers:
+            raise ServiceError(
+                "AccessDeniedException", "Web pages are not answered where nobody need sign."
+            )
+        return OpenGate().admit(request)
+
+
 def gate_beside(
     gate: Gate, places: Sequence[KeyPlace], *, store: ObjectStore, clock: Clock
 ) -> Gate:
     """Return what tells who asks this API, beside the gate of the other.
 
-    Where that lets everybody in, so does this, signed or not. Else the signature is checked with
+    Where that lets everybody in, so does this, signed or not. Else signatures are checked with
     keys of ours: also where the other trusts the gateway's IAM, which cannot check signatures for
     this service.
     """
     if isinstance(gate, OpenGate):
-        return gate
+        return OpenSigningGate()
     records = gate.records if isinstance(gate, KeyGate) else KeyRecords(store, clock)
     return SigningGate(records, SigningKeys(places, store, clock), clock)

@@ -8,14 +8,13 @@ from typing import Any, Final
 from squash.api.s3vectors.buckets import MODE
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.encryption import check_encryption, encryption_of
-from squash.api.s3vectors.pages import read_page
+from squash.api.s3vectors.pages import begins_after, page_of
 from squash.api.s3vectors.problems import ServiceError
 from squash.api.s3vectors.resources import Place, Resource
-from squash.api.s3vectors.tags import Tags, tags_of
+from squash.api.s3vectors.tags import tags_of
 from squash.api.services import Services
 from squash.errors import ConflictError, NotFoundError
 from squash.index import catalogue
-from squash.index.buckets import IndexSettings
 from squash.model import IndexConfig
 
 
@@ -23,7 +22,6 @@ def create(services: Services, asked: Asked) -> Answer:
     """Make an empty index."""
     members = asked.members
     check_encryption(members, asked.place)
-    tags = tags_of(members)
     metadata = members.get("metadataConfiguration", {})
     try:
         services.database.create_index(
@@ -31,13 +29,12 @@ def create(services: Services, asked: Asked) -> Answer:
             dimension=members["dimension"],
             metric=members["distanceMetric"],
             non_filterable=list(dict.fromkeys(metadata.get("nonFilterableMetadataKeys", ()))),
+            tags=tags_of(members),
         )
     except ConflictError as error:
         raise ServiceError(
             "ConflictException", "An index with the specified name already exists"
         ) from error
-    if tags:
-        _tag_new(services, asked.target.name, tags)
     return {"indexArn": asked.place.arn(asked.target)}
 
 
@@ -62,22 +59,23 @@ def get(services: Services, asked: Asked) -> Answer:
 def list_page(services: Services, asked: Asked) -> Answer:
     """List the indexes of a vector bucket, a page at a time."""
     bucket = services.database.vector_buckets.get(asked.target.bucket).name
+    prefix, after = asked.members.get("prefix", ""), begins_after(asked)
+    some = (
+        f"{bucket}/{name}"
+        for name in catalogue.in_bucket(services.catalogue_store, bucket)
+        if name.startswith(prefix) and name > after
+    )
+    seen = (name for name in some if asked.by_policy or asked.caller.sees(name))
 
-    def read(name: str) -> dict[str, Any] | None:
+    def read(name: str) -> IndexConfig | None:
         try:
-            entry = catalogue.load(services.catalogue_store, f"{bucket}/{name}")
+            return catalogue.load(services.catalogue_store, name).config
         except NotFoundError:
             return None  # something was left of one that is gone
-        return _summary(entry.config, asked.place)
 
-    page = read_page(
-        asked,
-        services.database.vector_buckets.index_names(bucket, asked.members.get("prefix", "")),
-        read,
-        sees=lambda name: asked.by_policy or asked.caller.sees(f"{bucket}/{name}"),
-        bound=[bucket],
-    )
-    answer: dict[str, Any] = {"indexes": page.found}
+    listed = (one for _, one in catalogue.side_by_side(read, seen) if one is not None)
+    page = page_of(asked, listed, lambda config: config.name.partition("/")[2])
+    answer: dict[str, Any] = {"indexes": [_summary(one, asked.place) for one in page.found]}
     return answer | ({"nextToken": page.token} if page.token else {})
 
 
@@ -98,16 +96,6 @@ def update_metadata(services: Services, asked: Asked) -> Answer:
     """Change nothing: what could be, full-text search, is refused before it comes here."""
     catalogue.load(services.catalogue_store, asked.target.name)
     return {"indexArn": asked.place.arn(asked.target)}
-
-
-def _tag_new(services: Services, name: str, tags: Tags) -> None:
-    entry = catalogue.load(services.catalogue_store, name)
-    try:
-        services.database.vector_buckets.change_index(entry, lambda _: IndexSettings(tags=tags))
-    except Exception:
-        # Nobody is told of this index: who asks again finds the name free.
-        services.database.drop_index(name)
-        raise
 
 
 def _summary(config: IndexConfig, place: Place) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from squash.clock import Clock
 from squash.database import Database
-from squash.errors import DataError, NotFoundError
+from squash.errors import NotFoundError
 from squash.limits import KEY_ABSENT_KEPT_MS_MAX, KEY_KEPT_MS_MAX, POLICIES_KEPT_MAX
 
 
@@ -72,8 +72,6 @@ class KeptPolicies:
             memory, ms_max = self._there, KEY_KEPT_MS_MAX
         except NotFoundError:
             pass
-        if not isinstance(text, str | None):
-            raise DataError(f"the policy of vector bucket {bucket!r} is no text: put another")
         with self._lock:
             # What was changed since it was read may be older than what is remembered by now.
             if forgotten == self._forgotten:

@@ -1,20 +1,17 @@
-"""Listings, a page at a time: by name, of those that the caller may see."""
+"""Listings, a page at a time, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from squash.api.s3vectors import tokens
 from squash.api.s3vectors.calls import Asked
 from squash.limits import LISTED_MAX
 
 T = TypeVar("T")
-
-_READ_AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,56 +22,42 @@ class Page(Generic[T]):
     token: str | None
 
 
-def read_page(
-    asked: Asked,
-    names: Iterator[str],
-    read: Callable[[str], T | None],
-    *,
-    sees: Callable[[str], bool],
-    bound: Sequence[str] = (),
-) -> Page[T]:
-    """Read the page that a request asks for.
-
-    Parameters
-    ----------
-    asked:
-        Its members `maxResults`, `nextToken` and `prefix` count.
-    names:
-        All that there may be, in order.
-    read:
-        Returns what is told of a name; None if there is nothing of it. May be called by several
-        threads.
-    sees:
-        Tells whether the caller may see a name.
-    bound:
-        What else a token is for, beside operation and prefix.
+def begins_after(asked: Asked) -> str:
+    """Return the name after which the page begins that a request asks for; empty for the first.
 
     Raises
     ------
     ServiceError
-        If the token is not one of this listing.
+        If its token is not one of this listing.
 
     """
-    members, operation = asked.members, asked.operation.name
-    bytes_bound = [text.encode() for text in (members.get("prefix", ""), *bound)]
-    token = members.get("nextToken")
-    after = tokens.decode(operation, token, fields=1, bound=bytes_bound)[0] if token else ""
-    visible = (name for name in names if name > after and sees(name))
-    most = members.get("maxResults", LISTED_MAX)
-    found: list[T] = []
-    last = after
-    while len(found) < most:
-        some = list(islice(visible, most - len(found)))
-        if not some:
-            return Page(found, None)
-        found += _read_all(some, read)
-        last = some[-1]
-    if next(visible, None) is None:
+    token = asked.members.get("nextToken")
+    if token is None:
+        return ""
+    return tokens.decode(asked.operation.name, token, fields=1, bound=_bound(asked))[0]
+
+
+def page_of(asked: Asked, listed: Iterator[T], name_of: Callable[[T], str]) -> Page[T]:
+    """Take a page.
+
+    Parameters
+    ----------
+    asked:
+        Says how long it is at most.
+    listed:
+        What there is from where the page begins, in the order of names.
+    name_of:
+        Tells a name.
+
+    """
+    found = list(islice(listed, asked.members.get("maxResults", LISTED_MAX)))
+    if next(listed, None) is None:
         return Page(found, None)
-    return Page(found, tokens.encode(operation, [last], bound=bytes_bound))
+    last = name_of(found[-1])
+    return Page(found, tokens.encode(asked.operation.name, [last], bound=_bound(asked)))
 
 
-def _read_all(names: Sequence[str], read: Callable[[str], T | None]) -> list[T]:
-    # Each waits for the store: one after the other, a page of 500 would take many seconds.
-    with ThreadPoolExecutor(min(_READ_AT_ONCE, len(names))) as pool:
-        return [one for one in pool.map(read, names) if one is not None]
+def _bound(asked: Asked) -> list[bytes]:
+    """Return what a token is for, beside its operation."""
+    bucket = asked.resource.bucket if asked.resource else ""
+    return [bucket.encode(), asked.members.get("prefix", "").encode()]

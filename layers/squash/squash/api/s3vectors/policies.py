@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from squash.api import strict_json
+from squash.api.credentials import parse_access_key_id
 from squash.api.members import shown
 from squash.api.s3vectors.operations import OPERATIONS, SERVICE
 from squash.api.s3vectors.resources import Place
@@ -245,6 +246,10 @@ def _user(text: str, at: str, place: Place) -> str | None:
     if kind != "user" or "*" in user or "?" in user or _USER.fullmatch(user) is None:
         what = f"there are no {kind}s here" if kind in {"role", "group"} else "it is no user's ARN"
         raise PolicyError(at, f"{what}, and no patterns of names: write {_PRINCIPAL}")
+    key_id = parse_access_key_id(user)
+    if key_id is not None:
+        # It would match nobody, and whom it is to keep out would come in.
+        raise PolicyError(at, f"it names an access key, not its user: write user/{key_id}")
     return user
 
 

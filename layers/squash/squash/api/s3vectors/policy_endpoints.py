@@ -44,9 +44,14 @@ def delete(services: Services, asked: Asked) -> Answer:
 
 
 def _set(services: Services, asked: Asked, text: str | None) -> None:
-    services.database.vector_buckets.change(
-        _found(services, asked), lambda settings: replace(settings, policy=text)
-    )
+    bucket = _found(services, asked)
+    try:
+        services.database.vector_buckets.change(
+            bucket, lambda settings: replace(settings, policy=text)
+        )
+    except NotFoundError as error:
+        # It was deleted meanwhile.
+        raise no_bucket() from error
 
 
 def _found(services: Services, asked: Asked) -> VectorBucket:

@@ -16,7 +16,7 @@ from squash.api import rows
 from squash.api.s3vectors import tokens
 from squash.api.s3vectors.answers import RECORD_BYTES, written_bytes
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
-from squash.api.s3vectors.problems import ServiceError, invalid, no_index
+from squash.api.s3vectors.problems import ServiceError, invalid
 from squash.api.s3vectors.records import read_query, refused_query
 from squash.api.services import Services
 from squash.arrays import AnyArray
@@ -63,10 +63,7 @@ def query(services: Services, asked: Asked) -> Answer:
     def search(index: Index) -> tuple[_Page, str]:
         return _page(index, asked), str(index.config.metric)
 
-    try:
-        page, metric = services.opened.read(asked.target.name, search)
-    except NotFoundError as error:
-        raise no_index() from error
+    page, metric = services.opened.read(asked.target.name, search)
     vectors: list[dict[str, Any]] = []
     for match in page.matches:
         document: dict[str, Any] = {"key": match.key}

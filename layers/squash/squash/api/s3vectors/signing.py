@@ -241,7 +241,7 @@ def _signed_at(headers: Mapping[str, str]) -> str:
     value = headers.get(_DATE_HEADER, headers.get("date", "")).strip()
     try:
         if _TIME.fullmatch(value):
-            datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=UTC)
+            datetime.fromisoformat(value)
             return value
         if _DATE_HEADER not in headers and value:
             found = parsedate_to_datetime(value)
@@ -256,7 +256,7 @@ def _signed_at(headers: Mapping[str, str]) -> str:
 
 
 def _check_time(time: str, now_ms: int) -> None:
-    signed = datetime.strptime(time, _TIME_FORMAT).replace(tzinfo=UTC)
+    signed = datetime.fromisoformat(time)
     now = datetime.fromtimestamp(now_ms // 1000, UTC)
     minutes = SIGNATURE_SKEW_S_MAX // 60
     if signed < now - _SKEW:

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from squash.api import rows
 from squash.api.s3vectors import tokens
-from squash.api.s3vectors.answers import how_many_fit, record_documents, written_bytes
+from squash.api.s3vectors.answers import record_documents, written_bytes
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
-from squash.api.s3vectors.problems import ServiceError, invalid, no_index
+from squash.api.s3vectors.problems import invalid
 from squash.api.s3vectors.records import read_records, refused_record
 from squash.api.services import Services
 from squash.database import Index
-from squash.errors import InvalidArgumentError, NotFoundError, TooLargeError
+from squash.errors import InvalidArgumentError, TooLargeError
 from squash.limits import KEY_BYTES_MAX, VECTORS_PAGE_BYTES, VECTORS_PAGE_DEFAULT
 from squash.model import IndexConfig, Record, RecordPage
 from squash.search.fetch import cursor_after
@@ -46,32 +46,18 @@ def put(services: Services, asked: Asked) -> Answer:
                 raise
             raise refused_record(error, records) from error
 
-    try:
-        services.opened.write(asked.target.name, write)
-    except NotFoundError as error:
-        raise no_index() from error
+    services.opened.write(asked.target.name, write)
     return {}
 
 
 def get(services: Services, asked: Asked) -> Answer:
     """Get vectors by key."""
     keys = _possible(asked.members["keys"])
-    try:
-        found = services.opened.read(
-            asked.target.name,
-            lambda index: rows.get_records(index, asked.caller, keys, include=_include(asked)),
-        )
-    except NotFoundError as error:
-        raise no_index() from error
-    documents = record_documents(found)
-    fit = how_many_fit(found, documents)
-    if fit < len(documents):
-        raise ServiceError(
-            "RequestTooLargeException",
-            f"The vectors of these keys are more than an answer can hold: ask for at most {fit} "
-            "keys in a request",
-        )
-    return {"vectors": documents}
+    found = services.opened.read(
+        asked.target.name,
+        lambda index: rows.get_records(index, asked.caller, keys, include=_include(asked)),
+    )
+    return {"vectors": record_documents(found)}
 
 
 def list_page(services: Services, asked: Asked) -> Answer:
@@ -102,10 +88,7 @@ def list_page(services: Services, asked: Asked) -> Answer:
             following = tokens.encode("ListVectors", [following], bound=bound)
         return page, following
 
-    try:
-        page, token = services.opened.read(asked.target.name, read)
-    except NotFoundError as error:
-        raise no_index() from error
+    page, token = services.opened.read(asked.target.name, read)
     answer: dict[str, Any] = {"vectors": record_documents(page)}
     if token is not None:
         answer["nextToken"] = token
@@ -115,10 +98,7 @@ def list_page(services: Services, asked: Asked) -> Answer:
 def delete(services: Services, asked: Asked) -> Answer:
     """Delete vectors by key; a key that is not there is no error."""
     keys = _possible(asked.members["keys"])
-    try:
-        services.opened.write(asked.target.name, lambda index: index.delete(keys=keys))
-    except NotFoundError as error:
-        raise no_index() from error
+    services.opened.write(asked.target.name, lambda index: index.delete(keys=keys))
     return {}
 
 
