@@ -8,7 +8,7 @@ import json
 
 import pytest
 from api_world import NOW_MS, HandClock, World
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from squash import limits
@@ -288,6 +288,8 @@ PATTERNS = st.lists(
 
 
 @given(patterns=PATTERNS, name=NAMES)
+@example(patterns=[("a", True)], name="ab/a")
+@example(patterns=[("ab/a", True)], name="ab/a-")
 def test_patterns_mean_what_they_say(patterns, name):
     """What has no slash is for no index in a vector bucket, though that's name begins so."""
     caller = Caller("x", indexes=tuple(stem + "*" * star for stem, star in patterns))

@@ -145,6 +145,21 @@ def test_a_bodys_stated_hash_must_be_its_hash():
         assert not admitted(event)
 
 
+def test_a_bodys_stated_hash_is_compared_also_where_another_was_signed():
+    """A client that signs the body's hash, and states another in the header."""
+    event = made(headers={"x-amz-content-sha256": EMPTY})
+    names = ("host", "x-amz-content-sha256", "x-amz-date")
+    for stated in (EMPTY, "UNSIGNED-PAYLOAD"):
+        event["headers"]["x-amz-content-sha256"] = stated
+        lines = "".join(f"{name}:{event['headers'][name]}\n" for name in names)
+        canonical = "\n".join(("POST", "/QueryVectors", "", lines, ";".join(names), EMPTY))
+        signature = read(event)
+        key = signing_key(SECRET, *signature.scope.split("/"))
+        digits = sign(key, signature.time, signature.scope, canonical)
+        replaced(signature.digits, digits)(event)
+        assert admitted(event) == (stated == EMPTY)
+
+
 def test_a_header_that_is_signed_must_be_there():
     """Though nothing were its value."""
     event = made(headers={"x-amz-a": ""})
