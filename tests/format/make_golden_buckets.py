@@ -1,8 +1,9 @@
 """Writes golden files of vector buckets.
 
-Run by `PYTHONPATH=tests python tests/format/make_golden_buckets.py`. They are written once and kept, as those of `make_golden.py`: buckets with settings that were
-changed, one that somebody began to delete, one that is gone, and an index with settings. Where that
-changes in a way that a reader sees, the next folder is begun.
+Run by `PYTHONPATH=tests python tests/format/make_golden_buckets.py`. They are written once and
+kept, as those of `make_golden.py`: buckets with settings that were changed, one that somebody began
+to delete, one that is gone, and an index with settings. Where that changes in a way that a reader
+sees, the next folder is begun.
 """
 
 from __future__ import annotations
