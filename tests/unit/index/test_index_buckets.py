@@ -156,6 +156,26 @@ def test_settings_of_a_bucket_change():
     assert other.get(NAME) == VectorBucket(NAME, made.id, made.created_ms, other.settings(made))
 
 
+@pytest.mark.parametrize("tags", [{"a": 1}, {1: "a"}, {"": "a"}, {"a": None}])
+def test_what_could_not_be_read_back_is_not_written(tags):
+    """Neither for a bucket nor for an index, new or there."""
+    store = MemoryStore()
+    buckets = buckets_of(store)
+    made = buckets.create(NAME)
+    entry = buckets.create_index(CONFIG)
+    before = keys(store)
+    for act in (
+        partial(buckets.create, "other", BucketSettings(tags)),
+        partial(buckets.create, "other", BucketSettings(policy={})),
+        partial(buckets.change, made, lambda _: BucketSettings(tags)),
+        partial(buckets.create_index, replace(CONFIG, name=f"{NAME}/other"), tags),
+        partial(buckets.change_index, entry, lambda _: IndexSettings(tags)),
+    ):
+        with pytest.raises(InvalidArgumentError):
+            act()
+    assert keys(store) == before
+
+
 def test_settings_of_an_index_change_while_it_is_there():
     """A change that comes after a drop is refused, and leaves nothing."""
     store = MemoryStore()

@@ -137,6 +137,12 @@ def test_what_is_damaged_is_named_where_it_lies(database):
             assert found.object_key.endswith(key.removeprefix(index_prefix(store)))
             report = hurt.index(NAME).repair()
             assert [one.object_key for one in report.left] == [found.object_key]
+    # Also by a handle that has read what was sound.
+    broken = copied(store)
+    held = connected(broken)
+    held.vector_buckets.get("media")
+    assert damage(broken, "/_bucket/")
+    assert len(held.index(NAME).verify().damages) == 1
     broken = copied(store)
     broken.delete([f"_buckets/media/_bucket/{1:020d}"])
     (found,) = connected(broken).index(NAME).verify().damages
