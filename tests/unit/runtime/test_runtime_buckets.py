@@ -106,7 +106,7 @@ def test_all_indexes_are_listed_and_collected(database, clock):
 
 
 def test_what_a_dropped_index_leaves_is_collected(database, clock):
-    """A commit that came after the drop; and a bucket that is gone, once it is old."""
+    """A commit that came after the drop; and what a bucket was that is gone, once that is old."""
     prefix = catalogue.load(database.store, NAME).prefix
     database.drop_index(NAME)
     database.store.put(f"{prefix}log/{9:020d}", b"late")
@@ -115,11 +115,12 @@ def test_what_a_dropped_index_leaves_is_collected(database, clock):
     assert database.gc().remains.objects == 0
     clock.sleep(2 * DAY_S)
     said = database.gc(dry_run=True)
-    assert said.remains.objects == 4  # three versions of the bucket
+    assert said.remains.objects == 3  # the commit, and what the bucket was before it was gone
     report = database.gc()
     assert (report.remains, report.left) == (said.remains, ())
     left = [info.key for info in database.store.list("")]
-    assert left == [f"_buckets/media/_bucket/{1:020d}"]
+    assert left == [f"_buckets/media/_bucket/{1:020d}", f"_buckets/other/_bucket/{3:020d}"]
+    assert list(connected(database.store, clock).vector_buckets.names()) == ["media"]
 
 
 def test_what_is_damaged_is_named_where_it_lies(database):
@@ -136,6 +137,12 @@ def test_what_is_damaged_is_named_where_it_lies(database):
             assert found.object_key.endswith(key.removeprefix(index_prefix(store)))
             report = hurt.index(NAME).repair()
             assert [one.object_key for one in report.left] == [found.object_key]
+    # Also by a handle that has read what was sound.
+    broken = copied(store)
+    held = connected(broken)
+    held.vector_buckets.get("media")
+    assert damage(broken, "/_bucket/")
+    assert len(held.index(NAME).verify().damages) == 1
     broken = copied(store)
     broken.delete([f"_buckets/media/_bucket/{1:020d}"])
     (found,) = connected(broken).index(NAME).verify().damages

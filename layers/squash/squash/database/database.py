@@ -379,8 +379,11 @@ class Database:
         pin = catalogue.load(self._store, name).config.encoder
         bucket = bucket_of(name)
         if bucket is not None:
+            from squash.index.buckets import VectorBuckets  # noqa: PLC0415 - most have none
+
             try:
-                self.vector_buckets.get(bucket)
+                # One that remembers nothing: what lies there is to be read.
+                VectorBuckets(self._store, clock=self._clock, ids=self._ids).get(bucket)
             except NotFoundError as error:
                 raise DataError(
                     f"index {name!r} is in the vector bucket {bucket!r}, which is not there: "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from squash.errors import DataError
+from squash.errors import DataError, InvalidArgumentError
 from squash.index.references import MALFORMED
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -50,14 +50,24 @@ class VectorBucket:
 
 
 def bucket_to_content(bucket: VectorBucket, state: State) -> dict[str, Any]:
-    """Return what is stored."""
+    """Return what is stored.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the settings are none that could be read back.
+
+    """
+    policy = bucket.settings.policy
+    if policy is not None and not isinstance(policy, str):
+        raise InvalidArgumentError("a policy is JSON text, or None", field="policy")
     return {
         "name": bucket.name,
         "id": bucket.id,
         "state": str(state),
         "created_ms": bucket.created_ms,
-        "tags": dict(bucket.settings.tags),
-        "policy": bucket.settings.policy,
+        "tags": _checked(bucket.settings.tags),
+        "policy": policy,
     }
 
 
@@ -89,8 +99,15 @@ def bucket_from_content(
 
 
 def index_to_content(settings: IndexSettings) -> dict[str, Any]:
-    """Return what is stored."""
-    return {"tags": dict(settings.tags)}
+    """Return what is stored.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the tags are no texts.
+
+    """
+    return {"tags": _checked(settings.tags)}
 
 
 def index_from_content(content: Mapping[str, Any], where: str) -> IndexSettings:
@@ -112,6 +129,16 @@ def index_from_content(content: Mapping[str, Any], where: str) -> IndexSettings:
             "a copy",
             object_key=where,
         ) from error
+
+
+def _checked(tags: Mapping[str, str]) -> dict[str, str]:
+    for name, value in tags.items():
+        if not isinstance(name, str) or not name or not isinstance(value, str):
+            raise InvalidArgumentError(
+                f"a tag is a text by a name that is not empty, not {name!r:.80}: {value!r:.80}",
+                field="tags",
+            )
+    return dict(tags)
 
 
 def _tags(content: Mapping[str, Any]) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ at the bucket then: if that is gone, the index is taken back; if it is closing, 
 by a version that the other's *gone* cannot follow. So an index that somebody was told of is never
 in a bucket that is gone, whoever dies on the way. A bucket left closing is there as every other.
 
-What is left of a gone bucket is that last version; garbage collection removes it in time.
+Of a gone bucket that last version stays, for ever; garbage collection removes those before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from squash.clock import Clock, IdSource
@@ -346,11 +346,19 @@ class VectorBuckets:
         return SettingsLog(self._store, prefix, clock=self._clock, ids=self._ids)
 
 
-def remains(store: ObjectStore, *, clock: Clock, ids: IdSource) -> Iterator[list[ObjectInfo]]:
-    """Yield what is stored of each bucket that is gone, in the order in which it can be removed.
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is stored of a bucket that is gone."""
 
-    One whose versions cannot be read stays.
-    """
+    prefix: str
+    last: ObjectInfo
+    """Says that it is gone. It stays: a number is never given twice, so that whoever removes
+    versions, however late, removes none of a bucket that is there."""
+    earlier: Sequence[ObjectInfo]
+
+
+def remains(store: ObjectStore, *, clock: Clock, ids: IdSource) -> Iterator[Remains]:
+    """Yield what is stored of each bucket that is gone; one that cannot be read stays."""
     for name in store.list_folders(BUCKETS):
         if not is_bucket_name(name):
             continue
@@ -358,9 +366,11 @@ def remains(store: ObjectStore, *, clock: Clock, ids: IdSource) -> Iterator[list
         log = SettingsLog(store, _prefix(name), clock=clock, ids=ids, kind=FORMAT)
         with suppress(SquashError):
             version = log.read()
-            last = [info for info in stored if info.key == log.key(version.number)]
-            if last and _there(version.content, name) is None:
-                yield [info for info in stored if info not in last] + last
+            last = next((info for info in stored if info.key == log.key(version.number)), None)
+            if last is not None and _there(version.content, name) is None:
+                # A key behind it is no version.
+                earlier = [info for info in stored if info.key < last.key]
+                yield Remains(_prefix(name), last, earlier)
 
 
 def _prefix(name: str) -> str:

@@ -48,9 +48,7 @@ def collect_remains(
 def collect_buckets(
     store: ObjectStore, *, clock: Clock, ids: IdSource, dry_run: bool
 ) -> ObjectCount:
-    """Remove what vector buckets left that the store has had as gone for the grace.
-
-    The last version goes last and alone: without it an earlier one would hold again.
+    """Remove the earlier versions of vector buckets that the store has had as gone for the grace.
 
     Parameters
     ----------
@@ -62,15 +60,14 @@ def collect_buckets(
     """
     objects = stored = 0
     for left in buckets.remains(store, clock=clock, ids=ids):
-        *others, last = left
-        below = PrefixStore(store, last.key.rpartition("/")[0] + "/")
-        now_ms = clock.now_ms() if dry_run else store_time(below, ids)
-        if last.modified_ms >= now_ms - GC_GRACE_MS:
+        if not left.earlier:
             continue
-        objects += len(left)
-        stored += sum(info.bytes for info in left)
+        now_ms = clock.now_ms() if dry_run else store_time(PrefixStore(store, left.prefix), ids)
+        if left.last.modified_ms >= now_ms - GC_GRACE_MS:
+            continue
+        objects += len(left.earlier)
+        stored += sum(info.bytes for info in left.earlier)
         if not dry_run:
-            for batch in batches([info.key for info in others], alone=0):
+            for batch in batches([info.key for info in left.earlier], alone=0):
                 store.delete(batch)
-            store.delete([last.key])
     return ObjectCount(objects, stored)
