@@ -21,10 +21,12 @@ from squash.api.services import Endpoint, make_services
 from squash.api.telemetry import LogTelemetry
 from squash.clock import Clock, IdSource
 from squash.database import Database
-from squash.limits import SERVED_BODY_BYTES_MAX
+from squash.limits import PASSED_BODY_BYTES_MAX, SERVED_BODY_BYTES_MAX
 
 HOST: Final = "127.0.0.1"
 _IDLE_SECONDS_MAX: Final = 60
+_READ_BYTES: Final = 1 << 16
+_LENGTH_DIGITS_MAX: Final = 12
 _TEXT_TYPES: Final = ("application/json", "text/")
 
 ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
@@ -120,9 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         refusal = self._refusal()
         if refusal is not None:
-            # What was sent after the headers is not read, so nothing can follow it.
+            # What was sent after the headers is not looked at, so nothing can follow it.
             self.close_connection = True
             self.send_error(*refusal)
+            self._pass_over_body()
             return
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         answer = self.answer(self.event(body))
@@ -134,6 +137,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+    def _pass_over_body(self) -> None:
+        """Read what is being sent: who sends would find the connection broken, not the answer."""
+        length = self.headers.get("content-length") or "0"
+        if not (length.isascii() and length.isdecimal() and len(length) <= _LENGTH_DIGITS_MAX):
+            return
+        left = min(int(length), PASSED_BODY_BYTES_MAX)
+        while left > 0 and (part := self.rfile.read1(min(left, _READ_BYTES))):
+            left -= len(part)
 
     def _refusal(self) -> tuple[int, str] | None:
         """Return the status and reason for which a request is not even read."""
