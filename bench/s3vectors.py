@@ -426,7 +426,7 @@ def section(
         "moto's server stores vectors in memory, makes nothing durable and answers no query. "
         "Everything shares these cores with the clients, whose share stands beside; the service's "
         f"limits are {WRITES_A_SECOND:,} writes and {VECTORS_A_SECOND:,} vectors a second an "
-        "index, and the last two columns are what was reached as a multiple of them. 500 vectors of "
+        "index, and the last two columns are what was reached as a multiple. 500 vectors of "
         "1,536 dimensions are more than the 6 MB that Lambda takes: as many as fit are put.\n\n"
         "**PutVectors**, each thread into the same index:\n\n"
         + table(put_head, put)
