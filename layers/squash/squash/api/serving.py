@@ -21,7 +21,7 @@ from squash.api.services import Endpoint, make_services
 from squash.api.telemetry import LogTelemetry
 from squash.clock import Clock, IdSource
 from squash.database import Database
-from squash.limits import PASSED_BODY_BYTES_MAX, SERVED_BODY_BYTES_MAX
+from squash.limits import MIB, PASSED_BODY_BYTES_MAX, SERVED_BODY_BYTES_MAX
 
 HOST: Final = "127.0.0.1"
 _IDLE_SECONDS_MAX: Final = 60
@@ -106,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _IDLE_SECONDS_MAX
     server_version = "squash"
     sys_version = ""
+    # Who is refused before it is read reads why in either interface's clients.
+    error_content_type = "application/json"
+    error_message_format = '{"message": "%(message)s"}'
 
     def __getattr__(self, name: str) -> Any:
         # Of every method, so that those that no route has are answered as problems too.
@@ -159,7 +162,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdecimal()):
             return 400, "The content-length is no number"
         if len(length) > len(str(SERVED_BODY_BYTES_MAX)) or int(length) > SERVED_BODY_BYTES_MAX:
-            return 413, "The body is too large"
+            return 413, (
+                f"The body has more than {SERVED_BODY_BYTES_MAX // MIB} MiB: "
+                "send fewer records in a request"
+            )
         return None
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's
