@@ -306,7 +306,10 @@ def put_rows(contest: Contest) -> Iterator[list[str]]:
         batch = fitting(dimension, asked)
         found = contest.puts(dimension, batch, threads)
         ours, native, other = (found[name] for name in ("service", "native", "moto"))
-        told(f"put {dimension} x {batch}, {threads} threads: {ours.rate:.1f} a second")
+        told(
+            f"put {dimension} x {batch}, {threads} threads: {ours.rate:.1f} a second, "
+            f"ours {native.rate:.1f}, moto {other.rate:.1f}"
+        )
         yield [
             f"{dimension} x {batch}",
             str(threads),
@@ -351,7 +354,7 @@ def query_rows(contest: Contest, place: Deployed, rows: int) -> Iterator[list[st
     for threads in THREADS:
         found = searching.queries("queries", asked, threads)
         ours, native = found["service"], found["native"]
-        told(f"queries, {threads} threads: {ours.rate:.1f} a second")
+        told(f"queries, {threads} threads: {ours.rate:.1f} a second, ours {native.rate:.1f}")
         yield [
             str(threads),
             number(ours.rate),
@@ -422,9 +425,9 @@ def section(
         f"in turns with the other in {ROUNDS} rounds; *x ours* is the ratio of the two rates. "
         "moto's server stores vectors in memory, makes nothing durable and answers no query. "
         "Everything shares these cores with the clients, whose share stands beside; the service's "
-        f"limits are {WRITES_A_SECOND:,} writes and {VECTORS_A_SECOND:,} vectors a second an index, and the "
-        "last two columns are what was reached as a multiple of them. 500 vectors of 1,536 "
-        "dimensions are more than the 6 MB that Lambda takes: as many as fit are put.\n\n"
+        f"limits are {WRITES_A_SECOND:,} writes and {VECTORS_A_SECOND:,} vectors a second an "
+        "index, and the last two columns are what was reached as a multiple. 500 vectors of "
+        "1,536 dimensions are more than the 6 MB that Lambda takes: as many as fit are put.\n\n"
         "**PutVectors**, each thread into the same index:\n\n"
         + table(put_head, put)
         + f"\n\n**QueryVectors**, top {K} of {rows:,} x 128 (sift), folded, warm, no filter; "

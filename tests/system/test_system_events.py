@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from squash.errors import InvalidArgumentError
 from templates import ROOT, functions, of_type, read
 
 TEMPLATE = read("template.yaml")
@@ -129,3 +130,30 @@ def test_events_are_answered(monkeypatch):
     assert [match["key"] for match in bodies["coordinator-query"]["matches"]] == ["p2", "p3"]
     assert [one["key"] for one in bodies["coordinator-query-vectors"]["vectors"]] == ["p2", "p3"]
     assert set(HTTP) - set(STORY) == {"indexes-optimize", "indexes-list-tags"}
+
+
+def test_events_of_s3_vectors_are_nobodys_where_it_is_off():
+    """Then there is no route for them, and a function that is asked all the same knows none."""
+    pytest.importorskip("aws_lambda_powertools")
+    from squash.api import functions as factories
+    from squash.local.template import read_template
+
+    routes = {
+        turned: {one.key for one in read_template(ROOT / "template.yaml", parameters=given).routes}
+        for turned, given in (("on", {}), ("off", {"S3Vectors": "off"}))
+    }
+    left_out = routes["on"] - routes["off"]
+    assert len(left_out) == len(routes["on"]) - len(routes["off"]) == 22
+    assert {event["routeKey"] for name, event in HTTP.items() if "vector" in name} <= left_out
+    environment = {
+        "SQUASH_STORE": "memory://events-off",
+        "SQUASH_AUTH": "none",
+        "SQUASH_LOCAL": "1",
+        "SQUASH_S3VECTORS": "off",
+    }
+    indexes = factories.indexes(environment)
+    answer = indexes(EVENTS["indexes-create-vector-bucket"], Context())
+    assert answer["statusCode"] == 404
+    assert answer["headers"]["content-type"] == "application/problem+json"
+    with pytest.raises(InvalidArgumentError, match="on or off"):
+        factories.indexes({**environment, "SQUASH_S3VECTORS": "perhaps"})

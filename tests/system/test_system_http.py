@@ -87,7 +87,7 @@ def test_requests_that_cannot_be_read_are_refused(database):
         for status, method, headers in (
             (411, "POST", {"transfer_encoding": "chunked"}),
             (400, "POST", {"content_length": "x"}),
-            (413, "POST", {"content_length": str(1 << 40)}),
+            (413, "POST", {"content_length": str(1 << 50)}),
             (413, "POST", {"content_length": "9" * 5_000}),
         ):
             assert ask(port, method, "/v1/indexes", token=token, **headers)[0] == status
@@ -110,8 +110,10 @@ def test_a_put_that_is_too_large_gets_to_the_face_which_says_how_many_fit(databa
         status, headers, _ = ask(port, "POST", "/PutVectors", long)
         assert "x-amzn-ErrorType" in headers
         assert 400 <= status < 500
-        over = {"content_length": str(SERVED_BODY_BYTES_MAX + 1)}
-        assert ask(port, "POST", path, token=token, **over)[0] == 413
+        over = b" " * (SERVED_BODY_BYTES_MAX + 1)
+        for _ in range(5):  # its sender reads the answer, and no broken connection
+            status, _, body = ask(port, "POST", path, over, token=token)
+            assert (status, "fewer records" in json.loads(body)["message"]) == (413, True)
 
 
 def test_paths_of_resources_come_with_their_slashes_and_by_every_method(database):

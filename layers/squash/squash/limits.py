@@ -185,6 +185,7 @@ HTTP_BODY_BYTES_MAX: Final = 6 * MIB  # Lambda takes no more, and gives no more
 HTTP_ANSWER_BYTES_MAX: Final = 6 * MIB - 16 * KIB  # with room for the headers
 # What `squash serve` reads: all that S3 Vectors takes; its handlers say what is too large.
 SERVED_BODY_BYTES_MAX: Final = 20 * MIB
+PASSED_BODY_BYTES_MAX: Final = 64 * MIB  # of a larger one, read and forgotten
 VECTORS_PER_REQUEST_MAX: Final = 1_000
 KEYS_PER_REQUEST_MAX: Final = 1_000
 QUERIES_PER_REQUEST_MAX: Final = 1_000

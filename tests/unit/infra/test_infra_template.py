@@ -35,7 +35,7 @@ _SEGMENTS = {
 }
 _LOG = {("s3:GetObject", "*/index.json"), ("s3:GetObject", "*/log/*")}
 _KEYS = {("s3:GetObject", "_keys/*"), ("ssm:GetParameter", "parameter signing-key*")}
-_BUCKET = "_buckets/*/_bucket/bucket.json"
+_BUCKET = "_buckets/*/_bucket/*"
 _BUCKETS = {("s3:GetObject", _BUCKET), ("s3:GetObject", "*/settings/*")}
 _ENCODERS = {_LIST, ("s3:GetObject", "_encoders/*"), ("kms:Decrypt", "KmsKeyArn")}
 _ENCODE = {("lambda:InvokeFunction", "function encoder")}
@@ -52,6 +52,7 @@ _REMOVE = {
         "*/trained/*",
         "*/gc/*",
         "*/settings/*",
+        _BUCKET,
     )
 }
 _FAN_OUT = {
@@ -78,7 +79,7 @@ ALLOWED = {
     | _REMOVE
     | _ENCODERS
     | {("s3:PutObject", key) for key in ("*/index.json", _BUCKET, "*/settings/*")}
-    | {("s3:DeleteObject", _BUCKET), ("lambda:InvokeFunction", "function compactor")},
+    | {("lambda:InvokeFunction", "function compactor")},
     "Compactor": _BUCKETS | _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
     "Encoder": _ENCODERS,
 }
@@ -242,7 +243,7 @@ def test_infra_bucket_is_closed_kept_and_written_once():
         f"*/log/{'?' * 20}",
         f"*/settings/{'?' * 20}",
         "*/index.json",
-        "_buckets/*/_bucket/bucket.json",
+        f"_buckets/*/_bucket/{'?' * 20}",
         "_encoders/*/encoder.json",
     }
     assert denied["CommitsAreWrittenOnce"]["Condition"]["Null"] == {"s3:if-none-match": True}
@@ -296,8 +297,7 @@ def test_infra_written_once_holds_for_numbers_and_no_name():
         assert is_once(f"{folder}/{identifier}/settings/{number}")
         assert not is_once(f"{folder}/{identifier}/segments/{identifier}/codes")
         assert not is_once(f"{folder}/{identifier}/gc/{identifier}")
-    assert is_once("_buckets/media/_bucket/bucket.json")
-    assert is_once(f"_buckets/media/_bucket/{identifier}/settings/{number}")
+    assert is_once(f"_buckets/media/_bucket/{number}")
 
 
 def test_infra_routes_lead_to_their_functions():
