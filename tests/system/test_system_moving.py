@@ -16,8 +16,8 @@ from moving_server import contents, serving
 from squash.index.buckets import BucketSettings
 
 SCRIPT = Path(__file__).parents[1] / "moving_process.py"
-ROWS = 800
-KILLS_MAX = 8
+ROWS = 500
+KILLS_MAX = 5
 
 
 def filled(database, name):
