@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from botocore.session import Session
+from test_docs_cli import blocks, commands
 
 from moving_server import serving
 from squash import limits
@@ -16,7 +17,6 @@ from squash.api.s3vectors import shapes
 from squash.cli.arguments import build_parser
 from squash.cli.moving.records import wire_records
 from squash.model import RowBatch
-from test_docs_cli import blocks, commands
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "s3vectors.md").read_text(encoding="utf-8")
@@ -144,9 +144,9 @@ def test_a_batch_that_is_said_to_fit_fits_into_lambda(row):
 
 
 def test_the_limits_are_those_of_the_code():
+    mebibytes = limits.MOVE_BATCH_BYTES_MAX // limits.MIB
     for words in (
-        f"commits of up to\n  {limits.MOVE_BATCH_ROWS_MAX:,} records and "
-        f"{limits.MOVE_BATCH_BYTES_MAX // limits.MIB} MiB",
+        f"commits of up to\n  {limits.MOVE_BATCH_ROWS_MAX:,} records and {mebibytes} MiB",
         f"a list of more than {limits.METADATA_LIST_ELEMENTS_MAX} elements",
         f"up to {limits.FILTER_CLAUSES_MAX} clauses",
         f"{limits.FILTER_DEPTH_MAX} levels, {limits.FILTER_LIST_VALUES_MAX:,} values a list",
