@@ -130,7 +130,7 @@ def test_a_batch_that_is_said_to_fit_fits_into_lambda(row):
     short = wire_records(RowBatch(keys, vectors, [METADATA] * len(keys)))
     for numbers, size, fit in (
         (vectors.tolist(), full_bytes, full_fit),
-        ([one.document["data"]["float32"] for one in short], short_bytes, short_fit),
+        ([json.loads(one.text)["data"]["float32"] for one in short], short_bytes, short_fit),
     ):
         records = [
             {"key": key, "data": {"float32": vector}, "metadata": METADATA}
