@@ -218,3 +218,13 @@ def test_pages():
     assert limits.MATCHES_PAGE_BYTES + record <= limits.HTTP_ANSWER_BYTES_MAX
     assert limits.VECTORS_PAGE_DEFAULT <= limits.LIST_PAGE_MAX
     assert limits.MATCHES_PAGE_MAX <= limits.TOP_K_MAX
+def test_copies_of_indexes():
+    """A commit of a copy is one of an import; what is asked of the service is what it takes."""
+    assert limits.MOVE_BATCH_ROWS_MAX <= limits.IMPORT_BATCH_ROWS_MAX
+    assert limits.MOVE_BATCH_BYTES_MAX <= limits.IMPORT_BATCH_BYTES_MAX
+    # One record always fits, escaped and with a vector of the longest numbers.
+    longest = 24 * limits.DIMENSION_MAX + 6 * (limits.KEY_BYTES_MAX + limits.METADATA_BYTES_MAX)
+    assert longest < limits.LAMBDA_REQUEST_BYTES_MAX < limits.SERVICE_BODY_BYTES_MAX
+    assert limits.SERVICE_KEYS_GET_MAX <= limits.SERVICE_PUT_MAX <= limits.SERVICE_LIST_PAGE_MAX
+    # The records that are left out are named in one answer; the sample is held whole.
+    assert limits.MOVE_BAD_ROWS_MAX < limits.MOVE_SAMPLE_MAX < limits.MOVE_DIFFERENCES_KEYS_MAX

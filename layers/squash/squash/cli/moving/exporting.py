@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from squash.cli.moving.checking import check
 from squash.cli.moving.ledger import BadRows, Meter
 from squash.cli.moving.putting import BatchPutter, Outgoing, put_in_order
-from squash.cli.moving.records import wire_records
 from squash.cli.moving.service import ServiceTable, open_client
 from squash.cli.moving.sides import (
     check_alike,
@@ -171,7 +170,7 @@ class _Export:
             parts, counted = self._parts(), _Counted()
         for part in parts:
             counted.add(part)
-            yield Outgoing(wire_records(part), counted.rows, counted.digest)
+            yield Outgoing(part, counted.rows, counted.digest)
 
     def _parts(self) -> Iterator[RowBatch]:
         """Yield the snapshot's records, as many as are put together at most."""

@@ -7,18 +7,21 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Final, Protocol
 
-from squash.cli.moving.records import BadRow, WireRecord
+from squash.cli.moving.records import BadRow, WireRecord, wire_records
 from squash.cli.moving.service import RefusedError, ServiceTooLargeError
 from squash.limits import SERVICE_BODY_BYTES_MAX, SERVICE_PUT_MAX
+from squash.model import RowBatch
+
+_BETWEEN_BYTES: Final = 2  # a comma and a blank
 
 
 class Putter(Protocol):
     """What puts records; see `ServiceTable.put`."""
 
-    def put(self, vectors: Sequence[Any]) -> None:
-        """Put records, all or none of them."""
+    def put(self, texts: Sequence[str]) -> None:
+        """Put records, all or none of them, each as it stands in the body."""
         ...
 
 
@@ -26,7 +29,7 @@ class Putter(Protocol):
 class Outgoing:
     """Records to be put together, and where the copy is when they are."""
 
-    records: Sequence[WireRecord]
+    rows: RowBatch
     rows_after: int
     digest_after: str
 
@@ -54,8 +57,9 @@ class BatchPutter:
         self._lock = threading.Lock()
         self._bytes_max = SERVICE_BODY_BYTES_MAX
 
-    def put(self, records: Sequence[WireRecord]) -> list[BadRow]:
+    def put(self, rows: RowBatch) -> list[BadRow]:
         """Put records, and return those that the service refuses."""
+        records = wire_records(rows)
         bad: list[BadRow] = []
         for part in self._parts(records):
             bad += self._put_part(part)
@@ -67,7 +71,7 @@ class BatchPutter:
         while at < len(records):
             end, size = at, 0
             while end < len(records) and end - at < SERVICE_PUT_MAX:
-                size += records[end].bytes
+                size += len(records[end].text) + _BETWEEN_BYTES
                 if end > at and size > self._bytes_max:
                     break
                 end += 1
@@ -76,13 +80,13 @@ class BatchPutter:
 
     def _put_part(self, part: Sequence[WireRecord]) -> list[BadRow]:
         try:
-            self._target.put([record.document for record in part])
+            self._target.put([record.text for record in part])
         except ServiceTooLargeError as error:
             if len(part) == 1:
                 return [BadRow(part[0].key, f"record {part[0].key!r}: {error}")]
             with self._lock:
                 # What is taken is less than this was, for what follows as well.
-                size = sum(record.bytes for record in part)
+                size = sum(len(record.text) + _BETWEEN_BYTES for record in part)
                 self._bytes_max = min(self._bytes_max, max(1, size // 2))
         except RefusedError as error:
             # Nothing of it was put, and which record it is for is found by trying, not by words.
@@ -99,7 +103,7 @@ def put_in_order(
 ) -> Iterator[Done]:
     """Put batches, several at once, and yield each when it and all before it are durable.
 
-    Memory holds two batches a thread.
+    Memory holds two batches a thread, and one as it is sent.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def put_in_order(
     waiting: deque[tuple[Outgoing, Future[list[BadRow]]]] = deque()
     try:
         for batch in batches:
-            waiting.append((batch, pool.submit(putter.put, batch.records)))
+            waiting.append((batch, pool.submit(putter.put, batch.rows)))
             if len(waiting) >= 2 * threads:
                 first, future = waiting.popleft()
                 yield Done(first, future.result())

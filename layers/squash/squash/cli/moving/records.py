@@ -17,8 +17,6 @@ from squash.index.checking import check_rows
 from squash.model import IndexConfig, Metadata, RowBatch
 
 _DECIMAL_CHARACTERS: Final = 16  # of a float32: the longest is -1.1754944e-38
-_MARKS_BYTES: Final = 64  # of a record in JSON: its members' names and brackets
-_ESCAPED_BYTES: Final = 6  # of a character, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +29,10 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class WireRecord:
-    """A record as `PutVectors` takes it; `bytes` is about what it needs in a body."""
+    """A record as it stands in the body of a `PutVectors`, in ASCII."""
 
-    document: Mapping[str, Any]
-    bytes: int
-
-    @property
-    def key(self) -> str:
-        """The record's."""
-        return str(self.document["key"])
+    key: str
+    text: str
 
 
 def rows_of(
@@ -98,30 +91,30 @@ def metadata_of(record: Mapping[str, Any]) -> Metadata:
 
 
 def wire_records(batch: RowBatch) -> list[WireRecord]:
-    """Write rows as `PutVectors` takes them.
+    """Write rows as they stand in the body of a `PutVectors`.
 
     Numbers are the shortest decimals that are read back as the same float32: 13 bytes each in
     place of the 22 of a float32 as the double that it is.
     """
-    texts = batch.vectors.astype(f"U{_DECIMAL_CHARACTERS}")
-    numbers = texts.astype(np.float64)
-    # A decimal near the middle between two float32 may be rounded to the other, by way of double.
-    exact = batch.vectors.astype(np.float64)
-    numbers = np.where(_same_bits(numbers, batch.vectors), numbers, exact)
-    sizes = np.char.str_len(texts).sum(axis=1) + 2 * batch.vectors.shape[1]
     records = []
-    for place, (key, metadata) in enumerate(zip(batch.keys, batch.metadata, strict=True)):
-        document: dict[str, Any] = {"key": key, "data": {"float32": numbers[place].tolist()}}
-        size = int(sizes[place]) + _ESCAPED_BYTES * len(key) + _MARKS_BYTES
+    for key, vector, metadata in zip(batch.keys, batch.vectors, batch.metadata, strict=True):
+        text = f'{{"key": {json.dumps(key)}, "data": {{"float32": [{_decimals(vector)}]}}'
         if metadata:
-            document["metadata"] = dict(metadata)
-            size += len(json.dumps(document["metadata"]))
-        records.append(WireRecord(document, size))
+            text += f', "metadata": {json.dumps(dict(metadata))}'
+        records.append(WireRecord(key, text + "}"))
     return records
 
 
-def _same_bits(numbers: np.ndarray[Any, np.dtype[np.float64]], vectors: F32) -> Any:
-    return numbers.astype(np.float32).view(np.uint32) == vectors.view(np.uint32)
+def _decimals(vector: F32) -> str:
+    texts = vector.astype(f"U{_DECIMAL_CHARACTERS}")
+    # A decimal near the middle between two float32 may be rounded to the other, by way of double.
+    exact = texts.astype(np.float64).astype(np.float32).view(np.uint32) == vector.view(np.uint32)
+    if exact.all():
+        return ", ".join(texts.tolist())
+    return ", ".join(
+        text if right else repr(float(number))
+        for text, right, number in zip(texts.tolist(), exact, vector, strict=True)
+    )
 
 
 def same_vector(left: F32, right: F32) -> bool:

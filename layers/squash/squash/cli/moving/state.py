@@ -7,6 +7,7 @@ putting a record again replaces it by itself.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Mapping
@@ -114,8 +115,10 @@ class StateFile:
             raise
 
     def remove(self) -> None:
-        """Remove the file: the copy is done."""
+        """Remove the file, and what runs left that were killed while they wrote it."""
         self.path.unlink(missing_ok=True)
+        for partial in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.partial"):
+            partial.unlink(missing_ok=True)
 
 
 def _parsed(text: str, path: Path) -> MoveState:
