@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help native demo test test-all lint format bench bench-sample costs clean \
-  build build-local local validate
+  build build-local local validate clients
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -118,5 +118,17 @@ local: $(READY) $(MINISTACK_READY)  ## build the functions for this machine, and
 	@$(MAKE) --no-print-directory build-local
 	@$(BIN)/squash local $(LOCAL_OPTIONS)
 
+# The clients of S3 Vectors pin one another: they get a place of their own.
+CLIENTS_VENV := .venv-clients
+CLIENTS_READY := $(CLIENTS_VENV)/.ready
+
+$(CLIENTS_READY): tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	@touch $@
+
+clients: native $(CLIENTS_READY)  ## run the suites of S3 Vectors' clients against a live server
+	$(CLIENTS_VENV)/bin/python tests/clients/run.py
+
 clean:  ## remove what was made, data included
-	rm -rf $(VENV) $(SAM_VENV) $(MINISTACK_VENV) .aws-sam .squash-local .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SAM_VENV) $(MINISTACK_VENV) $(CLIENTS_VENV) .aws-sam .squash-local .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -64,7 +64,8 @@ def test_an_index_is_described_as_it_was_made(index):
 def test_tags_are_read_added_and_removed_by_the_arn_in_the_path(index):
     arn = _aws("get-index", *index)["index"]["indexArn"]
     assert _aws("list-tags-for-resource", "--resource-arn", arn)["tags"] == {"team": "search"}
-    _aws("tag-resource", "--resource-arn", arn, "--tags", "stage=test,zwölf=é /&=")
+    tags = json.dumps({"stage": "test", "zwölf": "é /=+"})
+    _aws("tag-resource", "--resource-arn", arn, "--tags", tags)
     _aws("untag-resource", "--resource-arn", arn, "--tag-keys", "team", "zwölf")
     assert _aws("list-tags-for-resource", "--resource-arn", arn)["tags"] == {"stage": "test"}
 

@@ -6,7 +6,8 @@ against the service). Where Ceph's differs from the service, this follows the se
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
+import itertools
 import threading
 
 import numpy as np
@@ -82,8 +83,8 @@ def test_an_index_is_described_as_it_was_made_just_now(client, named):
     found = client.get_index(**named)["index"]
     assert client.get_index(indexArn=found["indexArn"])["index"] == found
     assert (found["dimension"], found["distanceMetric"]) == (DIMENSION, "euclidean")
-    age = datetime.datetime.now(datetime.UTC) - found["creationTime"]
-    assert abs(age) < datetime.timedelta(hours=1)
+    age = dt.datetime.now(dt.UTC) - found["creationTime"]
+    assert abs(age) < dt.timedelta(hours=1)
 
 
 def test_metadata_keys_that_are_not_filterable_are_told(client, bucket, named):
@@ -113,7 +114,7 @@ def test_indexes_are_listed_by_their_beginnings_with_their_times(client, bucket)
         )
     found = client.list_indexes(vectorBucketName=bucket, prefix="begin-")["indexes"]
     assert [index["indexName"] for index in found] == ["begin-one", "begin-two"]
-    assert all(isinstance(index["creationTime"], datetime.datetime) for index in found)
+    assert all(isinstance(index["creationTime"], dt.datetime) for index in found)
     pages = client.get_paginator("list_indexes").paginate(
         vectorBucketName=bucket, PaginationConfig={"PageSize": 1}
     )
@@ -196,7 +197,8 @@ def test_segments_divide_the_list_among_them(client, named):
         ]
         for part in range(4)
     ]
-    assert sorted(sum(segments, [])) == sorted(f"vector-{n}" for n in range(60))
+    found = sorted(itertools.chain(*segments))
+    assert found == sorted(f"vector-{n}" for n in range(60))
 
 
 def test_deleting_known_and_unknown_keys_leaves_the_rest(client, named):

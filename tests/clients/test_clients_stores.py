@@ -1,4 +1,4 @@
-"""Other stores over boto3's client: mem0, s3vectorm and the memory of Strands agents.
+"""Other stores over boto3's client: mem0, s3vectorm, dynavec and the memory of Strands agents.
 
 None takes an endpoint: the environment alone points them here.
 """
@@ -6,8 +6,11 @@ None takes an endpoint: the environment alone points them here.
 from __future__ import annotations
 
 import importlib
+import uuid
 
+import numpy as np
 import pytest
+from dynavec import Document, Dynavec, DynavecConfig
 from mem0.vector_stores.s3_vectors import S3Vectors
 from s3vectorm.api import BaseMetadata, Bucket, Index, MetaKey, Vector
 
@@ -122,6 +125,45 @@ def test_strands_agents_remember_each_users_own(client, bucket):
         for said in ("likes tea", "likes rain"):
             memory.store_memory(user, f"{user} {said}", agent_name="clerk")
     found = memory.retrieve_memories("ann", "ann likes tea", top_k=4, agent_name="clerk")
-    assert [answer["content"] for answer in found][0] == "ann likes tea"
+    assert found[0]["content"] == "ann likes tea"
     assert {answer["content"] for answer in found} == {"ann likes tea", "ann likes rain"}
     assert found[0]["similarity"] == 1.0
+
+
+@pytest.fixture
+def documents(bucket):
+    """Vectors here, and their texts in DynamoDB, which a stand-in plays."""
+    settings = DynavecConfig(
+        vector_bucket=bucket,
+        index="documents",
+        table=f"documents-{uuid.uuid4().hex}",
+        dimension=32,
+        region="us-east-1",
+        auto_provision=True,
+    )
+    database = Dynavec(settings)
+    yield database
+    database.close()
+
+
+def test_dynavec_provisions_puts_and_searches_one_namespace_with_a_filter(documents):
+    vectors = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
+    documents.upsert(
+        [
+            Document(
+                id=f"v{n}",
+                vector=vector.tolist(),
+                text=f"document {n}",
+                metadata={"even": n % 2 == 0, "place": n},
+            )
+            for n, vector in enumerate(vectors)
+        ],
+        namespace="one",
+    )
+    nearest = documents.search(vector=vectors[0].tolist(), top_k=5, namespace="one")
+    assert (nearest[0].id, nearest[0].text) == ("v0", "document 0")
+    even = documents.search(
+        vector=vectors[0].tolist(), top_k=40, filter={"even": True}, namespace="one"
+    )
+    assert {found.id for found in even} == {f"v{n}" for n in range(0, 40, 2)}
+    assert documents.search(vector=vectors[0].tolist(), top_k=5, namespace="other") == []
