@@ -218,6 +218,8 @@ def test_pages():
     assert limits.MATCHES_PAGE_BYTES + record <= limits.HTTP_ANSWER_BYTES_MAX
     assert limits.VECTORS_PAGE_DEFAULT <= limits.LIST_PAGE_MAX
     assert limits.MATCHES_PAGE_MAX <= limits.TOP_K_MAX
+
+
 def test_copies_of_indexes():
     """A commit of a copy is one of an import; what is asked of the service is what it takes."""
     assert limits.MOVE_BATCH_ROWS_MAX <= limits.IMPORT_BATCH_ROWS_MAX
