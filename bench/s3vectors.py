@@ -25,23 +25,25 @@ import boto3
 import numpy as np
 import urllib3
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.config import Config
 from botocore.credentials import Credentials
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import squash
 from data import load
 from deployed import BUILD, Deployed, deployed
 from deployment import s3_server
 from report import command_line, conditions, number, table, told, write_section
-from squash.api.access import KeyRecords
+from squash.api.access import KeyRecords, OpenGate
 from squash.api.credentials import NewKey, create_key
 from squash.api.environment import IN_THE_STORE
 from squash.api.requests import HttpRequest
 from squash.api.s3vectors.gate import SigningGate
+from squash.api.serving import make_faces
 from squash.api.signing_keys import SigningKeys, ensure_signing_key
-from squash.clock import SystemClock
+from squash.clock import SystemClock, SystemIds
 from squash.limits import LAMBDA_REQUEST_BYTES_MAX
 from squash.model import RowBatch
 from squash.storage import MemoryStore
@@ -274,6 +276,78 @@ def signature_cost() -> list[list[str]]:
     return rows
 
 
+def cpu_cost() -> list[list[str]]:
+    """Count the CPU time of a request on either side, in this process, which load moves little."""
+    clock, ids = SystemClock(), SystemIds()
+    database = squash.connect("memory://cpu")
+    faces = make_faces(database, gate=OpenGate(), clock=clock, ids=ids)
+    where = {"vectorBucketName": BUCKET, "indexName": "cpu"}
+    faces["indexes"](event("/CreateVectorBucket", {"vectorBucketName": BUCKET}), None)
+    kind = {"dataType": "float32", "dimension": 384, "distanceMetric": "euclidean"}
+    faces["indexes"](event("/CreateIndex", where | kind), None)
+    database.create_index("cpu", dimension=384, metric="euclidean")
+    client = boto3.client(
+        "s3vectors",
+        endpoint_url="http://127.0.0.1:1",
+        region_name=REGION,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",  # noqa: S106 - nobody checks it
+    )
+    client.meta.events.register("before-send.s3vectors", _answered_at_once)
+    rows = []
+    for batch in BATCHES:
+        vectors = np.random.default_rng(0).normal(size=(batch, 384)).astype(np.float32).tolist()
+        put = [{"key": str(n), "data": {"float32": one}} for n, one in enumerate(vectors)]
+        own = [{"key": str(n), "vector": one} for n, one in enumerate(vectors)]
+        asked = {
+            "service": event("/PutVectors", where | {"vectors": put}),
+            "native": event("/v1/indexes/cpu/vectors", {"vectors": own}),
+        }
+        served = [
+            number(_cpu_ms(lambda one=one: faces["documents"](one, None))) for one in asked.values()
+        ]
+        sent = [
+            number(_cpu_ms(lambda rows=put: client.put_vectors(**where, vectors=rows))),
+            number(_cpu_ms(lambda rows=own: json.dumps({"vectors": rows}))),
+        ]
+        rows.append([f"put {batch} x 384", *served, *sent])
+    return rows
+
+
+def _cpu_ms(act: Callable[[], Any], times: int = 15) -> float:
+    least = float("inf")
+    for _ in range(times):
+        start = time.process_time()
+        act()
+        least = min(least, time.process_time() - start)
+    return 1e3 * least
+
+
+def _answered_at_once(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+    return AWSResponse(request.url, 200, {}, _Empty())
+
+
+class _Empty:
+    """A body of `{}`."""
+
+    @staticmethod
+    def stream(*_: Any, **__: Any) -> Iterator[bytes]:
+        yield b"{}"
+
+
+def event(path: str, body: Any) -> dict[str, Any]:
+    """Return the event of a request that is not signed."""
+    return {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {"http": {"method": "POST", "path": path}, "stage": "$default"},
+        "body": json.dumps(body),
+        "isBase64Encoded": False,
+    }
+
+
 def signed_request(key: NewKey, body: bytes) -> HttpRequest:
     """Return a request as it comes from the gateway, signed now as boto3 does."""
     sent = AWSRequest(
@@ -397,15 +471,13 @@ def main() -> None:
         contest = Contest(makers, options.seconds)
         asked = list(query_rows(contest, place, options.rows))
         put = list(put_rows(contest))
-    text = section(options.rows, put, asked, signature_cost(), before)
+    text = f"{section(options.rows, put, asked, before)}\n\n{costs()}"
     if options.out:
         write_section(options.out, "s3vectors", text)
     print(text)
 
 
-def section(
-    rows: int, put: list[list[str]], asked: list[list[str]], checks: list[list[str]], load_: float
-) -> str:
+def section(rows: int, put: list[list[str]], asked: list[list[str]], load_: float) -> str:
     """Write what was measured."""
     put_head = (
         "dimensions x vectors a request", "threads", "requests/s", "vectors/s", "p50 ms", "p99",
@@ -431,10 +503,19 @@ def section(
         "**PutVectors**, each thread into the same index:\n\n"
         + table(put_head, put)
         + f"\n\n**QueryVectors**, top {K} of {rows:,} x 128 (sift), folded, warm, no filter; "
-        "recall against brute force:\n\n"
-        + table(query_head, asked)
+        "recall against brute force:\n\n" + table(query_head, asked)
+    )
+
+
+def costs() -> str:
+    """Measure what a request costs on either side, and write it."""
+    cpu_head = ("CPU ms", "the service's API", "ours", "boto3", "json.dumps of ours")
+    return (
+        "**CPU time of a request** in one process, the least of several: of the function with a "
+        "store in memory, without the check of the signature, and of the client:\n\n"
+        + table(cpu_head, cpu_cost())
         + "\n\n**A signature's check**, in µs, least and median, once the key is known to the "
-        "container:\n\n" + table(("bytes of the body", "least", "median"), checks)
+        "container:\n\n" + table(("bytes of the body", "least", "median"), signature_cost())
     )
 
 
