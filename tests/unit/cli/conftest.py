@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 from cli_fake_face import FakeDatabase
+from cli_moving_world import World
 
 import squash.cli.main
+from moving_server import serving
 
 
 @dataclass
@@ -60,3 +62,35 @@ def papers(run, face):
         metadata=[{"year": 2019}, {"year": 2020}, {"year": 2021, "tags": ["x"]}],
     )
     return index
+
+
+@pytest.fixture(scope="module")
+def service():
+    """A live server."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(service):
+    """The server with nothing in it, which lets everything through."""
+    buckets = service.database.vector_buckets
+    for name in list(buckets.names()):
+        for index in list(buckets.index_names(name)):
+            service.database.drop_index(f"{name}/{index}")
+        buckets.delete(name)
+    service.rule = lambda path, members, number: None
+    service.asked.clear()
+    return service
+
+
+@pytest.fixture
+def world(cloud, monkeypatch, tmp_path, capsys):
+    """Run commands on a store of their own, in a folder of their own."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff._MAX_BACKOFF", 0.01)
+    return World(cloud, monkeypatch, tmp_path, capsys)
