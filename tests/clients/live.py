@@ -6,6 +6,7 @@ Clients find all of them by the environment alone, as they would be pointed at a
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -33,6 +34,8 @@ _ANSWERING: Final = re.compile(r"http://127\.0\.0\.1:\d+")
 @contextmanager
 def served() -> Iterator[dict[str, str]]:
     """Serve, and give the environment that points clients here."""
+    if not Path(_SQUASH).exists():
+        raise SystemExit(f"{_SQUASH} is not there: `make clients` makes it, or set SQUASH_COMMAND")
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="squash-clients-"))
         settings = dict(os.environ) | {
@@ -97,6 +100,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 def _stand_ins() -> Iterator[dict[str, str]]:
     """Run STS and DynamoDB, which moto plays, and Bedrock."""
     os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request, else
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     embedder = bedrock.start()

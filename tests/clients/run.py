@@ -89,7 +89,8 @@ def _install_node() -> None:
     folder.mkdir(exist_ok=True)
     for file in (_HERE / "node").iterdir():
         shutil.copy(file, folder)
-    command = [str(_BIN / "npm"), "install", "--no-audit", "--no-fund", "--silent"]
+    command = [str(_BIN / "npm"), "install", "--no-audit", "--no-fund", "--prefer-offline"]
+    command += ["--loglevel=error"]
     subprocess.run(command, cwd=folder, env=_with_node(), check=True)
 
 
