@@ -95,7 +95,7 @@ COMMIT_WITHIN_MS: Final = 20 * 3_600_000  # of the first object it names, or the
 DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
 
 # Vector buckets and settings
-SETTINGS_BYTES_MAX: Final = 256 * KIB  # of one version: tags and a policy, with room
+SETTINGS_BYTES_MAX: Final = 512 * KIB  # of one version: all escaped, tags take 230 and a policy 60
 SETTINGS_KEPT_MS: Final = 3_600_000  # what a version that another followed stays, by the store
 SETTINGS_TRUSTED_MS: Final = 600_000  # who knew the newest then asks for the next number alone
 SETTINGS_VERSIONS_MAX: Final = 900  # that were not kept long enough: one listing has them all

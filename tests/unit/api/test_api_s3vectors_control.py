@@ -6,16 +6,15 @@ import pytest
 from s3vectors_world import arn, live
 from test_api_s3vectors_operations import add_index, make_index, refusal
 
-from squash.api.access import Caller
+from squash.api.access import Caller, OpenGate
 from squash.api.routes import Scope
-from squash.api.s3vectors import serving
 from squash.limits import TAGS_MAX
 
 KMS = "arn:aws:kms:us-east-1:000000000000:key/0123-ab"
 OTHER_KMS = KMS.replace("0123", "4567")
 
 
-class KeyOf:
+class KeyOf(OpenGate):
     """Admits everybody as one caller."""
 
     def __init__(self, *indexes):
@@ -102,7 +101,7 @@ def test_control_tokens(client):
         assert message.startswith("Invalid nextToken")
 
 
-def test_control_listings_show_what_is_the_callers(monkeypatch):
+def test_control_listings_show_what_is_the_callers():
     """A listing has the vector buckets and indexes that a key is for, and tells of no others."""
     with live() as everybody:
         client, database = everybody.client, everybody.database
@@ -110,10 +109,8 @@ def test_control_listings_show_what_is_the_callers(monkeypatch):
             client.create_vector_bucket(vectorBucketName=bucket)
             for name in ("aa-1", "aa-2", "bb-1"):
                 add_index(client, bucket, name)
-        # Signatures have tests of their own; here it counts only what a caller's key is for.
         gate = KeyOf("media/aa-*", "third/bb-1", "a*")
-        monkeypatch.setattr(serving, "gate_beside", lambda *_, **__: gate)
-        with live(database=database) as some:
+        with live(gate, database=database) as some:
             listed = some.client.list_vector_buckets()["vectorBuckets"]
             assert [one["vectorBucketName"] for one in listed] == ["media", "third"]
             pages = some.client.get_paginator("list_indexes").paginate(

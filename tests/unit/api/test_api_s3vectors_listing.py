@@ -149,11 +149,9 @@ class RowGate(OpenGate):
         return Caller("somebody", row_filter=self.row_filter)
 
 
-def test_who_sees_some_rows_lists_gets_and_finds_these_alone(monkeypatch):
+def test_who_sees_some_rows_lists_gets_and_finds_these_alone():
     """Whatever it asks for, in whatever pages; what was looked at to decide is not told."""
     gate = RowGate()
-    # Signatures have tests of their own: whatever lets in, it is this caller who asks.
-    monkeypatch.setattr("squash.api.s3vectors.serving.gate_beside", lambda *_, **__: gate)
     service = Service(dimension=1, metric="euclidean", gate=gate)
     rows = [(f"k{i}", [i], {"team": "red" if i % 3 else "blue", "i": i}) for i in range(1500)]
     service.put(rows)

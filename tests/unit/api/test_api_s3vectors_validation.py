@@ -178,12 +178,7 @@ NEEDED = {
 @pytest.mark.parametrize("one", shapes.REFUSED, ids=lambda one: f"{one.operation}.{one.member}")
 def test_validation_refused(one):
     """What is not done here is refused with its reason, if it asks for something."""
-    if one.value:
-        value = one.value
-    elif one.member == "returnScores":
-        value = True
-    else:
-        value = TEXTS if one.member == "queryTexts" else [{"metadataKey": "body"}]
+    value = one.value or (TEXTS if one.member == "queryTexts" else [{"metadataKey": "body"}])
     members = NEEDED.get(one.operation, {}) | nested(one.member, value)
     error = refused(one.operation, members)
     assert str(error) == f"{one.member}: {one.reason}"
@@ -192,7 +187,7 @@ def test_validation_refused(one):
 
 def test_validation_refused_asks_nothing():
     """What is refused may be given if it asks for nothing."""
-    query = NEEDED["QueryVectors"] | {"returnScores": False, "queryMode": "ENHANCED"}
+    query = NEEDED["QueryVectors"] | {"returnScores": True, "queryMode": "ENHANCED"}
     checked(OPERATIONS["QueryVectors"], query)
     empty = {"metadataConfiguration": {"textSearchConfigurations": []}}
     checked(OPERATIONS["CreateIndex"], NEW_INDEX | empty)

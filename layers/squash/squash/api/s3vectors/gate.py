@@ -85,7 +85,16 @@ class OpenSigningGate:
 
     A page from anywhere may have a browser post to this machine. The other interface is guarded by
     its content type, which pages may not send; this API has none that it insists on.
+
+    Parameters
+    ----------
+    gate:
+        The other interface's, which says who anybody is.
+
     """
+
+    def __init__(self, gate: OpenGate) -> None:
+        self._gate = gate
 
     def admit(self, request: HttpRequest) -> Caller:
         """Return anybody.
@@ -100,7 +109,7 @@ class OpenSigningGate:
             raise ServiceError(
                 "AccessDeniedException", "Web pages are not answered where nobody need sign."
             )
-        return OpenGate().admit(request)
+        return self._gate.admit(request)
 
 
 def gate_beside(
@@ -113,6 +122,6 @@ def gate_beside(
     this service.
     """
     if isinstance(gate, OpenGate):
-        return OpenSigningGate()
+        return OpenSigningGate(gate)
     records = gate.records if isinstance(gate, KeyGate) else KeyRecords(store, clock)
     return SigningGate(records, SigningKeys(places, store, clock), clock)

@@ -65,10 +65,9 @@ class KeptPolicies:
                     memory.move_to_end(bucket)
                     return known.text
             forgotten = self._forgotten
-        buckets = self._database.vector_buckets
         text, memory, ms_max = None, self._absent, KEY_ABSENT_KEPT_MS_MAX
         try:
-            text = buckets.settings(buckets.get(bucket)).policy
+            text = self._database.vector_buckets.get(bucket).settings.policy
             memory, ms_max = self._there, KEY_KEPT_MS_MAX
         except NotFoundError:
             pass

@@ -228,10 +228,6 @@ SHAPES: Final[Mapping[str, Structure]] = {
 _NO_TEXT: Final = (
     "Full-text search is not supported by this endpoint: leave it out, and search by vector"
 )
-_NO_SCORES: Final = (
-    "Relevance scores come with full-text search, which is not supported by this endpoint: leave "
-    "it out, and ask for returnDistance"
-)
 _NO_CLASSIC: Final = (
     "CLASSIC is for vector buckets created before September 30, 2026, and here there are none: use "
     "ENHANCED, or leave it out"
@@ -241,7 +237,6 @@ REFUSED: Final = (
     Refused("UpdateMetadataConfiguration", "add.textSearchConfigurations", _NO_TEXT),
     Refused("UpdateMetadataConfiguration", "delete.textSearchConfigurations", _NO_TEXT),
     Refused("QueryVectors", "queryTexts", _NO_TEXT),
-    Refused("QueryVectors", "returnScores", _NO_SCORES),
     Refused("QueryVectors", "queryMode", _NO_CLASSIC, value="CLASSIC"),
     Refused("UpdateIndexMode", "indexMode", _NO_CLASSIC, value="CLASSIC"),
     Refused("PutVectorBucketDefaultIndexMode", "defaultIndexMode", _NO_CLASSIC, value="CLASSIC"),
@@ -259,6 +254,11 @@ DIFFERS: Final = (
         "ListVectorBuckets",
         "vectorBuckets",
         "Those that the access key may see, not all of the account",
+    ),
+    Differs(
+        "QueryVectors",
+        "returnScores",
+        "Scores come with full-text search: to a query by vector it adds none, as on the service",
     ),
     Differs("ListIndexes", "indexes", "Those that the access key may see"),
     Differs(
