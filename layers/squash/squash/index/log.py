@@ -39,7 +39,7 @@ from squash.storage import ObjectStore, Reads
 STALE_AFTER_MS: Final = 10 * 60 * 1000
 _SAME_NUMBER_ATTEMPTS_MAX: Final = 5
 _FIRST_WAIT_S: Final = 0.02
-_LONGEST_WAIT_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 0.32
 _WINDOW: Final = 16  # as many as are read at once
 _FIRST_WINDOW: Final = 4
 _RETRY_AFTER_MS: Final = 1000
