@@ -101,7 +101,11 @@ class Functions:
             with monkeypatch.context() as patch:
                 found = self.stores[name]
                 patch.setattr("squash.runtime.functions.store_of", lambda _, store=found: store)
-                environment = {"SQUASH_STORE": "memory://x", "SQUASH_SIGNING_KEY": "store"}
+                environment = {
+                    "SQUASH_STORE": "memory://x",
+                    "SQUASH_SIGNING_KEY": "store",
+                    "AWS_REGION": "eu-central-1",
+                }
                 self._handlers[name] = getattr(functions, name)(environment)
 
     def ask(self, name, *, query="", **members):
@@ -131,7 +135,6 @@ class Functions:
 @pytest.fixture
 def asked(monkeypatch):
     """The functions, after a life of a vector bucket with indexes called like folders."""
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
     made = Functions(monkeypatch)
     made.ask("CreateVectorBucket", **PLACE, tags={"a": "b"})
     made.ask("PutVectorBucketPolicy", **PLACE, policy=json.dumps(POLICY))

@@ -21,7 +21,7 @@ import squash
 from endpoint import s3_endpoint
 from squash.api import credentials, parameters
 from squash.api.access import KeyGate
-from squash.api.environment import KeyPlace, PlaceKind, read_signing_keys
+from squash.api.environment import KeyPlace, PlaceKind, S3VectorsSettings, read_signing_keys
 from squash.api.functions import coordinator, indexes
 from squash.api.serving import make_faces, make_server
 from squash.api.signing_keys import SigningKeys, ensure_signing_key, load_signing_key
@@ -55,7 +55,9 @@ def served(database, places):
     """The port of a server that asks for keys."""
     clock, ids = SystemClock(), SystemIds()
     gate = KeyGate(database.store, clock)
-    faces = make_faces(database, gate=gate, clock=clock, ids=ids, signing_keys=places)
+    faces = make_faces(
+        database, gate=gate, clock=clock, ids=ids, s3vectors=S3VectorsSettings(tuple(places))
+    )
     server = make_server(faces, port=0, ids=ids, clock=clock)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -94,13 +94,15 @@ class Live:
 
 
 @contextmanager
-def live(gate=None, clock=None, database=None):
+def live(gate=None, clock=None, database=None, s3vectors=None):
     """Serve until the block ends."""
     clock = clock or SystemClock()
     database = database or Database(
         MemoryStore(), settings=Settings(), clock=clock, ids=SystemIds()
     )
-    faces = make_faces(database, gate=gate or OpenGate(), clock=clock, ids=SystemIds())
+    faces = make_faces(
+        database, gate=gate or OpenGate(), clock=clock, ids=SystemIds(), s3vectors=s3vectors
+    )
     server = make_server(faces, port=0, ids=SystemIds(), clock=clock)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -491,6 +491,10 @@ def test_a_wrong_environment_stops_the_function_at_its_start(environment, change
 def test_the_environment_is_read_once_into_a_value(environment):
     face = read_face(environment | {"SQUASH_COMPACTOR": "fold"})
     assert (face.auth, face.compactor) == ("keys", "fold")
+    here = environment | {"AWS_REGION": "eu-west-1", "SQUASH_KMS_KEY_ARN": "arn:aws:kms:key"}
+    found = read_face(here).s3vectors
+    assert (found.region, found.kms_key) == ("eu-west-1", "arn:aws:kms:key")
+    assert read_face(here | {"SQUASH_S3VECTORS": "off"}).s3vectors is None
     database = functions.open_database(
         environment | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1000", "SQUASH_RETAINED_SHARE": "0.25"}
     )

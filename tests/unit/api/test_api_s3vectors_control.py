@@ -7,6 +7,7 @@ from s3vectors_world import arn, live
 from test_api_s3vectors_operations import add_index, make_index, refusal
 
 from squash.api.access import Caller, OpenGate
+from squash.api.environment import read_s3vectors
 from squash.api.routes import Scope
 from squash.limits import TAGS_MAX
 
@@ -209,10 +210,10 @@ def test_control_encryption_own(client):
     assert len(client.list_vector_buckets()["vectorBuckets"]) == 1
 
 
-def test_control_encryption_kms(monkeypatch):
+def test_control_encryption_kms():
     """With a key of the deployment's, that is told, and it alone can be named."""
-    monkeypatch.setenv("SQUASH_KMS_KEY_ARN", KMS)
-    with live() as running:
+    settings = read_s3vectors({"SQUASH_KMS_KEY_ARN": KMS})
+    with live(s3vectors=settings) as running:
         client = running.client
         own = encryption("aws:kms", KMS)
         client.create_vector_bucket(vectorBucketName="media", encryptionConfiguration=own)

@@ -114,8 +114,8 @@ def test_what_is_no_signing_key_is_refused_and_none_is_made(damage):
 def test_places_are_read_from_the_environment(word, expected):
     environment = {"SQUASH_SIGNING_KEY": word}
     assert [str(place) for place in read_signing_keys(environment)] == expected
-    assert read_face(environment).signing_keys == read_signing_keys(environment)
-    assert read_face({}).signing_keys == IN_THE_STORE
+    assert read_face(environment).s3vectors.signing_keys == read_signing_keys(environment)
+    assert read_face({}).s3vectors.signing_keys == IN_THE_STORE
 
 
 @pytest.mark.parametrize(

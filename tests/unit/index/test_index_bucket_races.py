@@ -195,4 +195,4 @@ def test_many_change_a_bucket_at_once(tmp_path):
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(tag, range(6)))
-    assert len(buckets_of(store).settings(made).tags) == 24
+    assert len(buckets_of(store).get(made.name).settings.tags) == 24

@@ -55,7 +55,7 @@ def test_what_is_made_is_found(settings):
     for buckets in (buckets_of(store, 1), buckets_of(store, 2)):
         assert buckets.get(NAME) == made
         assert list(buckets.list()) == [made]
-        assert buckets.settings(made) == made.settings == (settings or BucketSettings())
+        assert buckets.get(made.name).settings == made.settings == (settings or BucketSettings())
     assert keys(store) == [f"{BUCKETS}{NAME}/_bucket/{1:020d}"]
 
 
@@ -111,7 +111,6 @@ def test_a_deleted_bucket_is_gone_and_can_be_made_anew():
         for act in (
             partial(one.get, NAME),
             partial(one.delete, NAME),
-            partial(one.settings, first),
             partial(one.change, first, lambda s: s),
             partial(one.create_index, CONFIG),
         ):
@@ -120,8 +119,6 @@ def test_a_deleted_bucket_is_gone_and_can_be_made_anew():
     second = other.create(NAME)
     assert second.id != first.id
     assert buckets.get(NAME) == second
-    with pytest.raises(NotFoundError):
-        buckets.settings(first)
     with pytest.raises(NotFoundError):
         buckets.change(first, lambda _: BucketSettings({"b": "2"}))
     assert buckets.get(NAME).settings == BucketSettings()
@@ -152,8 +149,10 @@ def test_settings_of_a_bucket_change():
     buckets.change(made, lambda s: replace(s, tags={**s.tags, "a": "1"}))
     other.change(made, lambda s: replace(s, policy="p"))
     buckets.change(made, lambda s: replace(s, tags={**s.tags, "b": "2"}))
-    assert other.settings(made) == BucketSettings({"a": "1", "b": "2"}, "p")
-    assert other.get(NAME) == VectorBucket(NAME, made.id, made.created_ms, other.settings(made))
+    assert other.get(NAME).settings == BucketSettings({"a": "1", "b": "2"}, "p")
+    assert other.get(NAME) == VectorBucket(
+        NAME, made.id, made.created_ms, BucketSettings({"a": "1", "b": "2"}, "p")
+    )
 
 
 @pytest.mark.parametrize("tags", [{"a": 1}, {1: "a"}, {"": "a"}, {"a": None}])

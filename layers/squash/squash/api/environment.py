@@ -14,9 +14,12 @@ from squash.limits import GC_RETENTION_S_DEFAULT, RETENTION_DAYS_MAX, SIGNING_KE
 AUTH: Final = "SQUASH_AUTH"
 LOCAL: Final = "SQUASH_LOCAL"
 S3VECTORS: Final = "SQUASH_S3VECTORS"
+REGION: Final = "AWS_REGION"  # Lambda sets it
+KMS_KEY: Final = "SQUASH_KMS_KEY_ARN"
 COMPACTOR: Final = "SQUASH_COMPACTOR"
 SIGNING_KEY: Final = "SQUASH_SIGNING_KEY"
 RETENTION_DAYS: Final = "SQUASH_RETENTION_DAYS"
+_REGION_DEFAULT: Final = "us-east-1"
 _DAY_S: Final = 86_400
 _PLACE: Final = re.compile(
     r"(?P<ssm>ssm):(?P<parameter>(?:/[A-Za-z0-9_.-]{1,200}){1,8})"
@@ -56,6 +59,26 @@ IN_THE_STORE: Final = (KeyPlace(PlaceKind.STORE, "key"),)
 
 
 @dataclass(frozen=True, slots=True)
+class S3VectorsSettings:
+    """How the API of Amazon S3 Vectors is answered.
+
+    Parameters
+    ----------
+    signing_keys:
+        Where the keys lie that secrets of access keys are derived from; new ones from the first.
+    region:
+        Stands in ARNs.
+    kms_key:
+        ARN of the KMS key that the store encrypts all with; empty if S3's own keys do it.
+
+    """
+
+    signing_keys: tuple[KeyPlace, ...] = IN_THE_STORE
+    region: str = _REGION_DEFAULT
+    kms_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FaceSettings:
     """How one function answers HTTP.
 
@@ -65,17 +88,14 @@ class FaceSettings:
         How callers are known.
     compactor:
         The function that folds; None where there is none.
-    signing_keys:
-        Where the keys lie that secrets of access keys are derived from; new ones from the first.
     s3vectors:
-        Whether the API of Amazon S3 Vectors is answered too.
+        How the API of Amazon S3 Vectors is answered beside ours; None if it is not.
 
     """
 
     auth: Auth = Auth.KEYS
     compactor: str | None = None
-    signing_keys: tuple[KeyPlace, ...] = IN_THE_STORE
-    s3vectors: bool = True
+    s3vectors: S3VectorsSettings | None = S3VectorsSettings()
 
 
 def read_face(environment: Mapping[str, str]) -> FaceSettings:
@@ -100,9 +120,21 @@ def read_face(environment: Mapping[str, str]) -> FaceSettings:
     return FaceSettings(
         Auth(word),
         environment.get(COMPACTOR) or None,
-        read_signing_keys(environment),
-        speaks == "on",
+        read_s3vectors(environment) if speaks == "on" else None,
     )
+
+
+def read_s3vectors(environment: Mapping[str, str]) -> S3VectorsSettings:
+    """Read how the API of Amazon S3 Vectors is answered.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With the variable that is wrong.
+
+    """
+    region = environment.get(REGION) or _REGION_DEFAULT
+    return S3VectorsSettings(read_signing_keys(environment), region, environment.get(KMS_KEY) or "")
 
 
 def read_signing_keys(environment: Mapping[str, str]) -> tuple[KeyPlace, ...]:

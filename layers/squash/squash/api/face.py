@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from squash.api.access import NOBODY, Gate
+from squash.api.handling import EventHandler, LeftMs, Seen
 from squash.api.members import shown
 from squash.api.problems import problem_of
-from squash.api.requests import HttpRequest, Reply, answer_of, problem_answer, request_of
+from squash.api.requests import HttpRequest, Reply, answer_of, problem_answer
 from squash.api.routes import Body, Route, choose, routes_of
 from squash.api.services import Call, Endpoint, Services
-from squash.api.telemetry import Telemetry, Told
+from squash.api.telemetry import Telemetry
 from squash.clock import Clock, IdSource
 from squash.errors import InvalidArgumentError
 from squash.index.names import check_index_name
 from squash.limits import INDEX_NAME_CHARACTERS_MAX
 
 
-class HttpFace:
+class HttpFace(EventHandler):
     """Answers the events of an HTTP API for the routes of one function. Threads may share it.
 
     Parameters
@@ -46,46 +46,23 @@ class HttpFace:
         clock: Clock,
         ids: IdSource,
     ) -> None:
+        super().__init__(telemetry=telemetry, clock=clock, ids=ids)
         self._function = function
         self._endpoints = endpoints
         self._services = services
         self._gate = gate
-        self._telemetry = telemetry
-        self._clock = clock
-        self._ids = ids
 
-    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Answer an event; whatever goes wrong is answered as a problem."""
-        begun_ms = self._clock.now_ms()
-        request_id = str(getattr(context, "aws_request_id", "") or self._ids.new_id())
-        seen = _Seen()
-        error: Exception | None = None
-        try:
-            request = request_of(event, fallback_id=request_id)
-            request_id = request.id
-            answer = answer_of(
-                self._reply(request, seen, left_ms=_left_ms(context)), request_id=request_id
-            )
-        except Exception as caught:  # noqa: BLE001 - a caller is always answered; the log says why
-            error = caught
-            problem = problem_of(caught, request_id=request_id)
-            answer = problem_answer(problem, request_id=request_id)
-        self._telemetry.answered(
-            Told(
-                request_id=request_id,
-                route=seen.route,
-                status=answer["statusCode"],
-                duration_ms=self._clock.now_ms() - begun_ms,
-                caller=seen.caller,
-                index=seen.index,
-                error=error,
-            )
-        )
-        return answer
+    def _answered(
+        self, request: HttpRequest, event: dict[str, Any], seen: Seen, left_ms: LeftMs | None
+    ) -> dict[str, Any]:
+        del event
+        return answer_of(self._reply(request, seen, left_ms=left_ms), request_id=request.id)
 
-    def _reply(
-        self, request: HttpRequest, seen: _Seen, *, left_ms: Callable[[], int] | None
-    ) -> Reply:
+    def _refused(self, error: Exception, seen: Seen, request_id: str) -> dict[str, Any]:
+        del seen
+        return problem_answer(problem_of(error, request_id=request_id), request_id=request_id)
+
+    def _reply(self, request: HttpRequest, seen: Seen, *, left_ms: LeftMs | None) -> Reply:
         found, index = routes_of(request.path)
         routes = [route for route in found if route.function == self._function]
         for route in routes:
@@ -108,20 +85,6 @@ class HttpFace:
             )
         call = Call(request, caller, index, _document(route, request), left_ms)
         return self._endpoints[route.name](self._services, call)
-
-
-@dataclass(slots=True)
-class _Seen:
-    """How far a request came, for the log."""
-
-    route: str = "none"
-    caller: str = ""
-    index: str = ""
-
-
-def _left_ms(context: Any) -> Callable[[], int] | None:
-    """Return what tells how long the function may still run, where Lambda has a say in it."""
-    return getattr(context, "get_remaining_time_in_millis", None)
 
 
 def _document(route: Route, request: HttpRequest) -> Any:

@@ -174,9 +174,9 @@ def _face(
         "ids": SystemIds(),
     }
     native = HttpFace(name, endpoints, services, **parts)
-    if not settings.s3vectors:
+    if settings.s3vectors is None:
         return native
-    return BothFaces(name, native, services, parts | {"signing_keys": settings.signing_keys})
+    return BothFaces(name, native, services, parts | {"settings": settings.s3vectors})
 
 
 def _caller_of(function: str) -> CompactLater:

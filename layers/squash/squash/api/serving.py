@@ -7,14 +7,14 @@ serve in Lambda, all in one process and without a cloud.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from squash.api import indexes, querying, vectors
 from squash.api.access import Gate
-from squash.api.environment import IN_THE_STORE, KeyPlace
+from squash.api.environment import S3VectorsSettings
 from squash.api.face import HttpFace
 from squash.api.faces import BothFaces, function_of
 from squash.api.services import Endpoint, make_services
@@ -44,7 +44,7 @@ def make_faces(
     gate: Gate,
     clock: Clock,
     ids: IdSource,
-    signing_keys: Sequence[KeyPlace] = IN_THE_STORE,
+    s3vectors: S3VectorsSettings | None = None,
 ) -> Faces:
     """Make the handlers of all HTTP functions, by name, on one database.
 
@@ -56,8 +56,8 @@ def make_faces(
         Tells who asks; for the S3 Vectors API what stands beside it does, by signatures.
     clock, ids:
         Time; names for requests that have none.
-    signing_keys:
-        Where the keys lie that secrets of access keys are derived from.
+    s3vectors:
+        How that API is answered; None for what holds where nothing is said.
 
     """
     services = make_services(database, clock)
@@ -67,7 +67,7 @@ def make_faces(
         "clock": clock,
         "ids": ids,
     }
-    more = parts | {"signing_keys": signing_keys}
+    more = parts | {"settings": s3vectors or S3VectorsSettings()}
     return {
         name: BothFaces(name, HttpFace(name, endpoints, services, **parts), services, more)
         for name, endpoints in ENDPOINTS.items()

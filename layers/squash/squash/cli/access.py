@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from squash import limits
 from squash.api import credentials
 from squash.api.credentials import KeyRecord, NewKey
-from squash.api.environment import SIGNING_KEY, KeyPlace, PlaceKind, read_signing_keys
+from squash.api.environment import (
+    SIGNING_KEY,
+    KeyPlace,
+    PlaceKind,
+    read_s3vectors,
+    read_signing_keys,
+)
 from squash.cli.output import Output, Table, summary
 from squash.clock import SystemClock, SystemIds
 
@@ -97,7 +103,11 @@ def serve(arguments: Namespace, database: Database, output: Output) -> int:
     clock, ids = SystemClock(), SystemIds()
     gate = make_gate(Auth(arguments.auth), database.store)
     faces = make_faces(
-        database, gate=gate, clock=clock, ids=ids, signing_keys=read_signing_keys(os.environ)
+        database,
+        gate=gate,
+        clock=clock,
+        ids=ids,
+        s3vectors=read_s3vectors(os.environ),
     )
     server = make_server(faces, port=arguments.port, ids=ids, clock=clock)
     url = f"http://{HOST}:{server.server_port}"

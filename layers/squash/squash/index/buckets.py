@@ -38,7 +38,7 @@ from squash.index.bucket_content import (
 )
 from squash.index.entries import Entry
 from squash.index.names import BUCKETS, bucket_of, is_bucket_name
-from squash.index.settings import Content, SettingsLog, Version
+from squash.index.settings import Content, SettingsLog, Version, contended
 from squash.limits import BUCKETS_KEPT_MAX, INDEX_NAME_CHARACTERS_MAX, SETTINGS_ATTEMPTS_MAX
 from squash.model import IndexConfig
 from squash.storage import ObjectInfo, ObjectStore
@@ -173,7 +173,7 @@ class VectorBuckets:
                     with suppress(SquashError):
                         self._store.delete(info.key for info in self._store.list(prefix))
                 return
-        raise ConflictError(f"others change vector bucket {name!r} at this moment: try again")
+        raise contended(f"vector bucket {name!r}")
 
     def create_index(self, config: IndexConfig, tags: Mapping[str, str] | None = None) -> Entry:
         """Create an index in a vector bucket, with its tags.
@@ -210,20 +210,6 @@ class VectorBuckets:
         """
         return catalogue.names_in(self._store, bucket, prefix, after=after)
 
-    def settings(self, bucket: VectorBucket) -> BucketSettings:
-        """Return a vector bucket's settings as they are now; those in `bucket` are as it was read.
-
-        Raises
-        ------
-        NotFoundError
-            If it is no more.
-
-        """
-        found = self.get(bucket.name)
-        if found.id != bucket.id:
-            raise _none_such(bucket.name)
-        return found.settings
-
     def change(
         self, bucket: VectorBucket, change: Callable[[BucketSettings], BucketSettings]
     ) -> BucketSettings:
@@ -233,7 +219,7 @@ class VectorBuckets:
         ------
         NotFoundError
             If it is no more.
-        ConflictError, ThrottledError, TooLargeError
+        ThrottledError, TooLargeError
             As `SettingsLog.change`.
 
         """
@@ -260,7 +246,7 @@ class VectorBuckets:
         ------
         NotFoundError
             If the index is no more.
-        ConflictError, ThrottledError, TooLargeError
+        ThrottledError, TooLargeError
             As `SettingsLog.change`.
 
         """

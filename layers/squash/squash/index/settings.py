@@ -25,7 +25,6 @@ from squash.clock import Clock, IdSource
 from squash.container import Buffer
 from squash.errors import (
     ChecksumError,
-    ConflictError,
     DataError,
     SquashError,
     ThrottledError,
@@ -49,6 +48,7 @@ _NUMBER: Final = re.compile(r"[0-9]{20}")
 _WRITE: Final = re.compile(r"[0-9a-f]{32}")
 _STEPS_MAX: Final = 8  # to the newest from a version that is known; further on it is listed
 _WAIT_S_MAX: Final = 0.2
+_RETRY_AFTER_MS: Final = 1000
 
 Content = Mapping[str, Any]
 
@@ -142,10 +142,8 @@ class SettingsLog:
 
         Raises
         ------
-        ConflictError
-            If others were first, again and again.
         ThrottledError
-            If they were changed too often of late.
+            If others were first, again and again, or they were changed too often of late.
         TooLargeError
             If there is too much of them.
         DataError, UnsupportedFormatError
@@ -163,7 +161,7 @@ class SettingsLog:
             if written is not None:
                 return written
             self._clock.sleep(min(_WAIT_S_MAX, 0.005 * 2**attempt) * self._ids.jitter())
-        raise self._contended()
+        raise contended(f"the settings at {self._prefix}")
 
     def write_next(self, version: Version, content: Content) -> Version | None:
         """Write what follows a version that was read; None, and nothing is written, if another did.
@@ -218,7 +216,7 @@ class SettingsLog:
             if data is not None:
                 content, _ = _from_bytes(data, key, self._kind)
                 return Version(number, content, now_ms, found, _removable(found, found[number]))
-        raise self._contended()
+        raise contended(f"the settings at {self._prefix}")
 
     def _with_room(self, version: Version) -> Version:
         """Look again at what can be removed, if nothing could be written otherwise."""
@@ -235,10 +233,12 @@ class SettingsLog:
         data = self._store.get(key)
         return None if data is None else _from_bytes(data, key, self._kind)[1]
 
-    def _contended(self) -> ConflictError:
-        return ConflictError(
-            f"others change the settings at {self._prefix} at this moment: try again"
-        )
+
+def contended(what: str) -> ThrottledError:
+    """Make the error for a change that others were before, again and again."""
+    return ThrottledError(
+        f"others change {what} at this moment: wait, then repeat", retry_after_ms=_RETRY_AFTER_MS
+    )
 
 
 def check_settings(data: Buffer, key: str, kind: str = FORMAT) -> None:

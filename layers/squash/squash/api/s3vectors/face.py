@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from squash.api.access import Gate
+from squash.api.handling import EventHandler, LeftMs, Seen
 from squash.api.members import shown
 from squash.api.problems import MethodNotAllowedError
-from squash.api.requests import HttpRequest, request_of
+from squash.api.requests import HttpRequest
 from squash.api.s3vectors.authorize import CHANGES_POLICY, authorize, stored_policy
 from squash.api.s3vectors.bodies import members_of, refuse_too_large, written
 from squash.api.s3vectors.calls import Asked, Endpoint
 from squash.api.s3vectors.kept import KeptPolicies
-from squash.api.s3vectors.operations import Operation, methods_of, operation_of
+from squash.api.s3vectors.operations import OPERATIONS, Operation, methods_of, operation_of
 from squash.api.s3vectors.problems import ServiceError, body_of, refusal_of
 from squash.api.s3vectors.resources import (
     Place,
@@ -26,13 +27,13 @@ from squash.api.s3vectors.resources import (
 )
 from squash.api.s3vectors.validation import checked
 from squash.api.services import Services
-from squash.api.telemetry import Telemetry, Told
+from squash.api.telemetry import Telemetry
 from squash.clock import Clock, IdSource
 
 _JSON: Final = "application/json"
 
 
-class S3VectorsFace:
+class S3VectorsFace(EventHandler):
     """Answers the events of an HTTP API for the operations of one function.
 
     Parameters
@@ -65,51 +66,25 @@ class S3VectorsFace:
         region: str,
         kms_key: str = "",
     ) -> None:
+        super().__init__(telemetry=telemetry, clock=clock, ids=ids)
         self._function = function
         self._endpoints = endpoints
         self._services = services
         self._gate = gate
-        self._telemetry = telemetry
-        self._clock = clock
-        self._ids = ids
         self._place = Place(region=region, kms_key=kms_key)
 
-    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Answer an event; whatever goes wrong is answered as the service would."""
-        begun_ms = self._clock.now_ms()
-        request_id = str(getattr(context, "aws_request_id", "") or self._ids.new_id())
-        seen = _Seen()
-        error: Exception | None = None
-        try:
-            request = request_of(event, fallback_id=request_id)
-            request_id = request.id
-            place = _placed(self._place, event)
-            left_ms = getattr(context, "get_remaining_time_in_millis", None)
-            answer = _answer(200, self._answer(request, place, seen, left_ms), {}, request_id)
-        except Exception as caught:  # noqa: BLE001 - a caller is always answered; the log says why
-            error = caught
-            refusal = refusal_of(caught, seen.operation)
-            body = body_of(refusal.document)
-            answer = _answer(refusal.status, body, refusal.headers, request_id)
-        self._telemetry.answered(
-            Told(
-                request_id=request_id,
-                route=seen.operation.name if seen.operation else "none",
-                status=answer["statusCode"],
-                duration_ms=self._clock.now_ms() - begun_ms,
-                caller=seen.caller,
-                index=seen.index,
-                error=error,
-            )
-        )
-        return answer
+    def _answered(
+        self, request: HttpRequest, event: dict[str, Any], seen: Seen, left_ms: LeftMs | None
+    ) -> dict[str, Any]:
+        body = self._result(request, _placed(self._place, event), seen, left_ms)
+        return _answer(200, body, {}, request.id)
 
-    def _answer(
-        self,
-        request: HttpRequest,
-        place: Place,
-        seen: _Seen,
-        left_ms: Callable[[], int] | None,
+    def _refused(self, error: Exception, seen: Seen, request_id: str) -> dict[str, Any]:
+        refusal = refusal_of(error, OPERATIONS.get(seen.route))
+        return _answer(refusal.status, body_of(refusal.document), refusal.headers, request_id)
+
+    def _result(
+        self, request: HttpRequest, place: Place, seen: Seen, left_ms: LeftMs | None
     ) -> str:
         # The signature is over the body: what is too long to be read cannot be admitted either.
         refuse_too_large(operation_of(request.method, request.path), request)
@@ -117,7 +92,7 @@ class S3VectorsFace:
         caller = self._gate.admit(request)
         seen.caller = caller.name
         operation = self._operation(request)
-        seen.operation = operation
+        seen.route = operation.name
         members = checked(operation, members_of(operation, request))
         resource = _resource(operation, members, place)
         if resource is not None:
@@ -144,15 +119,6 @@ class S3VectorsFace:
                 allowed=methods,
             )
         raise ServiceError("UnknownOperationException", "There is no such operation")
-
-
-@dataclass(slots=True)
-class _Seen:
-    """How far a request came, for the log."""
-
-    operation: Operation | None = None
-    caller: str = ""
-    index: str = ""
 
 
 def _placed(place: Place, event: Mapping[str, Any]) -> Place:

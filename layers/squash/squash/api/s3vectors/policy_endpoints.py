@@ -8,10 +8,8 @@ from typing import Final
 
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.policies import PolicyError, parse_policy
-from squash.api.s3vectors.problems import ServiceError, invalid, no_bucket
+from squash.api.s3vectors.problems import ServiceError, invalid
 from squash.api.services import Services
-from squash.errors import NotFoundError
-from squash.index.buckets import VectorBucket
 
 
 def put(services: Services, asked: Asked) -> Answer:
@@ -29,7 +27,7 @@ def put(services: Services, asked: Asked) -> Answer:
 
 def get(services: Services, asked: Asked) -> Answer:
     """Return a vector bucket's policy, as it was put."""
-    text = services.database.vector_buckets.settings(_found(services, asked)).policy
+    text = services.database.vector_buckets.get(asked.target.bucket).settings.policy
     if text is None:
         raise ServiceError(
             "NotFoundException", "The specified vector bucket policy could not be found"
@@ -44,21 +42,10 @@ def delete(services: Services, asked: Asked) -> Answer:
 
 
 def _set(services: Services, asked: Asked, text: str | None) -> None:
-    bucket = _found(services, asked)
-    try:
-        services.database.vector_buckets.change(
-            bucket, lambda settings: replace(settings, policy=text)
-        )
-    except NotFoundError as error:
-        # It was deleted meanwhile.
-        raise no_bucket() from error
-
-
-def _found(services: Services, asked: Asked) -> VectorBucket:
-    try:
-        return services.database.vector_buckets.get(asked.target.bucket)
-    except NotFoundError as error:
-        raise no_bucket() from error
+    buckets = services.database.vector_buckets
+    buckets.change(
+        buckets.get(asked.target.bucket), lambda settings: replace(settings, policy=text)
+    )
 
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
 from squash.api.access import Gate
-from squash.api.environment import KeyPlace
+from squash.api.environment import S3VectorsSettings
 from squash.api.s3vectors.calls import Endpoint
 from squash.api.s3vectors.face import S3VectorsFace
 from squash.api.s3vectors.gate import gate_beside
@@ -22,7 +21,6 @@ _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "documents": ("vectors",),
     "indexes": ("buckets", "indexes", "policy_endpoints", "tags"),
 }
-_REGION: Final = "us-east-1"
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -32,7 +30,7 @@ def make_face(
     services: Services,
     *,
     gate: Gate,
-    signing_keys: Sequence[KeyPlace],
+    settings: S3VectorsSettings,
     telemetry: Telemetry,
     clock: Clock,
     ids: IdSource,
@@ -47,8 +45,8 @@ def make_face(
         What endpoints work with.
     gate:
         That of the function's other interface.
-    signing_keys:
-        Where the keys lie that secrets of access keys are derived from.
+    settings:
+        What the environment says of it.
     telemetry, clock, ids:
         As the face takes them.
 
@@ -60,10 +58,10 @@ def make_face(
         function,
         endpoints,
         services,
-        gate=gate_beside(gate, signing_keys, store=services.database.store, clock=clock),
+        gate=gate_beside(gate, settings.signing_keys, store=services.database.store, clock=clock),
         telemetry=telemetry,
         clock=clock,
         ids=ids,
-        region=os.environ.get("AWS_REGION") or _REGION,
-        kms_key=os.environ.get("SQUASH_KMS_KEY_ARN", ""),
+        region=settings.region,
+        kms_key=settings.kms_key,
     )

@@ -9,7 +9,6 @@ from typing import Any, Final
 from squash.api.s3vectors.calls import Answer, Asked, Endpoint
 from squash.api.s3vectors.problems import ServiceError, invalid
 from squash.api.services import Services
-from squash.errors import ConflictError
 from squash.index import catalogue
 from squash.limits import TAGS_MAX
 
@@ -60,24 +59,19 @@ def remove(services: Services, asked: Asked) -> Answer:
 def _change(services: Services, asked: Asked, change: Callable[[Tags], Tags] | None) -> Tags:
     """Change the tags of the resource that a request is about, and return them."""
     buckets, target = services.database.vector_buckets, asked.target
-    try:
-        if target.index:
-            entry = catalogue.load(services.catalogue_store, target.name)
-            if change is None:
-                return buckets.index_settings(entry).tags
-            return buckets.change_index(
-                entry, lambda settings: replace(settings, tags=change(settings.tags))
-            ).tags
-        bucket = buckets.get(target.bucket)
+    if target.index:
+        entry = catalogue.load(services.catalogue_store, target.name)
         if change is None:
-            return buckets.settings(bucket).tags
-        return buckets.change(
-            bucket, lambda settings: replace(settings, tags=change(settings.tags))
+            return buckets.index_settings(entry).tags
+        return buckets.change_index(
+            entry, lambda settings: replace(settings, tags=change(settings.tags))
         ).tags
-    except ConflictError as error:
-        raise ServiceError(
-            "ConflictException", "Others change the tags of this resource: try again"
-        ) from error
+    bucket = buckets.get(target.bucket)
+    if change is None:
+        return bucket.settings.tags
+    return buckets.change(
+        bucket, lambda settings: replace(settings, tags=change(settings.tags))
+    ).tags
 
 
 def _counted(tags: Tags) -> Tags:
