@@ -47,13 +47,14 @@ def test_short_decimals_are_most_of_the_saving():
     """What half the bytes are worth is a batch of twice the size."""
     vectors = np.random.default_rng(0).normal(size=(20, 768)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    short = sum(len(r.text) for r in wire_records(RowBatch([*"abcdefghijklmnopqrst"], vectors, [{}] * 20)))  # fmt: skip # noqa: E501
+    batch = RowBatch([*"abcdefghijklmnopqrst"], vectors, [{}] * 20)
+    short = sum(len(record.text) for record in wire_records(batch))
     assert short < 0.65 * len(json.dumps(vectors.tolist()))
 
 
 def test_a_decimal_that_would_become_a_neighbour_is_written_in_full(monkeypatch):
     """What guards against rounding twice is not left to chance."""
-    monkeypatch.setattr("squash.cli.moving.records._DECIMAL_CHARACTERS", 4)  # cuts decimals off
+    monkeypatch.setattr("squash.api.s3vectors.answers._DIGITS", (4, 3))  # too few for some
     vector = np.array([[1.2345678, -0.1, 3]], np.float32)
     (record,) = wire_records(RowBatch(["a"], vector, [{}]))
     assert vector_of(json.loads(record.text)).tobytes() == vector.tobytes()
@@ -171,7 +172,8 @@ def test_every_segment_is_read_once_from_where_it_was(sizes, page, data):
 def test_a_segment_whose_token_expired_is_read_from_its_beginning(sizes, page, data):
     """It may happen to each at any page, some times."""
     listing = Listing(sizes, page)
-    left = {number: data.draw(st.sets(st.integers(1, 20), max_size=3)) for number in range(len(sizes))}  # fmt: skip # noqa: E501
+    expired = st.sets(st.integers(1, 20), max_size=3)
+    left = {number: data.draw(expired) for number in range(len(sizes))}
     lock = threading.Lock()
 
     def refuse(number, token):

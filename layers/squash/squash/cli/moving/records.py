@@ -6,17 +6,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from squash.api.s3vectors.answers import short_floats
 from squash.arrays import F32
 from squash.attributes import check_metadata
 from squash.errors import SquashError
 from squash.index.checking import check_rows
 from squash.model import IndexConfig, Metadata, RowBatch
-
-_DECIMAL_CHARACTERS: Final = 16  # of a float32: the longest is -1.1754944e-38
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +96,13 @@ def wire_records(batch: RowBatch) -> list[WireRecord]:
     place of the 22 of a float32 as the double that it is.
     """
     records = []
-    for key, vector, metadata in zip(batch.keys, batch.vectors, batch.metadata, strict=True):
-        text = f'{{"key": {json.dumps(key)}, "data": {{"float32": [{_decimals(vector)}]}}'
+    vectors = short_floats(batch.vectors).tolist()
+    for key, vector, metadata in zip(batch.keys, vectors, batch.metadata, strict=True):
+        text = f'{{"key": {json.dumps(key)}, "data": {{"float32": {json.dumps(vector)}}}'
         if metadata:
             text += f', "metadata": {json.dumps(dict(metadata))}'
         records.append(WireRecord(key, text + "}"))
     return records
-
-
-def _decimals(vector: F32) -> str:
-    texts = vector.astype(f"U{_DECIMAL_CHARACTERS}")
-    # A decimal near the middle between two float32 may be rounded to the other, by way of double.
-    exact = texts.astype(np.float64).astype(np.float32).view(np.uint32) == vector.view(np.uint32)
-    if exact.all():
-        return ", ".join(texts.tolist())
-    return ", ".join(
-        text if right else repr(float(number))
-        for text, right, number in zip(texts.tolist(), exact, vector, strict=True)
-    )
 
 
 def same_vector(left: F32, right: F32) -> bool:
