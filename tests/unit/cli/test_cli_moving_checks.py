@@ -71,7 +71,8 @@ def test_a_key_that_is_listed_twice_is_a_difference():
     def twice():
         yield ["a", "a"]
 
-    found = check(side({"a": one}), Side(twice, side({"a": one}).fetch), left_out=(), sample=9, salt="")  # fmt: skip # noqa: E501
+    source = side({"a": one})
+    found = check(source, Side(twice, source.fetch), left_out=(), sample=9, salt="")
     assert not found.same
 
 
