@@ -161,7 +161,7 @@ class SettingsLog:
             if written is not None:
                 return written
             self._clock.sleep(min(_WAIT_S_MAX, 0.005 * 2**attempt) * self._ids.jitter())
-        raise contended(f"the settings at {self._prefix}")
+        raise contended("these settings")
 
     def write_next(self, version: Version, content: Content) -> Version | None:
         """Write what follows a version that was read; None, and nothing is written, if another did.
@@ -174,7 +174,7 @@ class SettingsLog:
         """
         if _is_full(version):
             raise ThrottledError(
-                f"the settings at {self._prefix} were changed {len(version.stored):,} times within "
+                f"these settings were changed {len(version.stored):,} times within "
                 f"{SETTINGS_KEPT_MS // 60_000} minutes: wait before they are changed again",
                 retry_after_ms=SETTINGS_KEPT_MS // SETTINGS_VERSIONS_MAX,
                 limit="SETTINGS_VERSIONS_MAX",
@@ -216,7 +216,7 @@ class SettingsLog:
             if data is not None:
                 content, _ = _from_bytes(data, key, self._kind)
                 return Version(number, content, now_ms, found, _removable(found, found[number]))
-        raise contended(f"the settings at {self._prefix}")
+        raise contended("these settings")
 
     def _with_room(self, version: Version) -> Version:
         """Look again at what can be removed, if nothing could be written otherwise."""
