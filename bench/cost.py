@@ -27,7 +27,7 @@ from squash.planning.shape import (
     estimate,
     work_of,
 )
-from squash.runtime.prices import (
+from squash.planning.prices import (
     GB_SECOND_USD,
     HTTP_REQUEST_USD,
     Architecture,

@@ -62,6 +62,10 @@ class ConflictError(SquashError):
     """Somebody was first: read again, then decide."""
 
 
+class BuildStoppedError(ConflictError):
+    """A build was stopped by who cancelled it, or by one of its limits: it can be resumed."""
+
+
 class TooLargeError(SquashError):
     """A limit was passed; the message names it, its value and the way round."""
 
@@ -131,6 +135,7 @@ HTTP_STATUS: Final[dict[type[SquashError], int]] = {
     PermissionDeniedError: 403,
     NotFoundError: 404,
     ConflictError: 409,
+    BuildStoppedError: 409,
     TooLargeError: 413,
     ThrottledError: 429,
     UnavailableError: 503,

@@ -247,3 +247,19 @@ FOLD_BEGIN_MS_MIN: Final = 60_000  # none is begun with less time left,
 FOLD_GROUP_MS_MIN: Final = 40_000  # no further partitions are begun with less,
 FOLD_STOP_MS_MIN: Final = 10_000  # and one that runs is given up with less
 RETENTION_DAYS_MAX: Final = 3_650  # of what is collected on a schedule
+
+# The bulk build
+BUILD_PIECE_ROWS_MAX: Final = 262_144  # of one run: a task holds one in memory
+BUILD_PIECE_BYTES_MAX: Final = 96 * MIB  # of its vectors
+BUILD_GROUP_BYTES_MAX: Final = 256 * MIB  # of what one task of `assemble` brings to its disk
+BUILD_BATCH_BYTES: Final = 512 * MIB  # of input vectors of one task
+BUILD_BATCHES_MAX: Final = (
+    2_000  # of a stage, where tasks stay within their time: each has a report
+)
+BUILD_SAMPLE_PIECES_MAX: Final = 1_024  # that are looked at; of more, these are drawn
+BUILD_KEY_RANGE_ROWS: Final = 8_000_000  # of one task of `keys`, at 24 bytes
+BUILD_REPLACED_ROWS_MAX: Final = 4_000_000  # by later rows of the same key: every task knows them
+BUILD_BAD_ROWS_LISTED_MAX: Final = 100_000  # of one task; all are counted
+BUILD_FILES_MAX: Final = 100_000
+BUILD_RESTS_MS_MAX: Final = 20 * 3_600_000  # who has rested longer is started anew: see gc
+BUILD_KEPT_MS: Final = 7 * 24 * 3_600_000  # after its last task a build's own objects stay

@@ -16,7 +16,8 @@ Metadata: TypeAlias = Mapping[str, MetadataValue]
 Filter: TypeAlias = Mapping[str, Any]
 Consistency: TypeAlias = Literal["strong", "eventual"]
 AsOf: TypeAlias = int | datetime  # a snapshot's number, or a moment; it has a time zone
-SnapshotOperation: TypeAlias = Literal["put", "delete", "fold"]
+SnapshotOperation: TypeAlias = Literal["put", "delete", "fold", "build", "restore"]
+BuildState: TypeAlias = Literal["running", "published", "failed", "stopped", "cancelled"]
 
 
 class Metric(StrEnum):
@@ -459,3 +460,78 @@ class Progress:
     done: int
     total: int
     unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """How far a stage of a build is."""
+
+    stage: str
+    tasks_done: int
+    tasks: int
+    rows: int
+    """That its tasks passed."""
+    cpu_s: float
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEstimate:
+    """What a build is thought to take, before anything is spent."""
+
+    rows: int
+    input_bytes: int
+    partitions: int
+    clusters: int
+    objects: int
+    """Of the index that is published."""
+    seconds: float
+    """From start to end, as wide as it goes."""
+    cpu_s: float
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProblem:
+    """What went wrong in a build, and where, as far as that is known."""
+
+    stage: str
+    message: str
+    input: str | None = None
+    """The URL of the file."""
+    row: int | None = None
+    """Of that file, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStatus:
+    """A build, as its objects tell."""
+
+    build: str
+    index: str
+    state: BuildState
+    executor: str
+    """"local" or "states"."""
+    attempt: int
+    started_ms: int
+    updated_ms: int
+    """When a task last ended."""
+    inputs: tuple[str, ...]
+    rows: int
+    """Of all files; 0 until they are counted."""
+    bad: int
+    """Rows that were left out; `bad_key` names where they are listed."""
+    bad_key: str | None
+    replaced: int
+    """Rows that a later one of the same key replaced."""
+    cost_usd: float
+    """Spent so far, at list prices."""
+    estimate: BuildEstimate | None
+    remaining_s: float | None
+    """Until it is published; None while that is not known."""
+    stages: tuple[StageProgress, ...]
+    problems: tuple[BuildProblem, ...]
+    before: int
+    """The snapshot after which it was begun."""
+    snapshot: int | None
+    """The one that it made, once it is published."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from squash.runtime.prices import (
+from squash.planning.prices import (
     HTTP_REQUEST_USD,
     architecture_of,
     invocation_cost_usd,

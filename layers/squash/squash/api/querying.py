@@ -19,7 +19,7 @@ from squash.errors import FilterError, InvalidArgumentError, SquashError, TooLar
 from squash.index.checking import check_vector
 from squash.limits import ANSWER_MS, QUERY_TIMEOUT_MS
 from squash.model import Answer, Filter, IndexConfig, Usage
-from squash.runtime.prices import request_cost_usd
+from squash.planning.prices import request_cost_usd
 from squash.storage import StoreCounts
 
 

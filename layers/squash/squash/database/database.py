@@ -27,11 +27,11 @@ from squash.model import (
     Metric,
     Progress,
 )
+from squash.planning.prices import architecture_of
 from squash.quantize import PRESETS
 from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
 from squash.runtime.encoder_names import encoder_label
 from squash.runtime.encoding import Encoding
-from squash.runtime.prices import architecture_of
 from squash.runtime.session import IndexSession
 from squash.search import Searcher
 from squash.storage import ObjectStore, PrefixStore, open_store

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from squash.clock import Clock, SystemClock, SystemIds
 from squash.errors import InvalidArgumentError
 from squash.limits import MIB
-from squash.runtime.prices import architecture_of
+from squash.planning.prices import architecture_of
 from squash.runtime.settings import (
     MB_PER_VCPU,
     Settings,

@@ -12,7 +12,7 @@ from squash.errors import InvalidArgumentError
 from squash.kernels import native
 from squash.limits import MIB
 from squash.planning import DEFAULT_COSTS, CostModel
-from squash.runtime.prices import Architecture
+from squash.planning.prices import Architecture
 
 KERNELS_VARIABLE: Final = "SQUASH_KERNELS"
 COSTS_VARIABLE: Final = "SQUASH_COSTS"

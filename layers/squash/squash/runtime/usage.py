@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from squash.model import Usage
-from squash.runtime.prices import invocation_cost_usd, request_cost_usd
+from squash.planning.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts
 from squash.runtime.settings import Settings
 from squash.search import Trace

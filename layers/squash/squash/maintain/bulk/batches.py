@@ -1,0 +1,49 @@
+"""How many tasks each stage of a build has."""
+
+from __future__ import annotations
+
+from squash.errors import UnavailableError
+from squash.maintain.bulk.plan import Plan
+from squash.maintain.bulk.run import read_plan, read_report
+from squash.maintain.bulk.stages import MAPPED, Stage, Task
+from squash.storage import ObjectStore
+
+GROUPS = "groups"
+"""In the report of `train`: into how many tasks of `assemble` the partitions are dealt."""
+
+
+def stage_tasks(store: ObjectStore, index: str, build: str, stage: Stage) -> list[Task]:
+    """Return the tasks of a stage, done or not; the stages before must be done.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no plan yet.
+    UnavailableError
+        If how many there are is not known yet.
+
+    """
+    if stage not in MAPPED:
+        return [Task(index, build, stage)]
+    plan = read_plan(store, build)
+    count = _planned(plan, stage)
+    if stage is Stage.ASSEMBLE:
+        trained = read_report(store, Task(index, build, Stage.TRAIN))
+        if trained is None:
+            raise UnavailableError(f"build {build} is not trained yet: its {stage} cannot begin")
+        count = int(trained.detail[GROUPS])
+    return [Task(index, build, stage, batch) for batch in range(count)]
+
+
+def _planned(plan: Plan, stage: Stage) -> int:
+    match stage:
+        case Stage.ENCODE:
+            return len(plan.encode_batches) - 1 if plan.encodes else 0
+        case Stage.SAMPLE:
+            return len(plan.sample_batches)
+        case Stage.ASSIGN:
+            return len(plan.assign_batches) - 1
+        case Stage.KEYS:
+            return plan.key_ranges
+        case _:
+            return 0
