@@ -230,3 +230,17 @@ def test_copies_of_indexes():
     assert limits.SERVICE_KEYS_GET_MAX <= limits.SERVICE_PUT_MAX <= limits.SERVICE_LIST_PAGE_MAX
     # The records that are left out are named in one answer; the sample is held whole.
     assert limits.MOVE_BAD_ROWS_MAX < limits.MOVE_SAMPLE_MAX < limits.MOVE_DIFFERENCES_KEYS_MAX
+
+
+def test_input_files_of_builds():
+    """A chunk is a part of a piece; requests are as long as pays, whatever is held of a file."""
+    assert limits.BUILD_CHUNK_BYTES_MAX <= limits.BUILD_PIECE_BYTES_MAX
+    assert (
+        limits.BUILD_CHUNK_TEXTS_MAX <= limits.BUILD_CHUNK_ROWS_MAX <= limits.BUILD_PIECE_ROWS_MAX
+    )
+    # The longest vector is a chunk at least, and so is a row with the largest metadata.
+    assert 8 * limits.DIMENSION_MAX + limits.METADATA_BYTES_MAX < limits.BUILD_CHUNK_BYTES_MAX
+    assert limits.BUILD_READ_BYTES_MIN <= limits.BUILD_READ_BYTES
+    assert 8 * limits.BUILD_READ_BYTES <= limits.BUILD_READ_AHEAD_BYTES_MAX
+    # What encodes stops while there is time to say so.
+    assert limits.BUILD_STOP_MS_MIN < 1000 * limits.LAMBDA_TIMEOUT_S_MAX
