@@ -220,18 +220,6 @@ def test_pages():
     assert limits.MATCHES_PAGE_MAX <= limits.TOP_K_MAX
 
 
-def test_copies_of_indexes():
-    """A commit of a copy is one of an import; what is asked of the service is what it takes."""
-    assert limits.MOVE_BATCH_ROWS_MAX <= limits.IMPORT_BATCH_ROWS_MAX
-    assert limits.MOVE_BATCH_BYTES_MAX <= limits.IMPORT_BATCH_BYTES_MAX
-    # One record always fits, escaped and with a vector of the longest numbers.
-    longest = 24 * limits.DIMENSION_MAX + 6 * (limits.KEY_BYTES_MAX + limits.METADATA_BYTES_MAX)
-    assert longest < limits.LAMBDA_REQUEST_BYTES_MAX < limits.SERVICE_BODY_BYTES_MAX
-    assert limits.SERVICE_KEYS_GET_MAX <= limits.SERVICE_PUT_MAX <= limits.SERVICE_LIST_PAGE_MAX
-    # The records that are left out are named in one answer; the sample is held whole.
-    assert limits.MOVE_BAD_ROWS_MAX < limits.MOVE_SAMPLE_MAX < limits.MOVE_DIFFERENCES_KEYS_MAX
-
-
 def test_input_files_of_builds():
     """A chunk is a part of a piece; requests are as long as pays, whatever is held of a file."""
     assert limits.BUILD_CHUNK_BYTES_MAX <= limits.BUILD_PIECE_BYTES_MAX
@@ -244,3 +232,15 @@ def test_input_files_of_builds():
     assert 8 * limits.BUILD_READ_BYTES <= limits.BUILD_READ_AHEAD_BYTES_MAX
     # What encodes stops while there is time to say so.
     assert limits.BUILD_STOP_MS_MIN < 1000 * limits.LAMBDA_TIMEOUT_S_MAX
+
+
+def test_copies_of_indexes():
+    """A commit of a copy is one of an import; what is asked of the service is what it takes."""
+    assert limits.MOVE_BATCH_ROWS_MAX <= limits.IMPORT_BATCH_ROWS_MAX
+    assert limits.MOVE_BATCH_BYTES_MAX <= limits.IMPORT_BATCH_BYTES_MAX
+    # One record always fits, escaped and with a vector of the longest numbers.
+    longest = 24 * limits.DIMENSION_MAX + 6 * (limits.KEY_BYTES_MAX + limits.METADATA_BYTES_MAX)
+    assert longest < limits.LAMBDA_REQUEST_BYTES_MAX < limits.SERVICE_BODY_BYTES_MAX
+    assert limits.SERVICE_KEYS_GET_MAX <= limits.SERVICE_PUT_MAX <= limits.SERVICE_LIST_PAGE_MAX
+    # The records that are left out are named in one answer; the sample is held whole.
+    assert limits.MOVE_BAD_ROWS_MAX < limits.MOVE_SAMPLE_MAX < limits.MOVE_DIFFERENCES_KEYS_MAX
