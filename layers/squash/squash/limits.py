@@ -256,6 +256,7 @@ BUILD_BATCH_BYTES: Final = 512 * MIB  # of input vectors of one task
 BUILD_BATCHES_MAX: Final = (
     2_000  # of a stage, where tasks stay within their time: each has a report
 )
+BUILD_ENCODE_ROWS: Final = 16_384  # texts of one piece, which is one task's: some minutes
 BUILD_SAMPLE_PIECES_MAX: Final = 1_024  # that are looked at; of more, these are drawn
 BUILD_KEY_RANGE_ROWS: Final = 8_000_000  # of one task of `keys`, at 24 bytes
 BUILD_REPLACED_ROWS_MAX: Final = 4_000_000  # by later rows of the same key: every task knows them
