@@ -256,11 +256,19 @@ BUILD_BATCH_BYTES: Final = 512 * MIB  # of input vectors of one task
 BUILD_BATCHES_MAX: Final = (
     2_000  # of a stage, where tasks stay within their time: each has a report
 )
+BUILD_ENCODE_ROWS: Final = 16_384  # texts of one piece, which is one task's: some minutes
 BUILD_SAMPLE_PIECES_MAX: Final = 1_024  # that are looked at; of more, these are drawn
 BUILD_KEY_RANGE_ROWS: Final = 8_000_000  # of one task of `keys`, at 24 bytes
 BUILD_REPLACED_ROWS_MAX: Final = 4_000_000  # by later rows of the same key: every task knows them
 BUILD_BAD_ROWS_LISTED_MAX: Final = 100_000  # of one task; all are counted
 BUILD_WORKERS_MAX: Final = 256  # processes of one machine
+BUILD_CHUNK_BYTES_MAX: Final = 16 * MIB  # of a piece, that is read and looked at together
+BUILD_CHUNK_ROWS_MAX: Final = 32_768
+BUILD_CHUNK_TEXTS_MAX: Final = 1_024  # encoded together, and durable once they are
+BUILD_STOP_MS_MIN: Final = 60_000  # a task that encodes begins no further chunk with less
+BUILD_READ_BYTES: Final = 4 * MIB  # of one request for a part of a Parquet file
+BUILD_READ_BYTES_MIN: Final = 256 * KIB  # where a file has very many columns
+BUILD_READ_AHEAD_BYTES_MAX: Final = 64 * MIB  # of such parts that are held, a few a column
 BUILD_FILES_MAX: Final = 100_000
 BUILD_RESTS_MS_MAX: Final = 20 * 3_600_000  # who has rested longer is started anew: see gc
 BUILD_KEPT_MS: Final = 7 * 24 * 3_600_000  # after its last task a build's own objects stay
