@@ -91,6 +91,7 @@ COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what w
 GC_RETENTION_S_DEFAULT: Final = 86_400
 GC_RETENTION_S_MIN: Final = 3_600  # readers and writers rely on what is younger
 GC_GRACE_MS: Final = 24 * 3_600_000  # so long what no commit names is left, by the store's clock
+RESTORE_WITHIN_MS: Final = 30 * 60_000  # from saying what it will name to naming it
 COMMIT_WITHIN_MS: Final = 20 * 3_600_000  # of the first object it names, or the reading it rests on
 DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
 
@@ -270,5 +271,6 @@ BUILD_READ_BYTES: Final = 4 * MIB  # of one request for a part of a Parquet file
 BUILD_READ_BYTES_MIN: Final = 256 * KIB  # where a file has very many columns
 BUILD_READ_AHEAD_BYTES_MAX: Final = 64 * MIB  # of such parts that are held, a few a column
 BUILD_FILES_MAX: Final = 100_000
+BUILD_CLAIM_MS: Final = 6 * 3_600_000  # a running build keeps others from folding, unless renewed
 BUILD_RESTS_MS_MAX: Final = 20 * 3_600_000  # who has rested longer is started anew: see gc
 BUILD_KEPT_MS: Final = 7 * 24 * 3_600_000  # after its last task a build's own objects stay
