@@ -260,6 +260,7 @@ BUILD_SAMPLE_PIECES_MAX: Final = 1_024  # that are looked at; of more, these are
 BUILD_KEY_RANGE_ROWS: Final = 8_000_000  # of one task of `keys`, at 24 bytes
 BUILD_REPLACED_ROWS_MAX: Final = 4_000_000  # by later rows of the same key: every task knows them
 BUILD_BAD_ROWS_LISTED_MAX: Final = 100_000  # of one task; all are counted
+BUILD_WORKERS_MAX: Final = 256  # processes of one machine
 BUILD_FILES_MAX: Final = 100_000
 BUILD_INPUTS_PER_REQUEST_MAX: Final = 1_000  # over HTTP; a folder names as many files as it has
 BUILD_URL_BYTES_MAX: Final = 2_048  # of an input; S3's keys have 1,024 at most
