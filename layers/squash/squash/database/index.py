@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from squash.database.arguments import (
     silent,
 )
+from squash.database.builds import IndexBulk
 from squash.database.reads import IndexReads
 from squash.database.writes import IndexWrites
 from squash.limits import GC_RETENTION_S_DEFAULT
@@ -26,9 +27,10 @@ from squash.runtime.session import IndexSession
 
 if TYPE_CHECKING:
     from squash.maintain import BuildOptions
+    from squash.runtime.building import IndexBuilds
 
 
-class Index(IndexReads, IndexWrites):
+class Index(IndexReads, IndexWrites, IndexBulk):
     """A named set of records; opened by `Database.index`. Threads may share it.
 
     Every method may raise `UnavailableError`, `ThrottledError` or `PermissionDeniedError` from
@@ -83,6 +85,10 @@ class Index(IndexReads, IndexWrites):
             report=progress or silent,
             full=full,
         )
+
+    def bulk_builds(self) -> IndexBuilds:
+        """Return what begins, runs and stops builds from files, for faces with a runner."""
+        return self._session.builds()
 
     def backlog(self) -> Backlog:
         """Say how much `optimize` would take in; one request to the store if nothing is new."""

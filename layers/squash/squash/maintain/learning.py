@@ -69,8 +69,6 @@ class Learned:
         int64 [c], the partition to be that each cluster goes to, numbered from 0.
     bucket_rows:
         int64 [b], about how many rows each will have.
-    cells:
-        Of attributes.
     queries:
         float32 [q, D], projected: held-out queries.
 
@@ -80,7 +78,6 @@ class Learned:
     centers: F32
     bucket_of_cluster: I64
     bucket_rows: I64
-    cells: CellScheme
     queries: F32
 
     @property
@@ -138,7 +135,6 @@ def sampled_rows(rows: int, count: int, seed: int) -> tuple[I64, I64]:
 
 def learn(
     sample: F32,
-    metadata: Sequence[Metadata],
     *,
     rows: int,
     config: IndexConfig,
@@ -151,8 +147,6 @@ def learn(
     ----------
     sample:
         float32 [s, d], rows of the index, at least one, in their order.
-    metadata:
-        Of those of them that cells are cut by.
     rows:
         How many rows the index will have.
     config, sizes:
@@ -186,15 +180,19 @@ def learn(
     share = rows / len(some)
     cluster_rows = np.ceil(np.bincount(member, minlength=count) * share).astype(np.int64)
     bucket = group_clusters(centers, cluster_rows, rows_max=sizes.partition_rows_target)
-    columns = Columns.from_metadata(metadata, non_filterable=config.non_filterable)
     return Learned(
         codec=codec,
         centers=centers,
         bucket_of_cluster=bucket,
         bucket_rows=np.bincount(bucket, weights=cluster_rows).astype(np.int64),
-        cells=CellScheme.fit(columns),
         queries=codec.project(_spread(sample, sizes.calibration_queries)),
     )
+
+
+def learn_cells(metadata: Sequence[Metadata], config: IndexConfig) -> CellScheme:
+    """Cut attributes into cells by the metadata of some rows; see `sampled_rows`."""
+    columns = Columns.from_metadata(metadata, non_filterable=config.non_filterable)
+    return CellScheme.fit(columns)
 
 
 def space_of(metric: Metric) -> Space:

@@ -19,7 +19,7 @@ from squash.maintain.bulk.request import BuildRequest, BuildSizes, Executor
 from squash.planning.prices import Architecture
 
 BUILD_ID: Final = re.compile("[0-9a-f]{32}")
-SCHEMES: Final = ("s3://", "file://")
+SCHEMES: Final = ("s3://", "file://", "memory://")
 
 
 def default_sizes() -> BuildSizes:
@@ -92,11 +92,12 @@ def check_inputs(inputs: Sequence[str], runner: Runner) -> tuple[str, ...]:
             field="inputs",
         )
     schemes = SCHEMES[:1] if runner.executor == "states" else SCHEMES
+    shown = schemes[:2]
     for place, url in enumerate(inputs):
         if not isinstance(url, str) or not url.startswith(schemes):
             raise InvalidArgumentError(
                 f"input {url!r:.200} is none that a build reads here: name files or folders as "
-                + " or ".join(f"{scheme}…" for scheme in schemes),
+                + " or ".join(f"{scheme}…" for scheme in shown),
                 field=f"inputs[{place}]",
             )
     return tuple(inputs)

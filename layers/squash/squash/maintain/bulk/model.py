@@ -44,12 +44,15 @@ class BuildModel:
     ----------
     learned:
         None where all rows become flat segments.
+    cells:
+        Of attributes; none, where they do.
     group_begins:
         int64 [g + 1], the first bucket of each group, and the number of buckets.
 
     """
 
     learned: Learned | None
+    cells: CellScheme
     group_begins: I64
 
     @property
@@ -69,17 +72,17 @@ class BuildModel:
 
     def to_bytes(self) -> bytes:
         """Return the object's bytes."""
-        header: dict[str, Any] = {"flat": self.learned is None}
+        cell_header, cell_arrays = self.cells.to_arrays()
+        header: dict[str, Any] = {"flat": self.learned is None, "cells": cell_header}
         arrays: dict[str, AnyArray] = {"group_begins": self.group_begins.astype(np.int64)}
+        arrays.update({f"cells.{name}": array for name, array in cell_arrays.items()})
         if self.learned is not None:
             header["codec"], codec_arrays = self.learned.codec.to_arrays()
-            header["cells"], cell_arrays = self.learned.cells.to_arrays()
             arrays["centers"] = self.learned.centers.astype(np.float32)
             arrays["bucket_of_cluster"] = self.learned.bucket_of_cluster.astype(np.int64)
             arrays["bucket_rows"] = self.learned.bucket_rows.astype(np.int64)
             arrays["queries"] = self.learned.queries.astype(np.float32)
             arrays.update({f"codec.{name}": array for name, array in codec_arrays.items()})
-            arrays.update({f"cells.{name}": array for name, array in cell_arrays.items()})
         return pack(KIND, VERSION, header=header, arrays=arrays)
 
     @classmethod
@@ -96,6 +99,9 @@ class BuildModel:
         try:
             found = cls(
                 None if container.header["flat"] is True else _learned(container),
+                CellScheme.from_arrays(
+                    container.header["cells"], lambda name: container.array(f"cells.{name}")
+                ),
                 container.array_of("group_begins", "<i8"),
             )
         except DataError as error:
@@ -181,15 +187,11 @@ def write_model(store: ObjectStore, build: str, model: BuildModel) -> None:
 
 
 def _learned(container: Container) -> Learned:
-    header = container.header
     return Learned(
-        codec=load_codec(header["codec"], lambda name: container.array(f"codec.{name}")),
+        codec=load_codec(container.header["codec"], lambda name: container.array(f"codec.{name}")),
         centers=container.array_of("centers", "<f4", 2),
         bucket_of_cluster=container.array_of("bucket_of_cluster", "<i8"),
         bucket_rows=container.array_of("bucket_rows", "<i8"),
-        cells=CellScheme.from_arrays(
-            header["cells"], lambda name: container.array(f"cells.{name}")
-        ),
         queries=container.array_of("queries", "<f4", 2),
     )
 
