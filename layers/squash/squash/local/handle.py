@@ -160,6 +160,10 @@ class LocalCloud:
         """Have these faults, and no others."""
         self._call(lambda: self.cloud.set_faults(faults))
 
+    def faults(self) -> list[Fault]:
+        """Return the faults that are not over."""
+        return self._call(lambda: self.cloud.account.faults.in_force)
+
     def run_schedule(self, name: str) -> None:
         """Invoke what a schedule invokes, now."""
         self._call(lambda: self.cloud.schedules.run(name))

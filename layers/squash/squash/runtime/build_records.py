@@ -68,6 +68,11 @@ class BuildRecords:
         self._clock = clock
         self._ids = views.log.ids
 
+    @property
+    def index(self) -> str:
+        """The index's name."""
+        return self._config.name
+
     def prepare(
         self,
         inputs: Sequence[str],

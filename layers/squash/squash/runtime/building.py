@@ -20,6 +20,7 @@ from squash.maintain.bulk.gate import open_stage
 from squash.maintain.bulk.run import run_task
 from squash.maintain.bulk.stages import STAGES, Task
 from squash.maintain.bulk.stops import Stop, note_stop
+from squash.maintain.one_thread import one_blas_thread
 from squash.model import BuildStatus, Progress
 from squash.runtime.build_records import BuildRecords
 from squash.runtime.build_requests import SCHEMES
@@ -157,7 +158,8 @@ class IndexBuilds(BuildRecords):
         """
         if scratch is not None:
             scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="squash-build-", dir=scratch) as folder:
+        folder_made = tempfile.TemporaryDirectory(prefix="squash-build-", dir=scratch)
+        with folder_made as folder, one_blas_thread():
             yield BuildContext(
                 store=self._store,
                 config=self._config,
@@ -177,6 +179,10 @@ class IndexBuilds(BuildRecords):
         if place is None:
             return open_inputs(url)
         return open_inputs(url, endpoint_url=place.endpoint_url, region=place.region)
+
+    def not_begun(self, build: str, error: SquashError) -> None:
+        """Note that nobody was found to run a build, and in the error how it goes on."""
+        self._ended(error, build, Stop("failed", str(error), self._clock.now_ms()))
 
     # What a function is invoked with
 

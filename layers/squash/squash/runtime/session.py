@@ -15,7 +15,7 @@ from squash.errors import DataError, InternalError, SquashError, UnavailableErro
 from squash.index.checking import check_keys
 from squash.index.entries import Entry
 from squash.index.fresh import fresh_part, passed_limit
-from squash.index.state import commits_needed
+from squash.index.state import building, commits_needed
 from squash.model import (
     Answer,
     AsOf,
@@ -170,6 +170,16 @@ class IndexSession:
             scratch=scratch,
             report=report,
             full=full,
+        )
+
+    def restore(
+        self, as_of: AsOf, *, if_snapshot: int | None, commit_id: str | None
+    ) -> WriteResult:
+        """Make the content again what it was after a snapshot."""
+        from squash.runtime.restoring import restore_content  # noqa: PLC0415 - most never do
+
+        return restore_content(
+            self._views, self.config, as_of, if_snapshot=if_snapshot, commit_id=commit_id
         )
 
     def _fold(self, report: Report) -> None:
@@ -388,6 +398,7 @@ class IndexSession:
         opened = self._views.refresh()
         part = fresh_part(opened)
         due = passed_limit(part, soon=True)
+        claim = building(opened.state, self._clock.now_ms())
         return Backlog(
             snapshot=opened.sequence,
             commits=len(commits_needed(opened.state)),
@@ -395,6 +406,7 @@ class IndexSession:
             rows_in_partitions=part.rows_in_partitions,
             bytes=part.bytes,
             fold_due=due.name if due else None,
+            building=claim.build if claim else None,
         )
 
     def stats(self) -> IndexStats:
