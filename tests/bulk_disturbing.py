@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from squash.database import Index
 from squash.local import Fault, FaultKind, LocalCloud
 from squash.storage import ObjectStore
 
@@ -155,3 +156,8 @@ def reports(store: ObjectStore, build: str) -> dict[str, list[dict[str, Any]]]:
         stage = info.key.removeprefix(prefix).rpartition("-")[0]
         found.setdefault(stage, []).append(json.loads(bytes(store.get(info.key) or b"{}")))
     return found
+
+
+def store_of(index: Index) -> ObjectStore:
+    """Return the objects below an index's own prefix."""
+    return index.bulk_builds()._store
