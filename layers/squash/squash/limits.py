@@ -260,6 +260,7 @@ BUILD_SAMPLE_PIECES_MAX: Final = 1_024  # that are looked at; of more, these are
 BUILD_KEY_RANGE_ROWS: Final = 8_000_000  # of one task of `keys`, at 24 bytes
 BUILD_REPLACED_ROWS_MAX: Final = 4_000_000  # by later rows of the same key: every task knows them
 BUILD_BAD_ROWS_LISTED_MAX: Final = 100_000  # of one task; all are counted
+BUILD_WORKERS_MAX: Final = 256  # processes of one machine
 BUILD_FILES_MAX: Final = 100_000
 BUILD_RESTS_MS_MAX: Final = 20 * 3_600_000  # who has rested longer is started anew: see gc
 BUILD_KEPT_MS: Final = 7 * 24 * 3_600_000  # after its last task a build's own objects stay

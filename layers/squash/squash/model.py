@@ -460,6 +460,8 @@ class Progress:
     done: int
     total: int
     unit: str
+    note: str = ""
+    """What else there is to say, for people."""
 
 
 @dataclass(frozen=True, slots=True)

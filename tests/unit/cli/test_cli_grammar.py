@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-from squash import errors
-from squash.api import strict_json
+from squash import errors, strict_json
 from squash.api.problems import TITLES
 from squash.cli import problems
 from squash.cli.arguments import VERBS, build_parser

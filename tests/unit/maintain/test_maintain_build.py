@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from squash.maintain.calibrate import NeighbourCollector
+from squash.maintain.calibrate import NeighbourCollector, admission
 from squash.maintain.spill import Spill
 from squash.model import RowBatch
 from squash.planning import BANDS, CALIBRATED_NEIGHBOURS
@@ -52,10 +52,9 @@ def test_neighbours_are_those_of_brute_force(space: str) -> None:
     data = data[np.argsort(data[:, 0])]
     queries = data[::900]
     collector = NeighbourCollector(queries, space=space, seed=3)
-    admitted = np.random.Generator(np.random.Philox(3))
-    order = np.concatenate([admitted.random(5_000), admitted.random(4_000)])
-    collector.add(data[:5_000], np.arange(5_000))
-    collector.add(data[5_000:], np.arange(5_000, 9_000))
+    order = np.concatenate([admission(3, (0, 0), 5_000), admission(3, (0, 1), 4_000)])
+    collector.add(data[:5_000], np.arange(5_000), place=(0, 0))
+    collector.add(data[5_000:], np.arange(5_000, 9_000), place=(0, 1))
     wide = data.astype(np.float64)
     for number, query in enumerate(queries.astype(np.float64)):
         distances = -(wide @ query) if space == "dot" else ((wide - query) ** 2).sum(axis=1)
@@ -64,5 +63,5 @@ def test_neighbours_are_those_of_brute_force(space: str) -> None:
         for band, share in enumerate(BANDS):
             passing = np.flatnonzero((order < share) & np.isfinite(distances))
             nearest = passing[np.argsort(distances[passing])][:CALIBRATED_NEIGHBOURS]
-            kept = collector._clusters[band, number]
+            kept = collector.neighbours().clusters[band, number]
             assert set(kept[kept >= 0].tolist()) == set(nearest.tolist())

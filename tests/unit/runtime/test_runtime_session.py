@@ -8,8 +8,8 @@ from squash.database import Database
 from squash.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from squash.limits import VIEWS_KEPT_MAX
 from squash.model import Match
-from squash.runtime import Settings
 from squash.planning.prices import GB_SECOND_USD, INVOCATION_USD, architecture_of
+from squash.runtime import Settings
 from squash.search import Trace
 from squash.search.spending import Spent
 from squash.storage import CountingStore, MemoryStore

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from squash.api import strict_json
+from squash import strict_json
 from squash.api.members import shown
 from squash.api.problems import CONTENT_TYPE, Problem, UnsupportedMediaTypeError
 from squash.errors import InvalidArgumentError, TooLargeError

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from squash import limits
-from squash.api import strict_json
+from squash import limits, strict_json
 from squash.api.documents import answer_document
 from squash.arrays import F32
 from squash.cli.encoding_words import encoding_shown

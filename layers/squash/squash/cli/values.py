@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final
 
-from squash import limits
-from squash.api import moments, strict_json
+from squash import limits, strict_json
+from squash.api import moments
 from squash.model import AsOf, AttributeType
 
 INCLUDABLE: Final = ("metadata", "vector")

@@ -1,15 +1,15 @@
-"""The bulk build: from rows in any order to balanced partitions, memory bounded throughout.
+"""The build: from rows in any order to balanced partitions, memory bounded throughout.
 
 Three passes over the rows. The first draws a sample of the vectors; codec and clusters are trained
 on it. The second gives each row its cluster and spills it to its bucket on the local disk; what it
 sees of the metadata decides the cells. The third goes through the buckets, one at a time, and
 writes partitions; on the way brute force over what passes by calibrates recall. Memory holds the
-sample, one batch and one partition.
+sample, one batch and one partition. `maintain.bulk` does the same by tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,28 +17,26 @@ from typing import Protocol
 import numpy as np
 
 from squash.arrays import F32, I64
-from squash.attributes import CellScheme, Columns
-from squash.index.trained import History, Trained
+from squash.index.trained import Trained
 from squash.limits import (
     CLUSTER_ROWS_TARGET,
     EXACT_ROWS_MAX,
     PARTITION_ROWS_MAX,
     PARTITION_ROWS_TARGET,
 )
-from squash.maintain.calibrate import NeighbourCollector
-from squash.maintain.parts import Sizes, measured, parts_of
-from squash.maintain.routing import Routing, encode
+from squash.maintain.assembly import Assembly, WritePartition, finish
+from squash.maintain.learning import (
+    Placer,
+    Report,
+    learn,
+    learn_cells,
+    sample_rows,
+    sampled_rows,
+)
+from squash.maintain.one_thread import one_blas_thread
+from squash.maintain.parts import Sizes
 from squash.maintain.spill import Spill
-from squash.model import IndexConfig, Metadata, Metric, Progress, RowBatch
-from squash.quantize import PRESETS, Codec, train_codec
-from squash.training import Assigner, group_clusters, kmeans
-
-# Rows that are enough to train a codec on, and to cut attributes into 255 cells by.
-_CODEC_ROWS_MAX = 1 << 16
-_CELL_ROWS_MAX = 1 << 16
-
-Report = Callable[[Progress], None]
-WritePartition = Callable[[Mapping[str, bytes], int], str]
+from squash.model import IndexConfig, Metadata, Progress, RowBatch
 
 
 class RowSource(Protocol):
@@ -95,17 +93,6 @@ class BuildOptions:
         return Sizes(self.cluster_rows_target, self.partition_rows_max)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the sample taught."""
-
-    codec: Codec
-    centers: F32
-    """float32 [c, d], not projected: distances survive the projection."""
-    bucket_of_cluster: I64
-    queries: F32
-
-
 def build(
     source: RowSource,
     config: IndexConfig,
@@ -117,7 +104,8 @@ def build(
 ) -> Trained:
     """Build partitions of all rows of a source.
 
-    The same source, configuration, options and seed give the same objects on the same machine.
+    The same source, configuration, options and seed give the same objects on the same machine,
+    however many cores it has, and the same as the tasks of a bulk build give of the same rows.
 
     Parameters
     ----------
@@ -130,97 +118,46 @@ def build(
     scratch:
         An empty folder with room for the vectors and metadata.
     write_partition:
-        Stores a partition's objects (by name) of so many rows and returns the segment's id.
+        Stores a partition's objects (by name) and returns the segment's id.
     report:
         Told of every step.
 
     """
-    plan = _train(source, config, options, report)
-    buckets = int(plan.bucket_of_cluster.max()) + 1
-    spill = Spill(scratch, dimension=config.dimension, buckets=buckets)
-    assigner = Assigner(plan.centers)
-    seen = _MetadataSample(source.rows, config)
-    done = 0
-    for batch in source.batches():
-        seen.add(batch.metadata)
-        cluster = assigner.assign(measured(batch.vectors, config.metric))
-        spill.add(batch, bucket=plan.bucket_of_cluster[cluster], cluster=cluster)
-        done += len(batch)
-        report(Progress("assign", done, source.rows, "rows"))
-    return _write_buckets(
-        spill,
-        plan,
-        config,
-        cells=seen.cells(),
-        options=options,
-        write_partition=write_partition,
-        report=report,
-    )
+    with one_blas_thread():
+        wanted = sample_rows(source.rows, config.dimension, options)
+        chosen, for_cells = sampled_rows(source.rows, wanted, config.seed)
+        sample = _sample(source, chosen, config.dimension, report)
+        learned = learn(sample, rows=source.rows, config=config, sizes=options, report=report)
+        del sample
+        spill = Spill(scratch, dimension=config.dimension, buckets=learned.buckets)
+        placer = Placer(learned, config.metric)
+        done = 0
+        seen: list[Metadata] = []
+        for batch in source.batches():
+            first, last = np.searchsorted(for_cells, (done, done + len(batch)))
+            seen.extend(batch.metadata[row] for row in (for_cells[first:last] - done).tolist())
+            cluster, bucket = placer.place(batch.vectors)
+            spill.add(batch, bucket=bucket, cluster=cluster)
+            done += len(batch)
+            report(Progress("assign", done, source.rows, "rows"))
+        cells = learn_cells(seen, config)
+        assembly = Assembly(
+            learned,
+            cells,
+            config,
+            sizes=options.sizes(),
+            write_partition=write_partition,
+            report=lambda rows: report(Progress("encode", rows, spill.rows, "rows")),
+        )
+        for bucket_number in range(spill.buckets):
+            assembly.add(spill, bucket_number, bucket=bucket_number)
+        return finish(
+            assembly.routing, assembly.neighbours(), learned=learned, cells=cells, config=config
+        )
 
 
-class _MetadataSample:
-    """Keeps the metadata of some rows, as a build passes the rows by, to cut cells by."""
-
-    def __init__(self, rows: int, config: IndexConfig) -> None:
-        generator = np.random.Generator(np.random.Philox(config.seed))
-        wanted = min(rows, _CELL_ROWS_MAX)
-        self._chosen = np.sort(generator.choice(rows, size=wanted, replace=False))
-        self._non_filterable = config.non_filterable
-        self._metadata: list[Metadata] = []
-        self._start = 0
-
-    def add(self, metadata: Sequence[Metadata]) -> None:
-        stop = self._start + len(metadata)
-        first, last = np.searchsorted(self._chosen, (self._start, stop))
-        places = self._chosen[first:last] - self._start
-        self._metadata.extend(metadata[row] for row in places.tolist())
-        self._start = stop
-
-    def cells(self) -> CellScheme:
-        columns = Columns.from_metadata(self._metadata, non_filterable=self._non_filterable)
-        return CellScheme.fit(columns)
-
-
-def _train(source: RowSource, config: IndexConfig, options: BuildOptions, report: Report) -> _Plan:
-    wanted = min(
-        source.rows, options.sample_rows_max, options.sample_bytes_max // (4 * config.dimension)
-    )
-    sample = measured(_sample(source, wanted, config, report), config.metric)
-    count = max(1, min(len(sample) // 8, round(source.rows / options.cluster_rows_target)))
-    centers = kmeans(
-        sample,
-        clusters=count,
-        seed=config.seed,
-        tick=lambda done, total: report(Progress("cluster", done, total, "passes")),
-    )
-    # Fewer rows do for the codec, and for how full the clusters will be.
-    some = np.ascontiguousarray(sample[:: -(-len(sample) // _CODEC_ROWS_MAX)])
-    member = Assigner(centers).assign(some)
-    name, codec_options = PRESETS[config.codec]
-    codec = train_codec(
-        name,
-        sample=some,
-        residuals=some - centers[member],
-        space="dot" if config.metric is Metric.DOT else "l2",
-        seed=config.seed,
-        **codec_options,
-    )
-    report(Progress("train", 1, 1, "codec"))
-    share = source.rows / len(some)
-    rows = np.ceil(np.bincount(member, minlength=count) * share).astype(np.int64)
-    bucket = group_clusters(centers, rows, rows_max=options.partition_rows_target)
-    return _Plan(
-        codec=codec,
-        centers=centers,
-        bucket_of_cluster=bucket,
-        queries=codec.project(_spread(sample, options.calibration_queries)),
-    )
-
-
-def _sample(source: RowSource, wanted: int, config: IndexConfig, report: Report) -> F32:
-    generator = np.random.Generator(np.random.Philox(config.seed))
-    chosen = np.sort(generator.choice(source.rows, size=wanted, replace=False))
-    sample = np.empty((wanted, config.dimension), dtype=np.float32)
+def _sample(source: RowSource, chosen: I64, dimension: int, report: Report) -> F32:
+    sample = np.empty((len(chosen), dimension), dtype=np.float32)
     start = 0
     for vectors in source.vectors():
         first, last = np.searchsorted(chosen, (start, start + len(vectors)))
@@ -228,42 +165,3 @@ def _sample(source: RowSource, wanted: int, config: IndexConfig, report: Report)
         start += len(vectors)
         report(Progress("sample", start, source.rows, "rows"))
     return sample
-
-
-def _write_buckets(
-    spill: Spill,
-    plan: _Plan,
-    config: IndexConfig,
-    *,
-    cells: CellScheme,
-    options: BuildOptions,
-    write_partition: WritePartition,
-    report: Report,
-) -> Trained:
-    space = "dot" if config.metric is Metric.DOT else "l2"
-    collector = NeighbourCollector(plan.queries, space=space, seed=config.seed)
-    routing = Routing()
-    done, total = 0, spill.rows
-    for bucket in range(spill.buckets):
-        cluster = spill.clusters(bucket)
-        if not len(cluster):
-            continue
-        member = np.unique(cluster, return_inverse=True)[1]
-        parts = parts_of(
-            spill, bucket, member, codec=plan.codec, metric=config.metric, sizes=options.sizes()
-        )
-        for part in parts:
-            collector.add(part.projected, routing.clusters + part.clusters())
-            objects = encode(part, codec=plan.codec, cells=cells, config=config)
-            routing.add(write_partition(objects, len(part.rows)), part)
-            done += len(part.rows)
-            report(Progress("encode", done, total, "rows"))
-        spill.drop(bucket)
-    history = History(rows_trained=total, energy_trained=routing.energy(), rows_since=0)
-    return routing.trained(plan.codec, cells, collector.fit(routing.centers()), history)
-
-
-def _spread(rows: F32, count: int) -> F32:
-    """Take `count` rows at even distances: the sample is in the source's order."""
-    step = max(len(rows) // max(count, 1), 1)
-    return np.asarray(rows[::step][:count])

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from squash.arrays import F32, I64
+from squash.arrays import F32, F64, I64
 from squash.planning import BANDS, CALIBRATED_NEIGHBOURS, Calibration
+from squash.quantize import Space
 
 # Rows compared with all queries at once: few enough that their distances stay in cache.
 _CHUNK_ROWS = 2_048
 # Below this share of |x|^2 + |q|^2 a squared distance is zero but for rounding.
 _SAME = 1e-6
+# Distances of queries to all centres that are held at once, in values: 64 MiB.
+_RANKED_VALUES_MAX = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """The nearest rows of held-out queries among some rows: how far, and in which cluster.
+
+    Both are [bands, q, k], ascending by distance, of equal ones the first seen first: so what was
+    found among some rows and among others gives, joined, what would be found among all.
+    `distances` is float32, infinite where there is none, `clusters` int64, -1 there.
+    """
+
+    distances: F32
+    clusters: I64
+
+    @classmethod
+    def none(cls, queries: int) -> Neighbours:
+        """Return those among no rows."""
+        shape = (len(BANDS), queries, CALIBRATED_NEIGHBOURS)
+        return cls(np.full(shape, np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64))
+
+    def joined(self, later: Neighbours, *, clusters: int) -> Neighbours:
+        """Return the nearest of these and others, whose clusters are numbered after `clusters`."""
+        owners = np.where(later.clusters >= 0, later.clusters + clusters, -1)
+        distances = np.concatenate((self.distances, later.distances), axis=2)
+        every = np.concatenate((self.clusters, owners), axis=2)
+        best = np.argsort(distances, axis=2, kind="stable")[:, :, :CALIBRATED_NEIGHBOURS]
+        return Neighbours(
+            np.take_along_axis(distances, best, axis=2), np.take_along_axis(every, best, axis=2)
+        )
 
 
 class NeighbourCollector:
@@ -27,26 +62,38 @@ class NeighbourCollector:
     space:
         "l2" or "dot", as the codec has it.
     seed:
-        Decides which rows each band admits.
+        Decides, with where rows lie, which of them each band admits.
 
     """
 
-    def __init__(self, queries: F32, *, space: str, seed: int) -> None:
+    def __init__(self, queries: F32, *, space: Space, seed: int) -> None:
         self._queries = queries
         self._space = space
-        self._generator = np.random.Generator(np.random.Philox(seed))
+        self._seed = seed
         # A row's product with these, and its square where that counts, is its distance but for
         # the query's own square, which changes no order.
         self._factors: F32 = -queries if space == "dot" else -2 * queries
         own = np.einsum("ij,ij->i", queries, queries)
         self._own: F32 = np.zeros_like(own) if space == "dot" else own
-        shape = (len(BANDS), len(queries), CALIBRATED_NEIGHBOURS)
-        self._distances: F32 = np.full(shape, np.inf, dtype=np.float32)
-        self._clusters: I64 = np.full(shape, -1, dtype=np.int64)
+        none = Neighbours.none(len(queries))
+        self._distances = none.distances
+        self._clusters = none.clusters
 
-    def add(self, projected: F32, clusters: I64) -> None:
-        """Look at some rows: float32 [n, D] and the number of the cluster of each."""
-        order = self._generator.random(len(projected))
+    def add(self, projected: F32, clusters: I64, *, place: Sequence[int]) -> None:
+        """Look at some rows.
+
+        Parameters
+        ----------
+        projected:
+            float32 [n, D].
+        clusters:
+            int64 [n], the number of the cluster of each.
+        place:
+            What says where they lie, such as (bucket, part): no other rows have it. Which rows are
+            admitted depends on it, not on those that were seen before.
+
+        """
+        order = admission(self._seed, place, len(projected))
         for start in range(0, len(projected), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
             # What a band admits are the first rows in this order.
@@ -54,7 +101,7 @@ class NeighbourCollector:
             counts = np.searchsorted(order[part][places], BANDS)
             rows = projected[part][places]
             squares = np.einsum("ij,ij->i", rows, rows)
-            partial = self._measure(rows, squares)
+            partial = _measure(self._factors, rows, squares, self._space)
             for band, count in enumerate(counts.tolist()):
                 if count:
                     self._keep(
@@ -64,27 +111,17 @@ class NeighbourCollector:
                         clusters=clusters[part][places[:count]],
                     )
 
+    def neighbours(self) -> Neighbours:
+        """Return what was found so far."""
+        return Neighbours(self._distances.copy(), self._clusters.copy())
+
     def fit(self, centers: F32) -> Calibration:
         """Learn from what was seen; `centers` is float32 [c, D], in the clusters' numbering."""
-        ranks: list[list[I64]] = [[] for _ in BANDS]
-        to_centers = self._measure(centers, np.einsum("ij,ij->i", centers, centers))
-        for query in range(len(self._queries)):
-            place = np.empty(len(centers), dtype=np.int64)
-            place[np.argsort(to_centers[query], kind="stable")] = np.arange(len(centers))
-            for band in range(len(BANDS)):
-                true = self._clusters[band, query]
-                ranks[band].append(place[true[true >= 0]])
-        return Calibration.fit(ranks, k=CALIBRATED_NEIGHBOURS, clusters=len(centers))
-
-    def _measure(self, rows: F32, squares: F32) -> F32:
-        partial: F32 = self._factors @ rows.T
-        if self._space == "l2":
-            partial += squares
-        return partial
+        return fit(self.neighbours(), self._queries, centers, space=self._space)
 
     def _keep(self, band: int, partial: F32, *, squares: F32, clusters: I64) -> None:
         kept = self._distances[band]
-        nearer = np.flatnonzero(partial.min(axis=1) + self._own < kept.max(axis=1))
+        nearer = np.flatnonzero(partial.min(axis=1) + self._own < kept[:, -1])
         if not len(nearer):
             return
         own = self._own[nearer, None]
@@ -92,11 +129,70 @@ class NeighbourCollector:
         if self._space == "l2":
             # The query itself is a row of the index.
             distances[distances <= _SAME * (squares + own)] = np.inf
+        owners = np.broadcast_to(clusters, distances.shape)
+        if distances.shape[1] > CALIBRATED_NEIGHBOURS:
+            some = _first_smallest(distances, CALIBRATED_NEIGHBOURS)
+            distances = np.take_along_axis(distances, some, axis=1)
+            owners = np.take_along_axis(owners, some, axis=1)
         both = np.concatenate((kept[nearer], distances), axis=1)
-        owners = np.concatenate(
-            (self._clusters[band, nearer], np.broadcast_to(clusters, distances.shape)), axis=1
-        )
-        best = np.argpartition(both, CALIBRATED_NEIGHBOURS - 1, axis=1)[:, :CALIBRATED_NEIGHBOURS]
+        owners = np.concatenate((self._clusters[band, nearer], owners), axis=1)
+        best = np.argsort(both, axis=1, kind="stable")[:, :CALIBRATED_NEIGHBOURS]
         kept[nearer] = np.take_along_axis(both, best, axis=1)
         found = np.take_along_axis(owners, best, axis=1)
         self._clusters[band, nearer] = np.where(np.isfinite(kept[nearer]), found, -1)
+
+
+def admission(seed: int, place: Sequence[int], rows: int) -> F64:
+    """Return float64 [n] in [0, 1): a band admits the rows below its selectivity."""
+    chance = np.random.SeedSequence(seed, spawn_key=tuple(place))
+    return np.random.Generator(np.random.Philox(chance)).random(rows)
+
+
+def fit(neighbours: Neighbours, queries: F32, centers: F32, *, space: Space) -> Calibration:
+    """Learn how many clusters queries need.
+
+    Parameters
+    ----------
+    neighbours:
+        The nearest rows of the queries among all rows of the index.
+    queries:
+        float32 [q, D].
+    centers:
+        float32 [c, D], in the clusters' numbering.
+    space:
+        "l2" or "dot".
+
+    """
+    ranks: list[list[I64]] = [[] for _ in BANDS]
+    factors = -queries if space == "dot" else -2 * queries
+    squares = np.einsum("ij,ij->i", centers, centers)
+    size = max(_RANKED_VALUES_MAX // max(len(centers), 1), 1)
+    for start in range(0, len(queries), size):
+        to_centers = _measure(factors[start : start + size], centers, squares, space)
+        for query, distances in enumerate(to_centers, start):
+            place = np.empty(len(centers), dtype=np.int64)
+            place[np.argsort(distances, kind="stable")] = np.arange(len(centers))
+            for band in range(len(BANDS)):
+                true = neighbours.clusters[band, query]
+                ranks[band].append(place[true[true >= 0]])
+    return Calibration.fit(ranks, k=CALIBRATED_NEIGHBOURS, clusters=len(centers))
+
+
+def _measure(factors: F32, rows: F32, squares: F32, space: Space) -> F32:
+    partial: F32 = factors @ rows.T
+    if space == "l2":
+        partial += squares
+    return partial
+
+
+def _first_smallest(values: F32, count: int) -> I64:
+    """Return int64 [n, count]: of each row's columns the smallest, of equal ones the first.
+
+    They stand in the order of the columns.
+    """
+    last = np.partition(values, count - 1, axis=1)[:, count - 1, None]
+    below = values < last
+    tied = values == last
+    left = count - np.count_nonzero(below, axis=1)[:, None]
+    chosen = below | (tied & (np.cumsum(tied, axis=1) <= left))
+    return np.nonzero(chosen)[1].reshape(len(values), count)

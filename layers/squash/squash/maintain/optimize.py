@@ -67,7 +67,9 @@ def optimize(
                     config,
                     options=options,
                     scratch=Path(folder),
-                    write_partition=partial(write, "partition"),
+                    write_partition=lambda _bucket, _part, objects, rows: write(
+                        "partition", objects, rows
+                    ),
                     report=report,
                 )
             others.append(f"trained/{log.ids.new_id()}")

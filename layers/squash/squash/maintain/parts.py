@@ -13,10 +13,18 @@ from squash.maintain.spill import Spill
 from squash.model import Metric, RowBatch
 from squash.quantize import Codec
 from squash.segment.exact import unit_rows
-from squash.training import group_clusters, split_rows
+from squash.training import Assigner, group_clusters, kmeans, split_rows
 
 # So many times the rows it aims at a cluster may have.
 _CROWDED = 4
+# And so many where clusters have twice the rows they aim at throughout: the sample was too small
+# for as many as the rows ask for, and what was to be one cluster is cut into those it should be.
+_COARSE, _CROWDED_IF_COARSE = 2, 1.5
+# Of a crowded cluster, the bytes of rows by which it is cut; and those looked at together.
+_CUT_SAMPLE_BYTES = 64 << 20
+_CUT_CHUNK_BYTES = 16 << 20
+_CUT_ROWS_PER_CLUSTER = 8
+_ROW_VALUE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,14 @@ class Part:
 
 
 def parts_of(
-    spill: Spill, bucket: int, member: I64, *, codec: Codec, metric: Metric, sizes: Sizes
+    spill: Spill,
+    bucket: int,
+    member: I64,
+    *,
+    codec: Codec,
+    metric: Metric,
+    sizes: Sizes,
+    seed: int,
 ) -> Iterator[Part]:
     """Yield the partitions of a bucket.
 
@@ -78,19 +93,25 @@ def parts_of(
         The index's.
     sizes:
         The caps; a cluster above its own is cut.
+    seed:
+        Decides what is left to chance where one is.
 
     """
-    member = _capped(spill, bucket, member, metric, sizes)
+    member = _capped(spill.vectors(bucket), member, metric=metric, sizes=sizes, seed=seed)
     if len(member) <= sizes.partition_rows_max:
         yield _part(spill, bucket, member, codec, metric)
         return
-    counts = np.bincount(member)
-    members = np.flatnonzero(counts)
     vectors = spill.vectors(bucket)
-    means = np.stack([vectors[member == m].mean(axis=0, dtype=np.float64) for m in members])
+    order, begins = _by_cluster(member)
+    counts = np.diff(begins)
+    members = np.flatnonzero(counts)
+    means = [
+        vectors[order[begins[one] : begins[one + 1]]].mean(axis=0, dtype=np.float64)
+        for one in members.tolist()
+    ]
     group = np.zeros(len(counts), dtype=np.int64)
     group[members] = group_clusters(
-        means.astype(np.float32), counts[members], rows_max=sizes.partition_rows_max
+        np.stack(means).astype(np.float32), counts[members], rows_max=sizes.partition_rows_max
     )
     split = spill.split(bucket, part=group[member], cluster=member)
     for number in range(split.buckets):
@@ -113,12 +134,59 @@ def _part(spill: Spill, bucket: int, cluster: I64, codec: Codec, metric: Metric)
     return Part(rows, projected, np.stack(centers).astype(np.float32), begins)
 
 
-def _capped(spill: Spill, bucket: int, member: I64, metric: Metric, sizes: Sizes) -> I64:
+def _capped(vectors: F32, member: I64, *, metric: Metric, sizes: Sizes, seed: int) -> I64:
     """Cut the clusters that are much too large."""
-    member = member.copy()
-    for crowded in np.flatnonzero(np.bincount(member) > sizes.cluster_rows_max):
-        rows = np.flatnonzero(member == crowded)
-        vectors = measured(np.asarray(spill.vectors(bucket)[rows]), metric)
-        part = split_rows(vectors, rows_max=sizes.cluster_rows_target)
-        member[rows] = np.where(part == 0, crowded, member.max() + part)
+    counts = np.bincount(member)
+    target = sizes.cluster_rows_target
+    most = sizes.cluster_rows_max
+    if len(member) > _COARSE * target * np.count_nonzero(counts):
+        most = min(int(_CROWDED_IF_COARSE * target), most)
+    crowded = np.flatnonzero(counts > most)
+    if not len(crowded):
+        return member
+    order, begins = _by_cluster(member)
+    member, clusters = member.copy(), len(counts)
+    for one in crowded.tolist():
+        rows = order[begins[one] : begins[one + 1]]
+        part = _cut(vectors, rows, metric=metric, sizes=sizes, seed=seed)
+        member[rows] = np.where(part == 0, one, clusters + part - 1)
+        clusters += int(part.max())
     return member
+
+
+def _cut(vectors: F32, rows: I64, *, metric: Metric, sizes: Sizes, seed: int) -> I64:
+    """Return int64 [m], the part of each of the rows of one crowded cluster.
+
+    Parts are clusters that k-means finds; where one is crowded still, since its rows are all
+    alike, it is cut in halves. Memory holds a sample of the rows, and some of them at a time.
+    """
+    row_bytes = _ROW_VALUE_BYTES * vectors.shape[1]
+    wanted = min(len(rows), max(_CUT_SAMPLE_BYTES // row_bytes, 1))
+    chosen = rows[np.linspace(0, len(rows) - 1, wanted).astype(np.int64)]
+    sample = measured(np.asarray(vectors[chosen]), metric)
+    count = min(len(sample) // _CUT_ROWS_PER_CLUSTER, round(len(rows) / sizes.cluster_rows_target))
+    assigner = Assigner(kmeans(sample, clusters=max(count, 1), seed=seed))
+    part = np.empty(len(rows), dtype=np.int64)
+    size = max(_CUT_CHUNK_BYTES // row_bytes, 1)
+    for start in range(0, len(rows), size):
+        some = measured(np.asarray(vectors[rows[start : start + size]]), metric)
+        part[start : start + size] = assigner.assign(some)
+    part = np.unique(part, return_inverse=True)[1]
+    order, begins = _by_cluster(part)
+    part, parts = part.copy(), len(begins) - 1
+    size = max(size, sizes.cluster_rows_target)
+    for one in np.flatnonzero(np.diff(begins) > sizes.cluster_rows_max).tolist():
+        left = order[begins[one] : begins[one + 1]]
+        for start in range(0, len(left), size):
+            mine = left[start : start + size]
+            some = measured(np.asarray(vectors[rows[mine]]), metric)
+            half = split_rows(some, rows_max=sizes.cluster_rows_target)
+            part[mine] = parts + half
+            parts += int(half.max()) + 1
+    return np.unique(part, return_inverse=True)[1]
+
+
+def _by_cluster(member: I64) -> tuple[I64, I64]:
+    """Return row numbers by cluster, int64 [n], and where each begins, int64 [c + 1]."""
+    begins = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.bincount(member))))
+    return np.argsort(member, kind="stable"), begins

@@ -26,12 +26,13 @@ from squash.index.trained import History, Trained
 from squash.limits import FLAT_SEGMENT_ROWS_MAX
 from squash.maintain.build import BuildOptions
 from squash.maintain.calibrate import NeighbourCollector
+from squash.maintain.learning import space_of
 from squash.maintain.live_rows import LiveRows, drop, segment_batches, store_segment
 from squash.maintain.parts import measured, parts_of
 from squash.maintain.regroup import assign_rows, update_centers
 from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill, concatenate
-from squash.model import IndexConfig, Metric, Progress, RowBatch, SegmentRef
+from squash.model import IndexConfig, Progress, RowBatch, SegmentRef
 from squash.planning import (
     PartitionCounts,
     choose_partitions,
@@ -130,7 +131,6 @@ class _Fold:
         self._options = options
         self._folder = folder
         self._report = report
-        self._space = "dot" if standing.config.metric is Metric.DOT else "l2"
         # Files of a folder of their own: a group of partitions has the same names.
         self._arrived = self._new_spill("arrived", len(standing.partitions))
 
@@ -257,7 +257,7 @@ class _Fold:
         queries = self._standing.trained.codec.project(
             measured(np.concatenate(parts), config.metric)
         )
-        return NeighbourCollector(queries, space=self._space, seed=config.seed)
+        return NeighbourCollector(queries, space=space_of(config.metric), seed=config.seed)
 
     def _show(self, collector: NeighbourCollector, number: int, first: int) -> None:
         """Let a partition that stays be seen by what measures recall."""
@@ -268,7 +268,7 @@ class _Fold:
             rows = live[start : start + _CHUNK_ROWS]
             chunk = measured(np.asarray(vectors[rows]), self._standing.config.metric)
             projected = self._standing.trained.codec.project(chunk)
-            collector.add(projected, cluster[start : start + _CHUNK_ROWS])
+            collector.add(projected, cluster[start : start + _CHUNK_ROWS], place=(number, start))
 
     # Writing
 
@@ -292,12 +292,14 @@ class _Fold:
             if spill is None:
                 continue
             member = self._regrouped(spill)
-            for part in parts_of(
+            parts = parts_of(
                 spill, 0, member, codec=trained.codec, metric=config.metric,
-                sizes=self._options.sizes(),
-            ):  # fmt: skip
+                sizes=self._options.sizes(), seed=config.seed,
+            )  # fmt: skip
+            for number, part in enumerate(parts):
                 if collector is not None:
-                    collector.add(part.projected, routing.clusters + part.clusters())
+                    clusters = routing.clusters + part.clusters()
+                    collector.add(part.projected, clusters, place=(group[0], number))
                 objects = encode(part, codec=trained.codec, cells=trained.cells, config=config)
                 routing.add(self._store("partition", objects, len(part.rows)), part)
                 rows += len(part.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from squash.arrays import F32, I64
@@ -40,9 +42,51 @@ class Routing:
             known[number] if known else None,
         )
 
+    def take(
+        self, ids: Sequence[str], *, begins: I64, centers: F32, rows: I64, energy: Sequence[float]
+    ) -> None:
+        """Take partitions that were written elsewhere.
+
+        Parameters
+        ----------
+        ids, energy:
+            Of each of p.
+        begins:
+            int64 [p + 1], where their clusters begin.
+        centers, rows:
+            float32 [c, D] and int64 [c], of all their clusters.
+
+        """
+        for number, (segment_id, one) in enumerate(zip(ids, energy, strict=True)):
+            clusters = slice(*begins[number : number + 2].tolist())
+            self._append(segment_id, centers[clusters], rows[clusters], one)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The partitions' ids."""
+        return tuple(self._ids)
+
+    @property
+    def energies(self) -> tuple[float | None, ...]:
+        """Each partition's energy, where it is known."""
+        return tuple(self._energy)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the partitions have."""
+        return sum(int(rows.sum()) for rows in self._rows)
+
+    def begins(self) -> I64:
+        """Return int64 [p + 1], where the clusters of each partition begin."""
+        return np.array(self._begins, dtype=np.int64)
+
     def centers(self) -> F32:
-        """Return float32 [c, D], the centres of all clusters."""
+        """Return float32 [c, D], the centres of all clusters; of no partition, at least one."""
         return np.concatenate(self._centers)
+
+    def cluster_rows(self) -> I64:
+        """Return int64 [c], the rows of all clusters; of no partition, at least one."""
+        return np.concatenate(self._rows)
 
     def trained(
         self, codec: Codec, cells: CellScheme, calibration: Calibration, history: History
@@ -52,11 +96,11 @@ class Routing:
             codec=codec,
             cells=cells,
             calibration=calibration,
-            partition_ids=tuple(self._ids),
-            partition_begins=np.array(self._begins, dtype=np.int64),
+            partition_ids=self.ids,
+            partition_begins=self.begins(),
             centers=self.centers(),
-            cluster_rows=np.concatenate(self._rows),
-            partition_energy=tuple(self._energy),
+            cluster_rows=self.cluster_rows(),
+            partition_energy=self.energies,
             history=history,
         )
 

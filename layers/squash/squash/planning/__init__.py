@@ -19,6 +19,7 @@ from squash.planning.probing import (
     search_plan,
     take_clusters,
 )
+from squash.planning.sampling import choose_rows
 from squash.planning.scanning import KEEP_MAX, Keep, keep_for
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Need",
     "PartitionCounts",
     "choose_partitions",
+    "choose_rows",
     "join_partitions",
     "keep_for",
     "measures_recall",

@@ -51,6 +51,7 @@ from squash.search import (
     record_page,
     records_by_key,
 )
+from squash.search.query import live_only
 from squash.storage import CountingStore, ObjectStore
 from squash.storage.tmp import TmpFiles
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from squash.maintain import BuildOptions
+    from squash.runtime.building import IndexBuilds
     from squash.runtime.exporting import RowExport
 
 # Queries of several threads that wait for the log at once.
@@ -108,6 +110,7 @@ class IndexSession:
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
     ) -> None:
+        self._entry = entry
         self.config = entry.config
         self._check_catalogue = check_catalogue
         self._settings = settings
@@ -140,6 +143,13 @@ class IndexSession:
             live=self._live,
         )
         """Puts, patches and deletes."""
+
+    def builds(self) -> IndexBuilds:
+        """Return what begins and runs bulk builds."""
+        from squash.runtime.building import IndexBuilds  # noqa: PLC0415 - see there
+
+        parts = (self._store, self._entry, self._views)
+        return IndexBuilds(*parts, content=self.content, settings=self._settings, clock=self._clock)
 
     def optimize(
         self,
@@ -189,11 +199,11 @@ class IndexSession:
             for query, vector in zip(queries, encoded.vectors, strict=True)
         ]
         if as_of is None:
-            queries = _live_only(queries, self._live())
+            queries = live_only(queries, self._live())
             view, found = self._searched(queries, consistency)
         else:
             view, live = self._seen(as_of)
-            queries = past = _live_only(queries, live)
+            queries = past = live_only(queries, live)
             found = self._past(view, lambda: self._search(view, past))
         spent = self._spent().since(before)
         nothing = spent.since(spent)
@@ -475,16 +485,6 @@ class IndexSession:
 
     def _spent(self) -> SpentHere:
         return SpentHere(self._store.counts(), self._views.loader.counts())
-
-
-def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
-    """Have queries ask for live records alone."""
-    if live is None:
-        return queries
-    # One filter that several queries have stays one object: it is prepared once.
-    asked = {id(query.node): query.node for query in queries}
-    nodes = {known: only_live(node, live) for known, node in asked.items()}
-    return [replace(query, node=nodes[id(query.node)]) for query in queries]
 
 
 def _nobody_encodes() -> Encoding:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias
 
 from botocore.config import Config
 from botocore.exceptions import (
@@ -32,8 +32,6 @@ from squash.storage.protocol import (
 from squash.storage.ranges import plan_reads
 from squash.storage.s3_errors import error_code, translate
 
-T = TypeVar("T")
-
 _THREADS: Final = 16
 _KEYS_PER_DELETE: Final = 1000
 _ATTEMPTS_MAX: Final = 5
@@ -50,7 +48,110 @@ _CONFIG: Final = Config(
 _LOCAL_CONFIG: Final = _CONFIG.merge(Config(s3={"addressing_style": "path"}))
 
 
-class S3Store:
+S3RefusedError: TypeAlias = ClientError
+"""What a bucket answers with when it refuses; `error_code` tells why."""
+
+
+class S3Bucket:
+    """What is done in a bucket by whole keys: calls, reads that outlast a broken stream, pages.
+
+    Parameters
+    ----------
+    bucket, endpoint_url, region, clock:
+        As of `S3Store`.
+    place:
+        What of the bucket is meant, for the message if no client can be made.
+
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        clock: Clock | None = None,
+        place: str = "",
+    ) -> None:
+        self._bucket = bucket
+        self._clock = clock or SystemClock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_lock = threading.Lock()
+        try:
+            self._client: Any = Session().create_client(
+                "s3",
+                endpoint_url=endpoint_url,
+                region_name=region,
+                config=_LOCAL_CONFIG if endpoint_url else _CONFIG,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise translate(error, bucket, place) from error
+
+    def _ask(self, operation: str, full: str, **arguments: Any) -> dict[str, Any]:
+        """Make a request, of which `full` is the key for messages.
+
+        Raises
+        ------
+        S3RefusedError
+            If S3 refuses; all else is translated.
+
+        """
+        method: Callable[..., dict[str, Any]] = getattr(self._client, operation)
+        try:
+            return method(Bucket=self._bucket, **arguments)
+        except BotoCoreError as error:
+            raise translate(error, self._bucket, full) from error
+
+    def _request(self, operation: str, full: str, **arguments: Any) -> dict[str, Any]:
+        """Make a request; what S3 refuses is translated as well."""
+        try:
+            return self._ask(operation, full, **arguments)
+        except ClientError as error:
+            raise translate(error, self._bucket, full) from error
+
+    def _get(self, full: str, **more: str) -> bytes:
+        """Get and read to the end; a stream that breaks is asked for again.
+
+        Raises
+        ------
+        S3RefusedError
+            If S3 refuses; all else is translated.
+
+        """
+        attempt = 0
+        while True:
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=full, **more)
+                with answer["Body"] as body:
+                    data: bytes = body.read()
+            except _BODY_ERRORS as error:
+                attempt += 1
+                if attempt == _ATTEMPTS_MAX:
+                    raise translate(error, self._bucket, full) from error
+                self._clock.sleep(_FIRST_WAIT_S * 2**attempt)
+            except BotoCoreError as error:
+                raise translate(error, self._bucket, full) from error
+            else:
+                return data
+
+    def _listed(self, full: str, **more: Any) -> Iterator[dict[str, Any]]:
+        """Yield the pages of what begins with `full`."""
+        arguments: dict[str, Any] = {"Prefix": full, **more}
+        while True:
+            page = self._request("list_objects_v2", full, **arguments)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-s3")
+            return self._pool
+
+
+class S3Store(S3Bucket):
     """An `ObjectStore` in a bucket, below a prefix.
 
     Parameters
@@ -75,21 +176,11 @@ class S3Store:
         region: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         check_prefix(self._prefix)
-        self._clock = clock or SystemClock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_lock = threading.Lock()
-        try:
-            self._client: Any = Session().create_client(
-                "s3",
-                endpoint_url=endpoint_url,
-                region_name=region,
-                config=_LOCAL_CONFIG if endpoint_url else _CONFIG,
-            )
-        except (BotoCoreError, ValueError) as error:
-            raise translate(error, bucket, self._prefix) from error
+        super().__init__(
+            bucket, endpoint_url=endpoint_url, region=region, clock=clock, place=self._prefix
+        )
 
     def get(self, key: str) -> Buffer | None:
         """Return an object's bytes, or None."""
@@ -194,17 +285,12 @@ class S3Store:
     ) -> Iterator[dict[str, Any]]:
         if limit is not None and limit <= 0:
             return
-        arguments: dict[str, Any] = {"Prefix": self._prefix + prefix, **more}
+        arguments: dict[str, Any] = dict(more)
         if start_after:
             arguments["StartAfter"] = self._prefix + start_after
         if limit is not None:
             arguments["MaxKeys"] = min(limit, 1000)
-        while True:
-            page = self._call("list_objects_v2", prefix, **arguments)
-            yield page
-            if not page.get("IsTruncated"):
-                return
-            arguments["ContinuationToken"] = page["NextContinuationToken"]
+        yield from self._listed(self._prefix + prefix, **arguments)
 
     def _read_range(self, key: str, start: int, stop: int) -> bytes:
         try:
@@ -221,37 +307,10 @@ class S3Store:
         return data if len(data) == stop - start else data[start:stop]
 
     def _read(self, key: str, **more: str) -> bytes:
-        """Get and read to the end; a stream that breaks is asked for again."""
-        full = self._prefix + key
-
-        attempt = 0
-        while True:
-            try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=full, **more)
-                with answer["Body"] as body:
-                    data: bytes = body.read()
-            except _BODY_ERRORS as error:
-                attempt += 1
-                if attempt == _ATTEMPTS_MAX:
-                    raise translate(error, self._bucket, full) from error
-                self._clock.sleep(_FIRST_WAIT_S * 2**attempt)
-            except BotoCoreError as error:
-                raise translate(error, self._bucket, full) from error
-            else:
-                return data
+        return self._get(self._prefix + key, **more)
 
     def _call(self, operation: str, key: str, **arguments: Any) -> dict[str, Any]:
-        method: Callable[..., dict[str, Any]] = getattr(self._client, operation)
-        try:
-            return method(Bucket=self._bucket, **arguments)
-        except (ClientError, BotoCoreError) as error:
-            raise translate(error, self._bucket, self._prefix + key) from error
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._pool_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-s3")
-            return self._pool
+        return self._request(operation, self._prefix + key, **arguments)
 
 
 def _body(data: Buffer) -> bytes | bytearray:

@@ -12,6 +12,10 @@ _CHUNK_ROWS = 8_192
 # Scores of rows against all centres held at once: 2 MiB, so that they stay in cache.
 _SCORES = 1 << 19
 _FLAT_CLUSTERS_MAX = 4_096
+# Rows of one product: always so many, a multiple of what any kernel takes at once. See `_products`.
+_BLOCK_ROWS_MIN = 64
+_BLOCK_ROWS_MAX = 1_024
+_GROUP_BLOCK_ROWS = 128
 # After so many passes against all centres, a row hardly ever moves but to one of the centres
 # nearest to its own; the others are not looked at any more.
 _WHOLE_PASSES = 2
@@ -79,7 +83,7 @@ class Assigner:
     Notes
     -----
     Beyond 4,096 centres they are grouped, and a row is compared with the centres of its six
-    nearest groups alone.
+    nearest groups alone. A row's answer does not depend on the rows that are asked for with it.
 
     """
 
@@ -98,7 +102,7 @@ class Assigner:
     def assign(self, rows: F32) -> I64:
         """Return the nearest centre of each row of float32 [n, d], as int64 [n]."""
         out = np.empty(len(rows), dtype=np.int64)
-        size = _CHUNK_ROWS if self._groups else max(_SCORES // len(self._centers), 64)
+        size = _CHUNK_ROWS if self._groups else _block_rows(len(self._centers))
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             nearest = self._among_groups(part) if self._groups else self._among_all(part)
@@ -107,12 +111,13 @@ class Assigner:
 
     def _among_all(self, part: F32) -> I64:
         # argmin |x - c|^2 = argmax <x, c> - |c|^2 / 2
-        scores = part @ self._centers.T
+        scores = _products(part, self._centers, block=_block_rows(len(self._centers)))
         scores -= self._half_squares
         return np.asarray(np.argmax(scores, axis=1))
 
     def _among_groups(self, part: F32) -> I64:
-        coarse = part @ self._coarse.T - 0.5 * np.einsum("ij,ij->i", self._coarse, self._coarse)
+        coarse = _products(part, self._coarse, block=_GROUP_BLOCK_ROWS)
+        coarse -= 0.5 * np.einsum("ij,ij->i", self._coarse, self._coarse)
         tried = min(_GROUPS_SEARCHED, len(self._groups))
         near = np.argpartition(-coarse, tried - 1, axis=1)[:, :tried]
         best = np.full(len(part), -np.inf, dtype=np.float32)
@@ -121,7 +126,8 @@ class Assigner:
             rows = np.flatnonzero((near == group).any(axis=1))
             if not len(rows):
                 continue
-            scores = part[rows] @ self._centers[members].T - self._half_squares[members]
+            scores = _products(part[rows], self._centers[members], block=_GROUP_BLOCK_ROWS)
+            scores -= self._half_squares[members]
             column = np.argmax(scores, axis=1)
             value = scores[np.arange(len(rows)), column]
             better = value > best[rows]
@@ -178,6 +184,32 @@ def split_rows(vectors: F32, *, rows_max: int) -> I64:
     """
     weights = np.ones(len(vectors), dtype=np.int64)
     return group_clusters(vectors, weights, rows_max=rows_max)
+
+
+def _block_rows(columns: int) -> int:
+    """Return the rows of one product with so many columns, so that it stays in cache."""
+    fitting = _SCORES // columns // _BLOCK_ROWS_MIN * _BLOCK_ROWS_MIN
+    return min(max(fitting, _BLOCK_ROWS_MIN), _BLOCK_ROWS_MAX)
+
+
+def _products(rows: F32, columns: F32, *, block: int) -> F32:
+    """Return float32 [n, c], the products of float32 [n, d] and [c, d].
+
+    BLAS rounds a row's products by the shape it is asked for. So it is always asked for `block`
+    rows, the last ones filled up with zeros: then a row has the same products whatever rows stand
+    around it, and a build the same clusters however its rows were dealt out.
+    """
+    whole = -(-len(rows) // block) * block
+    out = np.empty((whole, len(columns)), dtype=np.float32)
+    across = columns.T
+    for start in range(0, whole, block):
+        part = rows[start : start + block]
+        if len(part) < block:
+            filled = np.zeros((block, rows.shape[1]), dtype=np.float32)
+            filled[: len(part)] = part
+            part = filled
+        np.matmul(part, across, out=out[start : start + block])
+    return out[: len(rows)]
 
 
 def _lloyd(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from squash.api import strict_json
+from squash import strict_json
 from squash.api.members import shown
 from squash.api.requests import HttpRequest
 from squash.api.s3vectors.calls import Answer

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from squash.api import strict_json
+from squash import strict_json
 from squash.api.credentials import parse_access_key_id
 from squash.api.members import shown
 from squash.api.s3vectors.operations import OPERATIONS, SERVICE

@@ -14,8 +14,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from squash.cli.exporters.sinks import ExportSource
-from squash.cli.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 from squash.limits import EXPORT_GROUP_BYTES_MAX, EXPORT_GROUP_ROWS_MAX
+from squash.maintain.bulk.files.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 from squash.model import RowBatch
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)

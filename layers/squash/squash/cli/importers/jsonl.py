@@ -12,8 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from squash import limits
-from squash.api import strict_json
+from squash import limits, strict_json
 from squash.cli.importers.inputs import (
     GatheredInputs,
     checked_text,

@@ -21,8 +21,8 @@ from squash.arrays import F32
 from squash.cli.importers.inputs import GatheredInputs, checked_image, checked_text
 from squash.cli.importers.jsonl import parse_object
 from squash.cli.importers.rows import as_float32, batch_rows, check_dimension, repeated_key
-from squash.cli.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 from squash.errors import InvalidArgumentError
+from squash.maintain.bulk.files.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 from squash.model import InputBatch, Modality, Progress, RowBatch
 
 _METADATA: Final = "metadata"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squash.errors import UnavailableError
 from squash.maintain.bulk.plan import Plan
-from squash.maintain.bulk.run import read_plan, read_report
+from squash.maintain.bulk.records import read_plan, read_report
 from squash.maintain.bulk.stages import MAPPED, Stage, Task
 from squash.storage import ObjectStore
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from squash.errors import BuildStoppedError, DataError, NotFoundError
-from squash.index.references import MALFORMED
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import BuildContext, TaskReport
-from squash.maintain.bulk.plan import Plan
-from squash.maintain.bulk.request import Attempt, BuildRequest, Limits
+from squash.maintain.bulk.records import (
+    attempt_from_json,
+    check_running,
+    read_attempt,
+    read_json,
+    read_plan,
+    read_report,
+    read_request,
+    write_json,
+)
+from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.stages import Stage, Task
 from squash.maintain.bulk.tasks import (
     assemble,
@@ -28,9 +34,19 @@ from squash.maintain.bulk.tasks import (
     train,
 )
 from squash.maintain.bulk.tasks import keys as keys_task
-from squash.storage import ObjectStore
 
-T = TypeVar("T")
+__all__ = [
+    "attempt_from_json",
+    "check_running",
+    "read_attempt",
+    "read_json",
+    "read_plan",
+    "read_report",
+    "read_request",
+    "run_task",
+    "write_json",
+]
+
 RunBatch = Callable[[BuildContext, BuildRequest, int], TaskReport]
 
 _TASKS: Final[dict[Stage, RunBatch]] = {
@@ -83,99 +99,6 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
     )
     write_json(context.store, keys.done_key(task.build, task.stage, task.batch), report.to_json())
     return report
-
-
-def read_report(store: ObjectStore, task: Task) -> TaskReport | None:
-    """Return the report of a task; None if it is not done."""
-    key = keys.done_key(task.build, task.stage, task.batch)
-    return read_json(store, key, TaskReport.from_json)
-
-
-def read_request(store: ObjectStore, build: str) -> BuildRequest:
-    """Return what a build was asked to do.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such build.
-
-    """
-    found = read_json(store, keys.request_key(build), BuildRequest.from_json)
-    if found is None:
-        raise NotFoundError(
-            f"there is no build {build[:64]!r}: `squash build list` names those there are"
-        )
-    return found
-
-
-def read_plan(store: ObjectStore, build: str) -> Plan:
-    """Return the plan of a build.
-
-    Raises
-    ------
-    NotFoundError
-        If it has none yet.
-
-    """
-    found = read_json(store, keys.plan_key(build), Plan.from_json)
-    if found is None:
-        raise NotFoundError(f"build {build} has no plan yet: its first stage is not done")
-    return found
-
-
-def read_attempt(store: ObjectStore, build: str) -> Attempt:
-    """Return the latest attempt of a build."""
-    prefix = keys.attempt_key(build, 0)[:-6]
-    newest = max((info.key for info in store.list(prefix)), default=None)
-    found = None if newest is None else read_json(store, newest, attempt_from_json)
-    if found is None:
-        raise NotFoundError(f"build {build} was never started")
-    return found
-
-
-def attempt_from_json(value: dict[str, Any]) -> Attempt:
-    """Read what `asdict` made of an attempt."""
-    return Attempt(**{**value, "limits": Limits(**value["limits"])})
-
-
-def check_running(store: ObjectStore, build: str) -> None:
-    """Refuse to go on with a build that was stopped.
-
-    Raises
-    ------
-    BuildStoppedError
-        If it was, after its latest attempt began.
-
-    """
-    attempt = read_attempt(store, build)
-    stop: dict[str, Any] | None = read_json(store, keys.stop_key(build, attempt.number), dict)
-    if stop is not None:
-        raise BuildStoppedError(f"build {build} was stopped: {stop.get('reason', 'no reason')}")
-
-
-def read_json(store: ObjectStore, key: str, read: Callable[[Any], T]) -> T | None:
-    """Return what a JSON object holds, read by `read`; None if there is no such object.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read.
-
-    """
-    data = store.get(key)
-    if data is None:
-        return None
-    try:
-        return read(json.loads(bytes(data)))
-    except MALFORMED as error:
-        raise DataError(
-            f"{key} cannot be read ({error!r}): start the build anew", object_key=key
-        ) from error
-
-
-def write_json(store: ObjectStore, key: str, value: Any) -> None:
-    """Store JSON; the same values give the same bytes."""
-    store.put(key, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _peak_mb() -> int:

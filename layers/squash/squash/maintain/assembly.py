@@ -1,0 +1,116 @@
+"""From buckets of rows to partitions that are written, and what is known of them together.
+
+Buckets may be assembled all in one go, or some here and some there: what is known of partitions is
+brought together in the order of their buckets, and is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from squash.attributes import CellScheme
+from squash.index.trained import History, Trained
+from squash.maintain.calibrate import NeighbourCollector, Neighbours, fit
+from squash.maintain.learning import Learned, space_of
+from squash.maintain.parts import Sizes, parts_of
+from squash.maintain.routing import Routing, encode
+from squash.maintain.spill import Spill
+from squash.model import IndexConfig
+
+WritePartition = Callable[[int, int, Mapping[str, bytes], int], str]
+"""Stores the objects (by name) of a part of a bucket, of so many rows; returns the segment's id."""
+
+
+class Assembly:
+    """Writes the partitions of buckets, in the order of their numbers.
+
+    Parameters
+    ----------
+    learned, cells:
+        What the sample taught.
+    config:
+        The index's.
+    sizes:
+        The caps of clusters and partitions.
+    write_partition:
+        Stores what a partition is made of.
+    report:
+        Told how many rows are written, after each partition.
+
+    """
+
+    def __init__(
+        self,
+        learned: Learned,
+        cells: CellScheme,
+        config: IndexConfig,
+        *,
+        sizes: Sizes,
+        write_partition: WritePartition,
+        report: Callable[[int], None],
+    ) -> None:
+        self._learned = learned
+        self._cells = cells
+        self._config = config
+        self._sizes = sizes
+        self._write = write_partition
+        self._report = report
+        self._collector = NeighbourCollector(
+            learned.queries, space=space_of(config.metric), seed=config.seed
+        )
+        self.routing = Routing()
+        """The partitions written so far."""
+        self._rows = 0
+
+    def add(self, spill: Spill, place: int, *, bucket: int) -> None:
+        """Write the partitions of a bucket, which lies in `spill` as bucket `place`; drop it."""
+        cluster = spill.clusters(place)
+        if not len(cluster):
+            return
+        learned, config, routing = self._learned, self._config, self.routing
+        member = np.unique(cluster, return_inverse=True)[1]
+        parts = parts_of(
+            spill, place, member, codec=learned.codec, metric=config.metric, sizes=self._sizes,
+            seed=config.seed,
+        )  # fmt: skip
+        for number, part in enumerate(parts):
+            self._collector.add(
+                part.projected, routing.clusters + part.clusters(), place=(bucket, number)
+            )
+            objects = encode(part, codec=learned.codec, cells=self._cells, config=config)
+            routing.add(self._write(bucket, number, objects, len(part.rows)), part)
+            self._rows += len(part.rows)
+            self._report(self._rows)
+        spill.drop(place)
+
+    def neighbours(self) -> Neighbours:
+        """Return the nearest rows of the held-out queries among all that was written."""
+        return self._collector.neighbours()
+
+
+def finish(
+    routing: Routing,
+    neighbours: Neighbours,
+    *,
+    learned: Learned,
+    cells: CellScheme,
+    config: IndexConfig,
+) -> Trained:
+    """Return what the partitions of a build share.
+
+    Parameters
+    ----------
+    routing:
+        All of them, at least one, in the order of their buckets.
+    neighbours:
+        The nearest rows of the held-out queries among all rows.
+    learned, cells, config:
+        What the sample taught, and the index's configuration.
+
+    """
+    centers = routing.centers()
+    calibration = fit(neighbours, learned.queries, centers, space=space_of(config.metric))
+    history = History(rows_trained=routing.rows, energy_trained=routing.energy(), rows_since=0)
+    return routing.trained(learned.codec, cells, calibration, history)
