@@ -20,7 +20,11 @@ from scale_inputs import Fit
 from scale_platform import Platform
 from squash.limits import DELETE_BATCH_KEYS, LIST_PAGE_MAX, MIB
 from squash.maintain.bulk.stages import MAPPED, STAGES, Stage
-from squash.planning.prices import invocation_cost_usd, request_cost_usd
+from squash.planning.prices import (
+    invocation_cost_usd,
+    request_cost_usd,
+    transition_cost_usd,
+)
 
 OBJECTS_PER_PARTITION: Final = 6
 PART_BYTES: Final = 8 * MIB
@@ -29,6 +33,8 @@ TASK_GETS: Final = 6.0
 """Of a task: whether it is done, request, attempt, stop, plan, model."""
 TASK_PUTS: Final = 1.0
 PROBE_GETS: Final = 2.0
+GATE_MS: Final = 500.0
+"""Of a gate: it reads the reports of the stage before."""
 SPREAD: Final = 0.15
 """Of the tasks of a stage: sigma of a lognormal."""
 SIMULATED_TASKS_MAX: Final = 20_000
@@ -151,11 +157,14 @@ def stage_cost(stage: Stage, one: Cut, fit: Fit, platform: Platform) -> StageCos
     width = min(platform.concurrency, platform.children_max)
     starts = min(tasks, width)
     gb = platform.memory_mb / 1024
+    calls = tasks + platform.gates_per_stage
     # A task that S3 holds up is billed while it waits.
     waited_s = max(store_s - ran_s, 0.0) * min(tasks, width)
     gb_seconds = (tasks * task_s + starts * start_s + waited_s) * gb
-    transitions = platform.transitions_per_stage
-    transitions += platform.transitions_per_task * tasks if stage in MAPPED else 0.0
+    # Every stage is a map, that of one task too, between two gates.
+    transitions = platform.transitions_per_stage + platform.transitions_per_task * tasks
+    gates_s = platform.gates_per_stage * (platform.invoke.p50 + GATE_MS) / 1e3
+    gb_seconds += platform.gates_per_stage * GATE_MS / 1e3 * gb
     return StageCost(
         stage,
         tasks,
@@ -166,10 +175,10 @@ def stage_cost(stage: Stage, one: Cut, fit: Fit, platform: Platform) -> StageCos
         bytes_out,
         tasks / width,
         store_s,
-        max(ran_s, store_s),
-        invocation_cost_usd(tasks, gb_seconds, architecture=platform.architecture),
+        max(ran_s, store_s) + gates_s + platform.map_s,
+        invocation_cost_usd(calls, gb_seconds, architecture=platform.architecture),
         request_cost_usd(requests.counts()),
-        transitions * platform.transition_usd,
+        transition_cost_usd(round(transitions)),
     )
 
 

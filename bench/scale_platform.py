@@ -37,8 +37,10 @@ class Platform:
         A function gets so many more containers each so many seconds, and as many at once.
     child_starts_per_s, children_max:
         Of a distributed map.
-    transitions_per_task, transitions_per_stage, transition_usd:
-        Of Step Functions: what a child execution and a stage's own states take; the price of one.
+    transitions_per_task, transitions_per_stage:
+        Of Step Functions: what a child execution and a stage's own states take.
+    gates_per_stage, map_s:
+        How often the gate is asked, and how long a map takes to read its list and to end.
     memory_mb, tmp_mb, architecture:
         Of the function `builder`.
     processor_share:
@@ -68,8 +70,9 @@ class Platform:
     child_starts_per_s: float = 300.0
     children_max: int = 10_000
     transitions_per_task: float = 3.0
-    transitions_per_stage: float = 5.0
-    transition_usd: float = 25e-6
+    transitions_per_stage: float = 8.0
+    gates_per_stage: int = 2
+    map_s: float = 2.0
     memory_mb: float = MB_PER_VCPU
     tmp_mb: float = LAMBDA_TMP_MB_MAX
     architecture: Architecture = "arm64"
@@ -126,7 +129,10 @@ SOURCES: Final = (
     Source("children of a map", "10,000 at once", "Step Functions' quotas (read)"),
     Source("starts of children", "300 a second", "assumed: the refill rate of StartExecution; "
            "that of maps is not published"),
-    Source("transitions", "3 a task, $25 a million", "the state machine; price not confirmed"),
+    Source("transitions", "3 a task, 8 a stage; their price", "`infra/bulk_build.asl.yaml`; "
+           "`squash.planning.prices`, not confirmed"),
+    Source("a stage's own time", "two calls of the gate, 2 s of the map", "the state machine; "
+           "the second assumed"),
     Source("requests a prefix", "5,500 GET, 3,500 PUT a second", "S3's guide (read)"),
     Source("splits of prefixes", "twice the rate after 15 min, 16 times at most", "assumed: S3 "
            "says that it scales gradually, not how fast"),
