@@ -41,9 +41,7 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
     replaced, by = replaced_rows(table)
     if len(replaced) > BUILD_REPLACED_ROWS_MAX:
         raise too_many_replaced(len(replaced))
-    context.store.put(
-        keys.part_key(request.build, REPLACED, batch), bytes(replaced_object(replaced))
-    )
+    context.store.put(keys.part_key(request.build, REPLACED, batch), replaced_object(replaced))
     return TaskReport(
         rows=len(table), replaced=len(replaced), detail={EXAMPLES: _examples(plan, replaced, by)}
     )

@@ -26,7 +26,7 @@ from squash.limits import (
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import BuildContext, TaskReport
 from squash.maintain.bulk.estimates import WORKERS_ASSUMED, estimate_of, workers_here
-from squash.maintain.bulk.files.choose import probe
+from squash.maintain.bulk.files.choose import check_alike, probe
 from squash.maintain.bulk.plan import InputFile, Piece, Plan
 from squash.maintain.bulk.records import read_attempt, write_json
 from squash.maintain.bulk.request import BuildRequest
@@ -40,7 +40,7 @@ from squash.planning.building import (
     sample_pieces,
 )
 from squash.storage import Reads
-from squash.storage.inputs import CountingInputs, InputInfo
+from squash.storage.inputs import InputInfo
 
 _PROBED_AT_ONCE: Final = 64
 _NAMED_MAX: Final = 100
@@ -68,18 +68,14 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
         If one cannot be read just now.
 
     """
-    inputs = _Inputs(context)
-    found = _probed(context, request, inputs, _listed(request, inputs))
+    found = _probed(context, request, _listed(context, request))
     plan = make_plan(found, request, context.config)
     write_json(context.store, keys.plan_key(request.build), plan.to_json())
     workers = workers_here(
         read_attempt(context.store, request.build), context.memory_mb, wide=WORKERS_ASSUMED
     )
-    requests, bytes_in = inputs.asked()
     return TaskReport(
         rows=plan.rows,
-        requests=requests,
-        bytes_in=bytes_in,
         detail=estimate_of(plan, request, context.config.dimension, workers),
     )
 
@@ -97,7 +93,8 @@ def make_plan(found: Sequence[InputFile], request: BuildRequest, config: IndexCo
     Raises
     ------
     InvalidArgumentError
-        If the files hold no rows, or vectors and texts.
+        If the files hold no rows, or some hold vectors and others texts, or some have keys and
+        others none.
 
     """
     files, rows = [], 0
@@ -108,7 +105,14 @@ def make_plan(found: Sequence[InputFile], request: BuildRequest, config: IndexCo
         raise InvalidArgumentError(
             f"the {len(files)} files of this build hold no rows: name others"
         )
-    encodes = any(file.texts for file in files)
+    check_alike(files)
+    texts = next((file.url for file in files if file.texts), None)
+    vectors = next((file.url for file in files if not file.texts), None)
+    if texts is not None and vectors is not None:
+        raise InvalidArgumentError(
+            f"{texts} is to be read for its texts, and {vectors} for its vectors: build of one kind"
+        )
+    encodes = texts is not None
     sizes, dimension = request.sizes, config.dimension
     pieces = list(_pieces(files, request, dimension, encodes=encodes))
     row_bytes = 4 * dimension
@@ -127,7 +131,7 @@ def make_plan(found: Sequence[InputFile], request: BuildRequest, config: IndexCo
         rows=rows,
         encodes=encodes,
         keyed=keyed,
-        # A text takes so long that a task of more than a piece would not end in its time.
+        # Texts take so long that no task has more than a piece of them.
         encode_batches=tuple(range(len(pieces) + 1)) if encodes else (0,),
         sample_batches=tuple(sampled[first:last] for first, last in pairwise(sampled_begins)),
         assign_batches=deal(weights, target=sizes.batch_bytes, batches_max=BUILD_BATCHES_MAX),
@@ -154,37 +158,13 @@ def _pieces(
             yield Piece(number, first, rows)
 
 
-class _Inputs:
-    """The stores that input files are in, each opened once for each beginning of a URL."""
-
-    def __init__(self, context: BuildContext) -> None:
-        self._open = context.open_inputs
-        self._opened: dict[str, CountingInputs] = {}
-
-    def of(self, url: str) -> CountingInputs:
-        """Return the store of a file or folder."""
-        root = "/".join(url.split("/", 3)[:3])
-        if root not in self._opened:
-            self._opened[root] = CountingInputs(self._open(url))
-        return self._opened[root]
-
-    def asked(self) -> tuple[dict[str, int], int]:
-        """Return what was asked of all of them, by kind, and the bytes they gave."""
-        kinds: dict[str, int] = {}
-        counts = [store.counts() for store in self._opened.values()]
-        for one in counts:
-            for kind, count in one.by_kind.items():
-                kinds[kind] = kinds.get(kind, 0) + count
-        return kinds, sum(one.bytes_in for one in counts)
-
-
-def _listed(request: BuildRequest, inputs: _Inputs) -> list[InputInfo]:
+def _listed(context: BuildContext, request: BuildRequest) -> list[InputInfo]:
     """List the files, in the order of the rows."""
     found: list[InputInfo] = []
     faults: list[SquashError] = []
     for url in request.inputs:
         try:
-            for info in inputs.of(url).files(url):
+            for info in context.open_inputs(url).files(url):
                 found.append(info)
                 if len(found) > BUILD_FILES_MAX:
                     break
@@ -209,7 +189,7 @@ def _listed(request: BuildRequest, inputs: _Inputs) -> list[InputInfo]:
 
 
 def _probed(
-    context: BuildContext, request: BuildRequest, inputs: _Inputs, infos: Sequence[InputInfo]
+    context: BuildContext, request: BuildRequest, infos: Sequence[InputInfo]
 ) -> list[InputFile]:
     """Look at what each file holds, some of them at once."""
     reads = Reads()
@@ -219,7 +199,7 @@ def _probed(
     def look(place: int) -> None:
         info = infos[place]
         try:
-            found[place] = probe(inputs.of(info.url), info, request, context.config)
+            found[place] = probe(context.open_inputs(info.url), info, request, context.config)
         except _FAULTS as error:
             faults[place] = error
 
