@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 from squash import limits
 from squash.cli.action_arguments import buckets_arguments, encoder_arguments, keys_arguments
+from squash.cli.building_arguments import build_arguments
 from squash.cli.problems import UsageError
 from squash.cli.record_arguments import (
     export_arguments,
@@ -245,6 +246,13 @@ VERBS: Final = (
         import_arguments,
         details="Each batch is durable once it is in; afterwards the index is optimized. SOURCE "
         "may be an index of Amazon S3 Vectors: s3vectors://BUCKET/INDEX.",
+    ),
+    Verb(
+        "build",
+        "build an index from files by a state machine; look at builds, cancel and resume them",
+        "squash build start papers s3://data/papers/ --replace",
+        build_arguments,
+        details="`squash import --workers` builds on this machine.",
     ),
     Verb(
         "export",

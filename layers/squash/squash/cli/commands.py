@@ -18,6 +18,7 @@ from squash.api.documents import (
 )
 from squash.cli.access import keys, serve
 from squash.cli.buckets import buckets
+from squash.cli.building import build
 from squash.cli.encoders import encoder
 from squash.cli.encoding_words import pin_label
 from squash.cli.exporting import export
@@ -229,6 +230,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "put": put,
     "patch": patch,
     "import": import_file,
+    "build": build,
     "export": export,
     "query": query,
     "get": get,

@@ -24,9 +24,8 @@ class IndexBulk:
 
     _session: IndexSession
 
-    @property
-    def building(self) -> IndexBuilds:
-        """The builds of this index, for who has their tasks run elsewhere."""
+    def bulk_builds(self) -> IndexBuilds:
+        """Return what begins builds whose tasks run elsewhere, and runs single tasks."""
         return self._session.builds()
 
     def build(
@@ -98,7 +97,8 @@ class IndexBulk:
             If the build was cancelled, or passed one of its limits.
 
         """
-        builds = self.building
+        builds, count = self.bulk_builds(), _workers(workers)
+        builds.check_workers(count)
         request = builds.prepare(
             inputs,
             columns=_columns(columns),
@@ -110,14 +110,14 @@ class IndexBulk:
         )
         return builds.run(
             request.build,
-            workers=_workers(workers),
+            workers=count,
             report=progress or silent,
             scratch=None if scratch is None else Path(scratch),
         )
 
     def builds(self) -> list[BuildStatus]:
         """Return the index's builds, the newest first; those of long ago are collected by `gc`."""
-        return self.building.list()
+        return self.bulk_builds().list()
 
     def build_status(self, build: str) -> BuildStatus:
         """Return how far a build is, what it took and what went wrong, by its id.
@@ -128,7 +128,7 @@ class IndexBulk:
             If there is no such build.
 
         """
-        return self.building.status(build)
+        return self.bulk_builds().status(build)
 
     def cancel_build(self, build: str) -> BuildStatus:
         """Stop a build, wherever it runs: its tasks end soon. It can be resumed.
@@ -141,7 +141,7 @@ class IndexBulk:
             If it is published.
 
         """
-        return self.building.cancel(build)
+        return self.bulk_builds().cancel(build)
 
     def resume_build(
         self,
@@ -180,7 +180,8 @@ class IndexBulk:
         """
         count = _workers(workers)
         asked = _limits(bad_rows_max or 0, dollars_max)
-        builds = self.building
+        builds = self.bulk_builds()
+        builds.check_workers(count)
         builds.resume(
             build,
             bad_rows_max=None if bad_rows_max is None else asked.bad_rows_max,

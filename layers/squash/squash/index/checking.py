@@ -9,7 +9,12 @@ import numpy as np
 
 from squash.arrays import F32, AnyArray
 from squash.errors import InvalidArgumentError, TooLargeError
-from squash.limits import KEY_BYTES_MAX, KEYS_PER_CALL_MAX, VECTOR_VALUE_MAGNITUDE_MAX
+from squash.limits import (
+    KEY_BYTES_MAX,
+    KEYS_PER_CALL_MAX,
+    METADATA_BYTES_MAX,
+    VECTOR_VALUE_MAGNITUDE_MAX,
+)
 from squash.model import IndexConfig, Metric, RowBatch
 
 CheckMetadata: TypeAlias = Callable[..., dict[str, Any]]
@@ -21,6 +26,7 @@ _NORM_MIN: Final = 1e-15
 _SURE_SQUARE_MIN: Final = 1e-20
 _SURE_SQUARE_MAX: Final = 1e-2 * VECTOR_VALUE_MAGNITUDE_MAX**2
 _MATRIX: Final = 2
+_CHARACTER_BYTES_MAX: Final = 4  # of UTF-8
 _SHOWN_CHARACTERS_MAX: Final = 64
 
 
@@ -198,6 +204,28 @@ def check_patches(
     return names, listed
 
 
+def text_differs(metadata: Mapping[str, Any], text: str, *, text_key: str) -> str | None:
+    """Return why a record's text cannot be kept in its metadata, if another stands there."""
+    if text_key not in metadata or metadata[text_key] == text:
+        return None
+    return (
+        f"has {text_key!r} already, where the record's text is kept, and it is another: leave it "
+        "out, or create the index with another text_key"
+    )
+
+
+def text_too_long(text: str) -> str | None:
+    """Return why a text cannot be kept in its record's metadata, if it is too long for that."""
+    size = len(text.encode())
+    if size <= METADATA_BYTES_MAX:
+        return None
+    return (
+        f"has {size} bytes, and is kept with the record, of whose metadata at most "
+        f"{METADATA_BYTES_MAX} are: put it as several records, or create the index with "
+        "text_key=None, which keeps none"
+    )
+
+
 def check_vector(vector: Any, config: IndexConfig) -> F32:
     """Check a query's vector.
 
@@ -247,16 +275,41 @@ def check_keys(keys: Sequence[str]) -> list[str]:
             "calls",
             field="keys",
         )
-    for i, key in enumerate(names):
-        problem = _key_problem(key)
-        if problem:
-            shown = key[:_SHOWN_CHARACTERS_MAX] if isinstance(key, str) else key
-            raise InvalidArgumentError(
-                f"keys[{i}] is {shown!r:.80}, which {problem}",
-                key=key if isinstance(key, str) else None,
-                field=f"keys[{i}]",
-            )
+    for i, problem in key_problems(names).items():
+        key: object = names[i]
+        shown = key[:_SHOWN_CHARACTERS_MAX] if isinstance(key, str) else key
+        raise InvalidArgumentError(
+            f"keys[{i}] is {shown!r:.80}, which {problem}",
+            key=key if isinstance(key, str) else None,
+            field=f"keys[{i}]",
+        )
     return names
+
+
+def key_problems(keys: Sequence[Any]) -> dict[int, str]:
+    """Return what is wrong with keys, by their places; empty if all are fine."""
+    if _surely_keys(keys):
+        return {}
+    found = ((i, _key_problem(key)) for i, key in enumerate(keys))
+    return {i: problem for i, problem in found if problem}
+
+
+def _surely_keys(keys: Sequence[Any]) -> bool:
+    """Tell of most keys that they are fine, without looking at each in turn."""
+    if not set(map(type, keys)) <= {str}:
+        return False
+    lengths = list(map(len, keys))
+    if not lengths or min(lengths) < 1 or max(lengths) > KEY_BYTES_MAX // _CHARACTER_BYTES_MAX:
+        return not lengths
+    return all(map(str.isascii, keys)) or _is_unicode("".join(keys))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _key_problem(key: object) -> str | None:
@@ -306,40 +359,65 @@ def _as_numbers(values: Any, *, field: str) -> AnyArray:
             f"{field} has the element type {array.dtype}: give floats or integers, best float32",
             field=field,
         )
-    # Half floats cannot be compared with limits beyond their own largest value.
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return array
 
 
 def _as_vectors(array: AnyArray, config: IndexConfig, *, names: list[str] | None) -> F32:
     """Convert [n, d] to float32, each row checked."""
+    vectors, problems = sound_vectors(array, config)
+    for row, problem in problems.items():
+        raise _bad_row(problem, row, config, names=names)
+    return vectors
+
+
+def sound_vectors(array: AnyArray, config: IndexConfig) -> tuple[F32, dict[int, str]]:
+    """Convert [n, d] numbers to float32, and find the rows that the index cannot keep.
+
+    Parameters
+    ----------
+    array:
+        Integers or floats of whatever width, of the index's dimension.
+    config:
+        The index's.
+
+    Returns
+    -------
+    vectors:
+        float32 [n, d] of their own; zeros where a value is not finite or too large.
+    problems:
+        What is wrong with a row, by its number: first those with such a value, then those that
+        have no direction.
+
+    """
+    # Half floats cannot be compared with limits beyond their own largest value.
+    array = array.astype(np.float32) if array.dtype == np.float16 else array
     # One pass finds too large values, infinities and NaN alike: a comparison with NaN is false.
     good = np.all(
         (array <= VECTOR_VALUE_MAGNITUDE_MAX) & (array >= -VECTOR_VALUE_MAGNITUDE_MAX), axis=1
     )
+    problems: dict[int, str] = {}
     if not good.all():
-        row = int(np.argmin(good))
-        values = array[row]
-        bad = ~((values <= VECTOR_VALUE_MAGNITUDE_MAX) & (values >= -VECTOR_VALUE_MAGNITUDE_MAX))
-        at = int(np.argmax(bad))
-        raise _bad_row(
-            f"has {values[at]} at position {at}: values are finite and at most "
-            f"{VECTOR_VALUE_MAGNITUDE_MAX:g} in magnitude",
-            row,
-            config,
-            names=names,
-        )
+        for row in np.flatnonzero(~good).tolist():
+            problems[row] = _value_problem(array[row])
+        array = np.where(good[:, np.newaxis], array, array.dtype.type(0))
     vectors: F32 = array.astype(np.float32, order="C", copy=True)
     if config.metric is Metric.COSINE:
         squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
-        if (squares < _NORM_MIN**2).any():
-            raise _bad_row(
+        for row in np.flatnonzero(good & (squares < _NORM_MIN**2)).tolist():
+            problems[row] = (
                 "has the length zero, which has no direction: cosine cannot compare it. Leave the "
-                "record out, or create the index with another metric",
-                int(np.argmax(squares < _NORM_MIN**2)),
-                config,
-                names=names,
+                "record out, or create the index with another metric"
             )
-    return vectors
+    return vectors, problems
+
+
+def _value_problem(values: AnyArray) -> str:
+    bad = ~((values <= VECTOR_VALUE_MAGNITUDE_MAX) & (values >= -VECTOR_VALUE_MAGNITUDE_MAX))
+    at = int(np.argmax(bad))
+    return (
+        f"has {values[at]} at position {at}: values are finite and at most "
+        f"{VECTOR_VALUE_MAGNITUDE_MAX:g} in magnitude"
+    )
 
 
 def _bad_row(

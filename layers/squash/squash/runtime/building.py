@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +18,9 @@ from squash.maintain.bulk.context import BuildContext
 from squash.maintain.bulk.drive import Crew, Here, Position, drive
 from squash.maintain.bulk.gate import open_stage
 from squash.maintain.bulk.run import run_task
-from squash.maintain.bulk.stages import STAGES, Task
+from squash.maintain.bulk.stages import STAGES, Stage, Task
 from squash.maintain.bulk.stops import Stop, note_stop
+from squash.maintain.one_thread import one_blas_thread
 from squash.model import BuildStatus, Progress
 from squash.runtime.build_records import BuildRecords
 from squash.runtime.build_requests import SCHEMES
@@ -88,6 +89,7 @@ class IndexBuilds(BuildRecords):
                     crew=crew,
                     report=report,
                     position=position,
+                    open_stage=self._open,
                 )
         except KeyboardInterrupt as error:
             self._ended(error, build, Stop("stopped", "interrupted", self._clock.now_ms()))
@@ -121,18 +123,30 @@ class IndexBuilds(BuildRecords):
             "from there"
         )
 
-    @contextmanager
-    def _crew(self, context: BuildContext, workers: int) -> Iterator[Crew]:
-        if workers <= 1:
-            yield Here(context)
-            return
+    def check_workers(self, workers: int) -> None:
+        """Refuse several processes where only this one can open the index.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it lies in the memory of this process.
+
+        """
         place = self._settings.place
-        if place is None or place.location.startswith("memory://"):
+        if workers > 1 and (place is None or place.location.startswith("memory://")):
             raise InvalidArgumentError(
                 "several processes cannot share an index that lies in the memory of this one: "
                 "take one worker, or an index in a folder or in S3",
                 field="workers",
             )
+
+    @contextmanager
+    def _crew(self, context: BuildContext, workers: int) -> Iterator[Crew]:
+        self.check_workers(workers)
+        place = self._settings.place
+        if workers <= 1 or place is None:
+            yield Here(context)
+            return
         # Only now: who runs tasks alone starts no process.
         from squash.runtime.build_workers import WorkerProcesses  # noqa: PLC0415
 
@@ -157,7 +171,8 @@ class IndexBuilds(BuildRecords):
         """
         if scratch is not None:
             scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="squash-build-", dir=scratch) as folder:
+        folder_made = tempfile.TemporaryDirectory(prefix="squash-build-", dir=scratch)
+        with folder_made as folder, one_blas_thread():
             yield BuildContext(
                 store=self._store,
                 config=self._config,
@@ -170,6 +185,15 @@ class IndexBuilds(BuildRecords):
                 memory_mb=self._settings.memory_mb,
             )
 
+    def _open(self, build: str, stage: Stage) -> Sequence[Task]:
+        """Return the tasks of a stage that are left, if it may begin."""
+        left = open_stage(
+            self._store, self._config.name, build, stage, billed=self._settings.billed
+        )
+        if left:
+            self.renew_claim(build)
+        return left
+
     def _open_inputs(self, url: str) -> InputStore:
         from squash.storage.inputs import open_inputs  # noqa: PLC0415 - botocore, for some
 
@@ -177,6 +201,10 @@ class IndexBuilds(BuildRecords):
         if place is None:
             return open_inputs(url)
         return open_inputs(url, endpoint_url=place.endpoint_url, region=place.region)
+
+    def not_begun(self, build: str, error: SquashError) -> None:
+        """Note that nobody was found to run a build, and in the error how it goes on."""
+        self._ended(error, build, Stop("failed", str(error), self._clock.now_ms()))
 
     # What a function is invoked with
 
@@ -212,7 +240,7 @@ class IndexBuilds(BuildRecords):
 
         """
         task = Task.from_json({**event, "stage": event.get("open"), "batch": 0})
-        left = open_stage(self._store, self._config.name, task.build, task.stage)
+        left = self._open(task.build, task.stage)
         bucket, prefix = _bucket_of(self._settings)
         after = STAGES[STAGES.index(task.stage) + 1 :]
         return {

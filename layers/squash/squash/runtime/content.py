@@ -13,8 +13,14 @@ from squash.attributes import check_metadata
 from squash.encoders.encoded import Encoded
 from squash.encoders.inputs import check_image, check_text
 from squash.errors import InvalidArgumentError, TooLargeError
-from squash.index.checking import check_records, check_rows, check_vector, rows_with_vectors
-from squash.limits import METADATA_BYTES_MAX
+from squash.index.checking import (
+    check_records,
+    check_rows,
+    check_vector,
+    rows_with_vectors,
+    text_differs,
+    text_too_long,
+)
 from squash.model import (
     EncoderPin,
     EncodingReport,
@@ -286,20 +292,17 @@ class Content:
             if not isinstance(note, Mapping):
                 kept.append(note)
                 continue
-            if text_key in note and note[text_key] != text:
+            differs = text_differs(note, text, text_key=text_key)
+            if differs:
                 raise InvalidArgumentError(
-                    f"metadata[{i}] has {text_key!r} already, where the record's text is kept, and "
-                    "it is another: leave it out, or create the index with another text_key",
+                    f"metadata[{i}] {differs}",
                     index=self._config.name,
                     field=f"metadata[{i}].{text_key}",
                 )
-            if len(text.encode()) > METADATA_BYTES_MAX:
+            too_long = text_too_long(text)
+            if too_long:
                 raise TooLargeError(
-                    f"texts[{i}] has {len(text.encode())} bytes, and is kept with the record, of "
-                    f"whose metadata at most {METADATA_BYTES_MAX} are: put it as several records, "
-                    "or create the index with text_key=None, which keeps none",
-                    index=self._config.name,
-                    field=f"texts[{i}]",
+                    f"texts[{i}] {too_long}", index=self._config.name, field=f"texts[{i}]"
                 )
             kept.append({**note, text_key: text})
         return kept

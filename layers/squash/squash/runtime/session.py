@@ -15,7 +15,7 @@ from squash.errors import DataError, InternalError, SquashError, UnavailableErro
 from squash.index.checking import check_keys
 from squash.index.entries import Entry
 from squash.index.fresh import fresh_part, passed_limit
-from squash.index.state import commits_needed
+from squash.index.state import building, commits_needed
 from squash.model import (
     Answer,
     AsOf,
@@ -47,7 +47,6 @@ from squash.search import (
     Searcher,
     Trace,
     explain,
-    live_count,
     record_page,
     records_by_key,
 )
@@ -170,6 +169,16 @@ class IndexSession:
             scratch=scratch,
             report=report,
             full=full,
+        )
+
+    def restore(
+        self, as_of: AsOf, *, if_snapshot: int | None, commit_id: str | None
+    ) -> WriteResult:
+        """Make the content again what it was after a snapshot."""
+        from squash.runtime.restoring import restore_content  # noqa: PLC0415 - most never do
+
+        return restore_content(
+            self._views, self.config, as_of, if_snapshot=if_snapshot, commit_id=commit_id
         )
 
     def _fold(self, report: Report) -> None:
@@ -388,6 +397,7 @@ class IndexSession:
         opened = self._views.refresh()
         part = fresh_part(opened)
         due = passed_limit(part, soon=True)
+        claim = building(opened.state, self._clock.now_ms())
         return Backlog(
             snapshot=opened.sequence,
             commits=len(commits_needed(opened.state)),
@@ -395,33 +405,15 @@ class IndexSession:
             rows_in_partitions=part.rows_in_partitions,
             bytes=part.bytes,
             fold_due=due.name if due else None,
+            building=claim.build if claim else None,
         )
 
     def stats(self) -> IndexStats:
         """Describe the newest snapshot."""
+        from squash.runtime.describing import index_stats  # noqa: PLC0415 - few ask
+
         view = self.view("strong")
-        opened = self._views.known()
-        refs = [ref for segment in opened.state.segments for ref in segment.objects.values()]
-        refs += [opened.state.trained] if opened.state.trained else []
-        kinds: dict[str, set[str]] = {}
-        for rows in view.everything():
-            for name, kind in rows.columns().types().items():
-                kinds.setdefault(name, set()).update(kind.split("|"))
-        trained = view.trained if view.partitions else None
-        return IndexStats(
-            name=self.config.name,
-            dimension=self.config.dimension,
-            metric=self.config.metric,
-            codec=self.config.codec,
-            rows=sum(live_count(rows) for rows in view.everything()),
-            rows_fresh=sum(live_count(rows) for rows in view.exact_rows),
-            partitions=len(view.partitions),
-            clusters=len(trained.centers) if trained else 0,
-            snapshot=view.snapshot,
-            stored_bytes=sum(ref.bytes for ref in refs),
-            code_bytes_per_row=trained.codec.code_bytes_per_row() if trained else 0.0,
-            attributes={name: "|".join(sorted(kinds[name])) for name in sorted(kinds)},
-        )
+        return index_stats(self.config, view, self._views.known())
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""

@@ -26,6 +26,10 @@ class InputFile:
     """Of .npy: NumPy's name of the elements' type."""
     row_groups: tuple[int, ...] = ()
     """Of Parquet: the rows of each row group."""
+    keyed: bool = False
+    """Whether its rows have keys of their own."""
+    texts: bool = False
+    """Whether it holds texts, of which vectors are still to be made."""
 
 
 @dataclass(frozen=True, slots=True)

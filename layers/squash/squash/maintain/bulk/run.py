@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import BuildContext, TaskReport
+from squash.maintain.bulk.opened import OpenedInputs
 from squash.maintain.bulk.records import (
     attempt_from_json,
     check_running,
@@ -34,6 +36,7 @@ from squash.maintain.bulk.tasks import (
     train,
 )
 from squash.maintain.bulk.tasks import keys as keys_task
+from squash.maintain.one_thread import one_blas_thread
 
 __all__ = [
     "attempt_from_json",
@@ -81,11 +84,13 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
     request = read_request(context.store, task.build)
     check_running(context.store, task.build)
     begun_ms, cpu_s, counts = context.clock.now_ms(), time.process_time(), context.store.counts()
-    found = _TASKS[task.stage](context, request, task.batch)
-    spent = context.store.counts() - counts
-    requests = dict(spent.by_kind)
-    for kind, count in found.requests.items():  # of input files, which the task itself counts
-        requests[kind] = requests.get(kind, 0) + count
+    inputs = OpenedInputs(context.open_inputs)
+    with one_blas_thread():
+        found = _TASKS[task.stage](replace(context, open_inputs=inputs), request, task.batch)
+    spent, read = context.store.counts() - counts, inputs.counts()
+    requests = Counter(found.requests)
+    requests.update(spent.by_kind)
+    requests.update(read.by_kind)
     report = replace(
         found,
         begun_ms=begun_ms,
@@ -93,8 +98,8 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
         cpu_ms=round(1000 * (time.process_time() - cpu_s)),
         memory_mb=context.memory_mb,
         peak_mb=_peak_mb(),
-        requests=requests,
-        bytes_in=found.bytes_in + spent.bytes_in,
+        requests=dict(requests),
+        bytes_in=found.bytes_in + spent.bytes_in + read.bytes_in,
         bytes_out=found.bytes_out + spent.bytes_out,
     )
     write_json(context.store, keys.done_key(task.build, task.stage, task.batch), report.to_json())
