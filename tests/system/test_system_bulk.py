@@ -211,4 +211,4 @@ def test_a_file_that_is_none_stops_the_build_and_is_named(place, inputs):
     begun = ask(place.url, "POST", "/v1/indexes/bad/builds", {"inputs": urls})
     status = wait_for_build(place.url, "bad", begun["build"], seconds=120)
     assert status["state"] == "failed"
-    assert any("broken.npy" in problem["problem"] for problem in status["problems"]), status
+    assert any("broken.npy" in problem["message"] for problem in status["problems"]), status
