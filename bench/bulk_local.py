@@ -351,8 +351,9 @@ def report(result: Mapping[str, Any]) -> None:
     print(machine(result["command"], {"numpy": np.__version__, "pyarrow": pa.__version__}))
     print(
         f"\n{result['rows']:,} x {result['dimension']} from {result['files']} files, SIFT "
-        f"projected by its principal axes; rows from {result['rows_before_repetition']:,} on come again "
-        f"with noise of {NOISE:.0%}. {result['objects']} objects, {len(result['differing'])} differ.\n"
+        f"projected by its principal axes; rows from {result['rows_before_repetition']:,} on "
+        f"come again with noise of {NOISE:.0%}. {result['objects']} objects, "
+        f"{len(result['differing'])} differ.\n"
     )
     lines = stage_rows(
         machined["reports"], single["reports"], machined["kills"], machined["memory_mb"]

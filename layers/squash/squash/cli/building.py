@@ -6,11 +6,11 @@ import glob
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from squash.api.documents import build_document
 from squash.cli.output import Output, Report, Table, counted
 from squash.cli.problems import UsageError
 from squash.cli.service_index import ServiceIndex
@@ -257,11 +257,6 @@ def _list(arguments: Namespace, index: Index, output: Output) -> int:
         else f"There is no build of {arguments.index}.",
     )
     return 0
-
-
-def build_document(status: BuildStatus) -> dict[str, Any]:
-    """Describe a build."""
-    return asdict(status)
 
 
 def _tell(output: Output, status: BuildStatus) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from squash.clock import Clock
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
+from squash.index.claims import claim_for_build, release_build
 from squash.index.entries import Entry
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.records import (
@@ -25,6 +26,7 @@ from squash.maintain.bulk.request import (
     InputColumns,
     Limits,
 )
+from squash.maintain.bulk.resting import check_rested
 from squash.maintain.bulk.stages import Stage, Task
 from squash.maintain.bulk.status import build_status, list_builds
 from squash.maintain.bulk.stops import Stop, note_stop
@@ -139,7 +141,7 @@ class BuildRecords:
         )
         known = self._known(build)
         if known is None:
-            request = replace(request, base=self._begin(replaces=replaces))
+            request = replace(request, base=self._begin(build, replaces=replaces))
             self._store.put_if_absent(keys.request_key(build), _json(request.to_json()))
             # Whoever was first: what lies there is what is built.
             known = self._known(build)
@@ -156,11 +158,12 @@ class BuildRecords:
     def _known(self, build: str) -> BuildRequest | None:
         return read_json(self._store, keys.request_key(build), BuildRequest.from_json)
 
-    def _begin(self, *, replaces: bool) -> int:
+    def _begin(self, build: str, *, replaces: bool) -> int:
         """Return the snapshot that a build begins from."""
-        opened = self._views.refresh()
         if replaces:
-            return opened.sequence
+            # Until it is published nobody folds what gives way.
+            opened = claim_for_build(self._views.log, self._views.refresh(), build)
+            return self._views.install(opened).sequence
         view = self._views.view("strong")
         rows = sum(live_count(one) for one in view.everything())
         if rows:
@@ -208,11 +211,13 @@ class BuildRecords:
             If there is no such build.
 
         """
-        return build_status(self._store, self._config.name, self.there(build))
+        return build_status(
+            self._store, self._config.name, self.there(build), billed=self._settings.billed
+        )
 
     def list(self) -> list[BuildStatus]:
         """Return all builds whose objects are still there, the newest first."""
-        return list_builds(self._store, self._config.name)
+        return list_builds(self._store, self._config.name, billed=self._settings.billed)
 
     def there(self, build: str) -> str:
         """Refuse what is no id of a build; others are looked up by who reads them."""
@@ -246,9 +251,11 @@ class BuildRecords:
             If it is published.
 
         """
-        self._refusepublished(build, "there is nothing to cancel")
+        self._refuse_published(build, "there is nothing to cancel")
         stop = Stop("cancelled", "cancelled", self._clock.now_ms())
         note_stop(self._store, build, stop)
+        log = self._views.log
+        self._views.install(release_build(log, self._views.refresh(), build))
         return self.status(build)
 
     def resume(
@@ -275,10 +282,14 @@ class BuildRecords:
         NotFoundError
             If there is no such build.
         ConflictError
-            If it is published, or rested so long that its objects may be gone.
+            If it is published, or another build of the index is running.
+        BuildStoppedError
+            If it rested so long that its objects may be gone.
 
         """
-        self._refusepublished(build, "there is nothing to resume")
+        self._refuse_published(build, "there is nothing to resume")
+        check_rested(self._store, self._ids, build)
+        self.renew_claim(build)
         before = read_attempt(self._store, build)
         limits = Limits(
             before.limits.bad_rows_max if bad_rows_max is None else bad_rows_max,
@@ -286,7 +297,22 @@ class BuildRecords:
         )
         return self._attempt(build, before.number + 1, limits, runner or Runner())
 
-    def _refusepublished(self, build: str, so: str) -> None:
+    def renew_claim(self, build: str) -> None:
+        """Keep others from folding what a build replaces, for as long as it runs.
+
+        Raises
+        ------
+        ConflictError
+            If another build of the index is running.
+
+        """
+        request = read_request(self._store, build)
+        if request.replaces:
+            log = self._views.log
+            opened = claim_for_build(log, self._views.refresh(), build, base=request.base)
+            self._views.install(opened)
+
+    def _refuse_published(self, build: str, so: str) -> None:
         read_request(self._store, self.there(build))
         if self.published(build):
             raise ConflictError(

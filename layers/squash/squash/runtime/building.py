@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from squash.maintain.bulk.context import BuildContext
 from squash.maintain.bulk.drive import Crew, Here, Position, drive
 from squash.maintain.bulk.gate import open_stage
 from squash.maintain.bulk.run import run_task
-from squash.maintain.bulk.stages import STAGES, Task
+from squash.maintain.bulk.stages import STAGES, Stage, Task
 from squash.maintain.bulk.stops import Stop, note_stop
 from squash.maintain.one_thread import one_blas_thread
 from squash.model import BuildStatus, Progress
@@ -89,6 +89,7 @@ class IndexBuilds(BuildRecords):
                     crew=crew,
                     report=report,
                     position=position,
+                    open_stage=self._open,
                 )
         except KeyboardInterrupt as error:
             self._ended(error, build, Stop("stopped", "interrupted", self._clock.now_ms()))
@@ -172,6 +173,15 @@ class IndexBuilds(BuildRecords):
                 memory_mb=self._settings.memory_mb,
             )
 
+    def _open(self, build: str, stage: Stage) -> Sequence[Task]:
+        """Return the tasks of a stage that are left, if it may begin."""
+        left = open_stage(
+            self._store, self._config.name, build, stage, billed=self._settings.billed
+        )
+        if left:
+            self.renew_claim(build)
+        return left
+
     def _open_inputs(self, url: str) -> InputStore:
         from squash.storage.inputs import open_inputs  # noqa: PLC0415 - botocore, for some
 
@@ -218,7 +228,7 @@ class IndexBuilds(BuildRecords):
 
         """
         task = Task.from_json({**event, "stage": event.get("open"), "batch": 0})
-        left = open_stage(self._store, self._config.name, task.build, task.stage)
+        left = self._open(task.build, task.stage)
         bucket, prefix = _bucket_of(self._settings)
         after = STAGES[STAGES.index(task.stage) + 1 :]
         return {

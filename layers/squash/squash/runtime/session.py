@@ -47,7 +47,6 @@ from squash.search import (
     Searcher,
     Trace,
     explain,
-    live_count,
     record_page,
     records_by_key,
 )
@@ -411,29 +410,10 @@ class IndexSession:
 
     def stats(self) -> IndexStats:
         """Describe the newest snapshot."""
+        from squash.runtime.describing import index_stats  # noqa: PLC0415 - few ask
+
         view = self.view("strong")
-        opened = self._views.known()
-        refs = [ref for segment in opened.state.segments for ref in segment.objects.values()]
-        refs += [opened.state.trained] if opened.state.trained else []
-        kinds: dict[str, set[str]] = {}
-        for rows in view.everything():
-            for name, kind in rows.columns().types().items():
-                kinds.setdefault(name, set()).update(kind.split("|"))
-        trained = view.trained if view.partitions else None
-        return IndexStats(
-            name=self.config.name,
-            dimension=self.config.dimension,
-            metric=self.config.metric,
-            codec=self.config.codec,
-            rows=sum(live_count(rows) for rows in view.everything()),
-            rows_fresh=sum(live_count(rows) for rows in view.exact_rows),
-            partitions=len(view.partitions),
-            clusters=len(trained.centers) if trained else 0,
-            snapshot=view.snapshot,
-            stored_bytes=sum(ref.bytes for ref in refs),
-            code_bytes_per_row=trained.codec.code_bytes_per_row() if trained else 0.0,
-            attributes={name: "|".join(sorted(kinds[name])) for name in sorted(kinds)},
-        )
+        return index_stats(self.config, view, self._views.known())
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""

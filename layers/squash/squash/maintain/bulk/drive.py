@@ -10,12 +10,12 @@ from squash.clock import Clock
 from squash.errors import CommitUnknownError, ThrottledError, UnavailableError
 from squash.maintain.bulk.batches import stage_tasks
 from squash.maintain.bulk.context import BuildContext, TaskReport
-from squash.maintain.bulk.gate import open_stage
 from squash.maintain.bulk.run import run_task
 from squash.maintain.bulk.stages import STAGES, Stage, Task
 from squash.model import Progress
 
 Report = Callable[[Progress], None]
+OpenStage = Callable[[str, Stage], Sequence[Task]]
 # After so many seconds a task is run again that a service below did not serve.
 _WAITS_S: Final = (1.0, 5.0)
 
@@ -79,6 +79,7 @@ def drive(
     crew: Crew,
     report: Report,
     position: Position,
+    open_stage: OpenStage,
 ) -> None:
     """Run all tasks of a build that are not done, stage by stage.
 
@@ -94,6 +95,8 @@ def drive(
         Told how many tasks of a stage are done, with rows and the time to go in words.
     position:
         Is kept at the stage that is at work.
+    open_stage:
+        The gate: returns the tasks of a stage that are left, if it may begin.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def drive(
     """
     for stage in STAGES:
         position.stage = stage
-        left = open_stage(context.store, index, build, stage)
+        left = open_stage(build, stage)
         every = len(stage_tasks(context.store, index, build, stage))
         meter = _Meter(stage, every, every - len(left), context.clock, report)
         for done in crew.run(left):
