@@ -1,8 +1,8 @@
 """Runs: the rows of a piece, side by side by group; and the hashes of their keys, by range.
 
 `assign` leaves a run for each piece, ``runs/<piece>``, and a directory for each of its batches;
-each task of `assemble` reads its group's part of every run: see `parted`. A part holds, one after the
-other: row numbers, int64 [n], ascending; clusters, int32 [n]; vectors, float32 [n, d]; and
+each task of `assemble` reads its group's part of every run: see `parted`. A part holds, one after
+the other: row numbers, int64 [n], ascending; clusters, int32 [n]; vectors, float32 [n, d]; and
 documents, JSON: a list of blocks, each of keys and metadata, where null stands for keys that are
 the rows' numbers, and the number of rows for metadata that are all empty.
 
