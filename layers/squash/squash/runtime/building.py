@@ -123,18 +123,30 @@ class IndexBuilds(BuildRecords):
             "from there"
         )
 
-    @contextmanager
-    def _crew(self, context: BuildContext, workers: int) -> Iterator[Crew]:
-        if workers <= 1:
-            yield Here(context)
-            return
+    def check_workers(self, workers: int) -> None:
+        """Refuse several processes where only this one can open the index.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it lies in the memory of this process.
+
+        """
         place = self._settings.place
-        if place is None or place.location.startswith("memory://"):
+        if workers > 1 and (place is None or place.location.startswith("memory://")):
             raise InvalidArgumentError(
                 "several processes cannot share an index that lies in the memory of this one: "
                 "take one worker, or an index in a folder or in S3",
                 field="workers",
             )
+
+    @contextmanager
+    def _crew(self, context: BuildContext, workers: int) -> Iterator[Crew]:
+        self.check_workers(workers)
+        place = self._settings.place
+        if workers <= 1 or place is None:
+            yield Here(context)
+            return
         # Only now: who runs tasks alone starts no process.
         from squash.runtime.build_workers import WorkerProcesses  # noqa: PLC0415
 
