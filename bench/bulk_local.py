@@ -214,7 +214,7 @@ def asked(index: squash.Index, rows: Rows, right: NDArray[np.int64]) -> dict[str
     for round_ in range(2):
         for query, numbers in zip(rows.queries, right, strict=True):
             began = time.perf_counter()
-            answer = index.query(query, k=K)
+            answer = index.query(query, top_k=K)
             elapsed_ms = 1000 * (time.perf_counter() - began)
             if round_:
                 times_ms.append(elapsed_ms)
@@ -231,7 +231,7 @@ def over_http(place: Deployed, rows: Rows, right: NDArray[np.int64]) -> float:
     """Return the recall of answers of the deployed functions."""
     found = 0
     for query, numbers in zip(rows.queries, right, strict=True):
-        body = {"vector": query.tolist(), "k": K}
+        body = {"vector": query.tolist(), "top_k": K}
         matches = ask(place.url, "POST", f"/v1/indexes/{INDEX}/query", body)["matches"]
         found += len({one["key"] for one in matches} & {str(number) for number in numbers})
     return found / right.size

@@ -141,7 +141,7 @@ def check_answers(place, index):
     for query in queries:
         distances = ((vectors - query) ** 2).sum(axis=1)
         right = [keys[row] for row in np.argsort(distances, kind="stable")[:10]]
-        body = {"vector": query.tolist(), "k": 10}
+        body = {"vector": query.tolist(), "top_k": 10}
         exact = ask(place.url, "POST", path, {**body, "exact": True})["matches"]
         assert [one["key"] for one in exact] == right
         assert [one["metadata"] for one in exact] == [expected[key][1] for key in right]
