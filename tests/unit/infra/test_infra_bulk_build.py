@@ -262,6 +262,7 @@ def all_tasks():
     return {(stage.value, n) for stage in STAGES for n in range(TASKS.get(stage.value, 1))}
 
 
+@pytest.mark.slow
 def test_machine_does_every_stage_in_order_and_every_task_once(run):
     ended = run()
     assert ended.status == "SUCCEEDED"
