@@ -49,7 +49,7 @@ def wait_for_build(
     *,
     seconds: float,
     every_s: float = 0.5,
-    told: Callable[[Mapping[str, Any]], None] = lambda status: None,  # noqa: ARG005
+    told: Callable[[Mapping[str, Any]], None] = lambda status: None,
 ) -> dict[str, Any]:
     """Poll a build's status until it has ended; returns the last one."""
     deadline = time.monotonic() + seconds

@@ -141,7 +141,7 @@ def check_answers(place, index):
     for query in queries:
         distances = ((vectors - query) ** 2).sum(axis=1)
         right = [keys[row] for row in np.argsort(distances, kind="stable")[:10]]
-        body = {"vector": query.tolist(), "k": 10}
+        body = {"vector": query.tolist(), "top_k": 10}
         exact = ask(place.url, "POST", path, {**body, "exact": True})["matches"]
         assert [one["key"] for one in exact] == right
         assert [one["metadata"] for one in exact] == [expected[key][1] for key in right]
@@ -211,4 +211,4 @@ def test_a_file_that_is_none_stops_the_build_and_is_named(place, inputs):
     begun = ask(place.url, "POST", "/v1/indexes/bad/builds", {"inputs": urls})
     status = wait_for_build(place.url, "bad", begun["build"], seconds=120)
     assert status["state"] == "failed"
-    assert any("broken.npy" in problem["problem"] for problem in status["problems"]), status
+    assert any("broken.npy" in problem["message"] for problem in status["problems"]), status
