@@ -18,15 +18,6 @@ from typing import Any, Final
 
 from report import command_line, machine, number, table, write_section
 from squash.planning import DEFAULT_COSTS, CostModel, Matches, keep_for
-from squash.planning.shape import (
-    DEFAULT_SHAPE_COSTS,
-    Load,
-    Shape,
-    ShapeCosts,
-    choose_shape,
-    estimate,
-    work_of,
-)
 from squash.planning.prices import (
     GB_SECOND_USD,
     HTTP_REQUEST_USD,
@@ -35,6 +26,15 @@ from squash.planning.prices import (
     logging_cost_usd,
     request_cost_usd,
     storage_cost_usd,
+)
+from squash.planning.shape import (
+    DEFAULT_SHAPE_COSTS,
+    Load,
+    Shape,
+    ShapeCosts,
+    choose_shape,
+    estimate,
+    work_of,
 )
 
 ROOT: Final = Path(__file__).resolve().parents[1]

@@ -91,6 +91,7 @@ COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what w
 GC_RETENTION_S_DEFAULT: Final = 86_400
 GC_RETENTION_S_MIN: Final = 3_600  # readers and writers rely on what is younger
 GC_GRACE_MS: Final = 24 * 3_600_000  # so long what no commit names is left, by the store's clock
+RESTORE_WITHIN_MS: Final = 30 * 60_000  # from saying what it will name to naming it
 COMMIT_WITHIN_MS: Final = 20 * 3_600_000  # of the first object it names, or the reading it rests on
 DELETE_BATCH_KEYS: Final = 1_000  # what one request to S3 removes
 
@@ -256,10 +257,12 @@ BUILD_BATCH_BYTES: Final = 512 * MIB  # of input vectors of one task
 BUILD_BATCHES_MAX: Final = (
     2_000  # of a stage, where tasks stay within their time: each has a report
 )
+BUILD_ENCODE_ROWS: Final = 16_384  # texts of one piece, which is one task's: some minutes
 BUILD_SAMPLE_PIECES_MAX: Final = 1_024  # that are looked at; of more, these are drawn
 BUILD_KEY_RANGE_ROWS: Final = 8_000_000  # of one task of `keys`, at 24 bytes
 BUILD_REPLACED_ROWS_MAX: Final = 4_000_000  # by later rows of the same key: every task knows them
 BUILD_BAD_ROWS_LISTED_MAX: Final = 100_000  # of one task; all are counted
+BUILD_WORKERS_MAX: Final = 256  # processes of one machine
 BUILD_CHUNK_BYTES_MAX: Final = 16 * MIB  # of a piece, that is read and looked at together
 BUILD_CHUNK_ROWS_MAX: Final = 32_768
 BUILD_CHUNK_TEXTS_MAX: Final = 1_024  # encoded together, and durable once they are
@@ -268,5 +271,10 @@ BUILD_READ_BYTES: Final = 4 * MIB  # of one request for a part of a Parquet file
 BUILD_READ_BYTES_MIN: Final = 256 * KIB  # where a file has very many columns
 BUILD_READ_AHEAD_BYTES_MAX: Final = 64 * MIB  # of such parts that are held, a few a column
 BUILD_FILES_MAX: Final = 100_000
+BUILD_CLAIM_MS: Final = 6 * 3_600_000  # a running build keeps others from folding, unless renewed
+BUILD_INPUTS_PER_REQUEST_MAX: Final = 1_000  # over HTTP; a folder names as many files as it has
+BUILD_URL_BYTES_MAX: Final = 2_048  # of an input; S3's keys have 1,024 at most
+BUILD_COLUMN_BYTES_MAX: Final = 1_024  # of the name of a column of Parquet files
+BUILD_UNBEGUN_MS_MAX: Final = 120_000  # from a first note of it until something runs it
 BUILD_RESTS_MS_MAX: Final = 20 * 3_600_000  # who has rested longer is started anew: see gc
 BUILD_KEPT_MS: Final = 7 * 24 * 3_600_000  # after its last task a build's own objects stay

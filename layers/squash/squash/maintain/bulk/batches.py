@@ -12,8 +12,17 @@ GROUPS = "groups"
 """In the report of `train`: into how many tasks of `assemble` the partitions are dealt."""
 
 
-def stage_tasks(store: ObjectStore, index: str, build: str, stage: Stage) -> list[Task]:
+def stage_tasks(
+    store: ObjectStore, index: str, build: str, stage: Stage, *, plan: Plan | None = None
+) -> list[Task]:
     """Return the tasks of a stage, done or not; the stages before must be done.
+
+    Parameters
+    ----------
+    store, index, build, stage:
+        Which stage of which build.
+    plan:
+        The build's, if it is at hand.
 
     Raises
     ------
@@ -25,7 +34,7 @@ def stage_tasks(store: ObjectStore, index: str, build: str, stage: Stage) -> lis
     """
     if stage not in MAPPED:
         return [Task(index, build, stage)]
-    plan = read_plan(store, build)
+    plan = plan or read_plan(store, build)
     count = _planned(plan, stage)
     if stage is Stage.ASSEMBLE:
         trained = read_report(store, Task(index, build, Stage.TRAIN))

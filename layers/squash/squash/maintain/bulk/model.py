@@ -14,9 +14,10 @@ import numpy as np
 
 from squash.arrays import F32, I64, AnyArray
 from squash.attributes import CellScheme
-from squash.container import Buffer, Container, pack
+from squash.container import Buffer, Container
 from squash.errors import DataError, UnavailableError
 from squash.index.references import MALFORMED
+from squash.index.sealed import open_sealed, seal
 from squash.maintain.bulk import keys
 from squash.maintain.learning import Learned, Placer
 from squash.model import Metric
@@ -83,7 +84,7 @@ class BuildModel:
             arrays["bucket_rows"] = self.learned.bucket_rows.astype(np.int64)
             arrays["queries"] = self.learned.queries.astype(np.float32)
             arrays.update({f"codec.{name}": array for name, array in codec_arrays.items()})
-        return pack(KIND, VERSION, header=header, arrays=arrays)
+        return seal(KIND, VERSION, header=header, arrays=arrays)
 
     @classmethod
     def from_bytes(cls, data: Buffer, where: str, *, dimension: int) -> BuildModel:
@@ -91,11 +92,11 @@ class BuildModel:
 
         Raises
         ------
-        DataError, UnsupportedFormatError
+        ChecksumError, DataError, UnsupportedFormatError
             If it is damaged, or of a newer format.
 
         """
-        container = Container(data, kind=KIND, versions=(VERSION,), where=where)
+        container = open_sealed(data, kind=KIND, versions=(VERSION,), where=where)
         try:
             found = cls(
                 None if container.header["flat"] is True else _learned(container),

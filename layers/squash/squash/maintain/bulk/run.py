@@ -36,6 +36,7 @@ from squash.maintain.bulk.tasks import (
     train,
 )
 from squash.maintain.bulk.tasks import keys as keys_task
+from squash.maintain.one_thread import one_blas_thread
 
 __all__ = [
     "attempt_from_json",
@@ -84,7 +85,8 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
     check_running(context.store, task.build)
     begun_ms, cpu_s, counts = context.clock.now_ms(), time.process_time(), context.store.counts()
     inputs = OpenedInputs(context.open_inputs)
-    found = _TASKS[task.stage](replace(context, open_inputs=inputs), request, task.batch)
+    with one_blas_thread():
+        found = _TASKS[task.stage](replace(context, open_inputs=inputs), request, task.batch)
     spent, read = context.store.counts() - counts, inputs.counts()
     requests = Counter(found.requests)
     requests.update(spent.by_kind)

@@ -1,0 +1,165 @@
+"""What a task of `assemble` leaves to `calibrate`: its segments, and what is known of them.
+
+The object ``assembled/<group>`` is a container. Shares are brought together in the order of groups,
+and give what one task would have found that assembled everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from squash.arrays import F32, I64, AnyArray
+from squash.container import Buffer
+from squash.errors import ChecksumError, DataError
+from squash.index.references import MALFORMED, segment_from_json, segment_to_json
+from squash.index.sealed import open_sealed, seal
+from squash.maintain.bulk import keys
+from squash.maintain.calibrate import Neighbours
+from squash.maintain.routing import Routing
+from squash.model import SegmentRef
+from squash.storage import ObjectStore
+
+ASSEMBLED: Final = "assembled"
+"""The folder of shares."""
+_KIND: Final = "build-assembled"
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assembled:
+    """What is known of a group's segments.
+
+    Parameters
+    ----------
+    segments:
+        In the order of their buckets.
+    begins, centers, cluster_rows, energy:
+        int64 [p + 1], float32 [c, D], int64 [c] and float64 [p], as of `Trained`; of no clusters
+        where segments are flat.
+    neighbours:
+        The nearest rows of held-out queries among those of the group.
+
+    """
+
+    segments: Sequence[SegmentRef]
+    begins: I64
+    centers: F32
+    cluster_rows: I64
+    energy: Sequence[float]
+    neighbours: Neighbours
+
+    @classmethod
+    def flat(cls, segments: Sequence[SegmentRef], dimension: int) -> Assembled:
+        """Return that of flat segments."""
+        return cls(
+            segments,
+            np.zeros(1, np.int64),
+            np.empty((0, dimension), np.float32),
+            np.empty(0, np.int64),
+            (),
+            Neighbours.none(0),
+        )
+
+    @classmethod
+    def partitions(
+        cls,
+        segments: Sequence[SegmentRef],
+        routing: Routing,
+        neighbours: Neighbours,
+        dimension: int,
+    ) -> Assembled:
+        """Return that of partitions."""
+        if not segments:
+            none = cls.flat((), dimension)
+            return cls((), none.begins, none.centers, none.cluster_rows, (), neighbours)
+        energy = [one for one in routing.energies if one is not None]
+        return cls(
+            segments,
+            routing.begins(),
+            routing.centers(),
+            routing.cluster_rows(),
+            energy,
+            neighbours,
+        )
+
+
+def write_assembled(store: ObjectStore, build: str, group: int, share: Assembled) -> None:
+    """Store a group's share; the same gives the same bytes."""
+    header: dict[str, Any] = {
+        "build": build,
+        "group": group,
+        "segments": [segment_to_json(segment) for segment in share.segments],
+    }
+    arrays: dict[str, AnyArray] = {
+        "begins": share.begins.astype("<i8"),
+        "cluster_rows": share.cluster_rows.astype("<i8"),
+        "energy": np.array(share.energy, dtype="<f8"),
+        "distances": share.neighbours.distances.astype("<f4"),
+        "clusters": share.neighbours.clusters.astype("<i8"),
+        "centers": share.centers.astype("<f4"),
+    }
+    store.put(
+        keys.part_key(build, ASSEMBLED, group), seal(_KIND, _VERSION, header=header, arrays=arrays)
+    )
+
+
+def read_assembled(
+    store: ObjectStore, build: str, group: int, *, queries: int, dimension: int
+) -> Assembled:
+    """Return a group's share; `queries` and `dimension` are what it must be of.
+
+    Raises
+    ------
+    ChecksumError
+        If it is missing, or differs from what was written.
+    DataError
+        If it is something else.
+
+    """
+    key = keys.part_key(build, ASSEMBLED, group)
+    data = store.get(key)
+    if data is None:
+        raise ChecksumError(f"{key} is missing: start the build anew", object_key=key)
+    try:
+        found = _share(data, key, build, group)
+    except MALFORMED as error:
+        raise DataError(
+            f"{key} has parts that do not fit ({error!r}): start the build anew", object_key=key
+        ) from error
+    clusters = int(found.begins[-1])
+    shape = Neighbours.none(queries).distances.shape
+    if (
+        len(found.begins) != len(found.energy) + 1
+        or (clusters > 0) != (len(found.energy) > 0)
+        or found.centers.shape != (clusters, dimension)
+        or found.cluster_rows.shape != (clusters,)
+        or found.neighbours.distances.shape != shape
+        or found.neighbours.clusters.shape != shape
+        or int(found.neighbours.clusters.max(initial=-1)) >= clusters
+    ):
+        raise DataError(
+            f"{key} has partitions and clusters that do not fit: start the build anew",
+            object_key=key,
+        )
+    return found
+
+
+def _share(data: Buffer, key: str, build: str, group: int) -> Assembled:
+    container = open_sealed(data, kind=_KIND, versions=(_VERSION,), where=key)
+    header = container.header
+    if (header["build"], header["group"]) != (build, group):
+        raise ValueError("it is of another build or group")
+    return Assembled(
+        [segment_from_json(segment) for segment in header["segments"]],
+        container.array_of("begins", "<i8"),
+        container.array_of("centers", "<f4", 2),
+        container.array_of("cluster_rows", "<i8"),
+        container.array_of("energy", "<f8").tolist(),
+        Neighbours(
+            container.array_of("distances", "<f4", 3), container.array_of("clusters", "<i8", 3)
+        ),
+    )

@@ -1,0 +1,112 @@
+"""What a build is thought to take, as its plan notes it in its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from squash.errors import DataError
+from squash.index.references import MALFORMED
+from squash.maintain.bulk import keys
+from squash.maintain.bulk.context import TaskReport
+from squash.maintain.bulk.plan import Plan
+from squash.maintain.bulk.records import read_report
+from squash.maintain.bulk.request import Attempt, BuildRequest
+from squash.maintain.bulk.stages import Stage, Task
+from squash.model import BuildEstimate
+from squash.planning.build_costs import (
+    BuildFacts,
+    StageEstimate,
+    Workers,
+    estimate_build,
+    estimate_stages,
+)
+from squash.storage import ObjectStore
+
+ESTIMATE: Final = "estimate"
+STAGES: Final = "stages"
+WORKERS_ASSUMED: Final = 200
+"""So many functions at once, where nobody says: an account has 1,000, and queries want some."""
+
+
+def estimate_of(
+    plan: Plan, request: BuildRequest, dimension: int, workers: Workers
+) -> dict[str, Any]:
+    """Return what the report of `plan` says of what is to come: JSON values."""
+    sizes = request.sizes
+    sampled = {piece for batch in plan.sample_batches for piece in batch}
+    facts = BuildFacts(
+        rows=plan.rows,
+        dimension=dimension,
+        input_bytes=sum(file.bytes for file in plan.files),
+        pieces=len(plan.pieces),
+        sampled_rows=sum(plan.pieces[piece].rows for piece in sampled),
+        sample_rows=plan.sample_rows,
+        encodes=plan.encodes,
+        keyed=plan.keyed,
+        flat=plan.flat,
+        partition_rows_target=sizes.partition_rows_target,
+        cluster_rows_target=sizes.cluster_rows_target,
+        calibration_queries=sizes.calibration_queries,
+        group_bytes_max=sizes.group_bytes_max,
+        tasks={
+            Stage.ENCODE.value: len(plan.encode_batches) - 1 if plan.encodes else 0,
+            Stage.SAMPLE.value: len(plan.sample_batches),
+            Stage.ASSIGN.value: len(plan.assign_batches) - 1,
+            Stage.KEYS.value: plan.key_ranges if plan.keyed else 0,
+        },
+    )
+    stages = estimate_stages(facts, workers)
+    return {
+        ESTIMATE: asdict(estimate_build(facts, stages)),
+        STAGES: [asdict(stage) for stage in stages],
+    }
+
+
+def workers_here(attempt: Attempt, memory_mb: int, *, wide: int) -> Workers:
+    """Return who will run a build's tasks, as far as that is known when it is planned."""
+    arm = attempt.architecture == "arm64"
+    return Workers(
+        count=wide if memory_mb else 1,
+        memory_mb=memory_mb,
+        architecture="arm64" if arm else "x86_64",
+        states=attempt.executor == "states",
+    )
+
+
+def build_estimate(store: ObjectStore, index: str, build: str) -> BuildEstimate | None:
+    """Return the estimate of a build; None as long as it is not planned."""
+    report = _planned(store, index, build)
+    return None if report is None else _read(build, report, _whole)
+
+
+def stage_estimates(store: ObjectStore, index: str, build: str) -> dict[Stage, StageEstimate]:
+    """Return the estimate of each stage; none as long as the build is not planned."""
+    report = _planned(store, index, build)
+    return {} if report is None else _read(build, report, _stages)
+
+
+def _planned(store: ObjectStore, index: str, build: str) -> TaskReport | None:
+    return read_report(store, Task(index, build, Stage.PLAN))
+
+
+def _read(build: str, report: TaskReport, read: Any) -> Any:
+    try:
+        return read(report.detail)
+    except MALFORMED as error:
+        key = keys.done_key(build, Stage.PLAN, 0)
+        raise DataError(
+            f"{key} holds no estimate that can be read ({error!r}): start the build anew",
+            object_key=key,
+        ) from error
+
+
+def _whole(detail: Mapping[str, Any]) -> BuildEstimate | None:
+    value = detail.get(ESTIMATE)
+    return None if value is None else BuildEstimate(**value)
+
+
+def _stages(detail: Mapping[str, Any]) -> dict[Stage, StageEstimate]:
+    estimates = (StageEstimate(**value) for value in detail.get(STAGES, ()))
+    return {Stage(estimate.stage): estimate for estimate in estimates}
