@@ -101,6 +101,8 @@ build-local: $(READY)  ## build the functions for this machine, into .aws-sam/lo
 	  -f layers/squash/Makefile build-LibraryLayer ARTIFACTS_DIR=$(abspath .aws-sam/local/LibraryLayer)
 	@SQUASH_PYTHON=$(abspath $(BIN)/python) SQUASH_ARCH=here $(MAKE) --no-print-directory \
 	  -f layers/encoder/Makefile build-EncoderLayer ARTIFACTS_DIR=$(abspath .aws-sam/local/EncoderLayer)
+	@SQUASH_PYTHON=$(abspath $(BIN)/python) SQUASH_ARCH=here $(MAKE) --no-print-directory \
+	  -f layers/builder/Makefile build-BuilderLayer ARTIFACTS_DIR=$(abspath .aws-sam/local/BuilderLayer)
 	@$(MAKE) --no-print-directory -f functions/Makefile build-all ARTIFACTS_DIR=$(abspath .aws-sam/local)
 
 # MiniStack is the S3 that keeps its objects. It pins botocore: it gets a place of its own.

@@ -90,6 +90,31 @@ _UNUSED_ENCODER: Final = (
     "onnxruntime/transformers",
     "tokenizers/tools",
 )
+_UNUSED_PYARROW: Final = (
+    # Other formats than Parquet, other stores than memory, and what programs in C++ are made with.
+    *(f"pyarrow/_{name}*" for name in (
+        "acero", "azurefs", "csv", "cuda", "dataset", "dlpack", "feather", "flight", "gcsfs",
+        "hdfs", "json", "orc", "parquet_encryption", "pyarrow_cpp_tests", "s3fs", "substrait",
+    )),
+    *(f"pyarrow/{name}.py" for name in (
+        "acero", "benchmark", "cffi", "conftest", "csv", "cuda", "dataset", "feather", "flight",
+        "json", "jvm", "orc", "pandas_compat", "substrait",
+    )),
+    "pyarrow/include",
+    "pyarrow/includes",
+    "pyarrow/interchange",
+    "pyarrow/src",
+    "pyarrow/*.h",
+    "pyarrow/*.pxi",
+    "pyarrow/*.pyx",
+    "pyarrow/libarrow_flight.*",
+    "pyarrow/libarrow_python_flight.*",
+    "pyarrow/libarrow_python_parquet_encryption.*",
+    "pyarrow/libarrow_s3.*",
+    # The same three times, by three names; the loader asks for that with one number.
+    "pyarrow/libarrow_python.so",
+    "pyarrow/libarrow_python.so.*.*.*",
+)  # fmt: skip
 # A sixth of NumPy's import goes into docstrings of what is compiled, which nobody reads in Lambda.
 _DOCUMENTATION: Final = (
     "numpy/_core/_add_newdocs.py",
@@ -97,11 +122,12 @@ _DOCUMENTATION: Final = (
 )
 # Of the 400 services that botocore describes (28 MB), those that functions speak to, and what they
 # ask of them; sts is for roles, and stays whole.
-_SERVICES: Final = ("lambda", "s3", "ssm", "sts")
+_SERVICES: Final = ("lambda", "s3", "ssm", "stepfunctions", "sts")
 _OPERATIONS: Final = {
     "lambda": {"Invoke"},
     "s3": {"DeleteObjects", "GetObject", "HeadBucket", "ListObjectsV2", "PutObject"},
     "ssm": {"GetParameter"},
+    "stepfunctions": {"DescribeExecution", "StartExecution", "StopExecution"},
 }
 
 
@@ -128,7 +154,8 @@ def _shorten_descriptions(data: Path) -> None:
         if path.name == "endpoints.json":
             for partition in described["partitions"]:
                 services = partition["services"]
-                partition["services"] = {n: services[n] for n in _SERVICES if n in services}
+                named = (*_SERVICES, "states")  # what Step Functions is called there
+                partition["services"] = {n: services[n] for n in named if n in services}
         remove(path)
         short = json.dumps(described, separators=(",", ":"))
         path.with_name(path.name.removesuffix(".gz")).write_text(short)
@@ -185,4 +212,10 @@ ENCODER: Final = Contents(
     sources=(*BUILDER, "layers/encoder"),
     unused=_UNUSED_ENCODER,
 )
-LAYERS: Final = {one.name: one for one in (LIBRARY, ENCODER)}
+PARQUET: Final = Contents(
+    name="builder",
+    folder="layers/builder",
+    sources=(*BUILDER, "layers/builder"),
+    unused=_UNUSED_PYARROW,
+)
+LAYERS: Final = {one.name: one for one in (LIBRARY, ENCODER, PARQUET)}

@@ -31,6 +31,11 @@ class Artefacts:
         return self.folder / "EncoderLayer"
 
     @property
+    def builder_layer(self):
+        """What is laid over it for the builder function."""
+        return self.folder / "BuilderLayer"
+
+    @property
     def note(self):
         """What the layer says of itself."""
         return json.loads((self.layer / "BUILD.json").read_text())
@@ -45,7 +50,8 @@ class Artefacts:
 
     def layers(self, name):
         """Which layers a function has, that on top first."""
-        return [self.encoder_layer, self.layer] if name == "Encoder" else [self.layer]
+        own = {"Encoder": [self.encoder_layer], "Builder": [self.builder_layer]}
+        return [*own.get(name, []), self.layer]
 
 
 @functools.cache
@@ -54,7 +60,12 @@ def build_local():
     OUT.mkdir(parents=True, exist_ok=True)
     with (OUT.parent / "artefacts.lock").open("w") as lock:  # for tests in several processes
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for folder, layer in (("squash", "LibraryLayer"), ("encoder", "EncoderLayer")):
+        layers = {
+            "squash": "LibraryLayer",
+            "encoder": "EncoderLayer",
+            "builder": "BuilderLayer",
+        }
+        for folder, layer in layers.items():
             _make(
                 f"layers/{folder}/Makefile",
                 f"build-{layer}",

@@ -321,7 +321,8 @@ class SnapshotInfo:
     operation: SnapshotOperation
     """A fold changes no record, only how they are stored."""
     rows: int
-    """How many it put, how many keys it deleted, or how many rows it folded."""
+    """How many it put, how many keys it deleted, how many rows it folded, or of a build or a
+    restoration how many rows its segments have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +360,8 @@ class Backlog:
     fold_due: str | None = None
     """The limit of which so much is reached that a fold should come soon; beyond it puts are
     refused. None if there is time."""
+    building: str | None = None
+    """The build that is running and will replace what is there: nothing is folded until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +402,7 @@ class GcReport:
     horizon_ms: int | None
     """When that snapshot was stored, by the store's clock."""
     removed: Mapping[str, ObjectCount]
-    """By kind: "snapshots", "commits", "segments", "bitmaps", "trained", "probes"."""
+    """By kind: "snapshots", "commits", "segments", "bitmaps", "trained", "builds", "probes"."""
     spared: ObjectCount
     """What nothing needs, but is so young that a writer may be about to name it."""
     unknown: ObjectCount
@@ -460,6 +463,8 @@ class Progress:
     done: int
     total: int
     unit: str
+    note: str = ""
+    """What else there is to say, for people."""
 
 
 @dataclass(frozen=True, slots=True)

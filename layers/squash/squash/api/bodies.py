@@ -162,7 +162,7 @@ def create_body(document: Any) -> CreateBody:
         required={"name": members.text},
         optional={
             "dimension": members.whole(1, DIMENSION_MAX),
-            "encoder": _encoder,
+            "encoder": encoder_name,
             "text_key": members.or_null(_attribute_name),
             "metric": members.one_of(*Metric),
             "attributes": _attributes,
@@ -186,7 +186,7 @@ def put_body(document: Any) -> PutBody:
         "",
         required={"vectors": list_of(_record, most=VECTORS_PER_REQUEST_MAX, least=1)},
         optional={
-            "encoder": _encoder,
+            "encoder": encoder_name,
             "if_absent": members.flag,
             "if_snapshot": _snapshot,
             "commit_id": _commit_id,
@@ -282,7 +282,7 @@ def query_body(document: Any) -> QueryBody:
         optional={
             **KINDS,
             "queries": list_of(_one_query, most=QUERIES_PER_REQUEST_MAX, least=1),
-            "encoder": _encoder,
+            "encoder": encoder_name,
             "filter": members.an_object,
             "top_k": members.whole(1, TOP_K_MAX),
             "recall_target": _share,
@@ -423,7 +423,7 @@ def _share(value: Any, place: str) -> float:
     return share
 
 
-def _encoder(value: Any, place: str) -> str:
+def encoder_name(value: Any, place: str) -> str:
     """Check what an encoder is asked for by; what it means is for the library to say."""
     name = members.text(value, place)
     if not 1 <= len(name.encode()) <= _ENCODER_BYTES_MAX:

@@ -40,7 +40,11 @@ class Note(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What became of one index: "folded", "not due", "conflict", "no time", "gone" or "failed"."""
+    """What became of one index.
+
+    The outcome is "folded", "not due", "building" (a bulk build will replace what is there),
+    "conflict", "no time", "gone" or "failed".
+    """
 
     index: str
     outcome: str
@@ -258,6 +262,8 @@ def _fold(
     try:
         index = database.index(name)
         backlog = index.backlog()
+        if backlog.building is not None:
+            return Folded(name, "building", backlog.snapshot)
         if not asked and not is_due(backlog):
             return Folded(name, "not due", backlog.snapshot)
         result = index.optimize(progress=watch, options=options, full=full)

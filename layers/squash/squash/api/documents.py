@@ -8,6 +8,7 @@ from typing import Any
 from squash.arrays import F32
 from squash.model import (
     Answer,
+    BuildStatus,
     DatabaseGcReport,
     EncodingReport,
     GcReport,
@@ -50,6 +51,11 @@ def snapshot_document(info: SnapshotInfo) -> dict[str, Any]:
 def gc_document(report: GcReport) -> dict[str, Any]:
     """Describe what was collected."""
     return asdict(report)
+
+
+def build_document(status: BuildStatus) -> dict[str, Any]:
+    """Describe a build from files."""
+    return asdict(status)
 
 
 def record_document(record: Record) -> dict[str, Any]:

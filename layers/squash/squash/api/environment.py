@@ -17,10 +17,13 @@ S3VECTORS: Final = "SQUASH_S3VECTORS"
 REGION: Final = "AWS_REGION"  # Lambda sets it
 KMS_KEY: Final = "SQUASH_KMS_KEY_ARN"
 COMPACTOR: Final = "SQUASH_COMPACTOR"
+BUILD_MACHINE: Final = "SQUASH_BUILD_MACHINE"
+BUILD_MEMORY: Final = "SQUASH_BUILD_MEMORY"
 SIGNING_KEY: Final = "SQUASH_SIGNING_KEY"
 RETENTION_DAYS: Final = "SQUASH_RETENTION_DAYS"
 _REGION_DEFAULT: Final = "us-east-1"
 _DAY_S: Final = 86_400
+_MEMORY_DIGITS_MAX: Final = 6
 _PLACE: Final = re.compile(
     r"(?P<ssm>ssm):(?P<parameter>(?:/[A-Za-z0-9_.-]{1,200}){1,8})"
     r"|store(?::(?P<object>[a-z0-9][a-z0-9-]{0,62}))?"
@@ -79,6 +82,14 @@ class S3VectorsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildMachine:
+    """The state machine that runs bulk builds: its ARN, and the MB of the function it calls."""
+
+    arn: str
+    memory_mb: int
+
+
+@dataclass(frozen=True, slots=True)
 class FaceSettings:
     """How one function answers HTTP.
 
@@ -90,12 +101,15 @@ class FaceSettings:
         The function that folds; None where there is none.
     s3vectors:
         How the API of Amazon S3 Vectors is answered beside ours; None if it is not.
+    build_machine:
+        Runs bulk builds; None where this process does.
 
     """
 
     auth: Auth = Auth.KEYS
     compactor: str | None = None
     s3vectors: S3VectorsSettings | None = S3VectorsSettings()
+    build_machine: BuildMachine | None = None
 
 
 def read_face(environment: Mapping[str, str]) -> FaceSettings:
@@ -121,7 +135,25 @@ def read_face(environment: Mapping[str, str]) -> FaceSettings:
         Auth(word),
         environment.get(COMPACTOR) or None,
         read_s3vectors(environment) if speaks == "on" else None,
+        read_build_machine(environment),
     )
+
+
+def read_build_machine(environment: Mapping[str, str]) -> BuildMachine | None:
+    """Read what runs bulk builds; None where nothing is named.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the memory of its function is no number.
+
+    """
+    arn, memory = environment.get(BUILD_MACHINE), environment.get(BUILD_MEMORY) or "0"
+    if not arn:
+        return None
+    if not (memory.isascii() and memory.isdecimal() and len(memory) <= _MEMORY_DIGITS_MAX):
+        raise InvalidArgumentError(f"{BUILD_MEMORY} is a number of MB, not {memory!r:.80}")
+    return BuildMachine(arn, int(memory))
 
 
 def read_s3vectors(environment: Mapping[str, str]) -> S3VectorsSettings:

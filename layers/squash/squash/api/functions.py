@@ -60,11 +60,12 @@ def documents(environment: Mapping[str, str]) -> Handler:
 
 
 def indexes(environment: Mapping[str, str]) -> Handler:
-    """Return the handler of indexes: all that `squash.api.indexes` serves."""
-    from squash.api.indexes import ENDPOINTS
+    """Return the handler of indexes: all that `squash.api.indexes` and `builds` serve."""
+    from squash.api import builds, indexes
 
     face = read_face(environment)
-    return _face("indexes", ENDPOINTS, face, open_database(environment))
+    endpoints = {**indexes.ENDPOINTS, **builds.ENDPOINTS}
+    return _face("indexes", endpoints, face, open_database(environment))
 
 
 def compactor(environment: Mapping[str, str]) -> Handler:
@@ -88,6 +89,26 @@ def compactor(environment: Mapping[str, str]) -> Handler:
             return {"indexes": [asdict(one) for one in collected]}
         folded = compact(database, event, remaining_ms=remaining_ms, note=note)
         return {"indexes": [asdict(one) for one in folded]}
+
+    return handle
+
+
+def builder(environment: Mapping[str, str]) -> Handler:
+    """Return the handler of what the state machine of bulk builds asks for."""
+    from squash.api.building import answer
+    from squash.api.cloudwatch import LambdaTelemetry
+    from squash.clock import SystemClock
+    from squash.runtime.functions import make_calling, make_encoding
+
+    database = open_database(
+        environment,
+        encoding=make_encoding(environment, lambda: make_calling(environment, clock=SystemClock())),
+    )
+    telemetry = LambdaTelemetry("builder")
+
+    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        remaining_ms = context.get_remaining_time_in_millis
+        return answer(database, event, remaining_ms=remaining_ms, note=telemetry.note)
 
     return handle
 
@@ -166,7 +187,9 @@ def _face(
 
     clock = SystemClock()
     compact_later = None if settings.compactor is None else _caller_of(settings.compactor)
-    services = make_services(database, clock, compact_later=compact_later)
+    services = make_services(
+        database, clock, compact_later=compact_later, build_machine=settings.build_machine
+    )
     parts: dict[str, Any] = {
         "gate": make_gate(settings.auth, database.store),
         "telemetry": LambdaTelemetry(name),

@@ -48,7 +48,7 @@ class OpenIndexes:
     ) -> None:
         self._database = database
         self._store = store
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
@@ -86,7 +86,7 @@ class OpenIndexes:
             kept = self._kept.get(name)
         if kept is None:
             return self.write(name, work)
-        age_ms = self._now_ms() - kept.read_ms
+        age_ms = self.now_ms() - kept.read_ms
         if not strong and 0 <= age_ms <= self._database.settings.staleness_ms_max:
             return work(kept.index)
         look = self._pool().submit(self._look, name)
@@ -117,7 +117,7 @@ class OpenIndexes:
         with self._lock:
             kept = self._kept.get(name)
         index = self._database.index(name) if kept is None or kept.entry != entry else kept.index
-        current = _Kept(entry, index, self._now_ms())
+        current = _Kept(entry, index, self.now_ms())
         with self._lock:
             self._kept[name] = current
             self._kept.move_to_end(name)

@@ -11,6 +11,8 @@ from squash.api.problems import MethodNotAllowedError
 from squash.errors import NotFoundError
 
 _INDEX: Final = "{index}"
+_BUILD: Final = "{build}"
+_PLACES: Final = frozenset({_INDEX, _BUILD})
 
 
 class Scope(StrEnum):
@@ -83,8 +85,29 @@ ROUTES: Final = (
         Scope.READ,
         takes_query=True,
     ),
+    Route(
+        "start_build", "indexes", "POST", "/v1/indexes/{index}/builds", Scope.WRITE, Body.REQUIRED
+    ),
+    Route("builds", "indexes", "GET", "/v1/indexes/{index}/builds", Scope.READ),
+    Route("build", "indexes", "GET", "/v1/indexes/{index}/builds/{build}", Scope.READ),
+    Route(
+        "cancel_build",
+        "indexes",
+        "POST",
+        "/v1/indexes/{index}/builds/{build}/cancel",
+        Scope.WRITE,
+    ),
+    Route(
+        "resume_build",
+        "indexes",
+        "POST",
+        "/v1/indexes/{index}/builds/{build}/resume",
+        Scope.WRITE,
+        Body.OPTIONAL,
+    ),
     Route("health", "indexes", "GET", "/v1/health", None),
 )
+_BUILD_PLACE: Final = 5  # among the parts of its routes' paths
 # What matches no route is answered by one of the functions too.
 ELSEWHERE: Final = "indexes"
 
@@ -97,12 +120,17 @@ def routes_of(path: str) -> tuple[list[Route], str]:
     for route in ROUTES:
         wanted = route.path.split("/")
         if len(wanted) == len(parts) and all(
-            want == part or (want == _INDEX and part)
+            want == part or (want in _PLACES and part)
             for want, part in zip(wanted, parts, strict=True)
         ):
             found.append(route)
             index = parts[wanted.index(_INDEX)] if _INDEX in wanted else ""
     return found, index
+
+
+def build_of(path: str) -> str:
+    """Return what stands for a build's id in the path of a route that has one."""
+    return path.split("/")[_BUILD_PLACE]
 
 
 def choose(routes: Sequence[Route], method: str) -> Route:

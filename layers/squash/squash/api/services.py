@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from squash.api.access import Caller
+from squash.api.build_runners import BackgroundRunner, BuildRunner, MachineRunner
+from squash.api.environment import BuildMachine
 from squash.api.opened import OpenIndexes
 from squash.api.requests import HttpRequest, Reply
 from squash.api.s3vectors.kept import KeptPolicies
@@ -38,13 +40,14 @@ class Services:
 
     `policies` are those of the vector buckets, as they were read lately. `compact_later` gives the
     compactor an event, see `squash.api.compacting`, and does not wait; None where there is no
-    compactor.
+    compactor. `build_runner` has bulk builds run.
     """
 
     database: Database
     opened: OpenIndexes
     catalogue_store: CountingStore
     policies: KeptPolicies
+    build_runner: BuildRunner
     compact_later: CompactLater | None = None
 
 
@@ -52,10 +55,19 @@ Endpoint: TypeAlias = Callable[[Services, Call], Reply]
 
 
 def make_services(
-    database: Database, clock: Clock, *, compact_later: CompactLater | None = None
+    database: Database,
+    clock: Clock,
+    *,
+    compact_later: CompactLater | None = None,
+    build_machine: BuildMachine | None = None,
 ) -> Services:
     """Make the components for a database."""
+    runner: BuildRunner = (
+        BackgroundRunner()
+        if build_machine is None
+        else MachineRunner(build_machine, architecture=database.settings.architecture)
+    )
     counting = CountingStore(database.store)
     opened = OpenIndexes(database, counting, now_ms=clock.now_ms)
     policies = KeptPolicies(database, clock)
-    return Services(database, opened, counting, policies, compact_later)
+    return Services(database, opened, counting, policies, runner, compact_later)

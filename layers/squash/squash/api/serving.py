@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
-from squash.api import indexes, querying, vectors
+from squash.api import builds, indexes, querying, vectors
 from squash.api.access import Gate
 from squash.api.environment import S3VectorsSettings
 from squash.api.face import HttpFace
@@ -32,7 +32,7 @@ _TEXT_TYPES: Final = ("application/json", "text/")
 ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
     "coordinator": querying.ENDPOINTS,
     "documents": vectors.ENDPOINTS,
-    "indexes": indexes.ENDPOINTS,
+    "indexes": {**indexes.ENDPOINTS, **builds.ENDPOINTS},
 }
 Handler: TypeAlias = Callable[[dict[str, Any], Any], dict[str, Any]]
 Faces: TypeAlias = Mapping[str, Handler]

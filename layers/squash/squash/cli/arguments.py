@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 from squash import limits
 from squash.cli.action_arguments import buckets_arguments, encoder_arguments, keys_arguments
+from squash.cli.building_arguments import build_arguments
 from squash.cli.problems import UsageError
 from squash.cli.record_arguments import (
     export_arguments,
@@ -29,7 +30,7 @@ from squash.cli.shared_arguments import (
     add_index,
     add_tag,
 )
-from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, share, snapshot
+from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, moment, share, snapshot
 from squash.model import AttributeType, Metric
 
 __all__ = ["STORE_DEFAULT", "STORE_VARIABLE", "VERBS", "build_parser", "lifetime_ms"]
@@ -201,6 +202,18 @@ def _gc(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
 
+def _restore(parser: argparse.ArgumentParser) -> None:
+    add_index(parser)
+    parser.add_argument(
+        "--as-of",
+        type=moment,
+        required=True,
+        metavar="WHEN",
+        help="the snapshot: its number, or a time such as 2026-01-31T12:00:00Z",
+    )
+    add_if_snapshot(parser)
+
+
 def _repair(parser: argparse.ArgumentParser) -> None:
     add_index(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -247,6 +260,13 @@ VERBS: Final = (
         "may be an index of Amazon S3 Vectors: s3vectors://BUCKET/INDEX.",
     ),
     Verb(
+        "build",
+        "build an index from files by a state machine; look at builds, cancel and resume them",
+        "squash build start papers s3://data/papers/ --replace",
+        build_arguments,
+        details="`squash import --workers` builds on this machine.",
+    ),
+    Verb(
         "export",
         "write the records of one snapshot to a file",
         "squash export papers papers.parquet",
@@ -279,6 +299,14 @@ VERBS: Final = (
         "squash snapshots papers --limit 20",
         _snapshots,
         details="Each made a snapshot, which --as-of of other commands reads.",
+    ),
+    Verb(
+        "restore",
+        "make the records again what they were after a snapshot",
+        "squash restore papers --as-of 41",
+        _restore,
+        details="In one commit; squash snapshots lists them. The content that a build replaced "
+        "comes back so, too. It can itself be undone, until gc has taken the snapshot before it.",
     ),
     Verb("stats", "describe an index in numbers", "squash stats papers", add_index),
     Verb(

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from squash.api.documents import write_document
+from squash.cli.building import import_files
 from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_shown
 from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.output import Output, Report, counted
+from squash.cli.problems import UsageError
 from squash.cli.service_index import ServiceIndex
 from squash.errors import SquashError
 from squash.model import InputBatch, Progress, RowBatch
@@ -22,7 +24,25 @@ _SUCCEEDED: Final = 0
 
 
 def import_file(arguments: Namespace, database: Database, output: Output) -> int:
-    """Put the records of a large file batch by batch, then fold them into segments."""
+    """Put the records of a large file batch by batch, then fold them into segments.
+
+    With --workers, build the whole index from files instead.
+    """
+    if arguments.workers is not None:
+        return import_files(arguments, database, output)
+    for wanted, name in (
+        (arguments.replace, "--replace"),
+        (arguments.bad_rows_max is not None, "--bad-rows-max"),
+        (arguments.scratch is not None, "--scratch"),
+        (arguments.build is not None, "--build"),
+    ):
+        if wanted:
+            raise UsageError(f"{name} goes with --workers, which builds the whole index")
+    if len(arguments.files) > 1:
+        raise UsageError("several files are imported together with --workers, else one by one")
+    (arguments.file,) = arguments.files
+    if isinstance(arguments.file, str):
+        raise UsageError(f"{arguments.file}: URLs are built from, with --workers")
     if isinstance(arguments.file, ServiceIndex):
         # Only now: it loads botocore.
         from squash.cli.moving.importing import import_index  # noqa: PLC0415

@@ -191,7 +191,8 @@ def _amount(step: Progress) -> str:
     """Say how much is done, of how much where that is known."""
     if step.done and not step.total:
         return f"{step.done:,} {step.unit}"
-    return f"{step.done:,} / {step.total:,} {step.unit}"
+    amount = f"{step.done:,} / {step.total:,} {step.unit}"
+    return f"{amount}, {step.note}" if step.note else amount
 
 
 @contextmanager

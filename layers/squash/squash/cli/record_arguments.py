@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from squash import limits
-from squash.cli.service_index import file_or_index
+from squash.cli.building_arguments import build_arguments_of
+from squash.cli.service_index import file_or_index, source
 from squash.cli.shared_arguments import add_as_of, add_filter, add_if_snapshot, add_index
 from squash.cli.values import count, count_or_none
 
@@ -33,11 +34,13 @@ def import_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `squash import`."""
     add_index(parser)
     parser.add_argument(
-        "file",
+        "files",
         metavar="SOURCE",
-        type=file_or_index,
+        nargs="+",
+        type=source,
         help="a .npy, .parquet, .jsonl or .ndjson file; or s3vectors://BUCKET/INDEX, or the ARN of "
-        "such an index",
+        "such an index; with --workers, .npy and .parquet files and folders of them, which may "
+        "also be s3://BUCKET/KEY or s3://BUCKET/PREFIX/",
     )
     parser.add_argument(
         "--no-optimize", action="store_true", help="leave the new rows to a later `optimize`"
@@ -60,6 +63,14 @@ def import_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="strings or integers (default: key if there is such a column, else row numbers)",
     )
+    build = parser.add_argument_group("the whole index from many files at once")
+    build.add_argument(
+        "--workers",
+        type=count(limits.BUILD_WORKERS_MAX),
+        metavar="N",
+        help="build it from all files by so many processes, and publish it by one commit",
+    )
+    build_arguments_of(build)
     _add_service(parser, "the index that is imported into")
 
 

@@ -30,6 +30,13 @@ class ServiceIndex:
         return f"{SCHEME}{self.bucket}/{self.index}"
 
 
+def source(text: str) -> str | Path | ServiceIndex:
+    """Parse what `file_or_index` does, or the URL of files to build from."""
+    if text.startswith(("s3://", "file://")):
+        return text
+    return file_or_index(text)
+
+
 def file_or_index(text: str) -> Path | ServiceIndex:
     """Parse a file's path, ``s3vectors://bucket/index``, or the ARN of an index."""
     if text.startswith(SCHEME):

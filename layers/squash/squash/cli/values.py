@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from squash.model import AsOf, AttributeType
 INCLUDABLE: Final = ("metadata", "vector")
 _UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PORT_MAX: Final = 65_535
+_BUILD_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 def json_value(text: str) -> Any:
@@ -123,6 +125,24 @@ def share(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
     return value
+
+
+def dollars(text: str) -> float:
+    """Parse an amount above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount above 0")
+    return value
+
+
+def build_id(text: str) -> str:
+    """Parse a build's id."""
+    if not _BUILD_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not 32 of 0-9 and a-f")
+    return text
 
 
 def snapshot(text: str) -> int:

@@ -33,6 +33,7 @@ from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
 from squash.runtime.encoder_names import encoder_label
 from squash.runtime.encoding import Encoding
 from squash.runtime.session import IndexSession
+from squash.runtime.settings import StorePlace
 from squash.search import Searcher
 from squash.storage import ObjectStore, PrefixStore, open_store
 from squash.storage.tmp import TmpFiles
@@ -78,6 +79,7 @@ def connect(
         billed=remote,
         costs=read_costs(os.environ),
         architecture=architecture_of(os.uname().machine),
+        place=StorePlace(location, endpoint_url, region),
     )
     return Database(store, settings=settings, clock=SystemClock(), ids=SystemIds())
 

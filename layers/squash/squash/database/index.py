@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from squash.database.arguments import (
     silent,
 )
+from squash.database.builds import IndexBulk
 from squash.database.reads import IndexReads
 from squash.database.writes import IndexWrites
 from squash.limits import GC_RETENTION_S_DEFAULT
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from squash.maintain import BuildOptions
 
 
-class Index(IndexReads, IndexWrites):
+class Index(IndexReads, IndexWrites, IndexBulk):
     """A named set of records; opened by `Database.index`. Threads may share it.
 
     Every method may raise `UnavailableError`, `ThrottledError` or `PermissionDeniedError` from

@@ -13,6 +13,7 @@ from squash.database.arguments import (
 )
 from squash.errors import InvalidArgumentError
 from squash.model import (
+    AsOf,
     Filter,
     InputBatch,
     Metadata,
@@ -224,4 +225,41 @@ class IndexWrites:
             )
         return self._session.writing.delete(
             keys, node, if_snapshot=snapshot_number(if_snapshot), commit_id=commit_id_of(commit_id)
+        )
+
+    def restore(
+        self, as_of: AsOf, *, if_snapshot: int | None = None, commit_id: str | None = None
+    ) -> WriteResult:
+        """Make the content of the index again what it was after a snapshot, in one commit.
+
+        Records that were there then are there again, as they were; all others are gone. So the
+        content that a build replaced comes back, too. Nothing is lost by it: the snapshot before is
+        there until it is collected, and can itself be restored. Where no record changed since,
+        nothing is done. A build that is running is refused when it would be published.
+
+        Parameters
+        ----------
+        as_of:
+            The snapshot's number, or a moment with a time zone, as reads take it.
+        if_snapshot, commit_id:
+            As in `put`.
+
+        Returns
+        -------
+        The snapshot that this made, and how many records it has; 0 if nothing was done.
+
+        Raises
+        ------
+        NotFoundError
+            If the snapshot was collected; nothing was changed.
+        InvalidArgumentError
+            If there is no such snapshot yet.
+        ConflictError
+            If records changed after `if_snapshot`; nothing was changed.
+        CommitUnknownError
+            If the store did not say whether it happened.
+
+        """
+        return self._session.writing.restore(
+            as_of, if_snapshot=snapshot_number(if_snapshot), commit_id=commit_id_of(commit_id)
         )

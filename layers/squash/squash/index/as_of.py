@@ -256,8 +256,9 @@ def _done(operation: Operation) -> tuple[SnapshotOperation, int]:
             return "put", sum(segment.rows for segment in segments)
         case DeleteKeys(keys):
             return "delete", len(keys)
-        case Replace(outputs=outputs):
-            return "fold", sum(segment.rows for segment in outputs)
+        case Replace(outputs=outputs, content=content):
+            written = 0 if operation.begins else sum(segment.rows for segment in outputs)
+            return content if content and operation.changes else "fold", written
         case _:
             assert_never(operation)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, Literal, TypeAlias, assert_never
 
 import numpy as np
 
@@ -24,8 +24,13 @@ from squash.model import ObjectRef, RowBatch, SegmentRef
 
 KIND: Final = "commit"
 VERSION: Final = 1
+VERSION_CONTENT: Final = 2
+"""Of commits that releases which know version 1 alone would take for what they are not."""
 VECTOR_FIELD: Final = "vector"
 _MATRIX: Final = 2
+
+Content: TypeAlias = Literal["build", "restore"]
+_CONTENTS: Final = frozenset({"build", "restore"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,20 @@ class DeleteKeys:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Segments and fresh commits folded into others; no record changes.
+    """Segments and fresh commits folded into others; no record changes, but for `content`.
 
     `outputs` hold what lived in `inputs` (segment ids) and `fresh` (sequences) after the commit
     `base`; what later commits do to keys applies to them too. `trained` is None to leave what is.
     A new one that lists partitions which are no outputs was made of the trained object
     `trained_base`, a key, and is right for no other; None if it lists outputs alone.
+
+    With `content` the outputs are other records, and `trained` is what they share, or None:
+
+    - "build": they take the place of what the index held after `base`. What was written since
+      stays, and wins over them; what was brought into other segments since is among `inputs`.
+    - "restore": they are what the index held after the commit `restored`, with `deleted` the rows
+      that were dead then; `base` is the commit before, and all that was there is replaced. One that
+      `begins` changes nothing: it names what a later one will, so that nobody removes it.
     """
 
     inputs: tuple[str, ...]
@@ -65,11 +78,33 @@ class Replace:
     trained: ObjectRef | None
     base: int
     trained_base: str | None = None
+    content: Content | None = None
+    begins: bool = False
+    restored: int | None = None
+    build: str | None = None
+    """The id of the build that publishes or claims."""
+    lasts_ms: int | None = None
+    """For how long a build claims; 0 ends its claim."""
 
     @property
     def claims(self) -> bool:
-        """Whether it replaces nothing: it says that a fold of all up to `base` has begun."""
-        return not (self.inputs or self.fresh or self.outputs or self.trained)
+        """Whether it replaces nothing: it says that a fold of all up to `base` has begun.
+
+        With `build`, that a build will replace all that was there after `base`.
+        """
+        replaces = self.inputs or self.fresh or self.outputs or self.trained
+        return self.content is None and not replaces
+
+    @property
+    def changes(self) -> bool:
+        """Whether records are other ones after it."""
+        return self.content is not None and not self.begins
+
+    @property
+    def version(self) -> int:
+        """The version of the format that a commit of it is written in."""
+        later = self.content is not None or self.build is not None
+        return VERSION_CONTENT if later else VERSION
 
 
 Operation: TypeAlias = PutRows | PutSegments | DeleteKeys | Replace
@@ -96,7 +131,8 @@ class Commit:
             "time_ms": self.time_ms,
             "operation": operation,
         }
-        return seal(KIND, VERSION, header=header, arrays=arrays)
+        version = self.operation.version if isinstance(self.operation, Replace) else VERSION
+        return seal(KIND, version, header=header, arrays=arrays)
 
     @classmethod
     def from_bytes(cls, data: Buffer, *, sequence: int, where: str) -> Commit:
@@ -110,7 +146,7 @@ class Commit:
             If a newer release wrote it.
 
         """
-        container = open_sealed(data, kind=KIND, versions=(VERSION,), where=where)
+        container = open_sealed(data, kind=KIND, versions=(VERSION, VERSION_CONTENT), where=where)
         header = container.header
         try:
             commit = cls(
@@ -158,8 +194,15 @@ def _encode(operation: Operation) -> tuple[dict[str, Any], dict[str, AnyArray]]:
                 "trained": object_to_json(operation.trained) if operation.trained else None,
                 "base": operation.base,
             }
-            if operation.trained_base is not None:
-                header["trained_base"] = operation.trained_base
+            later = {
+                "trained_base": operation.trained_base,
+                "content": operation.content,
+                "begins": operation.begins or None,
+                "restored": operation.restored,
+                "build": operation.build,
+                "lasts_ms": operation.lasts_ms,
+            }
+            header |= {name: value for name, value in later.items() if value is not None}
             return header, {}
         case _:
             assert_never(operation)
@@ -194,9 +237,27 @@ def _decode(value: Any, container: Container) -> Operation:
                 trained=object_from_json(value["trained"]) if value["trained"] else None,
                 base=int(value["base"]),
                 trained_base=_optional_string(value.get("trained_base")),
+                **_later(value, container.header["version"]),
             )
         case other:
             raise ValueError(f"operation {other!r} is not known")
+
+
+def _later(value: Any, version: int) -> dict[str, Any]:
+    """Read what version 2 added to a replacement."""
+    if version < VERSION_CONTENT:
+        return {}
+    content = value.get("content")
+    if content is not None and content not in _CONTENTS:
+        raise ValueError(f"content {content!r:.80} is not known")
+    restored, lasts_ms = value.get("restored"), value.get("lasts_ms")
+    return {
+        "content": content,
+        "begins": bool(value.get("begins", False)),
+        "restored": None if restored is None else int(restored),
+        "build": _optional_string(value.get("build")),
+        "lasts_ms": None if lasts_ms is None else int(lasts_ms),
+    }
 
 
 def _json_array(value: list[Any]) -> U8:

@@ -293,9 +293,12 @@ def touched_since(opened: Opened, sequence: int, keys: KeyTable, *, load_keys: L
 
     Returns
     -------
-    True, too, if not all commits since are held: they are in a snapshot by now.
+    True, too, if a build or a restoration made the records others, and if not all commits since
+    are held: they are in a snapshot by now.
 
     """
+    if opened.state.content > max(sequence, 0):
+        return True
     for later in range(max(sequence, 0) + 1, opened.sequence + 1):
         commit = opened.commits.get(later)
         if commit is None or (keys.lookup(_hashes(opened, commit, load_keys)) >= 0).any():

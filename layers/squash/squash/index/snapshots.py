@@ -32,6 +32,8 @@ from squash.storage import ObjectStore
 
 KIND: Final = "snapshot"
 VERSION: Final = 1
+VERSION_CONTENT: Final = 2
+"""Of snapshots of an index that a build or a restoration has written to."""
 PREFIX: Final = "snapshots/"
 _DIGITS: Final = 20
 _LAST: Final = 10**_DIGITS - 1
@@ -145,13 +147,20 @@ def to_bytes(state: State) -> bytes:
         "trained": object_to_json(state.trained) if state.trained else None,
         "recent": list(state.recent),
     }
-    if state.claim is not None:
-        header["claim"] = [state.claim.base, state.claim.time_ms]
+    claim, version = state.claim, VERSION
+    if claim is not None:
+        header["claim"] = [claim.base, claim.time_ms]
+        if claim.build is not None:
+            header["claim"] += [claim.build, claim.lasts_ms]
+            version = VERSION_CONTENT
+    if state.content:
+        header["content"] = state.content
+        version = VERSION_CONTENT
     arrays: dict[str, AnyArray] = {
         f"fresh_dead.{sequence}": np.frombuffer(bits, dtype=np.uint8)
         for sequence, bits in state.fresh_dead.items()
     }
-    return seal(KIND, VERSION, header=header, arrays=arrays)
+    return seal(KIND, version, header=header, arrays=arrays)
 
 
 def from_bytes(data: Buffer, *, sequence: int, where: str) -> State:
@@ -165,7 +174,7 @@ def from_bytes(data: Buffer, *, sequence: int, where: str) -> State:
         If a newer release wrote it.
 
     """
-    container = open_sealed(data, kind=KIND, versions=(VERSION,), where=where)
+    container = open_sealed(data, kind=KIND, versions=(VERSION, VERSION_CONTENT), where=where)
     try:
         state = _state(container.header, container)
     except MALFORMED as error:
@@ -186,13 +195,22 @@ def _state(header: Any, container: Container) -> State:
         time_ms=int(header["time_ms"]),
         # Snapshots of earlier releases don't say: they count as if their last commit was no fold.
         changed=_changed(header.get("changed", sequence), sequence),
-        claim=Claim(*map(int, header["claim"])) if header.get("claim") else None,
+        claim=_claim(header["claim"]) if header.get("claim") else None,
+        content=_changed(header.get("content", 0), sequence),
         snapshot_sequence=sequence,
         fresh_dead={
             int(name.partition(".")[2]): container.array(name).tobytes()
             for name in container.names()
         },
     )
+
+
+def _claim(value: Any) -> Claim:
+    base, time_ms, *of_build = value
+    if not of_build:
+        return Claim(int(base), int(time_ms))
+    build, lasts_ms = of_build
+    return Claim(int(base), int(time_ms), str(build), int(lasts_ms))
 
 
 def _changed(value: Any, sequence: int) -> int:

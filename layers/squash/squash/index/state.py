@@ -19,13 +19,21 @@ RECENT_COMMITS_MAX: Final = 256
 class Claim:
     """A fold that has begun, and would lose to whoever folds what it reads: others leave that.
 
-    Nothing depends on it but work that would be wasted.
+    Or a build that will replace all that was there when it began: then nobody folds but who
+    flattens later commits. Nothing depends on it but work that would be wasted.
     """
 
     base: int
     """It folds what was put up to this commit."""
     time_ms: int
-    """When it began."""
+    """When it began, or was renewed."""
+    build: str | None = None
+    """The build's id; None of a fold."""
+    lasts_ms: int = FOLD_CLAIM_MS
+
+    def holds(self, now_ms: int) -> bool:
+        """Tell whether it is in force."""
+        return now_ms - self.time_ms < self.lasts_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,10 @@ class State:
     time_ms: int = 0
     """When the last commit was made, by its writer's clock; never before the commit before it."""
     changed: int = 0
-    """The last commit that put or deleted records; later ones folded. 0 if none did."""
+    """The last commit that changed records; later ones folded. 0 if none did."""
+    content: int = 0
+    """The last build or restoration, which made the records others: no fold of what was before
+    may come after it. 0 if there was none."""
     claim: Claim | None = None
     """The last fold that said it had begun, until one of what it claimed is done."""
     snapshot_sequence: int = 0
@@ -72,16 +83,18 @@ def apply(state: State, commit: Commit) -> State:
     """
     if commit.sequence != state.sequence + 1:
         raise InternalError(f"commit {commit.sequence} cannot follow {state.sequence}")
-    after = _operate(state, commit.sequence, commit.operation)
-    folds = isinstance(commit.operation, Replace)
+    operation = commit.operation
+    after = _operate(state, commit.sequence, operation)
+    folds = isinstance(operation, Replace) and not operation.changes
     # Writers of earlier releases wrote what their clocks said.
     time_ms = max(state.time_ms, commit.time_ms)
     return replace(
         after,
         sequence=commit.sequence,
         time_ms=time_ms,
-        claim=_claim(state, commit.operation, time_ms),
+        claim=_claim(state, operation, time_ms),
         changed=state.changed if folds else commit.sequence,
+        content=commit.sequence if _changes_content(operation) else state.content,
         recent=(*state.recent, commit.commit_id)[-RECENT_COMMITS_MAX:],
         log_bytes=state.log_bytes + commit.stored_bytes,
     )
@@ -90,17 +103,36 @@ def apply(state: State, commit: Commit) -> State:
 def claimed_until(state: State) -> int:
     """Return up to which commit what was put is being folded; 0 if nothing is."""
     claim = state.claim
-    return claim.base if claim and state.time_ms - claim.time_ms < FOLD_CLAIM_MS else 0
+    return claim.base if claim and claim.holds(state.time_ms) else 0
+
+
+def building(state: State, now_ms: int) -> Claim | None:
+    """Return the claim of a build that is running; None if none is."""
+    claim = state.claim
+    if claim is None or claim.build is None:
+        return None
+    # Where nothing is written, the time of the state stands still.
+    return claim if claim.holds(max(now_ms, state.time_ms)) else None
+
+
+def _changes_content(operation: Operation) -> bool:
+    return isinstance(operation, Replace) and operation.changes
 
 
 def _claim(state: State, operation: Operation, time_ms: int) -> Claim | None:
     claim = state.claim
-    if not isinstance(operation, Replace):
+    if not isinstance(operation, Replace) or operation.begins:
         return claim
-    if operation.claims:
-        return Claim(operation.base, time_ms)
-    if claim is None:
+    if operation.content is not None:
         return None
+    of_build = claim is not None and claim.build is not None
+    if operation.claims:
+        if operation.build is not None:
+            lasts_ms = operation.lasts_ms or 0
+            return Claim(operation.base, time_ms, operation.build, lasts_ms) if lasts_ms else None
+        return claim if of_build and building(state, time_ms) else Claim(operation.base, time_ms)
+    if claim is None or of_build:
+        return claim
     inputs = set(operation.inputs)
     taken = [*operation.fresh, *(one.as_of for one in state.segments if one.id in inputs)]
     return None if any(one <= claim.base for one in taken) else claim
@@ -148,13 +180,18 @@ def _operate(state: State, sequence: int, operation: Operation) -> State:
         case DeleteKeys():
             return state
         case Replace():
-            return _fold(state, operation)
+            return state if operation.begins else _replace(state, sequence, operation)
         case _:
             assert_never(operation)
 
 
-def _fold(state: State, operation: Replace) -> State:
+def _replace(state: State, sequence: int, operation: Replace) -> State:
     inputs, fresh = set(operation.inputs), set(operation.fresh)
+    if operation.base < state.content and not operation.claims:
+        raise ConflictError(
+            f"commit {state.content} has made the records of the index others meanwhile, by a "
+            "build or a restoration: read the index again and fold what is there now"
+        )
     live = {segment.id: segment for segment in state.segments}
     gone = sorted(inputs - live.keys()) + sorted(fresh - set(state.fresh))
     if gone:
@@ -168,25 +205,57 @@ def _fold(state: State, operation: Replace) -> State:
             "another fold was first, and changed the partitions that this one meant to leave: "
             "read the index again and fold what is there now"
         )
-    latest = max([live[one].as_of for one in inputs] + list(fresh), default=0)
+    kept = tuple(segment for segment in state.segments if segment.id not in inputs)
+    if operation.content is None:
+        latest = max([live[one].as_of for one in inputs] + list(fresh), default=0)
+    else:
+        latest = _check_content(state, operation, kept)
     if not latest <= operation.base <= state.sequence:
         raise InvalidArgumentError(
             f"a fold of commits up to {latest} after commit {state.sequence} cannot have the base "
             f"{operation.base}: name the commit after which its inputs were read"
         )
-    kept = tuple(segment for segment in state.segments if segment.id not in inputs)
-    added = tuple(
-        replace(segment, as_of=operation.base, deleted=None, deleted_as_of=0)
-        for segment in operation.outputs
-    )
+    added = tuple(_added(segment, sequence, operation) for segment in operation.outputs)
     _refuse_twice(kept, added)
     return replace(
         state,
         segments=kept + added,
         fresh=tuple(one for one in state.fresh if one not in fresh),
         fresh_dead={one: bits for one, bits in state.fresh_dead.items() if one not in fresh},
-        trained=operation.trained or state.trained,
+        trained=operation.trained if operation.content else operation.trained or state.trained,
     )
+
+
+def _check_content(state: State, operation: Replace, kept: tuple[SegmentRef, ...]) -> int:
+    """Refuse a build that leaves commits it replaces, a restoration that leaves anything.
+
+    Returns
+    -------
+    The earliest base that may be.
+
+    """
+    left = [one for one in state.fresh if one not in set(operation.fresh)]
+    if operation.content == "build":
+        if any(one <= operation.base for one in left) or any(
+            one > operation.base for one in operation.fresh
+        ):
+            raise InvalidArgumentError(
+                f"a build replaces the rows of all commits up to its base, {operation.base}, and "
+                "of no others"
+            )
+        return 0
+    if left or kept:
+        raise ConflictError(
+            "the index was written to meanwhile: read it again, and replace all that is there"
+        )
+    return state.sequence
+
+
+def _added(segment: SegmentRef, sequence: int, operation: Replace) -> SegmentRef:
+    """Return an output as the state holds it; a restored one is as if put with its dead rows."""
+    if operation.content == "restore":
+        return replace(segment, as_of=sequence, deleted_as_of=sequence)
+    return replace(segment, as_of=operation.base, deleted=None, deleted_as_of=0)
 
 
 def _refuse_twice(kept: tuple[SegmentRef, ...], added: tuple[SegmentRef, ...]) -> None:

@@ -268,24 +268,6 @@ def replace(
     return log.append(opened, decide, commit_id=commit_id or log.ids.new_id())
 
 
-def claim(log: IndexLog, opened: Opened) -> Opened:
-    """Say that a fold begins, of all that was put so far: for a while writers leave that to it.
-
-    The fold is of what is returned.
-
-    Raises
-    ------
-    SquashError
-        As `IndexLog.append`.
-
-    """
-
-    def decide(opened: Opened) -> Operation:
-        return Replace((), (), (), None, opened.sequence)
-
-    return log.append(opened, decide, commit_id=log.ids.new_id())
-
-
 def write_segment(
     store: ObjectStore,
     segment_id: str,

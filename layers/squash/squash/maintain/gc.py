@@ -22,6 +22,26 @@ lying there by whoever writes a snapshot: so each is kept that any state from H 
 only those that stored snapshots do. A writer that has read the log takes the next number only
 within minutes (`STALE_AFTER_MS`); it cannot take one that is free because its commit was removed.
 
+**Builds.** A bulk build writes segments and a trained object for hours or days before one commit
+names them; that commit rests on all commits after the build's base. It leaves objects under
+``builds/<id>/`` as it goes: while the newest of them is younger than `GC_GRACE_MS`, the build is
+*active*, and all that lies there, the segments and trained objects whose ids begin with the first
+half of its own, and the commits after its base are kept. ``builds/`` is listed before the rest: a
+build that begins later has only objects too young to be removed. A build that at any time rested
+for longer than `BUILD_RESTS_MS_MAX`, by the store's clock, refuses to go on and to be published
+(`maintain/bulk/resting.py`): that is less than the grace, so that whenever a collection listed, a
+build that may be published yet was active. What is left of others goes by the usual rules; what
+lies under ``builds/<id>/`` stays for `BUILD_KEPT_MS` after the newest of it, for who asks how it
+went, the request the longest.
+
+**Restorations.** One names segments that no later state need have, of a state that may be about to
+be collected. So it first commits what it will name, then looks if a snapshot or the first commit
+still leads to that state, and gives up if none does; and a collection reads the log on once more
+after it has removed snapshots and commits, before it removes anything that they name. If it finds
+that first commit, it spares what is named there; if not, the restoration comes to look after the
+snapshots are gone. The commit of the restoration itself follows within `RESTORE_WITHIN_MS`, which
+is less than any retention: until then the first is later than every horizon.
+
 **Readers in flight.** The state that a reader took for the newest within the retention is H or a
 later one: all that it reads stays. One that looks at an older state may find something missing, and
 goes over to the newest.
@@ -30,14 +50,16 @@ goes over to the newest.
 says what is left, as if its collection had run alone. Who misses what it has listed gives up.
 
 **Dying on the way.** First the stored snapshots before H go, the oldest first, young ones too,
-since nobody is about to name one; then commits, the oldest first; then segments and bitmaps, and
-at last trained objects. Nothing of it is needed from H on, so any part of it leaves an index that
-opens, verifies, and answers as of H and later. Before H, a state is readable while a snapshot or
-the first commit leads to it, and both are gone before anything is that it names.
+since nobody is about to name one; then commits, the oldest first; then segments and bitmaps,
+trained objects, and at last what is left of builds. Nothing of it is needed from H on, so any part
+of it leaves an index that opens, verifies, and answers as of H and later. Before H, a state is
+readable while a snapshot or the first commit leads to it, and both are gone before anything is that
+it names.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,14 +80,17 @@ from squash.index.commits import (
     Replace,
     log_key,
 )
+from squash.index.references import MALFORMED
 from squash.index.state import State
-from squash.limits import DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
+from squash.limits import BUILD_KEPT_MS, DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
 from squash.model import GcReport, ObjectCount, ObjectRef, Progress, SegmentRef
 from squash.storage import ObjectInfo, ObjectStore
 
 PROBES: Final = "gc/"
 # In the order in which they go.
-KINDS: Final = ("snapshots", "commits", "segments", "bitmaps", "trained", "probes")
+KINDS: Final = ("snapshots", "commits", "segments", "bitmaps", "trained", "builds", "probes")
+# A restoration may name them again: the log is read once more before they go.
+_NAMED_AGAIN: Final = frozenset({"segments", "bitmaps", "trained"})
 _ID: Final = r"[0-9a-f]{32}"
 _PATTERNS: Final = (
     ("snapshots", re.compile(r"snapshots/([0-9]{20})")),
@@ -73,9 +98,12 @@ _PATTERNS: Final = (
     ("bitmaps", re.compile(rf"segments/({_ID})/deleted-([0-9]{{20}})")),
     ("segments", re.compile(rf"segments/({_ID})/[0-9a-z][0-9a-z_-]*")),
     ("trained", re.compile(rf"trained/({_ID})")),
+    ("builds", re.compile(rf"builds/({_ID})/.+")),
     ("settings", re.compile(r"settings/([0-9]{20})")),
     ("probes", re.compile(rf"(?:{PROBES}|settings/now/)({_ID})")),
 )
+_BUILD_DIGITS: Final = 16  # of a build's id, with which the ids of its segments begin
+_REQUEST: Final = "request"
 _WINDOW: Final = 8
 
 Report = Callable[[Progress], None]
@@ -90,6 +118,7 @@ class Listed:
     number: int = 0
     """Of a commit, a snapshot, settings, or the commit that a bitmap is named after."""
     segment: str = ""
+    """The id of the segment, trained object or build that it is of."""
 
 
 @dataclass(slots=True)
@@ -103,6 +132,12 @@ class Needed:
     segments: dict[str, SegmentRef] = field(default_factory=dict)
     bitmaps_from: dict[str, int] = field(default_factory=dict)
     """By segment, the bitmap of the horizon; of the others every one is needed."""
+    read_to: int = 0
+    """The last commit that was looked at."""
+    active: frozenset[str] = frozenset()
+    """The beginnings of the ids of what active builds have written."""
+    over: frozenset[str] = frozenset()
+    """The builds of which nothing is wanted any more."""
 
     def keeps(self, one: Listed) -> bool:
         """Tell whether an object is needed, or may be by a state that is not yet there."""
@@ -114,12 +149,14 @@ class Needed:
             case "bitmaps":
                 known = one.segment in self.segments
                 return known and one.number >= self.bitmaps_from.get(one.segment, 0)
+            case "builds":
+                return one.segment not in self.over
             case "settings":
                 return True  # who changes them removes what is older
             case "probes":
                 return False
             case _:
-                return one.info.key in self.objects
+                return one.info.key in self.objects or one.segment[:_BUILD_DIGITS] in self.active
 
     def add(self, operation: Operation) -> None:
         """Add what a commit names."""
@@ -127,6 +164,7 @@ class Needed:
             case PutSegments(segments):
                 self._add_segments(segments)
             case Replace():
+                self._add_restored(operation.outputs)
                 self._add_segments(operation.outputs)
                 self._add_objects([operation.trained] if operation.trained else [])
                 # Its outputs' dead rows follow from what was committed since.
@@ -144,6 +182,15 @@ class Needed:
             if segment.deleted is not None:
                 number = int(segment.deleted.key.rpartition("-")[2])
                 self.bitmaps_from[segment.id] = number
+
+    def _add_restored(self, segments: Iterable[SegmentRef]) -> None:
+        """Add the bitmaps with which segments are named; older ones than those of the horizon."""
+        for segment in segments:
+            if segment.deleted is not None:
+                self._add_objects([segment.deleted])
+                number = int(segment.deleted.key.rpartition("-")[2])
+                if segment.id in self.bitmaps_from:
+                    self.bitmaps_from[segment.id] = min(number, self.bitmaps_from[segment.id])
 
     def _add_segments(self, segments: Iterable[SegmentRef]) -> None:
         for segment in segments:
@@ -194,6 +241,7 @@ def collect(
     report(Progress("list", len(listed), len(listed), "objects"))
     horizon = _horizon(listed, now_ms - int(retention_s * 1000))
     needed = find_needed(store, listed, horizon.number if horizon else 0, report)
+    _add_builds(store, listed, needed, now_ms)
     unneeded = [one for one in listed if one.kind != "unknown" and not needed.keeps(one)]
     young: list[Listed] = []
     old: list[Listed] = []
@@ -201,7 +249,7 @@ def collect(
         aged = one.info.modified_ms < now_ms - GC_GRACE_MS
         (old if aged or one.kind == "snapshots" else young).append(one)
     if not dry_run:
-        _remove(store, old, report)
+        old = _remove(store, old, needed, report)
     return GcReport(
         horizon=needed.horizon,
         horizon_ms=horizon.info.modified_ms if horizon else None,
@@ -262,12 +310,42 @@ def find_needed(
             for commit in pool.map(lambda sequence: _commit(store, sequence), some):
                 needed.add(commit.operation)
             report(Progress("read", some[-1] - horizon, newest - horizon, "commits"))
+    needed.read_to = max(newest, horizon)
     # What was committed since the listing.
-    while data := store.get(log_key(newest + 1)):
-        newest += 1
-        key = log_key(newest)
-        needed.add(Commit.from_bytes(data, sequence=newest, where=key).operation)
+    _read_on(store, needed)
     return needed
+
+
+def _read_on(store: ObjectStore, needed: Needed) -> None:
+    """Add what commits name that came since the log was read."""
+    while data := store.get(log_key(needed.read_to + 1)):
+        needed.read_to += 1
+        key = log_key(needed.read_to)
+        needed.add(Commit.from_bytes(data, sequence=needed.read_to, where=key).operation)
+
+
+def _add_builds(store: ObjectStore, listed: Sequence[Listed], needed: Needed, now_ms: int) -> None:
+    """Say which builds are active, and of which nothing is wanted any more."""
+    newest: dict[str, int] = {}
+    for one in listed:
+        if one.kind == "builds":
+            newest[one.segment] = max(one.info.modified_ms, newest.get(one.segment, 0))
+    active = [build for build, at_ms in newest.items() if at_ms >= now_ms - GC_GRACE_MS]
+    for build in active:
+        needed.commits_after = min(needed.commits_after, _base_of(store, build))
+    needed.active = frozenset(build[:_BUILD_DIGITS] for build in active)
+    needed.over = frozenset(
+        build for build, at_ms in newest.items() if at_ms < now_ms - BUILD_KEPT_MS
+    )
+
+
+def _base_of(store: ObjectStore, build: str) -> int:
+    """Return the commit after which an active build began; 0, which spares all, if none can say."""
+    data = store.get(f"builds/{build}/{_REQUEST}")
+    try:
+        return max(0, int(json.loads(bytes(data or b""))["base"]))
+    except MALFORMED:
+        return 0
 
 
 def count(some: Sequence[Listed]) -> ObjectCount:
@@ -340,19 +418,39 @@ def _commit(store: ObjectStore, sequence: int) -> Commit:
     return Commit.from_bytes(_listed(store, key), sequence=sequence, where=key)
 
 
-def _remove(store: ObjectStore, some: Sequence[Listed], report: Report) -> None:
-    """Remove objects kind by kind, in the order that the module gives reasons for."""
-    done = 0
+def _remove(
+    store: ObjectStore, some: Sequence[Listed], needed: Needed, report: Report
+) -> list[Listed]:
+    """Remove objects kind by kind, in the order that the module gives reasons for.
+
+    Returns
+    -------
+    Those that were: without what a restoration has named meanwhile.
+
+    """
+    removed: list[Listed] = []
+    read_again = False
     for kind in KINDS:
-        mine = sorted(
-            (one for one in some if one.kind == kind), key=lambda one: (one.number, one.info.key)
-        )
+        mine = sorted((one for one in some if one.kind == kind), key=_order)
+        if mine and kind in _NAMED_AGAIN:
+            if not read_again:
+                _read_on(store, needed)
+                read_again = True
+            mine = [one for one in mine if not needed.keeps(one)]
         # The first commit goes alone: without it nobody takes the log for whole.
         alone = 1 if kind == "commits" else 0
+        done = len(removed)
         for batch in batches([one.info.key for one in mine], alone=alone):
             store.delete(batch)
             done += len(batch)
             report(Progress("remove", done, len(some), "objects"))
+        removed += mine
+    return removed
+
+
+def _order(one: Listed) -> tuple[int, bool, str]:
+    """Return the place of an object among those of its kind; of builds the request goes last."""
+    return one.number, one.info.key.endswith(f"/{_REQUEST}"), one.info.key
 
 
 def batches(keys: Sequence[str], *, alone: int) -> Iterator[Sequence[str]]:

@@ -11,7 +11,7 @@ from typing import Final
 from squash.container import Buffer
 from squash.errors import ConflictError, DataError, InvalidArgumentError, NotFoundError
 from squash.index import snapshots
-from squash.index.commits import Commit, log_key
+from squash.index.commits import Commit, Replace, log_key
 from squash.index.live import LoadKeys, Opened
 from squash.index.log import IndexLog
 from squash.index.references import MALFORMED, read_object
@@ -249,7 +249,7 @@ def _read_log(
         ledger.count(one.info.bytes)
         if commit is not None:
             history.commits.add(one.number)
-            if one.number > history.begins:
+            if one.number > history.begins and not _only_begins(commit):
                 guaranteed.add(commit.operation)
             if everything is not guaranteed:
                 everything.add(commit.operation)
@@ -261,6 +261,11 @@ def _read_log(
     history.unreferenced = count(
         [one for one in history.listed if one.kind != "unknown" and not everything.keeps(one)]
     )
+
+
+def _only_begins(commit: Commit) -> bool:
+    """Tell if a commit names what a restoration would have brought back: it may be gone by now."""
+    return isinstance(commit.operation, Replace) and commit.operation.begins
 
 
 def _needed(state: State) -> Needed:

@@ -150,6 +150,34 @@ class Content:
         report = EncodingReport(_label(pin), found.tokens, found.truncated, found.chunked)
         return EncodedRecords(rows, report)
 
+    def document_vectors(self, texts: Sequence[str]) -> F32:
+        """Return the vectors of documents' texts, float32 [n, d], by the index's encoder.
+
+        Raises
+        ------
+        SquashError
+            As `Encoding.encode`.
+
+        """
+        inputs = Inputs(Modality.TEXT, texts)
+        found, _ = self._encode(self._pin(Modality.TEXT), inputs, Purpose.DOCUMENT)
+        return found.vectors
+
+    def encoder_of(self, encoder: Any, *, of_texts: bool) -> str | None:
+        """Return what makes the vectors of a build, as ``name@digest``; None without an encoder.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If files hold texts and the index has no encoder, or if they hold vectors and are not
+            said to be its own.
+
+        """
+        self._check_encoder(encoder, vectors=not of_texts)
+        if of_texts:
+            return _label(self._pin(Modality.TEXT))
+        return None if self._config.encoder is None else _label(self._config.encoder)
+
     def check_patches(self, keys: Sequence[str], patches: Sequence[Metadata]) -> None:
         """Refuse patches of the text that a record's vector was made of.
 

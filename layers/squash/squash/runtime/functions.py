@@ -19,6 +19,7 @@ from squash.planning.prices import architecture_of
 from squash.runtime.settings import (
     MB_PER_VCPU,
     Settings,
+    StorePlace,
     choose_kernels,
     memory_mb,
     read_costs,
@@ -299,6 +300,10 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
         billed=remote,
         costs=read_costs(environment),
         architecture=architecture_of(os.uname().machine),
+        place=StorePlace(
+            environment.get(STORE_VARIABLE, ""), environment.get(ENDPOINT_VARIABLE) or None
+        ),
+        memory_mb=memory_mb(environment),
     )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from squash.arrays import I64
 from squash.attributes import expired, live_node
 from squash.errors import ConflictError, SquashError
+from squash.index.claims import claim, refuse_while_building
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
-from squash.index.writer import claim
 from squash.limits import FOLD_CLAIM_ROWS_MIN
 from squash.maintain import (
     BuildOptions,
@@ -68,6 +68,7 @@ def fold(
     opened = views.refresh()
     claimed = _is_long(opened)
     while True:
+        refuse_while_building(opened.state, views.log.now_ms())
         if claimed:
             opened = claim(views.log, opened)
         try:

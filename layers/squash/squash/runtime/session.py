@@ -15,7 +15,7 @@ from squash.errors import DataError, InternalError, SquashError, UnavailableErro
 from squash.index.checking import check_keys
 from squash.index.entries import Entry
 from squash.index.fresh import fresh_part, passed_limit
-from squash.index.state import commits_needed
+from squash.index.state import building, commits_needed
 from squash.model import (
     Answer,
     AsOf,
@@ -47,10 +47,10 @@ from squash.search import (
     Searcher,
     Trace,
     explain,
-    live_count,
     record_page,
     records_by_key,
 )
+from squash.search.query import live_only
 from squash.storage import CountingStore, ObjectStore
 from squash.storage.tmp import TmpFiles
 
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from squash.maintain import BuildOptions
+    from squash.runtime.building import IndexBuilds
     from squash.runtime.exporting import RowExport
 
 # Queries of several threads that wait for the log at once.
@@ -108,6 +109,7 @@ class IndexSession:
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
     ) -> None:
+        self._entry = entry
         self.config = entry.config
         self._check_catalogue = check_catalogue
         self._settings = settings
@@ -140,6 +142,13 @@ class IndexSession:
             live=self._live,
         )
         """Puts, patches and deletes."""
+
+    def builds(self) -> IndexBuilds:
+        """Return what begins and runs bulk builds."""
+        from squash.runtime.building import IndexBuilds  # noqa: PLC0415 - see there
+
+        parts = (self._store, self._entry, self._views)
+        return IndexBuilds(*parts, content=self.content, settings=self._settings, clock=self._clock)
 
     def optimize(
         self,
@@ -189,11 +198,11 @@ class IndexSession:
             for query, vector in zip(queries, encoded.vectors, strict=True)
         ]
         if as_of is None:
-            queries = _live_only(queries, self._live())
+            queries = live_only(queries, self._live())
             view, found = self._searched(queries, consistency)
         else:
             view, live = self._seen(as_of)
-            queries = past = _live_only(queries, live)
+            queries = past = live_only(queries, live)
             found = self._past(view, lambda: self._search(view, past))
         spent = self._spent().since(before)
         nothing = spent.since(spent)
@@ -378,6 +387,7 @@ class IndexSession:
         opened = self._views.refresh()
         part = fresh_part(opened)
         due = passed_limit(part, soon=True)
+        claim = building(opened.state, self._clock.now_ms())
         return Backlog(
             snapshot=opened.sequence,
             commits=len(commits_needed(opened.state)),
@@ -385,33 +395,15 @@ class IndexSession:
             rows_in_partitions=part.rows_in_partitions,
             bytes=part.bytes,
             fold_due=due.name if due else None,
+            building=claim.build if claim else None,
         )
 
     def stats(self) -> IndexStats:
         """Describe the newest snapshot."""
+        from squash.runtime.describing import index_stats  # noqa: PLC0415 - few ask
+
         view = self.view("strong")
-        opened = self._views.known()
-        refs = [ref for segment in opened.state.segments for ref in segment.objects.values()]
-        refs += [opened.state.trained] if opened.state.trained else []
-        kinds: dict[str, set[str]] = {}
-        for rows in view.everything():
-            for name, kind in rows.columns().types().items():
-                kinds.setdefault(name, set()).update(kind.split("|"))
-        trained = view.trained if view.partitions else None
-        return IndexStats(
-            name=self.config.name,
-            dimension=self.config.dimension,
-            metric=self.config.metric,
-            codec=self.config.codec,
-            rows=sum(live_count(rows) for rows in view.everything()),
-            rows_fresh=sum(live_count(rows) for rows in view.exact_rows),
-            partitions=len(view.partitions),
-            clusters=len(trained.centers) if trained else 0,
-            snapshot=view.snapshot,
-            stored_bytes=sum(ref.bytes for ref in refs),
-            code_bytes_per_row=trained.codec.code_bytes_per_row() if trained else 0.0,
-            attributes={name: "|".join(sorted(kinds[name])) for name in sorted(kinds)},
-        )
+        return index_stats(self.config, view, self._views.known())
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""
@@ -475,16 +467,6 @@ class IndexSession:
 
     def _spent(self) -> SpentHere:
         return SpentHere(self._store.counts(), self._views.loader.counts())
-
-
-def _live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
-    """Have queries ask for live records alone."""
-    if live is None:
-        return queries
-    # One filter that several queries have stays one object: it is prepared once.
-    asked = {id(query.node): query.node for query in queries}
-    nodes = {known: only_live(node, live) for known, node in asked.items()}
-    return [replace(query, node=nodes[id(query.node)]) for query in queries]
 
 
 def _nobody_encodes() -> Encoding:

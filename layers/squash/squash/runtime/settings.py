@@ -24,6 +24,24 @@ _RETAINED_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class StorePlace:
+    """Where a database's store is, for other processes to open it too.
+
+    Parameters
+    ----------
+    location:
+        As `squash.connect` takes it.
+    endpoint_url, region:
+        Of S3, where they differ from what the AWS configuration says.
+
+    """
+
+    location: str
+    endpoint_url: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How one process uses its machine.
 
@@ -41,6 +59,10 @@ class Settings:
         What the steps of a search cost on this machine; plans are chosen by it.
     architecture:
         Of the functions that are called, for what they cost.
+    place:
+        Where the store is; None where only this process can open it.
+    memory_mb:
+        This function's memory setting; 0 outside of Lambda.
 
     """
 
@@ -50,6 +72,8 @@ class Settings:
     staleness_ms_max: int = 5_000
     costs: CostModel = DEFAULT_COSTS
     architecture: Architecture = "x86_64"
+    place: StorePlace | None = None
+    memory_mb: int = 0
 
 
 def choose_kernels(environment: Mapping[str, str]) -> None:

@@ -127,6 +127,16 @@ class IndexViews:
             If there was no commit then yet, or what there was has been collected.
 
         """
+        opened, time_ms = self.opened_as_of(as_of)
+        try:
+            view = self.view_of(opened)
+        except (DataError, NotFoundError) as error:
+            self.refuse_gone(opened.sequence, error)
+            raise
+        return view, time_ms
+
+    def opened_as_of(self, as_of: AsOf) -> tuple[Opened, int]:
+        """Return the index as it was then, and the time that it is then; see `as_of`."""
         asked = check_as_of(as_of)
         newest = self.known()
         if isinstance(asked, int):
@@ -142,11 +152,10 @@ class IndexViews:
             self.history.check_number(sequence, newest)
         try:
             opened = self._opened_at(sequence)
-            view = self.view_of(opened)
         except (DataError, NotFoundError) as error:
             self.refuse_gone(sequence, error)
             raise
-        return view, opened.state.time_ms if time_ms is None else time_ms
+        return opened, opened.state.time_ms if time_ms is None else time_ms
 
     def at_hand(self) -> IndexView | None:
         """Return the newest snapshot that is known, if it is open; nothing is read."""

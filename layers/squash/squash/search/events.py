@@ -172,7 +172,7 @@ def open_answer(payload: bytes) -> tuple[Answered | SquashError, Spent]:
         gb = float(event.get("memory_mb", 0)) / _MB_PER_GB
         spent.gb_seconds += gb * float(event.get("duration_ms", 0.0)) / 1000.0
         if "error" in event:
-            return _error(event["error"]), spent
+            return read_error(event["error"]), spent
         return Answered(base64.b64decode(event["body"], validate=True), spent), spent
     except (*_MALFORMED, binascii.Error) as error:
         raise InternalError(
@@ -181,7 +181,8 @@ def open_answer(payload: bytes) -> tuple[Answered | SquashError, Spent]:
         ) from error
 
 
-def _error(said: Mapping[str, Any]) -> SquashError:
+def read_error(said: Mapping[str, Any]) -> SquashError:
+    """Read the member `error` of what `error_event` gave."""
     message = str(said["message"])
     where = {name: str(said[name]) for name in _PLACES if name in said}
     match _ERRORS.get(str(said["type"])):

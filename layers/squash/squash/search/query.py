@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from squash.attributes import FilterNode, only_live
 from squash.index.prefetch import prefetch_scan
 from squash.limits import JOINT_QUERIES_MAX
 from squash.model import Explanation, Match, Metric
@@ -17,6 +19,16 @@ from squash.search.partitions import search_partitions, search_partitions_many
 from squash.search.trace import Trace
 from squash.search.view import Rows, SegmentView
 from squash.segment.exact import nearest
+
+
+def live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
+    """Have queries ask for live records alone; None if none ever expires."""
+    if live is None:
+        return queries
+    # One filter that several queries have stays one object: it is prepared once.
+    asked = {id(query.node): query.node for query in queries}
+    nodes = {known: only_live(node, live) for known, node in asked.items()}
+    return [replace(query, node=nodes[id(query.node)]) for query in queries]
 
 
 def search(

@@ -1,0 +1,61 @@
+"""What ended an attempt before its time: noted once, by whoever is first."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from squash.maintain.bulk import keys
+from squash.maintain.bulk.records import read_attempt
+from squash.storage import ObjectStore
+
+StopState: TypeAlias = Literal["cancelled", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why an attempt goes on no further.
+
+    Parameters
+    ----------
+    state:
+        "cancelled" by a person; "failed" by an error; "stopped" by a limit or an interruption.
+    reason:
+        In words.
+    stage:
+        What was at work; empty where that is not known.
+    input, row:
+        The file that caused it, by its URL, and the row of it, from 0, where that is known.
+    at_ms:
+        When, by the clock of who noted it.
+
+    """
+
+    state: StopState
+    reason: str
+    at_ms: int
+    stage: str = ""
+    input: str | None = None
+    row: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; what is not known is left out."""
+        said = {"reason": self.reason, "state": self.state, "stage": self.stage}
+        where = {"input": self.input, "row": self.row}
+        known = {name: value for name, value in where.items() if value is not None}
+        return {**said, **known, "at_ms": self.at_ms}
+
+
+def note_stop(store: ObjectStore, build: str, stop: Stop) -> bool:
+    """Note what ended a build's latest attempt; False if that was noted before.
+
+    Raises
+    ------
+    NotFoundError
+        If it was never started.
+
+    """
+    attempt = read_attempt(store, build)
+    data = json.dumps(stop.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
+    return store.put_if_absent(keys.stop_key(build, attempt.number), data)

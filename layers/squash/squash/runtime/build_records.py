@@ -1,0 +1,330 @@
+"""What is asked of an index's bulk builds before and after tasks run: begin, look, stop, go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from squash.clock import Clock
+from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
+from squash.index.claims import claim_for_build, release_build
+from squash.index.entries import Entry
+from squash.maintain.bulk import keys
+from squash.maintain.bulk.records import (
+    attempt_from_json,
+    read_attempt,
+    read_json,
+    read_report,
+    read_request,
+)
+from squash.maintain.bulk.request import (
+    Attempt,
+    BuildRequest,
+    BuildSizes,
+    InputColumns,
+    Limits,
+)
+from squash.maintain.bulk.resting import check_rested
+from squash.maintain.bulk.stages import Stage, Task
+from squash.maintain.bulk.status import build_status, list_builds
+from squash.maintain.bulk.stops import Stop, note_stop
+from squash.model import BuildStatus
+from squash.runtime.build_requests import (
+    BUILD_ID,
+    Runner,
+    check_build_id,
+    check_inputs,
+    default_sizes,
+    execution_arn,
+    same,
+)
+from squash.runtime.content import Content
+from squash.runtime.settings import Settings
+from squash.runtime.views import IndexViews
+from squash.search import live_count
+from squash.storage import CountingStore, ObjectStore
+
+
+class BuildRecords:
+    """The part of `IndexBuilds` that runs no task; see there."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        entry: Entry,
+        views: IndexViews,
+        *,
+        content: Content,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        # One of its own: what a build asks for is no query's.
+        self._store = CountingStore(store)
+        self._prefix = entry.prefix
+        self._config = entry.config
+        self._views = views
+        self._content = content
+        self._settings = settings
+        self._clock = clock
+        self._ids = views.log.ids
+
+    @property
+    def index(self) -> str:
+        """The index's name."""
+        return self._config.name
+
+    def prepare(
+        self,
+        inputs: Sequence[str],
+        *,
+        columns: InputColumns | None = None,
+        encoder: str | None = None,
+        replaces: bool = False,
+        limits: Limits | None = None,
+        build_id: str | None = None,
+        sizes: BuildSizes | None = None,
+        runner: Runner | None = None,
+    ) -> BuildRequest:
+        """Note what is asked for, and a first attempt at it; nothing is read of the inputs yet.
+
+        Asked again with the same id for the same, it changes nothing.
+
+        Parameters
+        ----------
+        inputs:
+            URLs of files and folders, ``s3://`` or ``file://``, in the order of the rows.
+        columns:
+            Of Parquet files.
+        encoder:
+            Which encoder made the vectors, as in `Index.put`.
+        replaces:
+            Whether what is in the index gives way; else it must be empty.
+        limits:
+            What stops the first attempt.
+        build_id:
+            32 hexadecimal digits; a new one if None.
+        sizes:
+            Of partitions, samples and tasks.
+        runner:
+            Who will run the tasks; this machine if None.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an argument is out of its range, or the vectors are not of the index's encoder.
+        ConflictError
+            If the index has records and they are not to be replaced; or if there is a build of
+            this id for another request.
+
+        """
+        columns, runner = columns or InputColumns(), runner or Runner()
+        build = self._ids.new_id() if build_id is None else check_build_id(build_id)
+        urls = check_inputs(inputs, runner)
+        of_texts = columns.text is not None
+        if of_texts and columns.vector is not None:
+            raise InvalidArgumentError(
+                "a build makes vectors of texts or takes those of a column: name one of the two",
+                field="columns.text",
+            )
+        request = BuildRequest(
+            build=build,
+            index=self._config.name,
+            inputs=urls,
+            columns=columns,
+            encoder=self._content.encoder_of(encoder, of_texts=of_texts),
+            replaces=replaces,
+            base=0,
+            sizes=sizes or default_sizes(),
+            created_ms=self._clock.now_ms(),
+        )
+        known = self._known(build)
+        if known is None:
+            request = replace(request, base=self._begin(build, replaces=replaces))
+            self._store.put_if_absent(keys.request_key(build), _json(request.to_json()))
+            # Whoever was first: what lies there is what is built.
+            known = self._known(build)
+        if known is None or not same(known, request):
+            raise ConflictError(
+                f"there is a build {build} already, and it was asked for something else: take "
+                "another id, or leave it out",
+                index=self._config.name,
+                field="build",
+            )
+        self._attempt(build, 1, limits or Limits(), runner)
+        return known
+
+    def _known(self, build: str) -> BuildRequest | None:
+        return read_json(self._store, keys.request_key(build), BuildRequest.from_json)
+
+    def _begin(self, build: str, *, replaces: bool) -> int:
+        """Return the snapshot that a build begins from."""
+        if replaces:
+            # Until it is published nobody folds what gives way.
+            opened = claim_for_build(self._views.log, self._views.refresh(), build)
+            return self._views.install(opened).sequence
+        view = self._views.view("strong")
+        rows = sum(live_count(one) for one in view.everything())
+        if rows:
+            raise ConflictError(
+                f"index {self._config.name!r} has {rows:,} records, and a build makes a whole "
+                "index: let it replace them (`--replace`, replace=True), build into a new index, "
+                "or add to this one with `squash import` without --workers",
+                index=self._config.name,
+                field="replace",
+            )
+        return view.snapshot
+
+    def _attempt(self, build: str, number: int, limits: Limits, runner: Runner) -> Attempt:
+        """Note an attempt; one of this number that is there stays, if it is no other's."""
+        execution = None
+        if runner.state_machine is not None:
+            execution = execution_arn(runner.state_machine, build, number)
+        attempt = Attempt(
+            number=number,
+            executor=runner.executor,
+            started_ms=self._clock.now_ms(),
+            limits=limits,
+            memory_mb=runner.memory_mb,
+            architecture=runner.architecture,
+            execution=execution,
+        )
+        key = keys.attempt_key(build, number)
+        if self._store.put_if_absent(key, _json(asdict(attempt))):
+            return attempt
+        there = read_json(self._store, key, attempt_from_json)
+        if there is None or (number > 1 and there != attempt):
+            raise ConflictError(
+                f"build {build} was resumed by somebody else just now: see `squash build status "
+                f"{self._config.name} {build}`",
+                index=self._config.name,
+            )
+        return there
+
+    def status(self, build: str) -> BuildStatus:
+        """Return how far a build is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such build.
+
+        """
+        return build_status(
+            self._store, self._config.name, self.there(build), billed=self._settings.billed
+        )
+
+    def list(self) -> list[BuildStatus]:
+        """Return all builds whose objects are still there, the newest first."""
+        return list_builds(self._store, self._config.name, billed=self._settings.billed)
+
+    def there(self, build: str) -> str:
+        """Refuse what is no id of a build; others are looked up by who reads them."""
+        if not isinstance(build, str) or not BUILD_ID.fullmatch(build):
+            raise NotFoundError(
+                f"there is no build {str(build)[:64]!r}: an id has 32 of 0-9 and a-f; `squash "
+                f"build list {self._config.name}` names those there are",
+                index=self._config.name,
+            )
+        return build
+
+    def attempt(self, build: str) -> Attempt:
+        """Return the latest attempt of a build.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such build.
+
+        """
+        return read_attempt(self._store, self.there(build))
+
+    def cancel(self, build: str) -> BuildStatus:
+        """Stop a build: its tasks end with their next step; it can be resumed.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such build.
+        ConflictError
+            If it is published.
+
+        """
+        self._refuse_published(build, "there is nothing to cancel")
+        stop = Stop("cancelled", "cancelled", self._clock.now_ms())
+        note_stop(self._store, build, stop)
+        log = self._views.log
+        self._views.install(release_build(log, self._views.refresh(), build))
+        return self.status(build)
+
+    def resume(
+        self,
+        build: str,
+        *,
+        bad_rows_max: int | None = None,
+        dollars_max: float | None = None,
+        runner: Runner | None = None,
+    ) -> Attempt:
+        """Begin a new attempt, which goes on from what is done.
+
+        Parameters
+        ----------
+        build:
+            Its id.
+        bad_rows_max, dollars_max:
+            Limits in the place of those of the attempt before; None keeps each.
+        runner:
+            Who will run the tasks; this machine if None.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such build.
+        ConflictError
+            If it is published, or another build of the index is running.
+        BuildStoppedError
+            If it rested so long that its objects may be gone.
+
+        """
+        self._refuse_published(build, "there is nothing to resume")
+        check_rested(self._store, self._ids, build)
+        self.renew_claim(build)
+        before = read_attempt(self._store, build)
+        limits = Limits(
+            before.limits.bad_rows_max if bad_rows_max is None else bad_rows_max,
+            before.limits.dollars_max if dollars_max is None else dollars_max,
+        )
+        return self._attempt(build, before.number + 1, limits, runner or Runner())
+
+    def renew_claim(self, build: str) -> None:
+        """Keep others from folding what a build replaces, for as long as it runs.
+
+        Raises
+        ------
+        ConflictError
+            If another build of the index is running.
+
+        """
+        request = read_request(self._store, build)
+        if request.replaces:
+            log = self._views.log
+            opened = claim_for_build(log, self._views.refresh(), build, base=request.base)
+            self._views.install(opened)
+
+    def _refuse_published(self, build: str, so: str) -> None:
+        read_request(self._store, self.there(build))
+        if self.published(build):
+            raise ConflictError(
+                f"build {build} is published: {so}. `squash restore {self._config.name}` takes "
+                "the index back to what it was",
+                index=self._config.name,
+            )
+
+    def published(self, build: str) -> bool:
+        """Tell if a build is the index's content, or was."""
+        return read_report(self._store, Task(self._config.name, build, Stage.PUBLISH)) is not None
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,296 @@
+"""The bulk builds of one index: asked for, run here or elsewhere, looked at, stopped, gone on with.
+
+Loaded by a session when it is first asked for: see `squash.runtime.maintenance`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from squash.errors import BuildStoppedError, InvalidArgumentError, SquashError
+from squash.maintain.bulk import keys
+from squash.maintain.bulk.context import BuildContext
+from squash.maintain.bulk.drive import Crew, Here, Position, drive
+from squash.maintain.bulk.gate import open_stage
+from squash.maintain.bulk.run import run_task
+from squash.maintain.bulk.stages import STAGES, Stage, Task
+from squash.maintain.bulk.stops import Stop, note_stop
+from squash.maintain.one_thread import one_blas_thread
+from squash.model import BuildStatus, Progress
+from squash.runtime.build_records import BuildRecords
+from squash.runtime.build_requests import SCHEMES
+from squash.runtime.settings import Settings
+from squash.storage.inputs import InputStore
+
+Report = Callable[[Progress], None]
+_CAUSE_CHARACTERS_MAX: Final = 2_000
+_LONG_MS: Final = 1 << 40
+
+
+class IndexBuilds(BuildRecords):
+    """The bulk builds of one index.
+
+    Parameters
+    ----------
+    store:
+        The store below the index's own prefix.
+    entry, views, content:
+        The index's; `content` checks what is said of encoders, and encodes.
+    settings, clock:
+        How this process uses its machine; time.
+
+    """
+
+    def run(
+        self,
+        build: str,
+        *,
+        workers: int,
+        report: Report,
+        scratch: Path | None = None,
+    ) -> BuildStatus:
+        """Run all that is left of a build on this machine.
+
+        Parameters
+        ----------
+        build:
+            Its id.
+        workers:
+            1 for this process alone; else so many processes of their own.
+        report:
+            Told how far each stage is.
+        scratch:
+            A local folder with room for what the tasks bring together; the system's temporary one
+            if None.
+
+        Raises
+        ------
+        BuildStoppedError
+            If it was cancelled, or passed one of its limits.
+        SquashError, OSError
+            As the task that failed. What is done stays done, and notes of the error say how the
+            build goes on.
+
+        """
+        if self.published(build):
+            return self.status(build)
+        position = Position()
+        try:
+            with self.context(scratch) as context, self._crew(context, workers) as crew:
+                drive(
+                    context,
+                    self._config.name,
+                    build,
+                    crew=crew,
+                    report=report,
+                    position=position,
+                    open_stage=self._open,
+                )
+        except KeyboardInterrupt as error:
+            self._ended(error, build, Stop("stopped", "interrupted", self._clock.now_ms()))
+            raise
+        except BuildStoppedError as error:
+            stop = Stop("stopped", str(error), self._clock.now_ms(), position.stage.value)
+            self._ended(error, build, stop)
+            raise
+        except (SquashError, OSError) as error:
+            where = getattr(error, "object_key", None) or ""
+            stop = Stop(
+                "failed",
+                str(error),
+                self._clock.now_ms(),
+                position.stage.value,
+                where if where.startswith(SCHEMES) else None,
+                getattr(error, "row", None),
+            )
+            self._ended(error, build, stop)
+            raise
+        return self.status(build)
+
+    def _ended(self, error: BaseException, build: str, stop: Stop) -> None:
+        """Note what ended an attempt, for whoever looks, and say how the build goes on."""
+        try:
+            note_stop(self._store, build, stop)
+        except SquashError as unnoted:
+            error.add_note(f"That could not be noted, and the build is shown running: {unnoted}")
+        error.add_note(
+            f"What is done stays done: `squash build resume {self._config.name} {build}` goes on "
+            "from there"
+        )
+
+    def check_workers(self, workers: int) -> None:
+        """Refuse several processes where only this one can open the index.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it lies in the memory of this process.
+
+        """
+        place = self._settings.place
+        if workers > 1 and (place is None or place.location.startswith("memory://")):
+            raise InvalidArgumentError(
+                "several processes cannot share an index that lies in the memory of this one: "
+                "take one worker, or an index in a folder or in S3",
+                field="workers",
+            )
+
+    @contextmanager
+    def _crew(self, context: BuildContext, workers: int) -> Iterator[Crew]:
+        self.check_workers(workers)
+        place = self._settings.place
+        if workers <= 1 or place is None:
+            yield Here(context)
+            return
+        # Only now: who runs tasks alone starts no process.
+        from squash.runtime.build_workers import WorkerProcesses  # noqa: PLC0415
+
+        with WorkerProcesses(
+            place, self._config.name, workers=workers, scratch=context.scratch
+        ) as crew:
+            yield crew
+
+    @contextmanager
+    def context(
+        self, scratch: Path | None = None, remaining_ms: Callable[[], int] | None = None
+    ) -> Iterator[BuildContext]:
+        """Make what tasks work with; its scratch folder is removed at the end.
+
+        Parameters
+        ----------
+        scratch:
+            Where that folder is made; the system's temporary one if None.
+        remaining_ms:
+            How much time is left to a task; much, if None.
+
+        """
+        if scratch is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
+        folder_made = tempfile.TemporaryDirectory(prefix="squash-build-", dir=scratch)
+        with folder_made as folder, one_blas_thread():
+            yield BuildContext(
+                store=self._store,
+                config=self._config,
+                open_inputs=self._open_inputs,
+                clock=self._clock,
+                ids=self._ids,
+                scratch=Path(folder),
+                encode=None if self._config.encoder is None else self._content.document_vectors,
+                remaining_ms=remaining_ms or (lambda: _LONG_MS),
+                memory_mb=self._settings.memory_mb,
+            )
+
+    def _open(self, build: str, stage: Stage) -> Sequence[Task]:
+        """Return the tasks of a stage that are left, if it may begin."""
+        left = open_stage(
+            self._store, self._config.name, build, stage, billed=self._settings.billed
+        )
+        if left:
+            self.renew_claim(build)
+        return left
+
+    def _open_inputs(self, url: str) -> InputStore:
+        from squash.storage.inputs import open_inputs  # noqa: PLC0415 - botocore, for some
+
+        place = self._settings.place
+        if place is None:
+            return open_inputs(url)
+        return open_inputs(url, endpoint_url=place.endpoint_url, region=place.region)
+
+    def not_begun(self, build: str, error: SquashError) -> None:
+        """Note that nobody was found to run a build, and in the error how it goes on."""
+        self._ended(error, build, Stop("failed", str(error), self._clock.now_ms()))
+
+    # What a function is invoked with
+
+    def run_task(
+        self, event: Mapping[str, Any], remaining_ms: Callable[[], int] | None = None
+    ) -> dict[str, Any]:
+        """Run one task, as a state machine asks for it, and say what it did.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the event names no task.
+        SquashError
+            As the task.
+
+        """
+        task = Task.from_json(event)
+        with self.context(remaining_ms=remaining_ms) as context:
+            done = run_task(context, task)
+        return {"stage": task.stage.value, "batch": task.batch, "rows": done.rows}
+
+    def open_stage(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Open a stage, as a state machine asks for it, and say where its tasks are listed.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the event names no stage.
+        UnavailableError
+            If the stage before is not complete.
+        BuildStoppedError
+            If the build was cancelled, or passed one of its limits.
+
+        """
+        task = Task.from_json({**event, "stage": event.get("open"), "batch": 0})
+        left = self._open(task.build, task.stage)
+        bucket, prefix = _bucket_of(self._settings)
+        after = STAGES[STAGES.index(task.stage) + 1 :]
+        return {
+            "stage": task.stage.value,
+            "next": after[0].value if after else None,
+            "tasks": len(left),
+            "bucket": bucket,
+            "key": prefix + self._prefix + keys.items_key(task.build, task.stage),
+        }
+
+    def note_failure(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Note what ended a state machine's execution.
+
+        Parameters
+        ----------
+        event:
+            ``{"build", "failed": {"stage", "error", "cause"}}``, as the machine catches it.
+
+        """
+        build, failed = event.get("build"), event.get("failed")
+        if not isinstance(failed, Mapping) or not isinstance(build, str):
+            raise InvalidArgumentError('a failure is {"build": id, "failed": {"stage", "error"}}')
+        kind = str(failed.get("error", ""))
+        stopped = kind == BuildStoppedError.__name__
+        stop = Stop(
+            "stopped" if stopped else "failed",
+            _cause(kind, failed.get("cause")),
+            self._clock.now_ms(),
+            str(failed.get("stage") or ""),
+        )
+        note_stop(self._store, self.there(build), stop)
+        return {}
+
+
+def _cause(kind: str, cause: Any) -> str:
+    """Return the words of an error as Lambda tells it to a state machine."""
+    words = str(cause or "")
+    try:
+        told = json.loads(words)
+    except ValueError:
+        told = None
+    if isinstance(told, dict) and "errorMessage" in told:
+        words = str(told["errorMessage"])
+    return (words or kind or "it is not known why")[:_CAUSE_CHARACTERS_MAX]
+
+
+def _bucket_of(settings: Settings) -> tuple[str, str]:
+    """Return the bucket of the store, and what its keys begin with; both empty if it has none."""
+    location = settings.place.location if settings.place else ""
+    if not location.startswith("s3://"):
+        return "", ""
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    return bucket, f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""

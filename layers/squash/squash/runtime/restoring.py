@@ -1,0 +1,66 @@
+"""Restoring for a session, loaded when it is first asked for."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from squash.errors import SquashError
+from squash.index.commits import Replace
+from squash.index.state import committed_at
+from squash.maintain.restore import restore, restored_rows
+from squash.model import AsOf, IndexConfig, WriteResult
+from squash.runtime.views import IndexViews
+from squash.segment import build_flat
+
+_LOG = logging.getLogger("squash")
+
+
+def restore_content(
+    views: IndexViews,
+    config: IndexConfig,
+    as_of: AsOf,
+    *,
+    if_snapshot: int | None,
+    commit_id: str | None,
+) -> WriteResult:
+    """Make the content of an index what it was; see `Index.restore`.
+
+    Parameters
+    ----------
+    views, config:
+        The index.
+    as_of, if_snapshot, commit_id:
+        As `Index.restore` takes them.
+
+    """
+    log = views.log
+    mine = commit_id or log.ids.new_id()
+    opened = views.refresh()
+    if committed_at(opened.state, mine) is None:
+        then, _ = views.opened_as_of(as_of)
+        opened = restore(
+            log,
+            opened,
+            then,
+            views.fresh(then),
+            load_keys=lambda ref: views.reader(ref).keys(),
+            build_flat=partial(build_flat, non_filterable=config.non_filterable),
+            if_snapshot=if_snapshot,
+            commit_id=mine,
+        )
+        if committed_at(opened.state, mine) is not None:
+            try:
+                opened = log.write_snapshot(opened)
+            except SquashError as error:
+                _LOG.warning(
+                    "a snapshot could not be written; the next writer tries again: %s", error
+                )
+        views.install(opened)
+    sequence = committed_at(opened.state, mine)
+    if sequence is None:
+        return WriteResult(opened.sequence, 0)
+    commit = log.commit_at(sequence)
+    done = commit.operation if commit else None
+    outputs = done.outputs if isinstance(done, Replace) else ()
+    return WriteResult(sequence, restored_rows(log, outputs))
