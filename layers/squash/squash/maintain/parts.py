@@ -139,7 +139,8 @@ def _capped(vectors: F32, member: I64, *, metric: Metric, sizes: Sizes, seed: in
     counts = np.bincount(member)
     target = sizes.cluster_rows_target
     most = sizes.cluster_rows_max
-    if len(member) > max(_COARSE * target * np.count_nonzero(counts), most):
+    coarse = _COARSE * target * int(np.count_nonzero(counts))
+    if len(member) > max(coarse, most):
         return _cut(vectors, np.arange(len(member)), metric=metric, sizes=sizes, seed=seed)
     crowded = np.flatnonzero(counts > most)
     if not len(crowded):
