@@ -37,7 +37,7 @@ def built():
     groups_max=st.integers(1, 50),
 )
 def test_groups_hold_all_buckets_once_and_are_no_larger_than_need_be(rows, bytes_max, groups_max):
-    """Each has a bucket at least; two stand in one only if they fit, or groups would be too many."""
+    """Each has a bucket at least; two are in one only if they fit, or there would be too many."""
     begins = group_buckets(np.array(rows), row_bytes=8, bytes_max=bytes_max, groups_max=groups_max)
     assert begins[0] == 0
     assert begins[-1] == len(rows)
