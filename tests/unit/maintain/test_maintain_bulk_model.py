@@ -1,5 +1,7 @@
 """What training leaves to later tasks, and groups to calibration: kept whole, or refused."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,7 +46,7 @@ def test_groups_hold_all_buckets_once_and_are_no_larger_than_need_be(rows, bytes
     assert bool(np.all(np.diff(begins) > 0))
     assert len(begins) - 1 <= groups_max
     if len(rows) <= groups_max:
-        for first, last in zip(begins[:-1], begins[1:], strict=True):
+        for first, last in pairwise(begins.tolist()):
             assert last - first == 1 or 8 * sum(rows[first:last]) <= bytes_max
 
 
