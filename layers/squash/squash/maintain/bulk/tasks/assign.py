@@ -16,7 +16,7 @@ from squash.maintain.bulk.pieces import Pieces
 from squash.maintain.bulk.records import read_attempt, read_plan
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.rows import BadRow
-from squash.maintain.bulk.runs import KEYS, RUNS, Run
+from squash.maintain.bulk.runs import Run, Runs
 from squash.model import Progress
 
 BAD: Final = "bad"
@@ -48,6 +48,7 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
     mine = range(plan.assign_batches[batch], plan.assign_batches[batch + 1])
     total = sum(plan.pieces[piece].rows for piece in mine)
     passed = 0
+    runs = Runs(store, build, plan, batch)
     for piece in mine:
         rows = plan.pieces[piece].rows
         found = Run(rows, dimension=dimension, groups=model.groups, keyed=plan.keyed)
@@ -66,10 +67,8 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
             if bad.too_many:
                 bad.write(context, build, batch)
                 raise bad.stopped(build, batch)
-        if plan.keyed:
-            hashes = found.keys_object(build, piece, ranges=plan.key_ranges)
-            store.put(keys.part_key(build, KEYS, piece), hashes)
-        store.put(keys.part_key(build, RUNS, piece), found.run_object(build, piece))
+        runs.write(piece, found)
+    runs.close()
     bad.write(context, build, batch)
     return TaskReport(rows=passed, bad=bad.count, detail={EXAMPLES: bad.examples()})
 
