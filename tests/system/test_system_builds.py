@@ -15,6 +15,7 @@ import pytest
 import squash
 from bulk_files import BUILD, DIMENSION, SIZES, built, reports, vectors, write_npy
 from children import descendants_ids
+from endpoint import make_bucket, s3_endpoint
 from squash.maintain.bulk.stages import STAGES
 
 WORKER = "squash.runtime.build_worker"
@@ -188,3 +189,28 @@ def test_builds_killed_whole_in_a_stage_are_resumed_to_the_same_bytes(undisturbe
         )
         assert (status, err) == (0, ""), out
         assert built(database.store) == expected
+
+
+@pytest.mark.slow
+def test_builds_of_files_in_s3_into_s3_by_processes(undisturbed, tmp_path):
+    """Workers find the same endpoint, and inputs in another bucket than the index."""
+    import boto3
+
+    _, expected = undisturbed
+    write_npy(tmp_path / "in", 2000, 1500, 1500)
+    with s3_endpoint() as url:
+        for bucket in ("files", "indexes"):
+            make_bucket(url, bucket)
+        client = boto3.client("s3", endpoint_url=url)
+        for file in sorted((tmp_path / "in").iterdir()):
+            client.upload_file(str(file), "files", f"in/{file.name}")
+        client.close()
+        database = squash.connect("s3://indexes/some/prefix", endpoint_url=url)
+        index = database.create_index("papers", dimension=DIMENSION)
+        status = index.build(["s3://files/in/"], sizes=SIZES, build=BUILD, workers=2)
+        assert (status.state, status.rows) == ("published", 5000)
+        made = built(database.store)
+    # The plan names the files, which are others.
+    assert {key: made[key] for key in made if not key.endswith("/plan")} == {
+        key: expected[key] for key in expected if not key.endswith("/plan")
+    }

@@ -300,4 +300,5 @@ def _bucket_of(settings: Settings) -> tuple[str, str]:
     if not location.startswith("s3://"):
         return "", ""
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    return bucket, f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""
