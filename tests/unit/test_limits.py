@@ -220,6 +220,20 @@ def test_pages():
     assert limits.MATCHES_PAGE_MAX <= limits.TOP_K_MAX
 
 
+def test_input_files_of_builds():
+    """A chunk is a part of a piece; requests are as long as pays, whatever is held of a file."""
+    assert limits.BUILD_CHUNK_BYTES_MAX <= limits.BUILD_PIECE_BYTES_MAX
+    assert (
+        limits.BUILD_CHUNK_TEXTS_MAX <= limits.BUILD_CHUNK_ROWS_MAX <= limits.BUILD_PIECE_ROWS_MAX
+    )
+    # The longest vector is a chunk at least, and so is a row with the largest metadata.
+    assert 8 * limits.DIMENSION_MAX + limits.METADATA_BYTES_MAX < limits.BUILD_CHUNK_BYTES_MAX
+    assert limits.BUILD_READ_BYTES_MIN <= limits.BUILD_READ_BYTES
+    assert 8 * limits.BUILD_READ_BYTES <= limits.BUILD_READ_AHEAD_BYTES_MAX
+    # What encodes stops while there is time to say so.
+    assert limits.BUILD_STOP_MS_MIN < 1000 * limits.LAMBDA_TIMEOUT_S_MAX
+
+
 def test_copies_of_indexes():
     """A commit of a copy is one of an import; what is asked of the service is what it takes."""
     assert limits.MOVE_BATCH_ROWS_MAX <= limits.IMPORT_BATCH_ROWS_MAX

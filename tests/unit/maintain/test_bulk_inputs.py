@@ -434,3 +434,79 @@ def test_an_export_is_read_with_its_metadata_as_it_was():
     assert [row[2] for row in rows] == [{"a": [1, 2.5, None], "b": {"c": "d"}}, {}]
     assert ["not one JSON object" in bad[0][3], "not an object" in bad[1][3]] == [True, True]
     assert len(bad) == 3
+
+
+class Failing:
+    """Inputs that fail one reading of many."""
+
+    def __init__(self, inputs, error, after):
+        self.inputs = inputs
+        self.error = error
+        self.after = after
+
+    def files(self, url):
+        return self.inputs.files(url)
+
+    def read(self, info, ranges):
+        self.after -= 1
+        if not self.after:
+            raise self.error
+        return self.inputs.read(info, ranges)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "b.parquet"])
+def test_what_fails_in_the_midst_is_told_as_it_is_and_may_be_read_again(name, monkeypatch):
+    # Also from within pyarrow, an error of the store comes through; and the same reader, asked
+    # again, gives the piece whole: never less, never rows twice.
+    for limit in ("BUILD_READ_BYTES", "BUILD_READ_BYTES_MIN"):
+        monkeypatch.setattr(f"squash.maintain.bulk.files.range_file.{limit}", 512)
+    monkeypatch.setattr("squash.maintain.bulk.files.parquet.BUILD_READ_BYTES_MIN", 128)
+    array = np.random.default_rng(4).normal(size=(400, 4)).astype(np.float32)
+    world = World(config_of(4))
+    data = {
+        "a.npy": npy(array),
+        "b.parquet": parquet_bytes(pa.table({"vector": lists(array.tolist())})),
+    }
+    world.put(name, data[name])
+    plan = world.plan(name, cuts={150, 300})
+    expected = gathered(world, plan)
+    inputs, failed = world.inputs, 0
+    for after in (1, 2, 3, 5, 8, 13):
+        for error in (UnavailableError("down"), ConflictError("changed"), NotFoundError("gone")):
+            world.inputs = Failing(inputs, error, after)
+            reader, rows = Pieces(world.context, world.request, plan), []
+            for number in range(len(plan.pieces)):
+                try:
+                    found = list(reader.chunks(number))
+                except type(error) as caught:
+                    assert caught is error
+                    failed += 1
+                    found = list(reader.chunks(number))
+                rows += [number for some in found for number in some.numbers.tolist()]
+            assert rows == [row[3] for row in expected[0]]
+    assert failed >= 6
+    # What is left halfway is not read on from there.
+    world.inputs, reader = inputs, Pieces(world.context, world.request, plan)
+    next(reader.chunks(0))
+    assert sum(len(some.rows) for some in reader.chunks(1)) == 150
+
+
+def test_what_is_read_of_inputs_is_in_a_tasks_report(monkeypatch):
+    from squash.maintain.bulk import run
+    from squash.maintain.bulk.context import TaskReport
+    from squash.maintain.bulk.stages import Stage, Task
+
+    world = World(config_of(2))
+    world.put("a.npy", npy(np.ones((5, 2), np.float32)))
+    plan = world.plan("a.npy")
+
+    def task(context, request, batch):
+        return TaskReport(rows=sum(x.passed for x in piece_chunks(context, request, plan, batch)))
+
+    monkeypatch.setattr(run, "read_request", lambda store, build: world.request)
+    monkeypatch.setattr(run, "check_running", lambda store, build: None)
+    monkeypatch.setitem(run._TASKS, Stage.SAMPLE, task)
+    report = run.run_task(world.context, Task("things", world.request.build, Stage.SAMPLE))
+    assert report.rows == 5
+    assert report.requests["range"] in {1, 2}
+    assert report.bytes_in >= 40

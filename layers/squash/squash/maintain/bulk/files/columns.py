@@ -58,6 +58,8 @@ def is_binary(kind: Any) -> bool:
 def is_plain(kind: Any) -> bool:
     """Tell if values of a type are JSON's as they are."""
     types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
     return bool(
         types.is_string(kind)
         or types.is_large_string(kind)

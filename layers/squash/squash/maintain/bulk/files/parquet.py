@@ -154,9 +154,11 @@ class ParquetPieces:
         """
         begin = piece.first - file.first
         number, group_first = _group_of(file.row_groups, begin)
-        if self._groups is None or not self._groups.has(number, begin):
-            self._groups = self._opened(number, group_first)
         rows = self._groups
+        if rows is None or not rows.has(number, begin):
+            rows = self._opened(number, group_first)
+        # What failed, or was left halfway, is not read on.
+        self._groups = None
         reached = begin
         while reached < begin + piece.rows:
             with self._told(reached):
@@ -167,6 +169,7 @@ class ParquetPieces:
                     part = table.slice(start - reached, stop - start)
                     yield self._chunk(part, start, file.first + start)
             reached += table.num_rows
+        self._groups = rows
 
     def _opened(self, number: int, group_first: int) -> _GroupRows:
         group = self._file.metadata.row_group(number)
@@ -291,12 +294,13 @@ class ParquetPieces:
         rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
         for name in self._roles.metadata:
             column = table.column(name)
-            if is_plain(column.type):
-                for row, value in zip(rows, python_values(column), strict=True):
+            values = python_values(column)
+            if is_plain(column.type) and Unreadable not in set(map(type, values)):
+                for row, value in zip(rows, values, strict=True):
                     if value is not None:
                         row[name] = value
                 continue
-            for place, value in enumerate(python_values(column)):
+            for place, value in enumerate(values):
                 if value is None:
                     continue
                 try:
