@@ -46,13 +46,13 @@ class BuildRates:
     flops:
         Multiplications and additions a second, each counted. With the next three it gives the CPU
         seconds of docs/benchmarks.md for 1,042,700 x 128 (38.6) and 176,037 x 384 (14.4) within
-        a fifth.
+        a quarter.
     row_ns:
         Of a row: its key, its JSON, its turn in Python, in all stages together.
     value_ns:
         To encode a value of a vector into its code.
     hash_ns:
-        Of a key. Of the segments' key tables; measured while writing them.
+        To hash a key, and to sort it among others. Assumed.
     text_s:
         To encode a text: docs/benchmarks.md has 105 a second on one thread.
     read_bytes_s, write_bytes_s:

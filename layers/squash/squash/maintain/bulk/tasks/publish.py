@@ -29,7 +29,9 @@ from squash.storage import ObjectStore
 
 _LOG = logging.getLogger("squash")
 # What of a build is wanted after it is published: what was asked, done and left out.
-_KEPT: Final = ("request", "plan", "attempts/", "stops/", "items/", "done/", "bad/", "outcome")
+_KEPT: Final = (
+    "request", "plan", "attempts/", "stops/", "items/", "done/", "sums/", "bad/", "outcome",
+)  # fmt: skip
 SNAPSHOT: Final = "snapshot"
 """In the report: the snapshot that the build became."""
 
