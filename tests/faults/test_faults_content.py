@@ -6,6 +6,7 @@ What was answered is durable; what was not is found out by repeating it, with th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from fault_cases import DAY_S, NAME, RETENTION_S, World, rows, state_of, with_rows
@@ -14,6 +15,7 @@ from fault_store import Fault, KilledError, StepStore
 from fakes import CountedIds, FakeClock
 from living import SMALL, shrink
 from publishing import HandBuild
+from squash.api.compacting import compact
 from squash.database import Database
 from squash.errors import ConflictError, NotFoundError, SquashError, UnavailableError
 from squash.index import snapshots
@@ -384,3 +386,48 @@ def test_the_snapshot_after_a_build_is_what_the_log_leads_to():
     assert world.found(906) == expected
     report = world.database(9).index(NAME).repair()
     assert not report.left
+
+
+def test_the_bitmaps_of_a_restoration_are_mended():
+    """Though no stored snapshot names them: they are those of the state that was restored."""
+    world = World.of("aged")
+    index = world.database(6).index(NAME)
+    expected = world.found(903, as_of=RESTORED)
+    index.restore(RESTORED)
+    below = index._session._views.log.store
+    below.delete([info.key for info in below.list(snapshots.PREFIX)])
+    named = {
+        segment.deleted.key
+        for segment in index._session._views.log.commit_at(
+            index.snapshots(limit=1)[0].snapshot
+        ).operation.outputs
+        if segment.deleted is not None
+    }
+    assert named
+    for key in named:
+        data = bytearray(below.get(key))
+        data[0] ^= 1
+        below.put(key, bytes(data))
+    damages = world.database(7).index(NAME).verify().damages
+    assert named <= {damage.object_key for damage in damages}
+    report = world.database(8).index(NAME).repair()
+    assert not report.left
+    assert not report.lost_rows
+    assert world.found(907) == expected
+
+
+def test_the_compactor_passes_an_index_by_while_it_is_built():
+    """Also where it was asked for it by name; afterwards it folds."""
+    world = World.of("aged")
+    database = world.database(6)
+    build = HandBuild.begin(database.index(NAME), 1)
+    ask = partial(
+        compact,
+        database,
+        {"index": NAME},
+        remaining_ms=lambda: 900_000,
+        note=lambda *_, **__: None,
+    )
+    assert [one.outcome for one in ask()] == ["building"]
+    build.cancel()
+    assert [one.outcome for one in ask()] == ["folded"]

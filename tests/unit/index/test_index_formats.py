@@ -74,12 +74,29 @@ def test_rows_survive(data, keys, dimension):
         Replace(("a", "b"), (1, 3), (SEGMENT,), ObjectRef("trained/x", 3, 4), 3),
         Replace((), (), (), None, 0),
         Replace(("a",), (), (), ObjectRef("trained/y", 3, 4), 3, "trained/x"),
+        Replace(("a",), (1,), (SEGMENT,), None, 2, content="build", build="b" * 32),
+        Replace(("a",), (1,), (SEGMENT,), None, 3, content="restore", restored=1),
+        Replace((), (), (SEGMENT,), None, 3, content="restore", begins=True, restored=0),
+        Replace((), (), (), None, 3, build="b" * 32, lasts_ms=0),
     ],
 )
 def test_operations_survive(operation):
     """Every other operation comes back equal."""
     commit = commit_of(operation)
     assert read(commit.to_bytes()) == commit
+
+
+def test_only_what_needs_it_is_of_version_2():
+    """Releases that know version 1 alone read all other commits."""
+    for operation, version in (
+        (DeleteKeys(["a"]), 1),
+        (Replace(("a",), (), (), None, 3, "trained/x"), 1),
+        (Replace((), (), (), None, 3), 1),
+        (Replace((), (), (), None, 3, content="build"), 2),
+        (Replace((), (), (), None, 3, build="b" * 32, lasts_ms=5), 2),
+    ):
+        data = commit_of(operation).to_bytes()
+        open_sealed(data, kind=commits.KIND, versions=(version,), where="c")
 
 
 def some_commit() -> bytes:

@@ -74,6 +74,8 @@ class History:
     """All that the oldest stored snapshot and what came later name."""
     segments: dict[str, SegmentRef] = field(default_factory=dict)
     """Of these the segments, by id."""
+    restored: dict[str, set[int]] = field(default_factory=dict)
+    """Of the bitmaps that restorations named, by key, after which commits rows were dead so."""
     unreferenced: ObjectCount = field(default_factory=ObjectCount)
     """What nothing names: left by whoever died, or about to be named."""
 
@@ -249,6 +251,7 @@ def _read_log(
         ledger.count(one.info.bytes)
         if commit is not None:
             history.commits.add(one.number)
+            _note_restored(history, commit)
             if one.number > history.begins and not _only_begins(commit):
                 guaranteed.add(commit.operation)
             if everything is not guaranteed:
@@ -261,6 +264,14 @@ def _read_log(
     history.unreferenced = count(
         [one for one in history.listed if one.kind != "unknown" and not everything.keeps(one)]
     )
+
+
+def _note_restored(history: History, commit: Commit) -> None:
+    operation = commit.operation
+    if isinstance(operation, Replace) and operation.restored is not None:
+        for segment in operation.outputs:
+            if segment.deleted is not None:
+                history.restored.setdefault(segment.deleted.key, set()).add(operation.restored)
 
 
 def _only_begins(commit: Commit) -> bool:

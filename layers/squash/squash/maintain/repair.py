@@ -327,7 +327,10 @@ class Repairer:
         return find_clusters(self._store, ref, self.names[ref.id], trained)
 
     def _naming(self, ref: ObjectRef) -> Iterator[int]:
-        """Yield the stored snapshots that name a bitmap, the oldest first."""
+        """Yield the commits after which rows were dead as a bitmap says.
+
+        First the stored snapshots that name it, the oldest first, then what was restored.
+        """
         for sequence in self._history.snapshots:
             key = snapshots.snapshot_key(sequence)
             data = self._store.get(key)
@@ -336,6 +339,7 @@ class Repairer:
             state = snapshots.from_bytes(data, sequence=sequence, where=key)
             if any(segment.deleted == ref for segment in state.segments):
                 yield sequence
+        yield from sorted(self._history.restored.get(ref.key, ()))
 
     def _bitmap(self, segment_id: str, sequence: int) -> bytes | None:
         opened = open_without_own(self._log, self._history, sequence)
