@@ -114,6 +114,8 @@ ALLOWED = {
     | _BUILDS
     | {
         ("s3:DeleteObject", "*/builds/*"),
+        ("s3:PutObject", "*/gc/*"),
+        ("s3:DeleteObject", "*/gc/*"),
         ("s3:GetObject", "beside: *"),
         ("s3:GetObject", "all in each of BuildInputs"),
         ("s3:ListBucket", "each of BuildInputs"),
