@@ -25,6 +25,8 @@ from squash.maintain.bulk.request import InputColumns, Limits
 from squash.maintain.bulk.stages import Stage, Task
 from squash.runtime import build_workers
 from squash.runtime.build_requests import Runner
+from squash.runtime.building import _bucket_of, _place
+from squash.runtime.settings import Settings, StorePlace
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:Build"
 
@@ -204,6 +206,33 @@ def test_an_interruption_is_noted_and_the_build_goes_on_to_the_same_bytes(
     assert built(database.store) == built(other.store)
 
 
+def test_a_file_that_changed_fails_a_build_and_is_named(index, tmp_path):
+    url = write_npy(tmp_path / "in", 400, 300)
+    changed = tmp_path / "in" / "part-01.npy"
+    before = changed.read_bytes()
+
+    def change(step):
+        if (step.stage, step.done) == ("plan", 1):
+            np.save(changed, vectors(310, 5))
+
+    with pytest.raises(ConflictError, match=r"part-01.npy has changed"):
+        index.build([url], sizes=SIZES, build=BUILD, progress=change)
+    status = index.build_status(BUILD)
+    assert status.state == "failed"
+    assert status.problems[0].input == changed.as_uri()
+    assert index.stats().rows == 0
+    changed.write_bytes(before)
+    with pytest.raises(ConflictError):  # another time of change: it may be another file
+        index.resume_build(BUILD)
+
+
+def test_the_row_of_a_file_that_failed_a_build_is_noted():
+    error = InvalidArgumentError("file:///a row 7: no", object_key="file:///a", field="row 7")
+    assert _place(error) == ("file:///a", 7)
+    assert _place(InvalidArgumentError("no", field="row 7")) == (None, None)
+    assert _place(NotFoundError("no", object_key="s3://a/b")) == ("s3://a/b", None)
+
+
 def test_the_events_of_a_state_machine_bring_a_build_to_its_end(database, index, tmp_path):
     url = write_npy(tmp_path / "in", 700)
     builds = index.bulk_builds()
@@ -224,6 +253,15 @@ def test_the_events_of_a_state_machine_bring_a_build_to_its_end(database, index,
         stage = opened["next"]
     assert seen == list(Stage)
     assert index.build_status(BUILD).state == "published"
+
+
+@pytest.mark.parametrize(
+    ("location", "found"),
+    [("s3://b/a/c", ("b", "a/c/")), ("s3://b/a/", ("b", "a/")), ("s3://b", ("b", "")),
+     ("s3://b/", ("b", "")), ("/folder", ("", "")), ("memory://a", ("", ""))],
+)  # fmt: skip
+def test_items_are_read_by_the_whole_key_of_their_bucket(location, found):
+    assert _bucket_of(Settings(place=StorePlace(location))) == found
 
 
 def test_what_ended_a_state_machine_is_noted_once(index, tmp_path):

@@ -50,7 +50,7 @@ def answer(
     name, build = event.get("index"), event.get("build")
     if not isinstance(name, str) or not isinstance(build, str):
         raise InvalidArgumentError('an event of a build has "index" and "build", both strings')
-    builds = database.index(name).building
+    builds = database.index(name).bulk_builds()
     if "failed" in event:
         found = builds.note_failure(event)
         what = "failed"

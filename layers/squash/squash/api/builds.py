@@ -10,6 +10,7 @@ from squash.api.documents import build_document
 from squash.api.requests import Reply
 from squash.api.routes import build_of
 from squash.api.services import Call, Endpoint, Services
+from squash.database import Index
 from squash.errors import ConflictError
 from squash.limits import BUILD_UNBEGUN_MS_MAX
 
@@ -83,7 +84,7 @@ def resume(services: Services, call: Call) -> Reply:
 
 
 def _builds(services: Services, call: Call) -> IndexBuilds:
-    return services.opened.write(call.index, lambda index: index.building)
+    return services.opened.write(call.index, Index.bulk_builds)
 
 
 def _begun(services: Services, builds: IndexBuilds, build: str) -> Reply:
