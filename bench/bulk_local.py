@@ -43,7 +43,7 @@ from bulk_disturbing import (
     store_of,
     wait_for_build,
 )
-from data import CACHE, load
+from data import load
 from deployed import BUILD, Deployed, deployed
 from report import command_line, machine, number, table, told
 from squash.limits import MIB
@@ -51,6 +51,7 @@ from squash.maintain.bulk.request import BuildSizes
 from squash.maintain.bulk.stages import STAGES
 from squash.runtime.build_requests import Runner, default_sizes
 
+MADE: Final = Path(__file__).resolve().parents[1] / ".cache" / "bench"
 INDEX: Final = "bulk"
 ALONE: Final = "alone"
 BUILD_ID: Final = "b0" * 16
@@ -78,7 +79,8 @@ def rows_of(count: int, dimension: int, queries: int) -> Rows:
     sample = np.asarray(base.vectors[:: max(1, len(base.vectors) // AXES_ROWS)], np.float64)
     _, axes = np.linalg.eigh(np.cov(sample, rowvar=False))
     axes = axes[:, ::-1][:, :dimension].astype(np.float32)
-    path = CACHE / f"bulk-{count}x{dimension}.npy"
+    path = MADE / f"bulk-{count}x{dimension}.npy"
+    MADE.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         spread = NOISE * float((sample.astype(np.float32) @ axes).std(axis=0).mean())
         made = np.lib.format.open_memmap(
@@ -145,9 +147,9 @@ def by_machine(
 
     def tell(status: Mapping[str, Any]) -> None:
         done = ", ".join(
-            f"{one['stage']} {one['done']}/{one['tasks']}"
+            f"{one['stage']} {one['tasks_done']}/{one['tasks']}"
             for one in status["stages"]
-            if one["done"]
+            if one["tasks_done"]
         )
         if done != last[0]:
             last[0] = done
@@ -295,7 +297,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--build", type=Path, default=BUILD, help="what `make build-local` made")
     parser.add_argument("--data", type=Path, help="a folder for S3 to keep its objects in")
-    parser.add_argument("--json", type=Path, default=Path(".cache/bench/bulk_local.json"))
+    parser.add_argument("--json", type=Path, default=MADE / "bulk_local.json")
     options = parser.parse_args()
 
     rows = rows_of(options.rows, options.dimension, options.queries)
