@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from scale_build import routing_bytes, stage_cost
-from scale_cut import OPTIONS, Cut, cut
+from scale_cut import CUT_SAMPLE_BYTES, OPTIONS, Cut, cut
 from scale_inputs import Asking, Fit
 from scale_platform import Platform
 from scale_queries import (
@@ -33,6 +33,9 @@ DOUBLES_SHARE: Final = 0.01
 ATTRIBUTE_BYTES: Final = 13.0
 PYTHON_TIMES: Final = 6.0
 """How much more than its JSON a list of dictionaries takes."""
+CENTERS_TIMES: Final = 4.8
+"""How many times all centers are held while they are joined and written: measured at 60,000 x 768
+and 100,000 x 256."""
 BASE_BYTES: Final = 150e6
 """Of a task's process: Python, NumPy, what is imported."""
 OBJECTS: Final = ("attributes", "codes", "documents", "head", "rows", "vectors")
@@ -80,6 +83,12 @@ class Limit:
         return low
 
 
+def calibrate_bytes(rows: int, dimension: int) -> float:
+    """Return what `calibrate` holds."""
+    centers = CENTERS_TIMES * routing_bytes(rows, dimension)
+    return BASE_BYTES + centers + PYTHON_TIMES * snapshot_bytes(rows)
+
+
 def segment_bytes() -> float:
     """Return what a segment takes in a commit or snapshot, by what writes it."""
     import json
@@ -121,12 +130,12 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "clusters are coarser; `assemble` cuts the crowded ones",
         ),
         Limit(
-            "rows of one coarse cluster in the memory of `assemble`",
-            "bytes",
-            memory,
-            lambda rows, d: BASE_BYTES + 3.0 * 4 * d * rows / cut_of(rows, d).clusters,
-            "stops",
-            "train in two levels: a second sample for each coarse cluster",
+            "rows of a coarse cluster that its own sample can cut by k-means",
+            "clusters",
+            CUT_SAMPLE_BYTES / 8.0,
+            lambda rows, d: 4.0 * d * rows / cut_of(rows, d).clusters / OPTIONS.cluster_rows_target,
+            "slows",
+            "it is cut in halves: clusters are less good, and a query needs more of them",
         ),
         *(
             Limit(
@@ -148,14 +157,20 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "gc must know builds that are under way and leave theirs for longer",
         ),
         Limit(
-            "memory of `calibrate`: all centers, joined and written",
+            "memory of `calibrate` by default: all centers, joined and written",
             "bytes",
             memory,
-            lambda rows, d: (
-                BASE_BYTES + 3.0 * routing_bytes(rows, d) + PYTHON_TIMES * snapshot_bytes(rows)
-            ),
+            calibrate_bytes,
             "stops",
-            "more memory for that stage, or centers written in parts",
+            "`BuilderMemory`",
+        ),
+        Limit(
+            "memory of `calibrate` in the largest function",
+            "bytes",
+            limits.LAMBDA_MEMORY_MB_MAX * 1e6,
+            calibrate_bytes,
+            "stops",
+            "centers joined and written in parts",
         ),
         Limit(
             "memory of `publish`: a commit that names every object",
@@ -177,9 +192,9 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "local disk of a task of `assemble`",
             "bytes",
             platform.tmp_mb * 1e6,
-            lambda rows, d: 2.0 * cut_of(rows, d).run_bytes / cut_of(rows, d).groups,
+            lambda rows, d: 1.1 * cut_of(rows, d).run_bytes / cut_of(rows, d).groups,
             "stops",
-            "smaller groups: more clusters than the sample can train",
+            "`BuilderTmp`, up to 10,240; then more groups than `BUILD_BATCHES_MAX`",
         ),
         Limit(
             "memory of a plan: its pieces",

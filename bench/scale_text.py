@@ -12,7 +12,7 @@ from scale_build import OBJECTS_PER_PARTITION, BuildCost, build_cost, ratios, ro
 from scale_cut import cut
 from scale_inputs import Inputs, Run, fit
 from scale_limits import Limit, all_limits, beyond, cold_coordinator_s, met
-from scale_platform import AWS, FILE_BYTES, LOCAL, SOURCES, Platform
+from scale_platform import ACCOUNT, AWS, FILE_BYTES, GRANTED, LOCAL, SOURCES, Platform
 from scale_queries import Waits, default, partitions, possible, sized, waits
 from squash.limits import MIB
 from squash.planning.prices import storage_cost_usd
@@ -20,6 +20,7 @@ from squash.planning.prices import storage_cost_usd
 SIZES: Final = (10**6, 10**7, 10**8, 10**9, 10**10)
 DIMENSIONS: Final = (128, 384, 768, 1_024)
 COLD: Final = (0.0, 0.02, 0.2)
+WIDTHS: Final = (AWS, ACCOUNT, GRANTED)
 PEERS: Final[Mapping[str, Mapping[int, float]]] = {
     "S3 Vectors": {10**6: 9.05, 10**7: 63.0},
     "turbopuffer": {10**6: 3.27, 10**7: 32.0},
@@ -61,7 +62,7 @@ def weight(size_bytes: float) -> str:
 
 def dollars(value: float) -> str:
     """Return an amount."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 class Model:
@@ -70,9 +71,7 @@ class Model:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         self.fit = fit(inputs.runs)
-        self.limits = {
-            platform: all_limits(self.fit, inputs.asking, platform) for platform in (AWS, AWS.wide)
-        }
+        self.limits = all_limits(self.fit, inputs.asking, ACCOUNT)
 
     def build(self, rows: int, dimension: int, platform: Platform = AWS) -> BuildCost:
         """Return what a build takes."""
@@ -80,7 +79,7 @@ class Model:
 
     def stops(self, rows: int, dimension: int) -> list[Limit]:
         """Return what makes it impossible."""
-        return beyond(self.limits[AWS.wide], rows, dimension, "stops")
+        return beyond(self.limits, rows, dimension, "stops")
 
     def waits(self, rows: int, dimension: int, cold: float, *, usual: bool = False) -> Waits:
         """Return what queries wait for, of slots that hold the index, or as by default."""
@@ -119,12 +118,13 @@ def modelled(model: Model, plots: Path | None) -> str:
     return "\n\n".join(parts)
 
 
-LIMITS: Final = """Up to how many rows each limit holds, the first one met first, in an account \
-with 10,000 functions at once. What *stops* makes a build fail or an index not answer; what \
+LIMITS: Final = """Up to how many rows each limit holds, the first one met first, with \
+1,000 functions at once. What *stops* makes a build fail or an index not answer; what \
 *slows* is got around. A figure beyond what stops, here and below, says what it would be if that \
 limit alone were lifted; it stands in brackets."""
 BUILDS: Final = f"""Files of {FILE_BYTES // MIB:,} MiB, float32, rows without keys of their own, \
-1,769 MB a function. First the account's default of 1,000 functions at once, then 10,000."""
+1,769 MB a function. As many functions at once as a deployment lets a build take by default, as an account has, and as \
+it may be granted; the last columns are of 1,000."""
 STAGES_NOTE: Final = """By stage, at 768 dimensions, 1,000 functions at once. *Waves*: how often \
 each function that may run is used. *S3*: the least that S3 allows the stage's requests, prefixes \
 split meanwhile. The rest is the slowest task's way through the waves."""
@@ -142,7 +142,7 @@ multiplications of the stage's algorithm."""
 
 
 def _limits(model: Model) -> str:
-    every = model.limits[AWS.wide]
+    every = model.limits
     at = {dimension: dict(met(every, dimension)) for dimension in DIMENSIONS}
     listed = sorted(
         every, key=lambda one: min((at[d].get(one, 10**13) for d in DIMENSIONS), default=10**13)
@@ -181,7 +181,7 @@ def _told(text: str, *, impossible: bool) -> str:
 def _builds(model: Model) -> str:
     lines = []
     for rows, dimension in _each():
-        usual, wide = (model.build(rows, dimension, one) for one in (AWS, AWS.wide))
+        usual, wide, widest = (model.build(rows, dimension, one) for one in WIDTHS)
         stops = model.stops(rows, dimension)
         tasks = sum(stage.tasks for stage in usual.stages)
         slowest = max(wide.stages, key=lambda stage: stage.seconds)
@@ -191,6 +191,8 @@ def _builds(model: Model) -> str:
             dollars(usual.usd),
             duration(wide.seconds),
             dollars(wide.usd),
+            duration(widest.seconds),
+            dollars(widest.usd),
             dollars(wide.usd / rows * 1e6),
             slowest.stage.value,
         )
@@ -202,16 +204,20 @@ def _builds(model: Model) -> str:
             ]
         )
     head = (
-        "vectors", "tasks", "1,000 wide", "$", "10,000 wide", "$", "$ a million rows", "slowest",
-        "what stops it",
+        "vectors", "tasks", *(word for one in WIDTHS for word in (_wide(one), "$")),
+        "$ a million rows", "slowest", "what stops it",
     )  # fmt: skip
     return table(head, lines)
+
+
+def _wide(platform: Platform) -> str:
+    return f"{platform.concurrency:,} at once"
 
 
 def _stages(model: Model) -> list[str]:
     parts = []
     for rows in (10**7, 10**9):
-        built = model.build(rows, 768)
+        built = model.build(rows, 768, ACCOUNT)
         lines = [
             [
                 one.stage.value,

@@ -11,7 +11,7 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
-from scale_platform import AWS
+from scale_platform import ACCOUNT, AWS, GRANTED
 from scale_queries import possible, sized
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def builds(model: Model, path: Path) -> str:
         colours = plt.get_cmap("tab10")
         for place, dimension in enumerate(DIMENSIONS):
             stopped = [bool(model.stops(rows, dimension)) for rows in ROWS]
-            for platform, marker in ((AWS, "o"), (AWS.wide, "^")):
+            for platform, marker in ((AWS, "s"), (ACCOUNT, "o"), (GRANTED, "^")):
                 built = [model.build(rows, dimension, platform) for rows in ROWS]
                 label = f"d = {dimension:,}, {platform.concurrency:,} wide"
                 colour = colours(place)
                 hours = [one.seconds / 3_600 for one in built]
                 _broken(left, hours, stopped, label=label, color=colour, marker=marker)
-                if platform is AWS:
+                if platform is ACCOUNT:
                     dollars = [one.usd for one in built]
                     _broken(right, dollars, stopped, label=label, color=colour, marker=marker)
         left.axhline(20.0, color="grey", linewidth=0.8)
