@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from scale_cut import KEY_ROW_BYTES, RUN_ROW_BYTES, Cut
+from scale_cut import KEY_ROW_BYTES, OPTIONS, RUN_ROW_BYTES, Cut
 from scale_inputs import Fit
 from scale_platform import Platform
 from squash.limits import (
@@ -32,6 +32,7 @@ from squash.planning.prices import (
     request_cost_usd,
     transition_cost_usd,
 )
+from squash.storage.ranges import READ_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,13 @@ OBJECTS_PER_PARTITION: Final = 6
 # attempts, its report. Reports do not count them.
 UNREPORTED: Final = Requests(get=4.0, put=1.0, list=1.0)
 PROBE_RANGES: Final = 1.0
+PROBE_BYTES: Final = 16_384.0
+PART_BYTES: Final = READ_BYTES_MAX
+"""Of one ranged read of a store: longer ones are several."""
+SHARE_BYTES: Final = 600.0
+"""Of what a group's task says of the nearest rows of one held-out query."""
+SEGMENT_BYTES: Final = 632.0
+"""Of a segment in a commit or snapshot; `scale_limits.segment_bytes` makes one."""
 PUBLISH: Final = Requests(get=11.0, put=3.0, list=6.0, delete=2.0)
 """Of a commit, and of looking for what is to be removed."""
 GATE_MS: Final = 500.0
@@ -223,7 +231,10 @@ def requests_of(stage: Stage, one: Cut) -> Requests:
             return Requests(tasks, 2.0 * one.pieces * tasks, tasks)
         case Stage.ASSEMBLE:
             made = OBJECTS_PER_PARTITION * one.partitions
-            return Requests((2 + one.key_ranges) * tasks, 2.0 * one.pieces * tasks, tasks + made)
+            parts = one.pieces * tasks
+            # Of each run its front and its group's part; none of the latter where it is empty.
+            reads = parts + max(min(parts, one.rows), one.run_bytes / PART_BYTES)
+            return Requests((2 + one.key_ranges) * tasks, reads, tasks + made)
         case Stage.CALIBRATE:
             return Requests(1.0 + one.groups, 0.0, 2)
         case Stage.PUBLISH:
@@ -238,26 +249,32 @@ def bytes_of(stage: Stage, one: Cut, fit: Fit) -> tuple[float, float]:
     """Return the bytes that all tasks of a stage read and write."""
     vector = 4.0 * one.dimension
     sample = one.sample_rows * (vector + one.document_bytes + RUN_ROW_BYTES)
+    tasks = one.tasks[stage]
     match stage:
+        case Stage.PLAN:
+            return PROBE_BYTES * one.files, 60.0 * one.pieces + 200.0 * one.files
         case Stage.SAMPLE:
             return one.sampled_rows * vector, sample
         case Stage.TRAIN:
-            return sample, one.clusters * vector
+            return sample, one.model_bytes
         case Stage.ASSIGN:
             keys = one.rows * KEY_ROW_BYTES if one.key_ranges else 0.0
-            model = one.tasks[stage] * one.clusters * vector
-            return one.vector_bytes + model, one.run_bytes + keys
+            return one.vector_bytes + tasks * one.model_bytes, one.run_bytes + keys
         case Stage.KEYS:
             fronts = float(front_bytes(one.key_ranges)) * one.pieces * one.key_ranges
             return one.rows * KEY_ROW_BYTES + fronts, 0.0
         case Stage.ASSEMBLE:
-            models = one.tasks[stage] * one.clusters * vector
+            models = tasks * one.model_bytes
             return one.run_bytes + one.front_bytes + models, fit.stored_bytes(
                 one.rows, one.dimension
             )
-        case Stage.CALIBRATE | Stage.PUBLISH:
-            centers = routing_bytes(one.rows, one.dimension)
-            return centers, centers
+        case Stage.CALIBRATE:
+            routed = routing_bytes(one.rows, one.dimension) + one.partitions * SEGMENT_BYTES
+            shares = one.groups * OPTIONS.calibration_queries * SHARE_BYTES
+            trained = routed + vector * one.dimension
+            return one.model_bytes + shares + routed, trained
+        case Stage.PUBLISH:
+            return one.partitions * SEGMENT_BYTES, 2.0 * one.partitions * SEGMENT_BYTES
         case _:
             return 0.0, 0.0
 

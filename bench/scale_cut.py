@@ -73,6 +73,12 @@ class Cut:
         return DOCUMENT_BYTES if self.key_ranges else 0.0
 
     @property
+    def model_bytes(self) -> float:
+        """Of what training learned, which each task of `assign` and `assemble` reads."""
+        rows = self.clusters + self.dimension + OPTIONS.calibration_queries
+        return 4.0 * self.dimension * rows
+
+    @property
     def front_bytes(self) -> float:
         """Of all fronts of runs that all tasks of `assemble` read."""
         return float(front_bytes(self.groups)) * self.pieces * self.groups

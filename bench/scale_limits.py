@@ -20,6 +20,7 @@ from scale_queries import (
     default,
     partitions,
     sized,
+    slots_needed,
     snapshot_bytes,
 )
 from squash import limits
@@ -36,11 +37,13 @@ PYTHON_TIMES: Final = 6.0
 CENTERS_TIMES: Final = 4.8
 """How many times all centers are held while they are joined and written: measured at 60,000 x 768
 and 100,000 x 256."""
+SPILLED_TIMES: Final = 1.1
+"""The fullest group is a little larger than their mean."""
 BASE_BYTES: Final = 150e6
 """Of a task's process: Python, NumPy, what is imported."""
 OBJECTS: Final = ("attributes", "codes", "documents", "head", "rows", "vectors")
 
-Kind: TypeAlias = Literal["stops", "slows"]
+Kind: TypeAlias = Literal["stops", "setting", "slows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class Limit:
     used:
         What an index of (rows, dimension) uses of it: grows with the rows.
     kind:
-        "stops": it cannot be built, or not be asked. "slows": it is built and asked, worse.
+        "stops": it cannot be built, or not be asked. "setting": so it is until a parameter of the
+        deployment is raised. "slows": it is built and asked, worse.
     then:
         What happens beyond it, and what would have to change.
 
@@ -68,6 +72,8 @@ class Limit:
     used: Callable[[int, int], float]
     kind: Kind
     then: str
+    keyed: bool = False
+    """Whether it is one of builds of rows with keys of their own alone."""
 
     def rows_at(self, dimension: int) -> int | None:
         """Return up to how many rows it holds; None if it holds at any number."""
@@ -113,6 +119,10 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
         one = cut_of(rows, dimension)
         stages = [stage for stage in Stage if one.tasks[stage]]
         return sum(_stage_s(stage, one, fit, platform) for stage in stages) / 3_600
+
+    def group_bytes(rows: int, dimension: int) -> float:
+        one = cut_of(rows, dimension)
+        return SPILLED_TIMES * one.run_bytes / one.groups
 
     def cold_s(rows: int, dimension: int) -> float:
         return cold_coordinator_s(rows, dimension, fit, asking, platform)
@@ -161,7 +171,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "bytes",
             memory,
             calibrate_bytes,
-            "stops",
+            "setting",
             "`BuilderMemory`",
         ),
         Limit(
@@ -189,12 +199,20 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "a commit that names an object with the list of segments",
         ),
         Limit(
-            "local disk of a task of `assemble`",
+            "disk of a task of `assemble` by default",
             "bytes",
             platform.tmp_mb * 1e6,
-            lambda rows, d: 1.1 * cut_of(rows, d).run_bytes / cut_of(rows, d).groups,
+            group_bytes,
+            "setting",
+            "`BuilderTmp`",
+        ),
+        Limit(
+            "disk of a task of `assemble`, the largest",
+            "bytes",
+            limits.LAMBDA_TMP_MB_MAX * 1e6,
+            group_bytes,
             "stops",
-            "`BuilderTmp`, up to 10,240; then more groups than `BUILD_BATCHES_MAX`",
+            "more groups than `BUILD_BATCHES_MAX`, which costs reads: see its time",
         ),
         Limit(
             "memory of a plan: its pieces",
@@ -205,12 +223,13 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "a plan in parts, one a batch",
         ),
         Limit(
-            f"rows replaced by later ones, if {100 * DOUBLES_SHARE:g} % are",
+            f"rows replaced by later ones, if {100 * DOUBLES_SHARE:g} % of keys are double",
             "rows",
             float(limits.BUILD_REPLACED_ROWS_MAX),
             lambda rows, _: DOUBLES_SHARE * rows,
             "stops",
             "remove doubles first, or rows replaced by range, not in every task",
+            keyed=True,
         ),
         Limit(
             "input files of 1 GiB",
@@ -225,7 +244,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "bytes",
             RETAINED_SHARE * default(1, 1).coordinator_mb * 1e6,
             coordinator_bytes,
-            "slows",
+            "setting",
             "`CoordinatorMemory`",
         ),
         Limit(
@@ -233,7 +252,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "bytes",
             RETAINED_SHARE * default(1, 1).coordinator_mb * 1e6,
             lambda rows, d: coordinator_bytes(rows, d) + ATTRIBUTE_BYTES * rows,
-            "slows",
+            "setting",
             "`CoordinatorMemory`",
         ),
         Limit(
@@ -264,7 +283,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "slots that hold the index",
             "slots",
             float(limits.SLOTS_MAX),
-            lambda rows, d: sized(rows, d, fit).slots,
+            lambda rows, d: slots_needed(rows, d, fit),
             "slows",
             "vectors are read from S3 page by page; processors of more memory",
         ),
@@ -302,13 +321,12 @@ def cold_coordinator_s(
 ) -> float:
     """Return how long a coordinator takes that knows nothing: typically, its slots sized."""
     served = sized(rows, dimension, fit)
-    slots = min(served.slots, limits.SLOTS_MAX)
     ms = platform.start.p50 + platform.import_ms + 4 * platform.get.p50
     ms += (
         (snapshot_bytes(rows) + routing_bytes(rows, dimension)) / platform.bandwidth_mb_per_s / 1e3
     )
     ms += snapshot_bytes(rows) / 1e6 * asking.load_ms_per_mb
-    ms += partitions(rows) * slots * asking.bid_us / 1e3
+    ms += partitions(rows) * served.slots * asking.bid_us / 1e3
     return ms / 1e3
 
 

@@ -12,7 +12,6 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 
 from scale_platform import ACCOUNT, AWS, GRANTED
-from scale_queries import possible, sized
 
 if TYPE_CHECKING:
     from scale_text import Model
@@ -54,7 +53,7 @@ def latencies(model: Model, path: Path) -> str:
         colours = plt.get_cmap("tab10")
         for panel, cold in zip(panels, COLD, strict=True):
             for place, dimension in enumerate((128, 768)):
-                stopped = [not possible(sized(rows, dimension, model.fit)) for rows in ROWS]
+                stopped = [model.silent(rows, dimension) for rows in ROWS]
                 found = [model.waits(rows, dimension, cold) for rows in ROWS]
                 for name, marker in (("p50", "o"), ("p95", "s"), ("p99", "^")):
                     values = [getattr(one, name) for one in found]
@@ -73,7 +72,7 @@ def prices(model: Model, path: Path) -> str:
     with mpl.rc_context(_STYLE):
         figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
         colours = plt.get_cmap("tab10")
-        stopped = [not possible(sized(rows, 768, model.fit)) for rows in ROWS]
+        stopped = [model.silent(rows, 768) for rows in ROWS]
         for place, cold in enumerate(COLD):
             values = [model.waits(rows, 768, cold).usd for rows in ROWS]
             label = f"Squash, {100 * cold:g} % cold"

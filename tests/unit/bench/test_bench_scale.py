@@ -13,12 +13,12 @@ from templates import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from scale_build import build_cost, makespan, ratios, with_splits
+from scale_build import SEGMENT_BYTES, build_cost, makespan, ratios, with_splits
 from scale_cut import cut, kmeans_work
 from scale_inputs import KINDS, Asking, Fit, Inputs, fit, least_relative, work_of_stage
 from scale_limits import all_limits, beyond, met, segment_bytes
 from scale_platform import ACCOUNT, AWS, GRANTED, LOCAL
-from scale_queries import SEGMENT_BYTES, Served, default, possible, sized, snapshot_bytes, waits
+from scale_queries import Served, default, possible, sized, snapshot_bytes, waits
 from squash import limits
 from squash.maintain.bulk.stages import STAGES, Stage
 
