@@ -125,7 +125,14 @@ _DOCUMENTATION: Final = (
 _SERVICES: Final = ("lambda", "s3", "ssm", "stepfunctions", "sts")
 _OPERATIONS: Final = {
     "lambda": {"Invoke"},
-    "s3": {"DeleteObjects", "GetObject", "HeadBucket", "ListObjectsV2", "PutObject"},
+    "s3": {
+        "DeleteObjects",
+        "GetObject",
+        "HeadBucket",
+        "HeadObject",
+        "ListObjectsV2",
+        "PutObject",
+    },
     "ssm": {"GetParameter"},
     "stepfunctions": {"DescribeExecution", "StartExecution", "StopExecution"},
 }

@@ -35,6 +35,12 @@ class Deployed:
         """Open the same indexes in this process."""
         return squash.connect(self.location, endpoint_url=self.cloud.s3_url, **settings)
 
+    def database_at(self, prefix: str, **settings: Any) -> squash.Database:
+        """Open other indexes, elsewhere in the same bucket."""
+        bucket = self.location.removeprefix("s3://").partition("/")[0]
+        place = f"s3://{bucket}/{prefix}"
+        return squash.connect(place, endpoint_url=self.cloud.s3_url, **settings)
+
     def store(self) -> ObjectStore:
         """Open the store below."""
         return open_store(self.location, endpoint_url=self.cloud.s3_url)

@@ -12,14 +12,19 @@ def listed(value):
 def resource_name(resource):
     """Say briefly what a statement is about; what is not known is returned as it is."""
     match resource:
+        case {"Fn::Split": [",", {"Ref": name}]}:
+            return f"each of {name}"
+        case {"Fn::Split": [",", {"Fn::Sub": ["${Joined}/*", {"Joined": _}]}]}:
+            return "all in each of BuildInputs"
         case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
             return name
         case {"Fn::Sub": [text, {"Name": _}]} | {"Fn::Sub": text}:
             stored = re.fullmatch(
-                r"arn:\$\{AWS::Partition\}:s3:::\$\{Name\}(/\$\{Prefix\}/)?(.*)", text
+                r"arn:\$\{AWS::Partition\}:s3:::\$\{Name\}(/\$\{Prefix\}(/|-inputs/))?(.*)", text
             )
             if stored:
-                return stored[2] if stored[1] else "bucket"
+                beside = "beside: " if stored[2] == "-inputs/" else ""
+                return f"{beside}{stored[3]}" if stored[1] else "bucket"
             called = re.fullmatch(
                 r"arn:\$\{AWS::Partition\}:lambda:\$\{AWS::Region\}:\$\{AWS::AccountId\}:"
                 r"function:\$\{AWS::StackName\}-(.+)",
@@ -30,6 +35,13 @@ def resource_name(resource):
                 r"parameter/\$\{AWS::StackName\}/(.+)",
                 text,
             )
+            states = re.fullmatch(
+                r"arn:\$\{AWS::Partition\}:states:\$\{AWS::Region\}:\$\{AWS::AccountId\}:"
+                r"(stateMachine|execution):\$\{AWS::StackName\}-(.+)",
+                text,
+            )
+            if states:
+                return f"{states[1]} {states[2]}"
             if named:
                 return f"parameter {named[1]}"
             return f"function {called[1]}" if called else text

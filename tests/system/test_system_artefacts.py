@@ -22,8 +22,15 @@ OURS_BYTES_MAX = 100 * 2**20
 ENCODER_BYTES_MAX = 160 * 2**20
 HTTP = ["Coordinator", "Documents", "Indexes"]
 NAMES = [*HTTP, "Allocator", "Processor", "Compactor", "Encoder"]
-SERVICES = ["lambda", "s3", "ssm", "sts"]
-S3_NAMES = ["delete_objects", "get_object", "list_objects_v2", "put_object"]
+SERVICES = ["lambda", "s3", "ssm", "stepfunctions", "sts"]
+S3_NAMES = [
+    "delete_objects",
+    "get_object",
+    "head_bucket",
+    "head_object",
+    "list_objects_v2",
+    "put_object",
+]
 
 # What no function loads to start, and what some do not: building and verifying are loaded by the
 # call that wants them.

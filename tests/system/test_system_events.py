@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from squash.errors import InvalidArgumentError
 from templates import ROOT, functions, of_type, read
@@ -101,6 +102,23 @@ def test_events_of_the_compactor_are_of_three_kinds():
     assert EVENTS["compactor-gc"] == json.loads(collect["Properties"]["Input"])
 
 
+def test_events_of_the_builder_are_what_the_machine_sends():
+    """Members of each are those that the state machine gives the builder."""
+    machine = yaml.safe_load((ROOT / "infra" / "bulk_build.asl.yaml").read_text())
+    states = machine["States"] | machine["States"]["Work"]["ItemProcessor"]["States"]
+    for name, state in (
+        ("builder-open", "Open"),
+        ("builder-task", "Do"),
+        ("builder-failed", "NoteTask"),
+    ):
+        payload = states[state]["Parameters"]["Payload"]
+        assert {part.removesuffix(".$") for part in payload} == set(EVENTS[name]), name
+    failed = {
+        part.removesuffix(".$") for part in states["NoteTask"]["Parameters"]["Payload"]["failed"]
+    }
+    assert failed == set(EVENTS["builder-failed"]["failed"])
+
+
 def test_events_are_answered(monkeypatch):
     """The handlers answer them one after the other, with the records that were put."""
     if importlib.util.find_spec("squash.api") is None:
@@ -129,7 +147,13 @@ def test_events_are_answered(monkeypatch):
         bodies[name] = json.loads(text) if text else None
     assert [match["key"] for match in bodies["coordinator-query"]["matches"]] == ["p2", "p3"]
     assert [one["key"] for one in bodies["coordinator-query-vectors"]["vectors"]] == ["p2", "p3"]
-    assert set(HTTP) - set(STORY) == {"indexes-optimize", "indexes-list-tags"}
+    # Of builds others tell: tests/unit/api/test_api_builds.py.
+    assert set(HTTP) - set(STORY) == {
+        "indexes-optimize",
+        "indexes-list-tags",
+        "indexes-start-build",
+        "indexes-describe-build",
+    }
 
 
 def test_events_of_s3_vectors_are_nobodys_where_it_is_off():

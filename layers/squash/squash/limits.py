@@ -274,6 +274,7 @@ BUILD_FILES_MAX: Final = 100_000
 BUILD_CLAIM_MS: Final = 6 * 3_600_000  # a running build keeps others from folding, unless renewed
 BUILD_INPUTS_PER_REQUEST_MAX: Final = 1_000  # over HTTP; a folder names as many files as it has
 BUILD_URL_BYTES_MAX: Final = 2_048  # of an input; S3's keys have 1,024 at most
+BUILD_COLUMN_BYTES_MAX: Final = 1_024  # of the name of a column of Parquet files
 BUILD_UNBEGUN_MS_MAX: Final = 120_000  # from a first note of it until something runs it
 BUILD_RESTS_MS_MAX: Final = 20 * 3_600_000  # who has rested longer is started anew: see gc
 BUILD_KEPT_MS: Final = 7 * 24 * 3_600_000  # after its last task a build's own objects stay

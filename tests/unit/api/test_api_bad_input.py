@@ -420,6 +420,7 @@ def test_an_index_that_is_not_there_is_not_found(shared):
     before = shared.stored()
     bodies = {"query": {"vector": [1, 2]}, "put": record(), "get": {"keys": ["a"]}}
     bodies |= {"delete": {"keys": ["a"]}, "patch": patch()}
+    bodies |= {"start_build": {"inputs": ["file:///nowhere/"]}}
     for route in ROUTES:
         if "{index}" in route.path:
             path = route.path.replace("{index}", "paper")

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from squash import limits
-from squash.api import bodies, problems
+from squash.api import bodies, build_bodies, problems
 from squash.api.routes import ROUTES, Body
-from squash.model import AttributeType, Metric
+from squash.maintain.bulk.request import Executor, InputColumns
+from squash.maintain.bulk.stages import STAGES
+from squash.model import (
+    AttributeType,
+    BuildEstimate,
+    BuildProblem,
+    BuildState,
+    BuildStatus,
+    Metric,
+    StageProgress,
+)
 
 PAGE = Path(__file__).resolve().parents[3] / "infra" / "openapi.yaml"
 SPEC = yaml.safe_load(PAGE.read_text(encoding="utf-8"))
@@ -106,7 +118,29 @@ def test_its_limits_are_those_of_the_code():
     assert page["limit"]["default"] == limits.LIST_PAGE_DEFAULT
 
 
+def test_its_limits_of_builds_are_those_of_the_code():
+    build = SCHEMAS["BuildBody"]["properties"]
+    assert build["inputs"]["maxItems"] == limits.BUILD_INPUTS_PER_REQUEST_MAX
+    assert build["inputs"]["items"]["maxLength"] == limits.BUILD_URL_BYTES_MAX
+    assert SCHEMAS["ColumnName"]["maxLength"] == limits.BUILD_COLUMN_BYTES_MAX
+    assert set(build["columns"]["properties"]) == {one.name for one in fields(InputColumns)}
+    for number in (build, SCHEMAS["ResumeBody"]["properties"]):
+        assert number["bad_rows_max"]["maximum"] == limits.INTEGER_MAGNITUDE_MAX
+
+
+@pytest.mark.parametrize("kind", [BuildStatus, BuildEstimate, StageProgress, BuildProblem])
+def test_its_members_of_answers_about_builds_are_those_of_the_code(kind):
+    told = SCHEMAS[kind.__name__]
+    names = [one.name for one in fields(kind)]
+    assert (told["required"], list(told["properties"])) == (names, names)
+
+
 def test_its_words_are_those_of_the_code():
+    status = SCHEMAS["BuildStatus"]["properties"]
+    assert status["state"]["enum"] == list(get_args(BuildState))
+    assert status["executor"]["enum"] == list(get_args(Executor))
+    stages = SCHEMAS["StageProgress"]["properties"]["stage"]["enum"]
+    assert stages == [one.value for one in STAGES]
     assert SCHEMAS["Metric"]["enum"] == list(Metric)
     assert SCHEMAS["AttributeType"]["enum"] == list(AttributeType)
     assert SCHEMAS["CreateBody"]["properties"]["codec"]["enum"] == list(bodies.CODECS)
@@ -124,6 +158,8 @@ def test_its_words_are_those_of_the_code():
         (bodies.optimize_body, "OptimizeBody", {}),
         (bodies.gc_body, "GcBody", {}),
         (bodies.query_body, "QueryBody", {"vector": [1]}),
+        (build_bodies.build_body, "BuildBody", {"inputs": ["s3://b/"]}),
+        (build_bodies.resume_body, "ResumeBody", {}),
     ],
 )
 def test_its_members_and_defaults_are_those_of_the_code(read, schema, smallest):

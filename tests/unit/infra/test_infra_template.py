@@ -20,10 +20,20 @@ MONITORING = read("infra/monitoring.yaml")
 FUNCTIONS = functions(TEMPLATE)
 LIBRARY = {"Ref": "LibraryLayer"}
 POOL = [f"ProcessorSlot{slot}" for slot in range(8)]
-NAMES = ["Coordinator", "Allocator", "Processor", "Documents", "Indexes", "Compactor", "Encoder"]
+NAMES = [
+    "Coordinator",
+    "Allocator",
+    "Processor",
+    "Documents",
+    "Indexes",
+    "Compactor",
+    "Encoder",
+    "Builder",
+]
 HANDLER_LINES_MAX = 30
 MEMORY_MB_MAX = 10_240
 API_TIMEOUT_S = 30
+IAM_POLICIES_MAX = 10
 
 _LIST = ("s3:ListBucket", "bucket")
 _SEGMENTS = {
@@ -50,6 +60,7 @@ _REMOVE = {
         "*/snapshots/*",
         "*/segments/*",
         "*/trained/*",
+        "*/builds/*",
         "*/gc/*",
         "*/settings/*",
         _BUCKET,
@@ -58,6 +69,12 @@ _REMOVE = {
 _FAN_OUT = {
     ("lambda:InvokeFunction", "function allocator"),
     ("lambda:InvokeFunction", "function processor-*"),
+}
+_BUILDS = {("s3:GetObject", "*/builds/*"), ("s3:PutObject", "*/builds/*")}
+_MACHINE = {
+    ("states:StartExecution", "stateMachine build"),
+    ("states:DescribeExecution", "execution build:*"),
+    ("states:StopExecution", "execution build:*"),
 }
 # All that each function may do, with nothing else. Every one may log, and trace if it is asked to.
 ALLOWED = {
@@ -78,10 +95,29 @@ ALLOWED = {
     | _WRITE
     | _REMOVE
     | _ENCODERS
-    | {("s3:PutObject", key) for key in ("*/index.json", _BUCKET, "*/settings/*")}
+    | _BUILDS
+    | _MACHINE
+    | {("s3:PutObject", key) for key in ("*/index.json", _BUCKET, "*/settings/*", "*/gc/*")}
     | {("lambda:InvokeFunction", "function compactor")},
-    "Compactor": _BUCKETS | _LOG | _SEGMENTS | _WRITE | _REMOVE | {("s3:PutObject", "*/gc/*")},
+    "Compactor": _BUCKETS
+    | _LOG
+    | _SEGMENTS
+    | _WRITE
+    | _REMOVE
+    | {("s3:PutObject", "*/gc/*"), ("s3:GetObject", "*/builds/*")},
     "Encoder": _ENCODERS,
+    "Builder": _BUCKETS
+    | _LOG
+    | _SEGMENTS
+    | _WRITE
+    | _ENCODE
+    | _BUILDS
+    | {
+        ("s3:DeleteObject", "*/builds/*"),
+        ("s3:GetObject", "beside: *"),
+        ("s3:GetObject", "all in each of BuildInputs"),
+        ("s3:ListBucket", "each of BuildInputs"),
+    },
 }
 _TRACE = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 
@@ -93,9 +129,10 @@ VARIABLES = {
     "Allocator": _ALL | _FAN,
     "Processor": _ALL,
     "Documents": _ALL | _WIRE | {"SQUASH_COMPACTOR", "SQUASH_ENCODER"},
-    "Indexes": _ALL | _WIRE | {"SQUASH_COMPACTOR"},
+    "Indexes": _ALL | _WIRE | {"SQUASH_COMPACTOR", "SQUASH_BUILD_MACHINE", "SQUASH_BUILD_MEMORY"},
     "Compactor": _ALL | {"SQUASH_RETENTION_DAYS"},
     "Encoder": _ALL | {"SQUASH_ENCODERS"},
+    "Builder": _ALL | {"SQUASH_ENCODER", "OPENBLAS_NUM_THREADS"},
 }
 
 
@@ -150,6 +187,12 @@ def test_infra_roles_allow_what_the_table_says_and_nothing_else(name):
     ]
 
 
+def test_infra_roles_have_no_more_policies_than_iam_attaches():
+    """Ten, unless an account asks for more."""
+    for name, role in of_type(TEMPLATE, "AWS::IAM::Role").items():
+        assert len(role["Properties"]["ManagedPolicyArns"]) <= IAM_POLICIES_MAX, name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_infra_functions_have_the_variables_they_read(name):
     """The environment has what the function reads, and nothing for which it has no use."""
@@ -168,17 +211,20 @@ def test_infra_names_of_functions_are_those_that_are_invoked():
     for caller in ("Documents", "Indexes"):
         compactor = FUNCTIONS[caller]["Environment"]["Variables"]["SQUASH_COMPACTOR"]
         assert compactor["Fn::Sub"] == named["Compactor"]
-    for caller in ("Coordinator", "Documents"):
+    for caller in ("Coordinator", "Documents", "Builder"):
         encoder = FUNCTIONS[caller]["Environment"]["Variables"]["SQUASH_ENCODER"]
         assert encoder["Fn::Sub"] == named["Encoder"]
 
 
-def test_infra_the_encoders_layer_is_its_own():
-    """It lies over the library; no other function has it, and a user's own comes on top."""
+def test_infra_layers_of_one_function_are_its_own():
+    """They lie over the library; no other function has one, and a user's own comes on top."""
     assert TEMPLATE["Globals"]["Function"]["Layers"] == [{"Ref": "LibraryLayer"}]
     own = {name: p["Layers"] for name, p in FUNCTIONS.items() if p["Layers"] != [LIBRARY]}
     given = {"Fn::If": ["OwnEncoders", {"Ref": "EncodersLayer"}, {"Ref": "AWS::NoValue"}]}
-    assert own == {"Encoder": [{"Ref": "EncoderLayer"}, given]}
+    assert own == {
+        "Encoder": [{"Ref": "EncoderLayer"}, given],
+        "Builder": [{"Ref": "BuilderLayer"}],
+    }
 
 
 def test_infra_settings_stay_within_what_lambda_takes():
@@ -201,7 +247,7 @@ def test_infra_log_groups_end():
     """No log is kept for ever."""
     groups = of_type(TEMPLATE, "AWS::Logs::LogGroup")
     assert {name: g["Properties"]["RetentionInDays"] for name, g in groups.items()} == {
-        f"{name}Logs": {"Ref": "RetentionDays"} for name in [*NAMES, "Api"]
+        f"{name}Logs": {"Ref": "RetentionDays"} for name in [*NAMES, "BulkBuild", "Api"]
     }
 
 
@@ -362,7 +408,9 @@ def test_infra_monitoring_watches_the_functions_there_are():
     pool = {f"processor-slot-{slot}" for slot in range(8)}
     alarms = of_type(MONITORING, "AWS::CloudWatch::Alarm")
     for alarm in ("FunctionErrors", "FunctionThrottles"):
-        assert set(watched_names(alarms[alarm])) == singles
+        # A task of a build that failed or was throttled is done again: only its end is told of.
+        assert set(watched_names(alarms[alarm])) == singles - {"builder"}
+    assert set(watched_names(alarms["BuildFailed"])) == {"build"}
     assert set(watched_names(alarms["CompactorIdle"])) == {"compactor"}
     assert set(watched_names(MONITORING["Resources"]["Dashboard"])) == singles | pool | {"api"}
     for name, alarm in alarms.items():
@@ -375,6 +423,7 @@ def test_infra_dashboard_is_json(pool):
     text, given = MONITORING["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     processors = given["Processors"]["Fn::If"][2 if pool else 1]["Fn::Sub"]
     values = {"Name": "squash", "Affinity": "tenant", "ApiId": "a1", "AWS::Region": "eu-west-1"}
+    values["BuildMachine"] = "arn:aws:states:eu-west-1:123456789012:stateMachine:squash-build"
 
     def put(words, more):
         return re.sub(r"\$\{([^}]+)\}", lambda m: (values | more)[m[1]], words)

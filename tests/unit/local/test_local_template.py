@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from squash.errors import InvalidArgumentError, NotFoundError
@@ -173,3 +175,83 @@ def test_a_file_that_is_no_template_is_refused(read, tmp_path):
             read(text)
     with pytest.raises(NotFoundError, match="--template"):
         read_template(tmp_path / "nowhere.yaml")
+
+
+MACHINE = """
+Parameters: {Width: {Type: Number, Default: 7}}
+Resources:
+  Front:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Environment: {Variables: {BY_REF: !Ref Machine, BY_ARN: !GetAtt Machine.Arn,
+        NAME: !GetAtt Machine.Name}}
+  Machine:
+    Type: AWS::Serverless::StateMachine
+    Properties:
+      Name: !Sub ${AWS::StackName}-build
+      Type: EXPRESS
+      DefinitionUri: infra/machine.asl.yaml
+      DefinitionSubstitutions: {Front: !GetAtt Front.Arn, Width: !Ref Width}
+"""
+DEFINITION = """
+StartAt: A
+States:
+  A: {Type: Map, MaxConcurrency: ${Width}, Resource: "${Front}", Parameters: {x.$: $.x}}
+"""
+
+
+@pytest.fixture
+def read_machine(read, tmp_path):
+    """Read a template whose state machine's file holds a text."""
+
+    def read_text(text=MACHINE, definition=DEFINITION):
+        (tmp_path / "infra").mkdir(exist_ok=True)
+        (tmp_path / "infra" / "machine.asl.yaml").write_text(definition)
+        return read(text)
+
+    return read_text
+
+
+def test_a_state_machine_is_read_from_its_file_with_its_names_filled_in(read_machine):
+    template = read_machine()
+    (machine,) = template.state_machines
+    assert (machine.logical_id, machine.name, machine.kind) == (
+        "Machine",
+        "squash-build",
+        "EXPRESS",
+    )
+    front = template.functions["squash-Front"]
+    state = json.loads(machine.definition)["States"]["A"]
+    assert (state["MaxConcurrency"], state["Resource"]) == (7, front.arn)
+    arn = "arn:aws:states:us-east-1:000000000000:stateMachine:squash-build"
+    assert machine.arn == arn
+    assert front.environment == {"BY_REF": arn, "BY_ARN": arn, "NAME": "squash-build"}
+    assert template.left_out == ()
+
+
+def test_a_state_machine_may_stand_in_the_template(read_machine):
+    inline = "Definition: {StartAt: A, States: {A: {Resource: !GetAtt Front.Arn, N: '${Front}'}}}"
+    (machine,) = read_machine(
+        MACHINE.replace("DefinitionUri: infra/machine.asl.yaml", inline)
+    ).state_machines
+    state = json.loads(machine.definition)["States"]["A"]
+    assert state["Resource"] == state["N"]
+    assert state["N"].endswith(":function:squash-Front")
+    assert machine.kind == "EXPRESS"
+    assert read_machine(MACHINE.replace("Type: EXPRESS", "")).state_machines[0].kind == "STANDARD"
+
+
+def test_what_a_definition_lacks_is_named(read_machine):
+    for definition, words in (
+        (DEFINITION + "\n# ${Nobody}", r"names \$\{Nobody\}"),
+        ("[", "is not YAML"),
+        ("[]", "is to be a mapping"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=words) as caught:
+            read_machine(definition=definition)
+        assert "Resources.Machine.Properties.DefinitionUri" in str(caught.value)
+    with pytest.raises(NotFoundError, match=r"there is no file .*absent"):
+        read_machine(MACHINE.replace("infra/machine.asl.yaml", "absent"))
+    with pytest.raises(InvalidArgumentError, match="is to name a file"):
+        read_machine(MACHINE.replace("DefinitionUri: infra/machine.asl.yaml", ""))

@@ -11,7 +11,7 @@ from squash.api import members
 from squash.api.bodies import encoder_name
 from squash.api.members import list_of, read_object, wrong
 from squash.limits import (
-    ATTRIBUTE_NAME_BYTES_MAX,
+    BUILD_COLUMN_BYTES_MAX,
     BUILD_INPUTS_PER_REQUEST_MAX,
     BUILD_URL_BYTES_MAX,
     INTEGER_MAGNITUDE_MAX,
@@ -86,8 +86,8 @@ def _columns(value: Any, place: str) -> dict[str, str | None]:
 
 def _column(value: Any, place: str) -> str:
     name = members.text(value, place)
-    if not 1 <= len(name.encode()) <= ATTRIBUTE_NAME_BYTES_MAX:
-        raise wrong(place, f"is a column's name: 1 to {ATTRIBUTE_NAME_BYTES_MAX} bytes")
+    if not 1 <= len(name.encode()) <= BUILD_COLUMN_BYTES_MAX:
+        raise wrong(place, f"is a column's name: 1 to {BUILD_COLUMN_BYTES_MAX} bytes")
     return name
 
 

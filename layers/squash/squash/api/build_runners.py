@@ -177,8 +177,7 @@ class BackgroundRunner:
             builds.run(build, workers=1, report=lambda step: None)  # noqa: ARG005 - status tells
         except (SquashError, OSError) as error:
             _LOG.warning("build %s ended before its time: %s", build, error)
-        except Exception as error:
-            # There is nobody to raise it to: whoever looks at the build is told.
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise it to
             _LOG.exception("build %s ended before its time", build)
             told = {"error": type(error).__name__, "cause": "a bug: the log has more"}
             builds.note_failure({"build": build, "failed": told})

@@ -311,10 +311,10 @@ def _lines(status: BuildStatus) -> Sequence[str]:
             f"Of each key the last row stayed: {counted(status.replaced, 'earlier row')} gave way."
         )
     if status.state == "published":
-        lines.append(
-            f"Published {status.index}; the snapshot is {status.snapshot:,}. To take it back: "
-            f"squash restore {status.index} --as-of {status.before}"
-        )
+        lines.append(f"Published {status.index}; the snapshot is {status.snapshot:,}.")
+        if status.before:
+            back = f"squash restore {status.index} --as-of {status.before}"
+            lines.append(f"To take the index back to what it was: {back}")
     elif status.state != "running":
         lines.append(
             f"It is not published. To go on: squash build resume {status.index} {status.build}"

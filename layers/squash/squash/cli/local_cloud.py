@@ -91,6 +91,8 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
         "lambda_url": cloud.lambda_url,
         "s3_url": cloud.s3_url,
         "s3": cloud.cloud.s3_title,
+        "states_url": cloud.states_url,
+        "state_machines": {one.name: one.arn for one in template.state_machines},
         "buckets": list(template.buckets),
         "functions": list(template.functions),
         "schedules": [schedule.name for schedule in template.schedules],
@@ -102,7 +104,9 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
         *(service if any(is_ours(route.path) for route in template.routes) else []),
         ("Lambda", cloud.lambda_url),
         ("S3", f"{cloud.s3_url} ({cloud.cloud.s3_title})"),
+        *([] if cloud.states_url is None else [("Step Functions", cloud.states_url)]),
         ("buckets", ", ".join(template.buckets)),
+        *(("state machine", one.arn) for one in template.state_machines),
         *(("schedule", f"{one.name}: {one.expression}") for one in template.schedules),
         *(("left out", one) for one in template.left_out),
     ]

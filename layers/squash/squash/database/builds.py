@@ -97,7 +97,8 @@ class IndexBulk:
             If the build was cancelled, or passed one of its limits.
 
         """
-        builds = self.bulk_builds()
+        builds, count = self.bulk_builds(), _workers(workers)
+        builds.check_workers(count)
         request = builds.prepare(
             inputs,
             columns=_columns(columns),
@@ -109,7 +110,7 @@ class IndexBulk:
         )
         return builds.run(
             request.build,
-            workers=_workers(workers),
+            workers=count,
             report=progress or silent,
             scratch=None if scratch is None else Path(scratch),
         )
@@ -180,6 +181,7 @@ class IndexBulk:
         count = _workers(workers)
         asked = _limits(bad_rows_max or 0, dollars_max)
         builds = self.bulk_builds()
+        builds.check_workers(count)
         builds.resume(
             build,
             bad_rows_max=None if bad_rows_max is None else asked.bad_rows_max,

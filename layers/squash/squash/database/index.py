@@ -27,7 +27,6 @@ from squash.runtime.session import IndexSession
 
 if TYPE_CHECKING:
     from squash.maintain import BuildOptions
-    from squash.runtime.building import IndexBuilds
 
 
 class Index(IndexReads, IndexWrites, IndexBulk):
@@ -85,10 +84,6 @@ class Index(IndexReads, IndexWrites, IndexBulk):
             report=progress or silent,
             full=full,
         )
-
-    def bulk_builds(self) -> IndexBuilds:
-        """Return what begins, runs and stops builds from files, for faces with a runner."""
-        return self._session.builds()
 
     def backlog(self) -> Backlog:
         """Say how much `optimize` would take in; one request to the store if nothing is new."""

@@ -1,4 +1,4 @@
-"""The local cloud in one event loop: S3, functions, and the two APIs in front of them."""
+"""The local cloud in one event loop: S3, functions, state machines, and the APIs before them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from squash.local.runtime_api import CLOSE_SECONDS, LOOPBACK, RuntimeApi
 from squash.local.s3_proxy import S3Proxy
 from squash.local.s3_server import start_s3
 from squash.local.schedules import Schedules
+from squash.local.step_functions import make_state_machines, start_step_functions
 from squash.local.template import Function, Template, read_template
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -100,6 +101,7 @@ class Cloud:
         )
         self.api_url = ""
         self.lambda_url = ""
+        self.states_url: str | None = None
 
     def containers(self) -> list[dict[str, Any]]:
         """Describe the containers that live."""
@@ -200,10 +202,12 @@ async def open_cloud(options: CloudOptions) -> AsyncIterator[Cloud]:
         http = HttpApi(account, routes, clock=SystemClock(), ids=SystemIds())
         cloud.api_url = await _listen(stack, http.serve, options.api_port)
         await _open_s3(cloud, stack)
+        await _open_step_functions(cloud, stack, run)
         surroundings = Surroundings(
             runtime=link_runtime(run / "runtime"),
             lambda_url=cloud.lambda_url,
             s3_url=cloud.s3_url,
+            states_url=cloud.states_url,
             credentials=cloud.credentials,
             environment=options.environment,
         )
@@ -251,9 +255,10 @@ async def _listen(stack: AsyncExitStack, handler: Handler, port: int) -> str:
 async def _open_s3(cloud: Cloud, stack: AsyncExitStack) -> None:
     options = cloud.options
     if options.s3 is None:
-        server = await start_s3(_made(options.data.absolute() / "s3"), memory=options.s3_memory)
+        folder = _made(options.data.absolute() / "s3")
+        server, cloud.s3_title = await start_s3(folder, memory=options.s3_memory)
         stack.push_async_callback(server.close)
-        cloud.s3_url, cloud.s3_title = server.url, server.title
+        cloud.s3_url = server.url
     else:
         cloud.s3_url, cloud.s3_title = options.s3.rstrip("/"), "yours"
         key, secret = (
@@ -267,6 +272,20 @@ async def _open_s3(cloud: Cloud, stack: AsyncExitStack) -> None:
         cloud.proxy = S3Proxy(cloud.s3_url, cloud.account.faults)
         stack.push_async_callback(cloud.proxy.close)
         cloud.s3_url = await _listen(stack, cloud.proxy.serve, 0)
+
+
+async def _open_step_functions(cloud: Cloud, stack: AsyncExitStack, run: Path) -> None:
+    machines = cloud.template.state_machines
+    if not machines:
+        return
+    server = await start_step_functions(
+        run, lambda_url=cloud.lambda_url, s3_url=cloud.s3_url, credentials=cloud.credentials
+    )
+    stack.push_async_callback(server.close)
+    cloud.states_url = server.url
+    await asyncio.to_thread(
+        make_state_machines, machines, url=server.url, credentials=cloud.credentials
+    )
 
 
 def _pool(

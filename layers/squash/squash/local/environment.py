@@ -27,6 +27,7 @@ class Surroundings:
     runtime: Path
     lambda_url: str
     s3_url: str
+    states_url: str | None
     credentials: tuple[str, str]
     environment: Mapping[str, str]
 
@@ -97,6 +98,7 @@ def _of_lambda(function: Function) -> Mapping[str, str]:
 
 def _of_machine(surroundings: Surroundings) -> Mapping[str, str]:
     key, secret = surroundings.credentials
+    states = surroundings.states_url
     return {
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret,
@@ -106,6 +108,7 @@ def _of_machine(surroundings: Surroundings) -> Mapping[str, str]:
         "AWS_ENDPOINT_URL": surroundings.lambda_url,
         "AWS_ENDPOINT_URL_LAMBDA": surroundings.lambda_url,
         "AWS_ENDPOINT_URL_S3": surroundings.s3_url,
+        **({} if states is None else {"AWS_ENDPOINT_URL_SFN": states}),
         "AWS_EC2_METADATA_DISABLED": "true",
         "SQUASH_LOCAL": "1",
     }

@@ -120,11 +120,17 @@ class LocalCloud:
         """Where functions find S3."""
         return self.cloud.s3_url
 
+    @property
+    def states_url(self) -> str | None:
+        """Where Step Functions is; None if the template has no state machine."""
+        return self.cloud.states_url
+
     def client_arguments(self, service: str) -> dict[str, str]:
         """Return what `boto3.client(service, …)` takes to reach this cloud."""
         key, secret = self.cloud.credentials
+        urls = {"s3": self.s3_url, "stepfunctions": self.states_url}
         return {
-            "endpoint_url": self.s3_url if service == "s3" else self.lambda_url,
+            "endpoint_url": urls.get(service) or self.lambda_url,
             "region_name": REGION,
             "aws_access_key_id": key,
             "aws_secret_access_key": secret,
@@ -153,6 +159,10 @@ class LocalCloud:
     def set_faults(self, faults: Sequence[Fault]) -> None:
         """Have these faults, and no others."""
         self._call(lambda: self.cloud.set_faults(faults))
+
+    def faults(self) -> list[Fault]:
+        """Return the faults that are not over."""
+        return self._call(lambda: self.cloud.account.faults.in_force)
 
     def run_schedule(self, name: str) -> None:
         """Invoke what a schedule invokes, now."""

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import shutil
-import signal
-import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from squash.errors import NotFoundError, UnavailableError
+from squash.errors import NotFoundError
 from squash.local.processes import INSIDE
 from squash.local.runtime_api import LOOPBACK
+from squash.local.servers import Server, free_port, start_server
 
 MINISTACK_VARIABLE: Final = "SQUASH_MINISTACK"
 MINISTACK_FOLDER: Final = Path(".venv-ministack")
-_START_SECONDS_MAX: Final = 60.0
-_RETRY_SECONDS: Final = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class S3Server:
-    """An S3 that was started here."""
-
-    url: str
-    title: str
-    process: asyncio.subprocess.Process
-
-    async def close(self) -> None:
-        """Stop it; it may first write what it has."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        try:
-            async with asyncio.timeout(5.0):
-                await self.process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            await self.process.wait()
 
 
 def find_ministack() -> Path | None:
@@ -65,8 +38,8 @@ def find_ministack() -> Path | None:
     return Path(found) if found else None
 
 
-async def start_s3(data: Path, *, memory: bool = False) -> S3Server:
-    """Start an S3 on a free port of loopback.
+async def start_s3(data: Path, *, memory: bool = False) -> tuple[Server, str]:
+    """Start an S3 on a free port of loopback; returns it, and what it is in words.
 
     Parameters
     ----------
@@ -81,11 +54,11 @@ async def start_s3(data: Path, *, memory: bool = False) -> S3Server:
         If it does not answer.
 
     """
-    port = _free_port()
+    port = free_port()
     ministack = None if memory else find_ministack()
-    environment = dict(os.environ)
+    environment: dict[str, str] = {}
     if ministack is not None:
-        environment |= {
+        environment = {
             "BIND_HOST": LOOPBACK,
             "GATEWAY_PORT": str(port),
             "S3_PERSIST": "1",
@@ -96,44 +69,11 @@ async def start_s3(data: Path, *, memory: bool = False) -> S3Server:
     else:
         command = [sys.executable, str(INSIDE / "moto_server.py"), str(port)]
         title = "moto, in memory: its objects are gone when it ends"
-    with (data / "s3.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-S",
-            str(INSIDE / "tethered.py"),
-            str(os.getpid()),
-            *command,
-            env=environment,
-            cwd=data,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    server = S3Server(f"http://{LOOPBACK}:{port}", title, process)
-    try:
-        await _answering(process, port)
-    except BaseException:
-        await server.close()
-        raise
-    return server
-
-
-async def _answering(process: asyncio.subprocess.Process, port: int) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _START_SECONDS_MAX
-    while loop.time() < deadline and process.returncode is None:
-        try:
-            _, writer = await asyncio.open_connection(LOOPBACK, port)
-        except OSError:
-            await asyncio.sleep(_RETRY_SECONDS)
-            continue
-        writer.close()
-        return
-    raise UnavailableError("the S3 of the local cloud did not start: s3.log in --data says why")
-
-
-def _free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    server = await start_server(
+        command,
+        what="the S3 of the local cloud",
+        port=port,
+        log=data / "s3.log",
+        environment=environment,
+    )
+    return server, title

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from squash.limits import BUILD_GROUP_BYTES_MAX, MIB
+from squash.limits import BUILD_BATCHES_MAX, BUILD_GROUP_BYTES_MAX, MIB
 from squash.model import BuildEstimate
 from squash.planning.prices import (
     Architecture,
@@ -34,7 +34,6 @@ _OBJECTS_PER_FLAT: Final = 3
 _PART_FILL: Final = 0.8
 _CODE_SHARE: Final = 0.4
 _HASH_BYTES: Final = 24
-_FRONT_REQUESTS: Final = 2
 _READ_BYTES: Final = 8 * MIB
 
 
@@ -238,6 +237,9 @@ def _works(facts: BuildFacts, rates: BuildRates) -> dict[str, _Work]:
     run_bytes = rows * (facts.row_bytes + 12)
     source = rows * (vectors + 8) if facts.encodes else float(facts.input_bytes)
     groups = 1 if facts.flat else max(1, math.ceil(run_bytes / facts.group_bytes_max))
+    groups = min(groups, BUILD_BATCHES_MAX)
+    # What reads all runs asks for a line of each directory, and for a part of each run.
+    through = facts.pieces + known("assign", 0)
     sample = facts.sample_rows
     passes = _KMEANS_WHOLE_PASSES * compared + (0 if facts.flat else _KMEANS_NEAR)
     coding = 0.0 if facts.flat else dimension * (gigantic + rates.value_ns * 1e-9)
@@ -275,13 +277,13 @@ def _works(facts: BuildFacts, rates: BuildRates) -> dict[str, _Work]:
             read=source,
             written=run_bytes + facts.keyed * _HASH_BYTES * rows,
             gets=source / _READ_BYTES,
-            puts=(1 + facts.keyed) * facts.pieces,
+            puts=(1 + facts.keyed) * through,
         ),
         "keys": _Work(
             known("keys", 0) if facts.keyed else 0,
             cpu_s=rows * rates.hash_ns * 1e-9,
             read=rows * _HASH_BYTES,
-            gets=_FRONT_REQUESTS * facts.pieces * known("keys", 0),
+            gets=through * known("keys", 0),
             puts=known("keys", 0),
         ),
         "assemble": _Work(
@@ -289,7 +291,7 @@ def _works(facts: BuildFacts, rates: BuildRates) -> dict[str, _Work]:
             cpu_s=rows * (coding + measuring + rates.row_ns / 2 * 1e-9),
             read=run_bytes,
             written=run_bytes + rows * _CODE_SHARE * vectors,
-            gets=_FRONT_REQUESTS * facts.pieces * groups,
+            gets=through * groups,
             puts=_OBJECTS_PER_PARTITION * facts.partitions + groups,
         ),
         "calibrate": _Work(1, cpu_s=clusters * measuring, gets=groups, puts=2),

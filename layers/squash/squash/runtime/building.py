@@ -6,6 +6,7 @@ Loaded by a session when it is first asked for: see `squash.runtime.maintenance`
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from squash.storage.inputs import InputStore
 
 Report = Callable[[Progress], None]
 _CAUSE_CHARACTERS_MAX: Final = 2_000
+_ROW: Final = re.compile(r"row (\d+)")
 _LONG_MS: Final = 1 << 40
 
 
@@ -99,16 +101,9 @@ class IndexBuilds(BuildRecords):
             self._ended(error, build, stop)
             raise
         except (SquashError, OSError) as error:
-            where = getattr(error, "object_key", None) or ""
-            stop = Stop(
-                "failed",
-                str(error),
-                self._clock.now_ms(),
-                position.stage.value,
-                where if where.startswith(SCHEMES) else None,
-                getattr(error, "row", None),
-            )
-            self._ended(error, build, stop)
+            place = _place(error) if isinstance(error, SquashError) else (None, None)
+            now_ms, stage = self._clock.now_ms(), position.stage.value
+            self._ended(error, build, Stop("failed", str(error), now_ms, stage, *place))
             raise
         return self.status(build)
 
@@ -123,18 +118,30 @@ class IndexBuilds(BuildRecords):
             "from there"
         )
 
-    @contextmanager
-    def _crew(self, context: BuildContext, workers: int) -> Iterator[Crew]:
-        if workers <= 1:
-            yield Here(context)
-            return
+    def check_workers(self, workers: int) -> None:
+        """Refuse several processes where only this one can open the index.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it lies in the memory of this process.
+
+        """
         place = self._settings.place
-        if place is None or place.location.startswith("memory://"):
+        if workers > 1 and (place is None or place.location.startswith("memory://")):
             raise InvalidArgumentError(
                 "several processes cannot share an index that lies in the memory of this one: "
                 "take one worker, or an index in a folder or in S3",
                 field="workers",
             )
+
+    @contextmanager
+    def _crew(self, context: BuildContext, workers: int) -> Iterator[Crew]:
+        self.check_workers(workers)
+        place = self._settings.place
+        if workers <= 1 or place is None:
+            yield Here(context)
+            return
         # Only now: who runs tasks alone starts no process.
         from squash.runtime.build_workers import WorkerProcesses  # noqa: PLC0415
 
@@ -261,6 +268,18 @@ class IndexBuilds(BuildRecords):
         )
         note_stop(self._store, self.there(build), stop)
         return {}
+
+
+def _place(error: SquashError) -> tuple[str | None, int | None]:
+    """Return the URL of the input file that an error is about, and the row of it, as far as known.
+
+    Errors of files have the URL as object key, and the row as field.
+    """
+    url = error.object_key
+    if url is None or not url.startswith(SCHEMES):
+        return None, None
+    row = _ROW.fullmatch(error.field or "")
+    return url, int(row[1]) if row else None
 
 
 def _cause(kind: str, cause: Any) -> str:

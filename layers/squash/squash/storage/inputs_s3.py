@@ -8,7 +8,12 @@ from typing import Any, Final
 
 from squash.clock import Clock
 from squash.container import Buffer
-from squash.errors import InvalidArgumentError, PermissionDeniedError, SquashError
+from squash.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    SquashError,
+)
 from squash.storage.inputs import InputInfo, changed, is_data, no_files, no_input, vanished
 from squash.storage.s3 import S3Bucket, S3RefusedError
 from squash.storage.s3_errors import error_code, translate
@@ -116,7 +121,10 @@ class S3Inputs(S3Bucket):
                 answer = self._ask("head_bucket", "")
             except S3RefusedError as error:
                 if error_code(error) in {"404", "NoSuchBucket"}:
-                    raise translate(error, self._bucket, self._key(url)) from error
+                    raise NotFoundError(
+                        f"{url}: there is no bucket {self._bucket!r}: correct the location",
+                        object_key=url,
+                    ) from error
                 # Who may read objects and not list them is refused this, and told the region.
                 answer = dict(error.response)
             headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})

@@ -1,6 +1,6 @@
-"""What a SAM template says: its functions, routes, schedules and bucket, with values resolved."""
+"""What a SAM template says of what is run, with its values resolved."""
 
 from squash.local.template.read import read_template
-from squash.local.template.values import Function, Route, Schedule, Template
+from squash.local.template.values import Function, Route, Schedule, StateMachine, Template
 
-__all__ = ["Function", "Route", "Schedule", "Template", "read_template"]
+__all__ = ["Function", "Route", "Schedule", "StateMachine", "Template", "read_template"]

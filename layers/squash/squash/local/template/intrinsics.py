@@ -7,11 +7,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from squash.errors import InvalidArgumentError
-from squash.local.template.values import ACCOUNT_ID, REGION, function_arn
+from squash.local.template.values import (
+    ACCOUNT_ID,
+    REGION,
+    function_arn,
+    state_machine_arn,
+)
 
 NO_VALUE: Final = object()
 _PLACEHOLDER: Final = re.compile(r"\$\{(!?)([^}]*)\}")
 _FUNCTIONS: Final = ("AWS::Serverless::Function", "AWS::Lambda::Function")
+_STATE_MACHINE: Final = "AWS::Serverless::StateMachine"
+_NAMES: Final = {
+    **dict.fromkeys(_FUNCTIONS, "FunctionName"),
+    _STATE_MACHINE: "Name",
+    "AWS::S3::Bucket": "BucketName",
+}
 
 
 class Resolver:
@@ -106,8 +117,7 @@ class Resolver:
         at = f"Resources.{logical_id}.Properties"
         properties = resource.get("Properties") or {}
         kind = resource.get("Type", "")
-        own = {**dict.fromkeys(_FUNCTIONS, "FunctionName"), "AWS::S3::Bucket": "BucketName"}
-        name_property = own.get(kind)
+        name_property = _NAMES.get(kind)
         if name_property in properties:
             value = self.value(properties[name_property], f"{at}.{name_property}")
             if value is not NO_VALUE:
@@ -121,7 +131,10 @@ class Resolver:
         if name in self.parameters:
             return self.parameters[name]
         if name in self._resources:
-            return self.physical_name(name)
+            physical = self.physical_name(name)
+            # Of a state machine, unlike a function, it is the ARN.
+            named = self._resources[name].get("Type") != _STATE_MACHINE
+            return physical if named else state_machine_arn(physical)
         raise InvalidArgumentError(f"{at}: there is no parameter or resource {name}", field=at)
 
     def _get_att(self, argument: Any, at: str) -> Any:
@@ -132,6 +145,8 @@ class Resolver:
         kind = self._resources[logical_id].get("Type", "")
         name = self.physical_name(logical_id)
         known = {"Arn": _arn(kind, name)}
+        if kind == _STATE_MACHINE:
+            known["Name"] = name
         if kind == "AWS::S3::Bucket":
             known |= {
                 "DomainName": f"{name}.s3.amazonaws.com",
@@ -194,6 +209,8 @@ class Resolver:
 def _arn(kind: str, name: str) -> str:
     if kind in _FUNCTIONS:
         return function_arn(name)
+    if kind == _STATE_MACHINE:
+        return state_machine_arn(name)
     if kind == "AWS::S3::Bucket":
         return f"arn:aws:s3:::{name}"
     service = kind.split("::")[1].lower() if kind.count("::") >= 1 else "local"

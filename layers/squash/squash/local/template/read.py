@@ -20,12 +20,20 @@ from squash.limits import (
     LAMBDA_TMP_MB_MAX,
 )
 from squash.local.template.intrinsics import NO_VALUE, Resolver
-from squash.local.template.values import Function, Route, Schedule, Template
+from squash.local.template.state_machines import definition_of
+from squash.local.template.values import (
+    Function,
+    Route,
+    Schedule,
+    StateMachine,
+    Template,
+)
 from squash.local.template.yaml_tags import load_yaml
 
 STACK_DEFAULT: Final = "squash"
 _FUNCTION: Final = "AWS::Serverless::Function"
 _LAYER: Final = "AWS::Serverless::LayerVersion"
+_STATE_MACHINE: Final = "AWS::Serverless::StateMachine"
 _BUCKET: Final = "AWS::S3::Bucket"
 _HTTP_API: Final = "AWS::Serverless::HttpApi"
 _ROUTE: Final = "AWS::ApiGatewayV2::Route"
@@ -69,6 +77,7 @@ def read_template(
         functions=functions,
         routes=(*reader.routes(), *reader.gateway_routes()),
         schedules=tuple(reader.schedules()),
+        state_machines=tuple(reader.state_machines(path.parent)),
         buckets=tuple(resolver.physical_name(name) for name, _ in reader.of_type(_BUCKET)),
         parameters={name: str(value) for name, value in resolver.parameters.items()},
         left_out=reader.left_out(),
@@ -93,7 +102,7 @@ class _Reader:
                 yield name, resource.get("Properties") or {}
 
     def left_out(self) -> tuple[str, ...]:
-        run = {_FUNCTION, _LAYER, _BUCKET, _HTTP_API}
+        run = {_FUNCTION, _LAYER, _STATE_MACHINE, _BUCKET, _HTTP_API}
         return tuple(
             f"{name} ({kind})"
             for name, resource in self._resources.items()
@@ -165,6 +174,18 @@ class _Reader:
                     field=at,
                 )
             yield by_name[layer]
+
+    def state_machines(self, folder: Path) -> Iterator[StateMachine]:
+        """Walk the state machines; their files lie below `folder`."""
+        for logical_id, properties in self.of_type(_STATE_MACHINE):
+            at = f"Resources.{logical_id}.Properties"
+            kind = self._resolver.value(properties.get("Type", "STANDARD"), f"{at}.Type")
+            yield StateMachine(
+                logical_id=logical_id,
+                name=self._resolver.physical_name(logical_id),
+                definition=definition_of(properties, self._resolver, folder=folder, at=at),
+                kind="STANDARD" if kind is NO_VALUE else str(kind),
+            )
 
     def _events(self) -> Iterator[tuple[str, str, Mapping[str, Any], str]]:
         """Walk the events: the function's name, the event's, the event, and its place."""

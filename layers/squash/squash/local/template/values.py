@@ -82,12 +82,39 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class StateMachine:
+    """A state machine of Step Functions.
+
+    Attributes
+    ----------
+    logical_id, name:
+        What the template calls it, and what Step Functions does.
+    definition:
+        In Amazon States Language, as JSON.
+    kind:
+        ``STANDARD`` or ``EXPRESS``.
+
+    """
+
+    logical_id: str
+    name: str
+    definition: str
+    kind: str = "STANDARD"
+
+    @property
+    def arn(self) -> str:
+        """Its name in full."""
+        return state_machine_arn(self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """All that is run of a template; functions by their names."""
 
     functions: Mapping[str, Function]
     routes: tuple[Route, ...]
     schedules: tuple[Schedule, ...]
+    state_machines: tuple[StateMachine, ...]
     buckets: tuple[str, ...]
     parameters: Mapping[str, str]
     left_out: tuple[str, ...]
@@ -96,3 +123,8 @@ class Template:
 def function_arn(name: str) -> str:
     """Return a function's name in full."""
     return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name}"
+
+
+def state_machine_arn(name: str) -> str:
+    """Return a state machine's name in full."""
+    return f"arn:aws:states:{REGION}:{ACCOUNT_ID}:stateMachine:{name}"

@@ -45,14 +45,29 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
     """
     try:
-        with path.open(encoding="utf-8") as stream:
-            document = yaml.load(stream, _Loader)  # noqa: S506 - it is a safe loader
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFoundError(
             f"there is no template {path}: say which with --template FILE"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InvalidArgumentError(f"{path} is not YAML: {error}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, place: str) -> dict[str, Any]:
+    """Read a mapping from YAML, or JSON, which is YAML; `place` is where it stands, for errors.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is not YAML, or no mapping.
+
+    """
+    try:
+        document = yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
+    except yaml.YAMLError as error:
+        raise InvalidArgumentError(f"{place} is not YAML: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidArgumentError(f"{path} is no template: it is to be a mapping")
+        raise InvalidArgumentError(f"{place} is to be a mapping")
     return document

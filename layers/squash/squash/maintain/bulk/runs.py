@@ -1,18 +1,19 @@
 """Runs: the rows of a piece, side by side by group; and the hashes of their keys, by range.
 
-`assign` leaves a run for each piece, ``runs/<piece>``; each task of `assemble` reads its group's
-part of every run. Of a group a run holds, one after the other: row numbers, int64 [n], ascending;
-clusters, int32 [n]; vectors, float32 [n, d]; and documents, JSON: a list of blocks, each of keys
-and metadata, where null stands for keys that are the rows' numbers, and the number of rows for
-metadata that are all empty. Where rows have keys, ``keys/<piece>`` holds a part for each range of
-hashes: uint64 [n, 3], both halves of the hash and the row's number, sorted; and `keys` leaves
-``replaced/<range>``.
+`assign` leaves a run for each piece, ``runs/<piece>``, and a directory for each of its batches;
+each task of `assemble` reads its group's part of every run: see `parted`. A part holds, one after
+the other: row numbers, int64 [n], ascending; clusters, int32 [n]; vectors, float32 [n, d]; and
+documents, JSON: a list of blocks, each of keys and metadata, where null stands for keys that are
+the rows' numbers, and the number of rows for metadata that are all empty.
+
+Where rows have keys of their own, ``keys/<piece>`` holds a part for each range of hashes: uint64
+[n, 3], both halves of the hash and the row's number, sorted. `keys` leaves ``replaced/<range>``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,14 @@ from squash.errors import ChecksumError
 from squash.index.references import MALFORMED
 from squash.index.sealed import open_sealed, seal
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.parted import Part, damaged, pack_parts, read_parts
+from squash.maintain.bulk.parted import (
+    Directory,
+    Part,
+    damaged,
+    pack_directory,
+    pack_parts,
+    read_parts,
+)
 from squash.maintain.bulk.plan import Plan
 from squash.model import Metadata, RowBatch
 from squash.planning.building import key_range_begins
@@ -37,6 +45,7 @@ REPLACED: Final = "replaced"
 _RUN: Final = "build-run"
 _HASHES: Final = "build-keys"
 _ROWS_REPLACED: Final = "build-replaced"
+_DIRECTORIES: Final = "directories"
 _VERSION: Final = 1
 _HASH_WORDS: Final = 3
 
@@ -97,17 +106,18 @@ class Run:
             mine = order[begins[number] : begins[number + 1]].tolist()
             self._blocks[number].append(self._block(rows, mine))
 
-    def run_object(self, build: str, piece: int) -> bytearray:
-        """Return the object ``runs/<piece>``; what was gathered stays."""
+    def run_object(self, build: str, piece: int) -> tuple[bytearray, I64]:
+        """Return the object ``runs/<piece>``, and what its directory says; the rows stay."""
         order = np.argsort(self._groups[: self.rows], kind="stable")
         begins = np.searchsorted(self._groups[order], np.arange(len(self._blocks) + 1)).tolist()
         parts: list[tuple[int, Sequence[Buffer]]] = []
         for (first, last), blocks in zip(pairwise(begins), self._blocks, strict=True):
             parts.append((last - first, self._part(order[first:last], blocks) if blocks else ()))
-        return pack_parts(_RUN, _run_facts(build, piece, self._vectors.shape[1]), parts)
+        facts = {**_facts(build, piece), "dimension": self._vectors.shape[1]}
+        return pack_parts(_RUN, facts, parts)
 
-    def keys_object(self, build: str, piece: int, *, ranges: int) -> bytearray:
-        """Return the object ``keys/<piece>``."""
+    def keys_object(self, build: str, piece: int, *, ranges: int) -> tuple[bytearray, I64]:
+        """Return the object ``keys/<piece>``, and what its directory says."""
         table = np.empty((self.rows, _HASH_WORDS), dtype="<u8")
         if self._hashes:
             table[:, :2] = np.concatenate(self._hashes)
@@ -132,20 +142,58 @@ class Run:
         return json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def read_group(
-    store: ObjectStore, build: str, plan: Plan, group: int, *, groups: int, dimension: int
-) -> Iterator[RunRows]:
-    """Yield what the runs of all pieces hold of a group, in the order of pieces.
-
-    Each run is asked twice, for where its part lies and for the part; some are read ahead, as far
-    as 32 MiB hold them.
+class Runs:
+    """Writes what a batch of `assign` leaves, piece by piece.
 
     Parameters
     ----------
     store, build, plan:
         The build.
-    group, groups:
-        Which, of how many.
+    batch:
+        Which batch; its directories are written by `close`.
+
+    """
+
+    def __init__(self, store: ObjectStore, build: str, plan: Plan, batch: int) -> None:
+        self._store = store
+        self._build = build
+        self._plan = plan
+        self._batch = batch
+        self._runs: list[I64] = []
+        self._hashes: list[I64] = []
+
+    def write(self, piece: int, run: Run) -> None:
+        """Store the run of the batch's next piece, and the hashes of its keys."""
+        if self._plan.keyed:
+            data, lines = run.keys_object(self._build, piece, ranges=self._plan.key_ranges)
+            self._store.put(keys.part_key(self._build, KEYS, piece), data)
+            self._hashes.append(lines)
+        data, lines = run.run_object(self._build, piece)
+        self._store.put(keys.part_key(self._build, RUNS, piece), data)
+        self._runs.append(lines)
+
+    def close(self) -> None:
+        """Store the directories of what was written."""
+        for name, kind, lines in ((RUNS, _RUN, self._runs), (KEYS, _HASHES, self._hashes)):
+            if lines:
+                place = _directory(self._build, self._plan, name, self._batch)
+                self._store.put(place.key, pack_directory(kind, place.about, lines))
+
+
+def read_group(
+    store: ObjectStore, build: str, plan: Plan, group: int, *, dimension: int
+) -> Iterator[RunRows]:
+    """Yield what the runs of all pieces hold of a group, in the order of pieces.
+
+    A request for each batch of `assign`, and one for each run that holds any; some are read ahead,
+    as far as 32 MiB hold them.
+
+    Parameters
+    ----------
+    store, build, plan:
+        The build.
+    group:
+        Which.
     dimension:
         d.
 
@@ -153,17 +201,10 @@ def read_group(
     ------
     ChecksumError
         If a run is missing, or differs from what was written.
-    DataError
-        If it is something else.
 
     """
-    objects = [
-        (keys.part_key(build, RUNS, piece), _run_facts(build, piece, dimension))
-        for piece in range(len(plan.pieces))
-    ]
-    for part in read_parts(store, objects, kind=_RUN, parts=groups, number=group):
-        if part.rows:
-            yield _run_rows(part, dimension)
+    for part in read_parts(store, _directories(build, plan, RUNS), group):
+        yield _run_rows(part, dimension)
 
 
 def read_hashes(store: ObjectStore, build: str, plan: Plan, number: int) -> Iterator[U64]:
@@ -175,19 +216,14 @@ def read_hashes(store: ObjectStore, build: str, plan: Plan, number: int) -> Iter
 
     Raises
     ------
-    ChecksumError, DataError
+    ChecksumError
         As `read_group`.
 
     """
-    objects = [
-        (keys.part_key(build, KEYS, piece), _facts(build, piece))
-        for piece in range(len(plan.pieces))
-    ]
-    for part in read_parts(store, objects, kind=_HASHES, parts=plan.key_ranges, number=number):
-        if part.rows:
-            if len(part.data) != part.rows * _HASH_WORDS * 8:
-                raise damaged(part.key, "has a part of another length than its rows take")
-            yield np.frombuffer(part.data, dtype="<u8").reshape(-1, _HASH_WORDS)
+    for part in read_parts(store, _directories(build, plan, KEYS), number):
+        if len(part.data) != part.rows * _HASH_WORDS * 8:
+            raise damaged(part.key, "has a part of another length than its rows take")
+        yield np.frombuffer(part.data, dtype="<u8").reshape(-1, _HASH_WORDS)
 
 
 def replaced_object(numbers: I64) -> bytes:
@@ -252,8 +288,18 @@ def _documents(text: bytes, numbers: I64) -> tuple[list[str], list[Metadata]]:
     return names, metadata
 
 
-def _run_facts(build: str, piece: int, dimension: int) -> Mapping[str, Any]:
-    return {**_facts(build, piece), "dimension": dimension}
+def _directories(build: str, plan: Plan, name: str) -> list[Directory]:
+    batches = range(len(plan.assign_batches) - 1)
+    return [_directory(build, plan, name, batch) for batch in batches]
+
+
+def _directory(build: str, plan: Plan, name: str, batch: int) -> Directory:
+    pieces = range(*plan.assign_batches[batch : batch + 2])
+    return Directory(
+        key=keys.part_key(build, f"{name}/{_DIRECTORIES}", batch),
+        about=f"{build}/{name}/{batch}",
+        objects=tuple(keys.part_key(build, name, piece) for piece in pieces),
+    )
 
 
 def _facts(build: str, piece: int) -> dict[str, Any]:

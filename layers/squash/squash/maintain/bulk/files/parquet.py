@@ -34,11 +34,11 @@ from squash.maintain.bulk.files.columns import (
     is_plain,
     is_text,
     key_value,
-    parse_object,
     plain,
     python_values,
     told_by_export,
 )
+from squash.maintain.bulk.files.objects import parse_object
 from squash.maintain.bulk.files.range_file import RangeFile
 from squash.maintain.bulk.plan import InputFile, Piece
 from squash.maintain.bulk.request import InputColumns
@@ -47,6 +47,7 @@ from squash.storage.inputs import InputInfo, InputStore
 _KEY: Final = "key"
 _VECTOR: Final = "vector"
 _FLOAT_BYTES: Final = 4
+_TAIL_BYTES: Final = 8  # after the footer: its length, and the mark of a Parquet file
 _ROWS_LOOKED_AT: Final = 64
 
 
@@ -116,11 +117,12 @@ class ParquetPieces:
         """
         roles, footer = self._roles, self._file.metadata
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+        data_stop = info.bytes - footer.serialized_size - _TAIL_BYTES
         for group in groups:
             for leaf in range(group.num_columns):
                 column = group.column(leaf)
                 begin = column.dictionary_page_offset or column.data_page_offset
-                if begin + column.total_compressed_size > info.bytes:
+                if begin + column.total_compressed_size > data_stop:
                     raise unusable(self._url, "it is cut short, or damaged: write it again")
         if roles.vector is not None:
             self._check_vectors(roles.vector, groups)
@@ -223,7 +225,7 @@ class ParquetPieces:
             for column in map(group.column, range(group.num_columns))
             if column.path_in_schema.partition(".")[0] == name
         )
-        if values != rows * self._dimension:
+        if rows and values != rows * self._dimension:
             with self._told(0):
                 batches = self._file.iter_batches(_ROWS_LOOKED_AT, columns=[name])
                 lengths = next(batches).column(name).value_lengths().drop_null().to_pylist()

@@ -33,9 +33,10 @@ class RangeFile(io.RawIOBase):
     def shape(self, places: int) -> None:
         """Make ready for reading at so many places in turn."""
         share = BUILD_READ_AHEAD_BYTES_MAX // (places + _SPARE_BLOCKS)
-        self._blocks_max = places + _SPARE_BLOCKS
-        self._block_bytes = max(BUILD_READ_BYTES_MIN, min(BUILD_READ_BYTES, share))
-        self._blocks.clear()
+        size = max(BUILD_READ_BYTES_MIN, min(BUILD_READ_BYTES, share))
+        if size != self._block_bytes:
+            self._blocks.clear()
+        self._blocks_max, self._block_bytes = places + _SPARE_BLOCKS, size
 
     def readable(self) -> bool:
         """Tell that it can be read."""

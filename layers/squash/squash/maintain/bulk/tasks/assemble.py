@@ -123,7 +123,7 @@ class _Group:
         replaced = read_replaced(context.store, build, self._plan)
         for found in read_group(
             context.store, build, self._plan, self._number,
-            groups=self._model.groups, dimension=context.config.dimension,
+            dimension=context.config.dimension,
         ):  # fmt: skip
             places = np.searchsorted(replaced, found.numbers)
             at = np.minimum(places, max(len(replaced) - 1, 0))

@@ -1,0 +1,356 @@
+"""Builds of one index: what is asked of them, what is refused, what is left when they end."""
+
+import dataclasses
+import json
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+import squash
+from bulk_files import BUILD, DIMENSION, SIZES, built, reports, vectors, write_npy, write_parquet
+from squash.clock import SystemIds
+from squash.errors import (
+    BuildStoppedError,
+    ConflictError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
+from squash.maintain.bulk.drive import duration, run_patiently
+from squash.maintain.bulk.records import read_request
+from squash.maintain.bulk.request import InputColumns, Limits
+from squash.maintain.bulk.stages import Stage, Task
+from squash.runtime import build_workers
+from squash.runtime.build_requests import Runner
+
+MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:Build"
+
+
+@pytest.fixture
+def database():
+    return squash.connect(f"memory://{SystemIds().new_id()}")
+
+
+@pytest.fixture
+def index(database):
+    return database.create_index("papers", dimension=DIMENSION)
+
+
+def test_a_build_gives_what_putting_and_optimizing_gives(database, index, tmp_path):
+    url = write_npy(tmp_path / "in", 700, 500)
+    steps = []
+    status = index.build([url], sizes=SIZES, progress=steps.append, build=BUILD)
+    assert (status.state, status.rows, status.bad, status.build) == ("published", 1200, 0, BUILD)
+    assert status.snapshot == index.stats().snapshot
+    assert [one.build for one in index.builds()] == [BUILD]
+    rows = np.concatenate([vectors(700, 0), vectors(500, 1)])
+    other = database.create_index("other", dimension=DIMENSION)
+    other.put(keys=[str(row) for row in range(len(rows))], vectors=rows)
+    other.optimize(full=True)
+    for query in vectors(5, 9):
+        mine = index.query(query, top_k=7, exact=True).matches
+        theirs = other.query(query, top_k=7, exact=True).matches
+        assert [one.key for one in mine] == [one.key for one in theirs]
+    stages = {step.stage for step in steps}
+    assert {"plan", "sample", "train", "assign", "assemble", "calibrate", "publish"} <= stages
+    last = {step.stage: step for step in steps}
+    assert all(step.done == step.total and step.unit == "tasks" for step in last.values())
+    assert last["assign"].note == "1,200 rows"
+
+
+def test_the_same_call_with_the_same_id_builds_once(database, index, tmp_path):
+    url = write_npy(tmp_path / "in", 400)
+    first = index.build([url], sizes=SIZES, build=BUILD)
+    again = index.build([url], sizes=SIZES, build=BUILD)
+    assert again.snapshot == first.snapshot
+    assert len(index.snapshots()) == 1
+    with pytest.raises(ConflictError, match="asked for something else"):
+        index.build([url], build=BUILD)
+
+
+def test_what_cannot_be_asked_for_is_refused_before_anything_is_written(database, index, tmp_path):
+    before = [info.key for info in database.store.list("")]
+    url = write_npy(tmp_path / "in", 4)
+    wrong = [
+        ({"inputs": []}, "inputs"),
+        ({"inputs": url}, "inputs"),
+        ({"inputs": [str(tmp_path)]}, "inputs[0]"),
+        ({"inputs": [url], "columns": {"image": "a"}}, "columns"),
+        ({"inputs": [url], "columns": {"key": ""}}, "columns.key"),
+        ({"inputs": [url], "columns": {"text": "a", "vector": "b"}}, "columns.text"),
+        ({"inputs": [url], "columns": {"text": "a"}}, "texts"),
+        ({"inputs": [url], "encoder": "mini"}, "encoder"),
+        ({"inputs": [url], "workers": 0}, "workers"),
+        ({"inputs": [url], "bad_rows_max": -1}, "bad_rows_max"),
+        ({"inputs": [url], "dollars_max": 0}, "dollars_max"),
+        ({"inputs": [url], "dollars_max": float("nan")}, "dollars_max"),
+        ({"inputs": [url], "build": "papers"}, "build"),
+    ]
+    for given, field in wrong:
+        with pytest.raises(InvalidArgumentError) as caught:
+            index.build(given.pop("inputs"), **given)
+        assert caught.value.field == field, given
+    assert [info.key for info in database.store.list("")] == before
+
+
+def test_records_give_way_only_where_that_is_asked_for(index, tmp_path):
+    url = write_npy(tmp_path / "in", 400)
+    index.put(keys=["a"], vectors=vectors(1))
+    with pytest.raises(ConflictError, match="--replace"):
+        index.build([url], sizes=SIZES)
+    assert index.builds() == []
+    status = index.build([url], sizes=SIZES, replace=True)
+    assert index.stats().rows == 400
+    index.restore(status.before)
+    assert [record.key for record in index.get(keys=["a", "7"])] == ["a"]
+
+
+def test_several_processes_are_refused_where_they_cannot_share_the_index(index, tmp_path):
+    url = write_npy(tmp_path / "in", 400)
+    with pytest.raises(InvalidArgumentError, match="memory"):
+        index.build([url], sizes=SIZES, workers=2, build=BUILD)
+    assert index.builds() == []
+
+
+def test_a_cancelled_build_does_nothing_until_it_is_resumed(database, index, tmp_path):
+    url = write_npy(tmp_path / "in", 400)
+    builds = index.bulk_builds()
+    builds.prepare([url], sizes=SIZES, build_id=BUILD)
+    assert index.cancel_build(BUILD).state == "cancelled"
+    with pytest.raises(BuildStoppedError, match="cancelled"):
+        index.build([url], sizes=SIZES, build=BUILD)
+    with pytest.raises(BuildStoppedError):
+        builds.run_task(Task("papers", BUILD, Stage.PLAN).to_json())
+    assert reports(database.store) == {}
+    assert index.resume_build(BUILD).attempt == 2
+    for refused in (index.cancel_build, index.resume_build):
+        with pytest.raises(ConflictError, match="published"):
+            refused(BUILD)
+
+
+def test_a_cancelled_build_lets_another_begin(index, tmp_path):
+    url = write_npy(tmp_path / "in", 400)
+    index.put(keys=["a"], vectors=vectors(1))
+    builds = index.bulk_builds()
+    builds.prepare([url], sizes=SIZES, build_id=BUILD, replaces=True)
+    with pytest.raises(ConflictError, match=BUILD):
+        builds.prepare([url], sizes=SIZES, replaces=True)
+    index.cancel_build(BUILD)
+    assert index.build([url], sizes=SIZES, replace=True).state == "published"
+
+
+def test_there_is_no_build_of_another_id(index):
+    for unknown in (BUILD, "papers", "", "../x", "A" * 32):
+        for ask in (index.build_status, index.cancel_build, index.resume_build):
+            with pytest.raises(NotFoundError):
+                ask(unknown)
+
+
+def test_bad_rows_stop_a_build_which_goes_on_with_another_limit(database, index, tmp_path):
+    rows = vectors(600)
+    rows[[5, 77]] = np.nan
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", rows)
+    url = f"{(tmp_path / 'in').as_uri()}/"
+    with pytest.raises(BuildStoppedError, match="cannot be kept"):
+        index.build([url], sizes=SIZES, build=BUILD, bad_rows_max=1)
+    status = index.build_status(BUILD)
+    assert status.state == "stopped"
+    assert index.stats().rows == 0
+    status = index.resume_build(BUILD, bad_rows_max=2)
+    assert (status.state, status.bad, index.stats().rows) == ("published", 2, 598)
+    listed = [
+        json.loads(line)
+        for info in database.store.list("papers/")
+        if f"/{status.bad_key}" in info.key
+        for line in bytes(database.store.get(info.key)).splitlines()
+    ]
+    assert [one["row"] for one in listed] == [5, 77]
+
+
+def test_a_later_row_of_a_key_replaces_earlier_ones(index, tmp_path):
+    rows = vectors(30)
+    url = write_parquet(
+        tmp_path / "in",
+        [(["a", "b", "a"], rows[:3]), (["c", "b"], rows[3:5])],
+    )
+    status = index.build([url], sizes=SIZES)
+    assert (status.rows, status.replaced, index.stats().rows) == (5, 2, 3)
+    found = {one.key: one.vector for one in index.get(keys=["a", "b", "c"])}
+    assert np.allclose(found["b"], rows[4])
+    assert np.allclose(found["a"], rows[2])
+
+
+def test_an_interruption_is_noted_and_the_build_goes_on_to_the_same_bytes(
+    database, index, tmp_path
+):
+    url = write_npy(tmp_path / "in", 700, 500)
+
+    def interrupt(step):
+        if (step.stage, step.done) == ("assign", 2):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        index.build([url], sizes=SIZES, build=BUILD, progress=interrupt)
+    assert "squash build resume papers" in caught.value.__notes__[-1]
+    status = index.build_status(BUILD)
+    assert (status.state, status.problems[0].message) == ("stopped", "interrupted")
+    assert index.resume_build(BUILD).state == "published"
+    other = squash.connect(f"memory://{SystemIds().new_id()}")
+    other.create_index("papers", dimension=DIMENSION).build([url], sizes=SIZES, build=BUILD)
+    assert built(database.store) == built(other.store)
+
+
+def test_the_events_of_a_state_machine_bring_a_build_to_its_end(database, index, tmp_path):
+    url = write_npy(tmp_path / "in", 700)
+    builds = index.bulk_builds()
+    builds.prepare([url], sizes=SIZES, build_id=BUILD)
+    with pytest.raises(UnavailableError):
+        builds.open_stage({"index": "papers", "build": BUILD, "open": "train"})
+    stage, seen = "plan", []
+    while stage is not None:
+        opened = builds.open_stage({"index": "papers", "build": BUILD, "open": stage})
+        key = next(one.key for one in database.store.list("") if one.key.endswith(opened["key"]))
+        listed = json.loads(bytes(database.store.get(key)))
+        assert (len(listed), opened["bucket"]) == (opened["tasks"], "")
+        for event in listed:
+            done = builds.run_task(event)
+            assert (done["stage"], done["batch"]) == (stage, event["batch"])
+        assert builds.open_stage({"index": "papers", "build": BUILD, "open": stage})["tasks"] == 0
+        seen.append(stage)
+        stage = opened["next"]
+    assert seen == list(Stage)
+    assert index.build_status(BUILD).state == "published"
+
+
+def test_what_ended_a_state_machine_is_noted_once(index, tmp_path):
+    builds = index.bulk_builds()
+    builds.prepare([write_npy(tmp_path / "in", 4)], build_id=BUILD)
+    cause = json.dumps({"errorMessage": "file s3://a/b has gone", "errorType": "NotFoundError"})
+    failed = {"stage": "assign", "batch": 3, "error": "NotFoundError", "cause": cause}
+    builds.note_failure({"index": "papers", "build": BUILD, "failed": failed})
+    builds.note_failure({"build": BUILD, "failed": {"stage": "", "error": "States.Timeout"}})
+    status = index.build_status(BUILD)
+    assert status.state == "failed"
+    (problem,) = status.problems
+    assert (problem.stage, problem.message) == ("assign", "file s3://a/b has gone")
+
+
+def test_a_state_machine_reads_what_is_in_s3_alone(index, tmp_path):
+    builds = index.bulk_builds()
+    runner = Runner("states", state_machine=MACHINE)
+    with pytest.raises(InvalidArgumentError, match="s3://"):
+        builds.prepare([write_npy(tmp_path / "in", 4)], runner=runner)
+    builds.prepare(["s3://a/b/"], runner=runner, build_id=BUILD)
+    assert builds.attempt(BUILD).execution == (
+        f"arn:aws:states:eu-west-1:123456789012:execution:Build:{BUILD}-1"
+    )
+
+
+def test_an_attempt_keeps_the_limits_that_no_other_takes_the_place_of(index, tmp_path):
+    builds = index.bulk_builds()
+    builds.prepare(
+        [write_npy(tmp_path / "in", 4)], build_id=BUILD, limits=Limits(7, 1.5), runner=Runner()
+    )
+    assert builds.resume(BUILD).limits == Limits(7, 1.5)
+    assert builds.resume(BUILD, bad_rows_max=0).limits == Limits(0, 1.5)
+    assert builds.resume(BUILD, dollars_max=9.0).limits == Limits(0, 9.0)
+
+
+def test_a_request_is_what_was_first_asked_for(database, index, tmp_path):
+    url = write_npy(tmp_path / "in", 4)
+    builds = index.bulk_builds()
+    first = builds.prepare([url], build_id=BUILD, columns=InputColumns(key="id"))
+    again = builds.prepare([url], build_id=BUILD, columns=InputColumns(key="id"))
+    assert again == first
+    with pytest.raises(ConflictError):
+        builds.prepare([url], build_id=BUILD)
+    with builds.context() as context:
+        assert read_request(context.store, BUILD) == first
+
+
+def test_what_a_service_did_not_serve_is_asked_again(index, tmp_path, monkeypatch):
+    builds = index.bulk_builds()
+    builds.prepare([write_npy(tmp_path / "in", 4)], build_id=BUILD)
+    tried, slept = [], []
+
+    def run(context, task):
+        tried.append(task)
+        raise UnavailableError("nobody there")
+
+    class Clock:
+        def now_ms(self):
+            return 0
+
+        def sleep(self, seconds):
+            slept.append(seconds)
+
+    monkeypatch.setattr("squash.maintain.bulk.drive.run_task", run)
+    with builds.context() as context, pytest.raises(UnavailableError):
+        run_patiently(
+            dataclasses.replace(context, clock=Clock()), Task("papers", BUILD, Stage.PLAN)
+        )
+    assert (len(tried), len(slept)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2 h 0 min"),
+     (12_000, "3 h 20 min")],
+)  # fmt: skip
+def test_times_are_told_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+WORKER = """
+import sys
+from pathlib import Path
+mark = Path({mark!r})
+lines = iter(sys.stdin)
+next(lines)
+for line in lines:
+    tries = int(mark.read_text()) if mark.exists() else 0
+    mark.write_text(str(tries + 1))
+    if tries < {deaths}:
+        {death}
+    print('{{"report": {{"rows": 7}}}}', flush=True)
+"""
+
+
+def worker_of(tmp_path, monkeypatch, *, deaths, death="import os; os.kill(os.getpid(), 9)"):
+    """Put a worker of our own in the place of the library's."""
+    mark = tmp_path / "tries"
+    (tmp_path / "toy_worker.py").write_text(
+        WORKER.format(mark=str(mark), deaths=deaths, death=death)
+    )
+    monkeypatch.setattr(build_workers, "MODULE", "toy_worker")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    return build_workers.WorkerProcesses(
+        build_workers.StorePlace("/nowhere"), "papers", workers=1, scratch=tmp_path
+    )
+
+
+def test_a_task_whose_process_dies_is_run_by_another(tmp_path, monkeypatch):
+    with worker_of(tmp_path, monkeypatch, deaths=2) as crew:
+        (report,) = crew.run([Task("papers", BUILD, Stage.PLAN)])
+    assert report.rows == 7
+
+
+def test_a_task_whose_process_dies_again_and_again_is_given_up(tmp_path, monkeypatch):
+    with (
+        worker_of(tmp_path, monkeypatch, deaths=9) as crew,
+        pytest.raises(UnavailableError, match=r"3 times.*memory"),
+    ):
+        list(crew.run([Task("papers", BUILD, Stage.PLAN)]))
+
+
+def test_a_bug_in_a_worker_is_not_repeated(tmp_path, monkeypatch):
+    with (
+        worker_of(tmp_path, monkeypatch, deaths=9, death="sys.exit(1)") as crew,
+        pytest.raises(InternalError, match="status 1"),
+    ):
+        list(crew.run([Task("papers", BUILD, Stage.PLAN)]))
+    assert (tmp_path / "tries").read_text() == "1"
