@@ -63,6 +63,10 @@ bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, 
 	$(BIN)/python bench/threads.py --data sift
 	$(BIN)/python bench/quality.py
 	$(BIN)/python bench/encoding.py
+	$(BIN)/python bench/bulk.py --data sift made-384:200000 made-768:200000 --save --out docs/benchmarks.md
+	$(BIN)/python bench/bulk.py --memory --parquet --dimension 768 --out docs/benchmarks.md
+	$(BIN)/python bench/scale.py --out docs/scale.md
+	$(BIN)/python bench/scale.py --check .cache/bench/bulk.json --out docs/scale.md
 
 costs: native $(BENCH_READY)  ## what the steps of a search cost here, for SQUASH_COSTS to name
 	$(BIN)/python bench/costs.py

@@ -81,7 +81,7 @@ def squash_build(job: Job) -> Built:
     )
     with _Watch() as watch:
         status = index.build([f"file://{job.files.resolve()}/"])
-    builds = index.building
+    builds = index.bulk_builds()
     run = run_of(builds._store, "bulk", status.build, name=job.name, dimension=job.dimension)  # noqa: SLF001
     hits = []
     for query, near in zip(job.queries, job.truth, strict=True):

@@ -35,7 +35,7 @@ def peaks(folder: Path, files: Path, *, dimension: int) -> dict[Stage, Peak]:
 
     folder.mkdir(parents=True, exist_ok=True)
     index = squash.connect(str(folder)).create_index(NAME, dimension=dimension, metric="euclidean")
-    builds = index.building
+    builds = index.bulk_builds()
     build = builds.prepare([f"file://{files.resolve()}/"]).build
     found: dict[Stage, Peak] = {}
     for stage in STAGES:
@@ -59,7 +59,7 @@ def _in_child(folder: Path, task: Task) -> Peak:
 def _run(folder: str, event: Mapping[str, Any]) -> Peak:
     import squash
 
-    builds = squash.connect(folder).index(NAME).building
+    builds = squash.connect(folder).index(NAME).bulk_builds()
     begin = anonymous_bytes()
     with AnonymousPeak() as memory:
         builds.run_task(event)

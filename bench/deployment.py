@@ -255,6 +255,16 @@ def main() -> None:
             if options.out:  # so that a shape that fails leaves the others' figures
                 write_section(options.out, f"deployment-{name}", text)
     told(json.dumps(found, indent=2))
+    kept_for_scale = {
+        "name": name,
+        "rows": stats.rows,
+        "dimension": stats.dimension,
+        "slots": options.slots,
+        "shapes": found,
+    }
+    path = CACHE.parent / "bench" / f"deployment-{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept_for_scale), encoding="utf-8")
     print(text)
 
 

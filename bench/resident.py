@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +13,20 @@ _INTERVAL_S = 0.02
 
 def anonymous_bytes() -> int:
     """Return the resident memory that no file backs."""
+    return _status_bytes("RssAnon")
+
+
+def _status_bytes(name: str) -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * _KIB
-    raise RuntimeError("/proc/self/status has no RssAnon: this needs Linux 4.5 or later")
+    raise RuntimeError(f"/proc/self/status has no {name}: this needs Linux 4.5 or later")
 
 
 def resident_peak_bytes() -> int:
     """Return the highest resident memory so far; pages of mapped files count as well."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+    # Not `ru_maxrss`: a child process takes that over from its parent, however small it is itself.
+    return _status_bytes("VmHWM")
 
 
 class AnonymousPeak:

@@ -15,30 +15,24 @@ from typing import Final
 
 import numpy as np
 
-from scale_cut import DOCUMENT_BYTES, KEY_ROW_BYTES, Cut
+from scale_cut import KEY_ROW_BYTES, OPTIONS, RUN_ROW_BYTES, Cut
 from scale_inputs import Fit
 from scale_platform import Platform
-from squash.limits import DELETE_BATCH_KEYS, LIST_PAGE_MAX, MIB
-from squash.maintain.bulk.stages import MAPPED, STAGES, Stage
+from squash.limits import (
+    BUILD_CHUNK_BYTES_MAX,
+    BUILD_CHUNK_ROWS_MAX,
+    CLUSTER_ROWS_TARGET,
+    DELETE_BATCH_KEYS,
+    LIST_PAGE_MAX,
+)
+from squash.maintain.bulk.parted import front_bytes
+from squash.maintain.bulk.stages import STAGES, Stage
 from squash.planning.prices import (
     invocation_cost_usd,
     request_cost_usd,
     transition_cost_usd,
 )
-
-OBJECTS_PER_PARTITION: Final = 6
-PART_BYTES: Final = 8 * MIB
-"""Of one ranged read of an input file."""
-TASK_GETS: Final = 6.0
-"""Of a task: whether it is done, request, attempt, stop, plan, model."""
-TASK_PUTS: Final = 1.0
-PROBE_GETS: Final = 2.0
-GATE_MS: Final = 500.0
-"""Of a gate: it reads the reports of the stage before."""
-SPREAD: Final = 0.15
-"""Of the tasks of a stage: sigma of a lognormal."""
-SIMULATED_TASKS_MAX: Final = 20_000
-_SEED: Final = 11
+from squash.storage.ranges import READ_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +59,37 @@ class Requests:
         """What S3 counts as writes."""
         return self.put + self.list + self.delete
 
+    def plus(self, other: Requests, times: float) -> Requests:
+        """Return these, and others so many times."""
+        return Requests(
+            *(
+                getattr(self, name) + times * getattr(other, name)
+                for name in self.__dataclass_fields__
+            )
+        )
+
+
+OBJECTS_PER_PARTITION: Final = 6
+# Of a task, beside what its work asks for: whether it is done, request, attempt, stop, a list of
+# attempts, its report. Reports do not count them.
+UNREPORTED: Final = Requests(get=4.0, put=1.0, list=1.0)
+PROBE_RANGES: Final = 1.0
+PROBE_BYTES: Final = 16_384.0
+PART_BYTES: Final = READ_BYTES_MAX
+"""Of one ranged read of a store: longer ones are several."""
+SHARE_BYTES: Final = 600.0
+"""Of what a group's task says of the nearest rows of one held-out query."""
+SEGMENT_BYTES: Final = 632.0
+"""Of a segment in a commit or snapshot; `scale_limits.segment_bytes` makes one."""
+PUBLISH: Final = Requests(get=11.0, put=3.0, list=6.0, delete=2.0)
+"""Of a commit, and of looking for what is to be removed."""
+GATE_MS: Final = 500.0
+"""Of a gate, beside reading the reports of a stage."""
+SPREAD: Final = 0.15
+"""Of the tasks of a stage: sigma of a lognormal."""
+SIMULATED_TASKS_MAX: Final = 20_000
+_SEED: Final = 11
+
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
@@ -76,8 +101,8 @@ class StageCost:
         How many, and how long one takes, its container's start apart.
     cpu_s:
         Of one core, all tasks together.
-    requests, bytes_in, bytes_out:
-        Of all tasks.
+    requests, reported, bytes_in, bytes_out:
+        Of all tasks; `reported` are the requests that their reports count.
     waves:
         How often each of the containers that may run at once is used.
     store_s:
@@ -94,6 +119,7 @@ class StageCost:
     task_s: float
     cpu_s: float
     requests: Requests
+    reported: Requests
     bytes_in: float
     bytes_out: float
     waves: float
@@ -143,7 +169,8 @@ def stage_cost(stage: Stage, one: Cut, fit: Fit, platform: Platform) -> StageCos
     """Return what a stage takes."""
     tasks = one.tasks[stage]
     cpu_s = fit.cpu_s(stage, one) / platform.processor_share
-    requests = requests_of(stage, one)
+    reported = requests_of(stage, one)
+    requests = reported.plus(UNREPORTED, tasks)
     bytes_in, bytes_out = bytes_of(stage, one, fit)
     task_s = cpu_s / tasks / platform.vcpus
     task_s += (bytes_in + bytes_out) / tasks / platform.bandwidth_mb_per_s / 1e6
@@ -163,14 +190,16 @@ def stage_cost(stage: Stage, one: Cut, fit: Fit, platform: Platform) -> StageCos
     gb_seconds = (tasks * task_s + starts * start_s + waited_s) * gb
     # Every stage is a map, that of one task too, between two gates.
     transitions = platform.transitions_per_stage + platform.transitions_per_task * tasks
-    gates_s = platform.gates_per_stage * (platform.invoke.p50 + GATE_MS) / 1e3
-    gb_seconds += platform.gates_per_stage * GATE_MS / 1e3 * gb
+    gate_s = (GATE_MS + tasks / platform.requests_at_once * platform.get.p50) / 1e3
+    gates_s = platform.gates_per_stage * (platform.invoke.p50 / 1e3 + gate_s)
+    gb_seconds += platform.gates_per_stage * gate_s * gb
     return StageCost(
         stage,
         tasks,
         task_s,
         cpu_s,
         requests,
+        reported,
         bytes_in,
         bytes_out,
         tasks / width,
@@ -183,68 +212,75 @@ def stage_cost(stage: Stage, one: Cut, fit: Fit, platform: Platform) -> StageCos
 
 
 def requests_of(stage: Stage, one: Cut) -> Requests:
-    """Return the requests of all tasks of a stage."""
-    tasks = one.tasks[stage]
-    gets, puts = TASK_GETS * tasks, TASK_PUTS * tasks
-    piece_bytes = 4 * one.dimension * one.piece_rows
-    reads = max(math.ceil(piece_bytes / PART_BYTES), 1)
-    mapped = sum(one.tasks[name] for name in MAPPED)
+    """Return the requests of all tasks of a stage, as their reports count them."""
+    tasks = float(one.tasks[stage])
+    chunk_rows = min(BUILD_CHUNK_ROWS_MAX, BUILD_CHUNK_BYTES_MAX // (4 * one.dimension))
+    reads = math.ceil(one.piece_rows / chunk_rows)
     match stage:
         case Stage.PLAN:
-            lists = 1 + one.files / LIST_PAGE_MAX
-            return Requests(gets, PROBE_GETS * one.files, puts + 1, lists)
+            lists = 2 + one.files / LIST_PAGE_MAX
+            return Requests(1, PROBE_RANGES * one.files, 1, lists)
         case Stage.SAMPLE:
-            return Requests(gets, one.sample_pieces * reads, puts + tasks)
+            return Requests(tasks, one.sample_pieces * reads, tasks)
         case Stage.TRAIN:
-            return Requests(gets + one.tasks[Stage.SAMPLE], 0.0, puts + 1)
+            return Requests(1.0 + one.tasks[Stage.SAMPLE], 0.0, 1)
         case Stage.ASSIGN:
             kept = 2 if one.key_ranges else 1
-            return Requests(gets, one.pieces * reads, puts + kept * one.pieces)
+            return Requests(3 * tasks, one.pieces * reads, kept * one.pieces, tasks)
         case Stage.KEYS:
-            return Requests(gets, 2.0 * one.pieces * tasks, puts + tasks)
+            return Requests(tasks, 2.0 * one.pieces * tasks, tasks)
         case Stage.ASSEMBLE:
             made = OBJECTS_PER_PARTITION * one.partitions
-            replaced = one.key_ranges * tasks
-            return Requests(gets + replaced, 2.0 * one.pieces * tasks, puts + tasks + made)
+            parts = one.pieces * tasks
+            # Of each run its front and its group's part; none of the latter where it is empty.
+            reads = parts + max(min(parts, one.rows), one.run_bytes / PART_BYTES)
+            return Requests((2 + one.key_ranges) * tasks, reads, tasks + made)
         case Stage.CALIBRATE:
-            return Requests(gets + one.groups, 0.0, puts + 2)
+            return Requests(1.0 + one.groups, 0.0, 2)
         case Stage.PUBLISH:
             left = one.pieces * (2 if one.key_ranges else 1) + one.tasks[Stage.SAMPLE]
-            lists = 4 + left / LIST_PAGE_MAX
-            return Requests(gets + 4 + mapped, 0.0, puts + 1, lists, left / DELETE_BATCH_KEYS)
+            more = Requests(list=left / LIST_PAGE_MAX, delete=left / DELETE_BATCH_KEYS)
+            return PUBLISH.plus(more, 1.0)
         case _:
-            return Requests(gets, 0.0, puts)
+            return Requests()
 
 
 def bytes_of(stage: Stage, one: Cut, fit: Fit) -> tuple[float, float]:
     """Return the bytes that all tasks of a stage read and write."""
     vector = 4.0 * one.dimension
-    sample = one.sample_rows * (vector + DOCUMENT_BYTES)
+    sample = one.sample_rows * (vector + one.document_bytes + RUN_ROW_BYTES)
+    tasks = one.tasks[stage]
     match stage:
+        case Stage.PLAN:
+            return PROBE_BYTES * one.files, 60.0 * one.pieces + 200.0 * one.files
         case Stage.SAMPLE:
             return one.sampled_rows * vector, sample
         case Stage.TRAIN:
-            return sample, one.clusters * vector
+            return sample, one.model_bytes
         case Stage.ASSIGN:
             keys = one.rows * KEY_ROW_BYTES if one.key_ranges else 0.0
-            model = one.tasks[stage] * one.clusters * vector
-            return one.vector_bytes + model, one.run_bytes + keys
+            return one.vector_bytes + tasks * one.model_bytes, one.run_bytes + keys
         case Stage.KEYS:
-            return one.rows * KEY_ROW_BYTES, 0.0
+            fronts = float(front_bytes(one.key_ranges)) * one.pieces * one.key_ranges
+            return one.rows * KEY_ROW_BYTES + fronts, 0.0
         case Stage.ASSEMBLE:
-            heads = one.tasks[stage] * (one.pieces * 16.0 * one.groups + one.clusters * vector)
-            return one.run_bytes + heads, fit.stored_bytes(one.rows, one.dimension)
-        case Stage.CALIBRATE | Stage.PUBLISH:
-            centers = routing_bytes(one.rows, one.dimension)
-            return centers, centers
+            models = tasks * one.model_bytes
+            return one.run_bytes + one.front_bytes + models, fit.stored_bytes(
+                one.rows, one.dimension
+            )
+        case Stage.CALIBRATE:
+            routed = routing_bytes(one.rows, one.dimension) + one.partitions * SEGMENT_BYTES
+            shares = one.groups * OPTIONS.calibration_queries * SHARE_BYTES
+            trained = routed + vector * one.dimension
+            return one.model_bytes + shares + routed, trained
+        case Stage.PUBLISH:
+            return one.partitions * SEGMENT_BYTES, 2.0 * one.partitions * SEGMENT_BYTES
         case _:
             return 0.0, 0.0
 
 
 def routing_bytes(rows: int, dimension: int) -> float:
     """Return the bytes of the centers of a finished index: a cluster has 512 rows."""
-    from squash.limits import CLUSTER_ROWS_TARGET
-
     return rows / CLUSTER_ROWS_TARGET * (4.0 * dimension + 8.0)
 
 
@@ -292,8 +328,8 @@ def ratios(one: StageCost, measured: Mapping[str, float]) -> dict[str, float]:
     predicted = {
         "tasks": float(one.tasks),
         "cpu_s": one.cpu_s,
-        "reads": one.requests.reads,
-        "puts": one.requests.put,
+        "reads": one.reported.reads,
+        "puts": one.reported.put,
         "bytes_in": one.bytes_in,
         "bytes_out": one.bytes_out,
     }

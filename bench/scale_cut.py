@@ -13,17 +13,20 @@ from typing import Final
 
 from scale_platform import FILE_BYTES
 from squash import limits
-from squash.maintain import BuildOptions
+from squash.maintain import BuildOptions, parts
+from squash.maintain.bulk.parted import front_bytes
 from squash.maintain.bulk.stages import STAGES, Stage
+from squash.planning.building import key_range_count, piece_rows_max
 
 OPTIONS: Final = BuildOptions()
 FULL_SHARE: Final = 0.78
 """How full a partition is of its target: buckets are halved, so that few are quite full."""
-DOCUMENT_BYTES: Final = 48.0
-"""Of a row's key and metadata in a run: short ones."""
-RUN_ROW_BYTES: Final = 16.0
+DOCUMENT_BYTES: Final = 40.0
+"""Of a row's key and metadata in a run: short ones; rows without keys are taken to have none."""
+RUN_ROW_BYTES: Final = 12.0
 """Of a row's number and cluster in a run."""
 KEY_ROW_BYTES: Final = 24.0
+CUT_SAMPLE_BYTES: Final = parts._CUT_SAMPLE_BYTES  # noqa: SLF001 - of a crowded cluster
 _FLAT_CLUSTERS: Final = 4_096  # up to so many centers all are compared, see `training.clustering`
 _GROUPS_SEARCHED: Final = 6
 _NEAR_CENTERS: Final = 64
@@ -62,7 +65,23 @@ class Cut:
     @property
     def run_bytes(self) -> float:
         """Of all runs."""
-        return self.vector_bytes + self.rows * (DOCUMENT_BYTES + RUN_ROW_BYTES)
+        return self.rows * (4 * self.dimension + self.document_bytes + RUN_ROW_BYTES)
+
+    @property
+    def document_bytes(self) -> float:
+        """Of a row's key and metadata, on their way."""
+        return DOCUMENT_BYTES if self.key_ranges else 0.0
+
+    @property
+    def model_bytes(self) -> float:
+        """Of what training learned, which each task of `assign` and `assemble` reads."""
+        rows = self.clusters + self.dimension + OPTIONS.calibration_queries
+        return 4.0 * self.dimension * rows
+
+    @property
+    def front_bytes(self) -> float:
+        """Of all fronts of runs that all tasks of `assemble` read."""
+        return float(front_bytes(self.groups)) * self.pieces * self.groups
 
     def work(self, stage: Stage) -> float:
         """Return the multiplications that a stage's algorithms take, all its tasks together."""
@@ -73,8 +92,9 @@ class Cut:
                 return kmeans_work(self.sample_rows, clusters, dimension) + codec
             case Stage.ASSIGN:
                 return self.rows * assign_work(clusters, dimension)
-            case Stage.ASSEMBLE:  # rotated, and measured against the held-out queries
-                return self.rows * dimension * (dimension + OPTIONS.calibration_queries)
+            case Stage.ASSEMBLE:  # cut, rotated, and measured against the held-out queries
+                each = dimension * (dimension + OPTIONS.calibration_queries)
+                return self.rows * each + cutting_work(self.rows, clusters, dimension)
             case Stage.CALIBRATE:
                 return float(OPTIONS.calibration_queries * clusters * dimension)
             case Stage.KEYS:
@@ -101,6 +121,16 @@ def kmeans_work(rows: int, clusters: int, dimension: int) -> float:
     return coarse + kmeans_work(rows, math.ceil(clusters / groups), dimension)
 
 
+def cutting_work(rows: int, clusters: int, dimension: int) -> float:
+    """Return the multiplications to cut clusters that are much too large, each on its own."""
+    each = rows / clusters
+    if each <= parts._COARSE * OPTIONS.cluster_rows_target:  # noqa: SLF001
+        return 0.0
+    sample = min(round(each), CUT_SAMPLE_BYTES // (4 * dimension))
+    count = max(min(sample // 8, round(each / OPTIONS.cluster_rows_target)), 1)
+    return clusters * kmeans_work(sample, count, dimension) + rows * assign_work(count, dimension)
+
+
 def cut(rows: int, dimension: int, *, keyed: bool = False, files: int | None = None) -> Cut:
     """Cut a build.
 
@@ -117,7 +147,9 @@ def cut(rows: int, dimension: int, *, keyed: bool = False, files: int | None = N
     vector = 4 * dimension
     total = rows * vector
     files = files or max(math.ceil(total / FILE_BYTES), 1)
-    piece_rows = max(min(limits.BUILD_PIECE_ROWS_MAX, limits.BUILD_PIECE_BYTES_MAX // vector), 1)
+    piece_rows = piece_rows_max(
+        dimension, rows_max=limits.BUILD_PIECE_ROWS_MAX, bytes_max=limits.BUILD_PIECE_BYTES_MAX
+    )
     per_file = math.ceil(rows / files)
     pieces = files * math.ceil(per_file / piece_rows)
     sample_rows = min(rows, OPTIONS.sample_rows_max, OPTIONS.sample_bytes_max // vector)
@@ -125,8 +157,10 @@ def cut(rows: int, dimension: int, *, keyed: bool = False, files: int | None = N
     clusters = max(min(sample_rows // 8, round(rows / OPTIONS.cluster_rows_target)), 1)
     partitions = max(math.ceil(rows / (FULL_SHARE * OPTIONS.partition_rows_target)), 1)
     batches = _batches(total, pieces)
-    groups = min(math.ceil(total / limits.BUILD_GROUP_BYTES_MAX), clusters)
-    ranges = math.ceil(rows / limits.BUILD_KEY_RANGE_ROWS) if keyed else 0
+    held = rows * (vector + RUN_ROW_BYTES + (DOCUMENT_BYTES if keyed else 0.0))
+    groups = math.ceil(held / limits.BUILD_GROUP_BYTES_MAX)
+    groups = min(groups, partitions, clusters, limits.BUILD_BATCHES_MAX)
+    ranges = key_range_count(rows) if keyed else 0
     sampled = min(rows, sample_pieces * piece_rows) * vector
     tasks = dict.fromkeys(STAGES, 1)
     tasks |= {

@@ -20,6 +20,13 @@ from squash.maintain.bulk.stages import STAGES, Stage
 
 PATH: Final = Path(__file__).with_name("scale.json")
 KINDS: Final = ("tasks", "rows", "values", "work")
+KINDS_OF: Final[Mapping[Stage, tuple[str, ...]]] = {
+    Stage.PLAN: ("tasks", "rows"),
+    Stage.CALIBRATE: ("tasks", "work"),
+    Stage.PUBLISH: ("tasks", "rows"),
+    Stage.KEYS: ("tasks", "rows"),
+}
+"""What a stage does, where that is not all of them."""
 _STEPS: Final = 20_000
 
 
@@ -198,11 +205,12 @@ def fit(runs: Sequence[Run]) -> Fit:
         have = [run for run in runs if stage.value in run.stages]
         if not have:
             continue
+        kinds = KINDS_OF.get(stage, KINDS)
         features = np.array(
-            [[work_of_stage(stage, run.cut)[kind] for kind in KINDS] for run in have], np.float64
+            [[work_of_stage(stage, run.cut)[kind] for kind in kinds] for run in have], np.float64
         )
         times = np.array([run.stages[stage.value].cpu_s for run in have])
-        seconds[stage] = dict(zip(KINDS, least_relative(features, times).tolist(), strict=True))
+        seconds[stage] = dict(zip(kinds, least_relative(features, times).tolist(), strict=True))
     sized = [run for run in runs if run.index_bytes]
     shape = np.array([[run.rows, run.rows * run.dimension] for run in sized], np.float64)
     stored = np.array([sum(run.index_bytes.values()) for run in sized], np.float64)

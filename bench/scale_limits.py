@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from scale_build import routing_bytes, stage_cost
-from scale_cut import OPTIONS, Cut, cut
+from scale_cut import CUT_SAMPLE_BYTES, OPTIONS, Cut, cut
 from scale_inputs import Asking, Fit
 from scale_platform import Platform
 from scale_queries import (
@@ -20,6 +20,7 @@ from scale_queries import (
     default,
     partitions,
     sized,
+    slots_needed,
     snapshot_bytes,
 )
 from squash import limits
@@ -33,11 +34,16 @@ DOUBLES_SHARE: Final = 0.01
 ATTRIBUTE_BYTES: Final = 13.0
 PYTHON_TIMES: Final = 6.0
 """How much more than its JSON a list of dictionaries takes."""
+CENTERS_TIMES: Final = 4.8
+"""How many times all centers are held while they are joined and written: measured at 60,000 x 768
+and 100,000 x 256."""
+SPILLED_TIMES: Final = 1.1
+"""The fullest group is a little larger than their mean."""
 BASE_BYTES: Final = 150e6
 """Of a task's process: Python, NumPy, what is imported."""
 OBJECTS: Final = ("attributes", "codes", "documents", "head", "rows", "vectors")
 
-Kind: TypeAlias = Literal["stops", "slows"]
+Kind: TypeAlias = Literal["stops", "setting", "slows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,8 @@ class Limit:
     used:
         What an index of (rows, dimension) uses of it: grows with the rows.
     kind:
-        "stops": it cannot be built, or not be asked. "slows": it is built and asked, worse.
+        "stops": it cannot be built, or not be asked. "setting": so it is until a parameter of the
+        deployment is raised. "slows": it is built and asked, worse.
     then:
         What happens beyond it, and what would have to change.
 
@@ -65,6 +72,8 @@ class Limit:
     used: Callable[[int, int], float]
     kind: Kind
     then: str
+    keyed: bool = False
+    """Whether it is one of builds of rows with keys of their own alone."""
 
     def rows_at(self, dimension: int) -> int | None:
         """Return up to how many rows it holds; None if it holds at any number."""
@@ -78,6 +87,12 @@ class Limit:
             else:
                 high = middle
         return low
+
+
+def calibrate_bytes(rows: int, dimension: int) -> float:
+    """Return what `calibrate` holds."""
+    centers = CENTERS_TIMES * routing_bytes(rows, dimension)
+    return BASE_BYTES + centers + PYTHON_TIMES * snapshot_bytes(rows)
 
 
 def segment_bytes() -> float:
@@ -105,6 +120,10 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
         stages = [stage for stage in Stage if one.tasks[stage]]
         return sum(_stage_s(stage, one, fit, platform) for stage in stages) / 3_600
 
+    def group_bytes(rows: int, dimension: int) -> float:
+        one = cut_of(rows, dimension)
+        return SPILLED_TIMES * one.run_bytes / one.groups
+
     def cold_s(rows: int, dimension: int) -> float:
         return cold_coordinator_s(rows, dimension, fit, asking, platform)
 
@@ -121,12 +140,12 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "clusters are coarser; `assemble` cuts the crowded ones",
         ),
         Limit(
-            "rows of one coarse cluster in the memory of `assemble`",
-            "bytes",
-            memory,
-            lambda rows, d: BASE_BYTES + 3.0 * 4 * d * rows / cut_of(rows, d).clusters,
-            "stops",
-            "train in two levels: a second sample for each coarse cluster",
+            "rows of a coarse cluster that its own sample can cut by k-means",
+            "clusters",
+            CUT_SAMPLE_BYTES / 8.0,
+            lambda rows, d: 4.0 * d * rows / cut_of(rows, d).clusters / OPTIONS.cluster_rows_target,
+            "slows",
+            "it is cut in halves: clusters are less good, and a query needs more of them",
         ),
         *(
             Limit(
@@ -148,14 +167,20 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "gc must know builds that are under way and leave theirs for longer",
         ),
         Limit(
-            "memory of `calibrate`: all centers, joined and written",
+            "memory of `calibrate` by default: all centers, joined and written",
             "bytes",
             memory,
-            lambda rows, d: (
-                BASE_BYTES + 3.0 * routing_bytes(rows, d) + PYTHON_TIMES * snapshot_bytes(rows)
-            ),
+            calibrate_bytes,
+            "setting",
+            "`BuilderMemory`",
+        ),
+        Limit(
+            "memory of `calibrate` in the largest function",
+            "bytes",
+            limits.LAMBDA_MEMORY_MB_MAX * 1e6,
+            calibrate_bytes,
             "stops",
-            "more memory for that stage, or centers written in parts",
+            "centers joined and written in parts",
         ),
         Limit(
             "memory of `publish`: a commit that names every object",
@@ -174,12 +199,20 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "a commit that names an object with the list of segments",
         ),
         Limit(
-            "local disk of a task of `assemble`",
+            "disk of a task of `assemble` by default",
             "bytes",
             platform.tmp_mb * 1e6,
-            lambda rows, d: 2.0 * cut_of(rows, d).run_bytes / cut_of(rows, d).groups,
+            group_bytes,
+            "setting",
+            "`BuilderTmp`",
+        ),
+        Limit(
+            "disk of a task of `assemble`, the largest",
+            "bytes",
+            limits.LAMBDA_TMP_MB_MAX * 1e6,
+            group_bytes,
             "stops",
-            "smaller groups: more clusters than the sample can train",
+            "more groups than `BUILD_BATCHES_MAX`, which costs reads: see its time",
         ),
         Limit(
             "memory of a plan: its pieces",
@@ -190,12 +223,13 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "a plan in parts, one a batch",
         ),
         Limit(
-            f"rows replaced by later ones, if {100 * DOUBLES_SHARE:g} % are",
+            f"rows replaced by later ones, if {100 * DOUBLES_SHARE:g} % of keys are double",
             "rows",
             float(limits.BUILD_REPLACED_ROWS_MAX),
             lambda rows, _: DOUBLES_SHARE * rows,
             "stops",
             "remove doubles first, or rows replaced by range, not in every task",
+            keyed=True,
         ),
         Limit(
             "input files of 1 GiB",
@@ -210,7 +244,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "bytes",
             RETAINED_SHARE * default(1, 1).coordinator_mb * 1e6,
             coordinator_bytes,
-            "slows",
+            "setting",
             "`CoordinatorMemory`",
         ),
         Limit(
@@ -218,7 +252,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "bytes",
             RETAINED_SHARE * default(1, 1).coordinator_mb * 1e6,
             lambda rows, d: coordinator_bytes(rows, d) + ATTRIBUTE_BYTES * rows,
-            "slows",
+            "setting",
             "`CoordinatorMemory`",
         ),
         Limit(
@@ -249,7 +283,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "slots that hold the index",
             "slots",
             float(limits.SLOTS_MAX),
-            lambda rows, d: sized(rows, d, fit).slots,
+            lambda rows, d: slots_needed(rows, d, fit),
             "slows",
             "vectors are read from S3 page by page; processors of more memory",
         ),
@@ -287,13 +321,12 @@ def cold_coordinator_s(
 ) -> float:
     """Return how long a coordinator takes that knows nothing: typically, its slots sized."""
     served = sized(rows, dimension, fit)
-    slots = min(served.slots, limits.SLOTS_MAX)
     ms = platform.start.p50 + platform.import_ms + 4 * platform.get.p50
     ms += (
         (snapshot_bytes(rows) + routing_bytes(rows, dimension)) / platform.bandwidth_mb_per_s / 1e3
     )
     ms += snapshot_bytes(rows) / 1e6 * asking.load_ms_per_mb
-    ms += partitions(rows) * slots * asking.bid_us / 1e3
+    ms += partitions(rows) * served.slots * asking.bid_us / 1e3
     return ms / 1e3
 
 

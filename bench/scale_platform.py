@@ -6,15 +6,33 @@ asks for requests and functions in `squash.planning.prices`: those are read, not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import Final
 
-from squash.limits import LAMBDA_CONCURRENCY_MAX, LAMBDA_MEMORY_MB_MAX, LAMBDA_TMP_MB_MAX, MIB
+from squash.limits import LAMBDA_CONCURRENCY_MAX, LAMBDA_MEMORY_MB_MAX, MIB
+from squash.planning.build_costs import TRANSITIONS_PER_STAGE, TRANSITIONS_PER_TASK, VCPU_MB
 from squash.planning.prices import Architecture
 from squash.planning.shape import DEFAULT_SHAPE_COSTS
 
-MB_PER_VCPU: Final = 1_769.0
+MB_PER_VCPU: Final = float(VCPU_MB)
 VCPUS_MAX: Final = 6.0
+
+
+@cache
+def parameter(name: str) -> int:
+    """Return the default of a number that `template.yaml` lets whoever deploys choose."""
+    template = Path(__file__).resolve().parents[1] / "template.yaml"
+    found = re.search(
+        rf"^  {name}:\n    Type: Number\n    Default: (\d+)$",
+        template.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    if found is None:
+        raise LookupError(f"template.yaml has no number {name}")
+    return int(found[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +50,7 @@ class Platform:
     Parameters
     ----------
     concurrency:
-        Functions of the account at once.
+        Functions at once: what the deployment lets a build take, or the account has.
     ramp, ramp_s:
         A function gets so many more containers each so many seconds, and as many at once.
     child_starts_per_s, children_max:
@@ -64,17 +82,17 @@ class Platform:
 
     """
 
-    concurrency: int = LAMBDA_CONCURRENCY_MAX
+    concurrency: int = field(default_factory=lambda: parameter("BuildConcurrency"))
     ramp: int = 1_000
     ramp_s: float = 10.0
     child_starts_per_s: float = 300.0
     children_max: int = 10_000
-    transitions_per_task: float = 3.0
-    transitions_per_stage: float = 8.0
+    transitions_per_task: float = float(TRANSITIONS_PER_TASK)
+    transitions_per_stage: float = float(TRANSITIONS_PER_STAGE)
     gates_per_stage: int = 2
     map_s: float = 2.0
-    memory_mb: float = MB_PER_VCPU
-    tmp_mb: float = LAMBDA_TMP_MB_MAX
+    memory_mb: float = field(default_factory=lambda: float(parameter("BuilderMemory")))
+    tmp_mb: float = field(default_factory=lambda: float(parameter("BuilderTmp")))
     architecture: Architecture = "arm64"
     processor_share: float = 1.0
     bandwidth_mb_per_s: float = 75.0
@@ -94,11 +112,6 @@ class Platform:
         """The share of cores that a function has."""
         return min(self.memory_mb / MB_PER_VCPU, VCPUS_MAX)
 
-    @property
-    def wide(self) -> Platform:
-        """The same with an account that was granted ten times the concurrency."""
-        return replace(self, concurrency=10 * self.concurrency)
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -110,6 +123,9 @@ class Source:
 
 
 AWS: Final = Platform()
+# The same with all that an account has by default, and with what it may be granted.
+ACCOUNT: Final = replace(AWS, concurrency=LAMBDA_CONCURRENCY_MAX)
+GRANTED: Final = replace(AWS, concurrency=10 * LAMBDA_CONCURRENCY_MAX)
 # As the local cloud has it: two cores, no distance, S3 by moto.
 LOCAL: Final = Platform(
     concurrency=2,
@@ -121,16 +137,18 @@ LOCAL: Final = Platform(
 )
 
 SOURCES: Final = (
-    Source("functions at once", "1,000 by default, 10,000 if asked for", "Lambda's quotas (read)"),
+    Source("functions at once", f"{AWS.concurrency:,} as deployed by default, 1,000 an account, "
+           "10,000 if asked for", "`template.yaml`; Lambda's quotas (read)"),
     Source("more containers", "1,000 each 10 s a function", "Lambda's quotas (read)"),
     Source("memory, cores", f"{MB_PER_VCPU:,.0f} MB is one core, {LAMBDA_MEMORY_MB_MAX:,} MB the "
            "most", "Lambda's quotas (read)"),
-    Source("a task", "900 s, 10,240 MB of /tmp", "Lambda's quotas (read)"),
+    Source("a task", f"900 s, {AWS.tmp_mb:,.0f} MB of /tmp by default, 10,240 the most",
+           "`template.yaml`; Lambda's quotas (read)"),
     Source("children of a map", "10,000 at once", "Step Functions' quotas (read)"),
     Source("starts of children", "300 a second", "assumed: the refill rate of StartExecution; "
            "that of maps is not published"),
-    Source("transitions", "3 a task, 8 a stage; their price", "`infra/bulk_build.asl.yaml`; "
-           "`squash.planning.prices`, not confirmed"),
+    Source("transitions", f"{TRANSITIONS_PER_TASK} a task, {TRANSITIONS_PER_STAGE} a stage; their "
+           "price", "`squash.planning`, after `infra/bulk_build.asl.yaml`; not confirmed"),
     Source("a stage's own time", "two calls of the gate, 2 s of the map", "the state machine; "
            "the second assumed"),
     Source("requests a prefix", "5,500 GET, 3,500 PUT a second", "S3's guide (read)"),

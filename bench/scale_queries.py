@@ -9,12 +9,13 @@ their times lognormal.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scale_build import SEGMENT_BYTES
 from scale_inputs import Asking, Fit
 from scale_platform import MB_PER_VCPU, Platform, Spread
 from squash.limits import (
@@ -44,8 +45,6 @@ TMP_SHARE: Final = 0.75
 PROCESSOR_TMP_MB: Final = 512.0
 SLOTS: Final = 8
 LOG_BYTES: Final = 1_200.0
-SEGMENT_BYTES: Final = 620.0
-"""Of a segment in a snapshot; `segment_bytes` in `scale_limits` makes one."""
 CPU_SPREAD: Final = 0.25
 """Sigma of the lognormal that CPU times are multiplied by: p99 over p50 is 1.8."""
 COORDINATOR_ROUNDS: Final = 3  # the newest snapshot listed, read; the trained object
@@ -90,16 +89,21 @@ def default(rows: int, dimension: int) -> Served:
     return Served(rows, dimension, SLOTS, MB_PER_VCPU)
 
 
-def sized(rows: int, dimension: int, fit: Fit) -> Served:
-    """Return slots that hold the index and a coordinator that holds its centers.
-
-    Neither is held to what Squash and Lambda allow; `held` tells whether they are.
-    """
+def slots_needed(rows: int, dimension: int, fit: Fit) -> int:
+    """Return how many slots hold an index."""
     usual = default(rows, dimension)
     searched = searched_bytes(rows, dimension, fit)
-    slots = max(math.ceil(usual.slots * searched / usual.held_bytes), usual.slots)
+    return max(math.ceil(usual.slots * searched / usual.held_bytes), usual.slots)
+
+
+def sized(rows: int, dimension: int, fit: Fit) -> Served:
+    """Return as many slots as hold the index, or there may be, and a coordinator that holds it.
+
+    The coordinator's memory is not held to what Lambda allows: `possible` tells whether it is.
+    """
     memory = max(coordinator_bytes(rows, dimension) / RETAINED_SHARE / 1e6, MB_PER_VCPU)
-    return replace(usual, slots=slots, coordinator_mb=math.ceil(memory / 64) * 64)
+    slots = min(slots_needed(rows, dimension, fit), SLOTS_MAX)
+    return Served(rows, dimension, slots, math.ceil(memory / 64) * 64)
 
 
 def possible(one: Served) -> bool:
@@ -172,7 +176,7 @@ def waits(
     loads = sum(random.drawn(platform.get) for _ in range(COORDINATOR_ROUNDS))
     loads = loads + read_mb / platform.bandwidth_mb_per_s * 1e3
     parsed = snapshot_bytes(one.rows) / 1e6 * asking.load_ms_per_mb
-    dealt = partitions(one.rows) * min(one.slots, SLOTS_MAX) * asking.bid_us / 1e3
+    dealt = partitions(one.rows) * one.slots * asking.bid_us / 1e3
     loads = loads + random.cpu(parsed + dealt)
     billed = own + random.drawn(platform.get) + frozen * (started + loads)
     before = random.drawn(platform.invoke) + billed

@@ -12,14 +12,15 @@ from scale_build import OBJECTS_PER_PARTITION, BuildCost, build_cost, ratios, ro
 from scale_cut import cut
 from scale_inputs import Inputs, Run, fit
 from scale_limits import Limit, all_limits, beyond, cold_coordinator_s, met
-from scale_platform import AWS, FILE_BYTES, LOCAL, SOURCES, Platform
+from scale_platform import ACCOUNT, AWS, FILE_BYTES, GRANTED, LOCAL, SOURCES, Platform
 from scale_queries import Waits, default, partitions, possible, sized, waits
-from squash.limits import MIB
+from squash.limits import MIB, TIMEOUT_MS_MAX
 from squash.planning.prices import storage_cost_usd
 
 SIZES: Final = (10**6, 10**7, 10**8, 10**9, 10**10)
 DIMENSIONS: Final = (128, 384, 768, 1_024)
 COLD: Final = (0.0, 0.02, 0.2)
+WIDTHS: Final = (AWS, ACCOUNT, GRANTED)
 PEERS: Final[Mapping[str, Mapping[int, float]]] = {
     "S3 Vectors": {10**6: 9.05, 10**7: 63.0},
     "turbopuffer": {10**6: 3.27, 10**7: 32.0},
@@ -61,7 +62,7 @@ def weight(size_bytes: float) -> str:
 
 def dollars(value: float) -> str:
     """Return an amount."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 class Model:
@@ -70,9 +71,7 @@ class Model:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         self.fit = fit(inputs.runs)
-        self.limits = {
-            platform: all_limits(self.fit, inputs.asking, platform) for platform in (AWS, AWS.wide)
-        }
+        self.limits = all_limits(self.fit, inputs.asking, ACCOUNT)
 
     def build(self, rows: int, dimension: int, platform: Platform = AWS) -> BuildCost:
         """Return what a build takes."""
@@ -80,7 +79,17 @@ class Model:
 
     def stops(self, rows: int, dimension: int) -> list[Limit]:
         """Return what makes it impossible."""
-        return beyond(self.limits[AWS.wide], rows, dimension, "stops")
+        found = beyond(self.limits, rows, dimension, "stops")
+        return [one for one in found if not one.keyed]
+
+    def needs(self, rows: int, dimension: int) -> list[Limit]:
+        """Return what it asks of whoever deploys."""
+        return beyond(self.limits, rows, dimension, "setting")
+
+    def silent(self, rows: int, dimension: int) -> bool:
+        """Tell whether nobody answers: no coordinator holds the centers, or begins in time."""
+        frozen = cold_coordinator_s(rows, dimension, self.fit, self.inputs.asking, AWS)
+        return not possible(sized(rows, dimension, self.fit)) or frozen > TIMEOUT_MS_MAX / 1e3
 
     def waits(self, rows: int, dimension: int, cold: float, *, usual: bool = False) -> Waits:
         """Return what queries wait for, of slots that hold the index, or as by default."""
@@ -93,6 +102,8 @@ def modelled(model: Model, plots: Path | None) -> str:
     parts = [
         f"`{command_line()}`, from what `bench/bulk.py` and others measured on "
         f"{model.inputs.day}, {model.inputs.processor}. {model.inputs.note}".rstrip(),
+        "## In short",
+        _short(model),
         "## Which limit is met first",
         LIMITS,
         _limits(model),
@@ -119,12 +130,22 @@ def modelled(model: Model, plots: Path | None) -> str:
     return "\n\n".join(parts)
 
 
-LIMITS: Final = """Up to how many rows each limit holds, the first one met first, in an account \
-with 10,000 functions at once. What *stops* makes a build fail or an index not answer; what \
-*slows* is got around. A figure beyond what stops, here and below, says what it would be if that \
-limit alone were lifted; it stands in brackets."""
+SHORT: Final = """A hundred million vectors are built in minutes and cost dollars; **a billion \
+and ten billion are not what this index does as it is**. The build's own stages would come far: \
+what ends first is what one process must hold or read whole, all centers and a snapshot that names \
+every object, in `calibrate` and in each coordinator that starts; and dealing segments to slots \
+anew in each of these, which grows with segments times slots. What would have to change: routing \
+in parts (partitions first, clusters inside, by allocators that hold a part each), slots dealt \
+once and stored, a snapshot in parts. For the build beyond a billion, runs merged before they are \
+read: each task of `assemble` asks every run, so that requests grow with the square of the rows \
+until there are as many tasks as there may be."""
+LIMITS: Final = """Up to how many rows each limit holds, the first one met first, with 1,000 \
+functions at once. What *stops* makes a build fail or an index not answer; a *setting* makes it \
+worse or fail until whoever deploys raises it; what *slows* is got around. A figure beyond what \
+stops, here and below, says what it would be if nothing stopped it; it stands in brackets."""
 BUILDS: Final = f"""Files of {FILE_BYTES // MIB:,} MiB, float32, rows without keys of their own, \
-1,769 MB a function. First the account's default of 1,000 functions at once, then 10,000."""
+1,769 MB a function. As many functions at once as a deployment lets a build take by default, as an \
+account has, and as it may be granted; the last columns are of 1,000."""
 STAGES_NOTE: Final = """By stage, at 768 dimensions, 1,000 functions at once. *Waves*: how often \
 each function that may run is used. *S3*: the least that S3 allows the stage's requests, prefixes \
 split meanwhile. The rest is the slowest task's way through the waves."""
@@ -141,8 +162,24 @@ squares of relative errors); a stage that takes nothing of a kind has a dash. *W
 multiplications of the stage's algorithm."""
 
 
+def _short(model: Model) -> str:
+    lines = []
+    for dimension in DIMENSIONS:
+        found = met(model.limits, dimension)
+        first = [
+            next(pair for pair in found if pair[0].kind == kind and not pair[0].keyed)
+            for kind in ("setting", "stops")
+        ]
+        lines.append(
+            f"- **{dimension:,} dimensions**: as deployed by default, {_rows(first[0][1])} vectors "
+            f"({first[0][0].name}); with settings raised, {_rows(first[1][1])} "
+            f"({first[1][0].name})."
+        )
+    return "\n".join([*lines, "", SHORT])
+
+
 def _limits(model: Model) -> str:
-    every = model.limits[AWS.wide]
+    every = model.limits
     at = {dimension: dict(met(every, dimension)) for dimension in DIMENSIONS}
     listed = sorted(
         every, key=lambda one: min((at[d].get(one, 10**13) for d in DIMENSIONS), default=10**13)
@@ -181,7 +218,7 @@ def _told(text: str, *, impossible: bool) -> str:
 def _builds(model: Model) -> str:
     lines = []
     for rows, dimension in _each():
-        usual, wide = (model.build(rows, dimension, one) for one in (AWS, AWS.wide))
+        usual, wide, widest = (model.build(rows, dimension, one) for one in WIDTHS)
         stops = model.stops(rows, dimension)
         tasks = sum(stage.tasks for stage in usual.stages)
         slowest = max(wide.stages, key=lambda stage: stage.seconds)
@@ -191,6 +228,8 @@ def _builds(model: Model) -> str:
             dollars(usual.usd),
             duration(wide.seconds),
             dollars(wide.usd),
+            duration(widest.seconds),
+            dollars(widest.usd),
             dollars(wide.usd / rows * 1e6),
             slowest.stage.value,
         )
@@ -198,20 +237,32 @@ def _builds(model: Model) -> str:
             [
                 f"{size_of(rows)} x {dimension:,}",
                 *(_told(cell, impossible=bool(stops)) for cell in cells),
-                stops[0].name if stops else "",
+                _conditions(model, rows, dimension),
             ]
         )
     head = (
-        "vectors", "tasks", "1,000 wide", "$", "10,000 wide", "$", "$ a million rows", "slowest",
-        "what stops it",
+        "vectors", "tasks", *(word for one in WIDTHS for word in (_wide(one), "$")),
+        "$ a million rows", "slowest", "what it needs, or what stops it",
     )  # fmt: skip
     return table(head, lines)
+
+
+def _conditions(model: Model, rows: int, dimension: int) -> str:
+    stops, needs = model.stops(rows, dimension), model.needs(rows, dimension)
+    if stops:
+        more = f", and {len(stops) - 1} more" if len(stops) > 1 else ""
+        return f"stopped: {stops[0].name}{more}"
+    return ", ".join(dict.fromkeys(one.then for one in needs))
+
+
+def _wide(platform: Platform) -> str:
+    return f"{platform.concurrency:,} at once"
 
 
 def _stages(model: Model) -> list[str]:
     parts = []
     for rows in (10**7, 10**9):
-        built = model.build(rows, 768)
+        built = model.build(rows, 768, ACCOUNT)
         lines = [
             [
                 one.stage.value,
@@ -265,7 +316,7 @@ def _waits(model: Model) -> str:
     lines = []
     for rows, dimension in _each():
         served = sized(rows, dimension, model.fit)
-        impossible = not possible(served)
+        impossible = model.silent(rows, dimension)
         cells = []
         for cold in COLD:
             found = model.waits(rows, dimension, cold)
@@ -312,7 +363,7 @@ def _usual(model: Model) -> str:
 def _prices(model: Model) -> str:
     lines = []
     for rows, dimension in _each():
-        impossible = not possible(sized(rows, dimension, model.fit))
+        impossible = model.silent(rows, dimension)
         found = [dollars(model.waits(rows, dimension, cold).usd) for cold in COLD]
         peers = [
             dollars(prices[rows]) if dimension == 768 and rows in prices else ""
@@ -337,7 +388,7 @@ def _fit(model: Model) -> str:
              ("work", 1e9, "s a thousand million of work"))  # fmt: skip
     lines = []
     for stage, each in model.fit.seconds.items():
-        told = [number(each[kind] * scale) if each[kind] else "–" for kind, scale, _ in units]
+        told = [number(each[kind] * scale) if each.get(kind) else "–" for kind, scale, _ in units]
         peak = model.fit.peak_mb.get(stage)
         lines.append([stage.value, *told, f"{peak:,.0f}" if peak else "–"])
     return table(("stage", *(unit for *_, unit in units), "peak MB"), lines)

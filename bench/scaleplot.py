@@ -11,8 +11,7 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
-from scale_platform import AWS
-from scale_queries import possible, sized
+from scale_platform import ACCOUNT, AWS, GRANTED
 
 if TYPE_CHECKING:
     from scale_text import Model
@@ -31,13 +30,13 @@ def builds(model: Model, path: Path) -> str:
         colours = plt.get_cmap("tab10")
         for place, dimension in enumerate(DIMENSIONS):
             stopped = [bool(model.stops(rows, dimension)) for rows in ROWS]
-            for platform, marker in ((AWS, "o"), (AWS.wide, "^")):
+            for platform, marker in ((AWS, "s"), (ACCOUNT, "o"), (GRANTED, "^")):
                 built = [model.build(rows, dimension, platform) for rows in ROWS]
                 label = f"d = {dimension:,}, {platform.concurrency:,} wide"
                 colour = colours(place)
                 hours = [one.seconds / 3_600 for one in built]
                 _broken(left, hours, stopped, label=label, color=colour, marker=marker)
-                if platform is AWS:
+                if platform is ACCOUNT:
                     dollars = [one.usd for one in built]
                     _broken(right, dollars, stopped, label=label, color=colour, marker=marker)
         left.axhline(20.0, color="grey", linewidth=0.8)
@@ -54,7 +53,7 @@ def latencies(model: Model, path: Path) -> str:
         colours = plt.get_cmap("tab10")
         for panel, cold in zip(panels, COLD, strict=True):
             for place, dimension in enumerate((128, 768)):
-                stopped = [not possible(sized(rows, dimension, model.fit)) for rows in ROWS]
+                stopped = [model.silent(rows, dimension) for rows in ROWS]
                 found = [model.waits(rows, dimension, cold) for rows in ROWS]
                 for name, marker in (("p50", "o"), ("p95", "s"), ("p99", "^")):
                     values = [getattr(one, name) for one in found]
@@ -73,7 +72,7 @@ def prices(model: Model, path: Path) -> str:
     with mpl.rc_context(_STYLE):
         figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
         colours = plt.get_cmap("tab10")
-        stopped = [not possible(sized(rows, 768, model.fit)) for rows in ROWS]
+        stopped = [model.silent(rows, 768) for rows in ROWS]
         for place, cold in enumerate(COLD):
             values = [model.waits(rows, 768, cold).usd for rows in ROWS]
             label = f"Squash, {100 * cold:g} % cold"

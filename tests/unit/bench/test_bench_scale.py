@@ -13,12 +13,12 @@ from templates import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from scale_build import build_cost, makespan, ratios, with_splits
+from scale_build import SEGMENT_BYTES, build_cost, makespan, ratios, with_splits
 from scale_cut import cut, kmeans_work
 from scale_inputs import KINDS, Asking, Fit, Inputs, fit, least_relative, work_of_stage
 from scale_limits import all_limits, beyond, met, segment_bytes
-from scale_platform import AWS, LOCAL
-from scale_queries import SEGMENT_BYTES, Served, default, possible, sized, snapshot_bytes, waits
+from scale_platform import ACCOUNT, AWS, GRANTED, LOCAL
+from scale_queries import Served, default, possible, sized, snapshot_bytes, waits
 from squash import limits
 from squash.maintain.bulk.stages import STAGES, Stage
 
@@ -51,7 +51,7 @@ def test_a_cut_keeps_its_limits(rows, dimension, keyed, files):
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
-@pytest.mark.parametrize("platform", [AWS, AWS.wide])
+@pytest.mark.parametrize("platform", [ACCOUNT, GRANTED])
 def test_builds_grow(dimension, platform):
     """Dollars, requests and bytes grow with the rows; stages add up; wider is no slower.
 
