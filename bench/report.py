@@ -31,6 +31,7 @@ _ORDER: Final = (
     "encoding",
     "codecs-glove",
     "codecs-sift",
+    "bulk",
     "memory",
     "churn",
     "imports",
@@ -39,6 +40,7 @@ _ORDER: Final = (
     "cost",
     "commits",
     "s3vectors",
+    "scale",
 )
 
 
@@ -82,14 +84,14 @@ def command_line() -> str:
     return re.sub(r" --out[ =]\S+", "", " ".join(words))
 
 
-def write_section(path: Path, name: str, text: str) -> None:
-    """Put a section into the document, in place of the one of the same name."""
+def write_section(path: Path, name: str, text: str, *, head: str = _HEAD) -> None:
+    """Put a section into the document, in place of the one of the same name; `head` begins it."""
     found = read_sections(path) if path.exists() else {}
     found[name] = text.strip()
     ordered = sorted(found, key=lambda key: (_place(key), key))
     parts = [f"<!-- {key} -->\n{found[key]}\n<!-- /{key} -->\n" for key in ordered]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([_HEAD, *parts]), encoding="utf-8")
+    path.write_text("\n".join([head, *parts]), encoding="utf-8")
 
 
 def _place(name: str) -> int:

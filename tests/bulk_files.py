@@ -65,11 +65,8 @@ def built(store):
     found = {}
     for info in store.list(""):
         key = info.key.split("/", 2)[-1] if "/" in info.key else info.key
-        if (
-            key.startswith(kept)
-            or key.endswith(("/plan", "/outcome", "/model"))
-            and "/items/" not in key
-        ):
+        learned = key.endswith(("/plan", "/outcome", "/model")) and "/items/" not in key
+        if key.startswith(kept) or learned:
             found[key] = bytes(store.get(info.key))
     return found
 

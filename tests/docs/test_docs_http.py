@@ -31,7 +31,7 @@ def asked(example):
     path = re.search(r'"\$URL(/v1[^"?]*)', example).group(1)
     given = re.search(r"-X (\w+)", example)
     method = given.group(1) if given else "POST" if "-d " in example else "GET"
-    return method, path.replace("/papers", "/{index}")
+    return method, re.sub("/[0-9a-f]{32}", "/{build}", path.replace("/papers", "/{index}"))
 
 
 def test_every_route_has_an_example():
@@ -50,6 +50,7 @@ def test_the_limits_are_those_of_the_code():
     assert f"by key, at most {limits.KEYS_PER_REQUEST_MAX:,}" in HTTP
     assert f"a list of at most {limits.QUERIES_PER_REQUEST_MAX:,}" in HTTP
     assert f"at most {limits.TIMEOUT_MS_MAX:,} |" in HTTP
+    assert f"| at most {limits.BUILD_INPUTS_PER_REQUEST_MAX:,} URLs" in HTTP
     assert f"`limit` ({limits.LIST_PAGE_DEFAULT}, at most {limits.LIST_PAGE_MAX:,})" in HTTP
     assert f"within {limits.KEY_KEPT_MS_MAX // 1000} seconds" in SECURITY
     assert f"for {limits.KEY_ABSENT_KEPT_MS_MAX // 1000} seconds" in SECURITY
@@ -87,17 +88,18 @@ def server(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_the_page_runs_from_top_to_bottom(server, capsys):
+def test_the_page_runs_from_top_to_bottom(server, tmp_path, capsys):
     """Every example is answered as well, in the order of the page."""
     url, store = server
     words = ["keys", "create", "--scopes", "read,write,admin", "--indexes", "*", "--store", store]
     assert main([*words, "--json"]) == 0
     token = json.loads(capsys.readouterr().out)["token"]
     answers = {}
+    nowhere = (tmp_path / "nowhere").as_uri() + "/"
     for example in EXAMPLES:
         done = subprocess.run(  # noqa: S603 - a page of ours
             ["/bin/sh", "-c", example.replace("curl -sS", "curl -sS --fail-with-body")],
-            env=os.environ | {"URL": url, "KEY": token},
+            env=os.environ | {"URL": url, "KEY": token, "INPUTS": nowhere},
             capture_output=True,
             text=True,
             check=False,
@@ -108,4 +110,5 @@ def test_the_page_runs_from_top_to_bottom(server, capsys):
     assert [match["key"] for match in one["matches"]] == ["p1", "p2"]
     assert [answer["matches"][0]["key"] for answer in several["answers"]] == ["p1", "p2"]
     assert answers["POST", "/v1/indexes/{index}/vectors/delete"][0]["rows"] == 1
+    assert answers["POST", "/v1/indexes/{index}/builds/{build}/resume"][0]["attempt"] == 2
     assert answers["DELETE", "/v1/indexes/{index}"] == [{"dropped": "papers"}]

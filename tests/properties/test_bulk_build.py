@@ -5,19 +5,21 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import squash
 from bulk_scene import OPTIONS, Scene, begin, build, config_of, content, in_one_go, objects, run
 from squash.maintain import BuildOptions
 from squash.maintain.calibrate import NeighbourCollector, Neighbours
 from squash.maintain.one_thread import one_blas_thread
 from squash.quantize import PRESETS
 from squash.storage import FolderStore
-from squash.training import Assigner
+from squash.training import Assigner, split_rows
 from strategies import metadata_rows
 
 METRICS = ["cosine", "euclidean", "dot"]
@@ -191,6 +193,44 @@ def test_another_process_with_other_threads_leaves_the_same_bytes(tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == here
     assert content(store, outcome.segments, outcome.trained, 96) == in_one_go(scene)
+
+
+def test_clusters_are_good_where_the_sample_is_too_small_for_them(monkeypatch):
+    """Then buckets' own rows tell which there are: nearer to their rows than halves of halves.
+
+    Recall is what was asked for all the same.
+    """
+    rng = np.random.default_rng(2)
+    middles = rng.normal(size=(120, 16)) * 1.5
+    vectors = (middles[rng.integers(120, size=6_000)] + rng.normal(size=(6_000, 16))).astype("f4")
+    options = BuildOptions(
+        partition_rows_target=1_000, partition_rows_max=2_000, cluster_rows_target=40,
+        calibration_queries=100, exact_rows_max=100, sample_rows_max=200,
+    )  # fmt: skip
+
+    def built():
+        index = squash.connect(f"memory://{uuid4().hex}").create_index(
+            "x", dimension=16, metric="euclidean"
+        )
+        index.put(keys=[str(row) for row in range(6_000)], vectors=vectors)
+        index.optimize(options=options, full=True)
+        return index, index._session.view("strong").trained
+
+    def halves(rows_of, rows, *, metric, sizes, seed):
+        del metric, seed
+        return split_rows(np.asarray(rows_of[rows]), rows_max=sizes.cluster_rows_target)
+
+    index, trained = built()
+    assert 0.7 * 150 < len(trained.centers) < 1.3 * 150
+    with monkeypatch.context() as patch:
+        patch.setattr("squash.maintain.parts._cut", halves)
+        assert trained.energy() < 0.93 * built()[1].energy()
+    found = 0
+    for query in vectors[::60]:
+        true = np.argsort(((vectors - query) ** 2).sum(axis=1), kind="stable")[:10]
+        answer = index.query(query, top_k=10, recall_target=0.95)
+        found += len({int(match.key) for match in answer.matches} & set(true.tolist()))
+    assert found >= 0.94 * 10 * len(vectors[::60])
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 9, 300, 4_200])

@@ -20,10 +20,21 @@ UNZIPPED_BYTES_MAX = 250 * 2**20
 ZIPPED_BYTES_MAX = 50 * 2**20
 OURS_BYTES_MAX = 100 * 2**20
 ENCODER_BYTES_MAX = 160 * 2**20
+BUILDER_BYTES_MAX = 190 * 2**20
 HTTP = ["Coordinator", "Documents", "Indexes"]
-NAMES = [*HTTP, "Allocator", "Processor", "Compactor", "Encoder"]
-SERVICES = ["lambda", "s3", "ssm", "sts"]
-S3_NAMES = ["delete_objects", "get_object", "list_objects_v2", "put_object"]
+NAMES = [*HTTP, "Allocator", "Processor", "Compactor", "Encoder", "Builder"]
+SERVICES = ["lambda", "s3", "ssm", "stepfunctions", "sts"]
+S3_NAMES = [
+    "delete_objects",
+    "get_object",
+    "head_bucket",
+    "head_object",
+    "list_objects_v2",
+    "put_object",
+]
+
+MORE_BYTES_MAX = {"Encoder": ENCODER_BYTES_MAX, "Builder": BUILDER_BYTES_MAX}
+MACHINE_NAMES = ["DescribeExecution", "StartExecution", "StopExecution"]
 
 # What no function loads to start, and what some do not: building and verifying are loaded by the
 # call that wants them.
@@ -52,6 +63,7 @@ NOT_IN = {
     "Indexes": CALLING,
     "Compactor": CALLING | {"squash.api.face"},
     "Encoder": ROLES | CALLING | {"PIL", "squash.index.log", "squash.runtime.views"},
+    "Builder": CALLING | {"squash.api.face"},
 }
 
 # Prints what is loaded besides the standard library, and what it took.
@@ -134,7 +146,7 @@ def test_artefacts_hold_nothing_but_what_functions_need(artefacts):
     # Who runs a function may leave bytecode beside its handler; the layer's was built.
     for path in artefacts.layer.rglob("*.pyc"):
         assert str(ROOT).encode() not in path.read_bytes(), path
-    for folder in ("squash", "encoder"):
+    for folder in ("squash", "encoder", "builder"):
         requirements = (ROOT / f"layers/{folder}/requirements.txt").read_text()
         assert all("==" in line for line in requirements.splitlines() if line[0] != "#")
 
@@ -154,13 +166,51 @@ def test_artefacts_of_the_encoder_hold_what_models_run_on(artefacts):
         assert str(ROOT).encode() not in path.read_bytes(), path
 
 
+# Reads a file of each compression with what the builder finds, and prints what that loaded.
+READING = """
+import io, json, sys
+sys.path[:0] = {paths!r}
+import numpy as np, pyarrow as pa
+from pyarrow import parquet
+rows = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(80, dtype="f4")), 8)
+table = pa.table({{"vector": rows, "key": [str(n) for n in range(10)], "tags": [["a"]] * 10}})
+for name in ("none", "snappy", "gzip", "zstd", "lz4", "brotli"):
+    file = io.BytesIO()
+    parquet.write_table(table, file, compression=name)
+    with parquet.ParquetFile(pa.BufferReader(file.getvalue())) as opened:
+        batches = list(opened.iter_batches(batch_size=3, row_groups=[0]))
+    assert pa.Table.from_batches(batches).to_pylist() == table.to_pylist(), name
+print(json.dumps(pa.__file__))
+"""
+
+
+def test_artefacts_of_the_builder_read_parquet(artefacts):
+    """By what was left of pyarrow, in every compression; nothing of the library is there twice."""
+    site, library = artefacts.builder_layer / "python", artefacts.layer / "python"
+    assert {path.name for path in site.iterdir()} & {
+        path.name for path in library.iterdir()
+    } == set()
+    assert not [path for path in site.rglob("*") if "flight" in path.name or "s3" in path.name]
+    assert list(site.glob("pyarrow-*.dist-info/**/LICENSE*"))
+    paths = [str(path) for path in artefacts.search_path("Builder")]
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-I", "-S", "-B", "-c", READING.format(paths=paths)],
+        env=ENVIRONMENT | {"PATH": os.environ["PATH"]},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).startswith(str(site))
+
+
 def test_artefacts_fit(artefacts, tmp_path, record_property):
     """Each function with its layer is far below what Lambda takes, unzipped and zipped."""
     layer = size(artefacts.layer)
     record_property("layer_bytes", layer)
     for name in NAMES:
         whole = size(artefacts.function(name)) + sum(map(size, artefacts.layers(name)))
-        most = ENCODER_BYTES_MAX if name == "Encoder" else OURS_BYTES_MAX
+        most = MORE_BYTES_MAX.get(name, OURS_BYTES_MAX)
         record_property(f"{name}_bytes", whole)
         assert whole <= most < UNZIPPED_BYTES_MAX
     made = tmp_path / "layer.zip"
@@ -182,6 +232,7 @@ sys.path.insert(0, {path!r})
 import botocore.session
 client = botocore.session.Session().create_client
 s3, functions = (client(s, region_name="us-east-1") for s in ("s3", "lambda"))
+machines = client("stepfunctions", region_name="eu-west-1")
 assert botocore.session.__file__.startswith({path!r})
 assert "IfNoneMatch" in s3.meta.service_model.operation_model("PutObject").input_shape.members
 assert "TenantId" in functions.meta.service_model.operation_model("Invoke").input_shape.members
@@ -193,10 +244,13 @@ assert presigned.startswith("https://bucket.s3.amazonaws.com/k/%C3%A9?"), presig
 elsewhere = client("s3", region_name="cn-north-1").meta.endpoint_url
 assert elsewhere == "https://s3.cn-north-1.amazonaws.com.cn", elsewhere
 assert functions.meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
+assert machines.meta.endpoint_url == "https://states.eu-west-1.amazonaws.com"
+assert sorted(machines.meta.service_model.operation_names) == {machine_names}
 """
     path = str(artefacts.layer / "python")
+    names = {"path": path, "s3_names": S3_NAMES, "machine_names": MACHINE_NAMES}
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", "-B", "-c", program.format(path=path, s3_names=S3_NAMES)],
+        [sys.executable, "-I", "-S", "-B", "-c", program.format(**names)],
         env=ENVIRONMENT,
         check=False,
         capture_output=True,
@@ -301,7 +355,7 @@ def build_layer(tmp_path, layer, architecture, python):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", ["library", "encoder"])
+@pytest.mark.parametrize("layer", ["library", "encoder", "builder"])
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 def test_artefacts_are_the_same_twice(tmp_path, architecture, layer):
     """Two builds from the same sources are equal to the byte, names and times included."""
@@ -320,8 +374,12 @@ def test_artefacts_are_the_same_twice(tmp_path, architecture, layer):
     assert one == two
     machine = {"arm64": "aarch64", "x86_64": "x86_64"}[architecture]
     libraries = [path.name for path in one if path.suffix == ".so"]
-    own = f"libsquash-{machine}.so" if layer == "library" else "tokenizers.abi3.so"
-    assert own in libraries
+    own = {
+        "library": f"libsquash-{machine}.so",
+        "encoder": "tokenizers.abi3.so",
+        "builder": f"_parquet.cpython-313-{machine}-linux-gnu.so",
+    }
+    assert own[layer] in libraries
     assert not [n for n in libraries if "cpython" in n and f"cpython-313-{machine}" not in n]
 
 
@@ -341,7 +399,7 @@ def test_artefacts_are_built_by_sam(architecture):
         )
         assert done.returncode == 0, done.stdout + done.stderr
     built = ROOT / ".aws-sam" / "build"
-    for layer in ("LibraryLayer", "EncoderLayer"):
+    for layer in ("LibraryLayer", "EncoderLayer", "BuilderLayer"):
         note = json.loads((built / layer / "BUILD.json").read_text())
         assert (note["architecture"], note["python"]) == (architecture, "3.13")
         assert note.get("kernels", True)

@@ -1,4 +1,4 @@
-"""What functions do to the store for the S3 Vectors API is what their roles may do, and no more."""
+"""What functions do to the store, builds included, is what their roles may do, and no more."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
+import squash.database
+from bulk_files import SIZES
 from permissions import allowed, written_once
 from squash.api import functions
 from squash.api.credentials import create_key
 from squash.api.environment import IN_THE_STORE
 from squash.api.s3vectors.operations import OPERATIONS
 from squash.api.signing_keys import ensure_signing_key
-from squash.clock import SystemClock
+from squash.clock import SystemClock, SystemIds
+from squash.maintain.bulk.batches import stage_tasks
+from squash.maintain.bulk.stages import STAGES
+from squash.runtime import Settings
 from squash.storage import MemoryStore
 from templates import ROOT, read
 
@@ -96,7 +102,7 @@ class Functions:
         )
         self._event = json.loads((ROOT / "events" / "documents-put-vectors.json").read_text())
         self._handlers = {}
-        for name in ("coordinator", "documents", "indexes", "compactor"):
+        for name in ("coordinator", "documents", "indexes", "compactor", "builder"):
             self.stores[name] = RecordingStore(self._store)
             with monkeypatch.context() as patch:
                 found = self.stores[name]
@@ -125,6 +131,30 @@ class Functions:
         """Run the compactor."""
         return self._handlers["compactor"](event, self._context())
 
+    def build(self, name, inputs):
+        """Have an index built from files, by the events that the state machine sends."""
+        index = squash.database.Database(
+            self.stores["indexes"], settings=Settings(), clock=SystemClock(), ids=SystemIds()
+        ).index(name)
+        builds = index.bulk_builds()
+        build = builds.prepare([inputs], replaces=True, sizes=SIZES).build
+        own = {"index": name, "build": build}
+        for stage in STAGES:
+            listed = self._handlers["builder"](own | {"open": stage.value}, self._context())
+            for task in stage_tasks(builds._store, name, build, stage):
+                self._handlers["builder"](task.to_json(), self._context())
+            again = self._handlers["builder"](own | {"open": stage.value}, self._context())
+            assert again["tasks"] == 0, (stage, listed)
+        assert builds.status(build).state == "published"
+        stopped = builds.prepare([inputs], replaces=True).build
+        builds.cancel(stopped)
+        builds.resume(stopped)
+        failed = {"stage": "plan", "error": "x", "cause": "y"}
+        told = {"index": name, "build": stopped, "failed": failed}
+        self._handlers["builder"](told, self._context())
+        assert builds.status(stopped).state == "failed"
+        assert len(builds.list()) == 2
+
     @staticmethod
     def _context():
         return SimpleNamespace(
@@ -132,8 +162,17 @@ class Functions:
         )
 
 
+def write_files(folder):
+    """Write files of as few rows as go through every stage."""
+    folder.mkdir()
+    rng = np.random.default_rng(8)
+    for number in range(3):
+        np.save(folder / f"{number}.npy", rng.standard_normal((400, 2)).astype(np.float32))
+    return f"{folder.as_uri()}/"
+
+
 @pytest.fixture
-def asked(monkeypatch):
+def asked(monkeypatch, tmp_path):
     """The functions, after a life of a vector bucket with indexes called like folders."""
     made = Functions(monkeypatch)
     made.ask("CreateVectorBucket", **PLACE, tags={"a": "b"})
@@ -152,6 +191,8 @@ def asked(monkeypatch):
         made.ask("ListVectors", **index)
         made.ask("QueryVectors", **index, queryVector={"float32": [1, 1]}, topK=3)
         made.ask("GetIndex", **index)
+        made.build(f"media/{name}", write_files(tmp_path / name))
+        made.compact({"gc": True})
     for arn in (ARN, f"{ARN}/index/papers"):
         made.ask("TagResource", arn=arn, tags={"c": "d"})
         made.ask("ListTagsForResource", arn=arn)

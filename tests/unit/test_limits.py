@@ -230,3 +230,16 @@ def test_copies_of_indexes():
     assert limits.SERVICE_KEYS_GET_MAX <= limits.SERVICE_PUT_MAX <= limits.SERVICE_LIST_PAGE_MAX
     # The records that are left out are named in one answer; the sample is held whole.
     assert limits.MOVE_BAD_ROWS_MAX < limits.MOVE_SAMPLE_MAX < limits.MOVE_DIFFERENCES_KEYS_MAX
+
+
+def test_pieces_of_builds():
+    """A task that encodes has one piece; keys of a range fit a function's memory, sorted."""
+    assert limits.BUILD_ENCODE_ROWS <= limits.BUILD_PIECE_ROWS_MAX
+    assert limits.BUILD_PIECE_BYTES_MAX <= limits.BUILD_BATCH_BYTES
+    assert limits.BUILD_PIECE_BYTES_MAX >= 4 * limits.DIMENSION_MAX
+    # A hash and a number, twice while they are sorted, with the order of both halves.
+    assert 2 * 24 * limits.BUILD_KEY_RANGE_ROWS + 16 * limits.BUILD_KEY_RANGE_ROWS < 1 << 30
+    # Every task of `assemble` knows the replaced rows.
+    assert 8 * limits.BUILD_REPLACED_ROWS_MAX <= 32 * limits.MIB
+    # A piece's number is at most eight digits of a key, a batch's six.
+    assert limits.BUILD_BATCHES_MAX < 10**6

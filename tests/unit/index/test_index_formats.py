@@ -150,8 +150,8 @@ def test_newer_formats_are_refused_by_name():
         (snapshots.KIND, lambda data: snapshots.from_bytes(data, sequence=4, where="s")),
     ):
         header = {"sequence": 4, "commit_id": "c", "time_ms": 0, "operation": {"type": "new"}}
-        with pytest.raises(UnsupportedFormatError, match="version 2"):
-            open_it(seal(kind, 2, header=header, arrays={}))
+        with pytest.raises(UnsupportedFormatError, match="version 3"):
+            open_it(seal(kind, 3, header=header, arrays={}))
         with pytest.raises(UnsupportedFormatError, match="sparse"):
             open_it(seal(kind, 1, header=header | {"features": ["sparse"]}, arrays={}))
         with pytest.raises(DataError):

@@ -33,6 +33,7 @@ NAMES = [
 HANDLER_LINES_MAX = 30
 MEMORY_MB_MAX = 10_240
 API_TIMEOUT_S = 30
+IAM_POLICIES_MAX = 10
 
 _LIST = ("s3:ListBucket", "bucket")
 _SEGMENTS = {
@@ -96,7 +97,7 @@ ALLOWED = {
     | _ENCODERS
     | _BUILDS
     | _MACHINE
-    | {("s3:PutObject", key) for key in ("*/index.json", _BUCKET, "*/settings/*")}
+    | {("s3:PutObject", key) for key in ("*/index.json", _BUCKET, "*/settings/*", "*/gc/*")}
     | {("lambda:InvokeFunction", "function compactor")},
     "Compactor": _BUCKETS
     | _LOG
@@ -113,6 +114,8 @@ ALLOWED = {
     | _BUILDS
     | {
         ("s3:DeleteObject", "*/builds/*"),
+        ("s3:PutObject", "*/gc/*"),
+        ("s3:DeleteObject", "*/gc/*"),
         ("s3:GetObject", "beside: *"),
         ("s3:GetObject", "all in each of BuildInputs"),
         ("s3:ListBucket", "each of BuildInputs"),
@@ -184,6 +187,12 @@ def test_infra_roles_allow_what_the_table_says_and_nothing_else(name):
     assert [statement["Principal"] for statement in trusted] == [
         {"Service": "lambda.amazonaws.com"}
     ]
+
+
+def test_infra_roles_have_no_more_policies_than_iam_attaches():
+    """Ten, unless an account asks for more."""
+    for name, role in of_type(TEMPLATE, "AWS::IAM::Role").items():
+        assert len(role["Properties"]["ManagedPolicyArns"]) <= IAM_POLICIES_MAX, name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -51,6 +51,7 @@ TITLES: Final[dict[type[errors.SquashError], str]] = {
     errors.PermissionDeniedError: "Permission denied",
     errors.NotFoundError: "Not found",
     errors.ConflictError: "Conflict",
+    errors.BuildStoppedError: "Build stopped",
     errors.TooLargeError: "Too large",
     errors.ThrottledError: "Throttled",
     errors.UnavailableError: "Unavailable",

@@ -30,7 +30,7 @@ from squash.cli.shared_arguments import (
     add_index,
     add_tag,
 )
-from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, share, snapshot
+from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, moment, share, snapshot
 from squash.model import AttributeType, Metric
 
 __all__ = ["STORE_DEFAULT", "STORE_VARIABLE", "VERBS", "build_parser", "lifetime_ms"]
@@ -202,6 +202,18 @@ def _gc(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
 
+def _restore(parser: argparse.ArgumentParser) -> None:
+    add_index(parser)
+    parser.add_argument(
+        "--as-of",
+        type=moment,
+        required=True,
+        metavar="WHEN",
+        help="the snapshot: its number, or a time such as 2026-01-31T12:00:00Z",
+    )
+    add_if_snapshot(parser)
+
+
 def _repair(parser: argparse.ArgumentParser) -> None:
     add_index(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -287,6 +299,14 @@ VERBS: Final = (
         "squash snapshots papers --limit 20",
         _snapshots,
         details="Each made a snapshot, which --as-of of other commands reads.",
+    ),
+    Verb(
+        "restore",
+        "make the records again what they were after a snapshot",
+        "squash restore papers --as-of 41",
+        _restore,
+        details="In one commit; squash snapshots lists them. The content that a build replaced "
+        "comes back so, too. It can itself be undone, until gc has taken the snapshot before it.",
     ),
     Verb("stats", "describe an index in numbers", "squash stats papers", add_index),
     Verb(

@@ -179,6 +179,19 @@ def snapshots(arguments: Namespace, database: Database, output: Output) -> int:
     return SUCCEEDED
 
 
+def restore(arguments: Namespace, database: Database, output: Output) -> int:
+    """Make the records again what they were after a snapshot."""
+    index = database.index(arguments.index)
+    result = index.restore(arguments.as_of, if_snapshot=arguments.if_snapshot)
+    done = (
+        f"Restored {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}."
+        if result.rows
+        else f"No record is there or has changed since; the snapshot is {result.snapshot:,}."
+    )
+    output.result(write_document(result), done)
+    return SUCCEEDED
+
+
 def stats(arguments: Namespace, database: Database, output: Output) -> int:
     """Describe an index in numbers."""
     index = database.index(arguments.index)
@@ -237,6 +250,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "delete": delete,
     "list": list_any,
     "snapshots": snapshots,
+    "restore": restore,
     "stats": stats,
     "optimize": optimize,
     "gc": gc,

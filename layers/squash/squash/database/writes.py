@@ -260,6 +260,6 @@ class IndexWrites:
             If the store did not say whether it happened.
 
         """
-        return self._session.restore(
+        return self._session.writing.restore(
             as_of, if_snapshot=snapshot_number(if_snapshot), commit_id=commit_id_of(commit_id)
         )

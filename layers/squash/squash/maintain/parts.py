@@ -17,10 +17,10 @@ from squash.training import Assigner, group_clusters, kmeans, split_rows
 
 # So many times the rows it aims at a cluster may have.
 _CROWDED = 4
-# And so many where clusters have twice the rows they aim at throughout: the sample was too small
-# for as many as the rows ask for, and what was to be one cluster is cut into those it should be.
-_COARSE, _CROWDED_IF_COARSE = 2, 1.5
-# Of a crowded cluster, the bytes of rows by which it is cut; and those looked at together.
+# Where a bucket's clusters have so many times the rows they aim at on the average, the sample was
+# too small for as many as the rows ask for: the bucket's own rows tell which there should be.
+_COARSE = 2
+# Of rows that are cut, the bytes of those that decide how; and of those looked at together.
 _CUT_SAMPLE_BYTES = 64 << 20
 _CUT_CHUNK_BYTES = 16 << 20
 _CUT_ROWS_PER_CLUSTER = 8
@@ -135,12 +135,13 @@ def _part(spill: Spill, bucket: int, cluster: I64, codec: Codec, metric: Metric)
 
 
 def _capped(vectors: F32, member: I64, *, metric: Metric, sizes: Sizes, seed: int) -> I64:
-    """Cut the clusters that are much too large."""
+    """Cut the clusters that are much too large; where most are, find others in their place."""
     counts = np.bincount(member)
     target = sizes.cluster_rows_target
     most = sizes.cluster_rows_max
-    if len(member) > _COARSE * target * np.count_nonzero(counts):
-        most = min(int(_CROWDED_IF_COARSE * target), most)
+    coarse = _COARSE * target * int(np.count_nonzero(counts))
+    if len(member) > max(coarse, most):
+        return _cut(vectors, np.arange(len(member)), metric=metric, sizes=sizes, seed=seed)
     crowded = np.flatnonzero(counts > most)
     if not len(crowded):
         return member
@@ -155,7 +156,7 @@ def _capped(vectors: F32, member: I64, *, metric: Metric, sizes: Sizes, seed: in
 
 
 def _cut(vectors: F32, rows: I64, *, metric: Metric, sizes: Sizes, seed: int) -> I64:
-    """Return int64 [m], the part of each of the rows of one crowded cluster.
+    """Return int64 [m], the part of each of some rows, which are too many for one cluster.
 
     Parts are clusters that k-means finds; where one is crowded still, since its rows are all
     alike, it is cut in halves. Memory holds a sample of the rows, and some of them at a time.

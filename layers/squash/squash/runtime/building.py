@@ -6,6 +6,7 @@ Loaded by a session when it is first asked for: see `squash.runtime.maintenance`
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from squash.storage.inputs import InputStore
 
 Report = Callable[[Progress], None]
 _CAUSE_CHARACTERS_MAX: Final = 2_000
+_ROW: Final = re.compile(r"row (\d+)")
 _LONG_MS: Final = 1 << 40
 
 
@@ -99,16 +101,9 @@ class IndexBuilds(BuildRecords):
             self._ended(error, build, stop)
             raise
         except (SquashError, OSError) as error:
-            where = getattr(error, "object_key", None) or ""
-            stop = Stop(
-                "failed",
-                str(error),
-                self._clock.now_ms(),
-                position.stage.value,
-                where if where.startswith(SCHEMES) else None,
-                getattr(error, "row", None),
-            )
-            self._ended(error, build, stop)
+            place = _place(error) if isinstance(error, SquashError) else (None, None)
+            now_ms, stage = self._clock.now_ms(), position.stage.value
+            self._ended(error, build, Stop("failed", str(error), now_ms, stage, *place))
             raise
         return self.status(build)
 
@@ -273,6 +268,18 @@ class IndexBuilds(BuildRecords):
         )
         note_stop(self._store, self.there(build), stop)
         return {}
+
+
+def _place(error: SquashError) -> tuple[str | None, int | None]:
+    """Return the URL of the input file that an error is about, and the row of it, as far as known.
+
+    Errors of files have the URL as object key, and the row as field.
+    """
+    url = error.object_key
+    if url is None or not url.startswith(SCHEMES):
+        return None, None
+    row = _ROW.fullmatch(error.field or "")
+    return url, int(row[1]) if row else None
 
 
 def _cause(kind: str, cause: Any) -> str:

@@ -164,19 +164,22 @@ class Content:
         return found.vectors
 
     def encoder_of(self, encoder: Any, *, of_texts: bool) -> str | None:
-        """Return what makes the vectors of a build, as ``name@digest``; None without an encoder.
+        """Return what makes the vectors of a build, as ``name@digest``.
+
+        None where nothing was said: files may tell themselves which encoder made their vectors.
 
         Raises
         ------
         InvalidArgumentError
-            If files hold texts and the index has no encoder, or if they hold vectors and are not
-            said to be its own.
+            If files hold texts and the index has no encoder, or another encoder than the index's
+            is named.
 
         """
-        self._check_encoder(encoder, vectors=not of_texts)
+        self._check_encoder(encoder, vectors=False)
         if of_texts:
             return _label(self._pin(Modality.TEXT))
-        return None if self._config.encoder is None else _label(self._config.encoder)
+        pin = self._config.encoder
+        return None if pin is None or encoder is None else _label(pin)
 
     def check_patches(self, keys: Sequence[str], patches: Sequence[Metadata]) -> None:
         """Refuse patches of the text that a record's vector was made of.

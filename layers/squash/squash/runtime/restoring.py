@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from squash.errors import SquashError
+from squash.errors import DataError, SquashError
 from squash.index.commits import Replace
 from squash.index.state import committed_at
 from squash.maintain.restore import restore, restored_rows
@@ -39,16 +39,20 @@ def restore_content(
     opened = views.refresh()
     if committed_at(opened.state, mine) is None:
         then, _ = views.opened_as_of(as_of)
-        opened = restore(
-            log,
-            opened,
-            then,
-            views.fresh(then),
-            load_keys=lambda ref: views.reader(ref).keys(),
-            build_flat=partial(build_flat, non_filterable=config.non_filterable),
-            if_snapshot=if_snapshot,
-            commit_id=mine,
-        )
+        try:
+            opened = restore(
+                log,
+                opened,
+                then,
+                views.fresh(then),
+                load_keys=lambda ref: views.reader(ref).keys(),
+                build_flat=partial(build_flat, non_filterable=config.non_filterable),
+                if_snapshot=if_snapshot,
+                commit_id=mine,
+            )
+        except DataError as error:
+            views.refuse_gone(then.sequence, error)
+            raise
         if committed_at(opened.state, mine) is not None:
             try:
                 opened = log.write_snapshot(opened)

@@ -171,16 +171,6 @@ class IndexSession:
             full=full,
         )
 
-    def restore(
-        self, as_of: AsOf, *, if_snapshot: int | None, commit_id: str | None
-    ) -> WriteResult:
-        """Make the content again what it was after a snapshot."""
-        from squash.runtime.restoring import restore_content  # noqa: PLC0415 - most never do
-
-        return restore_content(
-            self._views, self.config, as_of, if_snapshot=if_snapshot, commit_id=commit_id
-        )
-
     def _fold(self, report: Report) -> None:
         self.optimize(options=None, scratch=None, report=report)
 

@@ -22,7 +22,7 @@ from squash.index.live import Opened
 from squash.index.prefetch import prefetch_rows
 from squash.index.state import committed_at
 from squash.index.writer import Putting, check_unchanged
-from squash.model import IndexConfig, InputBatch, Metadata, Progress, RowBatch, WriteResult
+from squash.model import AsOf, IndexConfig, InputBatch, Metadata, Progress, RowBatch, WriteResult
 from squash.runtime.content import Content, ReportSum
 from squash.runtime.pressure import FreshGuard
 from squash.runtime.views import IndexViews
@@ -229,6 +229,16 @@ class IndexWriter:
             commit_id=commit_id,
         )
         return self._result(opened, commit_id, len(given))
+
+    def restore(
+        self, as_of: AsOf, *, if_snapshot: int | None, commit_id: str | None
+    ) -> WriteResult:
+        """Make the content again what it was after a snapshot."""
+        from squash.runtime.restoring import restore_content  # noqa: PLC0415 - most never do
+
+        return restore_content(
+            self._views, self._config, as_of, if_snapshot=if_snapshot, commit_id=commit_id
+        )
 
     def _delete_passing(
         self, node: FilterNode | None, if_snapshot: int | None, commit_id: str

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from squash import limits, strict_json
+from squash import limits
 from squash.cli.importers.inputs import (
     GatheredInputs,
     checked_text,
@@ -21,6 +21,7 @@ from squash.cli.importers.inputs import (
 )
 from squash.cli.importers.rows import batch_rows, count_lines
 from squash.errors import InvalidArgumentError
+from squash.maintain.bulk.files.objects import parse_object
 from squash.model import InputBatch, Metadata, Modality, Progress, RowBatch
 
 _KINDS: Final = ("vector", "text", "image", "image_file")
@@ -281,21 +282,3 @@ def numbered_lines(file: BinaryIO, *, name: str) -> Iterator[tuple[int, bytes]]:
                 "is it one record a line?"
             )
         yield number, line
-
-
-def parse_object(line: bytes | str, *, place: str) -> dict[str, Any]:
-    """Parse one line that is to be a JSON object.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it is not.
-
-    """
-    try:
-        value = strict_json.loads(line)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{place}: this is not one JSON object: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidArgumentError(f"{place}: this is JSON, but not an object, {{...}}")
-    return value

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from squash.arrays import AnyArray
-from squash.cli.importers.jsonl import numbered_lines, parse_object
+from squash.cli.importers.jsonl import numbered_lines
 from squash.cli.importers.rows import (
     as_float32,
     batch_rows,
@@ -19,6 +19,7 @@ from squash.cli.importers.rows import (
     repeated_key,
 )
 from squash.errors import InvalidArgumentError
+from squash.maintain.bulk.files.objects import parse_object
 from squash.model import Metadata, Progress, RowBatch
 
 

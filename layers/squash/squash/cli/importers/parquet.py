@@ -6,8 +6,6 @@ file that `squash export` wrote, as the file itself tells, the metadata is one c
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +17,22 @@ from pyarrow import parquet
 
 from squash.arrays import F32
 from squash.cli.importers.inputs import GatheredInputs, checked_image, checked_text
-from squash.cli.importers.jsonl import parse_object
 from squash.cli.importers.rows import as_float32, batch_rows, check_dimension, repeated_key
 from squash.errors import InvalidArgumentError
-from squash.maintain.bulk.files.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
+from squash.maintain.bulk.files.columns import (
+    METADATA_COLUMN,
+    export_maker,
+    is_binary,
+    is_list,
+    is_text,
+    key_value,
+    plain,
+    python_values,
+    told_by_export,
+)
+from squash.maintain.bulk.files.objects import parse_object
 from squash.model import InputBatch, Modality, Progress, RowBatch
 
-_METADATA: Final = "metadata"
 _INPUTS_READ_AT_ONCE: Final = 16  # if each is as long as may be, they fill a batch
 
 
@@ -69,42 +76,24 @@ class ParquetRows:
         self._key_column = columns.key or ("key" if "key" in schema.names else None)
         told = self._told(schema)
         # Texts are encoded anew, whoever encoded them before.
-        self.made_by = self._maker(told) if self._modality is None else None
-        self._exported = told is not None and _is_text(schema, _METADATA)
+        self.made_by = export_maker(told, place=self._path.name) if self._modality is None else None
+        self._exported = told is not None and is_text(schema, METADATA_COLUMN)
         self._check_names(schema)
         self._check_kind(schema)
         left_out = {self._vector_column, self._input_column, self._key_column}
-        if self._modality is not None and not _is_list(schema, self._vector_column):
+        if self._modality is not None and not is_list(schema, self._vector_column):
             left_out.discard(self._vector_column)
         self._metadata_columns = [name for name in schema.names if name not in left_out]
 
     def _told(self, schema: Any) -> dict[str, Any] | None:
         """Return what a file of `squash export` tells of itself; None if it is another."""
-        data = (schema.metadata or {}).get(EXPORT_KEY)
-        if data is None:
-            return None
-        told = parse_object(data, place=f"{self._path.name} metadata")
-        if told.get("version") != EXPORT_VERSION:
-            raise InvalidArgumentError(
-                f"{self._path.name}: an export of version {told.get('version')!r}, and this "
-                f"release reads version {EXPORT_VERSION}: take a newer one"
-            )
-        if self._modality is None and self._vector_column not in schema.names:
+        told = told_by_export(schema, place=self._path.name)
+        if told is not None and self._modality is None and self._vector_column not in schema.names:
             raise InvalidArgumentError(
                 f"{self._path.name}: exported without vectors; only with them can it be imported, "
                 "or, into an index with an encoder, by --text-column and the key of its texts"
             )
         return told
-
-    def _maker(self, told: dict[str, Any] | None) -> str | None:
-        """Return which encoder made the vectors, if the file tells."""
-        made_by = (told or {}).get(EXPORT_ENCODER)
-        if made_by is not None and not (isinstance(made_by, str) and "@" in made_by):
-            raise InvalidArgumentError(
-                f"{self._path.name} metadata: {EXPORT_ENCODER!r} is {made_by!r:.80}, where it is "
-                "to be name@digest: export it again"
-            )
-        return made_by
 
     def _check_names(self, schema: Any) -> None:
         if len(set(schema.names)) < len(schema.names):
@@ -126,7 +115,7 @@ class ParquetRows:
                     # Of an export the texts are in the metadata, one JSON object a row.
                     if not self._exported:
                         raise self._absent(schema, name, "texts with --text-column")
-                elif not _is_text(schema, name):
+                elif not is_text(schema, name):
                     raise InvalidArgumentError(
                         f"{self._path.name}: the column {name!r} holds {schema.field(name).type}, "
                         "where texts are strings: convert it, or name another with --text-column"
@@ -134,7 +123,7 @@ class ParquetRows:
             case Modality.IMAGE:
                 if name not in schema.names:
                     raise self._absent(schema, name, "images with --image-column")
-                if not _is_binary(schema.field(name).type):
+                if not is_binary(schema.field(name).type):
                     raise InvalidArgumentError(
                         f"{self._path.name}: the column {name!r} holds {schema.field(name).type}, "
                         "where images are the bytes of their files: name another with "
@@ -148,7 +137,7 @@ class ParquetRows:
         )
 
     def _check_vectors(self, schema: Any) -> None:
-        lists = [name for name in schema.names if _is_list(schema, name)]
+        lists = [name for name in schema.names if is_list(schema, name)]
         if self._vector_column not in lists:
             raise InvalidArgumentError(
                 f"{self._path.name}: {self._vector_column!r} is not one of its list columns "
@@ -254,10 +243,9 @@ class ParquetRows:
         if self._key_column is None:
             return [str(row) for row in range(start, start + table.num_rows)]
         keys: list[Any] = table.column(self._key_column).to_pylist()
-        for position, key in enumerate(keys):
-            if isinstance(key, int) and not isinstance(key, bool):
-                keys[position] = str(key)
-            elif not isinstance(key, str):
+        for position, value in enumerate(keys):
+            key = keys[position] = key_value(value)
+            if not isinstance(key, str):
                 raise InvalidArgumentError(
                     f"{self._path.name} row {start + position:,}: the key in column "
                     f"{self._key_column!r} is {key!r}, where keys are strings or integers"
@@ -293,11 +281,11 @@ class ParquetRows:
         if self._exported:
             return [
                 parse_object(text or "null", place=f"{self._path.name} row {start + n:,}")
-                for n, text in enumerate(table.column(_METADATA).to_pylist())
+                for n, text in enumerate(table.column(METADATA_COLUMN).to_pylist())
             ]
         rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
         for name in self._metadata_columns:
-            for position, value in enumerate(_values(table.column(name))):
+            for position, value in enumerate(python_values(table.column(name))):
                 if value is None:
                     continue
                 try:
@@ -325,59 +313,3 @@ def _modality(columns: Columns) -> Modality | None:
     if columns.text is not None:
         return Modality.TEXT
     return Modality.IMAGE if columns.image is not None else None
-
-
-def _is_list(schema: Any, name: str) -> bool:
-    types = pa.types
-    if name not in schema.names:
-        return False
-    kind = schema.field(name).type
-    return bool(types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind))
-
-
-def _is_text(schema: Any, name: str | None) -> bool:
-    types = pa.types
-    if name not in schema.names:
-        return False
-    kind = schema.field(name).type
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
-def _is_binary(kind: Any) -> bool:
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
-
-
-def _values(column: Any) -> list[Any]:
-    kind = column.type
-    if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        # Python's datetime ends at microseconds.
-        column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    values: list[Any] = column.to_pylist()
-    return values
-
-
-def plain(value: Any) -> Any:
-    """Convert a Parquet value to JSON's kinds: times to ISO strings, nulls dropped.
-
-    Raises
-    ------
-    TypeError
-        If it has no JSON form; the message is the name of its type.
-
-    """
-    match value:
-        case str() | bool() | int() | float():
-            return value
-        case dt.datetime() | dt.date() | dt.time():
-            return value.isoformat()
-        case decimal.Decimal():
-            return float(value)
-        case list():
-            return [plain(element) for element in value if element is not None]
-        case dict():
-            return {name: plain(element) for name, element in value.items() if element is not None}
-        case _:
-            raise TypeError(type(value).__name__)

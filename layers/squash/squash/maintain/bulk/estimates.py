@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from squash.errors import DataError
 from squash.index.references import MALFORMED
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.context import TaskReport
 from squash.maintain.bulk.plan import Plan
 from squash.maintain.bulk.records import read_report
 from squash.maintain.bulk.request import Attempt, BuildRequest
@@ -75,25 +74,28 @@ def workers_here(attempt: Attempt, memory_mb: int, *, wide: int) -> Workers:
     )
 
 
-def build_estimate(store: ObjectStore, index: str, build: str) -> BuildEstimate | None:
-    """Return the estimate of a build; None as long as it is not planned."""
-    report = _planned(store, index, build)
-    return None if report is None else _read(build, report, _whole)
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What a build is thought to take; nothing as long as it is not planned."""
+
+    whole: BuildEstimate | None
+    stages: Mapping[Stage, StageEstimate]
 
 
-def stage_estimates(store: ObjectStore, index: str, build: str) -> dict[Stage, StageEstimate]:
-    """Return the estimate of each stage; none as long as the build is not planned."""
-    report = _planned(store, index, build)
-    return {} if report is None else _read(build, report, _stages)
+def read_estimates(store: ObjectStore, index: str, build: str) -> Estimates:
+    """Return what the report of a build's plan says of what is to come.
 
+    Raises
+    ------
+    DataError
+        If it cannot be read.
 
-def _planned(store: ObjectStore, index: str, build: str) -> TaskReport | None:
-    return read_report(store, Task(index, build, Stage.PLAN))
-
-
-def _read(build: str, report: TaskReport, read: Any) -> Any:
+    """
+    report = read_report(store, Task(index, build, Stage.PLAN))
+    if report is None:
+        return Estimates(None, {})
     try:
-        return read(report.detail)
+        return Estimates(_whole(report.detail), _stages(report.detail))
     except MALFORMED as error:
         key = keys.done_key(build, Stage.PLAN, 0)
         raise DataError(

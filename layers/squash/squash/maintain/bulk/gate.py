@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from squash.errors import BuildStoppedError, UnavailableError
 from squash.limits import BUILD_REPLACED_ROWS_MAX
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.estimates import stage_estimates
+from squash.maintain.bulk.estimates import read_estimates
 from squash.maintain.bulk.progress import StageState, stage_states, workers_of
 from squash.maintain.bulk.records import check_running, read_attempt, read_request, write_json
 from squash.maintain.bulk.request import Limits
@@ -55,7 +55,7 @@ def open_stage(
         _check_rows(attempt.limits, before)
         workers = workers_of(attempt, billed=billed)
         spent = sum(one.sums.cost_usd(workers) for one in states)
-        estimates = stage_estimates(store, index, build)
+        estimates = read_estimates(store, index, build).stages
         share = len(state.left) / len(state.tasks)
         wanted = share * estimates[stage].cost_usd if stage in estimates else 0.0
         _check_dollars(stage, attempt.limits, spent, wanted)

@@ -5,7 +5,8 @@ while the newest object under `builds/<id>/` is younger than `GC_GRACE_MS`, and 
 for as long. So whoever goes on with a build, or publishes it, looks back over all of its objects:
 if there was ever a longer pause between two of them than `BUILD_RESTS_MS_MAX`, which is less, a
 collection may have come in it. Objects of a build that is not published are never removed before
-those of its segments, and the request, the first, is written once: rewriting others hides no pause.
+those of its segments, and the request, the first, is written once: rewriting others hides no pause,
+it can only make one seem longer.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Final
 from squash.errors import DataError, NotFoundError
 from squash.index.references import MALFORMED
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.estimates import build_estimate, stage_estimates
+from squash.maintain.bulk.estimates import read_estimates
 from squash.maintain.bulk.progress import StageState, stage_states, workers_of
 from squash.maintain.bulk.records import read_attempt, read_json, read_report, read_request
 from squash.maintain.bulk.stages import STAGES, Stage, Task
@@ -50,6 +50,7 @@ def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = T
     request, attempt = read_request(store, build), read_attempt(store, build)
     states = {state.stage: state for state in stage_states(store, index, build)}
     workers = workers_of(attempt, billed=billed)
+    estimates = read_estimates(store, index, build)
     stops = dict(_stops(store, build))
     published = read_report(store, Task(index, build, Stage.PUBLISH))
     state: BuildState = "running"
@@ -74,8 +75,8 @@ def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = T
         bad_key=f"{keys.folder(build)}{BAD}/" if assigned is not None and assigned.bad else None,
         replaced=sum(one.replaced for one in sums.values()),
         cost_usd=sum(one.cost_usd(workers) for one in sums.values()),
-        estimate=build_estimate(store, index, build),
-        remaining_s=_remaining_s(states, stage_estimates(store, index, build), state),
+        estimate=estimates.whole,
+        remaining_s=_remaining_s(states, estimates.stages, state),
         stages=tuple(_progress(stage, states.get(stage), workers) for stage in STAGES),
         problems=(
             *(problem for _, problem in stops.values()),

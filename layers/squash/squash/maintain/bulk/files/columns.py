@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from squash import strict_json
 from squash.errors import InvalidArgumentError
+from squash.maintain.bulk.files.objects import parse_object
 from squash.maintain.bulk.files.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 
 METADATA_COLUMN: Final = "metadata"
@@ -116,24 +116,6 @@ def plain(value: Any) -> Any:
 def key_value(value: Any) -> Any:
     """Return a key as a record has it: integers as their decimals, all else as it is."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def parse_object(line: bytes | str, *, place: str) -> dict[str, Any]:
-    """Parse one line that is to be a JSON object.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it is not.
-
-    """
-    try:
-        value = strict_json.loads(line)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{place}: this is not one JSON object: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidArgumentError(f"{place}: this is JSON, but not an object, {{...}}")
-    return value
 
 
 def told_by_export(schema: Any, *, place: str) -> dict[str, Any] | None:

@@ -34,11 +34,11 @@ from squash.maintain.bulk.files.columns import (
     is_plain,
     is_text,
     key_value,
-    parse_object,
     plain,
     python_values,
     told_by_export,
 )
+from squash.maintain.bulk.files.objects import parse_object
 from squash.maintain.bulk.files.range_file import RangeFile
 from squash.maintain.bulk.plan import InputFile, Piece
 from squash.maintain.bulk.request import InputColumns

@@ -50,6 +50,7 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
     """
     del batch  # there is one
     store = context.store
+    _check_there(store, request)
     outcome = read_outcome(store, request.build)
     log = IndexLog(
         store,
@@ -111,13 +112,9 @@ class _Publishing:
 
     def _check_there(self, state: State) -> None:
         """Refuse if the index was dropped: its log and the build's request go with it."""
-        gone = state.sequence < self.request.base
-        if gone or self.log.store.get(keys.request_key(self.request.build)) is None:
-            raise NotFoundError(
-                f"index {self.request.index!r} was dropped after build {self.request.build} began: "
-                "there is nothing to publish it to; create the index, and start the build anew",
-                index=self.request.index,
-            )
+        if state.sequence < self.request.base:
+            raise _gone(self.request)
+        _check_there(self.log.store, self.request)
 
     def _operation(self, opened: Opened, since: SinceBase) -> Replace:
         inputs = since.inputs(opened.state)
@@ -156,6 +153,19 @@ class _Publishing:
 
     def _load_keys(self, segment: SegmentRef) -> KeyTable:
         return _load_keys(self.log.store, segment)
+
+
+def _check_there(store: ObjectStore, request: BuildRequest) -> None:
+    if store.get(keys.request_key(request.build)) is None:
+        raise _gone(request)
+
+
+def _gone(request: BuildRequest) -> NotFoundError:
+    return NotFoundError(
+        f"build {request.build} is not there any more: index {request.index!r} was dropped after "
+        "it began, or it rested so long that it was collected. Start it anew; nothing was changed",
+        index=request.index,
+    )
 
 
 def _load_keys(store: ObjectStore, segment: SegmentRef) -> KeyTable:
