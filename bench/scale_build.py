@@ -25,7 +25,6 @@ from squash.limits import (
     DELETE_BATCH_KEYS,
     LIST_PAGE_MAX,
 )
-from squash.maintain.bulk.parted import front_bytes
 from squash.maintain.bulk.stages import STAGES, Stage
 from squash.planning.prices import (
     invocation_cost_usd,
@@ -226,14 +225,16 @@ def requests_of(stage: Stage, one: Cut) -> Requests:
             return Requests(1.0 + one.tasks[Stage.SAMPLE], 0.0, 1)
         case Stage.ASSIGN:
             kept = 2 if one.key_ranges else 1
-            return Requests(3 * tasks, one.pieces * reads, kept * one.pieces, tasks)
+            return Requests(3 * tasks, one.pieces * reads, kept * (one.pieces + tasks), tasks)
         case Stage.KEYS:
-            return Requests(tasks, 2.0 * one.pieces * tasks, tasks)
+            lines = one.tasks[Stage.ASSIGN] * tasks
+            return Requests(tasks, lines + one.pieces * tasks, tasks)
         case Stage.ASSEMBLE:
             made = OBJECTS_PER_PARTITION * one.partitions
-            parts = one.pieces * tasks
-            # Of each run its front and its group's part; none of the latter where it is empty.
-            reads = parts + max(min(parts, one.rows), one.run_bytes / PART_BYTES)
+            # A line of each directory, and its group's part of each run that has one.
+            lines = one.tasks[Stage.ASSIGN] * tasks
+            each = math.ceil(one.run_bytes / one.filled / PART_BYTES)
+            reads = lines + one.filled * each
             return Requests((2 + one.key_ranges) * tasks, reads, tasks + made)
         case Stage.CALIBRATE:
             return Requests(1.0 + one.groups, 0.0, 2)
@@ -261,11 +262,10 @@ def bytes_of(stage: Stage, one: Cut, fit: Fit) -> tuple[float, float]:
             keys = one.rows * KEY_ROW_BYTES if one.key_ranges else 0.0
             return one.vector_bytes + tasks * one.model_bytes, one.run_bytes + keys
         case Stage.KEYS:
-            fronts = float(front_bytes(one.key_ranges)) * one.pieces * one.key_ranges
-            return one.rows * KEY_ROW_BYTES + fronts, 0.0
+            return one.rows * KEY_ROW_BYTES + tasks * one.line_bytes, 0.0
         case Stage.ASSEMBLE:
             models = tasks * one.model_bytes
-            return one.run_bytes + one.front_bytes + models, fit.stored_bytes(
+            return one.run_bytes + tasks * one.line_bytes + models, fit.stored_bytes(
                 one.rows, one.dimension
             )
         case Stage.CALIBRATE:

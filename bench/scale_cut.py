@@ -14,7 +14,6 @@ from typing import Final
 from scale_platform import FILE_BYTES
 from squash import limits
 from squash.maintain import BuildOptions, parts
-from squash.maintain.bulk.parted import front_bytes
 from squash.maintain.bulk.stages import STAGES, Stage
 from squash.planning.building import key_range_count, piece_rows_max
 
@@ -79,9 +78,15 @@ class Cut:
         return 4.0 * self.dimension * rows
 
     @property
-    def front_bytes(self) -> float:
-        """Of all fronts of runs that all tasks of `assemble` read."""
-        return float(front_bytes(self.groups)) * self.pieces * self.groups
+    def line_bytes(self) -> float:
+        """Of what a task of `assemble` or `keys` reads of all directories of runs or keys."""
+        return 8.0 * (4 * self.pieces + self.tasks[Stage.ASSIGN])
+
+    @property
+    def filled(self) -> float:
+        """How many of all groups' parts of all runs hold a row, if rows come in no order."""
+        each = self.piece_rows / self.groups
+        return self.pieces * self.groups * -math.expm1(-each)
 
     def work(self, stage: Stage) -> float:
         """Return the multiplications that a stage's algorithms take, all its tasks together."""
