@@ -361,7 +361,7 @@ class Backlog:
     """The limit of which so much is reached that a fold should come soon; beyond it puts are
     refused. None if there is time."""
     building: str | None = None
-    """The build that is running and will replace what is there: nothing is folded until then."""
+    """The build that has begun and will replace what is there: nothing is folded until then."""
 
 
 @dataclass(frozen=True, slots=True)

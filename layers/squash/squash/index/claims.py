@@ -22,9 +22,10 @@ def refuse_while_building(state: State, now_ms: int) -> None:
     claim = building(state, now_ms)
     if claim is not None:
         raise ConflictError(
-            f"build {claim.build} is running and will replace what was there when it began: "
-            "nothing is folded until it is published. `squash build status` tells how far it is; "
-            f"`squash build cancel` ends it"
+            f"build {claim.build} has begun, and will replace what was there then: nothing of it "
+            "is folded until the build is published or given up. `squash build status` tells how "
+            "far it is; `squash build resume` goes on with one that failed, `squash build cancel` "
+            "gives it up"
         )
 
 
@@ -88,8 +89,8 @@ def claim_for_build(
         there = building(opened.state, now_ms)
         if there is not None and there.build != build:
             raise ConflictError(
-                f"build {there.build} of this index is running: wait until it is published, or "
-                "end it with `squash build cancel`"
+                f"build {there.build} of this index has begun: wait until it is published, or "
+                "give it up with `squash build cancel`"
             )
         if there is not None and base is not None and _is_young(there, now_ms, lasts_ms):
             return None
