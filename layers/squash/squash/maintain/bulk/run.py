@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from squash.maintain.bulk import keys
@@ -49,6 +51,9 @@ __all__ = [
     "run_task",
     "write_json",
 ]
+
+_STATUS: Final = Path("/proc/self/status")
+_PEAK: Final = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 RunBatch = Callable[[BuildContext, BuildRequest, int], TaskReport]
 
@@ -108,5 +113,10 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
 
 def _peak_mb() -> int:
     """Return the most memory that this process ever had."""
-    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return found >> (20 if sys.platform == "darwin" else 10)
+    if _STATUS.exists():
+        # What rusage tells begins with what the parent had when it forked.
+        found = _PEAK.search(_STATUS.read_text())
+        if found is not None:
+            return int(found[1]) >> 10
+    found_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found_bytes >> (20 if sys.platform == "darwin" else 10)
