@@ -16,6 +16,7 @@ from make_golden import (
     stored_of,
 )
 
+from amounts import examples
 from forcing import codes_only
 from squash.container import read_layout
 from squash.errors import ChecksumError, DataError, NotFoundError, UnsupportedFormatError
@@ -136,7 +137,7 @@ def test_verify_names_what_was_flipped(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_random_mutations(kind, data):
     """Bytes changed, cut out or put in anywhere: a DataError, or the answer of old."""
     key = data.draw(st.sampled_from(BY_KIND[kind]))

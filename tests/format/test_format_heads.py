@@ -12,6 +12,7 @@ from test_format_golden import assert_same
 from test_format_native import DIMENSION, array, header_entry, objects_of, put, rewrite, wrapped
 from test_format_wrong_writers import changed
 
+from amounts import some
 from forcing import codes_only
 from squash.container import Container, pack
 from squash.errors import ChecksumError, DataError
@@ -173,14 +174,14 @@ def test_every_bit_that_is_read_is_checked(part):
     key = objects_of(good, "residual", part)[0]
     data = good.get(key)
     told = 0
-    for at in range(0, len(data), max(1, len(data) // 40)):
+    for at in some(range(0, len(data), max(1, len(data) // 40)), salt=1):
         store = store_of(NEWEST)
         store.put(key, data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
         errors = ask(store)
         told += bool(errors)
         assert all(key.endswith(error.object_key) for error in errors)
         assert all(isinstance(error, ChecksumError) for error in errors)
-    assert told > 10
+    assert told > 3
 
 
 @pytest.mark.usefixtures("checksums_hold")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from make_golden import FILTERS, open_database, queries
 from test_format_damage import BY_KIND, STORED, kind_of, store_with
 
+from amounts import examples
 from forcing import codes_only
 from squash.container import Container, pack
 from squash.errors import DataError
@@ -74,7 +75,7 @@ def changed(data, container):
 
 @pytest.mark.parametrize("kind", SEGMENTS)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_other_arrays(kind, data):
     """An array that is absent, or of another shape, dtype or range, is refused or harmless."""
     key = data.draw(st.sampled_from([k for k in BY_KIND[kind] if "/fresh/" not in k]))

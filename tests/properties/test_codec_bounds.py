@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash import container
 from squash.quantize import load_codec, train_codec
 
@@ -96,7 +97,7 @@ def scan_all(codec, codes, scene, centers, query):
 
 @pytest.mark.parametrize("space", ["l2", "dot"])
 @pytest.mark.parametrize(("name", "options"), CODECS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(scene=scenes())
 def test_lower_bound_never_exceeds_the_distance(name, options, space, scene):
     """No row's lower bound is above its distance, and estimates are finite."""

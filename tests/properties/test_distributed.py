@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from forcing import codes_only
 from roles import Roles
 from simulated import START_MS, Fate, fates
@@ -102,7 +103,7 @@ def told(trace):
 
 
 @given(SHAPES, st.integers(0, 60), st.integers(0, 1000), st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_every_shape_answers_the_same(warm, shape, count, seed, slots):
     """Matches, and what is told of the levels on the way, are those of one process."""
     roles, index = warm
@@ -152,7 +153,7 @@ def expiring():
 
 
 @given(SHAPES, st.integers(1, 30), st.integers(0, 1000), st.integers(-1, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_every_shape_knows_what_has_expired(expiring, shape, count, seed, half_seconds):
     """Whoever searches leaves out the same records, and finds the same of the others."""
     roles, index = expiring
@@ -182,7 +183,7 @@ def test_every_shape_knows_what_has_expired(expiring, shape, count, seed, half_s
     SHAPES, st.integers(1, 30), st.integers(0, 1000), st.lists(FATES, max_size=40),
     st.booleans(), st.sampled_from([60, 1_000, 20_000]),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_happens(warm, shape, count, seed, first, allow_partial, left_ms):
     """Over random trees, queries and failures: the same answers, or an error with its reason."""
     roles, index = warm

@@ -11,6 +11,7 @@ from test_index_model import METRICS
 from test_search_divided import same
 
 import squash
+from amounts import examples
 from dividing import PLENTY, Division, answer_apart, session_of
 from forcing import codes_only
 from living import SMALL
@@ -105,7 +106,7 @@ class History:
             self.model.check(self.index.query(query, top_k=12, filter=filter_), query, 12, filter_)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=STEPS,
     metric=st.sampled_from(METRICS),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from forcing import codes_only
 from model import ModelIndex
 from simulated import START_MS, Clock
@@ -147,7 +148,7 @@ def moment(ms):
     return EPOCH + timedelta(milliseconds=ms)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     operations=OPERATIONS,
     seed=st.integers(0, 10_000),
@@ -183,7 +184,7 @@ def test_any_past_is_read_as_it_was(operations, seed, expires, data):
             handle.get(keys=[], as_of=newest + 1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     before=st.lists(st.integers(0, 40), unique=True, max_size=30),
     between=st.lists(OPERATIONS, min_size=1, max_size=8),

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import squash
+from amounts import examples
 from forcing import codes_only
 from living import SMALL
 from model import ModelIndex
@@ -55,7 +56,7 @@ def make(metric, rows, dimension, seed, codec="residual", optimize=True):
     return index, model, rng
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=SHARED)
 @given(
     data=st.data(),
     metric=st.sampled_from(METRICS),
@@ -106,7 +107,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=SHARED)
 @given(operations=OPERATIONS, metric=st.sampled_from(METRICS), seed=st.integers(0, 10_000))
 def test_any_history_leaves_what_a_dict_would_hold(narrow, operations, metric, seed):
     """Puts, replacements, deletes and folds, on two handles: get, list and query agree."""

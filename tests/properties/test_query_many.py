@@ -62,7 +62,9 @@ def test_what_a_batch_asks_of_the_store_is_counted_once(tmp_path):
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
 @pytest.mark.parametrize("variant", native.variants())
-@pytest.mark.parametrize("retained_bytes", [1, 60_000, 1 << 28])
+@pytest.mark.parametrize(
+    "retained_bytes", [1, pytest.param(60_000, marks=pytest.mark.slow), 1 << 28]
+)
 def test_many_queries_of_a_remote_store_read_jointly(metric, variant, retained_bytes):
     """Where vectors come by pages: the answers of single queries, cold, warm, and with all held."""
     rng = np.random.default_rng(8)

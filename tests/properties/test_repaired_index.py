@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from collecting import DAY_S, World, listed
 from squash.container import read_layout
 from squash.errors import DataError, SquashError
@@ -214,7 +215,7 @@ def test_commits(worlds, way):
 
 
 @settings(
-    max_examples=8,
+    max_examples=examples(8),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # one example takes a second
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

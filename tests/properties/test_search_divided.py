@@ -10,6 +10,7 @@ from test_explained_queries import FILTERS, OPTIONS
 from test_index_model import METRICS, SMALL
 
 import squash
+from amounts import examples
 from dividing import PLENTY, Division, answer_apart, session_of
 from forcing import codes_only
 from squash.kernels import native
@@ -85,7 +86,7 @@ DIVISIONS = st.builds(
 )
 
 
-@settings(max_examples=70, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=examples(70), deadline=None, suppress_health_check=SHARED)
 @given(
     data=st.data(),
     metric=st.sampled_from(METRICS),

@@ -12,7 +12,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "bench" / "commits.py"
 
 
-@pytest.mark.parametrize("store", ["folder", "s3"])
+@pytest.mark.parametrize("store", [pytest.param("folder", marks=pytest.mark.slow), "s3"])
 def test_every_commit_of_many_writers_is_there_once(store):
     """The log has no gap, each put is in it once under its number, and every record is there."""
     given = ["--stores", store, "--processes", "4", "--commits", "200", "--alone", "10"]

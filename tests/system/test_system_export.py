@@ -80,6 +80,7 @@ def test_minilm_makes_what_another_implementation_makes(minilm):
     assert parity.compare(known, open_encoder(minilm)).cosine_min > 1 - 1e-6
 
 
+@pytest.mark.slow
 def test_minilm_equals_its_weights_computed_plainly_on_a_sample_of_texts(minilm):
     assert compare(minilm, varied_texts()[::17]) > 1 - 1e-6
 
@@ -89,6 +90,7 @@ def test_minilm_equals_its_weights_computed_plainly_on_every_text(minilm):
     assert compare(minilm, varied_texts()) > 1 - 1e-6
 
 
+@pytest.mark.slow
 def test_minilm_in_eight_bits_is_within_its_bounds_and_passes_its_check(tmp_path):
     fetched("minilm")
     done = export_encoder("minilm", tmp_path / "out", cache=CACHE)

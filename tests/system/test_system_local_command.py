@@ -52,7 +52,9 @@ def command(built, data, *options):
         process.stderr.close()
 
 
-@pytest.mark.parametrize("forking", [True, False], ids=["forked", "spawned"])
+@pytest.mark.parametrize(
+    "forking", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["forked", "spawned"]
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_behind(built, tmp_path, number, forking):
     options = ["--s3-memory"] + ([] if forking else ["--no-fork-server"])

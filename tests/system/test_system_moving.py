@@ -31,7 +31,7 @@ def filled(database, name):
     return index
 
 
-@pytest.mark.parametrize("direction", ["import", "export"])
+@pytest.mark.parametrize("direction", ["import", pytest.param("export", marks=pytest.mark.slow)])
 def test_a_copy_that_is_killed_goes_on(tmp_path, direction):
     """Killed without warning after some requests, at moments that a seed draws."""
     rng = np.random.default_rng(7)

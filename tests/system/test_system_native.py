@@ -74,6 +74,7 @@ def test_native_header_and_python_agree():
     }
 
 
+@pytest.mark.slow
 def test_native_build_has_nothing_to_do_the_second_time(build, tmp_path):
     """What is up to date is neither compiled nor linked again."""
     try:

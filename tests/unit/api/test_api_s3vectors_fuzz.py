@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from s3vectors_world import BELOW_THE_MODEL, arn, live, service_model
 
+from amounts import examples
+
 MODEL = service_model()
 BUCKETS = ["media", "other", "no-such", "x", "under_score", ""]
 INDEXES = ["papers", "flat", "no-such", "../..", "é"]
@@ -175,7 +177,7 @@ def test_fuzz_operations(served, name):
 
     # One server for all examples, on purpose: they find what those before them left.
     @settings(
-        max_examples=80,
+        max_examples=examples(80),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -1,9 +1,10 @@
 """What is wrong with a request is told before anything is done, in the service's words."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.api.s3vectors import shapes
 from squash.api.s3vectors.operations import OPERATIONS
 from squash.api.s3vectors.problems import ServiceError
@@ -206,6 +207,7 @@ def test_validation_never_fails(name):
     """Whatever JSON an operation's members hold, they are taken or refused: nothing else."""
     known = st.sampled_from([*shapes.SHAPES[name].members, "other"])
 
+    @settings(max_examples=examples(100), deadline=None)
     @given(st.dictionaries(known, JSON, max_size=6))
     def run(members):
         try:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from cell_truth import cell_truth
 from squash.attributes import (
     CellScheme,
@@ -26,7 +27,7 @@ def stored(header, arrays):
     return container.header["h"], container.array
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(data=st.data(), rows=metadata_rows())
 def test_columns_and_cells_agree_with_the_definition(data, rows) -> None:
     """Exact columns equal `matches`; sure rows pass, and rows that pass are possible."""

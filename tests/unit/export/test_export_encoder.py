@@ -75,7 +75,7 @@ def test_weights_are_rounded_to_eight_bits_where_nothing_is_said(source, tmp_pat
     assert done.judgement.cosine_min > 0.99
 
 
-@pytest.mark.parametrize("quantize", ["none", "w8", "int8"])
+@pytest.mark.parametrize("quantize", ["none", "w8", pytest.param("int8", marks=pytest.mark.slow)])
 def test_the_same_source_gives_the_same_bytes(source, tmp_path, quantize):
     digests = {
         export_encoder(str(source), tmp_path / name, quantize=quantize, bounds=LOOSE).digest
@@ -174,6 +174,7 @@ def test_a_ready_model_with_its_weights_elsewhere_becomes_one_file(tmp_path):
     assert check_folder(tmp_path / "out").passed
 
 
+@pytest.mark.slow
 def test_a_model_that_is_quantised_already_is_not_quantised_again(source, tmp_path):
     export_encoder(str(source), tmp_path / "ready", quantize="int8", bounds=LOOSE)
     settings = Settings(tokens_max=tiny.POSITIONS)  # which nothing beside the model says

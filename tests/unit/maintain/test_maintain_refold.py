@@ -256,7 +256,7 @@ def test_writers_go_on_meanwhile():
 
 
 @pytest.mark.parametrize("claims_at_once", [False, True])
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_busy_writer_does_not_win_for_ever(full, claims_at_once, monkeypatch):
     """It flattens on and on; a fold that lost to that claims what it reads, and wins."""
     if claims_at_once:
@@ -407,6 +407,7 @@ def test_a_cluster_count_scales_calibration():
     )
 
 
+@pytest.mark.slow
 def test_recall_after_churn_is_a_fresh_build_s():
     """8,000 rows x 32, 30 % replaced by others in three folds: within 0.02 of a fresh index."""
     rng = np.random.default_rng(11)

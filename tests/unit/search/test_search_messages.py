@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import squash
+from amounts import examples
 from dividing import PREFIX, Division, session_of
 from forcing import codes_only
 from squash.attributes import filter_from_json, filter_to_json, parse_filter
@@ -158,7 +159,7 @@ CHANGES = st.lists(
 
 
 @CODECS
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(changes=CHANGES)
 def test_an_altered_task_is_refused_or_a_task(codec, changes):
     """It is refused as damaged, or carried out as another task would be: nothing else happens."""
@@ -358,7 +359,7 @@ def test_a_request_and_its_answer_are_written_as_they_were_read():
                 reader(data[:length])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(changes=CHANGES, which=st.booleans())
 def test_altered_requests_and_answers_are_refused_or_read(changes, which):
     """A DataError is raised, or queries that an answer does not name any more are missing."""
