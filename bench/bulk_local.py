@@ -303,7 +303,7 @@ def main() -> None:
 
     rows = rows_of(options.rows, options.dimension, options.queries)
     sizes = replace(
-        default_sizes(),
+        default_sizes(options.dimension),
         batch_bytes=options.batch_mb * MIB,
         group_bytes_max=options.group_mb * MIB,
     )

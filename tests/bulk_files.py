@@ -13,7 +13,7 @@ DIMENSION = 16
 BUILD = "5eed" * 8
 
 SIZES = dataclasses.replace(
-    default_sizes(),
+    default_sizes(8),
     partition_rows_target=400,
     partition_rows_max=800,
     cluster_rows_target=40,

@@ -30,7 +30,7 @@ ROWS = FILES * FILE_ROWS
 BUILD = "0123456789abcdef0123456789abcdef"
 OTHER = "fedcba9876543210fedcba9876543210"
 SIZES = replace(
-    default_sizes(),
+    default_sizes(32),
     partition_rows_target=2_048,
     partition_rows_max=4_096,
     cluster_rows_target=128,

@@ -80,7 +80,7 @@ def pack(
     if taken:
         raise ValueError(f"the name {taken[0]!r} is the container's own: choose another")
     entries: dict[str, Any] = {}
-    parts: list[bytes] = []
+    parts: list[Any] = []  # bytes and arrays
     offset = 0
     for name, array in arrays.items():
         little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
@@ -91,7 +91,7 @@ def pack(
             )
         stop = offset + little.nbytes
         entries[name] = _entry(dtype, array.shape, offset, stop)
-        parts.append(little.tobytes())
+        parts.append(little.reshape(-1).view(np.uint8))  # no copy but the one that joins them
         offset = stop
         gap = -offset % ALIGNMENT
         if gap:

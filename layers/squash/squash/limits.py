@@ -67,6 +67,9 @@ ROW_PAGE_ROWS: Final = 64  # rows of one page of vectors and of documents: the u
 CODE_BLOCK_ROWS: Final = 32  # rows of one low-bit block
 PARTITION_ROWS_TARGET: Final = 32_768
 PARTITION_ROWS_MAX: Final = 65_536
+# Of a partition's vectors; what makes one holds some four such. Up to 1,024 dimensions it is the
+# rows that count.
+PARTITION_BYTES_MAX: Final = 256 * MIB
 CLUSTER_ROWS_TARGET: Final = 512
 OBJECT_BYTES_MAX: Final = 5_000 * MIB  # what one S3 PutObject takes
 

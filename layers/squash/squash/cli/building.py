@@ -312,9 +312,8 @@ def _lines(status: BuildStatus) -> Sequence[str]:
         )
     if status.state == "published":
         lines.append(f"Published {status.index}; the snapshot is {status.snapshot:,}.")
-        if status.before:
-            back = f"squash restore {status.index} --as-of {status.before}"
-            lines.append(f"To take the index back to what it was: {back}")
+        back = f"squash restore {status.index} --as-of {status.before}"
+        lines.append(f"To take the index back to what it was: {back}")
     elif status.state != "running":
         lines.append(
             f"It is not published. To go on: squash build resume {status.index} {status.build}"

@@ -10,7 +10,7 @@ sample, one batch and one partition. `maintain.bulk` does the same by tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from squash.index.trained import Trained
 from squash.limits import (
     CLUSTER_ROWS_TARGET,
     EXACT_ROWS_MAX,
+    PARTITION_BYTES_MAX,
     PARTITION_ROWS_MAX,
     PARTITION_ROWS_TARGET,
 )
@@ -87,6 +88,15 @@ class BuildOptions:
     exact_rows_max: int = EXACT_ROWS_MAX
     thrifty: bool = False
     carry_on: Callable[[], bool] | None = None
+
+    def fitted(self, dimension: int) -> BuildOptions:
+        """Return them with partitions that fit memory, too, where vectors have many dimensions."""
+        most = max(PARTITION_BYTES_MAX // (4 * dimension), 2)
+        return replace(
+            self,
+            partition_rows_target=min(self.partition_rows_target, most // 2),
+            partition_rows_max=min(self.partition_rows_max, most),
+        )
 
     def sizes(self) -> Sizes:
         """Return the sizes that hold within a partition."""

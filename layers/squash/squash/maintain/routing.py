@@ -57,6 +57,8 @@ class Routing:
             float32 [c, D] and int64 [c], of all their clusters.
 
         """
+        # Copies: they may be views of an object that holds much else.
+        centers, rows = centers.copy(), rows.copy()
         for number, (segment_id, one) in enumerate(zip(ids, energy, strict=True)):
             clusters = slice(*begins[number : number + 2].tolist())
             self._append(segment_id, centers[clusters], rows[clusters], one)
@@ -82,7 +84,9 @@ class Routing:
 
     def centers(self) -> F32:
         """Return float32 [c, D], the centres of all clusters; of no partition, at least one."""
-        return np.concatenate(self._centers)
+        # Of a large index they are most of the memory: they are held once.
+        self._centers = [np.concatenate(self._centers)]
+        return self._centers[0]
 
     def cluster_rows(self) -> I64:
         """Return int64 [c], the rows of all clusters; of no partition, at least one."""

@@ -136,7 +136,7 @@ class BuildRecords:
             encoder=self._content.encoder_of(encoder, of_texts=of_texts),
             replaces=replaces,
             base=0,
-            sizes=sizes or default_sizes(),
+            sizes=sizes or default_sizes(self._config.dimension),
             created_ms=self._clock.now_ms(),
         )
         known = self._known(build)
@@ -159,11 +159,27 @@ class BuildRecords:
         return read_json(self._store, keys.request_key(build), BuildRequest.from_json)
 
     def _begin(self, build: str, *, replaces: bool) -> int:
-        """Return the snapshot that a build begins from."""
+        """Return the snapshot that a build begins from; until it is published nobody folds.
+
+        What gives way would come back by a fold; and of an empty index one would train partitions
+        by what is written meanwhile, which the build's would then not fit.
+        """
         if replaces:
-            # Until it is published nobody folds what gives way.
             opened = claim_for_build(self._views.log, self._views.refresh(), build)
             return self._views.install(opened).sequence
+        before = self._check_empty()
+        opened = claim_for_build(self._views.log, self._views.refresh(), build)
+        base = self._views.install(opened).sequence
+        if base != before + 1:
+            try:
+                self._check_empty()
+            except ConflictError:
+                self._release(build)
+                raise
+        return base
+
+    def _check_empty(self) -> int:
+        """Refuse an index that has records; return the snapshot that has none."""
         view = self._views.view("strong")
         rows = sum(live_count(one) for one in view.everything())
         if rows:
@@ -254,9 +270,12 @@ class BuildRecords:
         self._refuse_published(build, "there is nothing to cancel")
         stop = Stop("cancelled", "cancelled", self._clock.now_ms())
         note_stop(self._store, build, stop)
+        self._release(build)
+        return self.status(build)
+
+    def _release(self, build: str) -> None:
         log = self._views.log
         self._views.install(release_build(log, self._views.refresh(), build))
-        return self.status(build)
 
     def resume(
         self,
@@ -298,7 +317,7 @@ class BuildRecords:
         return self._attempt(build, before.number + 1, limits, runner or Runner())
 
     def renew_claim(self, build: str) -> None:
-        """Keep others from folding what a build replaces, for as long as it runs.
+        """Keep others from folding for as long as a build runs.
 
         Raises
         ------
@@ -307,10 +326,14 @@ class BuildRecords:
 
         """
         request = read_request(self._store, build)
-        if request.replaces:
-            log = self._views.log
-            opened = claim_for_build(log, self._views.refresh(), build, base=request.base)
-            self._views.install(opened)
+        log = self._views.log
+        opened = claim_for_build(log, self._views.refresh(), build, base=request.base)
+        self._views.install(opened)
+
+    def let_fold(self, build: str) -> None:
+        """Let others fold while a build that was ended rests, if it replaces nothing of theirs."""
+        if not read_request(self._store, build).replaces:
+            self._release(build)
 
     def _refuse_published(self, build: str, so: str) -> None:
         read_request(self._store, self.there(build))

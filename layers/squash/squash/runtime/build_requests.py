@@ -22,9 +22,9 @@ BUILD_ID: Final = re.compile("[0-9a-f]{32}")
 SCHEMES: Final = ("s3://", "file://", "memory://")
 
 
-def default_sizes() -> BuildSizes:
+def default_sizes(dimension: int) -> BuildSizes:
     """Return the sizes of a build that says nothing else: those of a fold."""
-    fold = BuildOptions()
+    fold = BuildOptions().fitted(dimension)
     return BuildSizes(
         partition_rows_target=fold.partition_rows_target,
         partition_rows_max=fold.partition_rows_max,

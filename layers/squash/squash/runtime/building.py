@@ -111,6 +111,7 @@ class IndexBuilds(BuildRecords):
         """Note what ended an attempt, for whoever looks, and say how the build goes on."""
         try:
             note_stop(self._store, build, stop)
+            self.let_fold(build)
         except SquashError as unnoted:
             error.add_note(f"That could not be noted, and the build is shown running: {unnoted}")
         error.add_note(
@@ -267,6 +268,7 @@ class IndexBuilds(BuildRecords):
             str(failed.get("stage") or ""),
         )
         note_stop(self._store, self.there(build), stop)
+        self.let_fold(build)
         return {}
 
 

@@ -64,7 +64,7 @@ def fold(
         Whether to train and build the whole anew, whatever `why_rebuild` would say.
 
     """
-    options = options or BuildOptions()
+    options = (options or BuildOptions()).fitted(config.dimension)
     opened = views.refresh()
     claimed = _is_long(opened)
     while True:

@@ -158,9 +158,9 @@ def no_input(url: str) -> InvalidArgumentError:
 
 def no_files(url: str) -> NotFoundError:
     """Make the error for a file that is not there, or a folder without any."""
-    what = "no files below" if url.endswith("/") else "no file"
+    found = "are no files below" if url.endswith("/") else "is no file"
     return NotFoundError(
-        f'there is {what} {url}: correct the location; what is a folder ends with "/"',
+        f'there {found} {url}: correct the location; what is a folder ends with "/"',
         object_key=url,
     )
 
