@@ -92,7 +92,7 @@ class HandBuild:
             metric=config.metric,
             expires=config.expires,
         )
-        outcome = Outcome((), None)
+        outcome = Outcome((), None, 0)
         if rows and rows["keys"]:
             other.put(**rows)
             other.optimize(options=options, full=True)
@@ -101,7 +101,7 @@ class HandBuild:
             for prefix in ("segments/", "trained/"):
                 for info in source.list(prefix):
                     target.put(info.key, bytes(source.get(info.key) or b""))
-            outcome = Outcome(state.segments, state.trained)
+            outcome = Outcome(state.segments, state.trained, len(rows["keys"]))
         write_outcome(below(self.index), self.id, outcome)
         return outcome
 

@@ -356,7 +356,7 @@ def test_claims_end():
     assert other.backlog().building == build.id
     with pytest.raises(ConflictError, match="cancel"):
         other.optimize(options=SMALL)
-    with pytest.raises(ConflictError, match="running"):
+    with pytest.raises(ConflictError, match="has begun"):
         HandBuild.begin(other, 2)
     for number in range(8):  # writers go on, and flatten
         other.put(**rows([f"x{number}"], number))
