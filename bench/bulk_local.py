@@ -44,7 +44,7 @@ from bulk_disturbing import (
 )
 from data import load
 from deployed import BUILD, Deployed, deployed
-from report import command_line, machine, number, table, told
+from report import command_line, machine, number, table, told, write_section
 from squash.limits import MIB
 from squash.maintain.bulk.request import BuildSizes
 from squash.maintain.bulk.stages import STAGES
@@ -299,6 +299,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=BUILD, help="what `make build-local` made")
     parser.add_argument("--data", type=Path, help="a folder for S3 to keep its objects in")
     parser.add_argument("--json", type=Path, default=MADE / "bulk_local.json")
+    parser.add_argument("--out", type=Path, help="write a section of this document")
     options = parser.parse_args()
 
     rows = rows_of(options.rows, options.dimension, options.queries)
@@ -343,37 +344,46 @@ def main() -> None:
     }  # fmt: skip
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    report(result)
+    told_text = report(result)
+    print(told_text)
+    if options.out is not None:
+        write_section(options.out, "bulk-machine", told_text)
     if differing or not objects:
         raise SystemExit(f"{len(differing)} of {len(objects)} objects differ: {differing[:10]}")
 
 
-def report(result: Mapping[str, Any]) -> None:
-    """Print what was found, as Markdown."""
+def report(result: Mapping[str, Any]) -> str:
+    """Return what was found, as a section in Markdown."""
     machined, single = result["machine"], result["alone"]
-    print(machine(result["command"], {"numpy": np.__version__, "pyarrow": pa.__version__}))
-    print(
-        f"\n{result['rows']:,} x {result['dimension']} from {result['files']} files, SIFT "
-        f"projected by its principal axes; rows from {result['rows_before_repetition']:,} on "
-        f"come again with noise of {NOISE:.0%}. {result['objects']} objects, "
-        f"{len(result['differing'])} differ.\n"
-    )
     lines = stage_rows(
         machined["reports"], single["reports"], machined["kills"], machined["memory_mb"]
-    )
-    print(table(HEAD, lines))
-    print(
-        f"\nBy the state machine {machined['wall_s']:.0f} s, {machined['calls']['calls']} calls, "
-        f"{machined['calls']['killed']} containers killed, ${machined['status']['cost_usd']:.4f} "
-        f"as Lambda and S3 would bill it; by one process {single['wall_s']:.0f} s, "
-        f"{single['cpu_s']:.0f} s of a processor, at most {single['peak_mb']} MB.\n"
     )
     answers = [
         [name, f"{of['recall']:.4f}", number(of["p50_ms"]), number(of["p95_ms"])]
         for name, of in result["answers"].items()
     ]
-    print(table(("built", f"recall@{K}", "p50 ms", "p95 ms"), answers))
-    print(f"\nOver HTTP: recall@{K} {result['http_recall']:.4f}.")
+    return "\n\n".join(
+        (
+            "## A build by the state machine, its functions killed",
+            machine(result["command"], {"numpy": np.__version__, "pyarrow": pa.__version__}),
+            (
+                f"{result['rows']:,} x {result['dimension']} from {result['files']} files, SIFT "
+                f"projected by its principal axes; rows from {result['rows_before_repetition']:,} on "
+                f"come again with noise of {NOISE:.0%}. Of {result['objects']} objects, "
+                f"{len(result['differing'])} differ from those of one undisturbed process."
+            ),
+            table(HEAD, lines),
+            (
+                f"By the state machine {machined['wall_s']:.0f} s, {machined['calls']['calls']} "
+                f"calls, {machined['calls']['killed']} containers killed, "
+                f"${machined['status']['cost_usd']:.4f} as Lambda and S3 would bill it; by one process "
+                f"{single['wall_s']:.0f} s, {single['cpu_s']:.0f} s of a processor, at most "
+                f"{single['peak_mb']} MB."
+            ),
+            table(("built", f"recall@{K}", "p50 ms", "p95 ms"), answers),
+            f"Over HTTP: recall@{K} {result['http_recall']:.4f}.",
+        )
+    )
 
 
 if __name__ == "__main__":
