@@ -34,9 +34,9 @@ DOUBLES_SHARE: Final = 0.01
 ATTRIBUTE_BYTES: Final = 13.0
 PYTHON_TIMES: Final = 6.0
 """How much more than its JSON a list of dictionaries takes."""
-CENTERS_TIMES: Final = 4.8
-"""How many times all centers are held while they are joined and written: measured at 60,000 x 768
-and 100,000 x 256."""
+CENTERS_TIMES: Final = 3.0
+"""How many times all centers are held while they are joined and written: measured at 65,536 to
+262,144 x 384."""
 SPILLED_TIMES: Final = 1.1
 """The fullest group is a little larger than their mean."""
 BASE_BYTES: Final = 150e6

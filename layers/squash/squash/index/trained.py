@@ -98,7 +98,7 @@ class Trained:
         cell_header, cell_arrays = self.cells.to_arrays()
         arrays: dict[str, AnyArray] = {
             "partition_begins": self.partition_begins.astype(np.int64),
-            "centers": self.centers.astype(np.float32),
+            "centers": self.centers.astype(np.float32, copy=False),
             "cluster_rows": self.cluster_rows.astype(np.int64),
         }
         arrays.update({f"codec.{name}": array for name, array in codec_arrays.items()})
