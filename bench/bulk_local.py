@@ -368,17 +368,18 @@ def report(result: Mapping[str, Any]) -> str:
             machine(result["command"], {"numpy": np.__version__, "pyarrow": pa.__version__}),
             (
                 f"{result['rows']:,} x {result['dimension']} from {result['files']} files, SIFT "
-                f"projected by its principal axes; rows from {result['rows_before_repetition']:,} on "
-                f"come again with noise of {NOISE:.0%}. Of {result['objects']} objects, "
+                f"projected by its principal axes; rows from "
+                f"{result['rows_before_repetition']:,} on come again with noise of {NOISE:.0%}. "
+                f"Of {result['objects']} objects, "
                 f"{len(result['differing'])} differ from those of one undisturbed process."
             ),
             table(HEAD, lines),
             (
                 f"By the state machine {machined['wall_s']:.0f} s, {machined['calls']['calls']} "
                 f"calls, {machined['calls']['killed']} containers killed, "
-                f"${machined['status']['cost_usd']:.4f} as Lambda and S3 would bill it; by one process "
-                f"{single['wall_s']:.0f} s, {single['cpu_s']:.0f} s of a processor, at most "
-                f"{single['peak_mb']} MB."
+                f"${machined['status']['cost_usd']:.4f} as Lambda and S3 would bill it; by one "
+                f"process {single['wall_s']:.0f} s, {single['cpu_s']:.0f} s of a processor, "
+                f"at most {single['peak_mb']} MB."
             ),
             table(("built", f"recall@{K}", "p50 ms", "p95 ms"), answers),
             f"Over HTTP: recall@{K} {result['http_recall']:.4f}.",

@@ -121,8 +121,8 @@ class _BadRows:
             self.write()
             first = self._listed[0]
             raise BuildStoppedError(
-                f"{self.count:,} of the rows cannot be kept, and {self._limit} may be left out; the first "
-                f"is row {first.row} of {first.input}: {first.problem}. They are listed in "
+                f"{self.count:,} of the rows cannot be kept, and {self._limit} may be left out; "
+                f"the first is row {first.row} of {first.input}: {first.problem}. They are listed in "
                 f"{self._key}: correct the files and start anew, or resume with a higher limit of "
                 "bad rows"
             )
