@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +42,7 @@ from bulk_disturbing import (
     store_of,
     wait_for_build,
 )
+from bulk_reports import run_of
 from data import load
 from deployed import BUILD, Deployed, deployed
 from report import command_line, machine, number, table, told, write_section
@@ -52,6 +53,7 @@ from squash.runtime.build_requests import Runner, default_sizes
 
 MADE: Final = Path(__file__).resolve().parents[1] / ".cache" / "bench"
 INDEX: Final = "bulk"
+SIZED: Final = "small tasks"
 ALONE: Final = "alone"
 BUILD_ID: Final = "b0" * 16
 K: Final = 10
@@ -335,12 +337,16 @@ def main() -> None:
             "by one process": asked(theirs, rows, right),
         }
         http_recall = over_http(place, rows, right)
+        run = run_of(
+            store_of(ours), INDEX, BUILD_ID, name=f"SIFT by the state machine, {SIZED}",
+            dimension=options.dimension, functions=options.concurrency,
+        )  # fmt: skip
     result = {
         "command": command_line(),
         "rows": options.rows, "dimension": options.dimension, "files": options.files,
         "rows_before_repetition": rows.again, "noise": NOISE,
         "machine": machined, "alone": single, "objects": len(objects), "differing": differing,
-        "answers": answers, "http_recall": http_recall,
+        "answers": answers, "http_recall": http_recall, "runs": [asdict(run)],
     }  # fmt: skip
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")

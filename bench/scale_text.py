@@ -453,7 +453,8 @@ ASKED: Final = ("warm p50 ms", "warm p99 ms", "cold p50 ms", "requests, cold", "
 CHECKS: Final = """Predicted over measured: 1 is right, 2 is twice too much. Each run is predicted \
 by a fit to the *other* runs, so that no figure predicts itself. Requests and bytes come from the \
 plan's arithmetic alone; CPU seconds from the fit; where machines are shared with others the same \
-work took up to twice as long from one run to the next."""
+work took up to twice as long from one run to the next. A run *with small tasks* cut them smaller \
+than by default, so that there were more of them to kill: tasks, and requests with them, are off."""
 ASKED_NOTE: Final = """Queries of `bench/deployment.py` behind the local cloud, the platform set \
 to what the local cloud is (no distance, two cores): measured, and predicted over measured."""
 

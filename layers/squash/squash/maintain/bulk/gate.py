@@ -83,8 +83,8 @@ def _check_rows(limits: Limits, before: Sequence[StageState]) -> None:
     if bad > limits.bad_rows_max:
         raise BuildStoppedError(
             f"{bad:,} of the rows cannot be kept, and {limits.bad_rows_max:,} may be left out. "
-            "They are listed beside the build, and its status shows the first: correct the files and "
-            f"start anew, or resume with a limit of {bad:,} bad rows or more"
+            "They are listed beside the build, and its status shows the first: correct the "
+            f"files and start anew, or resume with a limit of {bad:,} bad rows or more"
         )
     replaced = sum(state.sums.replaced for state in before)
     if replaced > BUILD_REPLACED_ROWS_MAX:

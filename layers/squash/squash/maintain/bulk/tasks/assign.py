@@ -122,9 +122,9 @@ class _BadRows:
             first = self._listed[0]
             raise BuildStoppedError(
                 f"{self.count:,} of the rows cannot be kept, and {self._limit} may be left out; "
-                f"the first is row {first.row} of {first.input}: {first.problem}. They are listed in "
-                f"{self._key}: correct the files and start anew, or resume with a higher limit of "
-                "bad rows"
+                f"the first is row {first.row} of {first.input}: {first.problem}. They are listed "
+                f"in {self._key}: correct the files and start anew, or resume with a higher "
+                "limit of bad rows"
             )
 
     def examples(self) -> list[dict[str, Any]]:
