@@ -83,7 +83,7 @@ def test_a_folder_is_its_data_files_by_their_names(place):
 
 def test_what_is_not_there_is_not_found(place):
     for url in (place.root + "no.npy", place.root + "no/"):
-        with pytest.raises(NotFoundError, match="there is no"):
+        with pytest.raises(NotFoundError, match=r"there (is|are) no"):
             list(place.inputs.files(url))
 
 
