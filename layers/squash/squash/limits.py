@@ -257,9 +257,8 @@ BUILD_PIECE_ROWS_MAX: Final = 262_144  # of one run: a task holds one in memory
 BUILD_PIECE_BYTES_MAX: Final = 96 * MIB  # of its vectors
 BUILD_GROUP_BYTES_MAX: Final = 256 * MIB  # of what one task of `assemble` brings to its disk
 BUILD_BATCH_BYTES: Final = 512 * MIB  # of input vectors of one task
-BUILD_BATCHES_MAX: Final = (
-    2_000  # of a stage, where tasks stay within their time: each has a report
-)
+# Of a stage, where tasks stay within their time: each has a report.
+BUILD_BATCHES_MAX: Final = 2_000
 BUILD_ENCODE_ROWS: Final = 16_384  # texts of one piece, which is one task's: some minutes
 BUILD_SAMPLE_PIECES_MAX: Final = 1_024  # that are looked at; of more, these are drawn
 BUILD_KEY_RANGE_ROWS: Final = 8_000_000  # of one task of `keys`, at 24 bytes
@@ -274,7 +273,7 @@ BUILD_READ_BYTES: Final = 4 * MIB  # of one request for a part of a Parquet file
 BUILD_READ_BYTES_MIN: Final = 256 * KIB  # where a file has very many columns
 BUILD_READ_AHEAD_BYTES_MAX: Final = 64 * MIB  # of such parts that are held, a few a column
 BUILD_FILES_MAX: Final = 100_000
-BUILD_CLAIM_MS: Final = 6 * 3_600_000  # a running build keeps others from folding, unless renewed
+BUILD_CLAIM_MS: Final = 6 * 3_600_000  # a build keeps others from folding, unless renewed
 BUILD_INPUTS_PER_REQUEST_MAX: Final = 1_000  # over HTTP; a folder names as many files as it has
 BUILD_URL_BYTES_MAX: Final = 2_048  # of an input; S3's keys have 1,024 at most
 BUILD_COLUMN_BYTES_MAX: Final = 1_024  # of the name of a column of Parquet files

@@ -16,7 +16,7 @@ from bulk_inputs import ROOT, World, config_of, lists, npy, parquet_bytes, reque
 from squash import limits
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
 from squash.maintain.bulk.files.chunks import cuts
-from squash.maintain.bulk.pieces import Pieces, piece_chunks
+from squash.maintain.bulk.pieces import Pieces
 from squash.maintain.bulk.request import InputColumns
 from squash.model import AttributeType, EncoderPin, Metric
 
@@ -268,10 +268,10 @@ def test_a_file_that_changes_or_vanishes_stops_the_reading():
         plan = world.plan(name)
         world.put(name, data[:-1] + bytes([data[-1] ^ 1]))
         with pytest.raises(ConflictError, match=f"{name} has changed since the build was planned"):
-            list(piece_chunks(world.context, world.request, plan, 0))
+            list(Pieces(world.context, world.request, plan).chunks(0))
         world.objects.delete([name])
         with pytest.raises(NotFoundError, match=f"{name} was there when the build was planned"):
-            list(piece_chunks(world.context, world.request, plan, 0))
+            list(Pieces(world.context, world.request, plan).chunks(0))
 
 
 def test_bad_rows_are_told_in_words():
@@ -419,7 +419,7 @@ def test_what_is_not_encoded_yet_is_to_be_asked_for_again():
     world, _ = text_world()
     world.put("t.parquet", parquet_bytes(pa.table({"words": ["a"]})))
     with pytest.raises(UnavailableError, match=r"piece 0 of build .* is not encoded yet"):
-        list(piece_chunks(world.context, world.request, world.plan("t.parquet"), 0))
+        list(Pieces(world.context, world.request, world.plan("t.parquet")).chunks(0))
 
 
 def test_an_export_is_read_with_its_metadata_as_it_was():
@@ -501,7 +501,7 @@ def test_what_is_read_of_inputs_is_in_a_tasks_report(monkeypatch):
     plan = world.plan("a.npy")
 
     def task(context, request, batch):
-        return TaskReport(rows=sum(x.passed for x in piece_chunks(context, request, plan, batch)))
+        return TaskReport(rows=sum(x.passed for x in Pieces(context, request, plan).chunks(batch)))
 
     monkeypatch.setattr(run, "read_request", lambda store, build: world.request)
     monkeypatch.setattr(run, "check_running", lambda store, build: None)

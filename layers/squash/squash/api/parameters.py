@@ -9,7 +9,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from squash.errors import InternalError, SquashError, ThrottledError, UnavailableError
+from squash.errors import UnavailableError
+from squash.runtime.aws_errors import error_code, refusal, unanswered
 
 # A caller waits, for less long than API Gateway does.
 _CONFIG: Final = Config(
@@ -21,8 +22,7 @@ _CONFIG: Final = Config(
 _ABSENT: Final = frozenset({"ParameterNotFound", "ParameterVersionNotFound"})
 _THERE: Final = "ParameterAlreadyExists"
 _THROTTLED: Final = frozenset({"ThrottlingException", "TooManyUpdates", "RequestLimitExceeded"})
-_RETRY_AFTER_MS: Final = 1_000
-_SERVER_ERROR: Final = 500
+_SERVICE: Final = "Systems Manager"
 
 
 def read_parameter(name: str) -> str | None:
@@ -41,9 +41,9 @@ def read_parameter(name: str) -> str | None:
     try:
         answer = _client().get_parameter(Name=name, WithDecryption=True)
     except ClientError as error:
-        if _code(error) in _ABSENT:
+        if error_code(error) in _ABSENT:
             return None
-        _translate(error, name, "ssm:GetParameter")
+        _refuse(error, name, "ssm:GetParameter")
     except BotoCoreError as error:
         raise _unanswered(error, name) from error
     value: str = answer["Parameter"]["Value"]
@@ -68,39 +68,26 @@ def create_parameter(name: str, value: str) -> bool:
             Description="Squash: the secrets of access keys are derived from it; never change it",
         )
     except ClientError as error:
-        if _code(error) == _THERE:
+        if error_code(error) == _THERE:
             return False
-        _translate(error, name, "ssm:PutParameter")
+        _refuse(error, name, "ssm:PutParameter")
     except BotoCoreError as error:
         raise _unanswered(error, name) from error
     return True
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _translate(error: ClientError, name: str, action: str) -> NoReturn:
-    code = _code(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    found: SquashError
-    if code in _THROTTLED:
-        found = ThrottledError(
-            f"parameter {name}: Systems Manager asks to slow down ({code})",
-            retry_after_ms=_RETRY_AFTER_MS,
-        )
-    elif status >= _SERVER_ERROR:
-        found = UnavailableError(f"parameter {name}: Systems Manager failed ({code})")
-    else:
-        found = InternalError(
-            f"parameter {name}: Systems Manager refuses ({code}): allow {action} on it, and its "
-            "encryption key's use"
-        )
-    raise found from error
+def _refuse(error: ClientError, name: str, action: str) -> NoReturn:
+    raise refusal(
+        error,
+        of=f"parameter {name}",
+        service=_SERVICE,
+        throttled=_THROTTLED,
+        advice=f"allow {action} on it, and its encryption key's use",
+    ) from error
 
 
 def _unanswered(error: BotoCoreError, name: str) -> UnavailableError:
-    return UnavailableError(f"parameter {name}: Systems Manager did not answer ({error})")
+    return unanswered(error, of=f"parameter {name}", service=_SERVICE)
 
 
 @lru_cache(maxsize=1)

@@ -23,9 +23,6 @@ LOGGED_GB_USD: Final = 0.50
 STORED_GB_MONTH_USD: Final = 0.023
 STATE_TRANSITION_USD: Final = 25.0e-6
 """Of a standard execution of Step Functions; each item of a distributed map is one more, too."""
-EXPRESS_REQUEST_USD: Final = 1.00e-6
-EXPRESS_GB_SECOND_USD: Final = 16.67e-6
-"""Of an express execution's own memory, 64 MB or more, and not of the functions it calls."""
 GB_SECOND_USD: Final[Mapping[Architecture, float]] = {
     "x86_64": 16.6667e-6,
     "arm64": 13.3334e-6,

@@ -17,13 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from squash.errors import (
-    InternalError,
-    InvalidArgumentError,
-    SquashError,
-    ThrottledError,
-    UnavailableError,
-)
+from squash.errors import InvalidArgumentError, UnavailableError
+from squash.runtime.aws_errors import error_code, refusal, unanswered
 
 _CONFIG: Final = Config(
     connect_timeout=3,
@@ -37,8 +32,7 @@ _ARN: Final = re.compile(
 _THERE: Final = "ExecutionAlreadyExists"
 _ABSENT: Final = "ExecutionDoesNotExist"
 _THROTTLED: Final = frozenset({"ThrottlingException", "ExecutionLimitExceeded"})
-_RETRY_AFTER_MS: Final = 1_000
-_SERVER_ERROR: Final = 500
+_SERVICE: Final = "Step Functions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +95,7 @@ class StateMachine:
                 stateMachineArn=self.arn, name=name, input=json.dumps(dict(given))
             )
         except ClientError as error:
-            if _code(error) != _THERE:
+            if error_code(error) != _THERE:
                 self._refuse(error, "states:StartExecution")
         except BotoCoreError as error:
             raise self._unanswered(error) from error
@@ -121,7 +115,7 @@ class StateMachine:
                 executionArn=self.execution_arn(name), error="BuildStoppedError", cause=reason
             )
         except ClientError as error:
-            if _code(error) == _ABSENT:
+            if error_code(error) == _ABSENT:
                 return False
             self._refuse(error, "states:StopExecution")
         except BotoCoreError as error:
@@ -140,7 +134,7 @@ class StateMachine:
         try:
             found = _client(self._region).describe_execution(executionArn=self.execution_arn(name))
         except ClientError as error:
-            if _code(error) == _ABSENT:
+            if error_code(error) == _ABSENT:
                 return None
             self._refuse(error, "states:DescribeExecution")
         except BotoCoreError as error:
@@ -148,29 +142,16 @@ class StateMachine:
         return Execution(found["status"], found.get("error") or "", found.get("cause") or "")
 
     def _refuse(self, error: ClientError, action: str) -> NoReturn:
-        code = _code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        found: SquashError
-        if code in _THROTTLED:
-            found = ThrottledError(
-                f"{self.arn}: Step Functions asks to slow down ({code})",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        elif status >= _SERVER_ERROR:
-            found = UnavailableError(f"{self.arn}: Step Functions failed ({code})")
-        else:
-            found = InternalError(
-                f"{self.arn}: Step Functions refuses ({code}): allow {action}, and look whether "
-                "there is such a machine"
-            )
-        raise found from error
+        raise refusal(
+            error,
+            of=self.arn,
+            service=_SERVICE,
+            throttled=_THROTTLED,
+            advice=f"allow {action}, and look whether there is such a machine",
+        ) from error
 
     def _unanswered(self, error: BotoCoreError) -> UnavailableError:
-        return UnavailableError(f"{self.arn}: Step Functions did not answer ({error})")
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+        return unanswered(error, of=self.arn, service=_SERVICE)
 
 
 @lru_cache(maxsize=4)

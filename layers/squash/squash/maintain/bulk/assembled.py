@@ -14,10 +14,11 @@ import numpy as np
 
 from squash.arrays import F32, I64, AnyArray
 from squash.container import Buffer
-from squash.errors import ChecksumError, DataError
-from squash.index.references import MALFORMED, segment_from_json, segment_to_json
+from squash.errors import DataError
+from squash.index.references import segment_from_json, segment_to_json
 from squash.index.sealed import open_sealed, seal
 from squash.maintain.bulk import keys
+from squash.maintain.bulk.records import read_part
 from squash.maintain.calibrate import Neighbours
 from squash.maintain.routing import Routing
 from squash.model import SegmentRef
@@ -121,15 +122,7 @@ def read_assembled(
 
     """
     key = keys.part_key(build, ASSEMBLED, group)
-    data = store.get(key)
-    if data is None:
-        raise ChecksumError(f"{key} is missing: start the build anew", object_key=key)
-    try:
-        found = _share(data, key, build, group)
-    except MALFORMED as error:
-        raise DataError(
-            f"{key} has parts that do not fit ({error!r}): start the build anew", object_key=key
-        ) from error
+    found = read_part(store, key, lambda data: _share(data, key, build, group))
     clusters = int(found.begins[-1])
     shape = Neighbours.none(queries).distances.shape
     if (

@@ -35,7 +35,7 @@ def stage_tasks(
     if stage not in MAPPED:
         return [Task(index, build, stage)]
     plan = plan or read_plan(store, build)
-    count = _planned(plan, stage)
+    count = planned_tasks(plan, stage)
     if stage is Stage.ASSEMBLE:
         trained = read_report(store, Task(index, build, Stage.TRAIN))
         if trained is None:
@@ -44,7 +44,8 @@ def stage_tasks(
     return [Task(index, build, stage, batch) for batch in range(count)]
 
 
-def _planned(plan: Plan, stage: Stage) -> int:
+def planned_tasks(plan: Plan, stage: Stage) -> int:
+    """Return how many tasks a plan gives a mapped stage; 0 of `assemble`, which training tells."""
     match stage:
         case Stage.ENCODE:
             return len(plan.encode_batches) - 1 if plan.encodes else 0

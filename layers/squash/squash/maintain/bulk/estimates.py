@@ -9,6 +9,7 @@ from typing import Any, Final
 from squash.errors import DataError
 from squash.index.references import MALFORMED
 from squash.maintain.bulk import keys
+from squash.maintain.bulk.batches import planned_tasks
 from squash.maintain.bulk.plan import Plan
 from squash.maintain.bulk.records import read_report
 from squash.maintain.bulk.request import Attempt, BuildRequest
@@ -50,10 +51,8 @@ def estimate_of(
         calibration_queries=sizes.calibration_queries,
         group_bytes_max=sizes.group_bytes_max,
         tasks={
-            Stage.ENCODE.value: len(plan.encode_batches) - 1 if plan.encodes else 0,
-            Stage.SAMPLE.value: len(plan.sample_batches),
-            Stage.ASSIGN.value: len(plan.assign_batches) - 1,
-            Stage.KEYS.value: plan.key_ranges if plan.keyed else 0,
+            stage.value: planned_tasks(plan, stage)
+            for stage in (Stage.ENCODE, Stage.SAMPLE, Stage.ASSIGN, Stage.KEYS)
         },
     )
     stages = estimate_stages(facts, workers)

@@ -68,10 +68,3 @@ class Pieces:
     def file(self, number: int) -> InputFile:
         """Return the file that piece `number` is of."""
         return self._plan.files[self._plan.pieces[number].file]
-
-
-def piece_chunks(
-    context: BuildContext, request: BuildRequest, plan: Plan, number: int
-) -> Iterator[GoodAndBad]:
-    """Yield the rows of one piece; see `Pieces.chunks`, which is for several."""
-    yield from Pieces(context, request, plan).chunks(number)

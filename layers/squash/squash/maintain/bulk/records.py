@@ -1,4 +1,7 @@
-"""What a build notes of itself as JSON: request, plan, attempts, stops and reports."""
+"""What a build notes of itself as JSON: request, plan, attempts, stops and reports.
+
+And reading what a task left for later ones, in containers of whatever kind.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from squash.errors import BuildStoppedError, DataError, NotFoundError
+from squash.container import Buffer
+from squash.errors import BuildStoppedError, ChecksumError, DataError, NotFoundError
 from squash.index.references import MALFORMED
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import TaskReport
@@ -103,6 +107,28 @@ def read_json(store: ObjectStore, key: str, read: Callable[[Any], T]) -> T | Non
     except MALFORMED as error:
         raise DataError(
             f"{key} cannot be read ({error!r}): start the build anew", object_key=key
+        ) from error
+
+
+def read_part(store: ObjectStore, key: str, read: Callable[[Buffer], T]) -> T:
+    """Return what `read` makes of an object that an earlier task has left.
+
+    Raises
+    ------
+    ChecksumError
+        If it is missing.
+    DataError
+        If it is something else.
+
+    """
+    data = store.get(key)
+    if data is None:
+        raise ChecksumError(f"{key} is missing: start the build anew", object_key=key)
+    try:
+        return read(data)
+    except MALFORMED as error:
+        raise DataError(
+            f"{key} has parts that do not fit ({error!r}): start the build anew", object_key=key
         ) from error
 
 

@@ -15,16 +15,7 @@ from typing import Final
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import BuildContext, TaskReport
 from squash.maintain.bulk.opened import OpenedInputs
-from squash.maintain.bulk.records import (
-    attempt_from_json,
-    check_running,
-    read_attempt,
-    read_json,
-    read_plan,
-    read_report,
-    read_request,
-    write_json,
-)
+from squash.maintain.bulk.records import check_running, read_report, read_request, write_json
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.stages import Stage, Task
 from squash.maintain.bulk.tasks import (
@@ -39,18 +30,6 @@ from squash.maintain.bulk.tasks import (
 )
 from squash.maintain.bulk.tasks import keys as keys_task
 from squash.maintain.one_thread import one_blas_thread
-
-__all__ = [
-    "attempt_from_json",
-    "check_running",
-    "read_attempt",
-    "read_json",
-    "read_plan",
-    "read_report",
-    "read_request",
-    "run_task",
-    "write_json",
-]
 
 _STATUS: Final = Path("/proc/self/status")
 _PEAK: Final = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)

@@ -16,11 +16,10 @@ import numpy as np
 
 from squash.arrays import F32, I64, U64, AnyArray
 from squash.container import Buffer
-from squash.errors import ChecksumError, DataError
-from squash.index.references import MALFORMED
 from squash.index.sealed import open_sealed, seal
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.plan import Plan
+from squash.maintain.bulk.records import read_part
 from squash.maintain.learning import sampled_rows
 from squash.model import Metadata
 from squash.planning.building import places_in_pieces
@@ -123,15 +122,11 @@ def read_sample(store: ObjectStore, build: str, batch: int, *, dimension: int) -
 
     """
     key = keys.part_key(build, SAMPLE, batch)
-    data = store.get(key)
-    if data is None:
-        raise ChecksumError(f"{key} is missing: start the build anew", object_key=key)
-    try:
-        return _sample(data, key, build=build, batch=batch, dimension=dimension)
-    except MALFORMED as error:
-        raise DataError(
-            f"{key} has parts that do not fit ({error!r}): start the build anew", object_key=key
-        ) from error
+    return read_part(
+        store,
+        key,
+        lambda data: _sample(data, key, build=build, batch=batch, dimension=dimension),
+    )
 
 
 def read_samples(store: ObjectStore, build: str, plan: Plan, *, dimension: int) -> Sample:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from squash.errors import InvalidArgumentError
-from squash.maintain.bulk.files.chunks import Chunk, unusable
-from squash.maintain.bulk.files.npy import probe_npy, read_npy
-from squash.maintain.bulk.plan import FileKind, InputFile, Piece
+from squash.maintain.bulk.files.chunks import unusable
+from squash.maintain.bulk.files.npy import probe_npy
+from squash.maintain.bulk.plan import FileKind, InputFile
 from squash.maintain.bulk.request import BuildRequest
 from squash.model import EncoderPin, IndexConfig
 from squash.storage.inputs import InputInfo, InputStore
@@ -72,26 +72,6 @@ def check_alike(files: Sequence[InputFile]) -> None:
             f"{keyed} has a column of keys, and {bare} has none, so that its rows' numbers would "
             "be their keys: give all of them keys, or build of one kind"
         )
-
-
-def read_piece(
-    store: InputStore, file: InputFile, piece: Piece, request: BuildRequest, config: IndexConfig
-) -> Iterator[Chunk]:
-    """Yield the rows of a piece, some MB at a time; see `Pieces`, which is for several.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If what was stored does not decode; it names the file and the row.
-    ConflictError, NotFoundError, PermissionDeniedError, UnavailableError
-        As the store does.
-
-    """
-    if file.kind == "npy":
-        yield from read_npy(store, file, piece, dimension=config.dimension)
-    else:
-        info = InputInfo(file.url, file.etag, file.bytes)
-        yield from open_parquet(store, info, request, config).read(file, piece)
 
 
 def open_parquet(
