@@ -33,9 +33,9 @@ OPTIONS = BuildOptions(partition_rows_target=500, cluster_rows_target=40, exact_
 class Asking:
     """Asks a deployment over HTTP."""
 
-    def __init__(self, place, token=None):
+    def __init__(self, place, token=None, *, url=None):
         self.place = place
-        self._url = place.url
+        self._url = url or place.url
         # A connection that stays open would be waited for when the cloud ends.
         self._headers = {"content-type": "application/json", "connection": "close"}
         if token:
@@ -121,7 +121,7 @@ def clouds(artefacts):
                     deployed(
                         build=artefacts.folder,
                         environment={"SQUASH_SHAPE": shape, **environment},
-                        parameters={"Affinity": affinity, "Slots": str(SLOTS)},
+                        parameters={"Affinity": affinity, "Slots": str(SLOTS), "QueryUrl": "on"},
                         s3_proxy=True,
                         s3_memory=home is None,
                         s3=home and home.cloud.s3_url,
@@ -303,9 +303,9 @@ def test_keys_say_who_may_do_what(clouds, index):
     place = clouds("none", SQUASH_AUTH="keys")
     query = f"/v1/indexes/{PAPERS}/query"
 
-    def asking(**options):
+    def asking(url=None, **options):
         made = {"scopes": ["read"], "indexes": [PAPERS], "clock": SystemClock(), **options}
-        return Asking(place, credentials.create_key(place.store(), **made).token)
+        return Asking(place, credentials.create_key(place.store(), **made).token, url=url)
 
     body = asked(QUERIES[0], top_k=50)
     for nobody in (Asking(place), Asking(place, "sqk_" + "0" * 16 + "_" + "a" * 43)):
@@ -317,6 +317,12 @@ def test_keys_say_who_may_do_what(clouds, index):
     assert reader.answer("POST", f"/v1/indexes/{PAPERS}/vectors", put)[0] == HTTPStatus.FORBIDDEN
     other = asking(indexes=["other*"])
     assert other.answer("POST", query, body)[0] == HTTPStatus.FORBIDDEN
+    # The coordinator's own URL is another door with the same lock, to queries alone.
+    at_url = place.cloud.function_urls["squash-coordinator"]
+    there = asking(url=at_url)
+    assert found(there.ok("POST", query, body)) == found(reader.ok("POST", query, body))
+    assert Asking(place, url=at_url).answer("POST", query, body)[0] == HTTPStatus.UNAUTHORIZED
+    assert there.answer("POST", f"/v1/indexes/{PAPERS}/vectors", put)[0] == HTTPStatus.NOT_FOUND
     passed = asking(lifetime_ms=1)
     assert passed.answer("POST", query, body)[0] == HTTPStatus.UNAUTHORIZED
     some = asking(row_filter=FILTER)

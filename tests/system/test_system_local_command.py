@@ -34,7 +34,7 @@ def command(built, data, *options):
     """Run `squash local`; gives its process, and what it says of itself."""
     template, artefacts = built
     words = ["local", "--template", template, "--build", artefacts, "--data", data, "--json"]
-    words += ["--api-port", "0", "--lambda-port", "0", *options]
+    words += ["--api-port", "0", "--lambda-port", "0", "--url-port", "0", *options]
     process = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-m", "squash.cli.main", *map(str, words)],
         stdout=subprocess.PIPE,

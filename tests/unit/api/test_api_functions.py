@@ -79,7 +79,7 @@ def test_the_http_functions_answer_real_events(environment, capsys):
         ("http-query", functions.coordinator),
         ("http-list", functions.documents),
     ):
-        handle = factory(environment)
+        handle = factory(environment | {"SQUASH_METRICS": "on"})
         made = event(name)
         made["headers"]["authorization"] = f"Bearer {token}"
         answer = Answer(handle(made, context()), made["requestContext"]["requestId"])
@@ -94,6 +94,8 @@ def test_the_http_functions_answer_real_events(environment, capsys):
         assert metrics["Requests"] == [1.0]
         assert metrics["service"] == factory.__name__
         assert token not in printed.out + printed.err
+        line_bytes = next(len(line) for line in printed.out.splitlines() if "request_id" in line)
+        assert line_bytes < 300  # it is paid for: see `bench/cost_model.py`
     answer = Answer(
         functions.indexes(environment)(event("http-query"), context()), "JKJaXmPLvHcESHA="
     )

@@ -125,7 +125,7 @@ _TRACE = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
 
 _FAN = {"SQUASH_ALLOCATOR", "SQUASH_PROCESSOR", "SQUASH_AFFINITY", "SQUASH_SLOTS"}
 _ALL = {"SQUASH_STORE", "SQUASH_AUTH", "SQUASH_RETAINED_SHARE"}
-_WIRE = {"SQUASH_S3VECTORS", "SQUASH_SIGNING_KEY", "SQUASH_KMS_KEY_ARN"}
+_WIRE = {"SQUASH_S3VECTORS", "SQUASH_SIGNING_KEY", "SQUASH_KMS_KEY_ARN", "SQUASH_METRICS"}
 VARIABLES = {
     "Coordinator": _ALL | _FAN | _WIRE | {"SQUASH_ENCODER"},
     "Allocator": _ALL | _FAN,
@@ -363,9 +363,40 @@ def test_infra_routes_lead_to_their_functions():
         )
         assert function == expected, key
         assert guarded == (path != "/v1/health"), key
-    permitted = of_type(TEMPLATE, "AWS::Lambda::Permission").values()
-    assert {permission["Properties"]["FunctionName"]["Ref"] for permission in permitted} == {
-        function for function, _ in found.values()
+    permitted = [
+        permission["Properties"]
+        for permission in of_type(TEMPLATE, "AWS::Lambda::Permission").values()
+    ]
+    assert {
+        one["FunctionName"]["Ref"]
+        for one in permitted
+        if one["Principal"] == "apigateway.amazonaws.com"
+    } == {function for function, _ in found.values()}
+
+
+def test_infra_url_for_queries_is_asked_for_and_lets_nobody_past_it():
+    """Off by default; with keys everybody gets to the function, by the URL alone; else nobody."""
+    assert TEMPLATE["Parameters"]["QueryUrl"]["Default"] == "off"
+    (url,) = of_type(TEMPLATE, "AWS::Lambda::Url").values()
+    assert url["Condition"] == "HasQueryUrl"
+    assert url["Properties"] == {
+        "TargetFunctionArn": {"Fn::GetAtt": ["Coordinator", "Arn"]},
+        "AuthType": {"Fn::If": ["Iam", "AWS_IAM", "NONE"]},
+    }
+    public = [
+        permission
+        for permission in of_type(TEMPLATE, "AWS::Lambda::Permission").values()
+        if permission["Properties"]["Principal"] == "*"
+    ]
+    assert {permission["Condition"] for permission in public} == {"OpenQueryUrl"}
+    named = {"FunctionName": {"Ref": "Coordinator"}, "Principal": "*"}
+    assert [permission["Properties"] for permission in public] == [
+        named | {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"},
+        named | {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True},
+    ]
+    asked = {"Condition": "HasQueryUrl"}
+    assert TEMPLATE["Conditions"]["OpenQueryUrl"] == {
+        "Fn::And": [asked, {"Fn::Not": [{"Condition": "Iam"}]}]
     }
 
 

@@ -12,10 +12,11 @@ from aiohttp import web
 
 from squash.clock import SystemClock, SystemIds
 from squash.limits import LAMBDA_REQUEST_BYTES_MAX
-from squash.local.calls import Outcome
+from squash.local.calls import Outcome, Refusal, RefusedError
+from squash.local.function_url import UrlFace
 from squash.local.http_api import HttpApi
 from squash.local.routes import Routes
-from squash.local.template import Route
+from squash.local.template import FunctionUrl, Route
 
 
 class PatientAccount:
@@ -78,12 +79,29 @@ class NotingAccount:
 
 def noted(method, target, *, body=b"", headers=()):
     """Send one request as it stands; return the status, the body, and the events made of it."""
-    account = NotingAccount()
+
+    def api(account):
+        routes = Routes([Route("ANY", "/tags/{arn+}", "tags"), Route("POST", "/PutVectors", "put")])
+        return HttpApi(account, routes, clock=SystemClock(), ids=SystemIds())
+
+    return asked(api, method, target, body=body, headers=headers)
+
+
+def asked_url(method, target, *, iam=False, account=None, body=b"", headers=()):
+    """The same of a function's URL."""
+
+    def api(account):
+        url = FunctionUrl("squash-coordinator", iam)
+        return UrlFace(account, url, clock=SystemClock(), ids=SystemIds())
+
+    return asked(api, method, target, body=body, headers=headers, account=account)
+
+
+def asked(api, method, target, *, body, headers, account=None):
+    account = account or NotingAccount()
 
     async def run():
-        routes = Routes([Route("ANY", "/tags/{arn+}", "tags"), Route("POST", "/PutVectors", "put")])
-        api = HttpApi(account, routes, clock=SystemClock(), ids=SystemIds())
-        server = web.Server(api.serve)
+        server = web.Server(api(account).serve)
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         answer = await asyncio.to_thread(send, port, method, target, body, headers)
@@ -131,3 +149,67 @@ def test_what_lambda_does_not_take_the_gateway_refuses_and_counts_escapes(charac
     status, body, events = noted("POST", "/PutVectors", body=most * character, headers=kind)
     assert (status, json.loads(body)) == (413, {"message": "Request Entity Too Large"})
     assert events == []
+
+
+def test_a_url_hands_on_the_path_as_it_came_and_has_no_routes():
+    """It is the function's own, and every path and method leads to it."""
+    status, body, (event,) = asked_url("PATCH", "/v1/%70apers?a=%20b", body=b"{}")
+    assert (status, body) == (200, b"done")
+    assert event["rawPath"] == event["requestContext"]["http"]["path"] == "/v1/%70apers"
+    assert event["routeKey"] == event["requestContext"]["routeKey"] == "$default"
+    assert event["rawQueryString"] == "a=%20b"
+    assert "pathParameters" not in event
+    context = event["requestContext"]
+    assert (context["accountId"], context["domainPrefix"]) == ("anonymous", "squash-coordinator")
+    assert ".lambda-url." in context["domainName"]
+    assert "authorizer" not in context
+    assert event["body"] == "{}"
+
+
+def test_a_url_with_iam_wants_a_signature_and_tells_who_signed():
+    assert asked_url("GET", "/", iam=True) == (403, b'{"Message": "Forbidden"}', [])
+    signed = "AWS4-HMAC-SHA256 Credential=AKIDME/20261126/us-east-1/lambda/aws4_request"
+    status, _, (event,) = asked_url("GET", "/", iam=True, headers=[("authorization", signed)])
+    assert status == 200
+    assert event["requestContext"]["authorizer"]["iam"]["accessKey"] == "AKIDME"
+
+
+class FailingAccount(NotingAccount):
+    """Answers by what it was given."""
+
+    def __init__(self, found):
+        super().__init__()
+        self.found = found
+
+    async def invoke(self, name, call):
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        (RefusedError(Refusal.THROTTLED, "Rate Exceeded."), 429),
+        (RefusedError(Refusal.INVALID, "no"), 502),
+        (
+            Outcome(
+                payload=b"{}",
+                error_type="Unhandled",
+                log=b"",
+                duration_ms=1.0,
+                init_ms=None,
+                memory_mb=1,
+            ),
+            502,
+        ),
+    ],
+)
+def test_a_url_is_throttled_by_concurrency_and_a_crash_is_a_bad_gateway(found, status):
+    assert asked_url("POST", "/", account=FailingAccount(found))[0] == status
+
+
+def test_a_url_takes_what_lambda_takes():
+    body = LAMBDA_REQUEST_BYTES_MAX * b"x"
+    assert asked_url("POST", "/", body=body)[0] == 413
+    assert asked_url("POST", "/", body=body + b"x")[0] == 413

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from squash.errors import InvalidArgumentError, NotFoundError
-from squash.local.template import Route, read_template
+from squash.local.template import FunctionUrl, Route, read_template
 
 TEMPLATE = """
 AWSTemplateFormatVersion: 2010-09-09
@@ -120,6 +120,28 @@ def test_routes_of_events_and_written_out(read):
         Route("ANY", "$default", "squash-Front"),
         Route("POST", "/search", "squash-search", iam=True),
     )
+
+
+def test_urls_are_settings_of_a_function_or_written_out(read):
+    """SAM's own, and one that a condition lets be; one of nothing here is an error."""
+    more = """
+  Single:
+    Type: AWS::Serverless::Function
+    Properties: {FunctionUrlConfig: {AuthType: AWS_IAM}}
+  Url:
+    Type: AWS::Lambda::Url
+    Condition: Tenant
+    Properties:
+      TargetFunctionArn: !GetAtt Single.Arn
+      AuthType: !If [Tenant, NONE, AWS_IAM]
+"""
+    assert read(TEMPLATE + more).urls == (
+        FunctionUrl("squash-Single", iam=True),
+        FunctionUrl("squash-Single"),
+    )
+    assert len(read(TEMPLATE + more, Affinity="pool").urls) == 1
+    with pytest.raises(InvalidArgumentError, match="no function of this template"):
+        read(TEMPLATE + more.replace("!GetAtt Single.Arn", "elsewhere"))
 
 
 def test_schedules_that_are_on(read):

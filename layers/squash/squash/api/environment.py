@@ -16,6 +16,7 @@ LOCAL: Final = "SQUASH_LOCAL"
 S3VECTORS: Final = "SQUASH_S3VECTORS"
 REGION: Final = "AWS_REGION"  # Lambda sets it
 KMS_KEY: Final = "SQUASH_KMS_KEY_ARN"
+METRICS: Final = "SQUASH_METRICS"
 COMPACTOR: Final = "SQUASH_COMPACTOR"
 BUILD_MACHINE: Final = "SQUASH_BUILD_MACHINE"
 BUILD_MEMORY: Final = "SQUASH_BUILD_MEMORY"
@@ -103,6 +104,8 @@ class FaceSettings:
         How the API of Amazon S3 Vectors is answered beside ours; None if it is not.
     build_machine:
         Runs bulk builds; None where this process does.
+    metrics:
+        Whether every request is told of in metrics, beside the log.
 
     """
 
@@ -110,6 +113,7 @@ class FaceSettings:
     compactor: str | None = None
     s3vectors: S3VectorsSettings | None = S3VectorsSettings()
     build_machine: BuildMachine | None = None
+    metrics: bool = False
 
 
 def read_face(environment: Mapping[str, str]) -> FaceSettings:
@@ -128,15 +132,21 @@ def read_face(environment: Mapping[str, str]) -> FaceSettings:
         raise InvalidArgumentError(
             f"{AUTH}=none lets everybody in, and is for the local cloud alone, which sets {LOCAL}=1"
         )
-    speaks = environment.get(S3VECTORS) or "on"
-    if speaks not in {"on", "off"}:
-        raise InvalidArgumentError(f"{S3VECTORS} is on or off, not {speaks!r:.80}")
+    speaks = _is_on(environment, S3VECTORS, default="on")
     return FaceSettings(
         Auth(word),
         environment.get(COMPACTOR) or None,
-        read_s3vectors(environment) if speaks == "on" else None,
+        read_s3vectors(environment) if speaks else None,
         read_build_machine(environment),
+        _is_on(environment, METRICS, default="off"),
     )
+
+
+def _is_on(environment: Mapping[str, str], name: str, *, default: str) -> bool:
+    word = environment.get(name) or default
+    if word not in {"on", "off"}:
+        raise InvalidArgumentError(f"{name} is on or off, not {word!r:.80}")
+    return word == "on"
 
 
 def read_build_machine(environment: Mapping[str, str]) -> BuildMachine | None:

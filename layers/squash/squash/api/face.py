@@ -56,7 +56,9 @@ class HttpFace(EventHandler):
         self, request: HttpRequest, event: dict[str, Any], seen: Seen, left_ms: LeftMs | None
     ) -> dict[str, Any]:
         del event
-        return answer_of(self._reply(request, seen, left_ms=left_ms), request_id=request.id)
+        reply = self._reply(request, seen, left_ms=left_ms)
+        seen.spent = reply.spent
+        return answer_of(reply, request_id=request.id)
 
     def _refused(self, error: Exception, seen: Seen, request_id: str) -> dict[str, Any]:
         del seen

@@ -192,7 +192,7 @@ def _face(
     )
     parts: dict[str, Any] = {
         "gate": make_gate(settings.auth, database.store),
-        "telemetry": LambdaTelemetry(name),
+        "telemetry": LambdaTelemetry(name, metrics=settings.metrics),
         "clock": clock,
         "ids": SystemIds(),
     }

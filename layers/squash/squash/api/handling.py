@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from squash.api.requests import HttpRequest, request_of
@@ -21,6 +21,7 @@ class Seen:
     route: str = "none"
     caller: str = ""
     index: str = ""
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 class EventHandler(ABC):
@@ -61,6 +62,7 @@ class EventHandler(ABC):
                 duration_ms=self._clock.now_ms() - begun_ms,
                 caller=seen.caller,
                 index=seen.index,
+                spent=seen.spent,
                 error=error,
             )
         )

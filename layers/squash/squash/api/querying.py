@@ -38,7 +38,8 @@ def query(services: Services, call: Call) -> Reply:
     usage = _charged(answers[0].usage, spent, billed=services.database.settings.billed)
     answers = [replace(answers[0], usage=usage), *answers[1:]]
     documents = [_document(answer, call.caller) for answer in answers]
-    return Reply(documents[0] if body.single else {"answers": documents})
+    document = documents[0] if body.single else {"answers": documents}
+    return Reply(document, spent=_spent(usage))
 
 
 def _answers(index: Index, body: QueryBody, call: Call) -> Sequence[Answer]:
@@ -123,6 +124,18 @@ def _charged(usage: Usage, spent: StoreCounts, *, billed: bool) -> Usage:
         store_bytes=usage.store_bytes + spent.bytes_in,
         cost_usd=usage.cost_usd + (request_cost_usd(spent.by_kind) if billed else 0.0),
     )
+
+
+def _spent(usage: Usage) -> dict[str, float]:
+    """Return what the log has of a query's usage: a line is paid for by its length."""
+    found = {
+        "calls": usage.invocations,
+        "cold": usage.invocations_cold,
+        "s3": usage.store_requests,
+        "bytes": usage.store_bytes,
+        "usd": float(f"{usage.cost_usd:.3g}"),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _document(answer: Answer, caller: Caller) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""From an API Gateway event (HTTP API, payload format 2.0) to a request, and back to an answer."""
+"""From the event of an HTTP API or a function's URL to a request, and back to an answer.
+
+Both have payload format 2.0. A URL leaves the path as it was sent; an HTTP API decodes it, and cuts
+it at a question mark that was encoded.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from squash import strict_json
 from squash.api.members import shown
@@ -19,6 +23,7 @@ from squash.limits import HTTP_ANSWER_BYTES_MAX, HTTP_BODY_BYTES_MAX, MIB
 _JSON: Final = "application/json"
 _QUERY_FIELDS_MAX: Final = 16
 _DEFAULT_STAGE: Final = "$default"
+_URL_DOMAIN: Final = ".lambda-url."
 # Of the base64 characters there are four for three bytes, and the last four may be padding.
 _BASE64_CHARACTERS_MAX: Final = 4 * (HTTP_BODY_BYTES_MAX // 3 + 1)
 
@@ -144,11 +149,21 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A result on its way to the caller."""
+    """A result on its way to the caller.
+
+    Parameters
+    ----------
+    document, status, headers:
+        What is answered.
+    spent:
+        For the log: what it took of what is paid for.
+
+    """
 
     document: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 def request_of(event: Mapping[str, Any], *, fallback_id: str) -> HttpRequest:
@@ -174,6 +189,8 @@ def request_of(event: Mapping[str, Any], *, fallback_id: str) -> HttpRequest:
         raise InvalidArgumentError(
             "this is no event of an HTTP API with payload format 2.0: connect the function so"
         ) from error
+    if _URL_DOMAIN in str(context.get("domainName")):
+        path = unquote(path).partition("?")[0]  # an answer does not hang on which door was taken
     stage = context.get("stage") or _DEFAULT_STAGE
     if stage != _DEFAULT_STAGE and path.startswith(f"/{stage}/"):
         path = path[len(stage) + 1 :]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 LOGGER: Final = "squash"  # the library's own; what it warns of comes out in the same form
@@ -24,6 +24,8 @@ class Told:
     duration_ms: int
     caller: str = ""
     index: str = ""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """What it took, in few words: see `squash.api.requests.Reply`."""
     error: Exception | None = None
 
 

@@ -38,10 +38,8 @@ def run_local(arguments: Namespace, output: Output) -> int:
             f"{error.name} is not installed, which squash local needs: "
             "pip install 'squash-search[local]'"
         ) from error
-    options: dict[str, Any] = {
-        name: getattr(arguments, name)
-        for name in ("s3", "s3_memory", "s3_proxy", "api_port", "lambda_port", "schedules")
-    }
+    names = ("s3", "s3_memory", "s3_proxy", "api_port", "lambda_port", "url_port", "schedules")
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     cloud = LocalCloud(
         template=arguments.template,
         build=arguments.build,
@@ -89,6 +87,7 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
     document = {
         "api_url": cloud.api_url,
         "lambda_url": cloud.lambda_url,
+        "function_urls": cloud.function_urls,
         "s3_url": cloud.s3_url,
         "s3": cloud.cloud.s3_title,
         "states_url": cloud.states_url,
@@ -102,6 +101,7 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
     places = [
         ("HTTP API", cloud.api_url),
         *(service if any(is_ours(route.path) for route in template.routes) else []),
+        *((f"URL of {name}", url) for name, url in cloud.function_urls.items()),
         ("Lambda", cloud.lambda_url),
         ("S3", f"{cloud.s3_url} ({cloud.cloud.s3_title})"),
         *([] if cloud.states_url is None else [("Step Functions", cloud.states_url)]),

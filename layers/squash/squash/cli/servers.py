@@ -49,6 +49,13 @@ def local_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--lambda-port", type=port, default=3001, metavar="PORT", help="of Lambda (default 3001)"
     )
+    where.add_argument(
+        "--url-port",
+        type=port,
+        default=3002,
+        metavar="PORT",
+        help="of a function's own URL, the next one's one more (default 3002)",
+    )
     where.add_argument("--s3", metavar="URL", help="an S3 that runs already, else one is started")
     how = parser.add_argument_group("how")
     how.add_argument("--s3-memory", action="store_true", help="start an S3 that keeps nothing")

@@ -23,6 +23,7 @@ from squash.local.calls import Outcome
 from squash.local.containers import Container, Place
 from squash.local.environment import CREDENTIALS, Surroundings, container_settings
 from squash.local.faults import Fault, Faults, parse_faults
+from squash.local.function_url import UrlFace
 from squash.local.http_api import HttpApi
 from squash.local.invoke_api import InvokeApi
 from squash.local.processes import ForkLauncher, Launcher, SpawnLauncher
@@ -59,8 +60,9 @@ class CloudOptions:
         Whether the one that is started keeps nothing.
     s3_proxy:
         Whether functions reach S3 through a proxy that counts, and fails on demand.
-    api_port, lambda_port:
-        Of the HTTP API and of Lambda; 0 takes a free one.
+    api_port, lambda_port, url_port:
+        Of the HTTP API, of Lambda, and of the first of functions' URLs, which have one each; 0
+        takes free ones.
     fork_server:
         Whether containers are forked from a process that has loaded the layers' modules.
     schedules:
@@ -78,6 +80,7 @@ class CloudOptions:
     s3_proxy: bool = False
     api_port: int = 0
     lambda_port: int = 0
+    url_port: int = 0
     fork_server: bool = True
     schedules: bool = False
     policy: Policy = field(default_factory=Policy)
@@ -101,6 +104,7 @@ class Cloud:
         )
         self.api_url = ""
         self.lambda_url = ""
+        self.function_urls: dict[str, str] = {}
         self.states_url: str | None = None
 
     def containers(self) -> list[dict[str, Any]]:
@@ -201,6 +205,10 @@ async def open_cloud(options: CloudOptions) -> AsyncIterator[Cloud]:
         routes = Routes(template.routes)
         http = HttpApi(account, routes, clock=SystemClock(), ids=SystemIds())
         cloud.api_url = await _listen(stack, http.serve, options.api_port)
+        for place, url in enumerate(template.urls):
+            face = UrlFace(account, url, clock=SystemClock(), ids=SystemIds())
+            port = options.url_port and options.url_port + place
+            cloud.function_urls[url.function] = await _listen(stack, face.serve, port)
         await _open_s3(cloud, stack)
         await _open_step_functions(cloud, stack, run)
         surroundings = Surroundings(
@@ -241,7 +249,7 @@ async def _listen(stack: AsyncExitStack, handler: Handler, port: int) -> str:
         listening = await asyncio.get_running_loop().create_server(server, LOOPBACK, port)
     except OSError as error:
         raise UnavailableError(
-            f"the port {port} is taken: choose another with --api-port or --lambda-port"
+            f"the port {port} is taken: choose another with --api-port, --lambda-port or --url-port"
         ) from error
 
     async def close() -> None:

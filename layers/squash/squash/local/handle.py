@@ -111,6 +111,11 @@ class LocalCloud:
         return self.cloud.api_url
 
     @property
+    def function_urls(self) -> dict[str, str]:
+        """Where functions that have a URL of their own answer, by their names."""
+        return dict(self.cloud.function_urls)
+
+    @property
     def lambda_url(self) -> str:
         """Where Lambda's invoke API is."""
         return self.cloud.lambda_url

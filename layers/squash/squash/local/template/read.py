@@ -23,6 +23,7 @@ from squash.local.template.intrinsics import NO_VALUE, Resolver
 from squash.local.template.state_machines import definition_of
 from squash.local.template.values import (
     Function,
+    FunctionUrl,
     Route,
     Schedule,
     StateMachine,
@@ -38,6 +39,7 @@ _BUCKET: Final = "AWS::S3::Bucket"
 _HTTP_API: Final = "AWS::Serverless::HttpApi"
 _ROUTE: Final = "AWS::ApiGatewayV2::Route"
 _INTEGRATION: Final = "AWS::ApiGatewayV2::Integration"
+_URL: Final = "AWS::Lambda::Url"
 _RATE: Final = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86400}
 # What a stack has beside what runs here, and what no one misses on one machine.
@@ -76,6 +78,7 @@ def read_template(
     return Template(
         functions=functions,
         routes=(*reader.routes(), *reader.gateway_routes()),
+        urls=tuple(reader.urls()),
         schedules=tuple(reader.schedules()),
         state_machines=tuple(reader.state_machines(path.parent)),
         buckets=tuple(resolver.physical_name(name) for name, _ in reader.of_type(_BUCKET)),
@@ -102,7 +105,7 @@ class _Reader:
                 yield name, resource.get("Properties") or {}
 
     def left_out(self) -> tuple[str, ...]:
-        run = {_FUNCTION, _LAYER, _STATE_MACHINE, _BUCKET, _HTTP_API}
+        run = {_FUNCTION, _LAYER, _STATE_MACHINE, _BUCKET, _HTTP_API, _URL}
         return tuple(
             f"{name} ({kind})"
             for name, resource in self._resources.items()
@@ -244,6 +247,26 @@ class _Reader:
                 function=functions[properties["Target"]],
                 iam=properties["AuthorizationType"] == "AWS_IAM",
             )
+
+    def urls(self) -> Iterator[FunctionUrl]:
+        """Walk the functions' URLs: settings of theirs, and those that are written out."""
+        for logical_id, own in self.of_type(_FUNCTION):
+            settings = own.get("FunctionUrlConfig")
+            if settings is not None:
+                at = f"Resources.{logical_id}.Properties.FunctionUrlConfig.AuthType"
+                authorizer = self._resolver.value(settings.get("AuthType"), at)
+                yield FunctionUrl(self._resolver.physical_name(logical_id), authorizer == "AWS_IAM")
+        for logical_id, properties in self.of_type(_URL):
+            at = f"Resources.{logical_id}.Properties"
+            arn = str(self._resolver.value(properties.get("TargetFunctionArn"), at))
+            name = arn.rpartition(":")[2]
+            if name not in map(self._resolver.physical_name, dict(self.of_type(_FUNCTION))):
+                raise InvalidArgumentError(
+                    f"{at}.TargetFunctionArn is {arn!r}, which is no function of this template",
+                    field=f"{at}.TargetFunctionArn",
+                )
+            authorizer = self._resolver.value(properties.get("AuthType"), at)
+            yield FunctionUrl(name, authorizer == "AWS_IAM")
 
     def schedules(self) -> Iterator[Schedule]:
         for function, name, event, at in self._events():

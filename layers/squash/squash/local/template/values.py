@@ -71,6 +71,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionUrl:
+    """A URL of a function's own; `iam` where it asks for signed requests."""
+
+    function: str
+    iam: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """What is to invoke a function now and then; `every_s` is None for what is no ``rate(…)``."""
 
@@ -118,6 +126,7 @@ class Template:
     buckets: tuple[str, ...]
     parameters: Mapping[str, str]
     left_out: tuple[str, ...]
+    urls: tuple[FunctionUrl, ...] = ()
 
 
 def function_arn(name: str) -> str:
