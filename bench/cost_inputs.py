@@ -1,6 +1,8 @@
 """What queries of 768 dimensions take of one core here, from indexes of growing size.
 
-    python bench/cost_inputs.py          # writes .cache/bench/cost-inputs.json, for bench/cost.py
+    python bench/cost_inputs.py
+
+writes .cache/bench/cost-inputs.json and, of that, bench/cost_fitted.json for bench/cost.py.
 
 The vectors are made: points of a mixture in 24 dimensions, bent into 768 by a fixed random layer,
 as embeddings are, that lie near a surface of few dimensions. Every row has a number `u`, drawn
@@ -19,12 +21,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+import cost_fit
 import squash
 from data import CACHE
 from report import processor, told
@@ -190,7 +194,9 @@ def main() -> None:
             found.append(measured(rows, Path(folder)))
         told(json.dumps(found[-1]))
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps({"processor": processor(), "sizes": found}), encoding="utf-8")
+    document = {"processor": processor(), "sizes": found}
+    OUT.write_text(json.dumps(document), encoding="utf-8")
+    cost_fit.save(cost_fit.FITTED_PATH, document, measured=datetime.now(UTC).date().isoformat())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
-from cost import MILLION, PEERS, WARM, Asked, Assumptions, price, sized
+from cost import PEERS, WARM
+from cost_model import MILLION, Asked, Assumptions, price, sized
 
 SIZES: Final = tuple(round(MILLION * 10 ** (place / 4)) for place in range(9))
 _STYLE: Final = {"svg.hashsalt": "squash", "svg.fonttype": "none", "font.size": 8}
@@ -25,6 +26,12 @@ def draw(one: Assumptions, path: Path) -> str:
             bills = [price(one, sized(one, rows), Asked(rows, 0.1, warm)) for rows in SIZES]
             label = f"Squash, {100 * warm:g} % warm"
             axis.plot(SIZES, [bill.total for bill in bills], marker="o", markersize=3, label=label)
+        bills = [
+            price(one, sized(one, rows, door="url", coordinator_mb=1024.0), Asked(rows, 0.1))
+            for rows in SIZES
+        ]
+        label = "the same at QueryUrl, 1024 MB, 100 % warm"
+        axis.plot(SIZES, [bill.total for bill in bills], marker="o", markersize=3, label=label)
         for name, prices in PEERS.items():
             axis.plot(list(prices), list(prices.values()), "s--", markersize=5, label=name)
         axis.set(

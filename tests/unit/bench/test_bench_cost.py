@@ -11,22 +11,19 @@ from templates import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from cost import (
+from cost import PEERS, SIZES
+from cost_fit import FITTED_PATH, VARIED, assumptions, load, save, slope, varied
+from cost_model import (
     MILLION,
     PARTS,
-    SIZES,
-    VARIED,
     Asked,
     Assumptions,
     Deployed,
-    assumptions,
     clusters_needed,
     idle_usd,
     missed,
     price,
     sized,
-    slope,
-    varied,
 )
 from squash.planning.shape import FAN_OUT, NONE
 
@@ -47,14 +44,36 @@ def test_a_bill_by_hand(warm):
     assert alone.invocations_each == 1.0
     assert alone.store_wait == pytest.approx(1e6 * 30 * gb_ms)
     assert alone.invocations == pytest.approx(0.20)
-    assert alone.requests == pytest.approx(0.40)
-    assert (alone.http, alone.logs) == pytest.approx((1.00, 0.60))
+    assert alone.requests == pytest.approx(0.80)
+    assert (alone.http, alone.logs) == pytest.approx((1.00, 0.604 / 2))
     assert (alone.calls_wait, alone.processors) == pytest.approx((0.0, 0.0))
-    assert 1e6 * 2.5 * gb_ms <= alone.coordinator <= 1e6 * 3.0 * gb_ms
+    assert 1e6 * 3.5 * gb_ms <= alone.coordinator <= 1e6 * 4.0 * gb_ms
     centers_ms = 10_000 / 512 * 768 * 4 / 70e6 * 1e3
     start_ms = 400 + 8 * 1.0 + 7 * 30 + 4 / 70 * 1e3 + centers_ms
     cold = 1e6 * (1 - warm) * (start_ms * gb_ms + 16 * 0.4e-6)
     assert alone.cold == pytest.approx(cold)
+
+
+def test_a_door_costs_what_it_costs_and_nothing_else():
+    """The URL is the API without its charge and its log; lines and metrics are logs alone."""
+    asked = Asked(MILLION, 0.1)
+    usual = price(ASSUMED, Deployed(), asked)
+    url = price(ASSUMED, Deployed(door="url"), asked)
+    assert usual.total - url.total == pytest.approx(1.00 + 0.299 / 2)
+    mute = price(ASSUMED, Deployed(door="url", lines=False), asked)
+    assert (mute.logs, url.total - mute.total) == pytest.approx((0.0, 0.305 / 2))
+    told = price(ASSUMED, Deployed(metrics=True), asked)
+    assert told.total - usual.total == pytest.approx(0.512 / 2)
+    eventual = price(ASSUMED, Deployed(eventual=True), asked)
+    assert (eventual.requests, eventual.store_wait) == (0.0, 0.0)
+
+
+def test_the_cheaper_door_is_under_both_peers():
+    """As the bill is published: consistent, warm, of what was measured last."""
+    one = load(FITTED_PATH).assumptions
+    for rows in (MILLION, 10 * MILLION):
+        bill = price(one, sized(one, rows, door="url"), Asked(rows, 0.1))
+        assert bill.total < min(prices[rows] for prices in PEERS.values())
 
 
 @given(
@@ -124,8 +143,8 @@ def test_clusters_needed():
     assert clusters_needed(ASSUMED, 512, 0.01) == 1.0
 
 
-def test_slope_and_fit():
-    """Measured sizes give powers; a power is at least what prudence wants."""
+def test_slope_and_fit(tmp_path):
+    """Measured sizes give powers, at least what prudence wants; what is fitted is read again."""
     assert slope([1, 10, 100], [3, 6, 12]) == pytest.approx(0.30103)
     sizes = [
         {
@@ -134,7 +153,12 @@ def test_slope_and_fit():
             "bytes": {"codes": 500 * rows, "vectors": 3072 * rows, "attributes": 13 * rows},
             "handler_ms": 1.0,
             "shares": {
-                f"{share:g}": {"needed": needed, "call_ms": 0.5, "modelled_ms": [0.1, 0.1]}
+                f"{share:g}": {
+                    "needed": needed,
+                    "call_ms": 0.5,
+                    "modelled_ms": [0.1, 0.1],
+                    "recall": 0.96,
+                }
                 for share, needed in zip(SHARES, (10, rows / 5000, rows / 1000), strict=True)
             },
         }
@@ -145,3 +169,8 @@ def test_slope_and_fit():
     assert found.needed == pytest.approx({1.0: 10.0, 0.1: 100.0, 0.01: 500.0})
     assert found.search_ms == pytest.approx(0.3)
     assert (found.code_bytes, found.stored_bytes) == (500, 3585)
+    path = tmp_path / "fitted.json"
+    save(path, {"sizes": sizes, "processor": "one"}, measured="2026-11-26")
+    again = load(path)
+    assert (again.assumptions, again.rows) == (found, (50_000, 500_000))
+    assert (again.measured, again.processor, again.recall[0.01]) == ("2026-11-26", "one", 0.96)
