@@ -277,7 +277,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             limits.TIMEOUT_MS_MAX / 1e3,
             cold_s,
             "stops",
-            "segments dealt to slots once and stored; then routing in parts, held by allocators",
+            "a snapshot in parts; routing in parts, held by allocators",
         ),
         Limit(
             "slots that hold the index",

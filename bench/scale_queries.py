@@ -47,8 +47,9 @@ SLOTS: Final = 8
 LOG_BYTES: Final = 1_200.0
 CPU_SPREAD: Final = 0.25
 """Sigma of the lognormal that CPU times are multiplied by: p99 over p50 is 1.8."""
-COORDINATOR_ROUNDS: Final = 3  # the newest snapshot listed, read; the trained object
-PROCESSOR_ROUNDS: Final = 3  # heads, codes, vectors
+COORDINATOR_ROUNDS: Final = 3  # entry; snapshots listed; the newest, log and trained object
+COORDINATOR_REQUESTS: Final = 5
+PROCESSOR_ROUNDS: Final = 3  # heads, codes, vectors and documents
 PROCESSOR_REQUESTS: Final = 8
 PROCESSOR_MB: Final = 4.0
 
@@ -202,7 +203,7 @@ def waits(
     total = before + slowest
     rounds = 1.0 + missed.rounds + cold * COORDINATOR_ROUNDS
     rounds += (1.0 - (1.0 - cold) ** calls) * PROCESSOR_ROUNDS
-    requests = 1.0 + missed.requests * (1.0 - cold) + cold * (COORDINATOR_ROUNDS + 1)
+    requests = 1.0 + missed.requests * (1.0 - cold) + cold * COORDINATOR_REQUESTS
     requests += cold * calls * PROCESSOR_REQUESTS
     coordinator_gbs = float((billed + slowest).mean()) / 1e3 * one.coordinator_mb / 1024
     processor_gbs = float(processors.mean()) / 1e3 * one.processor_mb / 1024

@@ -133,10 +133,9 @@ def modelled(model: Model, plots: Path | None) -> str:
 SHORT: Final = """A hundred million vectors are built in minutes and cost dollars; **a billion \
 and ten billion are not what this index does as it is**. The build's own stages would come far: \
 what ends first is what one process must hold or read whole, all centers and a snapshot that names \
-every object, in `calibrate` and in each coordinator that starts; and dealing segments to slots \
-anew in each of these, which grows with segments times slots. What would have to change: routing \
-in parts (partitions first, clusters inside, by allocators that hold a part each), slots dealt \
-once and stored, a snapshot in parts. For the build beyond a billion, runs merged before they are \
+every object, in `calibrate` and in each coordinator that starts. What would have to change: \
+routing in parts (partitions first, clusters inside, by allocators that hold a part each), and a \
+snapshot in parts. For the build beyond a billion, runs merged before they are \
 read: each task of `assemble` asks every run, so that requests grow with the square of the rows \
 until there are as many tasks as there may be."""
 LIMITS: Final = """Up to how many rows each limit holds, the first one met first, with 1,000 \

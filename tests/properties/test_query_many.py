@@ -11,7 +11,11 @@ from squash.clock import SystemClock, SystemIds
 from squash.database import Database
 from squash.kernels import native
 from squash.runtime import Settings
-from squash.storage import MemoryStore
+from squash.runtime.warm_slots import WarmSlots
+from squash.search.allocating import allocate, tasks_of
+from squash.search.found import Query
+from squash.search.processing import process
+from squash.storage import CountingStore, MemoryStore
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
@@ -105,9 +109,9 @@ def test_many_queries_of_a_remote_store_read_jointly(metric, variant, retained_b
             assert new[0].usage.store_requests <= 2
 
 
-def opened(store, retained_bytes=1 << 28):
+def opened(store, retained_bytes=1 << 28, *, billed=False):
     """Open a store whose objects are read in pieces."""
-    settings = Settings(retained_bytes_max=retained_bytes)
+    settings = Settings(retained_bytes_max=retained_bytes, billed=billed)
     return Database(store, settings=settings, clock=SystemClock(), ids=SystemIds())
 
 
@@ -132,3 +136,47 @@ def test_a_batch_reads_in_few_rounds():
     index = opened(store).index("x")
     index.stats()
     assert index.query_many(vectors[:50])[0].usage.store_rounds <= 8
+
+
+@pytest.mark.parametrize("filter_", [None, {"u": {"$lt": 0.5}}])
+def test_a_cold_query_reads_in_few_rounds(filter_):
+    """Entry, snapshots, the newest with the log and what is trained, heads, codes, the finalists.
+
+    With a filter, attributes before the heads; and one or two rounds more where what is read ahead
+    was not all, as with such vectors, of which codes tell little. A processor has the last three.
+    """
+    rng = np.random.default_rng(10)
+    store, count = MemoryStore(), 3_000
+    made = opened(store).create_index("x", dimension=32, metric="euclidean")
+    vectors = rng.standard_normal((count, 32)).astype(np.float32)
+    made.put(
+        keys=[f"k{i}" for i in range(count)],
+        vectors=vectors,
+        metadata=[{"u": i / count} for i in range(count)],
+    )
+    made.optimize(options=OPTIONS)
+    partitions = made.stats().partitions
+    assert partitions > 1
+    rounds, processor_rounds = [], []
+    for query in rng.standard_normal((4, 32)).astype(np.float32):
+        counting = CountingStore(store)
+        index = opened(counting, billed=True).index("x")
+        before = counting.counts()
+        assert before.requests == before.rounds == 1
+        answer = index.query(query, filter=filter_, top_k=5)
+        rounds.append(answer.usage.store_rounds)
+        # Of a partition: attributes, a head, both arrays of codes in two ranges, and so its pages.
+        assert answer.usage.store_requests <= 4 + 9 * partitions
+        assert index.query(query, filter=filter_, top_k=5).usage.store_requests == 1
+        view = index._session.view("eventual")
+        asked = Query(query, 5, index._session.parse(filter_))
+        for task in tasks_of(allocate(view, [asked]), [0] * partitions, prefix="").values():
+            slot = WarmSlots(counting, settings=Settings(billed=True)).slot_of(view.entry.prefix)
+            before = counting.counts()
+            process(task, slot)
+            processor_rounds.append((counting.counts() - before).rounds)
+    attributes = filter_ is not None
+    assert max(rounds) <= 7 + attributes
+    assert np.median(rounds) <= 6.5 + attributes
+    assert np.median(processor_rounds) <= 4
+    assert max(processor_rounds) <= 5

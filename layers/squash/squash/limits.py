@@ -55,6 +55,9 @@ TREE_NODES_MAX: Final = 1_000  # what an account may run at once, if nobody has 
 # Messages between functions
 TASK_DOCUMENTS_BYTES_MAX: Final = 2 * MIB  # what an answer delivers; the rest is read on merging
 JOINT_QUERIES_MAX: Final = 1_000  # whose plans and rows one process holds at once
+DOCUMENTS_AHEAD_BYTES_MAX: Final = (
+    256 * KIB
+)  # of one segment, read before they are known to be wanted
 JOINT_READ_BYTES_MAX: Final = 256 * MIB  # vectors of several segments, before they are measured
 SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
 

@@ -122,10 +122,10 @@ def test_what_puts_cost_on_the_average():
 
 @pytest.mark.parametrize(
     ("commits", "requests", "rounds"),
-    [(0, 6, 3), (10, 13, 3), (63, 19, 3), (64, 20, 3), (127, 20, 3), (1_000, 66, 5)],
+    [(0, 6, 2), (10, 12, 3), (63, 3, 2), (64, 4, 3), (127, 4, 3), (1_000, 58, 3)],
 )
 def test_opening_an_index_cold(commits, requests, rounds):
-    """It does not grow with what was ever written: a snapshot, and what came after it, by sixteens.
+    """It does not grow with what was ever written: a snapshot, and what a listing tells after it.
 
     Beside these `index.json` is read, in a round before."""
     data = MemoryStore()

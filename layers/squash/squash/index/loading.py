@@ -123,3 +123,7 @@ class Loader(Protocol):
     def fetch(self, wants: Sequence[Want]) -> None:
         """Get what is wanted of several objects and is not retained, all in one round."""
         ...
+
+    def misses(self, wants: Sequence[Want]) -> bool:
+        """Tell whether something of what is wanted is not retained, so that a read must wait."""
+        ...

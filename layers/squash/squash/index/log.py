@@ -80,13 +80,18 @@ class IndexLog:
         self._report = report
         self._reads = Reads()
 
-    def refresh(self, known: Opened | None) -> Opened:
+    def refresh(
+        self, known: Opened | None, *, read_ahead: Callable[[str], None] | None = None
+    ) -> Opened:
         """Read on until the log's end.
 
         Parameters
         ----------
         known:
             What was read before; then a single GET tells that nothing is new.
+        read_ahead:
+            Told, where nothing was read before, of the trained object that the newest snapshot
+            most likely names, while that is read.
 
         Raises
         ------
@@ -98,15 +103,7 @@ class IndexLog:
         """
         now = self._clock.now_ms()
         if known is None or self._is_stale(known):
-            opened = self._from_newest(known or self._empty(), ahead=_WINDOW)
-            # Where all that were asked for beside the snapshot are there, so are most likely more.
-            more = opened.sequence + _WINDOW in opened.commits
-            unknown = not opened.state.snapshot_sequence
-            window = _WINDOW if more else _FIRST_WINDOW if unknown else 1
-            opened = self._read_on(opened, window=window)
-            if not opened.sequence:
-                snapshots.check_beginning(self.store)
-            return opened
+            return self._open_newest(known, read_ahead)
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.sequence + 1)
         if following is not None:
@@ -357,29 +354,69 @@ class IndexLog:
         # Only now: of what was read, later commits may have folded most.
         return self._with_needed(opened, commits)
 
-    def _from_newest(self, opened: Opened, *, ahead: int = 0) -> Opened:
+    def _open_newest(
+        self, known: Opened | None, read_ahead: Callable[[str], None] | None
+    ) -> Opened:
+        """Open the index from its newest snapshot, and go on to the log's end.
+
+        Where that is one listing tells, which is as good as a GET that finds nothing: it was the
+        end when it was asked for. Commits are then got by their names, all at once.
+        """
+        opened = known or self._empty()
+        if read_ahead is None:
+            newest, trained = snapshots.newest_snapshot(self.store), None
+        else:
+            newest, trained = snapshots.newest_and_trained(self.store)
+        if known is not None and newest <= known.state.snapshot_sequence:
+            return self._read_on(known)
+        commits = dict(opened.commits)
+        read_ms = self._clock.now_ms()
+        listed: list[str] = []
+        beside: list[Callable[[], None]] = [lambda: listed.extend(self._listed(newest))]
+        if read_ahead is not None and trained is not None:
+            beside.append(partial(read_ahead, trained))
+        key = snapshots.snapshot_key(newest) if newest else None
+        # Without a snapshot there are few commits, and most likely these.
+        guessed = range(1, _FIRST_WINDOW + 1) if not newest else range(0)
+        data, found = self._get_beside(key, guessed, commits, beside)
+        commits.update((commit.sequence, commit) for commit in found if commit is not None)
+        state = _snapshot_of(data, newest, key) if key is not None else opened.state
+        end = newest + _following(listed, newest)
+        if listed and not end:
+            snapshots.check_beginning(self.store)
+        ahead = range(newest + 1, max(end, opened.sequence) + 1)
+        for commit in self._get_many(ahead, commits):
+            if commit is None:
+                raise _hole(state.sequence + 1)
+            commits[commit.sequence] = commit
+            state = _applied(state, commit)
+        opened = replace(opened, state=state, commits=commits, read_ms=read_ms)
+        if end - newest < len(listed):
+            # What follows was written meanwhile, or something is missing: this finds out.
+            return self._read_on(opened)
+        return self._with_needed(opened, commits)
+
+    def _listed(self, after: int) -> list[str]:
+        return [info.key for info in self.store.list("log/", start_after=log_key(after))]
+
+    def _from_newest(self, opened: Opened) -> Opened:
         """Go over to the newest snapshot, and to the same commit as before or a later one.
 
-        What comes back holds what commits were read, not yet those that its readers need; with
-        the snapshot those `ahead` of it are asked for, which are there mostly.
+        What comes back holds what commits were read, not yet those that its readers need.
         """
         newest = snapshots.newest_snapshot(self.store)
         if newest <= opened.state.snapshot_sequence:
             return opened
         key = snapshots.snapshot_key(newest)
         commits = dict(opened.commits)
-        missing = range(newest + 1, max(opened.sequence, newest + ahead) + 1)
+        missing = range(newest + 1, opened.sequence + 1)
         data, found = self._get_beside(key, missing, commits)
-        if data is None:
-            raise ChecksumError(f"{key} was listed and is gone: try again", object_key=key)
-        state = snapshots.from_bytes(data, sequence=newest, where=key)
+        state = _snapshot_of(data, newest, key)
         for sequence, commit in zip(missing, found, strict=True):
-            if commit is not None:
-                commits[sequence] = commit
-            elif sequence <= opened.sequence:
+            if commit is None:
                 raise _hole(sequence)
-        for sequence in range(newest + 1, opened.sequence + 1):
-            state = _applied(state, commits[sequence])
+            commits[sequence] = commit
+            state = _applied(state, commit)
         return replace(opened, state=state, commits=commits)
 
     def _with_needed(self, opened: Opened, commits: dict[int, Commit]) -> Opened:
@@ -424,16 +461,20 @@ class IndexLog:
         return self._get_beside(None, sequences, held)[1]
 
     def _get_beside(
-        self, key: str | None, sequences: Sequence[int], held: dict[int, Commit]
+        self,
+        key: str | None,
+        sequences: Sequence[int],
+        held: dict[int, Commit],
+        beside: Sequence[Callable[[], None]] = (),
     ) -> tuple[Buffer | None, list[Commit | None]]:
-        """Get commits, and an object beside them, at once."""
+        """Get commits, and an object beside them, and do what else is to be done at once."""
         found: dict[int, Commit | None] = {}
         objects: list[Buffer | None] = []
 
         def get(sequence: int) -> None:
             found[sequence] = self._get(sequence)
 
-        jobs: list[Callable[[], None]] = []
+        jobs = list(beside)
         if key is not None:
             jobs.append(lambda: objects.append(self.store.get(key)))
         jobs += [partial(get, sequence) for sequence in sequences if sequence not in held]
@@ -453,6 +494,20 @@ class IndexLog:
 
     def _empty(self) -> Opened:
         return Opened(State(), {}, self._clock.now_ms(), Retained())
+
+
+def _following(listed: Sequence[str], newest: int) -> int:
+    """Return how many commits there are without a gap after a snapshot."""
+    count = 0
+    while count < len(listed) and listed[count] == log_key(newest + count + 1):
+        count += 1
+    return count
+
+
+def _snapshot_of(data: Buffer | None, sequence: int, key: str) -> State:
+    if data is None:
+        raise ChecksumError(f"{key} was listed and is gone: try again", object_key=key)
+    return snapshots.from_bytes(data, sequence=sequence, where=key)
 
 
 def _applied(state: State, commit: Commit) -> State:

@@ -7,9 +7,11 @@ retained already is not asked for again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 from squash.arrays import I64
+from squash.errors import SquashError
 from squash.index.loading import Loader, Want
 from squash.index.reader import SegmentReader
 from squash.limits import JOINT_READ_BYTES_MAX
@@ -79,6 +81,32 @@ def prefetch_rows(*, vectors: RowsOf, documents: RowsOf) -> None:
         [(reader, reader.want_vectors(rows)) for reader, rows in vectors]
         + [(reader, reader.want_documents(rows)) for reader, rows in documents]
     )
+
+
+def prefetch_vectors_ahead(needed: RowsOf, *, vectors: RowsOf, documents: RowsOf) -> None:
+    """Get the vectors of some rows and, if that must wait, what is likely to be asked for next.
+
+    Parameters
+    ----------
+    needed:
+        Whose vectors are read now.
+    vectors, documents:
+        Whose vectors, these among them, and whose keys and metadata may be asked for next; of
+        documents so many are read as are small. If that fails, nothing is said of it: perhaps
+        they are not needed.
+
+    """
+    _fetch((reader, reader.want_directory()) for reader, _ in needed)
+    now = [(reader, reader.want_vectors(rows)) for reader, rows in needed]
+    if not any(reader.loader.misses(wants) for reader, wants in now):
+        return
+    with suppress(SquashError):
+        _fetch((reader, reader.want_directory()) for reader, _ in (*vectors, *documents))
+        _fetch(
+            [(reader, reader.want_vectors(rows)) for reader, rows in vectors]
+            + [(reader, reader.want_first_documents(rows)) for reader, rows in documents]
+        )
+    _fetch(now)
 
 
 def _fetch(wanted: Iterable[tuple[SegmentReader, list[Want]]]) -> None:

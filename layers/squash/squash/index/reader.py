@@ -15,7 +15,7 @@ from squash.container import Buffer, Container
 from squash.errors import ChecksumError, DataError
 from squash.index.loading import ClusterParts, Loader, Pages, Want, Whole
 from squash.index.parts import SegmentParts
-from squash.limits import CODE_BLOCK_ROWS, ROW_PAGE_ROWS
+from squash.limits import CODE_BLOCK_ROWS, DOCUMENTS_AHEAD_BYTES_MAX, ROW_PAGE_ROWS
 from squash.model import ObjectRef, SegmentRef
 from squash.quantize import ArraySpec, Codec
 from squash.segment import (
@@ -434,6 +434,18 @@ class SegmentReader(SegmentParts):
             return [self._wanted_pages(rows)]
         whole = self._takes_documents(rows)
         return [Whole(self._object(DOCUMENTS)) if whole else self._wanted_records(rows)]
+
+    def want_first_documents(self, rows: I64) -> list[Want]:
+        """Return what `documents` reads of some rows, of as many as have small pages."""
+        if self._object(DOCUMENTS).bytes <= self.loader.whole_bytes_max:
+            return []
+        offsets = self.directory().document_offsets
+        pages = rows // ROW_PAGE_ROWS
+        _, firsts = np.unique(pages, return_index=True)
+        sizes = np.zeros(len(rows), dtype=np.int64)
+        sizes[firsts] = (offsets[pages[firsts] + 1] - offsets[pages[firsts]]).astype(np.int64)
+        fitting = rows[np.cumsum(sizes) <= DOCUMENTS_AHEAD_BYTES_MAX]
+        return self.want_documents(fitting) if len(fitting) else []
 
     def want_attributes(self) -> list[Want]:
         """Return what `columns` and `cells` read."""

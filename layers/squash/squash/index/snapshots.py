@@ -35,6 +35,9 @@ VERSION: Final = 1
 VERSION_CONTENT: Final = 2
 """Of snapshots of an index that a build or a restoration has written to."""
 PREFIX: Final = "snapshots/"
+TRAINED_PREFIX: Final = "trained/"
+# Of snapshots and trained objects at once: more are there only if nothing is ever collected.
+_LISTED_MAX: Final = 128
 _DIGITS: Final = 20
 _LAST: Final = 10**_DIGITS - 1
 
@@ -73,6 +76,21 @@ def newest_snapshot(store: ObjectStore, *, until: int | None = None) -> int:
     later = "" if until is None else snapshot_key(until + 1)
     found = store.list(PREFIX, start_after=later, limit=1)
     return next((snapshot_sequence(info.key) for info in found), 0)
+
+
+def newest_and_trained(store: ObjectStore) -> tuple[int, str | None]:
+    """Return the newest snapshot's sequence, and the key of the trained object stored last.
+
+    By one LIST: the keys of trained objects follow those of snapshots, of which there are few as
+    long as old ones are collected. Where there are many, no trained object is seen: None.
+    """
+    newest, trained, stored_ms = 0, None, 0
+    for info in store.list("", start_after=PREFIX, limit=_LISTED_MAX):
+        if info.key.startswith(PREFIX):
+            newest = newest or snapshot_sequence(info.key)
+        elif info.key.startswith(TRAINED_PREFIX) and info.modified_ms >= stored_ms:
+            trained, stored_ms = info.key, info.modified_ms
+    return newest, trained
 
 
 def oldest_snapshot(store: ObjectStore) -> int:

@@ -11,13 +11,14 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from squash.container import Buffer
-from squash.errors import ChecksumError, DataError
+from squash.errors import ChecksumError, DataError, SquashError
 from squash.index.loading import ClusterParts, Name, Pages, Range, Want, Whole
 from squash.model import ObjectRef
 from squash.planning.wholes import better_whole, charge
@@ -171,6 +172,7 @@ class RetainedObjects:
         self._memory = RetainedMemory(bytes_max) if memory is None else memory
         self._namespace = namespace
         self._reads = Reads()
+        self._ahead: tuple[str, Buffer | None] | None = None
         self._found = 0
         self._read = 0
 
@@ -285,6 +287,14 @@ class RetainedObjects:
             memory.promised[key[:2]] = ref.bytes
         return whole
 
+    def read_ahead(self, key: str) -> None:
+        """Read an object that is likely to be asked for next; if that fails, it is read then.
+
+        It is not known yet what its bytes should be: `load` checks them, as it does any others.
+        """
+        with suppress(SquashError):
+            self._ahead = key, self._store.get(key)
+
     def fetch(self, wants: Sequence[Want]) -> None:
         """Get what is wanted of several objects and is not retained, all in one round.
 
@@ -295,6 +305,11 @@ class RetainedObjects:
 
         """
         self._obtain(wants)
+
+    def misses(self, wants: Sequence[Want]) -> bool:
+        """Tell whether something of what is wanted is not retained."""
+        with self._memory.lock:
+            return any(self._present(want, name) is None for want in wants for name in want.names())
 
     def _obtain(self, wants: Sequence[Want]) -> list[dict[Name, Any]]:
         """Return the pieces of each want by name: found, read here, or awaited."""
@@ -418,7 +433,8 @@ class RetainedObjects:
             memory.charged[of] = memory.charged.get(of, 0) + read
 
     def _checked(self, ref: ObjectRef) -> Buffer:
-        data = self._store.get(ref.key)
+        ahead, self._ahead = self._ahead, None
+        data = ahead[1] if ahead and ahead[0] == ref.key else self._store.get(ref.key)
         if data is None:
             raise ChecksumError(
                 f"{ref.key} is missing from the store, though a snapshot names it. Restore it "

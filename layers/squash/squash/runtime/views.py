@@ -111,7 +111,9 @@ class IndexViews:
         # A clock that was set back says nothing about how old it is.
         fresh_enough = 0 <= age_ms <= self._settings.staleness_ms_max
         if opened is None or consistency == "strong" or not fresh_enough:
-            opened = self.refresh()
+            # Who writes needs no trained object; who reads needs it next, and each round counts.
+            ahead = self.loader.read_ahead if self._settings.billed else None
+            opened = self.install(self.log.refresh(self._opened, read_ahead=ahead))
         return self.view_of(opened)
 
     def as_of(self, as_of: AsOf) -> tuple[IndexView, int]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, F64, I64, U32
-from squash.index.prefetch import prefetch_vectors
+from squash.index.prefetch import prefetch_vectors, prefetch_vectors_ahead
+from squash.index.reader import SegmentReader
 from squash.kernels import PreparedQuery, Ranked, Taken
 from squash.model import Metric
 from squash.planning import take_clusters
@@ -241,8 +242,50 @@ def _refine(job: Job, ranked: Ranked) -> Found:
     )
 
 
+def prefetch_finalists(
+    readers: Sequence[SegmentReader], ranked: Ranked, *, k: int, documents: bool = True
+) -> None:
+    """Get the vectors of the first step of a refinement and, if that must wait, what follows.
+
+    That is the vectors of the second step, as far as the estimates foretell which those are, and
+    the documents of all these rows: the nearest are among them, mostly. What else it takes is
+    read when it is known.
+
+    Parameters
+    ----------
+    readers:
+        Of the segments, by the numbers that `ranked` has for partitions.
+    ranked:
+        The ranked rows of one query.
+    k:
+        How many of them are wanted.
+    documents:
+        Whether their documents are.
+
+    """
+    first = min(len(ranked.row), k + k // 2)
+    if not first:
+        return
+    foretold = ranked.estimates[min(k, first) - 1]
+    likely = first + np.flatnonzero(ranked.lower_bounds[first:] <= foretold)
+    needed: list[tuple[SegmentReader, I64]] = []
+    for number in np.unique(ranked.partition[:first]).tolist():
+        if not readers[number].holds_vectors():
+            mine = np.flatnonzero(ranked.partition[:first] == number)
+            needed.append((readers[number], ranked.row[mine]))
+    both = np.concatenate((np.arange(first), likely))
+    by_part = [
+        (readers[number], ranked.row[both[ranked.partition[both] == number]])
+        for number in np.unique(ranked.partition[both]).tolist()
+    ]
+    vectors = [(reader, rows) for reader, rows in by_part if not reader.holds_vectors()]
+    beside = by_part if documents else []
+    prefetch_vectors_ahead(needed, vectors=vectors, documents=beside)
+
+
 def _refine_by_pages(job: Job, ranked: Ranked) -> tuple[F64, int]:
     count, k = len(ranked.row), job.query.k
+    prefetch_finalists([one.reader for one in job.clusters.partitions], ranked, k=k)
     distances = np.full(count, np.nan)
     first = min(count, k + k // 2)
     distances[:first] = _distances(job, ranked.partition[:first], ranked.row[:first])

@@ -27,7 +27,7 @@ from squash.model import Metric
 from squash.quantize import Codec
 from squash.search.delivering import Wanted, deliver
 from squash.search.found import found_of, nearest
-from squash.search.levels import as_code_distance, best_of
+from squash.search.levels import as_code_distance, best_of, prefetch_finalists
 from squash.search.slot import Held
 from squash.search.tasks import Admitted, Counts, Delivery, Kept, Mode, Task, TaskAnswer, TaskQuery
 from squash.segment.exact import nearest as nearest_rows
@@ -342,6 +342,13 @@ def _refined(work: _Work, held: Held, ranked: Mapping[int, Ranked]) -> dict[int,
 def _refined_by_pages(work: _Work, ranked: Mapping[int, Ranked]) -> dict[int, F64]:
     """Measure ranked rows in two steps, as `kernels.refine` does, for all queries together."""
     task = work.task
+    if len(ranked) == 1:
+        # Of many queries the rounds are shared, and what is foretold of each would be much.
+        (place,) = ranked
+        query = task.queries[place]
+        prefetch_finalists(
+            work.readers, ranked[place], k=query.asked.k, documents=query.deliver > 0
+        )
     distances = {place: np.full(len(one.row), np.nan) for place, one in ranked.items()}
     steps = {place: np.arange(_first_step(task, place, one)) for place, one in ranked.items()}
     for _ in range(2):

@@ -138,7 +138,7 @@ class CountingStore:
             yield name
 
     def _counted(self, found: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
-        self._count("list")
+        self._count("list", rounds=count_round(self))
         for i, info in enumerate(found):
             if i and i % _KEYS_PER_REQUEST == 0:
                 self._count("list")
