@@ -156,7 +156,8 @@ class _Parser:
                 return None
             if not _INTEGER_LEAST <= operand <= INTEGER_MAGNITUDE_MAX:
                 return None
-            number, (lower, closed) = float(operand), end
+            lower, closed = end
+            number = operand if kind is float else float(operand)
             if lower:
                 parts.append(Within(key, float, number, closed, None, False))
             else:

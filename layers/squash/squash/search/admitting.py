@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -50,11 +51,11 @@ def _admit(job: Job, node: FilterNode | None) -> Admission:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return Admission(None, alive, None, scan_all=few)
     program = compile_filter(
-        node,
-        clusters.trained.cells,
-        holds_lists=lambda name: clusters.holds_lists(table, name),
+        node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
     )
-    clusters.load_columns(table, [leaf.attribute for leaf in program.leaves])
+    for leaf in program.leaves:
+        if leaf.attribute not in table.attributes:
+            clusters.load_columns(table, (leaf.attribute,))
     if len(program.leaves) == 1 and len(program.operations) == 1:
         share, still_open = clusters.share_of(program.leaves[0])
         share, still_open = share * alive, still_open * alive
