@@ -278,8 +278,8 @@ def filters(rng: np.random.Generator) -> Iterator[Sample]:
         for place in range(1, leaves):
             operations += [(kernels.LEAF, place), (kernels.AND, 0)]
         program = FilterProgram(
-            np.array(operations, dtype=np.int32),
-            tuple(Leaf(name, truth) for name in names[:leaves]),
+            tuple(operations),
+            tuple(Leaf(name, truth.tobytes()) for name in names[:leaves]),
         )
         yield Sample(
             f"filter, {leaves}",
@@ -293,8 +293,8 @@ def filters(rng: np.random.Generator) -> Iterator[Sample]:
         maybe = truth.copy()
         maybe[100 : 100 + cells] = 1
         program = FilterProgram(
-            np.array([(kernels.LEAF, 0)], dtype=np.int32),
-            (Leaf("a", maybe, intervals=np.array([[0.0, 500.0]])),),
+            ((kernels.LEAF, 0),),
+            (Leaf("a", maybe.tobytes(), intervals=((0.0, 500.0),)),),
         )
         yield Sample(
             f"filter, {cells} cells open",

@@ -81,9 +81,10 @@ def random_table(rng, rows, *, dimension=8, partitions=3, space="l2", dead=0.1):
 
 def random_leaf(rng, attribute):
     """Return a leaf with a truth of any kind."""
-    truth = rng.integers(0, 3, 256).astype(np.uint8)
+    truth = rng.integers(0, 3, 256).astype(np.uint8).tobytes()
     if attribute != "listed":
         ends = np.sort(rng.standard_normal((int(rng.integers(0, 3)), 2)), axis=1)
+        ends = tuple((low, high) for low, high in ends.tolist())
         return Leaf(attribute, truth, intervals=ends if rng.random() < 0.7 else None)
     possible = int(np.bitwise_and.reduce(rng.integers(0, 1 << 63, 4)))
     return Leaf(attribute, truth, LIST_CODE, possible & 0xFFFF_FFFF, possible)
@@ -104,7 +105,7 @@ def random_program(rng, leaves):
             operations.append((kind, 0))
             depth -= 1
     return FilterProgram(
-        np.array(operations, dtype=np.int32),
+        tuple(operations),
         tuple(random_leaf(rng, str(rng.choice(ATTRIBUTES))) for _ in range(leaves)),
     )
 

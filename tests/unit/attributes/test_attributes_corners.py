@@ -8,7 +8,7 @@ import pytest
 
 from cell_truth import cell_truth
 from squash.attributes import CellScheme, CellTable, Columns, check_metadata, matches, parse_filter
-from squash.attributes.cells import AttributeCells
+from squash.attributes.attribute_cells import AttributeCells
 from squash.errors import DataError, FilterError
 
 SIZES = [0, 1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 255, 256]

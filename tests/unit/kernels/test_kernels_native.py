@@ -141,7 +141,7 @@ def test_filter_leaf_has_the_twins_bits_at_every_size(variant, attribute):
     """Clusters of rows around every register width; all of them, none, and in any order."""
     rng = np.random.default_rng(1)
     table = random_table(rng, ROWS)
-    program = FilterProgram(np.array([(LEAF, 0)], dtype=np.int32), (random_leaf(rng, attribute),))
+    program = FilterProgram(((LEAF, 0),), (random_leaf(rng, attribute),))
     for count in (0, 1, len(ROWS)):
         same_filter(variant, table, program, rng.permutation(len(ROWS))[:count])
 
@@ -152,10 +152,10 @@ def test_filter_has_every_code_right(variant):
     table = random_table(rng, [256], partitions=1, dead=0.0)
     table.columns["plain"][0][:] = np.arange(256)
     for code in range(256):
-        leaf = random_leaf(rng, "plain")
-        leaf.truth[:] = 0
-        leaf.truth[code] = 2 if code % 3 else 1
-        program = FilterProgram(np.array([(LEAF, 0)], dtype=np.int32), (leaf,))
+        truth = bytearray(256)
+        truth[code] = 2 if code % 3 else 1
+        leaf = dataclasses.replace(random_leaf(rng, "plain"), truth=bytes(truth))
+        program = FilterProgram(((LEAF, 0),), (leaf,))
         same_filter(variant, table, program, np.array([0]))
 
 
@@ -198,9 +198,7 @@ def test_filter_refuses_a_program_that_is_none(variant, operations):
     """What is not a postfix list of known operations never reaches the native code."""
     rng = np.random.default_rng(4)
     table = random_table(rng, [40])
-    program = FilterProgram(
-        np.array(operations, dtype=np.int32).reshape(-1, 2), (random_leaf(rng, "plain"),)
-    )
+    program = FilterProgram(tuple(operations), (random_leaf(rng, "plain"),))
     with native.use(variant), pytest.raises(InternalError, match="filter program"):
         filter_sample(table, program, 1)
 
@@ -327,9 +325,11 @@ def test_list_code_means_nothing_without_lists(variant):
     """A leaf that knows no lists takes the list code's own truth."""
     rng = np.random.default_rng(7)
     table = random_table(rng, [100], partitions=1)
-    leaf = dataclasses.replace(random_leaf(rng, "listed"), list_code=-1)
-    leaf.truth[LIST_CODE] = 2
-    program = FilterProgram(np.array([(LEAF, 0)], dtype=np.int32), (leaf,))
+    leaf = random_leaf(rng, "listed")
+    truth = bytearray(leaf.truth)
+    truth[LIST_CODE] = 2
+    leaf = dataclasses.replace(leaf, list_code=-1, truth=bytes(truth))
+    program = FilterProgram(((LEAF, 0),), (leaf,))
     same_filter(variant, table, program, np.array([0]))
 
 

@@ -84,14 +84,14 @@ def truth_of(table, program, partition, row):
 
 def one_run(table, program, partition, row, *, settle):
     stack = []
-    for operation, number in program.operations.tolist():
+    for operation, number in program.operations:
         if operation == LEAF:
             leaf = program.leaves[number]
             column = table.columns.get(leaf.attribute, [None] * 9)[partition]
             if column is None:
                 stack.append(0)
             elif column[row] != leaf.list_code:
-                truth = int(leaf.truth[column[row]])
+                truth = leaf.truth[column[row]]
                 values = table.values.get(leaf.attribute, [None] * 9)[partition]
                 if settle and truth == 1 and leaf.intervals is not None and values is not None:
                     numbers, ids = values

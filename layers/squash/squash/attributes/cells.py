@@ -20,120 +20,22 @@ A row that holds a list has a 64-bit signature besides: frequent elements own a 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
 from squash.arrays import I64, U8, U64, AnyArray
+from squash.attributes.attribute_cells import AttributeCells, Cut, identity
 from squash.attributes.columns import Column, Columns
-from squash.attributes.filters import (
-    Exists,
-    OneOf,
-    Ordered,
-    Within,
-)
 from squash.errors import DataError
-from squash.kernels.masks import MAYBE, YES
 from squash.limits import CELLS_MAX, SIGNATURE_BITS
 from squash.model import Scalar
 
-Cut: TypeAlias = tuple[Ordered, int]
-
 _FIXED_CELLS: Final = 3  # false, true, list
 _OWNED_BITS_MAX: Final = 48
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeCells:
-    """The cells of one attribute: cuts between numbers, cuts between strings, owners of bits."""
-
-    number_cuts: tuple[Cut, ...] = ()
-    string_cuts: tuple[Cut, ...] = ()
-    owners: tuple[Scalar, ...] = ()
-
-    @property
-    def false_code(self) -> int:
-        """The code of false; true's and lists' follow it."""
-        return len(self.number_cuts) + len(self.string_cuts) + 3
-
-    @property
-    def list_code(self) -> int:
-        """The code of a list, the last one."""
-        return self.false_code + 2
-
-    def value_codes(self, column: Column) -> U8:
-        """Return the cell of every value number, and 0 for "none": uint8 [value_count + 1]."""
-        cuts = self.number_cuts
-        before = np.array([value for value, side in cuts if side == 0], dtype=np.float64)
-        after = np.array([value for value, side in cuts if side == 1], dtype=np.float64)
-        numbers = 1 + np.searchsorted(before, column.numbers, side="right")
-        numbers += np.searchsorted(after, column.numbers, side="left")
-        first = len(cuts) + 2
-        strings = [first + bisect_right(self.string_cuts, (text, 0)) for text in column.strings]
-        fixed = [self.false_code, self.false_code + 1, 0]
-        return np.concatenate((numbers, strings, fixed)).astype(np.uint8)
-
-    def signature_bits(self, column: Column) -> U64:
-        """Return the signature bit of every value number: uint64 [value_count]."""
-        values: list[Scalar] = [*column.numbers.tolist(), *column.strings, False, True]
-        owned = {_identity(value): i for i, value in enumerate(self.owners)}
-        bits = [1 << owned.get(_identity(v), self._shared_bit(v)) for v in values]
-        return np.array(bits, dtype=np.uint64)
-
-    def table(self, node: Exists | OneOf | Within) -> U8:
-        """Return the truth of a question by cell code: uint8 [256]; lists are maybe."""
-        table = np.zeros(256, dtype=np.uint8)
-        if isinstance(node, Exists):
-            table[1:] = YES
-            return table
-        table[self.list_code] = MAYBE
-        if isinstance(node, Within):
-            self._interval(table, node.kind, _low_cut(node), _high_cut(node))
-            return table
-        for value in node.values:
-            if isinstance(value, bool):
-                table[self.false_code + value] = YES
-            else:
-                kind = str if isinstance(value, str) else float
-                self._interval(table, kind, (value, 0), (value, 1))
-        return table
-
-    def list_masks(self, node: OneOf | Within) -> tuple[int, int]:
-        """Return the signature bits that make a list surely pass, and those that may."""
-        sure = possible = 0
-        for i, value in enumerate(self.owners):
-            if _passes(value, node):
-                sure |= 1 << i
-        if isinstance(node, Within):
-            # Any shared bit may stand for a value in the interval.
-            possible = sure | ((1 << SIGNATURE_BITS) - (1 << len(self.owners)))
-        else:
-            owned = {_identity(value): i for i, value in enumerate(self.owners)}
-            for value in node.values:
-                possible |= 1 << owned.get(_identity(value), self._shared_bit(value))
-        return sure, possible | sure
-
-    def _shared_bit(self, value: Scalar) -> int:
-        shared = SIGNATURE_BITS - len(self.owners)
-        return len(self.owners) + zlib.crc32(_identity(value)) % shared
-
-    def _interval(self, table: U8, kind: type, low: Cut | None, high: Cut | None) -> None:
-        """Raise the truth of one type's cells: cell i lies between cuts i - 1 and i."""
-        cuts = self.string_cuts if kind is str else self.number_cuts
-        first = len(self.number_cuts) + 2 if kind is str else 1
-        touched = 0 if low is None else bisect_right(cuts, low)
-        inside = 0 if low is None else bisect_left(cuts, low) + 1
-        last_touched = len(cuts) if high is None else bisect_left(cuts, high)
-        last_inside = len(cuts) if high is None else bisect_right(cuts, high) - 1
-        some = table[first + touched : first + last_touched + 1]
-        np.maximum(some, MAYBE, out=some)
-        table[first + inside : first + max(last_inside, inside - 1) + 1] = YES
+_ONE_CELL_A_TYPE: Final = AttributeCells()
 
 
 class CellScheme:
@@ -161,7 +63,7 @@ class CellScheme:
 
     def of(self, name: str) -> AttributeCells:
         """Return one attribute's cells."""
-        return self._attributes.get(name, AttributeCells())
+        return self._attributes.get(name, _ONE_CELL_A_TYPE)
 
     def encode(self, columns: Columns) -> CellTable:
         """Give every row of some columns its codes."""
@@ -269,7 +171,7 @@ def _checked(name: str, stored: Mapping[str, Any]) -> AttributeCells:
     if (
         not (finite and texts and scalars)
         or found.list_code > CELLS_MAX
-        or len(set(map(_identity, found.owners))) < len(found.owners)
+        or len(set(map(identity, found.owners))) < len(found.owners)
         or len(found.owners) >= SIGNATURE_BITS
         or not all(_ascends(cuts) for cuts in (found.number_cuts, found.string_cuts))
     ):
@@ -346,30 +248,3 @@ def _frequent(column: Column, weights: I64) -> tuple[Scalar, ...]:
     values: list[Scalar] = [*column.numbers.tolist(), *column.strings, False, True]
     order = np.argsort(-weights, kind="stable")[:_OWNED_BITS_MAX]
     return tuple(values[i] for i in order if weights[i] > 0)
-
-
-def _identity(value: Scalar) -> bytes:
-    """Name a value for good: a letter for its type, then its bytes; 0.0 and -0.0 are one."""
-    if isinstance(value, bool):
-        return b"b\1" if value else b"b\0"
-    if isinstance(value, str):
-        return b"s" + value.encode()
-    return b"n" + struct.pack("<d", float(value) + 0.0)
-
-
-def _passes(value: Scalar, node: OneOf | Within) -> bool:
-    if isinstance(node, OneOf):
-        return any(_identity(value) == _identity(wanted) for wanted in node.values)
-    if isinstance(value, bool) or isinstance(value, str) is not (node.kind is str):
-        return False
-    place: Cut = (value, 0)
-    low, high = _low_cut(node), _high_cut(node)
-    return (low is None or low <= place) and (high is None or place < high)
-
-
-def _low_cut(node: Within) -> Cut | None:
-    return None if node.low is None else (node.low, 0 if node.low_closed else 1)
-
-
-def _high_cut(node: Within) -> Cut | None:
-    return None if node.high is None else (node.high, 1 if node.high_closed else 0)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -27,55 +27,59 @@ from squash.model import Scalar
 Ordered: TypeAlias = float | str
 
 
-@dataclass(frozen=True, slots=True)
+# Nodes never change. They are not frozen, since every query with a filter makes some, and Python
+# takes ten times as long to make a frozen one.
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class Exists:
     """The record has the attribute."""
 
-    attribute: str
+    attribute: Final[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class OneOf:
     """The attribute, or an element of it, equals one of the values."""
 
-    attribute: str
-    values: tuple[Scalar, ...]
+    attribute: Final[str]
+    values: Final[tuple[Scalar, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Within:
     """The attribute, or an element of it, lies in an interval of numbers or of strings.
 
     `low` or `high` is None where the interval is open to that side; `kind` is float or str.
     """
 
-    attribute: str
-    kind: type[float | str]
-    low: Ordered | None
-    low_closed: bool
-    high: Ordered | None
-    high_closed: bool
+    attribute: Final[str]
+    kind: Final[type[float | str]]
+    low: Final[Ordered | None]
+    low_closed: Final[bool]
+    high: Final[Ordered | None]
+    high_closed: Final[bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class And:
     """Every part holds."""
 
-    parts: tuple[FilterNode, ...]
+    parts: Final[tuple[FilterNode, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Or:
     """Some part holds."""
 
-    parts: tuple[FilterNode, ...]
+    parts: Final[tuple[FilterNode, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Not:
     """The part does not hold."""
 
-    part: FilterNode
+    part: Final[FilterNode]
 
 
 FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
@@ -86,6 +90,12 @@ _COMPARING = (
     "$startsWith", "$containsAny", "$containsAll", "$not",
 )  # fmt: skip
 _NAME_CHARACTERS_SHOWN_MAX = 80
+_INTEGER_LEAST: Final = -INTEGER_MAGNITUDE_MAX
+_NO_ATTRIBUTE: Final = ("", "$")  # how a key begins that is none
+# Of an end of an interval: whether it is the lower one, and whether it belongs to it.
+_ENDS: Final = {
+    "$gt": (True, False), "$gte": (True, True), "$lt": (False, False), "$lte": (False, True),
+}  # fmt: skip
 
 
 def parse_filter(
@@ -123,9 +133,39 @@ class _Parser:
             raise _error(place, f"expected an object, found {_show(value)}")
         if depth > FILTER_DEPTH_MAX:
             raise _error(place, f"filters nest at most {FILTER_DEPTH_MAX} deep")
-        parts = [self._entry(key, part, place, depth) for key, part in value.items()]
+        parts = [
+            self._ends(key, part) or self._entry(key, part, place, depth)
+            for key, part in value.items()
+        ]
         known = [part for part in parts if part is not None]
         return _all_of(known) if known else None
+
+    def _ends(self, key: Any, value: Any) -> FilterNode | None:
+        """Read numbers that an attribute lies between, which most filters are of.
+
+        None where it is anything else, or something is wrong with it: that has a place to name.
+        """
+        if type(key) is not str or type(value) is not dict or not key.isascii():
+            return None
+        if key[:1] in _NO_ATTRIBUTE or key in self._non_filterable:
+            return None
+        parts: list[FilterNode] = []
+        for operator, operand in value.items():
+            end, kind = _ENDS.get(operator), type(operand)
+            if end is None or (kind is not float and kind is not int):
+                return None
+            if not _INTEGER_LEAST <= operand <= INTEGER_MAGNITUDE_MAX:
+                return None
+            lower, closed = end
+            number = operand if kind is float else float(operand)
+            if lower:
+                parts.append(Within(key, float, number, closed, None, False))
+            else:
+                parts.append(Within(key, float, None, False, number, closed))
+        if not parts or self._clauses + len(parts) > FILTER_CLAUSES_MAX:
+            return None
+        self._clauses += len(parts)
+        return _all_of(parts)
 
     def _entry(self, key: Any, value: Any, place: str, depth: int) -> FilterNode | None:
         if not isinstance(key, str) or not key:

@@ -137,7 +137,7 @@ def _run(
     table: ClusterTable, program: FilterProgram, partition: int, rows: I64, *, settle: bool
 ) -> _Truth:
     stack: list[_Truth] = []
-    for operation, number in program.operations.tolist():
+    for operation, number in program.operations:
         if operation == LEAF:
             leaf = program.leaves[number]
             stack.append(_evaluate_leaf(table, leaf, partition, rows, settle=settle))
@@ -158,7 +158,7 @@ def _evaluate_leaf(
     if column is None:
         return _Truth(np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_))
     codes = column[rows]
-    truth: U8 = leaf.truth[codes]
+    truth: U8 = np.frombuffer(leaf.truth, dtype=np.uint8)[codes]
     sure, possible = truth == YES, truth != NO
     values = _array_of(table.values.get(leaf.attribute), partition)
     if settle and values is not None and leaf.intervals is not None:
@@ -166,7 +166,7 @@ def _evaluate_leaf(
         asked = np.flatnonzero(possible & ~sure & (ids[rows] < len(numbers)))
         value = numbers[ids[rows[asked]]]
         inside = np.zeros(len(asked), dtype=np.bool_)
-        for low, high in leaf.intervals.tolist():
+        for low, high in leaf.intervals:
             inside |= (value >= low) & (value <= high)
         sure[asked] = possible[asked] = inside
     if leaf.list_code >= 0:

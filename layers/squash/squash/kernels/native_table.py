@@ -9,22 +9,25 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from struct import Struct
 from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, U8, U64, AnyArray
+from squash.arrays import F32, F64, U64, AnyArray
 from squash.errors import InternalError
-from squash.kernels.masks import NO, YES
+from squash.kernels.masks import sets_of
 from squash.kernels.native import address
-from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram
+from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram, Leaf
 
 _SPACES: Final = {"l2": 0, "dot": 1}
-_PROGRAMS_MAX: Final = 64
-# uint64 of `sq_program`, of `sq_leaf`, and of a leaf's truth by code with its sets.
+_LAYOUTS_MAX: Final = 64
+# uint64 of `sq_program` and of `sq_leaf`, and bytes of a leaf's truth by code with its sets.
 _PROGRAM_WORDS: Final = 5
 _LEAF_WORDS: Final = 12
-_TABLE_WORDS: Final = 40
+_TABLE_BYTES: Final = 320
 _CODES: Final = 256
 _WORD_MAX: Final = (1 << 64) - 1
 
@@ -80,55 +83,70 @@ class Walk(ctypes.Structure):
 class BoundProgram:
     """A filter program bound to a table: `at` is the address of its `sq_program`.
 
-    Structures are written as words into one room: `sq_program`, then the `sq_leaf`s, the
-    operations, and of each leaf its truth by code, uint8 [256], and the sets of `_sets`.
+    Structures are written into one room: `sq_program`, then the `sq_leaf`s, of each leaf its truth
+    by code, uint8 [256], and its sets, the intervals of all, and the operations.
     """
 
-    __slots__ = ("_kept", "at", "depth")
+    __slots__ = ("_room", "at", "depth", "table")
 
     def __init__(self, table: NativeTable, program: FilterProgram) -> None:
+        self.table = table
         self.depth = _checked_depth(program)
-        # Leaves with intervals come first.
-        ordered = sorted(
-            range(len(program.leaves)), key=lambda i: program.leaves[i].intervals is None
-        )
-        leaves = [program.leaves[i] for i in ordered]
-        operations = program.operations
-        if ordered != list(range(len(leaves))):
-            moved = np.argsort(ordered)
-            of_leaves = operations[:, 0] == LEAF
-            operations = operations.copy()
-            operations[of_leaves, 1] = moved[operations[of_leaves, 1]]
+        leaves, operations = program.leaves, program.operations
         count, steps = len(leaves), len(operations)
-        operations_word = _PROGRAM_WORDS + _LEAF_WORDS * count
-        tables_word = operations_word + steps
-        room = np.empty(tables_word + _TABLE_WORDS * count, dtype=np.uint64)
+        without = [leaf.intervals for leaf in leaves].count(None)
+        if 0 < without < count:
+            leaves, operations = _intervals_first(leaves, operations)
+        tables_at = 8 * (_PROGRAM_WORDS + _LEAF_WORDS * count)
+        intervals_at = tables_at + _TABLE_BYTES * count
+        numbers: list[float] = []
+        tables: list[bytes] = []
+        words: list[int] = []
+        for leaf in leaves:
+            tables += leaf.truth, leaf.sets or sets_of(leaf.truth)
+            for interval in leaf.intervals or ():
+                numbers += interval
+        operations_at = intervals_at + 8 * len(numbers)
+        room = np.empty(operations_at // 8 + steps, dtype=np.uint64)
         self.at = at = address(room)
-        tables = room[tables_word:].view(np.uint8).reshape(count, 8 * _TABLE_WORDS)
-        words = [steps, at + 8 * operations_word, at + 8 * _PROGRAM_WORDS, self.depth,
-                 sum(leaf.intervals is not None for leaf in leaves)]  # fmt: skip
-        for i, leaf in enumerate(leaves):
-            tables[i, :_CODES] = leaf.truth
-            tables[i, _CODES:] = _sets(leaf.truth)
+        place, interval_place = at + tables_at, at + intervals_at
+        for leaf in leaves:
             intervals = leaf.intervals
-            truth_at = at + 8 * (tables_word + _TABLE_WORDS * i)
+            columns, signatures, values, counts, ids = table.attribute(leaf.attribute)
             words += (
-                table.addresses_at("columns", leaf.attribute),
-                table.addresses_at("signatures", leaf.attribute),
-                truth_at,
-                truth_at + _CODES,
-                leaf.list_code & _WORD_MAX,
-                leaf.sure_bits,
-                leaf.possible_bits,
-                table.addresses_at("numbers", leaf.attribute),
-                table.addresses_at("number_counts", leaf.attribute),
-                table.addresses_at("ids", leaf.attribute),
-                0 if intervals is None else _address_of(intervals, np.float64, "intervals"),
-                0 if intervals is None else len(intervals),
-            )
-        room[:operations_word] = np.array(words, dtype=np.uint64)
-        room[operations_word:tables_word].view(np.int32)[:] = operations.reshape(-1)
-        self._kept = (program, room)
+                columns, signatures, place, place + _CODES, leaf.list_code & _WORD_MAX,
+                leaf.sure_bits, leaf.possible_bits, values, counts, ids,
+            )  # fmt: skip
+            place += _TABLE_BYTES
+            if intervals is None:
+                words += 0, 0
+            else:
+                words += interval_place, len(intervals)
+                interval_place += 16 * len(intervals)
+        _layout(count, len(numbers), steps).pack_into(
+            room.data, 0,
+            steps, at + operations_at, at + 8 * _PROGRAM_WORDS, self.depth, count - without,
+            *words, *tables, *numbers, *chain.from_iterable(operations),
+        )  # fmt: skip
+        self._room = room
+
+
+@lru_cache(maxsize=_LAYOUTS_MAX)
+def _layout(leaves: int, numbers: int, steps: int) -> Struct:
+    words = _PROGRAM_WORDS + _LEAF_WORDS * leaves
+    return Struct(f"={words}Q" + "256s64s" * leaves + f"{numbers}d{2 * steps}i")
+
+
+def _intervals_first(
+    leaves: Sequence[Leaf], operations: Sequence[tuple[int, int]]
+) -> tuple[tuple[Leaf, ...], tuple[tuple[int, int], ...]]:
+    """Return a program with the leaves that have intervals before the others."""
+    order = sorted(range(len(leaves)), key=lambda i: leaves[i].intervals is None)
+    moved = {old: new for new, old in enumerate(order)}
+    return tuple(leaves[i] for i in order), tuple(
+        (operation, moved[number] if operation == LEAF else number)
+        for operation, number in operations
+    )
 
 
 class Workspace:
@@ -208,9 +226,8 @@ class NativeTable:
     """Addresses of a table's arrays: `at` is that of its `sq_table`."""
 
     __slots__ = (
-        "_at",
+        "_attributes",
         "_by_partition",
-        "_programs",
         "_rotation",
         "_spaces",
         "_structure",
@@ -222,8 +239,7 @@ class NativeTable:
     def __init__(self, table: ClusterTable) -> None:
         self.partitions = len(table.blocks)
         self._by_partition: dict[tuple[str, str], U64] = {}
-        self._at: dict[tuple[str, str], int] = {}
-        self._programs: dict[int, tuple[FilterProgram, BoundProgram]] = {}
+        self._attributes: dict[str, tuple[int, int, int, int, int]] = {}
         self._spaces: list[Workspace] = []
         self.rooms: list[Any] = []
         """A pool: what searches work in, one at a time."""
@@ -269,11 +285,18 @@ class NativeTable:
             found = self._by_partition.setdefault((kind, name), found)
         return found
 
-    def addresses_at(self, kind: str, name: str) -> int:
-        """Return where `addresses` lie."""
-        found = self._at.get((kind, name))
+    def attribute(self, name: str) -> tuple[int, int, int, int, int]:
+        """Return where the addresses of an attribute's arrays lie, as `sq_leaf` has them.
+
+        Columns, signatures, numbers, the counts of these, and ids.
+        """
+        found = self._attributes.get(name)
         if found is None:
-            found = self._at[kind, name] = address(self.addresses(kind, name))
+            columns, signatures, numbers, counts, ids = (
+                address(self.addresses(kind, name))
+                for kind in ("columns", "signatures", "numbers", "number_counts", "ids")
+            )
+            found = self._attributes[name] = (columns, signatures, numbers, counts, ids)
         return found
 
     def refresh(self, table: ClusterTable, partition: int) -> None:
@@ -301,15 +324,11 @@ class NativeTable:
             )
 
     def bind(self, program: FilterProgram) -> BoundProgram:
-        """Return a program bound to this table; the last ones are kept."""
-        kept = self._programs.get(id(program))
-        if kept is not None:
-            return kept[1]
-        if len(self._programs) >= _PROGRAMS_MAX:
-            self._programs.clear()
-        bound = BoundProgram(self, program)
-        # The program is kept too, so that its id stays its own.
-        self._programs[id(program)] = (program, bound)
+        """Return a program bound to this table; it keeps that for when it is asked again."""
+        kept = program.native
+        if isinstance(kept, BoundProgram) and kept.table is self:
+            return kept
+        program.native = bound = BoundProgram(self, program)
         return bound
 
     def rotation(self, axes: F32, mean: F32) -> tuple[int, int]:
@@ -375,13 +394,7 @@ def _address_of(array: AnyArray, dtype: Any, name: str) -> int:
     return address(array)
 
 
-def _sets(truth: U8) -> U8:
-    """Return uint8 [64], the codes of sure and possible truth as byte shuffles look them up."""
-    by_half = truth.reshape(2, 8, 16)
-    members = np.concatenate((by_half == YES, by_half != NO))
-    return np.packbits(members, axis=1, bitorder="little").reshape(-1)
-
-
+_ONE_LEAF: Final = ((LEAF, 0),)
 _OPERANDS: Final = {LEAF: 0, NOT: 1, AND: 2, OR: 2}
 
 
@@ -394,9 +407,10 @@ def _checked_depth(program: FilterProgram) -> int:
         If it is not a postfix list that leaves one pair.
 
     """
+    if program.operations == _ONE_LEAF and program.leaves:
+        return 1
     depth = deepest = 0
-    operations: Sequence[Sequence[int]] = program.operations.tolist()
-    for operation, number in operations:
+    for operation, number in program.operations:
         wanted = _OPERANDS.get(operation)
         known = wanted is not None and (operation != LEAF or 0 <= number < len(program.leaves))
         if wanted is None or not known or depth < wanted:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from squash.arrays import F32, F64, I32, I64, U8, U32, U64
+from squash.arrays import F32, F64, I64, U8, U32, U64
 
 BLOCK_FACTOR_BYTES: Final = 320
 """Bytes of the factors of one block of 32 rows."""
@@ -46,24 +46,32 @@ class ClusterTable:
     values: dict[str, list[tuple[F64, U32] | None]] = field(default_factory=dict)
     """By attribute and partition: the distinct numbers, ascending, and each row's place in them,
     uint32 [n]; a place beyond them is no number. None where rows hold lists."""
+    attributes: set[str] = field(default_factory=set)
+    """Those of which all of the above is in, of every partition."""
     kept: dict[int, object] = field(default_factory=dict)
     """By partition: what fills its codes in, kept as long as they are here."""
     native: object | None = None
     """What the native kernels keep beside it: addresses of the arrays above."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Leaf:
-    """A question about one attribute: its truth by cell code, and by a list's signature."""
+    """A question about one attribute: its truth by cell code, and by a list's signature.
 
-    attribute: str
-    truth: U8
+    It never changes. It is not frozen, since every filter of a query makes some, and Python takes
+    ten times as long to make a frozen one.
+    """
+
+    attribute: Final[str]
+    truth: Final[bytes]
     """uint8 [256]: 0 no, 1 maybe, 2 yes."""
-    list_code: int = -1
-    sure_bits: int = 0
-    possible_bits: int = 0
-    intervals: F64 | None = None
-    """float64 [m, 2], both ends included: the numbers that pass, if they alone may be open."""
+    list_code: Final[int] = -1
+    sure_bits: Final[int] = 0
+    possible_bits: Final[int] = 0
+    intervals: Final[tuple[tuple[float, float], ...] | None] = None
+    """Both ends included: the numbers that pass, if they alone may be open."""
+    sets: Final[bytes | None] = None
+    """What `sets_of` makes of the truth, if it is known."""
 
 
 LEAF: Final = 0
@@ -72,12 +80,14 @@ OR: Final = 2
 NOT: Final = 3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class FilterProgram:
-    """A filter as a postfix list of (operation, leaf number or 0), int32 [n, 2], and its leaves."""
+    """A filter as a postfix list of (operation, leaf number or 0), and its leaves."""
 
-    operations: I32
-    leaves: tuple[Leaf, ...]
+    operations: Final[tuple[tuple[int, int], ...]]
+    leaves: Final[tuple[Leaf, ...]]
+    native: object | None = field(default=None, init=False)
+    """What the native kernels keep beside it: how it is bound to the table it was last asked of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

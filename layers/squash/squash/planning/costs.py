@@ -136,9 +136,9 @@ class CostModel:
 DEFAULT_COSTS = CostModel()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Matches:
-    """What is expected of a filter and a walk.
+    """What is expected of a filter and a walk; made for every query with a filter, so not frozen.
 
     Parameters
     ----------
@@ -153,23 +153,23 @@ class Matches:
 
     """
 
-    rows: int
-    matches: float
-    open_rows: float
-    comparisons: int
-    clusters: int
-    clusters_needed: float
-    dimension: int
-    refined: int
+    rows: Final[int]
+    matches: Final[float]
+    open_rows: Final[float]
+    comparisons: Final[int]
+    clusters: Final[int]
+    clusters_needed: Final[float]
+    dimension: Final[int]
+    refined: Final[int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MatchPlan:
-    """How the matches of a filter are found: all of them scanned, or clusters walked."""
+    """How the matches of a filter are found: all scanned, or clusters walked; not frozen."""
 
-    scan_all: bool
-    walk_ns: float
-    scan_all_ns: float
+    scan_all: Final[bool]
+    walk_ns: Final[float]
+    scan_all_ns: Final[float]
 
 
 def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> MatchPlan:
@@ -179,14 +179,14 @@ def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> Mat
     the clusters that it takes. Up to `always_max` matches all of them are measured, whatever it
     costs: then recall is certain.
     """
-    dimension = expected.dimension
-    filtering = expected.rows * expected.comparisons * costs.filter_row
+    dimension, rows, clusters = expected.dimension, expected.rows, expected.clusters
+    matches, exact = expected.matches, costs.exact(dimension)
+    filtering = rows * expected.comparisons * costs.filter_row
     filtering += expected.open_rows * costs.open_row
-    every = filtering + expected.matches * costs.exact(dimension)
-    taken = min(expected.clusters_needed, expected.clusters)
-    reached = taken / max(expected.clusters, 1)
-    share = expected.matches / max(expected.rows, 1)
-    walk = costs.preparation(dimension, expected.clusters) + taken * costs.begun(dimension)
-    walk += reached * filtering + costs.codes(dimension, reached * expected.rows, share)
-    walk += min(expected.refined, reached * expected.matches) * costs.exact(dimension)
-    return MatchPlan(expected.matches <= always_max or every <= walk, walk, every)
+    every = filtering + matches * exact
+    taken = min(expected.clusters_needed, clusters)
+    reached = taken / (clusters or 1)
+    walk = costs.preparation(dimension, clusters) + taken * costs.begun(dimension)
+    walk += reached * filtering + costs.codes(dimension, reached * rows, matches / (rows or 1))
+    walk += min(expected.refined, reached * matches) * exact
+    return MatchPlan(matches <= always_max or every <= walk, walk, every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -50,11 +51,11 @@ def _admit(job: Job, node: FilterNode | None) -> Admission:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return Admission(None, alive, None, scan_all=few)
     program = compile_filter(
-        node,
-        clusters.trained.cells,
-        holds_lists=lambda name: clusters.holds_lists(table, name),
+        node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
     )
-    clusters.load_columns(table, {leaf.attribute for leaf in program.leaves})
+    for leaf in program.leaves:
+        if leaf.attribute not in table.attributes:
+            clusters.load_columns(table, (leaf.attribute,))
     if len(program.leaves) == 1 and len(program.operations) == 1:
         share, still_open = clusters.share_of(program.leaves[0])
         share, still_open = share * alive, still_open * alive
@@ -101,25 +102,26 @@ def trace_admission(job: Job, admission: Admission) -> None:
 
 
 def _plan(job: Job, program: FilterProgram, share: float, still_open: float) -> MatchPlan:
-    rows = job.clusters.row_count
+    clusters, query, table = job.clusters, job.query, job.table
+    rows = clusters.row_count
     open_cells = max(still_open, _OPEN_SHARE) if program.leaves[0].intervals is not None else 0.0
-    need = job.clusters.need(job.query.recall_target)
     expected = Matches(
         rows=rows,
         matches=share * rows,
         open_rows=open_cells * rows,
         comparisons=len(program.leaves),
-        clusters=len(job.table.rows),
-        clusters_needed=need.clusters(share, job.query.k),
-        dimension=job.dimension,
+        clusters=len(table.rows),
+        clusters_needed=clusters.need(query.recall_target).clusters(share, query.k),
+        dimension=table.dimension,
         refined=job.keep.refined,
     )
     plan = plan_matches(job.costs, expected, always_max=SCAN_ALL_MATCHES_MAX)
-    if not job.clusters.whole and expected.matches > SCAN_ALL_MATCHES_MAX:
+    if not clusters.whole and expected.matches > SCAN_ALL_MATCHES_MAX:
         # Each match is a page to get: what they cost is not what the model counts.
         plan = replace(plan, scan_all=False)
-    job.trace.costs_us["walk clusters"] = plan.walk_ns / 1000
-    job.trace.costs_us["scan all matches"] = plan.scan_all_ns / 1000
+    costs_us = job.trace.costs_us
+    costs_us["walk clusters"] = plan.walk_ns / 1000
+    costs_us["scan all matches"] = plan.scan_all_ns / 1000
     return plan
 
 

@@ -100,6 +100,7 @@ class Clusters:
                 columns={},
                 signatures={},
                 values={},
+                attributes=set(),
                 kept={},
                 native=None,
             )
@@ -267,9 +268,7 @@ class Clusters:
     def load_columns(self, table: ClusterTable, names: Iterable[str]) -> None:
         """Load the cells of some attributes, of all partitions."""
         for name in names:
-            with self._lock:
-                there = name in table.columns
-            if there:
+            if name in table.attributes:
                 continue
             prefetch_attributes([partition.reader for partition in self.partitions])
             cells = [partition.cells() for partition in self.partitions]
@@ -278,7 +277,7 @@ class Clusters:
             values = [_values(p.columns().column(name)) for p in self.partitions]
             shares = self._shares.get(name) or AttributeShares(columns, values, self.row_count)
             with self._lock:
-                if name in table.columns:
+                if name in table.attributes:
                     continue
                 if not any(one is not None for one in signatures):
                     self._listless.add(name)
@@ -288,10 +287,13 @@ class Clusters:
                 table.columns[name] = columns
                 for number in range(len(self.partitions)):
                     refresh(table, number)
+                # Asked without the lock: whoever finds it there finds all of it.
+                table.attributes.add(name)
 
     def holds_lists(self, table: ClusterTable, name: str) -> bool:
         """Tell whether some row has a list in an attribute."""
-        self.load_columns(table, (name,))
+        if name not in table.attributes:
+            self.load_columns(table, (name,))
         return name not in self._listless
 
     def share_of(self, leaf: Leaf) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from squash.arrays import I64
 from squash.kernels import ClusterTable, FilterProgram
@@ -32,13 +33,13 @@ class Job:
         return self.table.dimension
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admission:
-    """What is known of a filter before the walk."""
+    """What is known of a filter before the walk; made for every query, so not frozen."""
 
-    program: FilterProgram | None
-    overall: float
+    program: Final[FilterProgram | None]
+    overall: Final[float]
     """The share of all rows that may pass."""
-    counts: tuple[I64, I64] | None
+    counts: Final[tuple[I64, I64] | None]
     """Sure and possible rows of every cluster, if all were filtered."""
-    scan_all: bool
+    scan_all: Final[bool]

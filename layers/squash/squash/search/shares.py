@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final
@@ -42,7 +43,8 @@ class AttributeShares:
                 self._counts += np.bincount(column, minlength=_CELLS)
         self._step = max(rows // _VALUES_MAX, 1)
         drawn = [_drawn(one, self._step) for one in values if one is not None]
-        self._numbers: list[float] = np.sort(np.concatenate([*drawn, np.empty(0)])).tolist()
+        # Not a list: its numbers would lie all over memory, and a search would wait for each.
+        self._numbers = array("d", np.sort(np.concatenate([*drawn, np.empty(0)])).tobytes())
 
     def of(self, leaf: Leaf) -> tuple[float, float]:
         """Return about which share of all rows passes, and which share the cells leave open.
@@ -51,13 +53,14 @@ class AttributeShares:
         """
         intervals = leaf.intervals
         if intervals is not None and not (leaf.list_code >= 0 and self._counts[leaf.list_code]):
-            inside = sum(
-                max(bisect_right(self._numbers, high) - bisect_left(self._numbers, low), 0)
-                for low, high in intervals.tolist()
-            )
+            numbers, inside = self._numbers, 0
+            for low, high in intervals:
+                begin = bisect_left(numbers, low)
+                inside += max(bisect_right(numbers, high) - begin, 0)
             return min(inside * self._step / self._rows, 1.0), 0.0
-        possible = int(self._counts[leaf.truth > 0].sum())
-        sure = int(self._counts[leaf.truth > 1].sum())
+        truth = np.frombuffer(leaf.truth, dtype=np.uint8)
+        possible = int(self._counts[truth > 0].sum())
+        sure = int(self._counts[truth > 1].sum())
         return (sure + possible) / 2 / self._rows, (possible - sure) / self._rows
 
 

@@ -1,0 +1,134 @@
+"""What is made of a filter in a hurry is what the plain definitions say."""
+
+import math
+import zlib
+from itertools import pairwise
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amounts import examples
+from squash.attributes import CellScheme, compile_filter, matches, parse_filter
+from squash.attributes.attribute_cells import AttributeCells, identity
+from squash.attributes.filters import And, Exists, OneOf, Within, _Parser
+from squash.errors import FilterError
+from squash.kernels.masks import MAYBE, NO, YES, sets_of
+
+NUMBERS = st.integers(-4, 4).map(lambda value: value / 2)
+STRINGS = st.text("ab", max_size=2)
+SCALARS = st.one_of(NUMBERS, STRINGS, st.booleans())
+FIRST, LAST = (-math.inf, 0), (math.inf, 0)
+
+
+def cuts(values):
+    places = st.tuples(values, st.sampled_from([0, 1]))
+    return st.lists(places, unique=True, max_size=9).map(lambda some: tuple(sorted(some)))
+
+
+def intervals(values, kind):
+    end = st.one_of(st.none(), values)
+    return st.builds(Within, st.just("a"), st.just(kind), end, st.booleans(), end, st.booleans())
+
+
+def ends(node):
+    """Return an interval's ends as places of cuts; None where it is open."""
+    low = None if node.low is None else (node.low, 0 if node.low_closed else 1)
+    return low, None if node.high is None else (node.high, 1 if node.high_closed else 0)
+
+
+def truth_of(cuts, low, high):
+    """Return the truth of every cell of a type, from the definition of its interval."""
+    found = []
+    for begin, end in pairwise([None, *cuts, None]):
+        inside = (low is None or (begin is not None and low <= begin)) and (
+            high is None or (end is not None and end <= high)
+        )
+        touched = (low is None or end is None or low < end) and (
+            high is None or begin is None or begin < high
+        )
+        found.append((YES if inside else MAYBE) if touched else NO)
+    return found
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(data=st.data(), numbers=cuts(NUMBERS), strings=cuts(STRINGS))
+def test_a_leaf_is_what_its_comparison_says_of_every_cell(data, numbers, strings):
+    """Truth by cell, the bits of lists, and the numbers that pass; of several intervals at once."""
+    named = st.lists(SCALARS, unique_by=identity, max_size=5)
+    cells = AttributeCells(numbers, strings, tuple(data.draw(named)))
+    kind = data.draw(st.sampled_from([float, str, None]))
+    if kind is None:
+        values = data.draw(st.lists(SCALARS, min_size=1, max_size=3))
+        node = OneOf("a", tuple(values))
+        asked = [(type(value), (value, 0), (value, 1)) for value in values]
+    else:
+        values = NUMBERS if kind is float else STRINGS
+        parts = data.draw(st.lists(intervals(values, kind), min_size=1, max_size=3))
+        node = And(tuple(parts)) if len(parts) > 1 else parts[0]
+        lows, highs = zip(*map(ends, parts), strict=True)
+        low = max((low for low in lows if low is not None), default=None)
+        high = min((high for high in highs if high is not None), default=None)
+        asked = [(kind, low, high)]
+    program = compile_filter(node, CellScheme({"a": cells}), holds_lists=lambda _: False)
+    (leaf,) = program.leaves
+    wanted = [NO] * 256
+    first = len(numbers) + 2
+    for type_, low, high in asked:
+        if type_ is bool:
+            wanted[cells.false_code + low[0]] = YES
+            continue
+        begin, mine = (first, strings) if type_ is str else (1, numbers)
+        for code, truth in enumerate(truth_of(mine, low, high), begin):
+            wanted[code] = max(wanted[code], truth)
+    wanted[cells.list_code] = MAYBE
+    assert list(leaf.truth) == wanted
+    assert leaf.sets == sets_of(leaf.truth)
+    sure = sum(1 << i for i, one in enumerate(cells.owners) if matches(node, {"a": one}))
+    owned, shared = len(cells.owners), 64 - len(cells.owners)
+    possible = (1 << 64) - (1 << owned)
+    if kind is None:
+        known = set(map(identity, cells.owners))
+        names = set(map(identity, values)) - known
+        possible = sum({1 << owned + zlib.crc32(name) % shared for name in names})
+    assert (leaf.sure_bits, leaf.possible_bits) == (sure, sure | possible)
+    if kind is str or (kind is None and any(isinstance(value, str) for value in values)):
+        assert leaf.intervals is None
+        return
+    for value in range(-5, 6):
+        for number in (math.nextafter(value / 2, -9), value / 2, math.nextafter(value / 2, 9)):
+            inside = any(low <= number <= high for low, high in leaf.intervals)
+            assert inside == matches(node, {"a": number})
+
+
+def test_whether_an_attribute_is_there_is_known_of_every_cell():
+    """All codes but that of its absence."""
+    program = compile_filter(Exists("a"), CellScheme({}), holds_lists=lambda _: True)
+    (leaf,) = program.leaves
+    assert list(leaf.truth) == [NO] + [YES] * 255
+    assert leaf.sets == sets_of(leaf.truth)
+
+
+def read(filter_):
+    try:
+        return parse_filter(filter_, non_filterable=("n",))
+    except FilterError as error:
+        return str(error)
+
+
+OPERANDS = st.sampled_from([0, -1.5, True, 2**53, 2**53 + 1, 1e300, math.nan, math.inf, "x", None])
+OPERATORS = st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq", "$between", "$near"])
+CLAUSES = st.dictionaries(OPERATORS, OPERANDS, max_size=3)
+FILTERS = st.dictionaries(
+    st.sampled_from(["a", "b", "é", "\ud800", "", "$a", "n", "a" * 90]), CLAUSES, max_size=3
+)
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(filter_=FILTERS, repeated=st.sampled_from([0, 0, 0, 253, 254, 255]))
+def test_a_filter_read_in_a_hurry_is_the_filter(filter_, repeated):
+    """The same nodes, and the same words for what is wrong, at the limit of clauses too."""
+    filter_ = {"$and": [{"a": {"$gt": 1}}] * repeated + [filter_]} if repeated else filter_
+    got = read(filter_)
+    with patch.object(_Parser, "_ends", lambda *_: None):
+        assert got == read(filter_)
