@@ -26,7 +26,9 @@ from squash.kernels import (
     top_k,
     walk,
 )
+from squash.kernels.batching import search_many
 from squash.kernels.native_table import refresh
+from squash.kernels.searching import Missing, SearchPlan, Straight, search
 from squash.kernels.tables import AND, LEAF, NOT, FilterProgram
 
 # Around every width of register, block and stack.
@@ -254,6 +256,52 @@ def test_walk_has_the_twins_bits(seed, count, k, rows_max):
         for written, wanted in zip((sure, possible), bitmaps, strict=True):
             got = cluster_words(table, written, filtered.clusters)
             assert got.tolist() == cluster_words(table, wanted, filtered.clusters).tolist()
+
+
+@given(
+    seed=seeds,
+    count=st.sampled_from([255, 256, 257, 700, 2500]),
+    dimension=st.sampled_from([1, 3, 4, 17, 64, 129]),
+    space=st.sampled_from(["l2", "dot"]),
+    scale=st.sampled_from([1.0, 1e-3, 1e-14, 1e-25, 1e14, 1e16]),
+)
+@settings(max_examples=12, deadline=None)
+def test_search_takes_the_twins_clusters(seed, count, dimension, space, scale):
+    """Centers that are only bounded from below are taken in no other order, ties included."""
+    rng = np.random.default_rng(seed)
+    table = random_table(rng, rng.integers(0, 40, count), dimension=dimension, space=space)
+    # Some lie on one another; some are far longer than others.
+    table.centers = table.centers[rng.integers(0, int(rng.choice([3, count])), count)]
+    table.centers *= rng.choice([0.0, 0.01, 1.0, 7.0], (count, 1)).astype(np.float32)
+    table.centers *= np.float32(scale)
+    axes = np.eye(dimension, dtype=np.float32)
+    mean = table.centers.mean(axis=0)
+    queries = rng.standard_normal((4, dimension)).astype(np.float32) * np.float32(scale)
+    queries[1] = table.centers[7]
+    queries[2] = 0
+    walked = walk_arguments(rng, k=int(rng.choice([1, 100, 10_000])))
+    k, overall = walked.pop("k"), walked.pop("overall")
+    plan = SearchPlan(k=k, keep=k, reach=1.0, share_min=0.1, straight=Straight(0, 0, 0), **walked)
+    bitmaps = {"sure": table.alive.copy(), "possible": table.alive.copy()}
+    asked = {"metric": "euclidean", "plan": plan, **bitmaps}
+
+    def ask(i):
+        found = search(
+            table, axes, mean, vector=queries[i], query=queries[i], overall=overall, **asked
+        )
+        assert isinstance(found, Missing)  # nothing but the clusters is there
+        return found.taken.tolist()
+
+    with native.use(native.NUMPY):
+        wanted = [ask(i) for i in range(len(queries))]
+    for variant in NATIVE:
+        with native.use(variant):
+            assert [ask(i) for i in range(len(queries))] == wanted
+            many = search_many(
+                table, axes, mean, vectors=queries, queries=queries,
+                overall=np.full(len(queries), overall), programs=[None] * len(queries), **asked,
+            )  # fmt: skip
+            assert [one.taken.tolist() for one in many] == wanted
 
 
 def test_walk_with_a_filter_wants_bitmaps(variant):

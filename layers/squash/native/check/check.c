@@ -35,10 +35,13 @@
 typedef struct operations {
     const char *name;
     uint32_t bit;
+    __typeof__(&sq_coarsen_portable) coarsen;
     __typeof__(&sq_prepare_portable) prepare;
+    __typeof__(&sq_prepare_lazily_portable) prepare_lazily;
     __typeof__(&sq_filter_portable) filter;
     __typeof__(&sq_filter_sample_portable) filter_sample;
     __typeof__(&sq_walk_portable) walk;
+    __typeof__(&sq_walk_lazily_portable) walk_lazily;
     __typeof__(&sq_top_k_f32_portable) top_k_f32;
     __typeof__(&sq_top_k_f64_portable) top_k_f64;
     __typeof__(&sq_scan_portable) scan;
@@ -47,10 +50,11 @@ typedef struct operations {
     __typeof__(&sq_gather_rows_portable) gather_rows;
 } operations;
 
-#define VARIANT(name, bit)                                                                   \
-    {#name, bit, sq_prepare_##name, sq_filter_##name, sq_filter_sample_##name, sq_walk_##name, \
-     sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name, sq_exact_distances_##name,      \
-     sq_refine_##name, sq_gather_rows_##name}
+#define VARIANT(name, bit)                                                                         \
+    {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
+     sq_filter_sample_##name, sq_walk_##name, sq_walk_lazily_##name, sq_top_k_f32_##name,          \
+     sq_top_k_f64_##name, sq_scan_##name, sq_exact_distances_##name, sq_refine_##name,             \
+     sq_gather_rows_##name}
 
 static const operations variants[] = {
     VARIANT(portable, SQ_HAS_PORTABLE),
@@ -323,6 +327,60 @@ static void check_prepare(const operations *o, const world *w) {
     same("prepare: scalars", o->name, scalars[1], scalars[0], 24);
     same("prepare: entries", o->name, entries[1], entries[0], 16 * groups);
     same("prepare: distances", o->name, distances[1], distances[0], 4 * t->clusters);
+}
+
+/* Bounds lie below the distances, and a walk takes the same clusters by them. */
+static void check_lazily(const operations *o, const world *w) {
+    sq_table t = w->table;
+    const int64_t c = t.clusters, dimension = t.dimension, d = t.vector_dimension;
+    const int64_t quads = (dimension + 3) / 4, size = (c + 15) / 16 * 16 * (4 * quads + 16);
+    uint8_t *coarse[2];
+    int64_t good[2];
+    for (int i = 0; i < 2; i++) {
+        coarse[i] = array(size, 1);
+        good[i] = (i ? o : variants)->coarsen(&t, coarse[i], array(dimension, 1));
+    }
+    same("coarsen: good", o->name, &good[1], &good[0], 8);
+    if (!good[0]) return;
+    same("coarsen: centers", o->name, coarse[1], coarse[0], size);
+    t.coarse = coarse[1];
+    double *cells = array(8 * SQ_CELLS, 8);
+    for (int i = 0; i < SQ_CELLS; i++) cells[i] = 1.0 / (double)(1 + below(300));
+    float *exact = array(4 * c, 4), *bounds = array(4 * c, 4);
+    const sq_search asked = {
+        .axes = floats(dimension * d),
+        .mean = floats(d),
+        .vector = floats(d),
+        .vector_dimension = d,
+        .walk = {.inverse_need = cells, .adverse = cells, .k = below(300), .overall = 0.9,
+                 .prior_rows = 1024, .thinning = 1},
+        .projected = array(8 * dimension, 8),
+        .entries = array(16 * quads, 1),
+        .distances = bounds,
+        .scalars = array(24, 8),
+        .scratch = array(8 * (d + dimension), 8),
+        .coarse = array(SQ_COARSE_QUERY_BYTES + 4 * quads, 4),
+    };
+    o->prepare(&t, asked.axes, asked.mean, asked.vector, d, asked.projected, asked.entries, exact,
+               asked.scalars, asked.scratch);
+    const sq_lazily by = o->prepare_lazily(&t, &asked);
+    for (int64_t i = 0; i < c; i++)
+        if (!(bounds[i] <= exact[i])) {
+            fprintf(stderr, "prepare_lazily: %s bounds a distance from above\n", o->name);
+            exit(1);
+        }
+    int64_t *taken[2], *sums[2], count[2];
+    for (int i = 0; i < 2; i++) {
+        taken[i] = numbers(3 * c);
+        sums[i] = numbers(3);
+        memset(taken[i], 0, (size_t)(24 * c));
+        uint64_t *keys = array(8 * c, 8);
+        count[i] = i ? o->walk_lazily(&t, bounds, &by, &asked.walk, taken[i], sums[i], keys, NULL)
+                     : o->walk(&t, exact, &asked.walk, taken[i], sums[i], keys, NULL);
+    }
+    same("walk_lazily: count", o->name, &count[1], &count[0], 8);
+    same("walk_lazily: taken", o->name, taken[1], taken[0], 24 * c);
+    same("walk_lazily: sums", o->name, sums[1], sums[0], 24);
 }
 
 static void check_filter(const operations *o, const world *w, const sq_program *program) {
@@ -642,6 +700,7 @@ int main(int argc, char **argv) {
             make_world(&w);
             make_program(&w, &program);
             check_prepare(&variants[v], &w);
+            check_lazily(&variants[v], &w);
             check_filter(&variants[v], &w, &program);
             check_walk(&variants[v], &w, &program);
             check_top_k(&variants[v]);

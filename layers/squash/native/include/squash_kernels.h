@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 6
+#define SQ_INTERFACE 7
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -48,6 +48,7 @@ typedef struct sq_table {
     const uint8_t *const *blocks;
     const uint8_t *const *full;
     const float *const *vectors;
+    const uint8_t *coarse; /* the centers, as `coarsen` wrote them; NULL: not */
 } sq_table;
 
 /* squash.kernels.tables.Leaf, bound to one table. */
@@ -160,7 +161,10 @@ typedef struct sq_search {
     int64_t *near_partition;
     int64_t *near_row;
     int64_t *counts;         /* [SQ_COUNTS] */
+    void *coarse;            /* SQ_COARSE_QUERY_BYTES and 4 for each 4 of D, or part of them */
 } sq_search;
+
+enum { SQ_COARSE_QUERY_BYTES = 32 };
 
 enum {
     SQ_ROWS_SEEN,
@@ -175,6 +179,13 @@ enum {
 };
 #define SQ_STAYS_OPEN INT64_MIN
 #define SQ_TOO_MANY (INT64_MIN + 1)
+
+/* What distances to centers are measured from when a walk asks for them; `narrow` float32 [D] is NULL
+ * where all have been. */
+typedef struct sq_lazily {
+    const float *narrow;
+    double offset;
+} sq_lazily;
 
 /* Several searches that differ in what stands here; all else is that of one `sq_search`. */
 typedef struct sq_batch {
@@ -197,6 +208,8 @@ typedef struct sq_batch {
     int64_t *near_row;
     int64_t *taken;  /* [count, c] */
     int64_t *counts; /* [count, SQ_COUNTS] */
+    uint8_t *coarse; /* room: [count], each as sq_search has it */
+    sq_lazily *lazily; /* room: [count] */
 } sq_batch;
 
 /* Which variants this processor can run. */
@@ -260,6 +273,20 @@ SQ_EXPORT int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked)
 /* The same of each of a batch, those near one another one after the other. */
 SQ_EXPORT void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked,
                                     const sq_batch *batch);
+/* prepare.c: 1 if `coarse` holds the centers as bounds want them, 0 if some are too large or too small
+ * for that. It has 16 * (4 * q + 16) bytes for every 16 clusters, or part of them, where q = ceil(D / 4),
+ * and `levels` has room for D. */
+SQ_EXPORT int64_t SQ_NAME(coarsen)(const sq_table *table, uint8_t *coarse, int8_t *levels);
+
+/* Within the library. `prepare` of a search, with lower bounds of distances where that is enough. */
+sq_lazily SQ_NAME(prepare_lazily)(const sq_table *table, const sq_search *asked);
+/* The distances to the centers at some places. */
+void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const uint64_t *places,
+                               int64_t n, float *found);
+/* `walk`, where `distances` may be lower bounds. */
+int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, const sq_lazily *by,
+                             const sq_walk *asked, int64_t *taken, int64_t *sums, uint64_t *keys,
+                             uint64_t *stack);
 /* prepare.c, for search_many: `prepare` of all queries of a batch, center by center. */
 void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
                            const sq_batch *batch, int64_t vector_dimension, double *scratch);

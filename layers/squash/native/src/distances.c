@@ -1,7 +1,8 @@
 /* Exact distances of rows in float64, and the refinement of ranked rows. */
 #include "keys.h"
 
-enum { AHEAD_ROWS = 6, LINE_BYTES = 64 };
+/* So much of the rows that are gathered is asked for at once: it stays in a second-level cache. */
+enum { AHEAD_ROWS = 6, LINE_BYTES = 64, ASKED_BYTES = 1 << 19 };
 
 typedef struct measure {
     int64_t metric;
@@ -163,20 +164,27 @@ int64_t SQ_NAME(refine)(const sq_table *table, int64_t metric, const float *quer
 
 int64_t SQ_NAME(gather_rows)(const sq_table *table, const int64_t *clusters, int64_t n,
                              const uint32_t *possible, int64_t *partition, int64_t *row) {
+    const int64_t bytes = 4 * table->vector_dimension;
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++) {
-        const int64_t c = clusters[i];
+        const int64_t c = clusters[i], mine = table->partition[c], first = table->first_row[c];
         const uint32_t *words = possible + table->first_block[c];
         const int64_t blocks = (table->rows[c] + SQ_BLOCK_ROWS - 1) / SQ_BLOCK_ROWS;
-        for (int64_t b = 0; b < blocks; b++) {
-            uint32_t word = words[b];
+        const uintptr_t vectors = (uintptr_t)table->vectors[mine];
+        for (int64_t b = 0; b < blocks; b += 2) {
+            uint64_t word = b + 1 < blocks ? sq_load_u64(words + b) : words[b];
             if (!row) {
-                found += sq_popcount32(word);
+                found += sq_popcount64(word);
                 continue;
             }
             for (; word; word &= word - 1) {
-                partition[found] = table->partition[c];
-                row[found++] = table->first_row[c] + b * SQ_BLOCK_ROWS + sq_ctz32(word);
+                const int64_t at = first + b * SQ_BLOCK_ROWS + sq_ctz64(word);
+                partition[found] = mine;
+                row[found++] = at;
+                /* What comes of rows is their distances: they are on the way meanwhile. */
+                if (found * bytes > ASKED_BYTES) continue;
+                for (int64_t line = 0; line < bytes; line += LINE_BYTES)
+                    __builtin_prefetch((const void *)(vectors + (uintptr_t)(at * bytes + line)), 0, 2);
             }
         }
     }

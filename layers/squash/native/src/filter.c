@@ -9,7 +9,8 @@ void SQ_NAME(filter)(const sq_table *table, const sq_program *program, int64_t c
         uint32_t *sure_at[SQ_LOT], *possible_at[SQ_LOT];
         sq_counts counts[SQ_LOT];
         for (int64_t i = 0; i < n; i++) {
-            const int64_t block = table->first_block[clusters[begin + i]];
+            const int64_t cluster = clusters[begin + i], block = table->first_block[cluster];
+            sq_filter_ahead(table, program, cluster, table->rows[cluster]);
             sure_at[i] = sure + block;
             possible_at[i] = possible + block;
         }

@@ -396,17 +396,14 @@ static int64_t sq_filter_words(const sq_table *table, const sq_program *program,
     return count;
 }
 
-/* Filters the first rows of up to SQ_LOT clusters; of each, its words and its counts. */
+/* Filters the first rows of up to SQ_LOT clusters, which `sq_filter_ahead` was told of; of each, its
+ * words and its counts. */
 static void sq_filter_lot(const sq_table *table, const sq_program *program,
                           const int64_t *clusters, int64_t count, int64_t rows_most,
                           uint32_t *const *sure, uint32_t *const *possible, sq_counts *counts,
                           uint64_t *stack) {
     sq_open open[SQ_OPEN_ROWS];
     int64_t waiting = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t all = table->rows[clusters[i]], rows = all < rows_most ? all : rows_most;
-        sq_filter_ahead(table, program, clusters[i], rows);
-    }
     for (int64_t i = 0; i < count; i++) {
         const int64_t all = table->rows[clusters[i]], rows = all < rows_most ? all : rows_most;
         waiting = sq_filter_words(table, program, clusters[i], rows, sure[i], possible[i], open,

@@ -1,7 +1,7 @@
 /* Rotate a query, make its table of signs, and measure its distances to all centers. */
 #include "variant.h"
 
-enum { ROWS = 4, GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384 };
+enum { ROWS = 4, GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384, AHEAD_BYTES = 4096 };
 
 /* `found[j]` is the product of row j with x, float64 [d], in lanes8. */
 static void products(const float *rows, const double *x, int64_t n, int64_t d, double *found) {
@@ -46,42 +46,66 @@ SQ_INLINE sq_f32x16 term(sq_f32x16 sum, sq_f32x16 c, sq_f32x16 q, int squared) {
     return sq_f32x16_add(sum, sq_f32x16_mul(difference, difference));
 }
 
-/* `found[j]` is the lanes16 sum of row j and q: its squared distance, or its product. */
+/* The lanes16 sums of some rows and q: their squared distances, or their products. */
+SQ_INLINE void measure_four(const float *const row[ROWS], const float *q, int64_t d, int squared,
+                            int64_t ahead, float found[ROWS]) {
+    const int64_t whole = d & ~15;
+    sq_f32x16 sums[ROWS];
+    for (int r = 0; r < ROWS; r++) sums[r] = sq_f32x16_zero();
+    for (int64_t i = 0; i < whole; i += 16) {
+        const sq_f32x16 y = sq_f32x16_load(q + i);
+        for (int r = 0; r < ROWS; r++) {
+            if (ahead) sq_ahead(row[r] + i, (size_t)ahead);
+            sums[r] = term(sums[r], sq_f32x16_load(row[r] + i), y, squared);
+        }
+    }
+    if (whole < d) {
+        const sq_f32x16 y = sq_f32x16_load_n(q + whole, d - whole);
+        for (int r = 0; r < ROWS; r++)
+            sums[r] = term(sums[r], sq_f32x16_load_n(row[r] + whole, d - whole), y, squared);
+    }
+    sq_f32x16_sum4(sums, found);
+}
+
+SQ_INLINE float measure_one(const float *row, const float *q, int64_t d, int squared) {
+    const int64_t whole = d & ~15;
+    sq_f32x16 sum = sq_f32x16_zero();
+    for (int64_t i = 0; i < whole; i += 16)
+        sum = term(sum, sq_f32x16_load(row + i), sq_f32x16_load(q + i), squared);
+    if (whole < d)
+        sum = term(sum, sq_f32x16_load_n(row + whole, d - whole),
+                   sq_f32x16_load_n(q + whole, d - whole), squared);
+    return sq_f32x16_sum(sum);
+}
+
+/* The same of n rows that follow one another. */
 SQ_INLINE void scan(const float *rows, const float *q, int64_t n, int64_t d, int squared,
                     float *found) {
-    const int64_t whole = d & ~15;
     int64_t j = 0;
     for (; j + ROWS <= n; j += ROWS) {
         const float *row[ROWS];
-        sq_f32x16 sums[ROWS];
+        for (int r = 0; r < ROWS; r++) row[r] = rows + (j + r) * d;
+        measure_four(row, q, d, squared, AHEAD_BYTES, found + j);
+    }
+    for (; j < n; j++) found[j] = measure_one(rows + j * d, q, d, squared);
+}
+
+/* The same of the rows at n places. */
+SQ_INLINE void gather(const float *rows, const float *q, const uint64_t *places, int64_t n,
+                      int64_t d, int squared, float *found) {
+    int64_t j = 0;
+    for (; j + ROWS <= n; j += ROWS) {
+        const float *row[ROWS];
         for (int r = 0; r < ROWS; r++) {
-            row[r] = rows + (j + r) * d;
-            sums[r] = sq_f32x16_zero();
+            row[r] = rows + (int64_t)places[j + r] * d;
+            if (j + 2 * ROWS > n) continue;
+            const float *next = rows + (int64_t)places[j + r + ROWS] * d;
+            for (int64_t i = 0; i < d; i += 16) __builtin_prefetch(next + i);
         }
-        for (int64_t i = 0; i < whole; i += 16) {
-            const sq_f32x16 y = sq_f32x16_load(q + i);
-            for (int r = 0; r < ROWS; r++) {
-                sq_ahead(row[r] + i, 4096);
-                sums[r] = term(sums[r], sq_f32x16_load(row[r] + i), y, squared);
-            }
-        }
-        if (whole < d) {
-            const sq_f32x16 y = sq_f32x16_load_n(q + whole, d - whole);
-            for (int r = 0; r < ROWS; r++)
-                sums[r] = term(sums[r], sq_f32x16_load_n(row[r] + whole, d - whole), y, squared);
-        }
-        sq_f32x16_sum4(sums, found + j);
+        measure_four(row, q, d, squared, 0, found + j);
     }
-    for (; j < n; j++) {
-        const float *row = rows + j * d;
-        sq_f32x16 sum = sq_f32x16_zero();
-        for (int64_t i = 0; i < whole; i += 16)
-            sum = term(sum, sq_f32x16_load(row + i), sq_f32x16_load(q + i), squared);
-        if (whole < d)
-            sum = term(sum, sq_f32x16_load_n(row + whole, d - whole),
-                       sq_f32x16_load_n(q + whole, d - whole), squared);
-        found[j] = sq_f32x16_sum(sum);
-    }
+    for (; j < n; j++)
+        found[j] = measure_one(rows + (int64_t)places[j] * d, q, d, squared);
 }
 
 SQ_INLINE double magnitude(double x) { return __builtin_fabs(x); }
@@ -178,21 +202,258 @@ static void measure_centers(const sq_table *table, const float *narrow, double o
     for (int64_t j = 0; j < count; j++) found[j] = -(found[j] + shift);
 }
 
+/* ---- centers in bytes ----
+ *
+ * Bounds from which a walk sees which centers it need not measure. A center c is about `scale` times
+ * whole numbers k, a query q about `step` times m, and what both miss is known:
+ *
+ *     c * q = scale * step * (k * m) + rest,  |rest| <= |q - step * m| * |scale * k| + |q| * |c - scale * k|
+ *
+ * So many centers share a register, GROUP dimensions each: of sixteen centers
+ *
+ *     | k + 128, uint8 [D / 4, 16, 4] | |c|^2 f32[16] | scale f32[16] | |scale * k| f32[16] | miss f32[16] |
+ */
+
+enum { LEVEL_MAX = 127, BIAS = 128, TOGETHER = 16, ABOUT = 4 };
+
+typedef struct coarse_query {
+    float step, miss, norm, square;
+    float shift; /* the offset, in space dot */
+    float slack;
+    int32_t bias;
+    int32_t good; /* 0: bounds of this query could be wrong */
+    int8_t levels[];
+} coarse_query;
+
+_Static_assert(sizeof(coarse_query) == SQ_COARSE_QUERY_BYTES, "room of a query in bytes");
+
+static const float LARGE = 0x1p100f; /* no square of a length is beyond it, no length's beyond 2^50 */
+
+SQ_INLINE int64_t coarse_quads(int64_t dimension) { return (dimension + GROUP - 1) / GROUP; }
+SQ_INLINE int64_t coarse_bytes(int64_t dimension) {
+    return TOGETHER * (GROUP * coarse_quads(dimension) + ABOUT * (int64_t)sizeof(float));
+}
+
+/* The largest magnitude of float32 [d], 0 if one is no finite number. */
+static float largest(const float *x, int64_t d) {
+    float most = 0;
+    int good = 1;
+    for (int64_t i = 0; i < d; i++) {
+        const float size = __builtin_fabsf(x[i]);
+        good &= size <= LARGE;
+        most = size > most ? size : most;
+    }
+    return good ? most : 0;
+}
+
+/* Rounds x to levels, each a whole number of steps; the squares of what it is, of what is left of it
+ * and of what it misses are added up. */
+static void to_levels(const float *x, int64_t d, float most, float *step, int8_t *levels,
+                      double squares[3]) {
+    const float inverse = most > 0 ? (float)LEVEL_MAX / most : 0;
+    *step = most / (float)LEVEL_MAX;
+    double whole = 0, left = 0, missed = 0;
+    for (int64_t i = 0; i < d; i++) {
+        const float level = sq_rint_f32(x[i] * inverse);
+        const double about = (double)*step * (double)level, miss = (double)x[i] - about;
+        levels[i] = (int8_t)(int32_t)level;
+        whole += (double)x[i] * (double)x[i];
+        left += about * about;
+        missed += miss * miss;
+    }
+    squares[0] = whole;
+    squares[1] = left;
+    squares[2] = missed;
+}
+
+/* A length as float32, not below what it is. */
+SQ_INLINE float length_above(double square) {
+    return (float)(__builtin_sqrt(square) * (1 + 0x1p-20) + 0x1p-120);
+}
+
+int64_t SQ_NAME(coarsen)(const sq_table *table, uint8_t *coarse, int8_t *levels) {
+    const int64_t d = table->dimension, c = table->clusters, quads = coarse_quads(d);
+    const int64_t bytes = coarse_bytes(d);
+    for (int64_t first = 0; first < c; first += TOGETHER) {
+        uint8_t *codes = coarse + first / TOGETHER * bytes;
+        float about[ABOUT][TOGETHER] = {{0}};
+        memset(codes, BIAS, (size_t)(quads * TOGETHER * GROUP));
+        for (int64_t j = 0; j < TOGETHER && first + j < c; j++) {
+            const float *center = table->centers + (first + j) * d;
+            double squares[3];
+            to_levels(center, d, largest(center, d), &about[1][j], levels, squares);
+            /* Not so of NaN, and of lengths whose squares are no float32 or lose their bits. */
+            if (!(squares[0] <= (double)LARGE) || (about[1][j] < 0x1p-50f && squares[0] > 0)) return 0;
+            about[0][j] = (float)squares[0];
+            about[2][j] = length_above(squares[1]);
+            about[3][j] = length_above(squares[2]);
+            for (int64_t i = 0; i < d; i++)
+                codes[(i / GROUP * TOGETHER + j) * GROUP + i % GROUP] = (uint8_t)(levels[i] + BIAS);
+        }
+        memcpy(codes + quads * TOGETHER * GROUP, about, sizeof about);
+    }
+    return 1;
+}
+
+static void coarsen_query(const sq_table *table, const float *narrow, double offset,
+                          coarse_query *made) {
+    const int64_t d = table->dimension, padded = GROUP * coarse_quads(d);
+    double squares[3];
+    const float most = largest(narrow, d);
+    to_levels(narrow, d, most, &made->step, made->levels, squares);
+    memset(made->levels + d, 0, (size_t)(padded - d));
+    int32_t sum = 0;
+    for (int64_t i = 0; i < d; i++) sum += made->levels[i];
+    made->bias = BIAS * sum;
+    made->good = squares[0] <= (double)LARGE && __builtin_fabs(offset) <= (double)LARGE &&
+                 (made->step >= 0x1p-50f || squares[0] == 0);
+    made->square = (float)squares[0];
+    made->norm = length_above(squares[0]);
+    made->miss = length_above(squares[2]);
+    made->shift = (float)offset;
+    /* Sums of float32, those here and those that are bounded, lose so much of the lengths' squares. */
+    made->slack = (float)(d / 16 + 64) * 0x1p-23f;
+}
+
+/* A distance to a center, from below. */
+SQ_INLINE float bound_of(const coarse_query *q, float dot, float square, float scale, float left,
+                         float missed, int l2) {
+    const float product = q->step * scale * dot, rest = q->miss * left + q->norm * missed;
+    if (l2) {
+        const float squares = q->square + square;
+        return (squares - 2 * product) - (2 * rest + (squares * q->slack + 0x1p-90f));
+    }
+    const float size = q->norm * (left + missed) + __builtin_fabsf(q->shift);
+    return -(product + q->shift) - (rest + (size * q->slack + 0x1p-90f));
+}
+
+/* The products k * m of sixteen centers. */
+SQ_INLINE void coarse_dots(const uint8_t *codes, const coarse_query *q, int64_t quads,
+                           int32_t dots[TOGETHER]) {
+    const int8_t *levels = q->levels;
+#if defined(SQ_USE_AVX512)
+    __m512i sums[4] = {_mm512_set1_epi32(-q->bias), _mm512_setzero_si512(),
+                       _mm512_setzero_si512(), _mm512_setzero_si512()};
+    int64_t i = 0;
+    for (; i + 4 <= quads; i += 4)
+        for (int j = 0; j < 4; j++) {
+            sq_ahead(codes + 64 * (i + j), AHEAD_BYTES);
+            sums[j] = _mm512_dpbusd_epi32(sums[j], _mm512_loadu_si512(codes + 64 * (i + j)),
+                                          _mm512_set1_epi32((int)sq_load_u32(levels + 4 * (i + j))));
+        }
+    for (; i < quads; i++)
+        sums[0] = _mm512_dpbusd_epi32(sums[0], _mm512_loadu_si512(codes + 64 * i),
+                                      _mm512_set1_epi32((int)sq_load_u32(levels + 4 * i)));
+    _mm512_storeu_si512(dots, _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]),
+                                               _mm512_add_epi32(sums[2], sums[3])));
+#elif defined(SQ_USE_AVX2)
+    const __m256i bias = _mm256_set1_epi8((char)BIAS), ones = _mm256_set1_epi16(1);
+    __m256i sums[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (int64_t i = 0; i < quads; i++) {
+        const __m256i m = _mm256_set1_epi32((int)sq_load_u32(levels + 4 * i));
+        sq_ahead(codes + 64 * i, AHEAD_BYTES);
+        for (int j = 0; j < 2; j++) {
+            const __m256i k = _mm256_xor_si256(
+                _mm256_loadu_si256((const __m256i *)(codes + 64 * i + 32 * j)), bias);
+            /* At most 2 * 127 * 127 in 16 bits. */
+            const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(k), _mm256_sign_epi8(m, k));
+            sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(pairs, ones));
+        }
+    }
+    for (int j = 0; j < 2; j++) _mm256_storeu_si256((__m256i *)(dots + 8 * j), sums[j]);
+#elif defined(SQ_USE_NEON)
+    const uint8x16_t bias = vdupq_n_u8(BIAS);
+    int32x4_t sums[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    for (int64_t i = 0; i < quads; i++) {
+        const int8x16_t m = vreinterpretq_s8_u32(vdupq_n_u32(sq_load_u32(levels + 4 * i)));
+        for (int j = 0; j < 4; j++) {
+            const int8x16_t k =
+                vreinterpretq_s8_u8(veorq_u8(vld1q_u8(codes + 64 * i + 16 * j), bias));
+#if defined(SQ_USE_DOT)
+            sums[j] = vdotq_s32(sums[j], k, m);
+#else
+            const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(k), vget_low_s8(m)));
+            sums[j] = vaddq_s32(sums[j], vpaddq_s32(low, vpaddlq_s16(vmull_high_s8(k, m))));
+#endif
+        }
+    }
+    for (int j = 0; j < 4; j++) vst1q_s32(dots + 4 * j, sums[j]);
+#else
+    for (int j = 0; j < TOGETHER; j++) dots[j] = -q->bias;
+    for (int64_t i = 0; i < quads; i++)
+        for (int j = 0; j < TOGETHER; j++)
+            for (int l = 0; l < GROUP; l++)
+                dots[j] += codes[64 * i + GROUP * j + l] * levels[GROUP * i + l];
+#endif
+}
+
+SQ_INLINE void bound_group(const uint8_t *codes, const coarse_query *q, int64_t quads, int l2,
+                           int64_t count, float *bounds) {
+    int32_t dots[TOGETHER];
+    float about[ABOUT][TOGETHER], found[TOGETHER];
+    coarse_dots(codes, q, quads, dots);
+    memcpy(about, codes + quads * TOGETHER * GROUP, sizeof about);
+    for (int j = 0; j < TOGETHER; j++)
+        found[j] = bound_of(q, (float)dots[j], about[0][j], about[1][j], about[2][j], about[3][j], l2);
+    if (count == TOGETHER) memcpy(bounds, found, sizeof found);
+    else memcpy(bounds, found, (size_t)count * sizeof *found);
+}
+
+/* Bounds of the distances to `count` centers from `first` on, a multiple of TOGETHER. */
+static void bound_centers(const sq_table *table, const coarse_query *q, int64_t first,
+                          int64_t count, float *bounds) {
+    const int64_t quads = coarse_quads(table->dimension), bytes = coarse_bytes(table->dimension);
+    const uint8_t *codes = table->coarse + first / TOGETHER * bytes;
+    const int l2 = table->space == SQ_SPACE_L2;
+    for (int64_t i = 0; i < count; i += TOGETHER, codes += bytes) {
+        const int64_t some = count - i < TOGETHER ? count - i : TOGETHER;
+        if (l2) bound_group(codes, q, quads, 1, some, bounds + first + i);
+        else bound_group(codes, q, quads, 0, some, bounds + first + i);
+    }
+}
+
+void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const uint64_t *places,
+                               int64_t n, float *found) {
+    const int64_t d = table->dimension;
+    if (table->space == SQ_SPACE_L2) {
+        gather(table->centers, by->narrow, places, n, d, 1, found);
+        return;
+    }
+    gather(table->centers, by->narrow, places, n, d, 0, found);
+    const float shift = (float)by->offset;
+    for (int64_t i = 0; i < n; i++) found[i] = -(found[i] + shift);
+}
+
 /* Every query comes by some centers while these are in the first-level cache. */
 void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
                            const sq_batch *batch, int64_t vector_dimension, double *scratch) {
     const int64_t dimension = table->dimension, c = table->clusters;
     const int64_t entries = (dimension + GROUP - 1) / GROUP * ENTRIES;
-    for (int64_t q = 0; q < batch->count; q++)
+    const int64_t room = SQ_COARSE_QUERY_BYTES + (int64_t)GROUP * coarse_quads(dimension);
+    for (int64_t q = 0; q < batch->count; q++) {
+        const float *narrow = batch->narrow + q * dimension;
+        coarse_query *coarse = (coarse_query *)(batch->coarse + q * room);
         turn(table, axes, mean, batch->vectors + q * vector_dimension, vector_dimension,
              batch->projected + q * dimension, batch->entries + q * entries,
              batch->scalars + 3 * q, scratch, batch->narrow + q * dimension);
-    int64_t tile = TILE_BYTES / (4 * dimension) & ~(ROWS - 1);
-    if (tile < ROWS) tile = ROWS;
+        coarse->good = 0;
+        if (table->coarse) coarsen_query(table, narrow, batch->scalars[3 * q], coarse);
+        batch->lazily[q].narrow = coarse->good ? narrow : NULL;
+        batch->lazily[q].offset = batch->scalars[3 * q];
+    }
+    const int64_t bytes = table->coarse ? coarse_bytes(dimension) / TOGETHER : 4 * dimension;
+    int64_t tile = TILE_BYTES / bytes & ~(TOGETHER - 1);
+    if (tile < TOGETHER) tile = TOGETHER;
     for (int64_t first = 0; first < c; first += tile)
-        for (int64_t q = 0; q < batch->count; q++)
-            measure_centers(table, batch->narrow + q * dimension, batch->scalars[3 * q], first,
-                            c - first < tile ? c - first : tile, batch->distances + q * c);
+        for (int64_t q = 0; q < batch->count; q++) {
+            const coarse_query *coarse = (const coarse_query *)(batch->coarse + q * room);
+            const int64_t count = c - first < tile ? c - first : tile;
+            float *distances = batch->distances + q * c;
+            if (coarse->good) bound_centers(table, coarse, first, count, distances);
+            else
+                measure_centers(table, batch->narrow + q * dimension, batch->scalars[3 * q], first,
+                                count, distances);
+        }
 }
 
 void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
@@ -201,4 +462,22 @@ void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mea
     float *narrow = (float *)(scratch + vector_dimension);
     turn(table, axes, mean, query, vector_dimension, projected, entries, scalars, scratch, narrow);
     measure_centers(table, narrow, scalars[0], 0, table->clusters, distances);
+}
+
+sq_lazily SQ_NAME(prepare_lazily)(const sq_table *table, const sq_search *asked) {
+    const int64_t d = asked->vector_dimension;
+    float *narrow = (float *)(asked->scratch + d);
+    coarse_query *coarse = asked->coarse;
+    turn(table, asked->axes, asked->mean, asked->vector, d, asked->projected, asked->entries,
+         asked->scalars, asked->scratch, narrow);
+    const double offset = asked->scalars[0];
+    sq_lazily by = {NULL, offset};
+    if (table->coarse) coarsen_query(table, narrow, offset, coarse);
+    if (table->coarse && coarse->good) {
+        by.narrow = narrow;
+        bound_centers(table, coarse, 0, table->clusters, asked->distances);
+    } else {
+        measure_centers(table, narrow, offset, 0, table->clusters, asked->distances);
+    }
+    return by;
 }

@@ -53,11 +53,13 @@ static int64_t absent(const sq_table *table, const int64_t *taken, int64_t count
 }
 
 /* Everything behind `prepare`. */
-static int64_t search_prepared(const sq_table *table, const sq_search *asked) {
+static int64_t search_prepared(const sq_table *table, const sq_search *asked,
+                               const sq_lazily *by) {
     const double *scalars = asked->scalars;
     int64_t *counts = asked->counts;
-    const int64_t taken = SQ_NAME(walk)(table, asked->distances, &asked->walk, asked->taken,
-                                        counts + SQ_ROWS_SEEN, asked->keys, asked->stack);
+    const int64_t taken = SQ_NAME(walk_lazily)(table, asked->distances, by, &asked->walk,
+                                               asked->taken, counts + SQ_ROWS_SEEN, asked->keys,
+                                               asked->stack);
     const int64_t admitted = counts[SQ_POSSIBLE_SEEN];
     counts[SQ_TAKEN] = taken;
     counts[SQ_LOW_SCANNED] = counts[SQ_RANKED] = counts[SQ_KEPT] = counts[SQ_READ] = 0;
@@ -114,10 +116,8 @@ static int64_t search_prepared(const sq_table *table, const sq_search *asked) {
 }
 
 int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
-    SQ_NAME(prepare)(table, asked->axes, asked->mean, asked->vector, asked->vector_dimension,
-                     asked->projected, asked->entries, asked->distances, asked->scalars,
-                     asked->scratch);
-    return search_prepared(table, asked);
+    const sq_lazily by = SQ_NAME(prepare_lazily)(table, asked);
+    return search_prepared(table, asked, &by);
 }
 
 static int64_t nearest_of(const float *distances, int64_t n) {
@@ -156,7 +156,7 @@ void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked, const s
         one.distances = batch->distances + q * c;
         one.scalars = batch->scalars + 3 * q;
         one.counts = batch->counts + q * SQ_COUNTS;
-        int64_t found = search_prepared(table, &one);
+        int64_t found = search_prepared(table, &one, &batch->lazily[q]);
         const int64_t taken = one.counts[SQ_TAKEN];
         memcpy(batch->taken + q * c, one.taken, (size_t)taken * sizeof *one.taken);
         if (found > most) found = SQ_TOO_MANY;

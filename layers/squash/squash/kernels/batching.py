@@ -20,11 +20,19 @@ from squash.kernels.distances import MetricName
 from squash.kernels.native import address
 from squash.kernels.native_table import native_table
 from squash.kernels.packing import low_groups
-from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, room_of, search
+from squash.kernels.searching import (
+    Missing,
+    Near,
+    SearchPlan,
+    StaysOpen,
+    coarse_query_bytes,
+    room_of,
+    search,
+)
 from squash.kernels.tables import ClusterTable, FilterProgram
 
 # `sq_batch`.
-_BATCH: Final = Struct("=q10Qq6Q")
+_BATCH: Final = Struct("=q10Qq8Q")
 _COUNTS: Final = 8
 _TOO_MANY: Final = -(1 << 63) + 1
 _STAYS_OPEN: Final = -(1 << 63)
@@ -113,6 +121,7 @@ def _search_part(
     if not len(programs) == len(queries) == len(overall) == count:
         raise InternalError("a batch has as many filters and shares as queries")
     beside = native_table(table)
+    beside.coarsen(chosen)
     bound = [None if program is None else beside.bind(program) for program in programs]
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     queries = np.ascontiguousarray(queries, dtype=np.float32)
@@ -125,6 +134,8 @@ def _search_part(
             8 * dimension, 16 * low_groups(dimension), 4 * clusters, 24, 4 * dimension, 8,
         )
     ]  # fmt: skip
+    coarse = np.empty(count * coarse_query_bytes(dimension), dtype=np.uint8)
+    lazily = np.empty((count, 2), dtype=np.float64)
     found = np.empty(count, dtype=np.int64)
     distances = np.empty((count, near_most), dtype=np.float64)
     places = np.empty((2, count, near_most), dtype=np.int64)
@@ -134,7 +145,7 @@ def _search_part(
         count,
         *_addresses(vectors, queries, ats, overall, *rooms),
         near_most,
-        *_addresses(found, distances, places[0], places[1], taken, counts),
+        *_addresses(found, distances, places[0], places[1], taken, counts, coarse, lazily),
     )
     depth = max((one.depth for one in bound if one is not None), default=1)
     room = room_of(beside, len(shared.mean))

@@ -16,7 +16,7 @@ import numpy as np
 
 from squash.arrays import AnyArray
 
-INTERFACE: Final = 6
+INTERFACE: Final = 7
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -35,6 +35,7 @@ _N: Final = ctypes.c_int64
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "filter": (None, (_A, _A, _N, _A, _A, _A, _A, _A, _A)),
     "filter_sample": (None, (_A, _A, _N, _A, _A)),
+    "coarsen": (_N, (_A, _A, _A)),
     "prepare": (None, (_A, _A, _A, _A, _N, _A, _A, _A, _A, _A)),
     "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
     "top_k_f32": (None, (_A, _N, _N, _A)),
@@ -56,6 +57,7 @@ class Native:
     name: str
     filter: Operation
     filter_sample: Operation
+    coarsen: Counting
     prepare: Operation
     walk: Operation
     top_k_f32: Operation

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, U64, AnyArray
+from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
 from squash.kernels.masks import sets_of
-from squash.kernels.native import address
+from squash.kernels.native import Native, address
 from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram, Leaf
 
 _SPACES: Final = {"l2": 0, "dot": 1}
@@ -29,6 +29,12 @@ _PROGRAM_WORDS: Final = 5
 _LEAF_WORDS: Final = 12
 _TABLE_BYTES: Final = 320
 _CODES: Final = 256
+# What `coarsen` makes of the centers: so many side by side, and so many dimensions of each.
+_TOGETHER: Final = 16
+_QUAD: Final = 4
+_ABOUT_BYTES: Final = 16
+# Fewer centers are as soon measured as bounded: a walk orders them all at once.
+_COARSE_CLUSTERS_MIN: Final = 256
 _WORD_MAX: Final = (1 << 64) - 1
 
 
@@ -54,6 +60,7 @@ class _Table(ctypes.Structure):
                 "blocks",
                 "full",
                 "vectors",
+                "coarse",
             )
         ),
     )
@@ -228,6 +235,7 @@ class NativeTable:
     __slots__ = (
         "_attributes",
         "_by_partition",
+        "_coarse",
         "_rotation",
         "_spaces",
         "_structure",
@@ -244,6 +252,7 @@ class NativeTable:
         self.rooms: list[Any] = []
         """A pool: what searches work in, one at a time."""
         self._rotation: tuple[F32, F32, int, int] | None = None
+        self._coarse: U8 | None = None
         clusters, dimension = table.centers.shape
         self._structure = _Table(
             clusters=clusters,
@@ -276,6 +285,28 @@ class NativeTable:
         """d, or 0 while no partition has vectors."""
         dimension: int = self._structure.vector_dimension
         return dimension
+
+    def coarsen(self, chosen: Native) -> None:
+        """Make bounds of the distances to centers, which searches then measure fewer of.
+
+        Tables of few clusters stay as they are.
+        """
+        if self._coarse is None:
+            with _LOCK:
+                self._coarsen(chosen)
+
+    def _coarsen(self, chosen: Native) -> None:
+        if self._coarse is not None:
+            return
+        structure = self._structure
+        clusters, dimension = structure.clusters, structure.dimension
+        some = clusters if clusters >= _COARSE_CLUSTERS_MIN else 0
+        bytes_each = _QUAD * -(-dimension // _QUAD) + _ABOUT_BYTES
+        coarse = np.empty(-(-some // _TOGETHER) * _TOGETHER * bytes_each, dtype=np.uint8)
+        levels = np.empty(dimension, dtype=np.int8)
+        if some and chosen.coarsen(self.at, address(coarse), address(levels)):
+            structure.coarse = address(coarse)
+        self._coarse = coarse
 
     def addresses(self, kind: str, name: str) -> U64:
         """Return uint64 [p], the addresses of an array by partition; 0 where there is none."""

@@ -32,10 +32,11 @@ from squash.kernels.walking import walk
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
 _ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddqdd")
-_ROOMS: Final = Struct("=20Q")
+_ROOMS: Final = Struct("=21Q")
 _COUNTS: Final = Struct("=8q")
 _STAYS_OPEN: Final = -(1 << 63)
 _ALIGNMENT: Final = 64
+_COARSE_QUERY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ def search(
             overall=overall, bitmaps=(sure, possible), program=program, counts=counts,
         )  # fmt: skip
     beside = native_table(table)
+    beside.coarsen(chosen)
     bound = None if program is None else beside.bind(program)
     filtered = bound is not None or counts is not None
     room = room_of(beside, len(mean))
@@ -170,6 +172,11 @@ def search(
         )
     finally:
         beside.rooms.append(room)
+
+
+def coarse_query_bytes(dimension: int) -> int:
+    """Return the room of a query in bytes, which bounds of distances to centers want."""
+    return _COARSE_QUERY_BYTES + -(-dimension // 4) * 4
 
 
 def room_of(beside: NativeTable, vector_dimension: int) -> Room:
@@ -256,6 +263,7 @@ class Room:
             "near_partition": 8 * rows,
             "near_row": 8 * rows,
             "counts": _COUNTS.size,
+            "coarse": coarse_query_bytes(dimension),
         }
         steps = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes.values()]
         memory = np.empty(sum(steps) + _ALIGNMENT, dtype=np.uint8)
