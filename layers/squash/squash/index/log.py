@@ -97,7 +97,7 @@ class IndexLog:
 
         """
         now = self._clock.now_ms()
-        if known is None or self._is_stale(known):
+        if known is None or _is_stale(known, now):
             opened = self._from_newest(known or self._empty(), ahead=_WINDOW)
             # Where all that were asked for beside the snapshot are there, so are most likely more.
             more = opened.sequence + _WINDOW in opened.commits
@@ -214,7 +214,7 @@ class IndexLog:
 
         """
         opened, newest = known, False
-        if self._is_stale(opened):
+        if _is_stale(opened, self._clock.now_ms()):
             opened, newest = self.refresh(opened), True
         for attempt in range(COMMIT_ATTEMPTS_MAX):
             if commit_id in opened.state.recent:
@@ -225,7 +225,8 @@ class IndexLog:
                     return opened
                 opened, newest = self.refresh(opened), True
                 continue
-            if self._is_stale(opened):  # It took long to decide: segments were written, perhaps.
+            # It may have taken long to decide: segments were written, perhaps.
+            if _is_stale(opened, self._clock.now_ms()):
                 decided_about = opened.sequence
                 opened, newest = self.refresh(opened), True
                 if opened.sequence != decided_about:
@@ -251,9 +252,6 @@ class IndexLog:
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
         )
-
-    def _is_stale(self, opened: Opened) -> bool:
-        return abs(self._clock.now_ms() - opened.read_ms) > STALE_AFTER_MS
 
     def _decide(
         self, what: Operation | Decide, opened: Opened, *, newest: bool
@@ -453,6 +451,10 @@ class IndexLog:
 
     def _empty(self) -> Opened:
         return Opened(State(), {}, self._clock.now_ms(), Retained())
+
+
+def _is_stale(opened: Opened, now_ms: int) -> bool:
+    return abs(now_ms - opened.read_ms) > STALE_AFTER_MS
 
 
 def _applied(state: State, commit: Commit) -> State:

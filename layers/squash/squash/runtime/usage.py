@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from squash.model import Usage
+from squash.model import Usage, make_usage_here
 from squash.planning.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts
 from squash.runtime.settings import Settings
@@ -24,6 +24,9 @@ class SpentHere(NamedTuple):
         return SpentHere(self.store - earlier.store, self.loads.since(earlier.loads))
 
 
+NOTHING_HERE: Final = SpentHere(StoreCounts(), LoadCounts(0, 0, 0))
+
+
 def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
     """Return what two have spent; None if neither has."""
     if one is None or other is None:
@@ -36,8 +39,16 @@ def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
 
 def usage_of(trace: Trace, here: SpentHere, settings: Settings) -> Usage:
     """Return what an answer cost, by what its search noted and what was spent here for it."""
-    elsewhere = trace.spent or Spent()
-    cost_usd = request_cost_usd(here.store.by_kind) if settings.billed else 0.0
+    store, loads, elsewhere = here.store, here.loads, trace.spent
+    cost_usd = request_cost_usd(store.by_kind) if settings.billed else 0.0
+    if elsewhere is None:
+        return make_usage_here(
+            (trace.scanned, trace.vectors_read),
+            (store.requests, store.rounds, store.bytes_in),
+            (loads.memory, loads.tmp, loads.store),
+            cost_usd,
+            tuple(trace.levels),
+        )
     if elsewhere.invocations:
         cost_usd += request_cost_usd(elsewhere.store_kinds) + invocation_cost_usd(
             elsewhere.invocations,
@@ -47,12 +58,12 @@ def usage_of(trace: Trace, here: SpentHere, settings: Settings) -> Usage:
     return Usage(
         rows_scanned=trace.scanned,
         vectors_read=trace.vectors_read,
-        store_requests=here.store.requests + sum(elsewhere.store_kinds.values()),
-        store_rounds=here.store.rounds + elsewhere.store_rounds,
-        store_bytes=here.store.bytes_in + elsewhere.store_bytes,
-        parts_from_memory=here.loads.memory + elsewhere.parts_from_memory,
-        parts_from_tmp=here.loads.tmp + elsewhere.parts_from_tmp,
-        parts_from_store=here.loads.store + elsewhere.parts_from_store,
+        store_requests=store.requests + sum(elsewhere.store_kinds.values()),
+        store_rounds=store.rounds + elsewhere.store_rounds,
+        store_bytes=store.bytes_in + elsewhere.store_bytes,
+        parts_from_memory=loads.memory + elsewhere.parts_from_memory,
+        parts_from_tmp=loads.tmp + elsewhere.parts_from_tmp,
+        parts_from_store=loads.store + elsewhere.parts_from_store,
         invocations=elsewhere.invocations,
         invocations_cold=elsewhere.invocations_cold,
         gb_seconds=elsewhere.gb_seconds,

@@ -77,6 +77,8 @@ class IndexViews:
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._kept: OrderedDict[int, tuple[Opened, IndexView]] = OrderedDict()
+        # That was asked for last, and so is kept: mostly it is asked for again.
+        self._last: IndexView | None = None
 
     def refresh(self) -> Opened:
         """Read the log to its end."""
@@ -106,11 +108,12 @@ class IndexViews:
             raise InvalidArgumentError(
                 f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"
             )
+        if consistency == "strong":
+            return self.view_of(self.refresh())
         opened = self._opened
         age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
         # A clock that was set back says nothing about how old it is.
-        fresh_enough = 0 <= age_ms <= self._settings.staleness_ms_max
-        if opened is None or consistency == "strong" or not fresh_enough:
+        if opened is None or not 0 <= age_ms <= self._settings.staleness_ms_max:
             opened = self.refresh()
         return self.view_of(opened)
 
@@ -221,14 +224,19 @@ class IndexViews:
 
     def view_of(self, opened: Opened) -> IndexView:
         """Return the snapshot that was read or written."""
+        last = self._last
+        if last is not None and last.snapshot == opened.sequence:
+            return last
         with self._lock:
             kept = self._kept.get(opened.sequence)
             if kept is not None:
                 self._kept.move_to_end(opened.sequence)
+                self._last = kept[1]
                 return kept[1]
         view = self._make_view(opened)
         with self._lock:
             self._kept[opened.sequence] = (opened, view)
+            self._last = view
             self._kept.move_to_end(opened.sequence)
             if self._opened is not None and self._opened.sequence in self._kept:
                 # Who looks back through old snapshots does not close the newest to all others.

@@ -70,7 +70,7 @@ class Clusters:
         # Held while arrays are put into a table: who finds them there finds them whole.
         self._lock = threading.Lock()
         self._needs: dict[float, Need] = {}
-        self._plans: dict[tuple[float, int, Keep, CostModel], SearchPlan] = {}
+        self._plans: dict[tuple[float, int], tuple[tuple[Keep, CostModel], SearchPlan]] = {}
         self._listless: set[str] = set()
         self._shares: dict[str, AttributeShares] = {}
         table = self._table
@@ -118,9 +118,9 @@ class Clusters:
 
     def search_plan(self, recall_target: float, k: int, keep: Keep, costs: CostModel) -> SearchPlan:
         """Return what a whole search is asked; the last plans are kept."""
-        key = (recall_target, k, keep, costs)
-        known = self._plans.get(key)
-        if known is None:
+        # Costs are the same object in every query: they are compared, and not hashed each time.
+        of, known = self._plans.get((recall_target, k), (None, None))
+        if known is None or of != (keep, costs):
             dimension = self._table.dimension
             known = search_plan(
                 self.need(recall_target),
@@ -131,7 +131,7 @@ class Clusters:
             )
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
-            self._plans[key] = known
+            self._plans[recall_target, k] = ((keep, costs), known)
         return known
 
     def straight(self, costs: CostModel, keep: Keep) -> Straight:

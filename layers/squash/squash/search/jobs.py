@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from squash.arrays import I64
 from squash.kernels import ClusterTable, FilterProgram
@@ -32,8 +33,7 @@ class Job:
         return self.table.dimension
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """What is known of a filter before the walk."""
 
     program: FilterProgram | None
