@@ -38,7 +38,7 @@ from squash.runtime.encoding import Encoding
 from squash.runtime.pressure import FreshGuard
 from squash.runtime.retained import RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
-from squash.runtime.usage import NOTHING_HERE, SpentHere, spent_together, usage_of
+from squash.runtime.usage import SpentHere, spent_together, usage_of
 from squash.runtime.views import IndexViews
 from squash.runtime.writing import IndexWriter
 from squash.search import (
@@ -204,13 +204,13 @@ class IndexSession:
             view, live = self._seen(as_of)
             queries = past = live_only(queries, live)
             found = self._past(view, lambda: self._search(view, past))
-        spent = self._spent().since(before)
+        after = self._spent()
         if found and encoded.spent is not None:
             found[0][1].spent = spent_together(encoded.spent, found[0][1].spent)
         # What was asked of the store served all of them, and is counted once.
         answers: list[Answer] = []
         for query, (matches, trace) in zip(queries, found, strict=True):
-            usage = usage_of(trace, NOTHING_HERE if answers else spent, self._settings)
+            usage = usage_of(trace, after if answers else before, after, self._settings)
             told = explain(view, query, trace) if query.explain else None
             answers.append(make_answer(matches, usage, view.snapshot, told, trace.missing))
         if not encoded.reports:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from squash.model import Usage, make_usage_here
 from squash.planning.prices import invocation_cost_usd, request_cost_usd
@@ -19,13 +19,6 @@ class SpentHere(NamedTuple):
     store: StoreCounts
     loads: LoadCounts
 
-    def since(self, earlier: SpentHere) -> SpentHere:
-        """Return what was asked after `earlier`."""
-        return SpentHere(self.store - earlier.store, self.loads.since(earlier.loads))
-
-
-NOTHING_HERE: Final = SpentHere(StoreCounts(), LoadCounts(0, 0, 0))
-
 
 def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
     """Return what two have spent; None if neither has."""
@@ -37,15 +30,22 @@ def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
     return both
 
 
-def usage_of(trace: Trace, here: SpentHere, settings: Settings) -> Usage:
-    """Return what an answer cost, by what its search noted and what was spent here for it."""
-    store, loads, elsewhere = here.store, here.loads, trace.spent
-    cost_usd = request_cost_usd(store.by_kind) if settings.billed else 0.0
+def usage_of(trace: Trace, before: SpentHere, after: SpentHere, settings: Settings) -> Usage:
+    """Return what an answer cost, by what its search noted and what was spent here meanwhile."""
+    (store, loads), (store_before, loads_before) = after, before
+    requests = store.requests - store_before.requests
+    rounds = store.rounds - store_before.rounds
+    bytes_in = store.bytes_in - store_before.bytes_in
+    memory = loads.memory - loads_before.memory
+    tmp = loads.tmp - loads_before.tmp
+    read = loads.store - loads_before.store
+    cost_usd = request_cost_usd((store - store_before).by_kind) if settings.billed else 0.0
+    elsewhere = trace.spent
     if elsewhere is None:
         return make_usage_here(
             (trace.scanned, trace.vectors_read),
-            (store.requests, store.rounds, store.bytes_in),
-            (loads.memory, loads.tmp, loads.store),
+            (requests, rounds, bytes_in),
+            (memory, tmp, read),
             cost_usd,
             tuple(trace.levels),
         )
@@ -58,12 +58,12 @@ def usage_of(trace: Trace, here: SpentHere, settings: Settings) -> Usage:
     return Usage(
         rows_scanned=trace.scanned,
         vectors_read=trace.vectors_read,
-        store_requests=store.requests + sum(elsewhere.store_kinds.values()),
-        store_rounds=store.rounds + elsewhere.store_rounds,
-        store_bytes=store.bytes_in + elsewhere.store_bytes,
-        parts_from_memory=loads.memory + elsewhere.parts_from_memory,
-        parts_from_tmp=loads.tmp + elsewhere.parts_from_tmp,
-        parts_from_store=loads.store + elsewhere.parts_from_store,
+        store_requests=requests + sum(elsewhere.store_kinds.values()),
+        store_rounds=rounds + elsewhere.store_rounds,
+        store_bytes=bytes_in + elsewhere.store_bytes,
+        parts_from_memory=memory + elsewhere.parts_from_memory,
+        parts_from_tmp=tmp + elsewhere.parts_from_tmp,
+        parts_from_store=read + elsewhere.parts_from_store,
         invocations=elsewhere.invocations,
         invocations_cold=elsewhere.invocations_cold,
         gb_seconds=elsewhere.gb_seconds,

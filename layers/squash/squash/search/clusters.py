@@ -18,7 +18,7 @@ from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.expiring import Span
 from squash.search.shares import AttributeShares
-from squash.search.view import PartitionView
+from squash.search.view import KeyReader, PartitionView
 from squash.segment import ClusterCodes
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
@@ -65,6 +65,9 @@ class Clusters:
         self.row_count = sum(partition.count for partition in partitions)
         self.first_clusters: I64 = np.array([p.first_cluster for p in partitions], dtype=np.int64)
         self._table = self._new_table()
+        self.key_readers: list[KeyReader | None] = [None] * len(self.partitions)
+        """What gives the keys of a partition's rows, where they are at hand; filled by who reads
+        them, and begun anew with the table."""
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
         # Held while arrays are put into a table: who finds them there finds them whole.
@@ -103,6 +106,7 @@ class Clusters:
                 kept={},
                 native=None,
             )
+            self.key_readers = [None] * count
             self._evictions = evictions
         return self._table
 

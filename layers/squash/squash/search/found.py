@@ -12,7 +12,7 @@ from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata, make_matches
-from squash.search.view import SegmentView
+from squash.search.view import KeyReader, SegmentView
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Source(Protocol):
         """Return the keys alone, in the order of `rows`; cheaper than `documents`."""
         ...
 
-    def key_reader(self) -> Callable[[int], str] | None:
+    def key_reader(self) -> KeyReader | None:
         """Return what gives one row's key at once; None where rows are better read together."""
         ...
 
@@ -69,6 +69,8 @@ class Found(NamedTuple):
     owner: list[int]
     rows: list[int]
     distances: list[float]
+    key_readers: list[KeyReader | None] | None = None
+    """Those of the sources that are known, see `Clusters`; None for none."""
 
 
 def found_of(sources: Sequence[Source], owner: I64, rows: I64, distances: F64) -> Found:
@@ -168,11 +170,13 @@ def _with_ties(distances: Sequence[float], k: int) -> list[int]:
 
 def _keys(found: Found, order: list[int]) -> list[str]:
     sources, owner, rows = found.sources, found.owner, found.rows
-    readers: dict[int, Callable[[int], str]] = {}
+    readers = found.key_readers
+    if readers is None:
+        readers = [None] * len(sources)
     keys: list[str] = []
     for place in order:
         of = owner[place]
-        reader = readers.get(of)
+        reader = readers[of]
         if reader is None:
             reader = sources[of].key_reader()
             if reader is None:

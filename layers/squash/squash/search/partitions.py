@@ -200,4 +200,7 @@ def _found_near(job: Job, near: kernels.Near) -> Found:
         trace.level("low-bit codes", near.admitted, near.ranked)
         trace.level("full codes", near.ranked, near.kept)
     trace.level("refine", near.kept, near.read)
-    return Found(job.clusters.partitions, near.partition, near.row, near.distances)
+    clusters = job.clusters
+    return Found(
+        clusters.partitions, near.partition, near.row, near.distances, clusters.key_readers
+    )

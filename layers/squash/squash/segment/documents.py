@@ -93,7 +93,8 @@ class Records:
 
         """
         item, start = self.begins.item, self.start
-        found = _PLAIN_KEY.match(self.data, item(row) - start, item(row + 1) - start)
+        # Of bytes that are copied, which is sooner than to have the expression look at mapped ones.
+        found = _PLAIN_KEY.match(bytes(self.data[item(row) - start : item(row + 1) - start]))
         if found is None:
             return self.record(row)[0]
         try:
