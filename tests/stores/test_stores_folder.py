@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +47,29 @@ def test_race_of_processes(tmp_path):
             data = bytes(store.get(f"race/{turn}/x"))
             assert data == number.to_bytes(4, "little") * 50_000
     assert not [name for name in files(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_only_absence_is_absence(tmp_path, monkeypatch, number):
+    """Where the system cannot tell whether a file is there, opening it decides."""
+
+    def access(*_):
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr(folder, "_access", lambda: access)
+    store = FolderStore(tmp_path)
+    store.put("there", b"x")
+    assert store.get("there") == b"x"
+    assert store.get("not") is None
+
+
+def test_without_asking_the_system(tmp_path, monkeypatch):
+    """Where there is no such call, objects are there and not there all the same."""
+    monkeypatch.setattr(folder, "_access", lambda: None)
+    store = FolderStore(tmp_path)
+    store.put("there", b"x")
+    assert (store.get("there"), store.get("not"), store.get("there/not")) == (b"x", None, None)
 
 
 def test_long_objects_are_mapped(tmp_path):

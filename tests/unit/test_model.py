@@ -1,4 +1,4 @@
-"""Matches made many at once are those that are made one by one."""
+"""What is made as a draft is what its class makes: matches many at once, and answers."""
 
 import copy
 import pickle
@@ -6,7 +6,16 @@ from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 
-from squash.model import Match, make_matches
+from squash.model import (
+    Answer,
+    Level,
+    Match,
+    Usage,
+    make_answer,
+    make_level,
+    make_matches,
+    make_usage_here,
+)
 
 FIELDS = [("a", 0.5, {"x": 1}, None), ("b", 1.5, None, None), ("c", 2.5, None, [1.0])]
 
@@ -34,6 +43,23 @@ def test_they_are_frozen():
         del match.distance
     with pytest.raises((AttributeError, TypeError)):
         object.__setattr__(match, "more", 1)
+
+
+def test_the_rest_of_an_answer():
+    """Levels, usage and answers are those that their classes make, and as frozen."""
+    levels = (make_level("merge", 20, 10),)
+    usage = make_usage_here((1, 2), (3, 4, 5), (6, 7, 8), 0.5, levels)
+    answer = make_answer((), usage, 9, None, ("slot-1",))
+    plain = Usage(1, 2, 3, 4, 5, 6, 7, 8, cost_usd=0.5, levels=(Level("merge", 20, 10),))
+    assert (answer, repr(answer)) == (
+        Answer((), plain, 9, None, ("slot-1",)),
+        repr(Answer((), plain, 9, None, ("slot-1",))),
+    )
+    for one in (answer, usage, levels[0]):
+        assert replace(one) == one
+        assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - ours
+        with pytest.raises(FrozenInstanceError):
+            setattr(one, next(iter(type(one).__slots__)), 1)
 
 
 def test_fields_of_unequal_number():

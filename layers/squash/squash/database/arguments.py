@@ -73,7 +73,7 @@ def commit_id_of(value: Any) -> str | None:
 def check_include(include: Iterable[str]) -> frozenset[str]:
     """Check what a reader wants to have with every record."""
     wanted = frozenset([include] if isinstance(include, str) else include)
-    if wanted - _INCLUDABLE:
+    if not wanted <= _INCLUDABLE:
         raise InvalidArgumentError(
             f"include takes 'metadata' and 'vector', not {min(wanted - _INCLUDABLE)!r}",
             field="include",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -308,5 +307,5 @@ class IndexReads:
             allow_partial=bool(allow_partial),
             deadline_ms=deadline_ms,
         )
-        queries = [replace(first, node=node) for node in nodes]
+        queries = [first.among(node) for node in nodes]
         return session.query_many(asked, queries, consistency, as_of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from squash.container import Buffer
 from squash.errors import DataError
 from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegments, Replace
 from squash.index.state import State, killed_until
-from squash.model import Metadata, ObjectRef, RowBatch, SegmentRef
+from squash.model import Metadata, ObjectRef, RowBatch, SegmentRef, draft_of
 from squash.segment.keys import KeyTable, hash_keys
 
 LoadKeys: TypeAlias = Callable[[SegmentRef], KeyTable]
@@ -53,7 +53,18 @@ class Opened:
 
     def seen_at(self, read_ms: int) -> Opened:
         """Return the same, its log seen to end here at another time."""
-        return Opened(self.state, self.commits, read_ms, self.retained)
+        # Every query comes through here: what a frozen class takes to be made is much of it.
+        seen: Any = _OpenedDraft()
+        seen.state = self.state
+        seen.commits = self.commits
+        seen.read_ms = read_ms
+        seen.retained = self.retained
+        seen.__class__ = Opened
+        made: Opened = seen
+        return made
+
+
+_OpenedDraft: Final = draft_of(Opened)
 
 
 def dead_rows(

@@ -102,7 +102,7 @@ class IndexLog:
 
         """
         now = self._clock.now_ms()
-        if known is None or self._is_stale(known):
+        if known is None or _is_stale(known, now):
             return self._open_newest(known, read_ahead)
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.sequence + 1)
@@ -211,7 +211,7 @@ class IndexLog:
 
         """
         opened, newest = known, False
-        if self._is_stale(opened):
+        if _is_stale(opened, self._clock.now_ms()):
             opened, newest = self.refresh(opened), True
         for attempt in range(COMMIT_ATTEMPTS_MAX):
             if commit_id in opened.state.recent:
@@ -222,7 +222,8 @@ class IndexLog:
                     return opened
                 opened, newest = self.refresh(opened), True
                 continue
-            if self._is_stale(opened):  # It took long to decide: segments were written, perhaps.
+            # It may have taken long to decide: segments were written, perhaps.
+            if _is_stale(opened, self._clock.now_ms()):
                 decided_about = opened.sequence
                 opened, newest = self.refresh(opened), True
                 if opened.sequence != decided_about:
@@ -248,9 +249,6 @@ class IndexLog:
             "rows in each call",
             retry_after_ms=_RETRY_AFTER_MS,
         )
-
-    def _is_stale(self, opened: Opened) -> bool:
-        return abs(self._clock.now_ms() - opened.read_ms) > STALE_AFTER_MS
 
     def _decide(
         self, what: Operation | Decide, opened: Opened, *, newest: bool
@@ -508,6 +506,10 @@ def _snapshot_of(data: Buffer | None, sequence: int, key: str) -> State:
     if data is None:
         raise ChecksumError(f"{key} was listed and is gone: try again", object_key=key)
     return snapshots.from_bytes(data, sequence=sequence, where=key)
+
+
+def _is_stale(opened: Opened, now_ms: int) -> bool:
+    return abs(now_ms - opened.read_ms) > STALE_AFTER_MS
 
 
 def _applied(state: State, commit: Commit) -> State:

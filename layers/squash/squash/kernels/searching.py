@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -70,8 +70,7 @@ class SearchPlan:
     straight: Straight
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Near:
+class Near(NamedTuple):
     """The nearest k rows and what ties with the last of them, ascending by distance.
 
     `taken` clusters were taken, in which `admitted` rows pass, of `rows_seen`; of these

@@ -50,8 +50,7 @@ class EncodedRecords(NamedTuple):
     report: EncodingReport | None
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedQueries:
+class EncodedQueries(NamedTuple):
     """Queries' vectors, float32 [d] each; how each was encoded, and what that spent elsewhere."""
 
     vectors: Sequence[F32]
@@ -207,8 +206,10 @@ class Content:
 
     def query(self, *, vector: Any, text: Any, image: Any, encoder: str | None) -> Asked:
         """Take what one query asks for; a vector is checked when all else is."""
-        _one_of({"vector": vector, "text": text, "image": image})
-        self._check_encoder(encoder, vectors=False)
+        if vector is None or text is not None or image is not None:
+            _one_of({"vector": vector, "text": text, "image": image})
+        if encoder is not None:
+            self._check_encoder(encoder, vectors=False)
         if vector is not None:
             return [vector]
         given = (None if text is None else [text], None if image is None else [image])

@@ -31,6 +31,7 @@ from squash.model import (
     SnapshotInfo,
     VerifyReport,
     WriteResult,
+    make_answer,
 )
 from squash.runtime.content import Asked, Content
 from squash.runtime.encoding import Encoding
@@ -194,8 +195,7 @@ class IndexSession:
         if opening is not None:
             opening.exception()  # What failed is met again below, or was of the moment.
         queries = [
-            replace(query, vector=vector)
-            for query, vector in zip(queries, encoded.vectors, strict=True)
+            query.near(vector) for query, vector in zip(queries, encoded.vectors, strict=True)
         ]
         if as_of is None:
             queries = live_only(queries, self._live())
@@ -204,15 +204,15 @@ class IndexSession:
             view, live = self._seen(as_of)
             queries = past = live_only(queries, live)
             found = self._past(view, lambda: self._search(view, past))
-        spent = self._spent().since(before)
-        nothing = spent.since(spent)
+        after = self._spent()
         if found and encoded.spent is not None:
             found[0][1].spent = spent_together(encoded.spent, found[0][1].spent)
         # What was asked of the store served all of them, and is counted once.
-        answers = [
-            self._answer_of(view, query, matches, trace, nothing if place else spent)
-            for place, (query, (matches, trace)) in enumerate(zip(queries, found, strict=True))
-        ]
+        answers: list[Answer] = []
+        for query, (matches, trace) in zip(queries, found, strict=True):
+            usage = usage_of(trace, after if answers else before, after, self._settings)
+            told = explain(view, query, trace) if query.explain else None
+            answers.append(make_answer(matches, usage, view.snapshot, told, trace.missing))
         if not encoded.reports:
             return answers
         reports = encoded.reports
@@ -234,7 +234,7 @@ class IndexSession:
         after the query had come; otherwise it is done again.
         """
         guess = None
-        if consistency == "strong" and self._settings.billed and queries:
+        if self._settings.billed and consistency == "strong" and queries:
             guess = self._views.at_hand()
         if guess is None:
             return self._reading(consistency, lambda view: self._search(view, queries))
@@ -273,7 +273,8 @@ class IndexSession:
         self, view: IndexView, queries: Sequence[Query]
     ) -> list[tuple[tuple[Match, ...], Trace]]:
         for query in queries:
-            self._check_time(query)
+            if query.deadline_ms is not None:
+                self._check_time(query.deadline_ms)
         return self._searcher.search(view, queries)
 
     def _threads(self) -> ThreadPoolExecutor:
@@ -285,24 +286,12 @@ class IndexSession:
                 self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-log")
             return self._pool
 
-    def _answer_of(
-        self,
-        view: IndexView,
-        query: Query,
-        matches: tuple[Match, ...],
-        trace: Trace,
-        here: SpentHere,
-    ) -> Answer:
-        usage = usage_of(trace, here, self._settings)
-        explanation = explain(view, query, trace) if query.explain else None
-        return Answer(matches, usage, view.snapshot, explanation, trace.missing)
-
     def deadline_ms(self, timeout_ms: int | None) -> int | None:
         """Return when an answer must be there that may take so long from now."""
         return None if timeout_ms is None else self._clock.now_ms() + timeout_ms
 
-    def _check_time(self, query: Query) -> None:
-        if query.deadline_ms is not None and self._clock.now_ms() >= query.deadline_ms:
+    def _check_time(self, deadline_ms: int) -> None:
+        if self._clock.now_ms() >= deadline_ms:
             raise UnavailableError(
                 "the time for the query was over when the index had been read: give it a longer "
                 "timeout_ms, or repeat it"

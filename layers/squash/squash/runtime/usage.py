@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from squash.model import Usage
+from squash.model import Usage, make_usage_here
 from squash.planning.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts
 from squash.runtime.settings import Settings
@@ -19,10 +19,6 @@ class SpentHere(NamedTuple):
     store: StoreCounts
     loads: LoadCounts
 
-    def since(self, earlier: SpentHere) -> SpentHere:
-        """Return what was asked after `earlier`."""
-        return SpentHere(self.store - earlier.store, self.loads.since(earlier.loads))
-
 
 def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
     """Return what two have spent; None if neither has."""
@@ -34,10 +30,25 @@ def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
     return both
 
 
-def usage_of(trace: Trace, here: SpentHere, settings: Settings) -> Usage:
-    """Return what an answer cost, by what its search noted and what was spent here for it."""
-    elsewhere = trace.spent or Spent()
-    cost_usd = request_cost_usd(here.store.by_kind) if settings.billed else 0.0
+def usage_of(trace: Trace, before: SpentHere, after: SpentHere, settings: Settings) -> Usage:
+    """Return what an answer cost, by what its search noted and what was spent here meanwhile."""
+    (store, loads), (store_before, loads_before) = after, before
+    requests = store.requests - store_before.requests
+    rounds = store.rounds - store_before.rounds
+    bytes_in = store.bytes_in - store_before.bytes_in
+    memory = loads.memory - loads_before.memory
+    tmp = loads.tmp - loads_before.tmp
+    read = loads.store - loads_before.store
+    cost_usd = request_cost_usd((store - store_before).by_kind) if settings.billed else 0.0
+    elsewhere = trace.spent
+    if elsewhere is None:
+        return make_usage_here(
+            (trace.scanned, trace.vectors_read),
+            (requests, rounds, bytes_in),
+            (memory, tmp, read),
+            cost_usd,
+            tuple(trace.levels),
+        )
     if elsewhere.invocations:
         cost_usd += request_cost_usd(elsewhere.store_kinds) + invocation_cost_usd(
             elsewhere.invocations,
@@ -47,12 +58,12 @@ def usage_of(trace: Trace, here: SpentHere, settings: Settings) -> Usage:
     return Usage(
         rows_scanned=trace.scanned,
         vectors_read=trace.vectors_read,
-        store_requests=here.store.requests + sum(elsewhere.store_kinds.values()),
-        store_rounds=here.store.rounds + elsewhere.store_rounds,
-        store_bytes=here.store.bytes_in + elsewhere.store_bytes,
-        parts_from_memory=here.loads.memory + elsewhere.parts_from_memory,
-        parts_from_tmp=here.loads.tmp + elsewhere.parts_from_tmp,
-        parts_from_store=here.loads.store + elsewhere.parts_from_store,
+        store_requests=requests + sum(elsewhere.store_kinds.values()),
+        store_rounds=rounds + elsewhere.store_rounds,
+        store_bytes=bytes_in + elsewhere.store_bytes,
+        parts_from_memory=memory + elsewhere.parts_from_memory,
+        parts_from_tmp=tmp + elsewhere.parts_from_tmp,
+        parts_from_store=read + elsewhere.parts_from_store,
         invocations=elsewhere.invocations,
         invocations_cold=elsewhere.invocations_cold,
         gb_seconds=elsewhere.gb_seconds,

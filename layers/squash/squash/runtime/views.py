@@ -77,6 +77,8 @@ class IndexViews:
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._kept: OrderedDict[int, tuple[Opened, IndexView]] = OrderedDict()
+        # That was asked for last, and so is kept: mostly it is asked for again.
+        self._last: IndexView | None = None
 
     def refresh(self) -> Opened:
         """Read the log to its end."""
@@ -106,15 +108,23 @@ class IndexViews:
             raise InvalidArgumentError(
                 f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"
             )
+        if consistency == "strong":
+            return self.view_of(self._refresh_to_search())
         opened = self._opened
         age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
         # A clock that was set back says nothing about how old it is.
-        fresh_enough = 0 <= age_ms <= self._settings.staleness_ms_max
-        if opened is None or consistency == "strong" or not fresh_enough:
-            # Who writes needs no trained object; who reads needs it next, and each round counts.
-            ahead = self.loader.read_ahead if self._settings.billed else None
-            opened = self.install(self.log.refresh(self._opened, read_ahead=ahead))
+        if opened is None or not 0 <= age_ms <= self._settings.staleness_ms_max:
+            opened = self._refresh_to_search()
         return self.view_of(opened)
+
+    def _refresh_to_search(self) -> Opened:
+        """Do as `refresh`, and read what a first search needs beside it."""
+        known = self._opened
+        # Who writes needs no trained object; who reads needs it next, and each round counts.
+        cold = known is None and self._settings.billed
+        return self.install(
+            self.log.refresh(known, read_ahead=self.loader.read_ahead if cold else None)
+        )
 
     def as_of(self, as_of: AsOf) -> tuple[IndexView, int]:
         """Return the snapshot of a number or a moment, and the time that it is then.
@@ -223,14 +233,19 @@ class IndexViews:
 
     def view_of(self, opened: Opened) -> IndexView:
         """Return the snapshot that was read or written."""
+        last = self._last
+        if last is not None and last.snapshot == opened.sequence:
+            return last
         with self._lock:
             kept = self._kept.get(opened.sequence)
             if kept is not None:
                 self._kept.move_to_end(opened.sequence)
+                self._last = kept[1]
                 return kept[1]
         view = self._make_view(opened)
         with self._lock:
             self._kept[opened.sequence] = (opened, view)
+            self._last = view
             self._kept.move_to_end(opened.sequence)
             if self._opened is not None and self._opened.sequence in self._kept:
                 # Who looks back through old snapshots does not close the newest to all others.

@@ -18,7 +18,7 @@ from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.expiring import Span
 from squash.search.shares import AttributeShares
-from squash.search.view import PartitionView
+from squash.search.view import KeyReader, PartitionView
 from squash.segment import ClusterCodes
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
@@ -65,12 +65,15 @@ class Clusters:
         self.row_count = sum(partition.count for partition in partitions)
         self.first_clusters: I64 = np.array([p.first_cluster for p in partitions], dtype=np.int64)
         self._table = self._new_table()
+        self.key_readers: list[KeyReader | None] = [None] * len(self.partitions)
+        """What gives the keys of a partition's rows, where they are at hand; filled by who reads
+        them, and begun anew with the table."""
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
         # Held while arrays are put into a table: who finds them there finds them whole.
         self._lock = threading.Lock()
         self._needs: dict[float, Need] = {}
-        self._plans: dict[tuple[float, int, Keep, CostModel], SearchPlan] = {}
+        self._plans: dict[tuple[float, int], tuple[tuple[Keep, CostModel], SearchPlan]] = {}
         self._listless: set[str] = set()
         self._shares: dict[str, AttributeShares] = {}
         table = self._table
@@ -104,6 +107,7 @@ class Clusters:
                 kept={},
                 native=None,
             )
+            self.key_readers = [None] * count
             self._evictions = evictions
         return self._table
 
@@ -119,9 +123,9 @@ class Clusters:
 
     def search_plan(self, recall_target: float, k: int, keep: Keep, costs: CostModel) -> SearchPlan:
         """Return what a whole search is asked; the last plans are kept."""
-        key = (recall_target, k, keep, costs)
-        known = self._plans.get(key)
-        if known is None:
+        # Costs are the same object in every query: they are compared, and not hashed each time.
+        of, known = self._plans.get((recall_target, k), (None, None))
+        if known is None or of != (keep, costs):
             dimension = self._table.dimension
             known = search_plan(
                 self.need(recall_target),
@@ -132,7 +136,7 @@ class Clusters:
             )
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
-            self._plans[key] = known
+            self._plans[recall_target, k] = ((keep, costs), known)
         return known
 
     def straight(self, costs: CostModel, keep: Keep) -> Straight:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from operator import lt
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata, make_matches
-from squash.search.view import SegmentView
+from squash.search.view import KeyReader, SegmentView
 
 T = TypeVar("T")
 
@@ -32,13 +32,12 @@ class Source(Protocol):
         """Return the keys alone, in the order of `rows`; cheaper than `documents`."""
         ...
 
-    def key_reader(self) -> Callable[[int], str] | None:
+    def key_reader(self) -> KeyReader | None:
         """Return what gives one row's key at once; None where rows are better read together."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """What is asked: the `k` rows nearest to `vector` (float32 [d]) that pass `node`."""
 
     vector: F32
@@ -54,15 +53,24 @@ class Query:
     deadline_ms: int | None = None
     """When the answer must be there, in milliseconds since 1970 UTC."""
 
+    def near(self, vector: F32) -> Query:
+        """Return what asks the same of another vector."""
+        return Query(vector, *self[1:])
 
-@dataclass(frozen=True, slots=True)
-class Found:
+    def among(self, node: FilterNode | None) -> Query:
+        """Return what asks the same of the rows that pass another filter."""
+        return Query(self.vector, self.k, node, *self[3:])
+
+
+class Found(NamedTuple):
     """Rows of some sources: whose each is, which row, and how far."""
 
     sources: Sequence[Source]
     owner: list[int]
     rows: list[int]
     distances: list[float]
+    key_readers: list[KeyReader | None] | None = None
+    """Those of the sources that are known, see `Clusters`; None for none."""
 
 
 def found_of(sources: Sequence[Source], owner: I64, rows: I64, distances: F64) -> Found:
@@ -138,6 +146,8 @@ def _joined(found: Sequence[Found]) -> Found | None:
 def _nearest(found: Found, k: int) -> list[int]:
     """Return the places of the k nearest, by distance and key."""
     distances = found.distances
+    if all(map(lt, distances, distances[1:])):  # What is found at once comes so.
+        return list(range(min(k, len(distances))))
     order = _with_ties(distances, k)
     if len({distances[place] for place in order}) == len(order):
         return order
@@ -159,16 +169,22 @@ def _with_ties(distances: Sequence[float], k: int) -> list[int]:
 
 
 def _keys(found: Found, order: list[int]) -> list[str]:
-    readers: dict[int, Callable[[int], str]] = {}
+    sources, owner, rows = found.sources, found.owner, found.rows
+    readers = found.key_readers
+    if readers is None:
+        readers = [None] * len(sources)
+    keys: list[str] = []
     for place in order:
-        owner = found.owner[place]
-        if owner not in readers:
-            reader = found.sources[owner].key_reader()
+        of = owner[place]
+        reader = readers[of]
+        if reader is None:
+            reader = sources[of].key_reader()
             if reader is None:
                 break
-            readers[owner] = reader
+            readers[of] = reader
+        keys.append(reader(rows[place]))
     else:
-        return [readers[found.owner[place]](found.rows[place]) for place in order]
+        return keys
     return _gathered(
         found, order, lambda source, rows: source.document_keys(rows), prefetch_documents
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import NamedTuple
 
 from squash.arrays import I64
 from squash.kernels import ClusterTable, FilterProgram
@@ -33,13 +33,12 @@ class Job:
         return self.table.dimension
 
 
-@dataclass(slots=True)
-class Admission:
-    """What is known of a filter before the walk; made for every query, so not frozen."""
+class Admission(NamedTuple):
+    """What is known of a filter before the walk."""
 
-    program: Final[FilterProgram | None]
-    overall: Final[float]
+    program: FilterProgram | None
+    overall: float
     """The share of all rows that may pass."""
-    counts: Final[tuple[I64, I64] | None]
+    counts: tuple[I64, I64] | None
     """Sure and possible rows of every cluster, if all were filtered."""
-    scan_all: Final[bool]
+    scan_all: bool

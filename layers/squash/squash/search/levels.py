@@ -60,8 +60,7 @@ def gather_matches(job: Job, admission: Admission) -> tuple[I64, I64]:
     trace.examined += job.clusters.row_count
     trace.passed += len(rows)
     trace.vectors_read += len(rows)
-    trace.clusters_visited = len(chosen)
-    trace.partitions_visited = len(np.unique(job.table.partition[chosen]))
+    trace.walked(job.table.partition, chosen)
     trace.level("exact scan", len(rows), min(job.query.k, len(rows)))
     return partition, rows
 
@@ -104,8 +103,7 @@ def walk_clusters(job: Job, admission: Admission) -> Walked:
     if taken.possible_seen > taken.sure_seen:
         # Unsure rows are checked before they can displace sure ones: later levels may then cut.
         admitted -= resolve(job, taken.clusters)
-    trace.clusters_visited = len(taken.clusters)
-    trace.partitions_visited = int(np.count_nonzero(np.bincount(table.partition[taken.clusters])))
+    trace.walked(table.partition, taken.clusters)
     trace.examined += taken.rows_seen
     trace.passed += admitted
     trace.level("clusters", taken.rows_seen, admitted)

@@ -190,9 +190,7 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
 def _found_near(job: Job, near: kernels.Near) -> Found:
     trace = job.trace
     trace.plan = walked_plan(near.ranked, near.low_scanned)
-    owners = job.table.partition[near.taken]
-    trace.partitions_visited = int(np.count_nonzero(np.bincount(owners)))
-    trace.clusters_visited = len(near.taken)
+    trace.walked(job.table.partition, near.taken)
     trace.examined += near.rows_seen
     trace.passed += near.admitted
     trace.scanned += near.low_scanned + near.ranked
@@ -202,4 +200,7 @@ def _found_near(job: Job, near: kernels.Near) -> Found:
         trace.level("low-bit codes", near.admitted, near.ranked)
         trace.level("full codes", near.ranked, near.kept)
     trace.level("refine", near.kept, near.read)
-    return Found(job.clusters.partitions, near.partition, near.row, near.distances)
+    clusters = job.clusters
+    return Found(
+        clusters.partitions, near.partition, near.row, near.distances, clusters.key_readers
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -28,7 +27,7 @@ def live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Que
     # One filter that several queries have stays one object: it is prepared once.
     asked = {id(query.node): query.node for query in queries}
     nodes = {known: only_live(node, live) for known, node in asked.items()}
-    return [replace(query, node=nodes[id(query.node)]) for query in queries]
+    return [query.among(nodes[id(query.node)]) for query in queries]
 
 
 def search(

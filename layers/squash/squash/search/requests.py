@@ -303,7 +303,7 @@ def _read_request(container: Container) -> Request:
         chosen(which, least=0, most=len(asked) - 1)
         chosen(filtered, least=-1, most=len(nodes) - 1)
         node = None if filtered < 0 else nodes[filtered]
-        queries.append(replace(asked[which], vector=vectors[place], node=node))
+        queries.append(asked[which].near(vectors[place]).among(node))
     return Request(
         entry=entry,
         snapshot=chosen(header["snapshot"], least=0, most=_NUMBER_MAX),
@@ -402,11 +402,7 @@ def _trace_from_json(text: bytes) -> Trace:
     plan, levels, costs, counted, predicted, certified, missing = json.loads(text)
     if len(levels) > _LEVELS_MAX:
         raise ValueError(f"{len(levels)} levels")
-    counts: dict[str, Any] = {
-        name: chosen(count, least=0, most=_NUMBER_MAX)
-        for name, count in zip(_COUNTED, counted, strict=True)
-    }
-    return Trace(
+    trace = Trace(
         plan=str(plan),
         levels=[
             Level(str(name), *(chosen(n, least=0, most=_NUMBER_MAX) for n in numbers))
@@ -416,5 +412,7 @@ def _trace_from_json(text: bytes) -> Trace:
         predicted=real(predicted),
         certified=flag(certified),
         missing=tuple(str(one) for one in missing),
-        **counts,
     )
+    for name, count in zip(_COUNTED, counted, strict=True):
+        setattr(trace, name, chosen(count, least=0, most=_NUMBER_MAX))
+    return trace

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from squash.model import Level
+import numpy as np
+
+from squash.arrays import I64
+from squash.model import Level, make_level
 from squash.search.spending import Spent
 
 
@@ -16,7 +19,6 @@ class Trace:
     levels: list[Level] = field(default_factory=list)
     costs_us: dict[str, float] = field(default_factory=dict)
     """What the plans were expected to cost, the one taken and those not taken."""
-    partitions_visited: int = 0
     clusters_visited: int = 0
     predicted: float = 1.0
     examined: int = 0
@@ -28,10 +30,29 @@ class Trace:
     """What could not be searched, where the query allows for that."""
     spent: Spent | None = None
     """What was spent in other processes; of queries answered together, the first has it."""
+    _partitions: int = 0
+    _walked: tuple[I64, I64] | None = None
+
+    @property
+    def partitions_visited(self) -> int:
+        """How many partitions were visited; counted when somebody asks."""
+        if self._walked is not None:
+            partition_of, clusters = self._walked
+            return int(np.count_nonzero(np.bincount(partition_of[clusters])))
+        return self._partitions
+
+    @partitions_visited.setter
+    def partitions_visited(self, count: int) -> None:
+        self._partitions, self._walked = count, None
+
+    def walked(self, partition_of: I64, clusters: I64) -> None:
+        """Note which clusters were taken, int64 [m], and of which partition every cluster is."""
+        self.clusters_visited = len(clusters)
+        self._walked = (partition_of, clusters)
 
     def level(self, name: str, candidates: int, survivors: int) -> None:
         """Note that of so many candidates so many survived a level."""
-        self.levels.append(Level(name, candidates, survivors))
+        self.levels.append(make_level(name, candidates, survivors))
 
     def exact_partitions(self, partitions: int, clusters: int) -> None:
         """Note that all partitions are searched exactly."""

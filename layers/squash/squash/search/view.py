@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.model import Metadata, RowBatch
 from squash.segment import CODES, KeyTable, Partition
+
+KeyReader: TypeAlias = Callable[[int], str]
+"""Gives a row's key."""
 
 
 class Rows(Protocol):
@@ -50,7 +53,7 @@ class Rows(Protocol):
         """Return the keys alone, in the order of `rows`; cheaper than `documents`."""
         ...
 
-    def key_reader(self) -> Callable[[int], str] | None:
+    def key_reader(self) -> KeyReader | None:
         """Return what gives one row's key at once; None where rows are better read together."""
         ...
 
@@ -122,7 +125,7 @@ class FreshView:
         """Return the keys alone, in the order of `rows`."""
         return [self._rows.keys[row] for row in rows.tolist()]
 
-    def key_reader(self) -> Callable[[int], str]:
+    def key_reader(self) -> KeyReader:
         """Return what gives one row's key."""
         return self._rows.keys.__getitem__
 
@@ -178,7 +181,7 @@ class SegmentView:
         """Return the keys alone, in the order of `rows`."""
         return self.reader.document_keys(rows)
 
-    def key_reader(self) -> Callable[[int], str] | None:
+    def key_reader(self) -> KeyReader | None:
         """Return what gives one row's key at once; None where they are read by pages."""
         return self.reader.key_reader()
 

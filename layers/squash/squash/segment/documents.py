@@ -92,12 +92,13 @@ class Records:
             If there is no record where the segment says.
 
         """
-        begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
-        found = _PLAIN_KEY.match(self.data, begin, end)
+        item, start = self.begins.item, self.start
+        # Of bytes that are copied, which is sooner than to have the expression look at mapped ones.
+        found = _PLAIN_KEY.match(bytes(self.data[item(row) - start : item(row + 1) - start]))
         if found is None:
             return self.record(row)[0]
         try:
-            return found[1].decode()
+            return str(found[1], "utf-8")
         except ValueError as error:
             raise self._damaged(row) from error
 

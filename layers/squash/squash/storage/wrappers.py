@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from squash.container import Buffer
 from squash.storage.protocol import ObjectInfo, ObjectStore, check_folder_prefix
@@ -16,8 +16,10 @@ from squash.storage.rounds import count_round
 _KEYS_PER_REQUEST: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCounts:
+_NO_KINDS: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class StoreCounts(NamedTuple):
     """What was asked of a store.
 
     `requests` and bytes are what S3 would be asked, whatever the store: near ranges are one
@@ -31,7 +33,7 @@ class StoreCounts:
     """Read from the store."""
     bytes_out: int = 0
     """Written to it."""
-    by_kind: Mapping[str, int] = field(default_factory=dict)
+    by_kind: Mapping[str, int] = _NO_KINDS
     """Requests of each kind: get, range, put, delete, list."""
 
     def __sub__(self, earlier: StoreCounts) -> StoreCounts:
