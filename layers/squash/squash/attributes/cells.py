@@ -24,7 +24,6 @@ import struct
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
@@ -42,6 +41,7 @@ from squash.errors import DataError
 from squash.kernels.masks import MAYBE, YES
 from squash.limits import CELLS_MAX, SIGNATURE_BITS
 from squash.model import Scalar
+from squash.values import dataclass
 
 Cut: TypeAlias = tuple[Ordered, int]
 

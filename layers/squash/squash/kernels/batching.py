@@ -7,7 +7,6 @@ all queries, and a cluster's codes are still in the cache when the next query co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
@@ -22,6 +21,7 @@ from squash.kernels.native_table import native_table
 from squash.kernels.packing import low_groups
 from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, room_of, search
 from squash.kernels.tables import ClusterTable, FilterProgram
+from squash.values import dataclass
 
 # `sq_batch`.
 _BATCH: Final = Struct("=q10Qq6Q")

@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -24,6 +24,7 @@ from squash.planning.wholes import better_whole, charge
 from squash.segment import ClusterCodes
 from squash.storage import ObjectStore, Reads
 from squash.storage.tmp import TmpFiles
+from squash.values import dataclass
 
 T = TypeVar("T")
 _Key: TypeAlias = tuple[str, str, object]

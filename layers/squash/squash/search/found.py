@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from squash.attributes import FilterNode
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata, make_matches
 from squash.search.view import SegmentView
+from squash.values import dataclass
 
 T = TypeVar("T")
 

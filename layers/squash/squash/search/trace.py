@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from squash.model import Level
 from squash.search.spending import Spent
+from squash.values import dataclass
 
 
 @dataclass(slots=True)

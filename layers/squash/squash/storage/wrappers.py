@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from squash.container import Buffer
 from squash.storage.protocol import ObjectInfo, ObjectStore, check_folder_prefix
 from squash.storage.ranges import plan_reads
 from squash.storage.rounds import count_round
+from squash.values import dataclass
 
 _KEYS_PER_REQUEST: Final = 1000
 
