@@ -71,6 +71,11 @@ _UNUSED_EVERYWHERE: Final = (
 )
 _UNUSED_LIBRARY: Final = (
     "botocore/data/*/*/examples-1.json*",
+    "botocore/docs/bcdoc",
+    *(f"botocore/docs/{name}.py" for name in (
+        "client", "example", "method", "paginator", "params", "service", "shape",
+        "sharedexample", "translator", "waiter",
+    )),
     "numpy/_core/include",
     "numpy/_core/lib",
     "numpy/_pyinstaller",
@@ -79,7 +84,7 @@ _UNUSED_LIBRARY: Final = (
     "numpy/random/_examples",
     "numpy/random/lib",
     "squash/encoders/export",
-)
+)  # fmt: skip
 _UNUSED_ENCODER: Final = (
     "onnxruntime/backend",
     "onnxruntime/capi/libonnxruntime.so.*",  # for C programs: Python's module holds all of it
@@ -115,11 +120,36 @@ _UNUSED_PYARROW: Final = (
     "pyarrow/libarrow_python.so",
     "pyarrow/libarrow_python.so.*.*.*",
 )  # fmt: skip
-# A sixth of NumPy's import goes into docstrings of what is compiled, which nobody reads in Lambda.
-_DOCUMENTATION: Final = (
-    "numpy/_core/_add_newdocs.py",
-    "numpy/_core/_add_newdocs_scalars.py",
-)
+# What a cold start would import, and no function asks of packages: manuals of what is compiled, a
+# sixth of NumPy's import; the makers of botocore's manuals, with a reader of HTML; and urllib3's
+# HTTP/2, with a reader of the packages that are installed.
+_NOTHING: Final = '"""Nothing: no function asks for what was here."""\n'
+_UNDOCUMENTED: Final = '''"""Manuals of methods that are made at run time: none."""
+
+
+class ClientMethodDocstring(str):
+    """No manual, whatever it would be made of."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_, **__):
+        return super().__new__(cls)
+
+
+PaginatorDocstring = WaiterDocstring = ClientMethodDocstring
+'''
+_REPLACED: Final = {
+    "botocore/docs/__init__.py": _NOTHING,
+    "botocore/docs/docstring.py": _UNDOCUMENTED,
+    "numpy/_core/_add_newdocs.py": _NOTHING,
+    "numpy/_core/_add_newdocs_scalars.py": _NOTHING,
+    "urllib3/http2/__init__.py": _NOTHING,
+}
+# Which of all texts is an address of IPv6 is asked four times by expressions that take as long to
+# compile as a tenth of NumPy does to import. For what has brackets around it, this tells as well.
+_ADDRESS: Final = '"(?:" + "|".join([x % _subs for x in _variations]) + ")"'
+_ADDRESS_SHORT: Final = 'r"(?:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)"'
+_ADDRESSES: Final = ("botocore/compat.py", "urllib3/util/url.py")
 # Of the 400 services that botocore describes (28 MB), those that functions speak to, and what they
 # ask of them; sts is for roles, and stays whole.
 _SERVICES: Final = ("lambda", "s3", "ssm", "stepfunctions", "sts")
@@ -139,8 +169,15 @@ _OPERATIONS: Final = {
 
 
 def _shorten_library(site: Path) -> None:
-    for name in _DOCUMENTATION:
-        (site / name).write_text('"""Nothing: it attached manuals to what is compiled."""\n')
+    for name, source in _REPLACED.items():
+        if not (site / name).exists():
+            raise ValueError(f"{name} is no longer there to be replaced: see what it became")
+        (site / name).write_text(source)
+    for name in _ADDRESSES:
+        source = (site / name).read_text()
+        if source.count(_ADDRESS) != 1:
+            raise ValueError(f"{name} asks in other words what an address is: see if it is slow")
+        (site / name).write_text(source.replace(_ADDRESS, _ADDRESS_SHORT))
     for path in (site / "botocore" / "data").iterdir():
         if path.is_dir() and path.name not in _SERVICES:
             remove(path)

@@ -104,6 +104,7 @@ def test_imports_processor_rooms(processor):
         "search",
         "segment",
         "storage",
+        "values",
     }
 
 

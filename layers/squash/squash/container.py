@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from squash.arrays import AnyArray
 from squash.errors import DataError, UnsupportedFormatError
+from squash.values import dataclass
 
 ALIGNMENT: Final = 64
 HEADER_BYTES_MAX: Final = 32 << 20

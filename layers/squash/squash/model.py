@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
 from squash.arrays import F32
+from squash.values import dataclass
 
 Scalar: TypeAlias = str | float | int | bool
 MetadataValue: TypeAlias = Any  # filterable: Scalar or a list of scalars; else any JSON value

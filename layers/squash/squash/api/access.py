@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from squash.api.credentials import KeyRecord, hash_secret, load_key, parse_token
@@ -16,6 +15,7 @@ from squash.clock import Clock
 from squash.limits import KEY_ABSENT_KEPT_MS_MAX, KEY_KEPT_MS_MAX, KEYS_KEPT_MAX
 from squash.model import Filter
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 _ALL: Final = "*"
 _EVERY_INDEX: Final = (_ALL,)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from squash.limits import (
     VECTORS_PER_REQUEST_MAX,
 )
 from squash.model import AsOf, AttributeType, Filter, Metadata, Metric
+from squash.values import dataclass
 
 INCLUDABLE: Final = ("metadata", "vector")
 CODECS: Final = ("residual", "osq")

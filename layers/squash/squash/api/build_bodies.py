@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from squash.api import members
@@ -16,6 +16,7 @@ from squash.limits import (
     BUILD_URL_BYTES_MAX,
     INTEGER_MAGNITUDE_MAX,
 )
+from squash.values import dataclass
 
 _BUILD: Final = re.compile(r"[0-9a-f]{32}")
 

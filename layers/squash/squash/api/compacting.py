@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from squash.database import Database
@@ -23,6 +22,7 @@ from squash.limits import (
 )
 from squash.model import Backlog, Progress
 from squash.planning import pending_rows_max
+from squash.values import dataclass
 
 if TYPE_CHECKING:
     from squash.maintain import BuildOptions

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from squash.api import members
 from squash.api.members import Check, wrong
 from squash.errors import FilterError, InvalidArgumentError, SquashError
 from squash.model import IndexConfig
+from squash.values import dataclass
 
 KINDS: Final[dict[str, Check]] = {
     "vector": members.vector,

@@ -13,7 +13,6 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from squash.api.routes import Scope
@@ -40,6 +39,7 @@ from squash.limits import (
 )
 from squash.model import Filter
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 if TYPE_CHECKING:
     from squash.api.signing_keys import SigningKey

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from squash.errors import InvalidArgumentError
 from squash.limits import GC_RETENTION_S_DEFAULT, RETENTION_DAYS_MAX, SIGNING_KEYS_MAX
+from squash.values import dataclass
 
 AUTH: Final = "SQUASH_AUTH"
 LOCAL: Final = "SQUASH_LOCAL"

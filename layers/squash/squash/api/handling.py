@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 from squash.api.requests import HttpRequest, request_of
 from squash.api.telemetry import Telemetry, Told
 from squash.clock import Clock, IdSource
+from squash.values import dataclass
 
 LeftMs: TypeAlias = Callable[[], int]
 

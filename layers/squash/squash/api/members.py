@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -58,6 +57,8 @@ def read_object(
     checks = {**(required or {}), **(optional or {})}
     for name in value:
         if name not in checks:
+            from difflib import get_close_matches  # noqa: PLC0415 - for messages alone
+
             near = get_close_matches(name[:_SHOWN_CHARACTERS_MAX], list(checks), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(checks)}"
             raise wrong(

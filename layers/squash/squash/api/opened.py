@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 from squash.database import Database, Index
@@ -14,6 +13,7 @@ from squash.errors import NotFoundError, SquashError
 from squash.index import catalogue
 from squash.limits import OPEN_INDEXES_MAX
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 T = TypeVar("T")
 Work = Callable[[Index], T]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from squash import errors
+from squash.values import dataclass
 
 CONTENT_TYPE: Final = "application/problem+json"
 _TYPE_PREFIX: Final = "urn:squash:"

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -19,6 +19,7 @@ from squash.api.members import shown
 from squash.api.problems import CONTENT_TYPE, Problem, UnsupportedMediaTypeError
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.limits import HTTP_ANSWER_BYTES_MAX, HTTP_BODY_BYTES_MAX, MIB
+from squash.values import dataclass
 
 _JSON: Final = "application/json"
 _QUERY_FIELDS_MAX: Final = 16

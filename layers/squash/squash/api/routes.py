@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from squash.api.problems import MethodNotAllowedError
 from squash.errors import NotFoundError
+from squash.values import dataclass
 
 _INDEX: Final = "{index}"
 _BUILD: Final = "{build}"

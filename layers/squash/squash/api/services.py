@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from squash.api.access import Caller
@@ -15,6 +14,7 @@ from squash.api.s3vectors.kept import KeptPolicies
 from squash.clock import Clock
 from squash.database import Database
 from squash.storage import CountingStore
+from squash.values import dataclass
 
 CompactLater: TypeAlias = Callable[[Mapping[str, Any]], None]
 

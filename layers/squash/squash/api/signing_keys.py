@@ -14,7 +14,7 @@ import json
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from squash.api.environment import KeyPlace, PlaceKind
@@ -22,6 +22,7 @@ from squash.clock import Clock
 from squash.errors import DataError, UnavailableError
 from squash.limits import SIGNING_KEY_ABSENT_KEPT_MS_MAX, SIGNING_KEY_BYTES
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 FORMAT: Final = "squash-signing-key"
 VERSION: Final = 1

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol
+
+from squash.values import dataclass
 
 LOGGER: Final = "squash"  # the library's own; what it warns of comes out in the same form
 SERVER_ERROR: Final = 500

@@ -7,7 +7,7 @@ import struct
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
 from functools import cached_property
 from itertools import accumulate
 from operator import or_

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Literal

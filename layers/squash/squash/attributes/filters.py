@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -23,6 +21,7 @@ from squash.limits import (
     INTEGER_MAGNITUDE_MAX,
 )
 from squash.model import Scalar
+from squash.values import dataclass
 
 Ordered: TypeAlias = float | str
 
@@ -337,6 +336,8 @@ def _after_prefix(prefix: str) -> str | None:
 
 
 def _suggest(word: str, known: tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - for messages alone
+
     near = get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 

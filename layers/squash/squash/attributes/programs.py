@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from squash.attributes.attribute_cells import after
 from squash.attributes.cells import CellScheme
 from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Ordered, Within
 from squash.kernels import AND, LEAF, NOT, OR, FilterProgram, Leaf
+from squash.values import dataclass
 
 _NEGATE: Final = (NOT, 0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -32,6 +31,7 @@ from squash.cli.shared_arguments import (
 )
 from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, moment, share, snapshot
 from squash.model import AttributeType, Metric
+from squash.values import dataclass
 
 __all__ = ["STORE_DEFAULT", "STORE_VARIABLE", "VERBS", "build_parser", "lifetime_ms"]
 

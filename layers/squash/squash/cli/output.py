@@ -6,11 +6,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
 from squash.cli.problems import problem
 from squash.model import Progress
+from squash.values import dataclass
 
 Report = Callable[[Progress], None]
 SUMMARY_CHARACTERS_MAX: Final = 100

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from squash.limits import BUCKET_NAME_PATTERN
+from squash.values import dataclass
 
 SCHEME: Final = "s3vectors://"
 _NAME: Final = re.compile(rf"(?P<bucket>{BUCKET_NAME_PATTERN})/(?P<index>{BUCKET_NAME_PATTERN})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import mmap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from squash.encoders.lazily import load
 from squash.encoders.parity import ParityReport, compare, cosines, read_parity
 from squash.errors import InvalidArgumentError
 from squash.model import Inputs, Modality, Purpose
+from squash.values import dataclass
 
 # Of several lengths and scripts; many have a length in common, and so share a run of the model.
 TEXTS: Final = (

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ from squash.limits import (
     INDEX_NAME_PATTERN,
 )
 from squash.model import Metric, Modality
+from squash.values import dataclass
 
 FORMAT: Final = "squash-encoder"
 VERSION: Final = 1

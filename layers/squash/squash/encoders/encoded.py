@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from squash.arrays import F32
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

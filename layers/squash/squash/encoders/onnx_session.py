@@ -6,7 +6,6 @@ What a file holds is only known once it is open; all that is wrong with it becom
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from squash.arrays import F32, I64, AnyArray
 from squash.encoders.contract import Pooling
 from squash.encoders.lazily import load
 from squash.errors import InvalidArgumentError
+from squash.values import dataclass
 
 TEXT_INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 TOKEN_OUTPUTS: Final = ("last_hidden_state", "token_embeddings", "vectors")

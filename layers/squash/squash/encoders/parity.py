@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from squash.encoders.encoded import Encoded
 from squash.errors import InvalidArgumentError, UnsupportedFormatError
 from squash.limits import DIMENSION_MAX, ENCODER_PARITY_INPUTS_MAX
 from squash.model import Inputs, Modality, Purpose
+from squash.values import dataclass
 
 FORMAT: Final = "squash-parity"
 VERSION: Final = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,6 +13,7 @@ from squash.encoders.contract import OverLong, TextPart
 from squash.encoders.lazily import load
 from squash.errors import InvalidArgumentError
 from squash.model import Purpose
+from squash.values import dataclass
 
 _PROBES: Final = ("", "a", "two words")
 _MESSAGE_CHARACTERS_MAX: Final = 300

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final
 
 from squash.errors import DataError, InvalidArgumentError
 from squash.index.references import MALFORMED
+from squash.values import dataclass
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -20,7 +20,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from squash.clock import Clock, IdSource
@@ -42,6 +42,7 @@ from squash.index.settings import Content, SettingsLog, Version, contended
 from squash.limits import BUCKETS_KEPT_MAX, INDEX_NAME_CHARACTERS_MAX, SETTINGS_ATTEMPTS_MAX
 from squash.model import IndexConfig
 from squash.storage import ObjectInfo, ObjectStore
+from squash.values import dataclass
 
 __all__ = ["BucketSettings", "IndexSettings", "VectorBucket", "VectorBuckets", "remains"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from difflib import get_close_matches
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -329,6 +328,8 @@ def _none_such(store: ObjectStore, name: str) -> NotFoundError:
         names = [one for one in folders if _NAME.fullmatch(one)]  # credentials lie there too
     else:
         names = [f"{bucket}/{one}" for one in islice(in_bucket(store, bucket), _NEAR_NAMES_OF_MAX)]
+    from difflib import get_close_matches  # noqa: PLC0415 - for messages alone
+
     near = [one for one in get_close_matches(name, names) if one != name]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return NotFoundError(

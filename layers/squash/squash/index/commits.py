@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias, assert_never
 
 import numpy as np
@@ -21,6 +21,7 @@ from squash.index.references import (
 )
 from squash.index.sealed import open_sealed, seal
 from squash.model import ObjectRef, RowBatch, SegmentRef
+from squash.values import dataclass
 
 KIND: Final = "commit"
 VERSION: Final = 1

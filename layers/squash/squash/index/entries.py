@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from squash.container import Buffer
@@ -20,6 +20,7 @@ from squash.limits import (
     NON_FILTERABLE_KEYS_MAX,
 )
 from squash.model import AttributeType, EncoderPin, IndexConfig, Metric
+from squash.values import dataclass
 
 FORMAT: Final = "squash-index"
 VERSION: Final = 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from squash.index.commits import PutRows
 from squash.index.live import Opened
 from squash.index.state import State, claimed_until
@@ -19,6 +17,7 @@ from squash.limits import (
 )
 from squash.model import SegmentRef
 from squash.planning import pending_rows_max
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegm
 from squash.index.state import State, killed_until
 from squash.model import Metadata, ObjectRef, RowBatch, SegmentRef, draft_of
 from squash.segment.keys import KeyTable, hash_keys
+from squash.values import dataclass
 
 LoadKeys: TypeAlias = Callable[[SegmentRef], KeyTable]
 LoadBitmap: TypeAlias = Callable[[ObjectRef], Buffer]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from squash.container import Buffer
 from squash.model import ObjectRef
 from squash.segment import ClusterCodes
+from squash.values import dataclass
 
 T = TypeVar("T")
 Range: TypeAlias = tuple[int, int]

@@ -17,7 +17,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ from squash.limits import (
     SETTINGS_VERSIONS_MAX,
 )
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 FORMAT: Final = "squash-settings"
 VERSION: Final = 1

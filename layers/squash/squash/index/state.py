@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, assert_never
 
 from squash.errors import ConflictError, InternalError, InvalidArgumentError
 from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegments, Replace
 from squash.limits import FOLD_CLAIM_MS
 from squash.model import ObjectRef, SegmentRef
+from squash.values import dataclass
 
 # A writer who repeats a commit of unknown outcome finds it among so many.
 RECENT_COMMITS_MAX: Final = 256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from squash.errors import DataError
 from squash.index.references import MALFORMED
 from squash.planning import Calibration
 from squash.quantize import Codec, load_codec
+from squash.values import dataclass
 
 KIND = "trained"
 VERSION = 1

@@ -7,7 +7,6 @@ all queries, and a cluster's codes are still in the cache when the next query co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
@@ -30,6 +29,7 @@ from squash.kernels.searching import (
     search,
 )
 from squash.kernels.tables import ClusterTable, FilterProgram
+from squash.values import dataclass
 
 # `sq_batch`.
 _BATCH: Final = Struct("=q10Qq8Q")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from squash.kernels.native_table import native_table
 from squash.kernels.packing import concatenated_ranges
 from squash.kernels.tables import AND, LEAF, NOT, ClusterTable, FilterProgram, Leaf
 from squash.limits import CODE_BLOCK_ROWS
+from squash.values import dataclass
 
 _Array = TypeVar("_Array")
 

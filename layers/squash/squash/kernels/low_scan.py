@@ -7,7 +7,6 @@ a sum means; the price is a rounding of at most half a step a group.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from squash.arrays import F64, I64, U8, U32, AnyArray
 from squash.kernels.packing import GROUP_DIMENSIONS, low_groups
 from squash.limits import CODE_BLOCK_ROWS
+from squash.values import dataclass
 
 _ENTRIES: Final = 1 << GROUP_DIMENSIONS
 _ENTRY_MAX: Final = 255

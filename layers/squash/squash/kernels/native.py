@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from squash.arrays import AnyArray
+from squash.values import dataclass
 
 INTERFACE: Final = 7
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -33,6 +32,7 @@ from squash.kernels.native_table import native_table
 from squash.kernels.packing import low_groups, split_blocks, unpack_nibbles
 from squash.kernels.tables import ClusterTable, PreparedQuery, Ranked
 from squash.limits import CODE_BLOCK_ROWS
+from squash.values import dataclass
 
 _LEVEL_MAX: Final = 127
 _FLOAT32_MAX: Final = np.finfo(np.float32).max

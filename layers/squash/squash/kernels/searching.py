@@ -6,7 +6,6 @@ gives what they give; the sum of their fixed costs is what it saves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +28,7 @@ from squash.kernels.prepare import prepare
 from squash.kernels.scanning import ROOM_CLUSTER_BYTES, ROOM_ROW_BYTES, level_bytes, scan
 from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.kernels.walking import walk
+from squash.values import dataclass
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
 _ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddqdd")

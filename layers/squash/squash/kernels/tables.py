@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U8, U32, U64
+from squash.values import dataclass
 
 BLOCK_FACTOR_BYTES: Final = 320
 """Bytes of the factors of one block of 32 rows."""

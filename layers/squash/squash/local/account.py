@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import cycle
 from typing import Final
 
@@ -19,6 +19,7 @@ from squash.local.containers import Container
 from squash.local.faults import FaultKind, Faults
 from squash.local.processes import Launcher
 from squash.local.template import Function
+from squash.values import dataclass
 
 _EVICTION_ROUND_SECONDS: Final = 5.0
 _THROTTLED_WAIT_SECONDS_MAX: Final = 10.0

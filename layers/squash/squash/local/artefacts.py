@@ -9,12 +9,12 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from squash.errors import DataError, NotFoundError
 from squash.local.template.values import Function, Template
+from squash.values import dataclass
 
 # What Lambda's Python runtime brings with it.
 _RUNTIME_DISTRIBUTIONS: Final = ("awslambdaric", "boto3")

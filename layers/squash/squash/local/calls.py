@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
+
+from squash.values import dataclass
 
 
 class Refusal(StrEnum):

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from squash.local.s3_server import start_s3
 from squash.local.schedules import Schedules
 from squash.local.step_functions import make_state_machines, start_step_functions
 from squash.local.template import Function, Template, read_template
+from squash.values import dataclass
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 # A header line this long is parsed, so that what is too long can be refused as AWS does.

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from squash.local.calls import Call, Outcome, error_payload
 from squash.local.processes import ContainerSettings, Launcher, Process
 from squash.local.runtime_api import Desk, RuntimeApi, Work
 from squash.local.template import Function
+from squash.values import dataclass
 
 LOG_KEPT_BYTES_MAX: Final = MIB
 _WATCH_SECONDS: Final = 0.05

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from squash.local.artefacts import Artefact
 from squash.local.processes import ContainerSettings
 from squash.local.template import Function
 from squash.local.template.values import REGION
+from squash.values import dataclass
 
 CREDENTIALS: Final = ("local", "local")
 # In place of what a template says: there is no Parameter Store on this machine.

@@ -10,11 +10,12 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from squash.errors import UnavailableError
+from squash.values import dataclass
 
 INSIDE: Final = Path(__file__).parent / "inside"
 # No site-packages and no variables of ours: a container finds what Lambda would give it. And no

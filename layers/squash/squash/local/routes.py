@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from squash.local.template import Route
+from squash.values import dataclass
 
 _PARAMETER: Final = re.compile(r"\{([^}+]+)(\+?)\}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from aiohttp import web
 from squash.clock import Clock
 from squash.limits import LAMBDA_RESPONSE_BYTES_MAX
 from squash.local.calls import Call
+from squash.values import dataclass
 
 LOOPBACK: Final = "127.0.0.1"
 CLOSE_SECONDS: Final = 0.1  # for answers on their way when a port closes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -12,6 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from squash.local.faults import FaultKind, Faults
+from squash.values import dataclass
 
 # Of one hop, not of what is carried; the body's length stands in Content-Length.
 _HOP_HEADERS: Final = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade"}

@@ -9,13 +9,13 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from squash.errors import UnavailableError
 from squash.local.processes import INSIDE
 from squash.local.runtime_api import LOOPBACK
+from squash.values import dataclass
 
 _START_SECONDS_MAX: Final = 60.0
 _STOP_SECONDS_MAX: Final = 5.0

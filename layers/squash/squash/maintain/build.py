@@ -10,7 +10,7 @@ sample, one batch and one partition. `maintain.bulk` does the same by tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,7 @@ from squash.maintain.one_thread import one_blas_thread
 from squash.maintain.parts import Sizes
 from squash.maintain.spill import Spill
 from squash.model import IndexConfig, Metadata, Progress, RowBatch
+from squash.values import dataclass
 
 
 class RowSource(Protocol):

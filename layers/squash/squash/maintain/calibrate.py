@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.planning import BANDS, CALIBRATED_NEIGHBOURS, Calibration
 from squash.quantize import Space
+from squash.values import dataclass
 
 # Rows compared with all queries at once: few enough that their distances stay in cache.
 _CHUNK_ROWS = 2_048

@@ -13,7 +13,6 @@ first, as long as the next has at most `ABSORB_RATIO` times the rows gathered be
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -32,6 +31,7 @@ from squash.maintain.live_rows import LiveRows, drop
 from squash.maintain.spill import concatenate
 from squash.model import IndexConfig, RowBatch, SegmentRef
 from squash.segment import build_flat
+from squash.values import dataclass
 
 ABSORB_RATIO: Final = 2
 

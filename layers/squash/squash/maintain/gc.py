@@ -64,7 +64,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, assert_never
 
 from squash.clock import Clock, IdSource
@@ -85,6 +85,7 @@ from squash.index.state import State
 from squash.limits import BUILD_KEPT_MS, DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
 from squash.model import GcReport, ObjectCount, ObjectRef, Progress, SegmentRef
 from squash.storage import ObjectInfo, ObjectStore
+from squash.values import dataclass
 
 PROBES: Final = "gc/"
 # In the order in which they go.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Final
 
@@ -20,6 +20,7 @@ from squash.index.state import State, apply
 from squash.maintain.gc import Listed, Needed, count, list_objects
 from squash.model import Damage, ObjectCount, ObjectRef, Progress, SegmentRef
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 # Of a long gap in the log so many numbers are named.
 _ABSENT_MAX: Final = 100

@@ -8,7 +8,6 @@ on who asks, nor on how the rows were dealt out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from squash.model import IndexConfig, Metadata, Metric, Progress
 from squash.planning import choose_rows
 from squash.quantize import PRESETS, Codec, Space, train_codec
 from squash.training import Assigner, group_clusters, kmeans
+from squash.values import dataclass
 
 # Rows that are enough to train a codec on, and to cut attributes into 255 cells by.
 _CODEC_ROWS_MAX = 1 << 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +13,7 @@ from squash.model import Metric, RowBatch
 from squash.quantize import Codec
 from squash.segment.exact import unit_rows
 from squash.training import Assigner, group_clusters, kmeans, split_rows
+from squash.values import dataclass
 
 # So many times the rows it aims at a cluster may have.
 _CROWDED = 4

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,7 @@ from squash.planning import (
 )
 from squash.segment import build_flat
 from squash.training import Assigner
+from squash.values import dataclass
 
 _CHUNK_ROWS = 16_384
 # The rows of a group that clusters are brought up to date by.

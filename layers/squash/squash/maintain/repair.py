@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -47,6 +47,7 @@ from squash.model import (
 )
 from squash.segment import ROWS, KeyTable
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 Reader: TypeAlias = Callable[[SegmentRef], SegmentReader]
 _SEGMENTS: Final = "segments/"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -34,6 +33,7 @@ from squash.segment.exact import unit_rows
 from squash.segment.head import clusters_of
 from squash.segment.layout import VERSION
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 _DECODER: Final = json.JSONDecoder()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from squash.limits import BUILD_BATCHES_MAX, BUILD_GROUP_BYTES_MAX, MIB
@@ -19,6 +19,7 @@ from squash.planning.prices import (
     request_cost_usd,
     transition_cost_usd,
 )
+from squash.values import dataclass
 
 VCPU_MB: Final = 1_769
 """The memory at which a function has one core."""

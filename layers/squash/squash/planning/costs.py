@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any, Final, Self
 
 from squash.kernels import Straight
+from squash.values import dataclass
 
 SURVIVING_SHARE: Final = 0.1
 """About which share of the rows survives the scan of signs: that of queries, not of machines."""

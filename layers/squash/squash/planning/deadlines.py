@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from squash.values import dataclass
 
 MARGIN_MS_MAX: Final = 100
 """Time to answer in, kept at every level: a merge, and an answer of some megabytes on its way."""

@@ -6,7 +6,6 @@ may wait in a flat segment, which every query scans, until there is enough of it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,6 +17,7 @@ from squash.limits import (
     FOLD_ROWS_MIN,
     FOLD_ROWS_ROOT,
 )
+from squash.values import dataclass
 
 GREW_MAX: Final = 2.0
 """By so much more or fewer rows than were trained on, the number of clusters fits no more."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from squash.errors import TooLargeError
 from squash.limits import ANSWER_BODY_BYTES_MAX, REQUEST_BODY_BYTES_MAX
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ walks the clusters from the nearest on until the need is met.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from squash.kernels import (
     walk,
 )
 from squash.planning.scanning import Keep
+from squash.values import dataclass
 
 TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from squash.limits import TOP_K_MAX
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
 from squash.limits import TREE_BRANCHES_MAX, TREE_DEPTH_MAX
 from squash.planning.costs import CostModel, Matches, plan_matches
 from squash.planning.tree import Tree
+from squash.values import dataclass
 
 _NS_PER_MS: Final = 1e6
 _MS_PER_S: Final = 1e3

@@ -8,11 +8,11 @@ its children from (id, level, F, L) alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from squash.limits import TREE_BRANCHES_MAX, TREE_DEPTH_MAX, TREE_NODES_MAX
+from squash.values import dataclass
 
 ROOT_ID: Final = -1
 

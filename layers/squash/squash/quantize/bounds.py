@@ -27,13 +27,12 @@ and the rounding of the answer. The formulas stand in `squash.kernels.bounding`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.kernels import safe_bounds
 from squash.quantize.protocol import Prepared, Space
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64, U8, AnyArray
 from squash.kernels import cell_begins
+from squash.values import dataclass
 
 WIDTH_BITS_MAX: Final = 8
 _ITERATIONS_MAX: Final = 250

@@ -21,7 +21,6 @@ estimate rescales <q~, x> by |r|^2 / <r, x>, and the bound is that of the module
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -41,6 +40,7 @@ from squash.quantize.checks import (
 )
 from squash.quantize.protocol import ArraySpec, Codes, Prepared, Space
 from squash.quantize.transforms import mean_of, principal_axes, project_query, project_rows
+from squash.values import dataclass
 
 _FACTOR_BYTES: Final = 8
 # Values encoded at once, and table entries held at once.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, F64, I64, AnyArray
+from squash.values import dataclass
 
 Space: TypeAlias = Literal["l2", "dot"]
 """`l2`: a distance is the squared L2 distance; `dot`: the negated inner product."""

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -48,6 +47,7 @@ from squash.quantize.checks import check_clusters, checked_array, checked_int, c
 from squash.quantize.grid import BITS_MAX, grid_codes, grid_levels
 from squash.quantize.protocol import ArraySpec, Codes, Prepared, Space
 from squash.quantize.transforms import mean_of, project_query, project_rows, random_rotation
+from squash.values import dataclass
 
 VERSION: Final = 2
 GROUP_BYTES: Final = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from squash.errors import InvalidArgumentError
@@ -17,6 +17,7 @@ from squash.limits import (
 from squash.maintain import BuildOptions
 from squash.maintain.bulk.request import BuildRequest, BuildSizes, Executor
 from squash.planning.prices import Architecture
+from squash.values import dataclass
 
 BUILD_ID: Final = re.compile("[0-9a-f]{32}")
 SCHEMES: Final = ("s3://", "file://", "memory://")

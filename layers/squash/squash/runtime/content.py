@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,6 +35,7 @@ from squash.model import (
 from squash.runtime.encoder_names import encoder_label, read_reference
 from squash.runtime.encoding import Encoding, Told, check_encoded
 from squash.search.spending import Spent
+from squash.values import dataclass
 
 _MANY: Final = {Modality.TEXT: "texts", Modality.IMAGE: "images"}
 _KEY_CHARACTERS_SHOWN_MAX: Final = 64

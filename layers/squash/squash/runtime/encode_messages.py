@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -18,6 +17,7 @@ from squash.limits import (
 )
 from squash.model import EncoderPin, Inputs, Modality, Purpose
 from squash.search.wire import Reader, begins_of, open_message, reading, write_message
+from squash.values import dataclass
 
 REQUEST: Final = "encode"
 ANSWER: Final = "encoded"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ from squash.errors import DataError
 from squash.model import EncoderPin, Inputs, Purpose
 from squash.runtime.encoder_names import encoder_label
 from squash.search.spending import Spent
+from squash.values import dataclass
 
 Told: TypeAlias = Callable[[int], None]
 """Told how many inputs of a call are done."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from squash.errors import InvalidArgumentError
@@ -13,6 +12,7 @@ from squash.planning.shape import Shape, read_shape
 from squash.planning.slots import slot_names
 from squash.runtime.invokers import AFFINITIES, Affinity
 from squash.runtime.settings import MB_PER_VCPU, memory_mb
+from squash.values import dataclass
 
 ALLOCATOR_VARIABLE: Final = "SQUASH_ALLOCATOR"
 PROCESSOR_VARIABLE: Final = "SQUASH_PROCESSOR"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from squash.clock import Clock
@@ -20,6 +19,7 @@ from squash.errors import (
 )
 from squash.limits import CALL_BYTES_MAX, CALLS_AT_ONCE_MAX
 from squash.planning.slots import stand_in
+from squash.values import dataclass
 
 Affinity: TypeAlias = Literal["tenant", "pool", "none"]
 AFFINITIES: Final[tuple[Affinity, ...]] = ("tenant", "pool", "none")

@@ -6,7 +6,6 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import pathsep
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,6 +19,7 @@ from squash.model import EncoderPin, Inputs, Purpose
 from squash.runtime.encoder_names import encoder_label
 from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import EncodedFor, Told
+from squash.values import dataclass
 
 FOLDERS_VARIABLE: Final = "SQUASH_ENCODERS"
 CACHE_VARIABLE: Final = "SQUASH_ENCODER_CACHE"

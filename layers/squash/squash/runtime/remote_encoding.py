@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import numpy as np
@@ -33,6 +32,7 @@ from squash.runtime.encode_messages import (
 )
 from squash.runtime.encoding import EncodedFor, Told
 from squash.search.calls import Batch, Call, Caller, Calling, CallPolicy
+from squash.values import dataclass
 
 # A cold container fetches its model first: a second call beside it would only do so too.
 POLICY: Final = CallPolicy(hedge_factor=4.0, hedge_floor_ms=4_000, hedge_blind_ms=12_000)

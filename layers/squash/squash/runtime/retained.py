@@ -12,7 +12,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -25,6 +25,7 @@ from squash.planning.wholes import better_whole, charge
 from squash.segment import ClusterCodes
 from squash.storage import ObjectStore, Reads
 from squash.storage.tmp import TmpFiles
+from squash.values import dataclass
 
 T = TypeVar("T")
 _Key: TypeAlias = tuple[str, str, object]

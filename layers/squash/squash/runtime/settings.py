@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +12,7 @@ from squash.kernels import native
 from squash.limits import MIB
 from squash.planning import DEFAULT_COSTS, CostModel
 from squash.planning.prices import Architecture
+from squash.values import dataclass
 
 KERNELS_VARIABLE: Final = "SQUASH_KERNELS"
 COSTS_VARIABLE: Final = "SQUASH_COSTS"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NoReturn
 
@@ -19,6 +18,7 @@ from botocore.session import Session
 
 from squash.errors import InvalidArgumentError, UnavailableError
 from squash.runtime.aws_errors import error_code, refusal, unanswered
+from squash.values import dataclass
 
 _CONFIG: Final = Config(
     connect_timeout=3,

@@ -6,7 +6,7 @@ Conditions are decided about the state that the commit would follow, see `IndexL
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from squash.runtime.pressure import FreshGuard
 from squash.runtime.views import IndexViews
 from squash.search import FreshView, IndexView, Rows, SegmentView, keys_passing
 from squash.segment import KeyTable, build_flat, hash_keys
+from squash.values import dataclass
 
 Report = Callable[[Progress], None]
 Live = Callable[[], FilterNode | None]

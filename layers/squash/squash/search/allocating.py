@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from squash.search.levels import gather_matches, gather_straight, walk_clusters
 from squash.search.tasks import Admitted, Asked, Mode, Part, Rotated, Task, TaskQuery
 from squash.search.trace import Trace
 from squash.segment import ATTRIBUTES
+from squash.values import dataclass
 
 Home = TypeVar("Home", bound=Hashable)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -26,6 +26,7 @@ from squash.planning.tree import NO_TREE, Place
 from squash.search.events import Answered, Kind, Request, open_answer, pack_request
 from squash.search.exchange import Done, Exchange
 from squash.search.spending import Spent
+from squash.values import dataclass
 
 Role: TypeAlias = Literal["allocator", "processor", "encoder"]
 _KINDS: Final[dict[Role, Kind]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from squash.index.reader import SegmentReader
 from squash.model import Metadata
 from squash.search.found import Found, Source, found_of
 from squash.search.tasks import Delivery
+from squash.values import dataclass
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _FLOAT_BYTES: Final = 4

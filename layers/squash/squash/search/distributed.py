@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from squash.limits import QUERY_TIMEOUT_MS
@@ -28,6 +27,7 @@ from squash.search.query import complete, scan_rest
 from squash.search.searcher import LocalSearcher
 from squash.search.trace import Trace
 from squash.search.tree import answer_node
+from squash.values import dataclass
 
 # Before a filter is looked up nobody knows how many rows it admits; this many is what matters
 # least: fewer are measured at once, of more a walk meets enough.

@@ -13,7 +13,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
 
 from squash import errors
@@ -30,6 +30,7 @@ from squash.errors import (
 from squash.limits import ANSWER_BODY_BYTES_MAX
 from squash.planning.tree import NO_TREE, Node, Place, Tree
 from squash.search.spending import Spent
+from squash.values import dataclass
 
 VERSION: Final = 1
 Kind: TypeAlias = Literal["allocate", "process", "encode"]

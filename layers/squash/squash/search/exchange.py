@@ -5,12 +5,12 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol
 
 from squash.clock import Clock
 from squash.errors import SquashError
 from squash.limits import CALLS_AT_ONCE_MAX
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

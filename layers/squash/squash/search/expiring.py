@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from squash.arrays import F64
 from squash.attributes import FilterNode
 from squash.attributes.filters import And, Not, Within
 from squash.planning import CostModel
+from squash.values import dataclass
 
 if TYPE_CHECKING:
     from squash.search.jobs import Admission, Job

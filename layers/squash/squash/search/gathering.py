@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from squash.search.index_view import IndexView
 from squash.search.levels import is_certified, trace_ranked
 from squash.search.tasks import Kept, Mode, TaskAnswer
 from squash.search.trace import Trace
+from squash.values import dataclass
 
 _NAMED_MAX = 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
 from functools import cached_property
 
 from squash.index.entries import Entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from squash.arrays import I64
@@ -12,6 +11,7 @@ from squash.planning import CostModel, Keep
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.found import Query
 from squash.search.trace import Trace
+from squash.values import dataclass
 
 
 @dataclass(slots=True)

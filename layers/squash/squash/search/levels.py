@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from squash.search.jobs import Admission, Job
 from squash.search.trace import Trace
 from squash.segment.exact import unit_rows
 from squash.segment.partition import Candidates
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

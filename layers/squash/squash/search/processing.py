@@ -10,7 +10,7 @@ than its lower bound: the merge keeps a row only together with all that stand be
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Protocol
 
@@ -33,6 +33,7 @@ from squash.search.tasks import Admitted, Counts, Delivery, Kept, Mode, Task, Ta
 from squash.segment.exact import nearest as nearest_rows
 from squash.segment.exact import unit_rows
 from squash.segment.partition import Candidates
+from squash.values import dataclass
 
 _NO_DISTANCES = np.empty(0, dtype=np.float32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +39,7 @@ from squash.search.wire import (
     write_message,
     write_spent,
 )
+from squash.values import dataclass
 
 REQUEST: Final = "squash-allocate"
 REQUEST_ANSWER: Final = "squash-allocate-answer"

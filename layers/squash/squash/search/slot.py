@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -23,6 +23,7 @@ from squash.quantize import ArraySpec, Codec, Space, scanned_layout
 from squash.search.clusters import whole_blocks
 from squash.search.tasks import Part, Task
 from squash.segment import ClusterCodes
+from squash.values import dataclass
 
 Specs: TypeAlias = tuple[ArraySpec, ...]
 

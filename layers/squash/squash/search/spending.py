@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
 
 from squash.storage import StoreCounts
+from squash.values import dataclass
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ once: the partitions, what a filter admits of each, and all that is asked beside
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from squash.arrays import F32, F64, I64, U8, U32
 from squash.model import Metric, ObjectRef, SegmentRef
 from squash.quantize import Space
+from squash.values import dataclass
 
 
 class Mode(IntEnum):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from squash.arrays import I64
 from squash.model import Level, make_level
 from squash.search.spending import Spent
+from squash.values import dataclass
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from squash.container import Buffer
 from squash.errors import ChecksumError, DataError
 from squash.limits import ROW_PAGE_ROWS
 from squash.model import Metadata
+from squash.values import dataclass
 
 # What json.dumps writes of a key without escapes; others are parsed with their record.
 _PLAIN_KEY: Final = re.compile(rb'\["([^"\\\x00-\x1f]+)",\{')

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Literal
 
@@ -20,6 +19,7 @@ from squash.container import Container
 from squash.errors import DataError
 from squash.kernels import block_begins
 from squash.quantize import ArraySpec
+from squash.values import dataclass
 
 _CHECKSUMS: Final = "code_crc32."
 _FIELDS: Final = ("start", "item_bytes")

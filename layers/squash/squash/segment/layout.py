@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,6 +11,7 @@ from squash.arrays import I64, U32, U64
 from squash.container import Container
 from squash.errors import DataError
 from squash.limits import ROW_PAGE_ROWS
+from squash.values import dataclass
 
 ROWS: Final = "rows"  # key table, directory of the pages of vectors and documents
 VECTORS: Final = "vectors"  # full-precision vectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from squash.container import Container
 from squash.kernels import concatenated_ranges, top_k
 from squash.quantize import Codec, Prepared
 from squash.segment.head import clusters_of
+from squash.values import dataclass
 
 _CODES_PREFIX = "codes."
 # Below this many admitted rows a scan of low-bit codes has nothing to save.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from squash.container import Buffer
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
 from squash.storage.wrappers import StoreCounts
+from squash.values import dataclass
 
 _KINDS: Final = (
     'use "s3://bucket/key", "s3://bucket/prefix/" or "file:///path": what ends with "/" is all '

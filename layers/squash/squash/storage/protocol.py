@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
 
 from squash.container import Buffer
 from squash.errors import ChecksumError, InvalidArgumentError
+from squash.values import dataclass
 
 KEY_BYTES_MAX: Final = 1024
 _CHECKED_KEYS_MAX: Final = 1024

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from squash.container import Buffer
 from squash.limits import KIB, MIB
+from squash.values import dataclass
 
 # A request's latency costs about as much as this many bytes of a stream do.
 GAP_BYTES_MAX: Final = 128 * KIB

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from squash.api.access import Caller
 from squash.api.s3vectors.operations import Operation
 from squash.api.s3vectors.resources import Place, Resource
 from squash.api.services import Services
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from squash.clock import Clock
 from squash.database import Database
 from squash.errors import NotFoundError
 from squash.limits import KEY_ABSENT_KEPT_MS_MAX, KEY_KEPT_MS_MAX, POLICIES_KEPT_MAX
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from squash.api.routes import Scope
+from squash.values import dataclass
 
 SERVICE: Final = "s3vectors"
 TAGS: Final = "/tags/"

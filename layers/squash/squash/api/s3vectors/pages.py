@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
 from squash.api.s3vectors import tokens
 from squash.api.s3vectors.calls import Asked
 from squash.limits import LISTED_MAX
+from squash.values import dataclass
 
 T = TypeVar("T")
 

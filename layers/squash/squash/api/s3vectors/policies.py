@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -26,6 +25,7 @@ from squash.limits import (
     POLICY_PATTERN_CHARACTERS_MAX,
     POLICY_STATEMENTS_MAX,
 )
+from squash.values import dataclass
 
 VERSIONS: Final = ("2012-10-17", "2008-10-17")
 # What a bucket's policy can't decide: it is asked before there is one, or of no bucket at all.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from squash import errors
 from squash.api.problems import MethodNotAllowedError, NoCredentialError, nearest
 from squash.api.s3vectors.operations import Operation
+from squash.values import dataclass
 
 STATUS: Final[Mapping[str, int]] = {
     "ValidationException": 400,

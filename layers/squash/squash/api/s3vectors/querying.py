@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from squash.api import rows
@@ -26,6 +26,7 @@ from squash.errors import FilterError, InvalidArgumentError, NotFoundError
 from squash.limits import ANSWER_MS, MATCHES_PAGE_BYTES, MATCHES_PAGE_MAX, QUERY_TIMEOUT_MS
 from squash.model import Answer as Found
 from squash.model import Filter, IndexConfig, Match
+from squash.values import dataclass
 
 _OPERATION: Final = "QueryVectors"
 # Metadata of a page that is read by key comes in parts: as much as one may be 40 KiB.

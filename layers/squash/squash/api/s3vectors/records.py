@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from squash.limits import (
     VECTOR_VALUE_MAGNITUDE_MAX,
 )
 from squash.model import IndexConfig
+from squash.values import dataclass
 
 _NUMBERS: Final = {int, float}
 # What botocore writes for a float that JSON has no number for.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from squash.api.s3vectors.problems import ServiceError, invalid, no_bucket, no_index, no_resource
 from squash.index.names import is_bucket_name
 from squash.limits import BUCKET_NAME_PATTERN
+from squash.values import dataclass
 
 _ARN: Final = re.compile(
     r"arn:(?P<partition>aws[-a-z0-9]*):s3vectors:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):"

@@ -8,10 +8,10 @@ shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from squash.limits import TOP_K_MAX
+from squash.values import dataclass
 
 TAG_PATTERN: Final = r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)"
 _NAME: Final = "[a-z0-9][a-z0-9-.]{1,61}[a-z0-9]"

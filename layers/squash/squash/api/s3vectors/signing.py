@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -24,6 +23,7 @@ from squash.api.requests import HttpRequest
 from squash.api.s3vectors.operations import TAGS
 from squash.api.s3vectors.problems import ServiceError
 from squash.limits import SIGNATURE_SKEW_S_MAX, SIGNED_HEADERS_MAX
+from squash.values import dataclass
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SERVICE: Final = "s3vectors"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from squash.api.members import kind_of, shown
@@ -27,6 +26,7 @@ from squash.api.s3vectors.shapes import (
     Structure,
 )
 from squash.limits import VALIDATION_ERRORS_TOLD_MAX
+from squash.values import dataclass
 
 _TAG_CATEGORIES: Final = frozenset("LZN")
 _TAG_MARKS: Final = frozenset("_.:/=+-@")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from squash.model import IndexConfig, RowBatch
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from squash.cli.importers.jsonl import JsonLinesRows
@@ -10,6 +9,7 @@ from squash.cli.importers.npy import NpyRows
 from squash.cli.importers.rows import RowSource
 from squash.cli.problems import UsageError
 from squash.errors import InvalidArgumentError
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

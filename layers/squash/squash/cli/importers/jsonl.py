@@ -6,7 +6,6 @@ In the place of the vector an encoder may be given a `text`, an `image` or an `i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -23,6 +22,7 @@ from squash.cli.importers.rows import batch_rows, count_lines
 from squash.errors import InvalidArgumentError
 from squash.maintain.bulk.files.objects import parse_object
 from squash.model import InputBatch, Metadata, Modality, Progress, RowBatch
+from squash.values import dataclass
 
 _KINDS: Final = ("vector", "text", "image", "image_file")
 """What a record may be of; a file is of one."""

@@ -7,7 +7,6 @@ file that `squash export` wrote, as the file itself tells, the metadata is one c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ from squash.maintain.bulk.files.columns import (
 )
 from squash.maintain.bulk.files.objects import parse_object
 from squash.model import InputBatch, Modality, Progress, RowBatch
+from squash.values import dataclass
 
 _INPUTS_READ_AT_ONCE: Final = 16  # if each is as long as may be, they fill a batch
 

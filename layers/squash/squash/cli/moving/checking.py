@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from squash.arrays import F32
 from squash.cli.moving.records import same_metadata, same_vector
 from squash.limits import MOVE_DIFFERENCES_KEYS_MAX
 from squash.model import Metadata
+from squash.values import dataclass
 
 _GROUPS: Final = 4_096
 _HASH_BYTES: Final = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,6 +29,7 @@ from squash.clock import SystemClock, SystemIds
 from squash.errors import NotFoundError, SquashError
 from squash.limits import MOVE_BATCH_BYTES_MAX, MOVE_BATCH_ROWS_MAX
 from squash.model import IndexConfig, RowBatch
+from squash.values import dataclass
 
 if TYPE_CHECKING:
     from squash.database import Database, Index

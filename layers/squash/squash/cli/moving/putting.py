@@ -6,13 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from squash.cli.moving.records import BadRow, WireRecord, wire_records
 from squash.cli.moving.service import RefusedError, ServiceTooLargeError
 from squash.limits import SERVICE_BODY_BYTES_MAX, SERVICE_PUT_MAX
 from squash.model import RowBatch
+from squash.values import dataclass
 
 _BETWEEN_BYTES: Final = 2  # a comma and a blank
 

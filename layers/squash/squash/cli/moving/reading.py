@@ -5,12 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from squash.cli.moving.service import RefusedError, ServicePage, ServiceTooLargeError
 from squash.cli.moving.state import SegmentState
 from squash.limits import SERVICE_LIST_PAGE_MAX
+from squash.values import dataclass
 
 _BEGINNINGS_MAX: Final = 4
 """How often a segment is begun again in one run: tokens live for minutes, pages take seconds."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from squash.attributes import check_metadata
 from squash.errors import SquashError
 from squash.index.checking import check_rows
 from squash.model import IndexConfig, Metadata, RowBatch
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

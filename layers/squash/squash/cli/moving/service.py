@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from botocore.session import Session
 from squash import errors
 from squash.cli.service_index import ServiceIndex
 from squash.limits import MOVE_ATTEMPTS_MAX, MOVE_SEGMENTS_MAX, SERVICE_KEYS_GET_MAX
+from squash.values import dataclass
 
 # Of an answer, which may be 20 MiB on a slow line; botocore repeats what took longer.
 _READ_TIMEOUT_S: Final = 120

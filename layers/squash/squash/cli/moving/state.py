@@ -11,12 +11,13 @@ import glob
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Final
 
 from squash.cli.moving.records import BadRow
 from squash.errors import ConflictError, DataError
+from squash.values import dataclass
 
 FORMAT: Final = "squash-move"
 VERSION: Final = 1

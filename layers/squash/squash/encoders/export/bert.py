@@ -6,7 +6,6 @@ Devlin et al. 2019; RoBERTa and XLM-RoBERTa differ in where their positions begi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ import onnx
 from squash.arrays import F32, AnyArray
 from squash.encoders.export.graph import Graph, token_inputs
 from squash.errors import InvalidArgumentError
+from squash.values import dataclass
 
 OUTPUT: Final = "last_hidden_state"
 ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from squash.encoders.onnx_session import TOKEN_OUTPUTS, VECTOR_OUTPUTS
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.limits import ENCODER_FILE_BYTES_MAX
 from squash.model import Metric
+from squash.values import dataclass
 
 MODEL_FILE: Final = "model.onnx"
 IMAGE_FILE: Final = "image.onnx"

@@ -7,7 +7,6 @@ TensorFlow's, where the weights come from: uneven, the odd pixel after.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from onnx import TensorProto
 from squash.arrays import F32, AnyArray
 from squash.encoders.export.graph import Graph
 from squash.errors import InvalidArgumentError
+from squash.values import dataclass
 
 INPUT: Final = "pixels"
 OUTPUT: Final = "image_embeds"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -14,6 +13,7 @@ from squash.encoders.export.settings import Settings
 from squash.encoders.export.sources import KNOWN, Report, opened
 from squash.encoders.lazily import load
 from squash.errors import InvalidArgumentError
+from squash.values import dataclass
 
 if TYPE_CHECKING:
     from squash.encoders.encoder import OnnxEncoder

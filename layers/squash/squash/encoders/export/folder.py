@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from squash.encoders.export.settings import Settings
 from squash.errors import DataError, InvalidArgumentError
 from squash.limits import ENCODER_TOKENS_MAX
 from squash.model import Metric
+from squash.values import dataclass
 
 WEIGHTS_FILE: Final = "model.safetensors"
 TOKENIZER_FILE: Final = "tokenizer.json"

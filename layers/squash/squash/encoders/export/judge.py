@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from squash.encoders.encoder import OnnxEncoder
 from squash.encoders.parity import cosines
 from squash.errors import InvalidArgumentError
 from squash.model import Inputs, Modality, Purpose
+from squash.values import dataclass
 
 NEIGHBOURS: Final = 10
 TEXTS_MIN: Final = 2 * NEIGHBOURS

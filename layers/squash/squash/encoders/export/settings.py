@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from squash.encoders.contract import OverLong, Pooling
 from squash.model import Metric
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from squash.encoders.contract import Pooling
 from squash.encoders.export.settings import Settings
 from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnavailableError
+from squash.values import dataclass
 
 Report = Callable[[str], None]
 """Hears, a line at a time, what is being done."""

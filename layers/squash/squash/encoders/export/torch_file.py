@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, Final
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from squash.arrays import AnyArray
 from squash.errors import DataError
+from squash.values import dataclass
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001

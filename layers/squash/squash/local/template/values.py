@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from squash.values import dataclass
 
 ACCOUNT_ID = "000000000000"
 REGION = "us-east-1"

@@ -7,7 +7,6 @@ and give what one task would have found that assembled everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from squash.maintain.calibrate import Neighbours
 from squash.maintain.routing import Routing
 from squash.model import SegmentRef
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 ASSEMBLED: Final = "assembled"
 """The folder of shares."""

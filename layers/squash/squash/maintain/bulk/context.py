@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -12,6 +12,7 @@ from squash.clock import Clock, IdSource
 from squash.model import IndexConfig, Progress
 from squash.storage import CountingStore
 from squash.storage.inputs import InputStore
+from squash.values import dataclass
 
 OpenInputs: TypeAlias = Callable[[str], InputStore]
 """From a location, as a request names it, to the store that reads it."""

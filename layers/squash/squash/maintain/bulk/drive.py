@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from squash.clock import Clock
@@ -13,6 +12,7 @@ from squash.maintain.bulk.context import BuildContext, TaskReport
 from squash.maintain.bulk.run import run_task
 from squash.maintain.bulk.stages import STAGES, Stage, Task
 from squash.model import Progress
+from squash.values import dataclass
 
 Report = Callable[[Progress], None]
 OpenStage = Callable[[str, Stage], Sequence[Task]]

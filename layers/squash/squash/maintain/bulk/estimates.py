@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from squash.errors import DataError
@@ -23,6 +23,7 @@ from squash.planning.build_costs import (
     estimate_stages,
 )
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 ESTIMATE: Final = "estimate"
 STAGES: Final = "stages"

@@ -7,7 +7,6 @@ they become flat segments, nothing is learned, and all go to cluster, bucket and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from squash.maintain.learning import Learned, Placer
 from squash.model import Metric
 from squash.quantize import load_codec
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 KIND: Final = "build-model"
 VERSION: Final = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 from squash.errors import UnavailableError
@@ -17,6 +16,7 @@ from squash.maintain.bulk import keys
 from squash.maintain.bulk.records import read_json, write_json
 from squash.model import ObjectRef, SegmentRef
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +25,7 @@ from squash.container import ALIGNMENT, Buffer
 from squash.errors import ChecksumError, InternalError
 from squash.limits import MIB
 from squash.storage import ObjectStore, Reads
+from squash.values import dataclass
 
 _VERSION: Final = 1
 _FRONT_BYTES: Final = 1_024

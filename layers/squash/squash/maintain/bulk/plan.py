@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal, Self, TypeAlias
+
+from squash.values import dataclass
 
 FileKind: TypeAlias = Literal["npy", "parquet"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import partial
 from typing import Any, Final, Self
 
@@ -22,6 +22,7 @@ from squash.maintain.bulk.stages import MAPPED, STAGES, Stage, Task
 from squash.planning.build_costs import Workers, spent_usd
 from squash.planning.prices import Architecture
 from squash.storage import ObjectStore, Reads
+from squash.values import dataclass
 
 _SUMS: Final = "sums"
 _EXAMPLES_MAX: Final = 10

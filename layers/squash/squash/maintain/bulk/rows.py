@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from squash.errors import InternalError, InvalidArgumentError, SquashError, TooL
 from squash.index.checking import key_problems, sound_vectors
 from squash.maintain.bulk.files.chunks import Chunk
 from squash.model import IndexConfig, Metadata, RowBatch
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

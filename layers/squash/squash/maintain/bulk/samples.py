@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from squash.maintain.learning import sampled_rows
 from squash.model import Metadata
 from squash.planning.building import places_in_pieces
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 SAMPLE: Final = "sample"
 """The folder of samples."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
 
 from squash.errors import InvalidArgumentError
+from squash.values import dataclass
 
 
 class Stage(StrEnum):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.records import read_attempt
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 StopState: TypeAlias = Literal["cancelled", "failed", "stopped"]
 

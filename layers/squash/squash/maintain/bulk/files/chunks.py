@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from squash.arrays import AnyArray
 from squash.errors import InvalidArgumentError
 from squash.limits import BUILD_CHUNK_BYTES_MAX, BUILD_CHUNK_ROWS_MAX
+from squash.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

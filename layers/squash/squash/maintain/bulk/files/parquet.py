@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +42,7 @@ from squash.maintain.bulk.files.range_file import RangeFile
 from squash.maintain.bulk.plan import InputFile, Piece
 from squash.maintain.bulk.request import InputColumns
 from squash.storage.inputs import InputInfo, InputStore
+from squash.values import dataclass
 
 _KEY: Final = "key"
 _VECTOR: Final = "vector"

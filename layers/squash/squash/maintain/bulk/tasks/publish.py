@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -26,6 +25,7 @@ from squash.model import SegmentRef
 from squash.segment import ROWS, KeyTable
 from squash.segment.layout import VERSION
 from squash.storage import ObjectStore
+from squash.values import dataclass
 
 _LOG = logging.getLogger("squash")
 # What of a build is wanted after it is published: what was asked, done and left out.
