@@ -71,7 +71,8 @@ ASKED: list[Callable[[Any], Any]] = [
 
 @pytest.mark.parametrize("ask", ASKED)
 @pytest.mark.parametrize(
-    "options", [{"frozen": True}, {"frozen": True, "eq": False}, {}, {"eq": False}]
+    "options",
+    [{"frozen": True}, {"frozen": True, "eq": False}, {}, {"eq": False}, {"unsafe_hash": True}],
 )
 def test_values_do_what_dataclasses_do(ask, options):
     """Asked for the first time and again, of a class of every shape."""

@@ -29,15 +29,15 @@ _lock = RLock()  # while one thread makes methods, others that ask for them wait
 
 
 def _value_class(
-    *, slots: bool, frozen: bool = False, eq: bool = True
+    *, slots: bool, frozen: bool = False, eq: bool = True, unsafe_hash: bool = False
 ) -> Callable[[type[T]], type[T]]:
     """Return a decorator that does as that of `dataclasses` with the same options."""
     if not slots:
         raise TypeError("values have slots: a class without is one for `dataclasses`")
-    return lambda cls: _drafted(cls, frozen=frozen, eq=eq)
+    return lambda cls: _drafted(cls, frozen=frozen, eq=eq, hashed=frozen or unsafe_hash)
 
 
-def _drafted(cls: Any, *, frozen: bool, eq: bool) -> Any:
+def _drafted(cls: Any, *, frozen: bool, eq: bool, hashed: bool) -> Any:
     """Return a class like another with slots for its fields, and methods that are still to come."""
     if any(hasattr(base, _FIELDS) for base in cls.__bases__):
         raise TypeError(f"{cls.__qualname__}: values inherit no fields")
@@ -52,13 +52,13 @@ def _drafted(cls: Any, *, frozen: bool, eq: bool) -> Any:
     compared = eq and "__eq__" not in own
 
     def completed() -> Any:
-        _complete(made, cls, own=own, frozen=frozen, compared=compared)
+        _complete(made, cls, own=own, frozen=frozen, compared=compared, hashed=hashed)
         return made
 
     drafts = _drafts(completed)
     if not compared:
         del drafts["__eq__"], drafts["__hash__"]
-    elif not frozen:
+    elif not hashed:
         drafts["__hash__"] = None
     if frozen:
         drafts |= _frozen(names)
@@ -124,7 +124,13 @@ class _FieldsLater:
 
 
 def _complete(
-    made: type[Any], cls: type[Any], *, own: set[str], frozen: bool, compared: bool
+    made: type[Any],
+    cls: type[Any],
+    *,
+    own: set[str],
+    frozen: bool,
+    compared: bool,
+    hashed: bool,
 ) -> None:
     """Put the real methods and fields of a class in the place of its drafts."""
     with _lock:
@@ -139,7 +145,7 @@ def _complete(
         }
         if compared:
             methods["__eq__"], made_hash = _comparing([one.name for one in fields if one.compare])
-            if frozen:
+            if hashed:
                 methods["__hash__"] = made_hash
         for name, method in methods.items():
             if name not in own:
