@@ -51,7 +51,7 @@ def test_third_party(before_opening):
 def test_rooms(before_opening):
     """The room stands on the lowest floors."""
     rooms = {name.split(".")[1] for name in before_opening if name.startswith("squash.")}
-    assert rooms == {"arrays", "encoders", "errors", "limits", "model"}
+    assert rooms == {"arrays", "encoders", "errors", "limits", "model", "values"}
 
 
 @pytest.mark.parametrize(
