@@ -40,7 +40,7 @@ ALONE: tuple[Fault, ...] = ("refused", "lost", "killed before", "killed after", 
 TOGETHER: tuple[Fault, ...] = ("overtaken", "late")
 # Of so many points of an operation one is tried in `make test`: more of those that write.
 STRIDE = {"writes": 61, "reads": 101}
-POINTS_MIN = 7_000  # an index is opened in few calls: there are as many as before at each of them
+POINTS_MIN = 7_000  # of all operations together; one listing opens an index, not 17 probes
 
 Point = tuple[Operation, int, Fault, Rival | None]
 
