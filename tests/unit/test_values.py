@@ -29,6 +29,8 @@ def make(decorate, **options):
         many: Mapping[str, int] = field(default_factory=dict)
         hidden: bytes = field(default=b"", repr=False)
         aside: int = field(default=0, compare=False)
+        later: object = field(default=None, init=False)
+        more: list[int] = field(default_factory=list, init=False)
 
         def __post_init__(self):
             if self.first < 0:

@@ -2,9 +2,9 @@
 
 `dataclasses.dataclass` makes a class twice and compiles the source of five methods for it, most of
 a millisecond that every cold start waits for, a hundred times and more; of those classes a query
-uses few. Here a class is made with its slots at once, and its methods when the first of them is
-called, or its fields are asked for. The fields are read by `dataclasses` itself, so that `fields`,
-`replace` and `asdict` know these classes; only `__init__` is compiled at all.
+uses few. Here a class is made with its slots at once, and each of its methods when it is first
+called; only `__init__` is compiled at all. Fields are read by `dataclasses` itself, when somebody
+asks for them: `fields`, `replace` and `asdict` know these classes.
 
 There are no more options than are used: slots always, no order, no inheritance of fields.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import MISSING, Field, FrozenInstanceError
+from dataclasses import MISSING, Field, FrozenInstanceError, field
+from functools import cached_property
 from operator import attrgetter
 from reprlib import recursive_repr
 from threading import RLock
@@ -49,41 +50,92 @@ def _drafted(cls: Any, *, frozen: bool, eq: bool, hashed: bool) -> Any:
     left_out = {*names, "__dict__", "__weakref__"}
     namespace = {name: it for name, it in cls.__dict__.items() if name not in left_out}
     own = {name for name in _METHODS if namespace.get(name) is not None}
-    compared = eq and "__eq__" not in own
-
-    def completed() -> Any:
-        _complete(made, cls, own=own, frozen=frozen, compared=compared, hashed=hashed)
-        return made
-
-    drafts = _drafts(completed)
-    if not compared:
+    making = _Making(cls, names, frozen=frozen)
+    drafts = _drafts(making.method)
+    if not eq or "__eq__" in own:
         del drafts["__eq__"], drafts["__hash__"]
     elif not hashed:
         drafts["__hash__"] = None
     if frozen:
         drafts |= _frozen(names)
     namespace |= {name: draft for name, draft in drafts.items() if name not in own}
-    namespace |= {"__slots__": names, "__qualname__": cls.__qualname__, "__match_args__": names}
-    namespace[_FIELDS] = _FieldsLater(completed)
-    made = type(cls)(cls.__name__, cls.__bases__, namespace)
-    return made
+    taken = tuple(name for name in names if _is_taken(cls.__dict__.get(name)))
+    namespace |= {"__slots__": names, "__qualname__": cls.__qualname__, "__match_args__": taken}
+    namespace[_FIELDS] = _FieldsLater(making)
+    making.made = type(cls)(cls.__name__, cls.__bases__, namespace)
+    return making.made
 
 
-def _drafts(completed: Callable[[], Any]) -> dict[str, Any]:
+def _is_taken(given: object) -> bool:
+    """Tell whether a class is given a field when one of it is made."""
+    return not isinstance(given, Field) or given.init
+
+
+class _Making:
+    """Makes what a class is still without, each part when it is first asked for."""
+
+    made: Any
+
+    def __init__(self, cls: Any, names: tuple[str, ...], *, frozen: bool) -> None:
+        self._cls = cls
+        self._names = names
+        self._frozen = frozen
+        self._done: dict[str, Any] = {}
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """Put a real method in the place of its draft, and return it."""
+        with _lock:
+            if name not in self._done:
+                method = self._make(name)
+                method.__qualname__ = f"{self.made.__qualname__}.{name}"
+                setattr(self.made, name, method)
+                self._done[name] = method
+            found: Callable[..., Any] = self._done[name]
+            return found
+
+    def fields(self) -> Any:
+        """Have `dataclasses` read the fields."""
+        with _lock:
+            if _FIELDS not in self._done:
+                _ = self._fields  # before they are taken from the class
+                dataclasses.dataclass(init=False, repr=False, eq=False)(self._cls)
+                self._done[_FIELDS] = getattr(self._cls, _FIELDS)
+                setattr(self.made, _FIELDS, self._done[_FIELDS])
+            return self._done[_FIELDS]
+
+    @cached_property
+    def _fields(self) -> dict[str, Field[Any]]:
+        found = {}
+        for name in self._names:
+            given = self._cls.__dict__.get(name, MISSING)
+            found[name] = given if isinstance(given, Field) else field(default=given)
+        return found
+
+    def _make(self, name: str) -> Callable[..., Any]:
+        fields = self._fields
+        if name == "__init__":
+            return _make_init(self.made, fields, frozen=self._frozen)
+        if name == "__repr__":
+            return _telling([name for name, one in fields.items() if one.repr])
+        values = _values_of([name for name, one in fields.items() if one.compare])
+        return _comparing(values) if name == "__eq__" else _hashing(values)
+
+
+def _drafts(method: Callable[[str], Callable[..., Any]]) -> dict[str, Any]:
     """Return what stands where methods will, and calls them when they are there."""
 
-    # Of the class that was completed, not of `self`: that may be of a subclass.
+    # Of the class that was made, not of `self`: that may be of a subclass.
     def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807
-        completed().__init__(self, *values, **named)
+        method("__init__")(self, *values, **named)
 
     def __eq__(self: Any, other: object) -> Any:  # noqa: N807
-        return completed().__eq__(self, other)
+        return method("__eq__")(self, other)
 
     def __hash__(self: Any) -> Any:  # noqa: N807
-        return completed().__hash__(self)
+        return method("__hash__")(self)
 
     def __repr__(self: Any) -> Any:  # noqa: N807
-        return completed().__repr__(self)
+        return method("__repr__")(self)
 
     methods = (__init__, __eq__, __hash__, __repr__)
     return {method.__name__: method for method in methods}
@@ -116,59 +168,36 @@ def _frozen(names: tuple[str, ...]) -> dict[str, Any]:
 class _FieldsLater:
     """Stands for a class's fields until somebody asks for them."""
 
-    def __init__(self, completed: Callable[[], Any]) -> None:
-        self._completed = completed
+    def __init__(self, making: _Making) -> None:
+        self._making = making
 
     def __get__(self, value: object, owner: type[Any]) -> Any:
-        return getattr(self._completed(), _FIELDS)
+        return self._making.fields()
 
 
-def _complete(
-    made: type[Any],
-    cls: type[Any],
-    *,
-    own: set[str],
-    frozen: bool,
-    compared: bool,
-    hashed: bool,
-) -> None:
-    """Put the real methods and fields of a class in the place of its drafts."""
-    with _lock:
-        if not isinstance(made.__dict__[_FIELDS], _FieldsLater):
-            return
-        dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-        found: dict[str, Field[Any]] = getattr(cls, _FIELDS)
-        fields = [found[name] for name in made.__match_args__]
-        methods = {
-            "__init__": _make_init(made, fields, frozen=frozen),
-            "__repr__": _telling(fields),
-        }
-        if compared:
-            methods["__eq__"], made_hash = _comparing([one.name for one in fields if one.compare])
-            if hashed:
-                methods["__hash__"] = made_hash
-        for name, method in methods.items():
-            if name not in own:
-                method.__qualname__ = f"{made.__qualname__}.{name}"
-                setattr(made, name, method)
-        setattr(made, _FIELDS, found)  # last: now it is complete
-
-
-def _make_init(made: type[Any], fields: list[Field[Any]], *, frozen: bool) -> Callable[..., None]:
+def _make_init(
+    made: type[Any], fields: dict[str, Field[Any]], *, frozen: bool
+) -> Callable[..., None]:
     """Compile the method that fills the fields, as one would write it."""
     names: dict[str, Any] = {"_missing": MISSING, "_set": object.__setattr__}
     taken, body = ["self"], []
-    for field in fields:
-        name = value = field.name
-        if field.default is not MISSING:
-            names[f"_default_{name}"] = field.default
-            taken.append(f"{name}=_default_{name}")
-        elif field.default_factory is not MISSING:
-            names[f"_make_{name}"] = field.default_factory
-            taken.append(f"{name}=_missing")
-            value = f"_make_{name}() if {name} is _missing else {name}"
+    for name, one in fields.items():
+        value = name
+        if one.default is not MISSING:
+            names[f"_default_{name}"] = one.default
+            given, otherwise = f"{name}=_default_{name}", f"_default_{name}"
+        elif one.default_factory is not MISSING:
+            names[f"_make_{name}"] = one.default_factory
+            given, otherwise = f"{name}=_missing", f"_make_{name}()"
+            value = f"{otherwise} if {name} is _missing else {name}"
         else:
-            taken.append(name)
+            given, otherwise = name, ""
+        if one.init:
+            taken.append(given)
+        elif otherwise:
+            value = otherwise
+        else:
+            continue
         body.append(f"_set(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
     if hasattr(made, "__post_init__"):
         body.append("self.__post_init__()")
@@ -178,9 +207,7 @@ def _make_init(made: type[Any], fields: list[Field[Any]], *, frozen: bool) -> Ca
     return init
 
 
-def _telling(fields: list[Field[Any]]) -> Callable[..., Any]:
-    names = [field.name for field in fields if field.repr]
-
+def _telling(names: list[str]) -> Callable[..., Any]:
     def __repr__(self: Any) -> str:  # noqa: N807
         told = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{type(self).__qualname__}({told})"
@@ -188,22 +215,26 @@ def _telling(fields: list[Field[Any]]) -> Callable[..., Any]:
     return recursive_repr()(__repr__)
 
 
-def _comparing(names: list[str]) -> tuple[Callable[..., Any], Callable[..., int]]:
-    """Return how values compare and hash: as the tuples of their fields."""
+def _values_of(names: list[str]) -> Callable[[Any], Any]:
+    """Return what takes a value's fields as a tuple: as that it compares and hashes."""
     if len(names) > 1:
-        values: Callable[[Any], Any] = attrgetter(*names)
-    else:  # an attrgetter of one name makes no tuple
+        return attrgetter(*names)
+    # An attrgetter of one name makes no tuple.
+    return lambda value: tuple(getattr(value, name) for name in names)
 
-        def values(value: Any) -> Any:
-            return tuple(getattr(value, name) for name in names)
 
+def _comparing(values: Callable[[Any], Any]) -> Callable[..., Any]:
     def __eq__(self: Any, other: Any) -> Any:  # noqa: N807
         return values(self) == values(other) if type(other) is type(self) else NotImplemented
 
+    return __eq__
+
+
+def _hashing(values: Callable[[Any], Any]) -> Callable[..., int]:
     def __hash__(self: Any) -> int:  # noqa: N807
         return hash(values(self))
 
-    return __eq__, __hash__
+    return __hash__
 
 
 if TYPE_CHECKING:
