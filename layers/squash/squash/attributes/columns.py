@@ -393,14 +393,14 @@ def _column(rows: int, places: Sequence[int], values: list[Any]) -> Column:
 def _number(values: list[Any]) -> tuple[F64, list[str], U32]:
     """Give each distinct value its number."""
     if set(map(type, values)) <= {float, int}:
-        every, inverse = np.unique(np.array(values, dtype=np.float64), return_inverse=True)
+        every, inverse = np.unique(np.array(values, dtype=np.float64), return_inverse=True)  # noqa: TID251 - with places
         return every, [], inverse.astype(np.uint32)
     is_text = np.array([type(value) is str for value in values], dtype=np.bool_)
     is_bool = np.array([type(value) is bool for value in values], dtype=np.bool_)
     is_number = ~is_text & ~is_bool
     ids = np.zeros(len(values), dtype=np.uint32)
     some = [float(value) for value, number in zip(values, is_number, strict=True) if number]
-    numbers, inverse = np.unique(np.array(some, dtype=np.float64), return_inverse=True)
+    numbers, inverse = np.unique(np.array(some, dtype=np.float64), return_inverse=True)  # noqa: TID251 - with places
     ids[is_number] = inverse
     words = [value for value, text in zip(values, is_text, strict=True) if text]
     texts = sorted(set(words))

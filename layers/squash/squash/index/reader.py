@@ -441,7 +441,7 @@ class SegmentReader(SegmentParts):
             return []
         offsets = self.directory().document_offsets
         pages = rows // ROW_PAGE_ROWS
-        _, firsts = np.unique(pages, return_index=True)
+        _, firsts = np.unique(pages, return_index=True)  # noqa: TID251 - with places
         sizes = np.zeros(len(rows), dtype=np.int64)
         sizes[firsts] = (offsets[pages[firsts] + 1] - offsets[pages[firsts]]).astype(np.int64)
         fitting = rows[np.cumsum(sizes) <= DOCUMENTS_AHEAD_BYTES_MAX]

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U32, AnyArray
+from squash.arrays import F32, F64, I64, U32, AnyArray, distinct
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.lanes import lanes8
@@ -118,7 +118,7 @@ def row_distances(
         if absent >= 0:
             raise _not_loaded(absent)
         return result
-    for number in np.unique(partition).tolist():
+    for number in distinct(partition).tolist():
         loaded = table.vectors[number]
         if loaded is None:
             raise _not_loaded(number)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from squash.arrays import I64, U8, U32, Mask
+from squash.arrays import I64, U8, U32, Mask, distinct
 from squash.kernels import native
 from squash.kernels.masks import NO, YES
 from squash.kernels.native_table import native_table
@@ -94,7 +94,7 @@ def _filter_rows(
     """Filter the first `rows` of each cluster."""
     counts = (np.zeros(len(clusters), dtype=np.int64), np.zeros(len(clusters), dtype=np.int64))
     partitions = table.partition[clusters]
-    for partition in np.unique(partitions).tolist():
+    for partition in distinct(partitions).tolist():
         here = np.flatnonzero(partitions == partition)
         chosen, lengths = clusters[here], rows[here]
         truth = _evaluate(

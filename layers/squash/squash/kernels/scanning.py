@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U8, U32
+from squash.arrays import F32, F64, I64, U8, U32, distinct
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.bounding import (
@@ -306,7 +306,7 @@ def _check_loaded(table: ClusterTable, clusters: I64, *arrays: list[U8 | None]) 
         If one of the arrays of a cluster's partition is None.
 
     """
-    for partition in np.unique(table.partition[clusters]).tolist():
+    for partition in distinct(table.partition[clusters]).tolist():
         if any(array[partition] is None for array in arrays):
             raise _not_loaded(partition)
 

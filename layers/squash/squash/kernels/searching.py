@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U8, U32, AnyArray
+from squash.arrays import F32, F64, I64, U8, U32, AnyArray, distinct
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import (
@@ -325,7 +325,7 @@ def _by_parts(
     needed: list[list[Any]] = [table.vectors]
     if not straight:
         needed += table.blocks, table.full
-    for number in np.unique(table.partition[taken.clusters]).tolist():
+    for number in distinct(table.partition[taken.clusters]).tolist():
         if any(arrays[number] is None for arrays in needed):
             return Missing(taken.clusters)
     possible = None if program is None and counts is None else bitmaps[1]

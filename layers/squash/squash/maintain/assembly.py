@@ -70,7 +70,7 @@ class Assembly:
         if not len(cluster):
             return
         learned, config, routing = self._learned, self._config, self.routing
-        member = np.unique(cluster, return_inverse=True)[1]
+        member = np.unique(cluster, return_inverse=True)[1]  # noqa: TID251 - with places
         parts = parts_of(
             spill, place, member, codec=learned.codec, metric=config.metric, sizes=self._sizes,
             seed=config.seed,

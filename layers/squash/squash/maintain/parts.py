@@ -125,7 +125,7 @@ def measured(vectors: F32, metric: Metric) -> F32:
 
 
 def _part(spill: Spill, bucket: int, cluster: I64, codec: Codec, metric: Metric) -> Part:
-    _, member, counts = np.unique(cluster, return_inverse=True, return_counts=True)
+    _, member, counts = np.unique(cluster, return_inverse=True, return_counts=True)  # noqa: TID251 - with places
     begins = np.concatenate(([0], np.cumsum(counts)))
     rows = spill.read(bucket, np.argsort(member, kind="stable"))
     projected = codec.project(measured(rows.vectors, metric))
@@ -172,7 +172,7 @@ def _cut(vectors: F32, rows: I64, *, metric: Metric, sizes: Sizes, seed: int) ->
     for start in range(0, len(rows), size):
         some = measured(np.asarray(vectors[rows[start : start + size]]), metric)
         part[start : start + size] = assigner.assign(some)
-    part = np.unique(part, return_inverse=True)[1]
+    part = np.unique(part, return_inverse=True)[1]  # noqa: TID251 - with places
     order, begins = _by_cluster(part)
     part, parts = part.copy(), len(begins) - 1
     size = max(size, sizes.cluster_rows_target)
@@ -184,7 +184,7 @@ def _cut(vectors: F32, rows: I64, *, metric: Metric, sizes: Sizes, seed: int) ->
             half = split_rows(some, rows_max=sizes.cluster_rows_target)
             part[mine] = parts + half
             parts += int(half.max()) + 1
-    return np.unique(part, return_inverse=True)[1]
+    return np.unique(part, return_inverse=True)[1]  # noqa: TID251 - with places
 
 
 def _by_cluster(member: I64) -> tuple[I64, I64]:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from squash.arrays import F32, I64
+from squash.arrays import F32, I64, distinct
 from squash.errors import CommitUnknownError, SquashError
 from squash.index import writer
 from squash.index.live import Opened
@@ -241,7 +241,7 @@ class _Fold:
         if not rows or not measures_recall(rows=rows, rewritten=most, changed=history.rows_since):
             return None
         wanted = np.linspace(0, rows - 1, min(self._options.calibration_queries, rows))
-        places = np.unique(wanted.round().astype(np.int64))
+        places = distinct(wanted.round().astype(np.int64))
         ends = np.cumsum(np.stack((counts.live, counts.pending), axis=1).ravel())
         begins = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
         parts: list[F32] = []
@@ -340,7 +340,7 @@ class _Fold:
         some = codec.project(measured(np.asarray(vectors[sample]), metric))
         centers = update_centers(
             some,
-            np.unique(spill.clusters(0)[sample], return_inverse=True)[1],
+            np.unique(spill.clusters(0)[sample], return_inverse=True)[1],  # noqa: TID251 - with places
             share=len(sample) / rows,
             rows_target=self._options.cluster_rows_target,
         )
@@ -351,7 +351,7 @@ class _Fold:
             return codec.project(measured(np.asarray(vectors[first:last]), metric))
 
         member = assign_rows(centers, rows, projected=projected, chunk_rows=_CHUNK_ROWS)
-        return np.unique(member, return_inverse=True)[1]
+        return np.unique(member, return_inverse=True)[1]  # noqa: TID251 - with places
 
     def _write_waiting(self, numbers: Sequence[int]) -> None:
         """Write what is pending for some partitions into flat segments."""

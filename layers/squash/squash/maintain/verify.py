@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from squash.arrays import F32, U8, Mask
+from squash.arrays import F32, U8, Mask, distinct
 from squash.container import read_layout
 from squash.index.live import unpack_mask
 from squash.index.loading import Loader
@@ -195,7 +195,7 @@ def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) 
         if not np.array_equal(trained.cluster_rows[first:last], np.diff(codes.cluster_begins)):
             return "has other clusters than the routing table says"
     # A few whole clusters are coded anew: rows of one cluster lie side by side.
-    clusters = np.unique(np.linspace(0, len(codes.centers) - 1, 4).astype(np.int64))
+    clusters = distinct(np.linspace(0, len(codes.centers) - 1, 4).astype(np.int64))
     for cluster in clusters.tolist():
         first, last = codes.cluster_begins[cluster : cluster + 2].tolist()
         last = min(last, first + _SAMPLE_ROWS)

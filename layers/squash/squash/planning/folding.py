@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import F32, I64, Mask
+from squash.arrays import F32, I64, Mask, distinct
 from squash.limits import (
     EXACT_ROWS_MAX,
     FOLD_REBUILD_ROWS_MAX,
@@ -179,7 +179,7 @@ def join_partitions(
             other = int(owner[near[np.argmin(np.einsum("ij,ij->i", gaps, gaps))]])
             rows[other] += rows[mine]
             owner[owner == mine] = other
-    groups = [np.flatnonzero(owner == one).tolist() for one in np.unique(owner[chosen]).tolist()]
+    groups = [np.flatnonzero(owner == one).tolist() for one in distinct(owner[chosen]).tolist()]
     stored = np.maximum(counts.live + counts.dead, 1)
 
     def urgency(group: list[int]) -> float:

@@ -89,7 +89,7 @@ class Frame:
 
 def frame_of(prepared: Prepared, *, centers: F32, row_clusters: I64) -> Frame:
     """See a query from the centers float32 [c, D] of rows, int64 [m]."""
-    clusters, places = np.unique(row_clusters, return_inverse=True)
+    clusters, places = np.unique(row_clusters, return_inverse=True)  # noqa: TID251 - with places
     used = centers[clusters]
     wide = used.astype(np.float64)
     if prepared.space == "l2":

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from squash import kernels
-from squash.arrays import I64
+from squash.arrays import I64, distinct
 from squash.attributes import FilterNode, compile_filter, only_live
 from squash.kernels import FilterProgram
 from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
@@ -147,7 +147,7 @@ def resolve(job: Job, clusters: I64) -> int:
     bitmaps, node = job.bitmaps, job.query.node
     partition, rows = kernels.gather_rows(job.table, clusters, bitmaps.possible & ~bitmaps.sure)
     failed = 0
-    for number in np.unique(partition).tolist():
+    for number in distinct(partition).tolist():
         mine = rows[partition == number]
         passing = job.clusters.partitions[number].columns().evaluate(node, mine)
         job.clusters.settle(bitmaps, number, mine, passing)

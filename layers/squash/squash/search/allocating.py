@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from squash.arrays import I64, U32, Mask
+from squash.arrays import I64, U32, Mask, distinct
 from squash.kernels import BLOCK_ROWS, ClusterTable, concatenated_ranges
 from squash.kernels import PreparedQuery as Prepared
 from squash.limits import TASK_DOCUMENTS_BYTES_MAX
@@ -274,9 +274,7 @@ class _Drafts:
                     planned = self._planned[place]
                     self._planned[place] = replace(
                         planned,
-                        admitted=tuple(
-                            admitted[part] for part in np.unique(planned.parts).tolist()
-                        ),
+                        admitted=tuple(admitted[part] for part in distinct(planned.parts).tolist()),
                     )
         return tuple(self._planned)
 
@@ -350,7 +348,7 @@ def _admitted_rows(clusters: Clusters, partition: I64, rows: I64) -> tuple[Admit
     order = np.lexsort((rows, partition))
     partition, rows = partition[order], rows[order]
     found = []
-    for number in np.unique(partition).tolist():
+    for number in distinct(partition).tolist():
         begin, end = np.searchsorted(partition, [number, number + 1]).tolist()
         every = end - begin == clusters.partitions[number].count
         found.append(Admitted(number, rows=None if every else rows[begin:end]))
@@ -367,12 +365,12 @@ def _admitted_blocks(clusters: Clusters, taken: Sequence[_Taken]) -> Mapping[int
     words = np.concatenate([one.words for one in taken])
     counts = -(-table.rows[every] // BLOCK_ROWS)
     begins = np.cumsum(counts) - counts
-    distinct, first = np.unique(every, return_index=True)
-    partition = table.partition[distinct]
+    once, first = np.unique(every, return_index=True)  # noqa: TID251 - with places
+    partition = table.partition[once]
     found = {}
-    for number in np.unique(partition).tolist():
+    for number in distinct(partition).tolist():
         here = partition == number
-        mine, at = distinct[here], first[here]
+        mine, at = once[here], first[here]
         own = words[concatenated_ranges(begins[at], counts[at])]
         if int(np.bitwise_count(own).sum()) == int(table.rows[mine].sum()):
             found[number] = Admitted(number)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U32, AnyArray, Mask
+from squash.arrays import F32, F64, I64, U32, AnyArray, Mask, distinct
 from squash.attributes import Column
 from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
@@ -196,7 +196,7 @@ class Clusters:
         """Load the codes of some clusters: of no others, where parts of a partition are read."""
         owners = table.partition[clusters]
         wanted: dict[int, I64] = {}
-        for number in np.unique(owners).tolist():
+        for number in distinct(owners).tolist():
             view = self.partitions[number]
             mine = clusters[owners == number] - view.first_cluster
             with self._lock:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64
+from squash.arrays import F32, F64, I64, distinct
 from squash.errors import DataError
 from squash.index.prefetch import prefetch_rows
 from squash.index.reader import SegmentReader
@@ -247,7 +247,7 @@ def found_delivered(
 
     """
     owner, row, distances = found
-    used = np.unique(owner).tolist()
+    used = distinct(owner).tolist()
     documents: dict[int, dict[int, bytes]] = {number: {} for number in used}
     vectors: dict[int, dict[int, F32]] = {number: {} for number in used}
     for owners, rows, delivery in deliveries:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from squash.arrays import I64, Mask
+from squash.arrays import I64, Mask, distinct
 from squash.errors import InternalError
 from squash.index.prefetch import prefetch_rows
 from squash.index.reader import SegmentReader
@@ -118,6 +118,6 @@ def prefetch_matches(found: Sequence[Sequence[Found]], queries: Sequence[Query])
                 if query.include_vector:
                     vectors.setdefault(id(source), []).append(row)
     prefetch_rows(
-        vectors=[(views[at].reader, np.unique(rows)) for at, rows in vectors.items()],
-        documents=[(views[at].reader, np.unique(rows)) for at, rows in documents.items()],
+        vectors=[(views[at].reader, distinct(np.array(rows))) for at, rows in vectors.items()],
+        documents=[(views[at].reader, distinct(np.array(rows))) for at, rows in documents.items()],
     )

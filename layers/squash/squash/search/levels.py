@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, F64, I64, U32
+from squash.arrays import F32, F64, I64, U32, distinct
 from squash.index.prefetch import prefetch_vectors, prefetch_vectors_ahead
 from squash.index.reader import SegmentReader
 from squash.kernels import PreparedQuery, Ranked, Taken
@@ -267,14 +267,14 @@ def prefetch_finalists(
     foretold = ranked.estimates[min(k, first) - 1]
     likely = first + np.flatnonzero(ranked.lower_bounds[first:] <= foretold)
     needed: list[tuple[SegmentReader, I64]] = []
-    for number in np.unique(ranked.partition[:first]).tolist():
+    for number in distinct(ranked.partition[:first]).tolist():
         if not readers[number].holds_vectors():
             mine = np.flatnonzero(ranked.partition[:first] == number)
             needed.append((readers[number], ranked.row[mine]))
     both = np.concatenate((np.arange(first), likely))
     by_part = [
         (readers[number], ranked.row[both[ranked.partition[both] == number]])
-        for number in np.unique(ranked.partition[both]).tolist()
+        for number in distinct(ranked.partition[both]).tolist()
     ]
     vectors = [(reader, rows) for reader, rows in by_part if not reader.holds_vectors()]
     beside = by_part if documents else []

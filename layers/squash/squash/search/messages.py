@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import I64, AnyArray
+from squash.arrays import I64, AnyArray, distinct
 from squash.container import Container
 from squash.index.names import is_prefix
 from squash.index.references import object_from_json, object_to_json
@@ -405,7 +405,7 @@ def _check_query(query: TaskQuery, admitted: Sequence[Admitted]) -> None:
         raise ValueError("a query takes clusters of other parts than it has")
     if any(admitted[at].rows is not None for at in query.admitted):
         raise ValueError("a query scans rows")
-    if len(np.unique(query.parts * _ROWS_MAX + query.clusters)) != len(query.clusters):
+    if len(distinct(query.parts * _ROWS_MAX + query.clusters)) != len(query.clusters):
         raise ValueError("a query takes a cluster twice")
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, F64, I64, U32, Mask
+from squash.arrays import F32, F64, I64, U32, Mask, distinct
 from squash.errors import DataError
 from squash.index.prefetch import prefetch_heads, prefetch_vectors
 from squash.index.reader import SegmentReader
@@ -196,7 +196,7 @@ def _clusters_by_part(queries: Iterable[TaskQuery]) -> dict[int, I64]:
     queries = list(queries)
     parts = np.concatenate([query.parts for query in queries])
     clusters = np.concatenate([query.clusters for query in queries])
-    return {part: np.unique(clusters[parts == part]) for part in np.unique(parts).tolist()}
+    return {part: distinct(clusters[parts == part]) for part in distinct(parts).tolist()}
 
 
 def _bitmap(task: Task, held: Held, admitted: Sequence[Admitted]) -> U32 | None:
@@ -253,7 +253,7 @@ def _rank(work: _Work, query: TaskQuery, held: Held, possible: U32 | None) -> Ra
         vector = unit_rows(vector[None, :])[0]
     prepared = codec.prepare(vector)
     found: list[tuple[int, Candidates]] = []
-    for part in np.unique(query.parts).tolist():
+    for part in distinct(query.parts).tolist():
         mine = query.clusters[query.parts == part]
         clusters = held.clusters(np.full(len(mine), part), mine, "a query")
         admitted = None
@@ -306,13 +306,13 @@ class _Vectors:
 def _joined_rows(lists: Sequence[I64 | None]) -> I64 | None:
     """Return the distinct rows of some lists; None if one is of all rows."""
     some = [rows for rows in lists if rows is not None]
-    return np.unique(np.concatenate(some)) if len(some) == len(lists) else None
+    return distinct(np.concatenate(some)) if len(some) == len(lists) else None
 
 
 def _refined(work: _Work, held: Held, ranked: Mapping[int, Ranked]) -> dict[int, _Result]:
     """Measure ranked rows: in one call of the kernels each where all vectors are at hand."""
     task = work.task
-    parts = np.unique(np.concatenate([one.partition for one in ranked.values()])).tolist()
+    parts = distinct(np.concatenate([one.partition for one in ranked.values()])).tolist()
     held, whole = work.slot.load_vectors(task, held, parts)
     distances: dict[int, F64] = {}
     by_pages: dict[int, Ranked] = {}

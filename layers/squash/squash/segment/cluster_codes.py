@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from squash.arrays import I64, U8, Mask
+from squash.arrays import I64, U8, Mask, distinct
 from squash.container import Buffer
 from squash.errors import ChecksumError, DataError
 from squash.segment.head import CodeArray
@@ -72,7 +72,7 @@ class ClusterCodes(Mapping[str, U8]):
         """
         if self.holds(clusters):
             return []
-        wanted = np.union1d(clusters, np.flatnonzero(self._filled))
+        wanted = distinct(np.concatenate((clusters, np.flatnonzero(self._filled))))
         if 2 * int(self._bytes[wanted].sum()) > int(self._bytes.sum()):
             return self.missing_of_all()
         return [int(one) for one in wanted[~self._filled[wanted]]]

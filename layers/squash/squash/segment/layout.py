@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import I64, U32, U64
+from squash.arrays import I64, U32, U64, distinct
 from squash.container import Container
 from squash.errors import DataError
 from squash.limits import ROW_PAGE_ROWS
@@ -114,4 +114,4 @@ def _document_begins(container: Container, page_offsets: U64, rows: int, where: 
 
 def page_ranges(rows: I64 | Sequence[int]) -> I64:
     """Return the pages that hold `rows`, ascending, each once."""
-    return np.unique(np.asarray(rows, dtype=np.int64) // ROW_PAGE_ROWS)
+    return distinct(np.asarray(rows, dtype=np.int64) // ROW_PAGE_ROWS)
