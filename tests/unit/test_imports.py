@@ -93,6 +93,7 @@ def test_imports_processor_rooms(processor):
         "attributes",
         "clock",
         "container",
+        "drafts",
         "errors",
         "index",
         "kernels",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from squash.arrays import F32
 from squash.values import dataclass
@@ -193,40 +193,6 @@ class Match:
     vector: F32 | None = None
 
 
-def draft_of(of: type[Any]) -> type[Any]:
-    """Return a class of the same slots, in which nothing forbids to fill them.
-
-    A frozen class sets its fields by a call each. What every answer is made of is filled in as a
-    draft, and becomes one of the frozen class then: that takes a fifth of the time.
-    """
-    return type(f"_{of.__name__}Draft", (), {"__slots__": of.__slots__})
-
-
-_MatchDraft: Final = draft_of(Match)
-
-
-def make_matches(
-    keys: Iterable[str],
-    distances: Iterable[float],
-    metadata: Iterable[Metadata | None],
-    vectors: Iterable[F32 | None],
-) -> tuple[Match, ...]:
-    """Make matches from their fields, each given for all of them, in their order.
-
-    They are what `Match(...)` makes, at less than half of its time.
-    """
-    made: list[Match] = []
-    for key, distance, meta, vector in zip(keys, distances, metadata, vectors, strict=True):
-        match: Any = _MatchDraft()
-        match.key = key
-        match.distance = distance
-        match.metadata = meta
-        match.vector = vector
-        match.__class__ = Match
-        made.append(match)
-    return tuple(made)
-
-
 @dataclass(frozen=True, slots=True)
 class Level:
     """One level of a query: how many rows came in as candidates, how many survived."""
@@ -234,20 +200,6 @@ class Level:
     name: str
     candidates: int
     survivors: int
-
-
-_LevelDraft: Final = draft_of(Level)
-
-
-def make_level(name: str, candidates: int, survivors: int) -> Level:
-    """Make what `Level(...)` makes, sooner."""
-    level: Any = _LevelDraft()
-    level.name = name
-    level.candidates = candidates
-    level.survivors = survivors
-    level.__class__ = Level
-    made: Level = level
-    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,34 +228,6 @@ class Usage:
     gb_seconds: float = 0.0
     cost_usd: float = 0.0
     levels: tuple[Level, ...] = ()
-
-
-_UsageDraft: Final = draft_of(Usage)
-
-
-def make_usage_here(
-    searched: tuple[int, int],
-    store: tuple[int, int, int],
-    parts: tuple[int, int, int],
-    cost_usd: float,
-    levels: tuple[Level, ...],
-) -> Usage:
-    """Make what `Usage(...)` makes of an answer that called no functions, sooner.
-
-    `searched` are its first two fields, `store` those of the store, `parts` those of parts.
-    """
-    usage: Any = _UsageDraft()
-    usage.rows_scanned, usage.vectors_read = searched
-    usage.store_requests, usage.store_rounds, usage.store_bytes = store
-    usage.parts_from_memory, usage.parts_from_tmp, usage.parts_from_store = parts
-    usage.invocations = 0
-    usage.invocations_cold = 0
-    usage.gb_seconds = 0.0
-    usage.cost_usd = cost_usd
-    usage.levels = levels
-    usage.__class__ = Usage
-    made: Usage = usage
-    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,29 +263,6 @@ class Answer:
     """What could not be searched; only where the query allows for that."""
     encoding: EncodingReport | None = None
     """How the query was encoded; None where it was a vector."""
-
-
-_AnswerDraft: Final = draft_of(Answer)
-
-
-def make_answer(
-    matches: tuple[Match, ...],
-    usage: Usage,
-    snapshot: int,
-    explain: Explanation | None,
-    missing: tuple[str, ...],
-) -> Answer:
-    """Make what `Answer(...)` makes of a vector's matches, sooner."""
-    answer: Any = _AnswerDraft()
-    answer.matches = matches
-    answer.usage = usage
-    answer.snapshot = snapshot
-    answer.explain = explain
-    answer.missing = missing
-    answer.encoding = None
-    answer.__class__ = Answer
-    made: Answer = answer
-    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ import numpy as np
 
 from squash.arrays import F32, U64, Mask
 from squash.container import Buffer
+from squash.drafts import draft_of
 from squash.errors import DataError
 from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegments, Replace
 from squash.index.state import State, killed_until
-from squash.model import Metadata, ObjectRef, RowBatch, SegmentRef, draft_of
+from squash.model import Metadata, ObjectRef, RowBatch, SegmentRef
 from squash.segment.keys import KeyTable, hash_keys
 from squash.values import dataclass
 

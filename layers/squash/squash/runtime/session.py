@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
+from squash.drafts import make_answer
 from squash.errors import DataError, InternalError, SquashError, UnavailableError
 from squash.index.checking import check_keys
 from squash.index.entries import Entry
@@ -31,7 +32,6 @@ from squash.model import (
     SnapshotInfo,
     VerifyReport,
     WriteResult,
-    make_answer,
 )
 from squash.runtime.content import Asked, Content
 from squash.runtime.encoding import Encoding

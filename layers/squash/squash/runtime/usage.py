@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from squash.model import Usage, make_usage_here
+from squash.drafts import make_usage_here
+from squash.model import Usage
 from squash.planning.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.retained import LoadCounts
 from squash.runtime.settings import Settings

@@ -10,8 +10,9 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
+from squash.drafts import make_matches
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
-from squash.model import Match, Metadata, make_matches
+from squash.model import Match, Metadata
 from squash.search.view import KeyReader, SegmentView
 
 T = TypeVar("T")

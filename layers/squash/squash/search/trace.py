@@ -7,7 +7,8 @@ from dataclasses import field
 import numpy as np
 
 from squash.arrays import I64
-from squash.model import Level, make_level
+from squash.drafts import make_level
+from squash.model import Level
 from squash.search.spending import Spent
 from squash.values import dataclass
 

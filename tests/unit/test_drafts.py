@@ -6,15 +6,12 @@ from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 
+from squash.drafts import make_answer, make_level, make_matches, make_usage_here
 from squash.model import (
     Answer,
     Level,
     Match,
     Usage,
-    make_answer,
-    make_level,
-    make_matches,
-    make_usage_here,
 )
 
 FIELDS = [("a", 0.5, {"x": 1}, None), ("b", 1.5, None, None), ("c", 2.5, None, [1.0])]
