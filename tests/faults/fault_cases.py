@@ -277,32 +277,44 @@ def _past(state: State) -> Any:
     }
 
 
+def _verify(index: Index) -> int:
+    return len(index.verify().damages)
+
+
 OPERATIONS = (
     Operation("put small", _put_small, _after_put),
     Operation("put small, warm", _put_small, _after_put, handle="warm"),
     Operation("put small, stale", _put_small, _after_put, handle="stale"),
     Operation("put large", _put_large, lambda s: with_rows(s, LARGE, 9)),
+    Operation("put large, stale", _put_large, lambda s: with_rows(s, LARGE, 9), handle="stale"),
     Operation("put if absent", _put_if_absent, _if_absent, conflicts=True),
     Operation("put if snapshot", _put_if_snapshot, _if_unchanged, conflicts=True),
     Operation("patch", _patch, lambda s: patched(s, ["k3", "k52"], PATCH)),
+    Operation("patch, stale", _patch, lambda s: patched(s, ["k3", "k52"], PATCH), handle="stale"),
     Operation("delete", _delete, lambda s: without(s, GONE)),
     Operation("delete by filter", _delete_where, _after_delete_where),
     Operation("delete by filter, stale", _delete_where, _after_delete_where, handle="stale"),
     Operation("optimize first", _optimize, kind="young", conflicts=True),
     Operation("optimize again", _optimize, conflicts=True),
+    Operation("optimize again, old", _optimize, kind="old", conflicts=True),
     Operation("optimize, stale", _optimize, handle="stale", conflicts=True),
     Operation("optimize all", _rebuild, conflicts=True),
+    Operation("optimize all, stale", _rebuild, handle="stale", conflicts=True),
+    Operation("optimize all, old", _rebuild, kind="old", conflicts=True),
     Operation("gc", _collect, kind="old"),
     Operation("query", _query, seen=same),
     Operation("query, warm", _query, seen=same, handle="warm"),
     Operation("query, stale", _query, seen=same, handle="stale"),
     Operation("query exactly", _query_exactly, seen=_passing_metadata),
+    Operation("query exactly, stale", _query_exactly, seen=_passing_metadata, handle="stale"),
     Operation("query the past", _query_the_past, seen=_past),
     Operation("get", _get, seen=_got),
     Operation("get, stale", _get, seen=_got, handle="stale"),
     Operation("list", _list, seen=same),
     Operation("export", _export, seen=same),
-    Operation("verify", lambda index: len(index.verify().damages), seen=lambda _: 0),
+    Operation("export, old", _export, seen=same, kind="old"),
+    Operation("verify", _verify, seen=lambda _: 0),
+    Operation("verify, old", _verify, seen=lambda _: 0, kind="old"),
     Operation("count", lambda index: index.stats().rows, seen=len),
 )
 

@@ -40,7 +40,7 @@ ALONE: tuple[Fault, ...] = ("refused", "lost", "killed before", "killed after", 
 TOGETHER: tuple[Fault, ...] = ("overtaken", "late")
 # Of so many points of an operation one is tried in `make test`: more of those that write.
 STRIDE = {"writes": 61, "reads": 101}
-POINTS_MIN = 7_000  # of all operations together; one listing opens an index, not 17 probes
+POINTS_MIN = 10_000
 
 Point = tuple[Operation, int, Fault, Rival | None]
 

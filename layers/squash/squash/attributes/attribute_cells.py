@@ -19,7 +19,7 @@ import numpy as np
 from squash.arrays import U8, U64
 from squash.attributes.columns import Column
 from squash.attributes.filters import Ordered
-from squash.kernels import Leaf, truth_of_interval, truth_of_spans
+from squash.kernels import Leaf, truth_of_spans
 from squash.limits import SIGNATURE_BITS
 from squash.model import Scalar
 
@@ -80,7 +80,7 @@ class AttributeCells:
         """Ask whether a value of a type lies in [low, high); None where it is open to that side."""
         possible, sure = self._spans(kind, low, high)
         list_code = self.list_code
-        truth, sets = truth_of_interval(possible, sure, list_code)
+        truth, sets = truth_of_spans((possible, (list_code, list_code + 1)), (sure,))
         sure_bits = self._owned_within(kind, low, high) if self.owners else 0
         intervals = None
         if kind is float:

@@ -30,7 +30,7 @@ from squash.kernels.distances import (
 from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
 from squash.kernels.low_scan import SignTable, low_scan, sign_table
-from squash.kernels.masks import truth_of_interval, truth_of_spans
+from squash.kernels.masks import truth_of_spans
 from squash.kernels.native_table import refresh
 from squash.kernels.packing import (
     block_begins,
@@ -124,7 +124,6 @@ __all__ = [
     "split_blocks",
     "table_sums",
     "top_k",
-    "truth_of_interval",
     "truth_of_spans",
     "uniform_widths",
     "unpack_grid",

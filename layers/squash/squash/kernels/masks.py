@@ -56,21 +56,6 @@ def truth_of_spans(
     return bytes(truth), (sure | (possible | sure) << _CODES).to_bytes(64, "little")
 
 
-def truth_of_interval(
-    maybe: tuple[int, int], yes: tuple[int, int], list_code: int
-) -> tuple[bytes, bytes]:
-    """Return what `truth_of_spans` does of codes where it may hold, lists, and where it does."""
-    begin, end = maybe
-    truth = bytearray(_CODES)
-    truth[begin:end] = _MAYBES[begin:end]
-    possible = _BELOW[end] ^ _BELOW[begin] ^ _BELOW[list_code] ^ _BELOW[list_code + 1]
-    begin, end = yes
-    truth[begin:end] = _YESES[begin:end]
-    truth[list_code] = MAYBE
-    sure = _BELOW[end] ^ _BELOW[begin]
-    return bytes(truth), (sure | (possible | sure) << _CODES).to_bytes(64, "little")
-
-
 def sets_of(truth: bytes) -> bytes:
     """Return uint8 [64], the codes of sure and possible truth as byte shuffles look them up."""
     by_half = np.frombuffer(truth, dtype=np.uint8).reshape(2, 8, 16)

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from squash.clock import Clock, IdSource
 from squash.errors import UnavailableError
-from squash.limits import HTTP_API_HEADERS_BYTES_MAX, LAMBDA_REQUEST_BYTES_MAX
+from squash.limits import LAMBDA_REQUEST_BYTES_MAX
 from squash.local.account import Account
 from squash.local.calls import AnswerDroppedError, Call, Refusal, RefusedError
-from squash.local.http_events import event_of, iam_context, response_of
-from squash.local.invoke_api import read_body, request_id
+from squash.local.http_events import body_of, event_of, iam_context, response_of
+from squash.local.invoke_api import request_id
 from squash.local.template import FunctionUrl
 from squash.local.template.values import ACCOUNT_ID, REGION
 
@@ -33,12 +33,9 @@ class UrlFace:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         identifier = request_id(self._ids)
-        body = await read_body(request, LAMBDA_REQUEST_BYTES_MAX)
-        headers_bytes = sum(len(name) + len(value) for name, value in request.raw_headers)
-        if headers_bytes > HTTP_API_HEADERS_BYTES_MAX:
-            return _message(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, identifier)
-        if body is None:
-            return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, identifier)
+        body = await body_of(request, LAMBDA_REQUEST_BYTES_MAX)
+        if isinstance(body, HTTPStatus):
+            return _message(body, identifier)
         caller = None
         if self._url.iam:
             caller = iam_context(request.headers.get("Authorization", ""))

@@ -14,14 +14,13 @@ from squash.clock import Clock, IdSource
 from squash.errors import UnavailableError
 from squash.limits import (
     HTTP_API_BODY_BYTES_MAX,
-    HTTP_API_HEADERS_BYTES_MAX,
     HTTP_API_TIMEOUT_S,
     LAMBDA_REQUEST_BYTES_MAX,
 )
 from squash.local.account import Account
 from squash.local.calls import AnswerDroppedError, Call, RefusedError
-from squash.local.http_events import event_of, iam_context, response_of
-from squash.local.invoke_api import read_body, request_id
+from squash.local.http_events import body_of, event_of, iam_context, response_of
+from squash.local.invoke_api import request_id
 from squash.local.routes import Match, Routes
 from squash.local.template.values import ACCOUNT_ID
 
@@ -49,12 +48,9 @@ class HttpApi:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         identifier = request_id(self._ids)
-        body = await read_body(request, HTTP_API_BODY_BYTES_MAX)
-        headers_bytes = sum(len(name) + len(value) for name, value in request.raw_headers)
-        if headers_bytes > HTTP_API_HEADERS_BYTES_MAX:
-            return _message(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, identifier)
-        if body is None:
-            return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, identifier)
+        body = await body_of(request, HTTP_API_BODY_BYTES_MAX)
+        if isinstance(body, HTTPStatus):
+            return _message(body, identifier)
         path = _path(request.raw_path)
         match = self._routes.find(request.method, path)
         if match is None:

@@ -8,19 +8,31 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from squash.limits import HTTP_API_HEADERS_BYTES_MAX
 from squash.local.calls import Outcome
+from squash.local.invoke_api import read_body
 from squash.local.template.values import ACCOUNT_ID
 
 _TEXT_TYPES: Final = ("text/", "application/json", "application/javascript", "application/xml")
 _CREDENTIAL: Final = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
 # Of a response, what the server says by itself.
 _OWN_HEADERS: Final = {"content-length", "transfer-encoding", "connection"}
+
+
+async def body_of(request: web.BaseRequest, bytes_max: int) -> bytes | HTTPStatus:
+    """Read the body of a request; where it, or its headers, are too long, say so."""
+    body = await read_body(request, bytes_max)
+    headers_bytes = sum(len(name) + len(value) for name, value in request.raw_headers)
+    if headers_bytes > HTTP_API_HEADERS_BYTES_MAX:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if body is None else body
 
 
 def event_of(
