@@ -34,10 +34,10 @@ CALIBRATED_NEIGHBOURS: Final = 10
 """How many true neighbours of each held-out query calibration asks for."""
 
 _PRIOR_ROWS = 1_024.0  # a cluster's selectivity is drawn towards the index's by this many rows
-# Where fewer rows pass around the query than overall, the nearest of them lie far out. Measured on
-# nine groups of filters that have to do with the vectors (words by frequency, picture descriptors
-# by picture, texts by section), 200 queries each: with 0.6 all meet targets of 0.9, 0.95 and 0.99.
-_ADVERSE_EXPONENT = 0.6
+# Where fewer rows pass around the query than overall, the nearest of them lie far out. With 0.6
+# descriptors of pictures far from the query miss 0.95 by a hundredth, with 0.8 they meet it, for up
+# to 2.3 % more rows walked by filters that have nothing to do with the vectors (0003).
+_ADVERSE_EXPONENT = 0.8
 _NEED_EXPONENT = 0.5
 
 
