@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-BUILDER: Final = ("layers/contents.py", "layers/layer.py")
+from imports import shorten_imports
+
+BUILDER: Final = ("layers/contents.py", "layers/imports.py", "layers/layer.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,36 +122,6 @@ _UNUSED_PYARROW: Final = (
     "pyarrow/libarrow_python.so",
     "pyarrow/libarrow_python.so.*.*.*",
 )  # fmt: skip
-# What a cold start would import, and no function asks of packages: manuals of what is compiled, a
-# sixth of NumPy's import; the makers of botocore's manuals, with a reader of HTML; and urllib3's
-# HTTP/2, with a reader of the packages that are installed.
-_NOTHING: Final = '"""Nothing: no function asks for what was here."""\n'
-_UNDOCUMENTED: Final = '''"""Manuals of methods that are made at run time: none."""
-
-
-class ClientMethodDocstring(str):
-    """No manual, whatever it would be made of."""
-
-    __slots__ = ()
-
-    def __new__(cls, *_, **__):
-        return super().__new__(cls)
-
-
-PaginatorDocstring = WaiterDocstring = ClientMethodDocstring
-'''
-_REPLACED: Final = {
-    "botocore/docs/__init__.py": _NOTHING,
-    "botocore/docs/docstring.py": _UNDOCUMENTED,
-    "numpy/_core/_add_newdocs.py": _NOTHING,
-    "numpy/_core/_add_newdocs_scalars.py": _NOTHING,
-    "urllib3/http2/__init__.py": _NOTHING,
-}
-# Which of all texts is an address of IPv6 is asked four times by expressions that take as long to
-# compile as a tenth of NumPy does to import. For what has brackets around it, this tells as well.
-_ADDRESS: Final = '"(?:" + "|".join([x % _subs for x in _variations]) + ")"'
-_ADDRESS_SHORT: Final = 'r"(?:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)"'
-_ADDRESSES: Final = ("botocore/compat.py", "urllib3/util/url.py")
 # Of the 400 services that botocore describes (28 MB), those that functions speak to, and what they
 # ask of them; sts is for roles, and stays whole.
 _SERVICES: Final = ("lambda", "s3", "ssm", "stepfunctions", "sts")
@@ -169,15 +141,7 @@ _OPERATIONS: Final = {
 
 
 def _shorten_library(site: Path) -> None:
-    for name, source in _REPLACED.items():
-        if not (site / name).exists():
-            raise ValueError(f"{name} is no longer there to be replaced: see what it became")
-        (site / name).write_text(source)
-    for name in _ADDRESSES:
-        source = (site / name).read_text()
-        if source.count(_ADDRESS) != 1:
-            raise ValueError(f"{name} asks in other words what an address is: see if it is slow")
-        (site / name).write_text(source.replace(_ADDRESS, _ADDRESS_SHORT))
+    shorten_imports(site)
     for path in (site / "botocore" / "data").iterdir():
         if path.is_dir() and path.name not in _SERVICES:
             remove(path)

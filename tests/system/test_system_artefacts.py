@@ -42,8 +42,12 @@ NEVER = {
     "aws_lambda_powertools.event_handler",
     "aws_xray_sdk",
     "boto3",
+    "configparser",
+    "dateutil.parser",
     "moto",
+    "numpy._typing",
     "numpy.f2py",
+    "pickle",
     "pyarrow",
     "rich",
     "s3transfer",
@@ -53,7 +57,13 @@ NEVER = {
     "squash.training",
     "unittest",
 }
-ROLES = {"aws_lambda_powertools", "squash.api.face", "squash.database", "squash.runtime.session"}
+ROLES = {
+    "aws_lambda_powertools",
+    "jmespath",
+    "squash.api.face",
+    "squash.database",
+    "squash.runtime.session",
+}
 CALLING = {"squash.api.calling", "squash.runtime.invokers", "squash.search.calls"}
 MODELS = {"onnxruntime", "tokenizers", "PIL", "squash.encoders.encoder"}
 NOT_IN = {
@@ -270,6 +280,46 @@ def test_artefacts_load_what_they_run(artefacts, name, record_property):
     assert [place for place in found["places"] if not place.startswith(folder)] == []
     unwanted = NEVER | NOT_IN.get(name, set()) | (MODELS if name != "Encoder" else set())
     assert [module for module in found["loaded"] if within(module, unwanted)] == []
+
+
+# What packages import later than they did: they do with it all that they did.
+LATER = """
+import io, sys
+sys.path.insert(0, {path!r})
+import botocore.session, numpy as np
+from botocore import configloader, credentials, paginate, regions, tokens, utils, waiter
+assert not {later} & set(sys.modules), {later} & set(sys.modules)
+objects = np.array([None, "a"], dtype=object)
+file = io.BytesIO()
+np.save(file, objects)
+file.seek(0)
+assert np.load(file, allow_pickle=True).tolist() == [None, "a"]
+assert objects.dumps()
+q, r = np.linalg.qr(np.eye(2))
+assert (q @ r == np.eye(2)).all()
+from numpy.typing import ArrayLike, NDArray
+assert utils.parse_timestamp("2026-01-02T03:04:05Z").year == 2026
+assert credentials.parse("2026-01-02T03:04:05Z").minute == 4
+assert paginate.jmespath.search("a.b", {{"a": {{"b": 7}}}}) == 7
+open({config!r}, "w").write("[default]\\nregion = eu-west-1\\n")
+assert configloader.load_config({config!r})["profiles"]["default"]["region"] == "eu-west-1"
+assert {later} <= set(sys.modules), {later} - set(sys.modules)
+"""
+PUT_OFF = {"configparser", "dateutil.parser", "jmespath", "numpy._typing", "pickle"}
+
+
+def test_artefacts_import_later_what_is_rarely_asked_for(artefacts, tmp_path):
+    """What packages no longer load when they are imported is there when somebody asks for it."""
+    path = str(artefacts.layer / "python")
+    program = LATER.format(path=path, config=str(tmp_path / "config"), later=PUT_OFF)
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-I", "-S", "-B", "-c", program],
+        env=ENVIRONMENT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 SERVICE = "squash.api.s3vectors"

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from squash.arrays import F32
+from squash.arrays import F32, F64
 from squash.model import Record
 
 # Powers of ten that a float64 holds exactly: a product or quotient by one is rounded once.
@@ -19,7 +18,7 @@ _DIGITS: Final = (9, 8, 7)  # nine tell every float32 from its neighbours, and o
 RECORD_BYTES: Final = 64  # of a record's braces, quotes and names of members, and to spare
 
 
-def short_floats(vectors: F32) -> npt.NDArray[np.float64]:
+def short_floats(vectors: F32) -> F64:
     """Return float64 that are written with few digits, and read back as the same float32.
 
     A float32 as it is, written as JSON, takes some 21 bytes, since its exact value has many
