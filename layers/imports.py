@@ -74,7 +74,7 @@ def __getattr__(name):
         raise AttributeError(name)
     return _Later(name)
 '''
-# Other words for the same: a type for annotations that loads all of numpy._typing, an eighth of
+# Other words for the same: a type for annotations that loads all of numpy._typing, a tenth of
 # NumPy's import, and a function that would load its module.
 _REWORDED: Final = {
     "botocore/credentials.py": (

@@ -8,7 +8,7 @@ import numpy as np
 
 T = TypeVar("T", bound=np.generic)
 
-# What `numpy.typing` calls so: to import it takes an eighth of what NumPy does.
+# What `numpy.typing` calls so: to import it takes about a tenth of what NumPy does.
 NDArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[T]]
 
 F16: TypeAlias = NDArray[np.float16]
