@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
-from fault_cases import NAME, RETENTION_S, World
+from fault_cases import DAY_S, NAME, RETENTION_S, World, state_of
 from fault_store import StepStore
 
 from amounts import WHOLE
-from living import shrink
-from squash.errors import DataError
+from living import SMALL, everything, shrink
+from squash.errors import ConflictError, DataError
 
 # So many calls read the history, in any order after the listing; the others read what is there now.
 STEPS = 32
@@ -64,6 +65,50 @@ def test_damage_is_told_beside_a_collection(how):
         assert found == verified(world, world.store), f"{key} {how}, {faulty.happened}"
         told += bool(found)
     assert told
+
+
+def rebuilt_later(world: World) -> None:
+    """All is folded, and collected days later: whoever stood still finds another index."""
+    index = world.database(50).index(NAME)
+    index.optimize(options=SMALL, full=True)
+    world.clock.sleep(2 * DAY_S)
+    index.gc(RETENTION_S)
+
+
+@pytest.mark.parametrize("step", [2, 20, 28, *(range(3, 120, 7) if WHOLE else ())])
+def test_what_was_folded_and_collected_is_no_damage(step):
+    world = World.of("old")
+    rival = partial(rebuilt_later, world)
+    faulty = StepStore(world.store, step=step, fault="overtaken", rival=rival)
+    assert verified(world, faulty) == set()
+    assert faulty.happened
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_who_stood_still_while_opening_opens_what_is_there_then(step):
+    """Not the snapshot that was listed, which is gone."""
+    world = World.of("aged")
+    rival = partial(rebuilt_later, world)
+    faulty = StepStore(world.store, fault="overtaken", rival=rival)
+    index = world.database(3, faulty).index(NAME)
+    faulty.log.clear()
+    faulty.step = step
+    assert everything(index) == state_of("aged")
+    assert faulty.happened
+
+
+@pytest.mark.parametrize("step", [9, 27])
+def test_a_fold_whose_inputs_were_folded_and_collected_is_a_conflict(step):
+    """It took longer than the retention, and what it would read is gone: nothing is damaged."""
+    world = World.of("aged")
+    rival = partial(rebuilt_later, world)
+    faulty = StepStore(world.store, fault="overtaken", rival=rival)
+    index = world.database(3, faulty).index(NAME)
+    faulty.log.clear()
+    faulty.step = step
+    with pytest.raises(ConflictError, match="another fold"):
+        index.optimize(options=SMALL, full=True)
+    assert world.found() == state_of("aged")
 
 
 def test_what_is_lost_meanwhile_is_told():

@@ -208,23 +208,33 @@ class LogReader:
         Where that is one listing tells, which is as good as a GET that finds nothing: it was the
         end when it was asked for. Commits are then got by their names, all at once.
         """
-        opened = known or self._empty()
-        if read_ahead is None:
-            newest, trained = snapshots.newest_snapshot(self.store), None
-        else:
-            newest, trained = snapshots.newest_and_trained(self.store)
-        if known is not None and newest <= known.state.snapshot_sequence:
-            return self._read_on(known)
+        while True:
+            if read_ahead is None:
+                newest, trained = snapshots.newest_snapshot(self.store), None
+            else:
+                newest, trained = snapshots.newest_and_trained(self.store)
+            if known is not None and newest <= known.state.snapshot_sequence:
+                return self._read_on(known)
+            beside = [partial(read_ahead, trained)] if read_ahead and trained else []
+            try:
+                return self._open_from(newest, known or self._empty(), beside)
+            except DataError:
+                # Who stood still since the listing may find that a newer snapshot took its place.
+                if snapshots.newest_snapshot(self.store) <= newest:
+                    raise
+
+    def _open_from(
+        self, newest: int, opened: Opened, beside: Sequence[Callable[[], None]]
+    ) -> Opened:
+        """Open the index from a snapshot; do beside it what else is to be done at once."""
         commits = dict(opened.commits)
         read_ms = self._clock.now_ms()
         listed: list[str] = []
-        beside: list[Callable[[], None]] = [lambda: listed.extend(self._listed(newest))]
-        if read_ahead is not None and trained is not None:
-            beside.append(partial(read_ahead, trained))
+        jobs = [lambda: listed.extend(self._listed(newest)), *beside]
         key = snapshots.snapshot_key(newest) if newest else None
         # Without a snapshot there are few commits, and most likely these.
         guessed = range(1, _FIRST_WINDOW + 1) if not newest else range(0)
-        data, found = self._get_beside(key, guessed, commits, beside)
+        data, found = self._get_beside(key, guessed, commits, jobs)
         commits.update((commit.sequence, commit) for commit in found if commit is not None)
         state = _snapshot_of(data, newest, key) if key is not None else opened.state
         end = newest + _following(listed, newest)

@@ -57,7 +57,9 @@ class Ledger:
             problem = look()
         except DataError as error:
             problem = str(error)
-            object_key = error.object_key or object_key
+            # A store says where an object lies from its own beginning, not from the index's.
+            if error.object_key and not error.object_key.endswith(f"/{object_key}"):
+                object_key = error.object_key
         except MALFORMED as error:
             problem = f"its parts do not fit each other ({error!r})"
         if problem:
