@@ -43,12 +43,13 @@ OPTIONS: Final = BuildOptions(
 )
 _LIMITS: Final = {
     "squash.index.log.SNAPSHOT_EVERY_COMMITS": 12,
+    "squash.index.opening.SNAPSHOT_EVERY_COMMITS": 12,
     "squash.index.writer.INLINE_COMMIT_ROWS_MAX": 32,
     "squash.index.writer.FLAT_SEGMENT_ROWS_MAX": 24,
     "squash.index.fresh.FLATTEN_COMMITS": 11,
     "squash.index.fresh.FLATTEN_AGAIN_COMMITS": 8,
     # Collection relies on these being far apart: hours there, seconds here.
-    "squash.index.log.STALE_AFTER_MS": 5_000,
+    "squash.index.opening.STALE_AFTER_MS": 5_000,
     "squash.index.writer.COMMIT_WITHIN_MS": 10_000,
     "squash.maintain.gc.GC_RETENTION_S_MIN": 1,
     "squash.maintain.gc.GC_GRACE_MS": 40_000,

@@ -33,9 +33,15 @@ SETTINGS: Final = (
 )
 
 
+def snapshot_every(patch: pytest.MonkeyPatch, commits: int) -> None:
+    """Let a snapshot be due after so many commits."""
+    for module in ("log", "opening"):
+        patch.setattr(f"squash.index.{module}.SNAPSHOT_EVERY_COMMITS", commits)
+
+
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Let snapshots be due and segments be cut after a few commits and rows."""
-    patch.setattr("squash.index.log.SNAPSHOT_EVERY_COMMITS", 4)
+    snapshot_every(patch, 4)
     patch.setattr("squash.index.fresh.FLATTEN_COMMITS", 3)
     patch.setattr("squash.index.fresh.FLATTEN_AGAIN_COMMITS", 2)
     patch.setattr("squash.index.writer.INLINE_COMMIT_ROWS_MAX", 12)

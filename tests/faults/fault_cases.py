@@ -314,6 +314,7 @@ OPERATIONS = (
     Operation("export", _export, seen=same),
     Operation("export, old", _export, seen=same, kind="old"),
     Operation("verify", _verify, seen=lambda _: 0),
+    Operation("verify, old", _verify, seen=lambda _: 0, kind="old"),
     Operation("verify, stale", _verify, seen=lambda _: 0, handle="stale"),
     Operation("count", lambda index: index.stats().rows, seen=len),
 )

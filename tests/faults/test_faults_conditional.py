@@ -11,10 +11,10 @@ from fault_store import FaultStore, KilledError, unavailable
 from index_world import FakeClock
 
 from amounts import some
+from living import snapshot_every
 from squash.clock import SystemIds
 from squash.database import Database, Index
 from squash.errors import CommitUnknownError, ConflictError, SquashError, UnavailableError
-from squash.index import log as log_module
 from squash.index import writer
 from squash.maintain import BuildOptions
 from squash.model import WriteResult
@@ -28,7 +28,7 @@ ID = "ab" * 16
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
     """Let the write under test bring a snapshot, and few rows become segments."""
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
+    snapshot_every(monkeypatch, 3)
     monkeypatch.setattr(writer, "INLINE_COMMIT_ROWS_MAX", 4)
 
 

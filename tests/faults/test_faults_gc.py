@@ -6,13 +6,13 @@ import pytest
 from fault_store import FaultStore, KilledError, unavailable
 
 from collecting import DAY_S, HOUR_S, World
+from living import snapshot_every
 from squash.errors import SquashError
-from squash.index import log as log_module
 
 
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
+    snapshot_every(monkeypatch, 3)
     # So that deleting takes many calls.
     monkeypatch.setattr("squash.maintain.gc.DELETE_BATCH_KEYS", 2)
 

@@ -8,6 +8,7 @@ import pytest
 from fault_store import FaultStore, KilledError, unavailable
 from index_world import FakeClock, World
 
+from living import snapshot_every
 from squash.errors import (
     CommitUnknownError,
     ConflictError,
@@ -27,7 +28,7 @@ BEFORE = {f"k{i}": i for i in range(6)}
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
     """Let a snapshot be due every third commit, so that its calls are among those that fail."""
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
+    snapshot_every(monkeypatch, 3)
 
 
 def prepared() -> MemoryStore:

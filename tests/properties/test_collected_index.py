@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collecting import DAY_S, HOUR_S, World
-from squash.index import log as log_module
+from living import snapshot_every
 from squash.limits import GC_GRACE_MS
 from squash.maintain.gc import find_needed, list_objects
 
@@ -24,7 +24,7 @@ STEPS = st.one_of(
 
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 4)
+    snapshot_every(monkeypatch, 4)
 
 
 def left_over(world, horizon):

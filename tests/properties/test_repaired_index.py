@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from amounts import examples
 from collecting import DAY_S, World, listed
+from living import snapshot_every
 from squash.container import read_layout
 from squash.errors import DataError, SquashError
-from squash.index import log as log_module
 from squash.maintain import BuildOptions
 from squash.maintain.gc import list_objects
 from squash.storage import MemoryStore
@@ -29,7 +29,7 @@ DERIVED = {"rows", "attributes", "codes", "head", "bitmaps", "trained", "snapsho
 
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
+    snapshot_every(monkeypatch, 3)
 
 
 def made(collected: bool) -> World:
@@ -94,7 +94,7 @@ def live_keys(world: World) -> set[str]:
 @pytest.fixture(scope="module")
 def worlds():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
+        snapshot_every(patch, 3)
         return {collected: made(collected) for collected in (False, True)}
 
 

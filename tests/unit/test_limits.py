@@ -7,7 +7,7 @@ import pytest
 
 from squash import limits
 from squash.container import ALIGNMENT, HEADER_BYTES_MAX
-from squash.index.log import STALE_AFTER_MS
+from squash.index.opening import STALE_AFTER_MS
 from squash.kernels.packing import low_groups
 from squash.maintain import BuildOptions
 from squash.storage import protocol, ranges

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 
 from squash.api import credentials
 from squash.api.access import KeyGate
@@ -120,3 +123,18 @@ class World:
         done = self.ask("POST", f"/v1/indexes/{name}/vectors", {"vectors": vectors})
         assert done.status == 200
         return self
+
+
+def context(remaining_ms=600_000):
+    """What Lambda says of an invocation."""
+    return SimpleNamespace(
+        aws_request_id="c0ffee", get_remaining_time_in_millis=lambda: remaining_ms
+    )
+
+
+def rows(count):
+    """Make so many rows to put."""
+    return {
+        "keys": [str(i) for i in range(count)],
+        "vectors": np.random.default_rng(1).normal(size=(count, 2)),
+    }

@@ -3,67 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
-from types import SimpleNamespace
-from uuid import uuid4
 
 import pytest
-from api_world import Answer, HandClock, event
+from api_world import Answer, HandClock, context, event, rows
 
 import squash
 from squash.api import credentials, functions
-from squash.api.compacting import is_due
 from squash.api.environment import read_face
 from squash.clock import SystemClock
-from squash.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from squash.limits import (
-    EXACT_ROWS_MAX,
-    FOLD_BEGIN_MS_MIN,
-    FOLD_COMMITS_MIN,
-    FOLD_ROWS_MIN,
-    FOLD_STOP_MS_MIN,
-    SNAPSHOT_EVERY_COMMITS,
-)
-from squash.model import Backlog, DatabaseGcReport, GcReport, ObjectCount, Progress
-from squash.storage import MemoryStore
+from squash.errors import InvalidArgumentError, UnavailableError
 
-
-@pytest.fixture
-def environment():
-    return {"SQUASH_STORE": f"memory://{uuid4().hex}"}
-
-
-@pytest.fixture(autouse=True)
-def _logging():
-    """Powertools configures the library's logger once a process: it is put back as it was.
-
-    Where another test had it configured, it would print to what was captured there.
-    """
-    logger = logging.getLogger("squash")
-    before = dict(vars(logger)) | {"handlers": list(logger.handlers)}
-    logger.handlers = []
-    for name in ("init", "powertools_handler"):
-        vars(logger).pop(name, None)
-    yield
-    vars(logger).clear()
-    vars(logger).update(before)
-
-
-def context(remaining_ms=600_000):
-    return SimpleNamespace(
-        aws_request_id="c0ffee", get_remaining_time_in_millis=lambda: remaining_ms
-    )
-
-
-def rows(count):
-    import numpy as np
-
-    return {
-        "keys": [str(i) for i in range(count)],
-        "vectors": np.random.default_rng(1).normal(size=(count, 2)),
-    }
+pytestmark = pytest.mark.usefixtures("logger_put_back")
 
 
 def test_the_http_functions_answer_real_events(environment, capsys):
@@ -169,106 +121,6 @@ def test_what_the_compactor_is_asked(environment, monkeypatch, path, body, told)
     assert (answer.status, answer.document) == (202, {"snapshot": 0})
     ((function, payload),) = calls
     assert (function, json.loads(payload)) == ("squash-compactor", told)
-
-
-REPORT = GcReport(
-    3, 0, {"commits": ObjectCount(2, 60), "segments": ObjectCount(1, 10)}, ObjectCount(),
-    ObjectCount(),
-)  # fmt: skip
-REPORT_OF_ALL = DatabaseGcReport(
-    {"papers": REPORT}, {"bad": "it is damaged"}, ObjectCount(1, 5), dry_run=False
-)
-
-
-def test_the_compactor_collects_when_it_is_told_to(environment, monkeypatch):
-    """One index that is named, or all; by the environment's retention or the event's own."""
-    asked = []
-
-    def gc(self, retention_s, *, progress):
-        asked.append((type(self).__name__, retention_s))
-        return REPORT if isinstance(self, squash.Index) else REPORT_OF_ALL
-
-    monkeypatch.setattr(squash.Index, "gc", gc)
-    monkeypatch.setattr(squash.Database, "gc", gc)
-    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
-    handle = functions.compactor(environment | {"SQUASH_RETENTION_DAYS": "2.5"})
-    one = handle({"gc": True, "index": "papers"}, context())["indexes"]
-    assert [(each["outcome"], each["objects"], each["bytes"]) for each in one] == [
-        ("collected", 3, 70)
-    ]
-    every = handle({"gc": True, "retention_s": 3_600}, context())["indexes"]
-    assert [(each["index"], each["outcome"], each["why"]) for each in every] == [
-        ("papers", "collected", ""),
-        ("bad", "failed", "it is damaged"),
-        ("*", "remains of dropped indexes", ""),
-    ]
-    assert asked == [("Index", 216_000), ("Database", 3_600)]
-    (gone,) = handle({"gc": True, "index": "gone"}, context())["indexes"]
-    assert gone["outcome"] == "gone"
-    functions.compactor(environment)({"gc": True}, context())
-    assert asked[-1] == ("Database", 86_400)
-
-
-def test_the_compactor_collects_what_is_old(environment, monkeypatch):
-    """The schedule's event, through the library: what nobody needs for a month is gone."""
-    clock = HandClock()
-    monkeypatch.setattr("squash.clock.SystemClock", lambda: clock)
-    store = MemoryStore(clock)
-    monkeypatch.setattr("squash.runtime.functions.store_of", lambda _: store)
-    database = functions.open_database(environment)
-    index = database.create_index("papers", dimension=2, metric="euclidean")
-    handle = functions.compactor(environment)
-    for _ in range(SNAPSHOT_EVERY_COMMITS + 2):
-        index.put(**rows(5))
-    handle({"index": "papers", "full": True}, context())
-    clock.ms += 30 * 86_400_000
-    index.put(**rows(3))
-    before = len(list(store.list("papers/")))
-    (done,) = handle({"gc": True}, context())["indexes"]
-    assert done["outcome"] == "collected"
-    assert done["objects"] >= SNAPSHOT_EVERY_COMMITS - 1
-    left = 2  # a snapshot and its bitmap, for the next collection to begin from
-    assert len(list(store.list("papers/"))) == before - done["objects"] + left
-    assert index.stats().rows == 5
-    with pytest.raises(NotFoundError):
-        index.query([1, 0], as_of=1)
-
-
-def test_the_compactor_stops_collecting_when_hardly_any_time_is_left(environment, monkeypatch):
-    def gc(self, retention_s, *, progress):
-        progress(Progress("list", 1, 2, "objects"))
-
-    monkeypatch.setattr(squash.Index, "gc", gc)
-    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
-    handle = functions.compactor(environment)
-    done = handle({"gc": True, "index": "papers"}, context(FOLD_BEGIN_MS_MIN - 1))["indexes"]
-    assert [one["outcome"] for one in done] == ["no time"]
-    left = iter([FOLD_BEGIN_MS_MIN])
-    short = SimpleNamespace(get_remaining_time_in_millis=lambda: next(left, 0))
-    with pytest.raises(UnavailableError, match="no time is left to collect"):
-        handle({"gc": True, "index": "papers"}, short)
-
-
-def test_the_compactor_builds_all_anew_when_it_is_told_to(environment, monkeypatch):
-    seen = []
-    plain = squash.Index.optimize
-
-    def optimize(self, *, full=False, **more):
-        seen.append(full)
-        return plain(self, **more)
-
-    monkeypatch.setattr(squash.Index, "optimize", optimize)
-    squash.connect(environment["SQUASH_STORE"]).create_index("papers", dimension=2)
-    handle = functions.compactor(environment)
-    for asked in ({"index": "papers"}, {"index": "papers", "full": True}):
-        assert handle(asked, context())["indexes"][0]["outcome"] == "folded"
-    assert seen == [False, True]
-
-
-@pytest.mark.parametrize("days", ["0", "-1", "x", "nan", "3651", "inf"])
-def test_a_retention_that_cannot_be_stops_the_compactor_at_its_start(environment, days):
-    with pytest.raises(InvalidArgumentError, match="SQUASH_RETENTION_DAYS"):
-        functions.compactor(environment | {"SQUASH_RETENTION_DAYS": days})
 
 
 def test_a_put_asks_the_compactor_when_much_is_fresh(environment, monkeypatch, capsys):
@@ -420,56 +272,6 @@ def test_a_role_that_takes_another_event_says_so_and_does_not_crash(environment)
         answer = factory(environment)({"v": 1, "kind": "nonsense"}, context())
         assert answer["error"]["type"] == "InvalidArgumentError"
         assert answer["cold"] is True
-
-
-def test_the_compactor_folds_what_is_due_on_a_schedule_and_what_is_named(environment):
-    database = squash.connect(environment["SQUASH_STORE"])
-    due = database.create_index("due", dimension=2, metric="euclidean")
-    due.put(**rows(EXACT_ROWS_MAX + 1))
-    fresh = database.create_index("fresh", dimension=2, metric="euclidean")
-    fresh.put(**rows(5))
-    handle = functions.compactor(environment)
-    done = handle(event("schedule"), context())["indexes"]
-    assert [(one["index"], one["outcome"]) for one in done] == [
-        ("due", "folded"), ("fresh", "not due"),
-    ]  # fmt: skip
-    assert due.stats().partitions >= 1
-    assert due.backlog().rows == 0
-    again = handle(event("schedule"), context())["indexes"]
-    assert {one["outcome"] for one in again} == {"not due"}
-    named = handle({"index": "fresh"}, context())["indexes"]
-    assert [(one["outcome"], one["rows"]) for one in named] == [("folded", 5)]
-    assert handle({"index": "gone"}, context())["indexes"][0]["outcome"] == "gone"
-    with pytest.raises(InvalidArgumentError):
-        handle({"index": "../x"}, context())
-    with pytest.raises(InvalidArgumentError):
-        handle({"index": 5}, context())
-
-
-def test_the_compactor_heeds_the_time(environment):
-    """Too little is left to begin; or it runs out in the midst, and nothing is left behind."""
-    database = squash.connect(environment["SQUASH_STORE"])
-    index = database.create_index("due", dimension=2, metric="euclidean")
-    index.put(**rows(EXACT_ROWS_MAX + 1))
-    before = sorted(info.key for info in database.store.list(""))
-    handle = functions.compactor(environment)
-    done = handle(event("schedule"), context(FOLD_BEGIN_MS_MIN - 1))["indexes"]
-    assert [one["outcome"] for one in done] == ["no time"]
-    left = iter([FOLD_BEGIN_MS_MIN, FOLD_STOP_MS_MIN])
-    short = SimpleNamespace(get_remaining_time_in_millis=lambda: next(left, 0))
-    with pytest.raises(UnavailableError, match="no time is left"):
-        handle({"index": "due"}, short)
-    assert sorted(info.key for info in database.store.list("")) == before
-
-
-def test_what_is_due():
-    """Many rows outside of partitions and a share of all, or many commits."""
-    due = Backlog(snapshot=1, commits=0, rows=EXACT_ROWS_MAX + 1, rows_in_partitions=0)
-    assert is_due(due)
-    assert not is_due(Backlog(1, 0, EXACT_ROWS_MAX, 0))
-    assert not is_due(Backlog(1, 0, FOLD_ROWS_MIN + 1, 1_000_000))
-    assert is_due(Backlog(1, 0, 60_000, 1_000_000))
-    assert is_due(Backlog(1, FOLD_COMMITS_MIN, 1, 1_000_000))
 
 
 @pytest.mark.parametrize(

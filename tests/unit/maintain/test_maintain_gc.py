@@ -3,8 +3,8 @@
 import pytest
 
 from collecting import DAY_S, HOUR_S, SMALL, World
+from living import snapshot_every
 from squash.errors import DataError, InvalidArgumentError, NotFoundError, UnavailableError
-from squash.index import log as log_module
 from squash.index import snapshots
 from squash.index.commits import log_key
 from squash.index.snapshots import snapshot_key
@@ -14,7 +14,7 @@ from squash.model import ObjectCount
 
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 3)
+    snapshot_every(monkeypatch, 3)
 
 
 def lived() -> World:

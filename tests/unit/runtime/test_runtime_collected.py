@@ -3,14 +3,14 @@
 import pytest
 
 from collecting import DAY_S, HOUR_S, World, listed, vectors_of
+from living import snapshot_every
 from squash.errors import ChecksumError, NotFoundError
-from squash.index import log as log_module
 from squash.runtime import session as session_module
 
 
 @pytest.fixture(autouse=True)
 def short_snapshots(monkeypatch):
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY_COMMITS", 2)
+    snapshot_every(monkeypatch, 2)
 
 
 class Stopped:

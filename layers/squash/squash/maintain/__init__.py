@@ -6,6 +6,8 @@ from squash.maintain.gc import check_retention, collect
 from squash.maintain.history import (
     History,
     Ledger,
+    removed_since,
+    still_named,
     verify_history,
     verify_named,
     verify_newest_snapshot,
@@ -32,6 +34,8 @@ __all__ = [
     "optimize",
     "plan_flatten",
     "refold",
+    "removed_since",
+    "still_named",
     "verify_bitmaps",
     "verify_history",
     "verify_named",

@@ -25,6 +25,11 @@ from squash.values import dataclass
 # Of a long gap in the log so many numbers are named.
 _ABSENT_MAX: Final = 100
 _WINDOW: Final = 8
+_SEGMENTS: Final = "segments/"
+_DELETED: Final = "/deleted-"
+_NOT_LED_TO: Final = "is not what the commits before it lead to"
+# What states are made of; what else is there comes and goes as it likes.
+_NAMING: Final = frozenset({"snapshots", "commits", "segments", "bitmaps", "trained"})
 
 Report = Callable[[Progress], None]
 
@@ -52,7 +57,9 @@ class Ledger:
             problem = look()
         except DataError as error:
             problem = str(error)
-            object_key = error.object_key or object_key
+            # A store says where an object lies from its own beginning, not from the index's.
+            if error.object_key and not error.object_key.endswith(f"/{object_key}"):
+                object_key = error.object_key
         except MALFORMED as error:
             problem = f"its parts do not fit each other ({error!r})"
         if problem:
@@ -129,7 +136,6 @@ def verify_named(
         The keys that were looked at before.
 
     """
-    found = Ledger()
     rest = [ref for key, ref in sorted(history.named.items()) if key not in seen]
     for done, ref in enumerate(rest, 1):
 
@@ -137,13 +143,49 @@ def verify_named(
             read_object(store, ref)
 
         ledger.count(ref.bytes)
-        found.check(ref.key, look)
+        ledger.check(ref.key, look)
         report(Progress("verify", done, len(rest), "older objects"))
-    if found.damages:
-        stored = [one.number for one in list_objects(store) if one.kind == "snapshots"]
-        if not stored or min(stored) <= history.begins:
-            ledger.damages += found.damages
-        # Else garbage was collected meanwhile, and the states that named these are gone.
+
+
+def removed_since(store: ObjectStore, history: History) -> bool:
+    """Tell whether anything that a state may name was removed after the history listed it.
+
+    Only then can be taken for damage what a garbage collection removed: it takes commits after the
+    snapshots, and what they name after them, so that one listing never shows less than is needed.
+    """
+    there = {info.key for info in store.list("")}
+    return any(one.kind in _NAMING and one.info.key not in there for one in history.listed)
+
+
+def still_named(
+    damages: Sequence[Damage], history: History, newest: State | None
+) -> Iterator[Damage]:
+    """Yield the damages of objects that the history or the newest state names.
+
+    Parameters
+    ----------
+    damages:
+        Of what a state named that may be gone by now.
+    history:
+        Read after these were found.
+    newest:
+        Opened after the history was read; None if it cannot be: then nothing is left out.
+
+    """
+    needed = _needed(newest or State())
+    keys = history.named.keys() | needed.objects.keys()
+    keys |= {one.deleted.key for one in needed.segments.values() if one.deleted is not None}
+    segments = history.segments.keys() | needed.segments.keys()
+
+    def named(key: str) -> bool:
+        if key.startswith(snapshots.TRAINED_PREFIX) or _DELETED in key:
+            return key in keys
+        # By its id: there may be no reference to an object that its segment must have.
+        return not key.startswith(_SEGMENTS) or key.split("/")[1] in segments
+
+    for damage in damages:
+        if newest is None or named(damage.object_key):
+            yield damage
 
 
 def verify_newest_snapshot(
@@ -170,9 +212,12 @@ def verify_newest_snapshot(
     if replayed is None:
         return
     key = snapshots.snapshot_key(newest)
-    stored = snapshots.from_bytes(_get(log.store, key), sequence=newest, where=key)
-    if not _same(stored, replayed):
-        ledger.note(key, "is not what the commits before it lead to")
+
+    def look() -> str | None:
+        stored = snapshots.from_bytes(_get(log.store, key), sequence=newest, where=key)
+        return None if _same(stored, replayed) else _NOT_LED_TO
+
+    ledger.check(key, look)
 
 
 def replay(log: IndexLog, history: History, sequence: int, *, load_keys: LoadKeys) -> State | None:
@@ -345,14 +390,19 @@ class _Walk:
                 self._state = None
         if commit.sequence in self._stored:
             stored = self._load(commit.sequence)
-            if self._state is not None and not _same_lists(stored, self._state):
-                key = snapshots.snapshot_key(commit.sequence)
-                self._ledger.note(key, "is not what the commits before it lead to")
-            self._state = stored
+            if stored is not None:
+                if self._state is not None and not _same_lists(stored, self._state):
+                    self._ledger.note(snapshots.snapshot_key(commit.sequence), _NOT_LED_TO)
+                self._state = stored
 
-    def _load(self, sequence: int) -> State:
+    def _load(self, sequence: int) -> State | None:
+        """Read a snapshot again; None if that cannot be any more, which is noted."""
         key = snapshots.snapshot_key(sequence)
-        return snapshots.from_bytes(_get(self._store, key), sequence=sequence, where=key)
+        try:
+            return snapshots.from_bytes(_get(self._store, key), sequence=sequence, where=key)
+        except DataError as error:
+            self._ledger.note(key, str(error))
+            return None
 
 
 def _same_lists(stored: State, replayed: State) -> bool:
@@ -379,5 +429,5 @@ def _same(stored: State, replayed: State) -> bool:
 def _get(store: ObjectStore, key: str) -> Buffer:
     data = store.get(key)
     if data is None:
-        raise DataError(f"{key} was listed and is gone: verify again", object_key=key)
+        raise DataError(f"{key} was listed and is gone", object_key=key)
     return data

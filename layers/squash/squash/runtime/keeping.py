@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from squash.clock import Clock, IdSource
 from squash.errors import DataError, NotFoundError, SquashError, UnavailableError
@@ -30,6 +30,8 @@ from squash.maintain import (
     collect_buckets,
     collect_remains,
     optimize,
+    removed_since,
+    still_named,
     verify_bitmaps,
     verify_history,
     verify_named,
@@ -53,6 +55,8 @@ from squash.storage import ObjectStore
 
 Report = Callable[[Progress], None]
 _LOG = logging.getLogger("squash")
+# One collection is met in two passes, unless several run one after another.
+_PASSES_MAX: Final = 4
 
 
 def gc(
@@ -145,32 +149,64 @@ def _verify(
     check_catalogue: Callable[[], None],
     report: Report,
 ) -> tuple[VerifyReport, History, Opened | None]:
-    ledger = Ledger()
-    ledger.check(entry_key(config.name), check_catalogue)
-    history = verify_history(store, ledger, report)
-    rows = 0
-    opened: Opened | None = None
-    seen: set[str] = set()
+    rows, looked = 0, False
+    content, seen = Ledger(), set[str]()
+    for _ in range(_PASSES_MAX):
+        if not looked:
+            content, seen = Ledger(), set()
+        ledger = Ledger()
+        ledger.check(entry_key(config.name), check_catalogue)
+        history = verify_history(store, ledger, report)
+        opened = _open(views, ledger)
+        if opened is not None and not looked:
+            rows = _verify_content(views, opened, config, loader, ledger=content, report=report)
+            looked = True
+            seen |= {ref.key for ref in named_by(opened.state)}
+        verify_named(store, history, content, seen=seen, report=report)
+        seen |= history.named.keys()
+        verify_newest_snapshot(
+            views.log, history, ledger, load_keys=lambda ref: views.reader(ref, loader).keys()
+        )
+        newest = opened.state if opened else None
+        damages = (*ledger.damages, *still_named(content.damages, history, newest))
+        if not damages or not removed_since(store, history):
+            objects, stored = ledger.objects + content.objects, ledger.bytes + content.bytes
+            found = VerifyReport(objects, stored, rows, damages, history.unreferenced)
+            return found, history, opened
+        # Objects were removed meanwhile, so what was taken for damage may be none: the history is
+        # read anew. The objects that were looked at are not.
+    raise UnavailableError(
+        f"{_PASSES_MAX} times objects were removed while the index was verified, and it cannot be "
+        "told what is damaged: repeat the call when no garbage is being collected"
+    )
+
+
+def _open(views: IndexViews, ledger: Ledger) -> Opened | None:
     try:
-        opened = views.log.refresh(None)
-        state = opened.state
-        trained = verify_trained(state, loader, ledger, dimension=config.dimension)
-        verify_bitmaps(state, store, ledger)
-        readers = [views.reader(ref, loader) for ref in state.segments]
-        rows = verify_segments(readers, trained, config, ledger=ledger, report=report)
-        rows += _fresh_rows(opened)
-        seen = {ref.key for ref in named_by(state)}
+        return views.log.refresh(None)
     except DataError as error:
         # The history has named it already, unless it shows only in how commits follow.
         if error.object_key not in {damage.object_key for damage in ledger.damages}:
             ledger.note(error.object_key or "log/", str(error))
-    verify_named(store, history, ledger, seen=seen, report=report)
-    verify_newest_snapshot(
-        views.log, history, ledger, load_keys=lambda ref: views.reader(ref, loader).keys()
-    )
-    damages = tuple(ledger.damages)
-    found = VerifyReport(ledger.objects, ledger.bytes, rows, damages, history.unreferenced)
-    return found, history, opened
+        return None
+
+
+def _verify_content(
+    views: IndexViews,
+    opened: Opened,
+    config: IndexConfig,
+    loader: RetainedObjects,
+    *,
+    ledger: Ledger,
+    report: Report,
+) -> int:
+    """Read all that a state names and hold it against each other; return the number of rows."""
+    state = opened.state
+    trained = verify_trained(state, loader, ledger, dimension=config.dimension)
+    verify_bitmaps(state, views.log.store, ledger)
+    readers = [views.reader(ref, loader) for ref in state.segments]
+    rows = verify_segments(readers, trained, config, ledger=ledger, report=report)
+    return rows + _fresh_rows(opened)
 
 
 def repair(

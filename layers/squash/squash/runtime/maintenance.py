@@ -14,7 +14,7 @@ import numpy as np
 
 from squash.arrays import I64
 from squash.attributes import expired, live_node
-from squash.errors import ConflictError, SquashError
+from squash.errors import ConflictError, DataError, SquashError
 from squash.index.claims import claim, refuse_while_building
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
@@ -76,12 +76,32 @@ def fold(
                 views, opened, config, loader,
                 options=options, scratch=scratch, report=report, full=full,
             )  # fmt: skip
+        except DataError as error:
+            _refuse_folded(opened, views.refresh(), error)
+            raise
         except ConflictError:
             before, opened = opened.state.trained, views.refresh()
             if claimed or opened.state.trained != before:
                 raise
             # A writer flattened what was read: it would again.
             claimed = True
+
+
+def _refuse_folded(read: Opened, newest: Opened, error: DataError) -> None:
+    """Say that another fold was first, if what is not there may have been collected after it.
+
+    Raises
+    ------
+    ConflictError
+        If something that was read is in the index no more.
+
+    """
+    left = {segment.id for segment in newest.state.segments}
+    folded = any(segment.id not in left for segment in read.state.segments)
+    if folded or read.state.trained != newest.state.trained:
+        raise ConflictError(
+            "another fold was first, and what it took in was collected: fold again if it is wanted"
+        ) from error
 
 
 def _is_long(opened: Opened) -> bool:
