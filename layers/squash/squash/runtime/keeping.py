@@ -157,7 +157,14 @@ def _verify(
         trained = verify_trained(state, loader, ledger, dimension=config.dimension)
         verify_bitmaps(state, store, ledger)
         readers = [views.reader(ref, loader) for ref in state.segments]
-        rows = verify_segments(readers, trained, config, ledger=ledger, report=report)
+        rows = verify_segments(
+            readers,
+            trained,
+            config,
+            trained_key=state.trained.key if state.trained else None,
+            ledger=ledger,
+            report=report,
+        )
         rows += _fresh_rows(opened)
         seen = {ref.key for ref in named_by(state)}
     except DataError as error:
