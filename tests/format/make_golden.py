@@ -8,6 +8,7 @@ written changes in a way that a reader sees, the next folder is begun and the ol
 - v3: partitions with a `head`.
 - v4: snapshots that say which commit last changed records, one after each fold; what was trained
   says on what.
+- v5: what was trained says where the attributes of each partition lie.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from squash.storage import MemoryStore
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-VERSIONS = ("v1", "v2", "v3", "v4")
+VERSIONS = ("v1", "v2", "v3", "v4", "v5")
 NEWEST = VERSIONS[-1]
 DIMENSION = 6
 ROWS = 90

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from faults.fault_store import FaultStore
 from squash.attributes import CellScheme, Columns
 from squash.errors import ChecksumError, DataError, UnavailableError
+from squash.index.attribute_parts import AttributeParts
 from squash.index.prefetch import (
     prefetch_attributes,
     prefetch_codes,
@@ -180,7 +181,7 @@ def test_each_prefetch_alone_gets_the_heads_it_lacks():
         ask(readers)
         assert store.counts().rounds == 2
     store, _, readers = world()
-    prefetch_attributes(readers)
+    prefetch_attributes([AttributeParts(reader, None) for reader in readers], {})
     assert store.counts().rounds == 1
     assert [reader.columns().rows for reader in readers] == [ROWS] * 4
     assert store.counts().rounds == 1

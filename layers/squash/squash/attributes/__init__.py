@@ -8,7 +8,7 @@ from squash.attributes.filters import FilterNode, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
 from squash.attributes.patching import merge_patch
-from squash.attributes.programs import compile_filter
+from squash.attributes.programs import asked_of, compile_filter
 
 __all__ = [
     "CellScheme",
@@ -16,6 +16,7 @@ __all__ = [
     "Column",
     "Columns",
     "FilterNode",
+    "asked_of",
     "check_metadata",
     "compile_filter",
     "expired",

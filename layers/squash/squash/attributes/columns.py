@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -53,6 +53,36 @@ class Column:
     ids: U32
     offsets: U64 | None = None
     listed: U8 | None = None
+
+    DTYPES: ClassVar = ("<f8", "|u1", "<u8", "<u4", "<u8", "|u1")
+    """Of the arrays above, in their order."""
+
+    @classmethod
+    def checked(cls, arrays: Sequence[AnyArray], rows: int) -> Column:
+        """Return the column of n rows that six arrays make; the last two are empty without lists.
+
+        Raises
+        ------
+        DataError
+            If they do not fit each other.
+
+        """
+        lists = arrays[4:] if len(arrays[4]) else (None, None)
+        found = cls(*arrays[:4], *lists)
+        if not _fits(found, rows):
+            raise _damaged(f"does not fit its {rows} rows")
+        return found
+
+    def arrays(self) -> tuple[AnyArray, ...]:
+        """Return the six arrays; the last two are empty where no row holds a list."""
+        return (
+            self.numbers,
+            self.string_bytes,
+            self.string_offsets,
+            self.ids,
+            np.empty(0, np.uint64) if self.offsets is None else self.offsets,
+            np.empty(0, np.uint8) if self.listed is None else self.listed,
+        )
 
     @cached_property
     def strings(self) -> list[str]:
@@ -244,6 +274,8 @@ class Columns:
             column = self.column(name)
             if column is None:
                 continue
+            lengths = [len(array) for array in column.arrays()]
+            arrays[f"{i}.lengths"] = np.array(lengths, dtype=np.uint64)
             arrays[f"{i}.numbers"] = column.numbers
             arrays[f"{i}.string_bytes"] = column.string_bytes
             arrays[f"{i}.string_offsets"] = column.string_offsets

@@ -33,6 +33,27 @@ def compile_filter(
     return FilterProgram(tuple(made.operations), tuple(made.leaves))
 
 
+def asked_of(node: FilterNode) -> dict[str, bool]:
+    """Return the attributes that a filter asks of, and of each whether it asks for numbers.
+
+    What is asked besides numbers is answered by the cells alone, as far as they tell it.
+    """
+    found: dict[str, bool] = {}
+    waiting: list[FilterNode] = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (And, Or)):
+            waiting += one.parts
+        elif isinstance(one, Not):
+            waiting.append(one.part)
+        else:
+            numbers = isinstance(one, Within) and one.kind is float
+            if isinstance(one, OneOf):
+                numbers = any(type(value) in (int, float) for value in one.values)
+            found[one.attribute] = found.get(one.attribute, False) or numbers
+    return found
+
+
 @dataclass(slots=True)
 class _Interval:
     """What is asked of one attribute's numbers or strings: that they lie in [low, high)."""

@@ -6,12 +6,13 @@ retained already is not asked for again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
 from squash.arrays import I64
 from squash.errors import SquashError
+from squash.index.attribute_parts import AttributeParts
 from squash.index.loading import Loader, Want
 from squash.index.reader import SegmentReader
 from squash.limits import JOINT_READ_BYTES_MAX
@@ -29,9 +30,14 @@ def prefetch_heads(readers: Sequence[SegmentReader]) -> None:
     _fetch((reader, reader.want_heads()) for reader in readers)
 
 
-def prefetch_attributes(readers: Sequence[SegmentReader]) -> None:
-    """Get the cells and columns of segments."""
-    _fetch((reader, reader.want_attributes()) for reader in readers)
+def prefetch_attributes(parts: Sequence[AttributeParts], asked: Mapping[str, bool]) -> None:
+    """Get the cells of some attributes of partitions, and the columns of those that are True."""
+    _fetch((one, one.want(asked)) for one in parts)
+
+
+def prefetch_columns(parts: Sequence[AttributeParts], names: Sequence[str] | None = None) -> None:
+    """Get the columns of some attributes of partitions; of all, if none are named."""
+    _fetch((one, one.want_columns(names)) for one in parts)
 
 
 def prefetch_scan(readers: Sequence[SegmentReader], *, filtered: bool) -> None:
@@ -109,7 +115,7 @@ def prefetch_vectors_ahead(needed: RowsOf, *, vectors: RowsOf, documents: RowsOf
     _fetch(now)
 
 
-def _fetch(wanted: Iterable[tuple[SegmentReader, list[Want]]]) -> None:
+def _fetch(wanted: Iterable[tuple[SegmentReader | AttributeParts, list[Want]]]) -> None:
     by_loader: dict[int, tuple[Loader, list[Want]]] = {}
     for reader, wants in wanted:
         by_loader.setdefault(id(reader.loader), (reader.loader, []))[1].extend(wants)

@@ -107,6 +107,11 @@ class SegmentReader(SegmentParts):
 
         return self._part(ATTRIBUTES, "cells", decode)
 
+    @property
+    def attributes_ref(self) -> ObjectRef:
+        """The object that `columns` and `cells` read."""
+        return self._object(ATTRIBUTES)
+
     def partition(self, codec: Codec) -> Partition:
         """Return its clusters and codes (partitions only)."""
 
@@ -446,10 +451,6 @@ class SegmentReader(SegmentParts):
         sizes[firsts] = (offsets[pages[firsts] + 1] - offsets[pages[firsts]]).astype(np.int64)
         fitting = rows[np.cumsum(sizes) <= DOCUMENTS_AHEAD_BYTES_MAX]
         return self.want_documents(fitting) if len(fitting) else []
-
-    def want_attributes(self) -> list[Want]:
-        """Return what `columns` and `cells` read."""
-        return [Whole(self._object(ATTRIBUTES))]
 
     def want_scan(self, *, filtered: bool) -> list[Want]:
         """Return what measuring every row reads and is not retained."""

@@ -14,6 +14,8 @@ from squash.errors import DataError
 from squash.index.references import MALFORMED
 from squash.planning import Calibration
 from squash.quantize import Codec, load_codec
+from squash.segment import Sections
+from squash.segment.sections import sections_from_container, sections_to_arrays
 from squash.values import dataclass
 
 KIND = "trained"
@@ -74,6 +76,12 @@ class Trained:
     partition_energy: tuple[float | None, ...] = ()
     history: History | None = None
     """None for what earlier releases built: of that, rows alone are known."""
+    sections: tuple[Sections | None, ...] = ()
+    """Where the attributes of each partition lie; None where it is not known."""
+
+    def sections_of(self, number: int) -> Sections | None:
+        """Return where the attributes of a partition lie, if it is known."""
+        return self.sections[number] if self.sections else None
 
     def partition_rows(self) -> I64:
         """Return int64 [p], the rows of each partition, dead ones among them."""
@@ -112,6 +120,9 @@ class Trained:
         if self.history is not None:
             header["partition_energy"] = list(self.partition_energy)
             header["history"] = self.history.to_json()
+        more_header, more_arrays = sections_to_arrays(self.sections)
+        header.update(more_header)
+        arrays.update(more_arrays)
         return pack(KIND, VERSION, header=header, arrays=arrays)
 
     @classmethod
@@ -153,6 +164,7 @@ class Trained:
                 None if one is None else float(one) for one in header.get("partition_energy", ())
             ),
             history=History.from_json(header["history"]) if header.get("history") else None,
+            sections=sections_from_container(container, len(header["partition_ids"])),
         )
         clusters = len(found.centers)
         if (

@@ -48,7 +48,9 @@ class ClusterTable:
     """By attribute and partition: the distinct numbers, ascending, and each row's place in them,
     uint32 [n]; a place beyond them is no number. None where rows hold lists."""
     attributes: set[str] = field(default_factory=set)
-    """Those of which all of the above is in, of every partition."""
+    """Those of which columns and signatures are in, of every partition."""
+    valued: set[str] = field(default_factory=set)
+    """Those of which the values are in, too: of the others no interval of numbers is asked."""
     kept: dict[int, object] = field(default_factory=dict)
     """By partition: what fills its codes in, kept as long as they are here."""
     native: object | None = None

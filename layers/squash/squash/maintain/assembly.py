@@ -80,7 +80,7 @@ class Assembly:
                 part.projected, routing.clusters + part.clusters(), place=(bucket, number)
             )
             objects = encode(part, codec=learned.codec, cells=self._cells, config=config)
-            routing.add(self._write(bucket, number, objects, len(part.rows)), part)
+            routing.add(self._write(bucket, number, objects, len(part.rows)), part, objects)
             self._rows += len(part.rows)
             self._report(self._rows)
         spill.drop(place)

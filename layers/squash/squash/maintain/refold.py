@@ -302,7 +302,7 @@ class _Fold:
                     clusters = routing.clusters + part.clusters()
                     collector.add(part.projected, clusters, place=(group[0], number))
                 objects = encode(part, codec=trained.codec, cells=trained.cells, config=config)
-                routing.add(self._store("partition", objects, len(part.rows)), part)
+                routing.add(self._store("partition", objects, len(part.rows)), part, objects)
                 rows += len(part.rows)
                 self._report(Progress("encode", rows, max(total, rows), "rows"))
             spill.drop(0)

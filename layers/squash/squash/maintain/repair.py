@@ -45,7 +45,7 @@ from squash.model import (
     Repaired,
     SegmentRef,
 )
-from squash.segment import ROWS, KeyTable
+from squash.segment import ATTRIBUTES, ROWS, KeyTable, Sections, describe_attributes
 from squash.storage import ObjectStore
 from squash.values import dataclass
 
@@ -279,7 +279,8 @@ class Repairer:
                 objects=made,
             )
         )
-        return _Moved(written[-1].id, clusters)
+        sections = None if clusters is None else describe_attributes(made[ATTRIBUTES])
+        return _Moved(written[-1].id, clusters, sections)
 
     def _note_lost(self, found: Salvaged, rows: I64) -> None:
         self.found.lost_rows += len(rows)
@@ -384,6 +385,7 @@ class _Moved:
 
     segment_id: str | None
     clusters: Clusters | None
+    sections: Sections | None = None
 
 
 def _with_moved(trained: Trained, moved: Mapping[str, _Moved]) -> Trained:
@@ -393,6 +395,7 @@ def _with_moved(trained: Trained, moved: Mapping[str, _Moved]) -> Trained:
     sizes: list[I64] = []
     counts: list[int] = []
     kept: list[I64] = []
+    sections: list[Sections | None] = []
     for number, name in enumerate(trained.partition_ids):
         first, last = trained.partition_begins[number : number + 2].tolist()
         place = moved.get(name)
@@ -401,9 +404,11 @@ def _with_moved(trained: Trained, moved: Mapping[str, _Moved]) -> Trained:
         if place is None or place.segment_id is None or place.clusters is None:
             ids.append(name)
             sizes.append(trained.cluster_rows[first:last])
+            sections.append(trained.sections_of(number))
         else:
             ids.append(place.segment_id)
             sizes.append(np.diff(place.clusters.begins))
+            sections.append(place.sections)
         energies += trained.partition_energy[number : number + 1]
         counts.append(last - first)
         kept.append(np.arange(first, last, dtype=np.int64))
@@ -419,4 +424,5 @@ def _with_moved(trained: Trained, moved: Mapping[str, _Moved]) -> Trained:
         partition_begins=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         centers=trained.centers[np.concatenate([nothing, *kept])],
         cluster_rows=cluster_rows,
+        sections=tuple(sections),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from squash.maintain.parts import Part
 from squash.model import IndexConfig
 from squash.planning import Calibration
 from squash.quantize import Codec
-from squash.segment import build_partition
+from squash.segment import ATTRIBUTES, Sections, build_partition, describe_attributes
 
 
 class Routing:
@@ -26,10 +26,12 @@ class Routing:
         self._centers: list[F32] = []
         self._rows: list[I64] = []
         self._energy: list[float | None] = []
+        self._sections: list[Sections | None] = []
 
-    def add(self, segment_id: str, part: Part) -> None:
-        """Take a partition that was written."""
-        self._append(segment_id, part.centers, part.cluster_rows, part.energy())
+    def add(self, segment_id: str, part: Part, objects: Mapping[str, bytes]) -> None:
+        """Take a partition that was written as these objects."""
+        sections = describe_attributes(objects[ATTRIBUTES])
+        self._append(segment_id, part.centers, part.cluster_rows, part.energy(), sections)
 
     def keep(self, trained: Trained, number: int) -> None:
         """Take a partition as another table has it."""
@@ -40,16 +42,24 @@ class Routing:
             trained.centers[clusters],
             trained.cluster_rows[clusters],
             known[number] if known else None,
+            trained.sections_of(number),
         )
 
     def take(
-        self, ids: Sequence[str], *, begins: I64, centers: F32, rows: I64, energy: Sequence[float]
+        self,
+        ids: Sequence[str],
+        *,
+        begins: I64,
+        centers: F32,
+        rows: I64,
+        energy: Sequence[float],
+        sections: Sequence[Sections | None],
     ) -> None:
         """Take partitions that were written elsewhere.
 
         Parameters
         ----------
-        ids, energy:
+        ids, energy, sections:
             Of each of p.
         begins:
             int64 [p + 1], where their clusters begin.
@@ -59,9 +69,10 @@ class Routing:
         """
         # Copies: they may be views of an object that holds much else.
         centers, rows = centers.copy(), rows.copy()
-        for number, (segment_id, one) in enumerate(zip(ids, energy, strict=True)):
+        parts = zip(ids, energy, sections, strict=True)
+        for number, (segment_id, one, places) in enumerate(parts):
             clusters = slice(*begins[number : number + 2].tolist())
-            self._append(segment_id, centers[clusters], rows[clusters], one)
+            self._append(segment_id, centers[clusters], rows[clusters], one, places)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -72,6 +83,11 @@ class Routing:
     def energies(self) -> tuple[float | None, ...]:
         """Each partition's energy, where it is known."""
         return tuple(self._energy)
+
+    @property
+    def sections(self) -> tuple[Sections | None, ...]:
+        """Where the attributes of each partition lie, where it is known."""
+        return tuple(self._sections)
 
     @property
     def rows(self) -> int:
@@ -106,6 +122,7 @@ class Routing:
             cluster_rows=self.cluster_rows(),
             partition_energy=self.energies,
             history=history,
+            sections=self.sections,
         )
 
     def energy(self) -> float | None:
@@ -118,11 +135,19 @@ class Routing:
         total = sum(rows for _, rows in known)
         return sum(energy * rows for energy, rows in known) / total if total else None
 
-    def _append(self, segment_id: str, centers: F32, rows: I64, energy: float | None) -> None:
+    def _append(
+        self,
+        segment_id: str,
+        centers: F32,
+        rows: I64,
+        energy: float | None,
+        sections: Sections | None,
+    ) -> None:
         self._ids.append(segment_id)
         self._centers.append(centers)
         self._rows.append(rows)
         self._energy.append(energy)
+        self._sections.append(sections)
         self.clusters += len(centers)
         self._begins.append(self.clusters)
 

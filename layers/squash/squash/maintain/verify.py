@@ -21,7 +21,15 @@ from squash.kernels import block_begins, split_blocks, unpack_low
 from squash.maintain.history import Ledger
 from squash.model import Damage, IndexConfig, Metric, ObjectRef, Progress
 from squash.quantize import Codec, Codes
-from squash.segment import HEAD, ROWS, ClusterCodes, Directory, PartitionCodes, hash_keys
+from squash.segment import (
+    HEAD,
+    ROWS,
+    ClusterCodes,
+    Directory,
+    PartitionCodes,
+    describe_attributes,
+    hash_keys,
+)
 from squash.segment.exact import unit_rows
 from squash.segment.layout import ATTRIBUTES, CODES, DOCUMENTS, VECTORS
 from squash.storage import ObjectStore
@@ -71,6 +79,7 @@ def verify_segments(
     trained: Trained | None,
     config: IndexConfig,
     *,
+    trained_key: str | None,
     ledger: Ledger,
     report: Callable[[Progress], None],
 ) -> int:
@@ -89,6 +98,8 @@ def verify_segments(
         What the partitions were built with; None if that is damaged: codes are then not compared.
     config:
         The index.
+    trained_key:
+        The object that `trained` was read from.
     ledger:
         Takes what is found.
     report:
@@ -110,6 +121,9 @@ def verify_segments(
                 sound = False
                 missing = f"segments/{reader.ref.id}/{name}"
                 ledger.damages.append(Damage(missing, "its segment does not name it"))
+        damaged = {damage.object_key for damage in ledger.damages}
+        if sound and trained is not None and trained_key and trained_key not in damaged:
+            ledger.check(trained_key, partial(_sections, reader, trained))
         if HEAD in reader.ref.objects:  # earlier writers made none
             # Held against the others only if nothing is wrong with those.
             look = partial(_head, reader) if sound else partial(_whole, reader, HEAD)
@@ -182,6 +196,16 @@ def _attributes(reader: SegmentReader, trained: Trained | None) -> str | None:
             if not fits:
                 return f"cells of attribute {name!r} are not those of its values"
     return None
+
+
+def _sections(reader: SegmentReader, trained: Trained) -> str | None:
+    """Hold what was trained against the attributes of which it says where they lie."""
+    if reader.ref.id not in trained.partition_ids:
+        return None
+    told = trained.sections_of(trained.partition_ids.index(reader.ref.id))
+    if told is None or told == describe_attributes(reader.whole(ATTRIBUTES)):
+        return None
+    return f"says that attributes of {reader.ref.id} are where others are"
 
 
 def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) -> str | None:

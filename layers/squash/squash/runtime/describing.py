@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squash.index.live import Opened
+from squash.index.prefetch import prefetch_columns
 from squash.model import IndexConfig, IndexStats
 from squash.search import IndexView, live_count
 
@@ -21,6 +22,7 @@ def index_stats(config: IndexConfig, view: IndexView, opened: Opened) -> IndexSt
     refs = [ref for segment in opened.state.segments for ref in segment.objects.values()]
     refs += [opened.state.trained] if opened.state.trained else []
     kinds: dict[str, set[str]] = {}
+    prefetch_columns([partition.attributes for partition in view.partitions])
     for rows in view.everything():
         for name, kind in rows.columns().types().items():
             kinds.setdefault(name, set()).update(kind.split("|"))

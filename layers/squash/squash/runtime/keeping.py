@@ -205,7 +205,14 @@ def _verify_content(
     trained = verify_trained(state, loader, ledger, dimension=config.dimension)
     verify_bitmaps(state, views.log.store, ledger)
     readers = [views.reader(ref, loader) for ref in state.segments]
-    rows = verify_segments(readers, trained, config, ledger=ledger, report=report)
+    rows = verify_segments(
+        readers,
+        trained,
+        config,
+        trained_key=state.trained.key if state.trained else None,
+        ledger=ledger,
+        report=report,
+    )
     return rows + _fresh_rows(opened)
 
 

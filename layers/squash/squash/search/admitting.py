@@ -11,7 +11,8 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import I64, distinct
-from squash.attributes import FilterNode, compile_filter, only_live
+from squash.attributes import FilterNode, asked_of, compile_filter, only_live
+from squash.index.prefetch import prefetch_columns
 from squash.kernels import FilterProgram
 from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
 from squash.planning import Matches, MatchPlan, plan_matches
@@ -27,6 +28,8 @@ _OPEN_SHARE = 2 / 250
 def admit(job: Job) -> Admission:
     """Compile the filter, find out about how many rows pass, and plan."""
     node, expires = job.query.node, job.clusters.expires
+    if node is not None:
+        job.clusters.load_columns(job.table, asked_of(node))
     if node is None or expires is None:
         return _admit(job, node)
     rest, time = split_live(node, expires)
@@ -53,9 +56,6 @@ def _admit(job: Job, node: FilterNode | None) -> Admission:
     program = compile_filter(
         node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
     )
-    for leaf in program.leaves:
-        if leaf.attribute not in table.attributes:
-            clusters.load_columns(table, (leaf.attribute,))
     if len(program.leaves) == 1 and len(program.operations) == 1:
         share, still_open = clusters.share_of(program.leaves[0])
         share, still_open = share * alive, still_open * alive
@@ -147,9 +147,13 @@ def resolve(job: Job, clusters: I64) -> int:
     bitmaps, node = job.bitmaps, job.query.node
     partition, rows = kernels.gather_rows(job.table, clusters, bitmaps.possible & ~bitmaps.sure)
     failed = 0
-    for number in distinct(partition).tolist():
+    numbers = distinct(partition).tolist()
+    views = job.clusters.partitions
+    if node is not None and len(numbers) > 1:
+        prefetch_columns([views[number].attributes for number in numbers], list(asked_of(node)))
+    for number in numbers:
         mine = rows[partition == number]
-        passing = job.clusters.partitions[number].columns().evaluate(node, mine)
+        passing = views[number].columns().evaluate(node, mine)
         job.clusters.settle(bitmaps, number, mine, passing)
         failed += len(mine) - int(passing.sum())
     return failed

@@ -104,6 +104,7 @@ class Clusters:
                 signatures={},
                 values={},
                 attributes=set(),
+                valued=set(),
                 kept={},
                 native=None,
             )
@@ -269,35 +270,55 @@ class Clusters:
                 refresh(table, number)
             return True
 
-    def load_columns(self, table: ClusterTable, names: Iterable[str]) -> None:
-        """Load the cells of some attributes, of all partitions."""
-        for name in names:
+    def load_columns(self, table: ClusterTable, asked: Mapping[str, bool]) -> None:
+        """Load the cells of some attributes, of all partitions, and the values of those asked."""
+        wanted = {
+            name: valued
+            for name, valued in asked.items()
+            if name not in (table.valued if valued else table.attributes)
+        }
+        if wanted:
+            prefetch_attributes([partition.attributes for partition in self.partitions], wanted)
+        for name, valued in wanted.items():
+            if name not in table.attributes:
+                self._load_cells(table, name)
+            if valued:
+                self._load_values(table, name)
+
+    def _load_cells(self, table: ClusterTable, name: str) -> None:
+        cells = [partition.attributes.cells(name) for partition in self.partitions]
+        columns = [codes for codes, _ in cells]
+        signatures = [listed for _, listed in cells]
+        shares = self._shares.get(name) or AttributeShares.counted(columns, self.row_count)
+        with self._lock:
             if name in table.attributes:
-                continue
-            prefetch_attributes([partition.reader for partition in self.partitions])
-            cells = [partition.cells() for partition in self.partitions]
-            columns = [c.codes(name) for c in cells]
-            signatures = [c.signatures(name) for c in cells]
-            values = [_values(p.columns().column(name)) for p in self.partitions]
-            shares = self._shares.get(name) or AttributeShares(columns, values, self.row_count)
-            with self._lock:
-                if name in table.attributes:
-                    continue
-                if not any(one is not None for one in signatures):
-                    self._listless.add(name)
-                self._shares[name] = shares
-                table.signatures[name] = signatures
-                table.values[name] = values
-                table.columns[name] = columns
-                for number in range(len(self.partitions)):
-                    refresh(table, number)
-                # Asked without the lock: whoever finds it there finds all of it.
-                table.attributes.add(name)
+                return
+            if not any(one is not None for one in signatures):
+                self._listless.add(name)
+            self._shares.setdefault(name, shares)
+            table.signatures[name] = signatures
+            table.columns[name] = columns
+            for number in range(len(self.partitions)):
+                refresh(table, number)
+            # Asked without the lock: whoever finds it there finds all of it.
+            table.attributes.add(name)
+
+    def _load_values(self, table: ClusterTable, name: str) -> None:
+        values = [_values(p.attributes.columns().column(name)) for p in self.partitions]
+        shares = self._shares[name].with_values(values)
+        with self._lock:
+            if name in table.valued:
+                return
+            self._shares[name] = shares
+            table.values[name] = values
+            for number in range(len(self.partitions)):
+                refresh(table, number)
+            table.valued.add(name)
 
     def holds_lists(self, table: ClusterTable, name: str) -> bool:
         """Tell whether some row has a list in an attribute."""
         if name not in table.attributes:
-            self.load_columns(table, (name,))
+            self.load_columns(table, {name: False})
         return name not in self._listless
 
     def share_of(self, leaf: Leaf) -> tuple[float, float]:
@@ -310,6 +331,7 @@ class Clusters:
         if known is None or not known.holds(time):
             if self.holds_lists(table, attribute):
                 return None
+            self.load_columns(table, {attribute: True})
             values = [one[0] for one in table.values[attribute] if one is not None]
             self._span = known = Span.around(time, attribute, values)
         return known

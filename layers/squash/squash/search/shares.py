@@ -21,30 +21,45 @@ class AttributeShares:
 
     Parameters
     ----------
-    codes:
-        uint8 [n] by partition; None where every row lacks the attribute.
-    values:
-        Distinct numbers and each row's place in them by partition, as in a cluster table.
+    counts:
+        int64 [256], how many rows each cell has.
     rows:
         How many rows there are.
+    numbers:
+        The sample, ascending; None where the values are not known.
 
     """
 
-    def __init__(
-        self,
-        codes: Sequence[U8 | None],
-        values: Sequence[tuple[F64, U32] | None],
-        rows: int,
-    ) -> None:
+    def __init__(self, counts: I64, rows: int, numbers: array[float] | None = None) -> None:
         self._rows = max(rows, 1)
-        self._counts: I64 = np.zeros(_CELLS, dtype=np.int64)
+        self._counts = counts
+        self._step = max(rows // _VALUES_MAX, 1)
+        self._numbers = numbers
+
+    @classmethod
+    def counted(cls, codes: Sequence[U8 | None], rows: int) -> AttributeShares:
+        """Return those of the cells of n rows: uint8 [n] by partition, None where all lack it."""
+        counts = np.zeros(_CELLS, dtype=np.int64)
         for column in codes:
             if column is not None:
-                self._counts += np.bincount(column, minlength=_CELLS)
-        self._step = max(rows // _VALUES_MAX, 1)
+                counts += np.bincount(column, minlength=_CELLS)
+        return cls(counts, rows)
+
+    def with_values(self, values: Sequence[tuple[F64, U32] | None]) -> AttributeShares:
+        """Return them with a sample of numbers, by which intervals are told; these if they have it.
+
+        Parameters
+        ----------
+        values:
+            Distinct numbers and each row's place in them by partition, as in a cluster table.
+
+        """
+        if self._numbers is not None:
+            return self
         drawn = [_drawn(one, self._step) for one in values if one is not None]
         # Not a list: its numbers would lie all over memory, and a search would wait for each.
-        self._numbers = array("d", np.sort(np.concatenate([*drawn, np.empty(0)])).tobytes())
+        numbers = array("d", np.sort(np.concatenate([*drawn, np.empty(0)])).tobytes())
+        return AttributeShares(self._counts, self._rows, numbers)
 
     def of(self, leaf: Leaf) -> tuple[float, float]:
         """Return about which share of all rows passes, and which share the cells leave open.
@@ -53,7 +68,7 @@ class AttributeShares:
         """
         intervals = leaf.intervals
         if intervals is not None and not (leaf.list_code >= 0 and self._counts[leaf.list_code]):
-            numbers, inside = self._numbers, 0
+            numbers, inside = self._numbers or array("d"), 0
             for low, high in intervals:
                 begin = bisect_left(numbers, low)
                 inside += max(bisect_right(numbers, high) - begin, 0)

@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from squash.arrays import F32, I64, Mask
-from squash.attributes import CellTable, Columns
+from squash.attributes import Columns
 from squash.errors import DataError
+from squash.index.attribute_parts import AttributeParts
 from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.model import Metadata, RowBatch
@@ -210,6 +211,7 @@ class PartitionView(SegmentView):
     ) -> None:
         super().__init__(reader, dead)
         self.trained = trained
+        self._sections = trained.sections_of(number)
         self.first_cluster = int(trained.partition_begins[number])
         self.end_cluster = int(trained.partition_begins[number + 1])
 
@@ -222,9 +224,14 @@ class PartitionView(SegmentView):
             raise self._misfit(f"{begins[-1]} rows where it has {self.reader.ref.rows}")
         return begins
 
-    def cells(self) -> CellTable:
-        """Return the quantised attributes."""
-        return self.reader.cells()
+    @cached_property
+    def attributes(self) -> AttributeParts:
+        """Its attributes, each read by itself if it can be."""
+        return AttributeParts(self.reader, self._sections)
+
+    def columns(self) -> Columns:
+        """Return the exact attribute columns."""
+        return self.attributes.columns()
 
     def partition(self) -> Partition:
         """Return clusters and codes.

@@ -15,6 +15,13 @@ from squash.segment.layout import (
     page_ranges,
 )
 from squash.segment.partition import Partition, PartitionCodes
+from squash.segment.sections import (
+    Section,
+    Sections,
+    describe_attributes,
+    read_cells,
+    read_column,
+)
 from squash.segment.write import build_flat, build_partition
 
 __all__ = [
@@ -33,10 +40,15 @@ __all__ = [
     "Partition",
     "PartitionCodes",
     "Records",
+    "Section",
+    "Sections",
     "build_flat",
     "build_partition",
+    "describe_attributes",
     "hash_keys",
     "pack_documents",
     "page_ranges",
     "parse_page",
+    "read_cells",
+    "read_column",
 ]

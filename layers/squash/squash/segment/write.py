@@ -102,12 +102,11 @@ def build_partition(
         head_arrays.update(more_arrays)
     return {
         **stored,
-        # Cells lie first, so that an allocator needs one range of this object's front.
         layout.ATTRIBUTES: pack(
             "segment-attributes",
             layout.VERSION,
             header={"rows": len(rows), "cells": cell_header, "columns": column_header},
-            arrays={**_prefixed("cells", cell_arrays), **_prefixed("columns", column_arrays)},
+            arrays=_by_attribute(cell_arrays, column_arrays, len(columns.names)),
         ),
         layout.CODES: codes_object,
         layout.HEAD: pack("segment-head", layout.VERSION, header=head_header, arrays=head_arrays),
@@ -164,6 +163,18 @@ def _page_checksums(vectors: F32) -> AnyArray:
 
 def _start(data: Buffer, name: str) -> int:
     return read_layout(data, where=name).entries[name].start
+
+
+def _by_attribute(
+    cells: Mapping[str, AnyArray], columns: Mapping[str, AnyArray], count: int
+) -> dict[str, AnyArray]:
+    """Return each attribute's cells and then its column: who filters by it needs one range."""
+    arrays: dict[str, AnyArray] = {}
+    for i in range(count):
+        for prefix, some in (("cells", cells), ("columns", columns)):
+            mine = {name: array for name, array in some.items() if name.startswith(f"{i}.")}
+            arrays.update(_prefixed(prefix, mine))
+    return arrays
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:

@@ -21,6 +21,8 @@ from squash.maintain.bulk.records import read_part
 from squash.maintain.calibrate import Neighbours
 from squash.maintain.routing import Routing
 from squash.model import SegmentRef
+from squash.segment import Sections
+from squash.segment.sections import sections_from_container, sections_to_arrays
 from squash.storage import ObjectStore
 from squash.values import dataclass
 
@@ -38,9 +40,9 @@ class Assembled:
     ----------
     segments:
         In the order of their buckets.
-    begins, centers, cluster_rows, energy:
-        int64 [p + 1], float32 [c, D], int64 [c] and float64 [p], as of `Trained`; of no clusters
-        where segments are flat.
+    begins, centers, cluster_rows, energy, sections:
+        int64 [p + 1], float32 [c, D], int64 [c], float64 [p] and where attributes lie, as of
+        `Trained`; of no clusters where segments are flat.
     neighbours:
         The nearest rows of held-out queries among those of the group.
 
@@ -51,6 +53,7 @@ class Assembled:
     centers: F32
     cluster_rows: I64
     energy: Sequence[float]
+    sections: Sequence[Sections | None]
     neighbours: Neighbours
 
     @classmethod
@@ -61,6 +64,7 @@ class Assembled:
             np.zeros(1, np.int64),
             np.empty((0, dimension), np.float32),
             np.empty(0, np.int64),
+            (),
             (),
             Neighbours.none(0),
         )
@@ -76,7 +80,7 @@ class Assembled:
         """Return that of partitions."""
         if not segments:
             none = cls.flat((), dimension)
-            return cls((), none.begins, none.centers, none.cluster_rows, (), neighbours)
+            return cls((), none.begins, none.centers, none.cluster_rows, (), (), neighbours)
         energy = [one for one in routing.energies if one is not None]
         return cls(
             segments,
@@ -84,16 +88,19 @@ class Assembled:
             routing.centers(),
             routing.cluster_rows(),
             energy,
+            routing.sections,
             neighbours,
         )
 
 
 def write_assembled(store: ObjectStore, build: str, group: int, share: Assembled) -> None:
     """Store a group's share; the same gives the same bytes."""
+    described, places = sections_to_arrays(share.sections)
     header: dict[str, Any] = {
         "build": build,
         "group": group,
         "segments": [segment_to_json(segment) for segment in share.segments],
+        **described,
     }
     arrays: dict[str, AnyArray] = {
         "begins": share.begins.astype("<i8"),
@@ -102,6 +109,7 @@ def write_assembled(store: ObjectStore, build: str, group: int, share: Assembled
         "distances": share.neighbours.distances.astype("<f4"),
         "clusters": share.neighbours.clusters.astype("<i8"),
         "centers": share.centers.astype("<f4"),
+        **places,
     }
     store.put(
         keys.part_key(build, ASSEMBLED, group), seal(_KIND, _VERSION, header=header, arrays=arrays)
@@ -146,12 +154,14 @@ def _share(data: Buffer, key: str, build: str, group: int) -> Assembled:
     header = container.header
     if (header["build"], header["group"]) != (build, group):
         raise ValueError("it is of another build or group")
+    energy = container.array_of("energy", "<f8").tolist()
     return Assembled(
         [segment_from_json(segment) for segment in header["segments"]],
         container.array_of("begins", "<i8"),
         container.array_of("centers", "<f4", 2),
         container.array_of("cluster_rows", "<i8"),
-        container.array_of("energy", "<f8").tolist(),
+        energy,
+        sections_from_container(container, len(energy)),
         Neighbours(
             container.array_of("distances", "<f4", 3), container.array_of("clusters", "<i8", 3)
         ),

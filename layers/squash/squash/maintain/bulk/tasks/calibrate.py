@@ -41,6 +41,7 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
             centers=share.centers,
             rows=share.cluster_rows,
             energy=share.energy,
+            sections=share.sections,
         )
         context.report(Progress("calibrate", group + 1, model.groups, "groups"))
     trained = None
