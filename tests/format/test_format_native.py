@@ -177,8 +177,8 @@ CHANGES = {
     # Cells and values.
     "a cell less": ("attributes", array("cells.0.codes", lambda old: old[:-1])),
     "cells as integers": ("attributes", array("cells.0.codes", lambda old: old.astype(np.int32))),
-    "an id less": ("attributes", array("columns.0.ids", lambda old: old[:-1])),
-    "an id beyond the values": ("attributes", array("columns.0.ids", put(0, 2**32 - 1))),
+    "an id less": ("attributes", array("columns.3.ids", lambda old: old[:-1])),
+    "an id beyond the values": ("attributes", array("columns.3.ids", put(0, 2**32 - 1))),
     "numbers that are NaN": ("attributes", array("columns.3.numbers", put(0, np.nan))),
     "numbers that are gone": ("attributes", array("columns.3.numbers", lambda old: old[:0])),
     "a signature less": ("attributes", array("cells.2.signatures", lambda old: old[:-1])),
