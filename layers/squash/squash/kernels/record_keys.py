@@ -7,7 +7,7 @@ does the number that says where it begins: one row after another, its key is two
 from __future__ import annotations
 
 import re
-from struct import Struct
+from struct import Struct, pack
 from typing import Final
 
 import numpy as np
@@ -36,6 +36,7 @@ class RecordTable:
     def __init__(self, partitions: int) -> None:
         self._held: list[tuple[U8, I64] | None] = [None] * partitions
         self._table: U64 = np.zeros((partitions, _RECORDS.size // 8), dtype=np.uint64)
+        self._table_at = address(self._table)
 
     def holds(self, partition: int) -> bool:
         """Tell whether a partition's records are here."""
@@ -68,8 +69,10 @@ class RecordTable:
         if chosen is None:
             found = self._gathered(partition, row)
         else:
-            places = Struct(f"={2 * count}q").pack(*partition, *row)
-            asked = (address(self._table), len(self._held), places, places[8 * count :], count)
+            # The function keeps what it has made of a format; a `Struct` is made each time.
+            partitions = pack(f"={count}q", *partition)
+            rows = pack(f"={count}q", *row)
+            asked = (self._table_at, len(self._held), partitions, rows, count)
             room_bytes = count * _KEY_BYTES
             while True:
                 room = np.empty(room_bytes, dtype=np.uint8)
