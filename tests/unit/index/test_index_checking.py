@@ -9,7 +9,7 @@ import pytest
 
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.index import checking
-from squash.index.checking import check_keys, check_rows, check_vector
+from squash.index.checking import check_keys, check_rows, check_vector, check_vectors
 from squash.model import AttributeType, IndexConfig, Metric
 
 COSINE = IndexConfig("i", 3, Metric.COSINE, attributes={"y": AttributeType.NUMBER},
@@ -88,7 +88,10 @@ def test_values_out_of_range(bad, says, dtype):
      1e200, np.nan, np.inf, -np.inf],
 )  # fmt: skip
 def test_a_query_is_checked_as_a_row_is(value, dtype, metric):
-    """The short way of a query's vector takes and refuses exactly what the way of rows does."""
+    """The short way of a query's vector takes and refuses exactly what the way of rows does.
+
+    So does that of several at once.
+    """
     config = IndexConfig("i", 3, metric)
     with np.errstate(over="ignore"):
         vector = np.array([0, value, 0], dtype=dtype)
@@ -102,6 +105,8 @@ def test_a_query_is_checked_as_a_row_is(value, dtype, metric):
             return str(error).partition(" has ")[2]
 
     one = outcome(lambda: check_vector(vector, config))
+    several = np.stack([np.ones(3, dtype=dtype), vector])
+    assert outcome(lambda: check_vectors(several, config)[1]) == one
     row = outcome(lambda: rows(["a"], vector[None, :], config=config).vectors[0])
     assert one == row or (np.isnan(value) and "nan" in one)
 

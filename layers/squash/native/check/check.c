@@ -48,13 +48,14 @@ typedef struct operations {
     __typeof__(&sq_exact_distances_portable) exact_distances;
     __typeof__(&sq_refine_portable) refine;
     __typeof__(&sq_gather_rows_portable) gather_rows;
+    __typeof__(&sq_gather_keys_portable) gather_keys;
 } operations;
 
 #define VARIANT(name, bit)                                                                         \
     {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
      sq_filter_sample_##name, sq_walk_##name, sq_walk_lazily_##name, sq_top_k_f32_##name,          \
      sq_top_k_f64_##name, sq_scan_##name, sq_exact_distances_##name, sq_refine_##name,             \
-     sq_gather_rows_##name}
+     sq_gather_rows_##name, sq_gather_keys_##name}
 
 static const operations variants[] = {
     VARIANT(portable, SQ_HAS_PORTABLE),
@@ -659,6 +660,43 @@ static void check_gather(const operations *o, const world *w) {
     same("gather_rows: row", o->name, row[1], row[0], 8 * n);
 }
 
+/* Records of any bytes, mostly of keys, at offsets that may lie anywhere. */
+static void check_keys(const operations *o) {
+    const int64_t partitions = 1 + below(3), n = some_size(70), most = below(400);
+    sq_records *records = array(partitions * (int64_t)sizeof *records, 8);
+    for (int64_t p = 0; p < partitions; p++) {
+        const int64_t rows = below(6), bytes = 16 * rows + below(3);
+        uint8_t *data = array(bytes, 1);
+        int64_t *begins = numbers(rows + 1);
+        for (int64_t i = 0; i < bytes; i++) data[i] = (uint8_t)below(256);
+        for (int64_t i = 0; i <= rows; i++) begins[i] = 16 * i;
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t length = below(12);
+            uint8_t *at = data + 16 * r;
+            memset(at + 2, 'k', 12);
+            memcpy(at, "[\"", 2);
+            if (length <= 10) memcpy(at + 2 + length, "\",{", 3);
+            if (!below(20)) at[below(16)] = "\\\"\n"[below(3)];
+        }
+        if (rows && !below(8)) begins[below(rows + 1)] = below(bytes + 40) - 20;
+        records[p] = (sq_records){data, bytes, begins, rows};
+    }
+    int64_t *partition = numbers(n), *row = numbers(n);
+    for (int64_t i = 0; i < n; i++) {
+        partition[i] = below(partitions) - !below(500);
+        const int64_t rows = records[partition[i] < 0 ? 0 : partition[i]].rows;
+        row[i] = below(rows ? rows + !below(50) : 1) - !below(500);
+    }
+    uint8_t *room[2];
+    int64_t found[2];
+    for (int i = 0; i < 2; i++) {
+        room[i] = zeros(most, 1);
+        found[i] = (i ? o : variants)->gather_keys(records, partitions, partition, row, n, room[i], most);
+    }
+    same("gather_keys", o->name, room[1], room[0], most);
+    same("gather_keys: bytes", o->name, &found[1], &found[0], 8);
+}
+
 static void check_distances(const operations *o) {
     const int64_t d = 1 + some_size(300), n = some_size(40), m = n ? some_size(40) : 0;
     const int64_t metric = below(3), half = below(2), size = half ? 2 : 4;
@@ -706,6 +744,7 @@ int main(int argc, char **argv) {
             check_top_k(&variants[v]);
             check_scan(&variants[v], &w);
             check_gather(&variants[v], &w);
+            check_keys(&variants[v]);
             check_distances(&variants[v]);
             free_arrays();
         }

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 7
+#define SQ_INTERFACE 8
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -212,6 +212,15 @@ typedef struct sq_batch {
     sq_lazily *lazily; /* room: [count] */
 } sq_batch;
 
+/* The records of a partition, of which keys are read: row r's lies in begins[r] .. begins[r + 1] of
+ * the data. No row is there where nothing is loaded. */
+typedef struct sq_records {
+    const uint8_t *data;
+    int64_t bytes;
+    const int64_t *begins; /* [rows + 1] */
+    int64_t rows;
+} sq_records;
+
 /* Which variants this processor can run. */
 SQ_EXPORT uint32_t sq_variants(void);
 SQ_EXPORT uint32_t sq_interface(void);
@@ -266,6 +275,13 @@ SQ_EXPORT int64_t SQ_NAME(refine)(const sq_table *table, int64_t metric, const f
 /* How many rows there are; they are written unless `row` is NULL. */
 SQ_EXPORT int64_t SQ_NAME(gather_rows)(const sq_table *table, const int64_t *clusters, int64_t n,
                                        const uint32_t *possible, int64_t *partition, int64_t *row);
+
+/* records.c: how many bytes n keys take, each with a line feed behind it, written as far as there is
+ * room for whole ones; or -1 if one of them has no record, or one that is not `["key",{` without
+ * escapes. */
+SQ_EXPORT int64_t SQ_NAME(gather_keys)(const sq_records *records, int64_t partitions,
+                                       const int64_t *partition, const int64_t *row, int64_t n,
+                                       uint8_t *room, int64_t room_bytes);
 
 /* search.c: how many rows are near; or -1 - i if partition i is not loaded, or SQ_STAYS_OPEN if
  * cells leave rows of the clusters taken open. Those are at `taken` in both cases. */

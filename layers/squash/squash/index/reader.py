@@ -297,7 +297,7 @@ class SegmentReader(SegmentParts):
     def documents(self, rows: I64) -> list[tuple[str, dict[str, Any]]]:
         """Return key and metadata of the given rows, in their order."""
         wanted = rows.tolist()
-        whole = self._whole_records(rows)
+        whole = self.whole_records(rows)
         if whole is not None:
             return [whole.record(row) for row in wanted]
         if not self._tells_records():
@@ -308,7 +308,7 @@ class SegmentReader(SegmentParts):
     def document_keys(self, rows: I64) -> list[str]:
         """Return the keys of the given rows, in their order, without parsing the metadata."""
         wanted = rows.tolist()
-        whole = self._whole_records(rows)
+        whole = self.whole_records(rows)
         if whole is not None:
             return [whole.key(row) for row in wanted]
         if not self._tells_records():
@@ -318,12 +318,12 @@ class SegmentReader(SegmentParts):
 
     def key_reader(self) -> Callable[[int], str] | None:
         """Return what gives a row's key, where records are read whole; else None."""
-        whole = self._whole_records()
+        whole = self.whole_records()
         return None if whole is None else whole.key
 
     def document_writer(self, *, metadata: bool) -> Callable[[int], bytes] | None:
         """Return what gives the JSON of a row's [key] or [key, metadata]; None as `key_reader`."""
-        whole = self._whole_records()
+        whole = self.whole_records()
         if whole is None:
             return None
         return whole.written if metadata else whole.written_key
@@ -334,7 +334,7 @@ class SegmentReader(SegmentParts):
             self._has_begins = self.directory().document_begins is not None
         return self._has_begins
 
-    def _whole_records(self, rows: I64 | None = None) -> Records | None:
+    def whole_records(self, rows: I64 | None = None) -> Records | None:
         """Return all records, checked at once, where whole objects are better and it is possible.
 
         With one look-up a call, since matches lie in many segments, few in each. Without `rows`

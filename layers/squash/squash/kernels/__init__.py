@@ -48,6 +48,7 @@ from squash.kernels.packing import (
     unpack_rows,
 )
 from squash.kernels.prepare import prepare
+from squash.kernels.record_keys import RecordTable
 from squash.kernels.scanning import scan
 from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, Straight, search
 from squash.kernels.tables import (
@@ -81,6 +82,7 @@ __all__ = [
     "Near",
     "PreparedQuery",
     "Ranked",
+    "RecordTable",
     "SearchPlan",
     "SignTable",
     "StaysOpen",

@@ -16,7 +16,7 @@ import numpy as np
 from squash.arrays import AnyArray
 from squash.values import dataclass
 
-INTERFACE: Final = 7
+INTERFACE: Final = 8
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -45,6 +45,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "row_distances": (_N, (_A, _N, _A, _A, _A, _N, _A)),
     "refine": (_N, (_A, _N, _A, _A, _A, _A, _N, _N, _A, _A)),
     "gather_rows": (_N, (_A, _A, _N, _A, _A, _A)),
+    "gather_keys": (_N, (_A, _N, _A, _A, _N, _A, _N)),
     "search": (_N, (_A, _A)),
     "search_many": (None, (_A, _A, _A)),
 }
@@ -67,6 +68,7 @@ class Native:
     row_distances: Counting
     refine: Counting
     gather_rows: Counting
+    gather_keys: Counting
     search: Counting
     search_many: Operation
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from squash.arrays import F32
+from squash.arrays import F32, AnyArray
 from squash.attributes import check_metadata
 from squash.encoders.encoded import Encoded
 from squash.encoders.inputs import check_image, check_text
@@ -17,6 +17,7 @@ from squash.index.checking import (
     check_records,
     check_rows,
     check_vector,
+    check_vectors,
     rows_with_vectors,
     text_differs,
     text_too_long,
@@ -40,7 +41,7 @@ from squash.values import dataclass
 _MANY: Final = {Modality.TEXT: "texts", Modality.IMAGE: "images"}
 _KEY_CHARACTERS_SHOWN_MAX: Final = 64
 
-Asked: TypeAlias = Sequence[Any] | Inputs
+Asked: TypeAlias = Sequence[Any] | AnyArray | Inputs
 """What queries ask for: vectors as they came, or what is checked and still to be encoded."""
 
 
@@ -224,7 +225,8 @@ class Content:
             return self._check_inputs(texts, images, many=True)
         if isinstance(vectors, str) or not hasattr(vectors, "__len__"):
             raise InvalidArgumentError("vectors is a list of vectors, [q, d]", field="vectors")
-        return list(vectors)
+        # An array's rows are checked together.
+        return vectors if type(vectors) is np.ndarray and vectors.ndim else list(vectors)
 
     def encoded_queries(self, asked: Asked, deadline_ms: int | None) -> EncodedQueries:
         """Return the vectors of what queries ask for, checked.
@@ -233,7 +235,7 @@ class Content:
         used, are counted in the first.
         """
         if not isinstance(asked, Inputs):
-            return EncodedQueries([check_vector(vector, self._config) for vector in asked])
+            return EncodedQueries(check_vectors(asked, self._config))
         pin = self._pin(asked.modality)
         found, spent = self._encode(pin, asked, Purpose.QUERY, deadline_ms=deadline_ms)
         vectors = [check_vector(vector, self._config) for vector in found.vectors]

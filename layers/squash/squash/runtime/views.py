@@ -90,6 +90,8 @@ class IndexViews:
 
     def install(self, opened: Opened) -> Opened:
         """Go over to what was read or written, unless something newer is known; return that."""
+        if opened is self._opened:
+            return opened
         with self._lock:
             if self._opened is None or opened.sequence >= self._opened.sequence:
                 self._opened = opened

@@ -13,12 +13,20 @@ from squash.arrays import F32, F64, I64, U32, AnyArray, Mask, distinct
 from squash.attributes import Column
 from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
-from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, Straight, refresh
+from squash.kernels import (
+    BLOCK_ROWS,
+    ClusterTable,
+    Leaf,
+    RecordTable,
+    SearchPlan,
+    Straight,
+    refresh,
+)
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.expiring import Span
 from squash.search.shares import AttributeShares
-from squash.search.view import KeyReader, PartitionView
+from squash.search.view import PartitionView
 from squash.segment import ClusterCodes
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
@@ -65,9 +73,8 @@ class Clusters:
         self.row_count = sum(partition.count for partition in partitions)
         self.first_clusters: I64 = np.array([p.first_cluster for p in partitions], dtype=np.int64)
         self._table = self._new_table()
-        self.key_readers: list[KeyReader | None] = [None] * len(self.partitions)
-        """What gives the keys of a partition's rows, where they are at hand; filled by who reads
-        them, and begun anew with the table."""
+        # Filled by who reads keys, and begun anew with the table.
+        self._records = RecordTable(len(self.partitions))
         self._evictions = self._evicted()
         self._bitmaps: list[Bitmaps] = []
         # Held while arrays are put into a table: who finds them there finds them whole.
@@ -108,9 +115,23 @@ class Clusters:
                 kept={},
                 native=None,
             )
-            self.key_readers = [None] * count
+            self._records = RecordTable(count)
             self._evictions = evictions
         return self._table
+
+    def keys(self, partition: list[int], row: list[int]) -> list[str] | None:
+        """Return the keys of m rows at once; None where they must be read one by one.
+
+        That is where records are read page by page, and of keys that JSON writes with escapes.
+        """
+        records = self._records
+        for number in set(partition):
+            if not records.holds(number):
+                whole = self.partitions[number].reader.whole_records()
+                if whole is None:
+                    return None
+                records.put(number, np.frombuffer(whole.data, dtype=np.uint8), whole.begins)
+        return records.keys(partition, row)
 
     def need(self, recall_target: float) -> Need:
         """Return what a recall target asks of a walk; the last ones are kept."""

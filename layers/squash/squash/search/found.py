@@ -70,8 +70,8 @@ class Found(NamedTuple):
     owner: list[int]
     rows: list[int]
     distances: list[float]
-    key_readers: list[KeyReader | None] | None = None
-    """Those of the sources that are known, see `Clusters`; None for none."""
+    keys: Callable[[list[int], list[int]], list[str] | None] | None = None
+    """Gives the keys of rows of several sources at once, or None; see `Clusters`."""
 
 
 def found_of(sources: Sequence[Source], owner: I64, rows: I64, distances: F64) -> Found:
@@ -171,18 +171,18 @@ def _with_ties(distances: Sequence[float], k: int) -> list[int]:
 
 def _keys(found: Found, order: list[int]) -> list[str]:
     sources, owner, rows = found.sources, found.owner, found.rows
-    readers = found.key_readers
-    if readers is None:
-        readers = [None] * len(sources)
+    if found.keys is not None:
+        together = found.keys([owner[place] for place in order], [rows[place] for place in order])
+        if together is not None:
+            return together
+    readers: dict[int, KeyReader] = {}
     keys: list[str] = []
     for place in order:
         of = owner[place]
-        reader = readers[of]
+        reader = readers.get(of) or sources[of].key_reader()
         if reader is None:
-            reader = sources[of].key_reader()
-            if reader is None:
-                break
-            readers[of] = reader
+            break
+        readers[of] = reader
         keys.append(reader(rows[place]))
     else:
         return keys

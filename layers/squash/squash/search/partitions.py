@@ -201,6 +201,4 @@ def _found_near(job: Job, near: kernels.Near) -> Found:
         trace.level("full codes", near.ranked, near.kept)
     trace.level("refine", near.kept, near.read)
     clusters = job.clusters
-    return Found(
-        clusters.partitions, near.partition, near.row, near.distances, clusters.key_readers
-    )
+    return Found(clusters.partitions, near.partition, near.row, near.distances, clusters.keys)

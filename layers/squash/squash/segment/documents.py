@@ -6,7 +6,6 @@ A page is the unit in which records are fetched and checked; each record is then
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Sequence
 from typing import Any, Final
@@ -16,12 +15,11 @@ import numpy as np
 from squash.arrays import I64, U32, U64
 from squash.container import Buffer
 from squash.errors import ChecksumError, DataError
+from squash.kernels.record_keys import PLAIN_KEY
 from squash.limits import ROW_PAGE_ROWS
 from squash.model import Metadata
 from squash.values import dataclass
 
-# What json.dumps writes of a key without escapes; others are parsed with their record.
-_PLAIN_KEY: Final = re.compile(rb'\["([^"\\\x00-\x1f]+)",\{')
 # A record is followed by the next one, or by its page's end and perhaps the next page.
 _FOLLOWED_BY: Final = frozenset({",", "]", "]["})
 _FOLLOWED_BY_BYTES: Final = tuple(sorted(one.encode() for one in _FOLLOWED_BY))
@@ -94,7 +92,7 @@ class Records:
         """
         item, start = self.begins.item, self.start
         # Of bytes that are copied, which is sooner than to have the expression look at mapped ones.
-        found = _PLAIN_KEY.match(bytes(self.data[item(row) - start : item(row + 1) - start]))
+        found = PLAIN_KEY.match(bytes(self.data[item(row) - start : item(row + 1) - start]))
         if found is None:
             return self.record(row)[0]
         try:
@@ -124,7 +122,7 @@ class Records:
     def written_key(self, row: int) -> bytes:
         """Return the JSON of [key]; the metadata is not looked at."""
         begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
-        found = _PLAIN_KEY.match(self.data, begin, end)
+        found = PLAIN_KEY.match(self.data, begin, end)
         if found is None:
             return _ENCODER.encode([self.record(row)[0]]).encode()
         return b'["%b"]' % found[1]

@@ -63,6 +63,7 @@ class FolderStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._root = Path(path).expanduser().absolute()
         self._before_key = os.path.join(self._root, "")  # noqa: PTH118 - keeps the last "/"
+        self._path_before_key = os.fsencode(self._before_key)
         for above in (self._root, *self._root.parents):
             if above.exists():
                 if not above.is_dir():
@@ -80,7 +81,10 @@ class FolderStore:
         check_key(key)
         access = _access()
         if access is not None:
-            path = os.fsencode(self._before_key + key)
+            if key.isascii():  # Which is the same in every encoding that paths have.
+                path = self._path_before_key + key.encode()
+            else:
+                path = os.fsencode(self._before_key + key)
             if access(path, os.F_OK) and ctypes.get_errno() in _ABSENT_NUMBERS:
                 return None
         file = self._open(key)

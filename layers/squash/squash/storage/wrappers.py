@@ -72,6 +72,9 @@ class CountingStore:
 
     def counts(self) -> StoreCounts:
         """Return what was asked until now; the same object as long as nothing is."""
+        last = self._counted_last
+        if last is not None:
+            return last
         with self._lock:
             last = self._counted_last
             if last is None:

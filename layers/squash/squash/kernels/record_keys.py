@@ -1,0 +1,105 @@
+"""Keys of rows that lie in many partitions, read together out of their records.
+
+A record is JSON, `["key",{...`. That of a row among a million lies where no cache has it, and so
+does the number that says where it begins: one row after another, its key is two waits for memory.
+"""
+
+from __future__ import annotations
+
+import re
+from struct import Struct, pack
+from typing import Final
+
+import numpy as np
+
+from squash.arrays import I64, U8, U64
+from squash.kernels import native
+from squash.kernels.native import address
+
+# What json.dumps writes of a key without escapes, and of a record's metadata.
+PLAIN_KEY: Final = re.compile(rb'\["([^"\\\x00-\x1f]+)",\{')
+_RECORDS: Final = Struct("=QqQq")  # `sq_records`
+# The room for a key at first; of longer ones the second call is told how much they take.
+_KEY_BYTES: Final = 48
+
+
+class RecordTable:
+    """The records of some partitions, as far as they are loaded; threads may share it.
+
+    Parameters
+    ----------
+    partitions:
+        How many there are.
+
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._held: list[tuple[U8, I64] | None] = [None] * partitions
+        self._table: U64 = np.zeros((partitions, _RECORDS.size // 8), dtype=np.uint64)
+        self._table_at = address(self._table)
+
+    def holds(self, partition: int) -> bool:
+        """Tell whether a partition's records are here."""
+        return self._held[partition] is not None
+
+    def put(self, partition: int, data: U8, begins: I64) -> None:
+        """Take in a partition's records, uint8 [bytes].
+
+        Row r's lies in begins[r] .. begins[r + 1], int64 [n + 1].
+        """
+        begins = np.ascontiguousarray(begins, dtype=np.int64)
+        rows = max(len(begins) - 1, 0)
+        _RECORDS.pack_into(
+            self._table.data.cast("B"), partition * _RECORDS.size,
+            address(data), len(data), address(begins), rows,
+        )  # fmt: skip
+        # Last: who finds it held, in whatever thread, finds its addresses written.
+        self._held[partition] = data, begins
+
+    def keys(self, partition: list[int], row: list[int]) -> list[str] | None:
+        """Return the keys of m rows, of partitions that are held.
+
+        None if one is written with escapes, or where its segment says is no record with a key: to
+        read that, or refuse it, is for who reads it as JSON.
+        """
+        chosen = native.active()
+        count = len(row)
+        if not count:
+            return []
+        if chosen is None:
+            found = self._gathered(partition, row)
+        else:
+            # The function keeps what it has made of a format; a `Struct` is made each time.
+            partitions = pack(f"={count}q", *partition)
+            rows = pack(f"={count}q", *row)
+            asked = (self._table_at, len(self._held), partitions, rows, count)
+            room_bytes = count * _KEY_BYTES
+            while True:
+                room = np.empty(room_bytes, dtype=np.uint8)
+                written = chosen.gather_keys(*asked, address(room), room_bytes)
+                if written <= room_bytes:
+                    break
+                room_bytes = written
+            found = room[: written - 1].tobytes() if written > 0 else None
+        if found is None:
+            return None
+        try:
+            # No key has a line feed, and no character of several bytes does.
+            return found.decode().split("\n")
+        except UnicodeDecodeError:
+            return None
+
+    def _gathered(self, partition: list[int], row: list[int]) -> bytes | None:
+        keys = []
+        for number, at in zip(partition, row, strict=True):
+            held = self._held[number]
+            if held is None or not 0 <= at < len(held[1]) - 1:
+                return None
+            data, (begin, end) = held[0], held[1][at : at + 2].tolist()
+            if not 0 <= begin <= end <= len(data):
+                return None
+            plain = PLAIN_KEY.match(data[begin:end].tobytes())
+            if plain is None:
+                return None
+            keys.append(plain[1])
+        return b"\n".join(keys)
