@@ -60,6 +60,7 @@ from squash.kernels.tables import (
     FilterProgram,
     Leaf,
     PreparedQuery,
+    Range,
     Ranked,
     Taken,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "Missing",
     "Near",
     "PreparedQuery",
+    "Range",
     "Ranked",
     "SearchPlan",
     "SignTable",

@@ -13,7 +13,7 @@ from squash.arrays import F32, F64, I64, U32, AnyArray, Mask, distinct
 from squash.attributes import Column
 from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
-from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, SearchPlan, Straight, refresh
+from squash.kernels import BLOCK_ROWS, ClusterTable, Leaf, Range, SearchPlan, Straight, refresh
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.expiring import Span
@@ -300,7 +300,7 @@ class Clusters:
             self.load_columns(table, (name,))
         return name not in self._listless
 
-    def share_of(self, leaf: Leaf) -> tuple[float, float]:
+    def share_of(self, leaf: Leaf | Range) -> tuple[float, float]:
         """Return about which share of all rows passes a comparison, and which stays open."""
         return self._shares[leaf.attribute].of(leaf)
 

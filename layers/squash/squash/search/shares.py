@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import F64, I64, U8, U32
-from squash.kernels import Leaf
+from squash.kernels import Leaf, Range
 
 _CELLS: Final = 256
 _VALUES_MAX: Final = 32_768
@@ -46,11 +46,15 @@ class AttributeShares:
         # Not a list: its numbers would lie all over memory, and a search would wait for each.
         self._numbers = array("d", np.sort(np.concatenate([*drawn, np.empty(0)])).tobytes())
 
-    def of(self, leaf: Leaf) -> tuple[float, float]:
+    def of(self, leaf: Leaf | Range) -> tuple[float, float]:
         """Return about which share of all rows passes, and which share the cells leave open.
 
         An interval of numbers is looked up in the sample; else half of what is open is counted.
         """
+        if isinstance(leaf, Range):
+            begin = bisect_left(self._numbers, leaf.low)
+            inside = max(bisect_left(self._numbers, leaf.high) - begin, 0)
+            return min(inside * self._step / self._rows, 1.0), 0.0
         intervals = leaf.intervals
         if intervals is not None and not (leaf.list_code >= 0 and self._counts[leaf.list_code]):
             numbers, inside = self._numbers, 0
