@@ -1,19 +1,25 @@
 """What is made of a filter in a hurry is what the plain definitions say."""
 
+import ctypes
 import math
+import sys
 import zlib
 from itertools import pairwise
 from unittest.mock import patch
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amounts import examples
+from cluster_tables import random_table
 from squash.attributes import CellScheme, compile_filter, matches, parse_filter
 from squash.attributes.attribute_cells import AttributeCells, identity
 from squash.attributes.filters import And, Exists, OneOf, Within, _Parser
 from squash.errors import FilterError
+from squash.kernels import Range, native
 from squash.kernels.masks import MAYBE, NO, YES, sets_of
+from squash.kernels.native_table import native_table
 
 NUMBERS = st.integers(-4, 4).map(lambda value: value / 2)
 STRINGS = st.text("ab", max_size=2)
@@ -99,6 +105,31 @@ def test_a_leaf_is_what_its_comparison_says_of_every_cell(data, numbers, strings
         for number in (math.nextafter(value / 2, -9), value / 2, math.nextafter(value / 2, 9)):
             inside = any(low <= number <= high for low, high in leaf.intervals)
             assert inside == matches(node, {"a": number})
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(numbers=cuts(NUMBERS), node=intervals(NUMBERS, float))
+def test_the_kernels_make_the_truth_of_a_range_that_its_leaf_has(numbers, node):
+    """Truth by code, sets and interval, to the bit; a range beyond the greatest number too."""
+    cells = AttributeCells(numbers)
+    far = Within("a", float, sys.float_info.max, False, sys.float_info.max, True)
+    nodes = (node, far, Within("a", float, None, False, -0.0, False))
+    for variant in native.variants()[1:]:
+        with native.use(variant):
+            for one in nodes:
+                program = compile_filter(one, CellScheme({"a": cells}), holds_lists=lambda _: False)
+                (asked,) = program.asked
+                assert isinstance(asked, Range)
+                table = random_table(np.random.default_rng(0), [3])
+                bound = native_table(table).bind(program)
+                leaf = ctypes.cast(bound.at, ctypes.POINTER(ctypes.c_uint64))[2]
+                words = ctypes.cast(leaf, ctypes.POINTER(ctypes.c_uint64))
+                wanted = asked.leaf()
+                assert ctypes.string_at(words[2], 256) == wanted.truth
+                assert ctypes.string_at(words[3], 64) == wanted.sets
+                interval = ctypes.cast(words[10], ctypes.POINTER(ctypes.c_double))
+                assert ((interval[0], interval[1]),) == wanted.intervals
+                assert words[11] == 1
 
 
 def test_whether_an_attribute_is_there_is_known_of_every_cell():

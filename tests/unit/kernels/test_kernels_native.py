@@ -183,7 +183,7 @@ def test_filter_sees_what_was_put_in(variant):
     rng = np.random.default_rng(3)
     table = random_table(rng, [40, 50], partitions=1)
     program = random_program(rng, 1)
-    program = dataclasses.replace(program, leaves=(random_leaf(rng, "unknown"),))
+    program = FilterProgram(program.operations, (random_leaf(rng, "unknown"),))
     same_filter(variant, table, program, np.arange(2))
     table.columns["unknown"] = [rng.integers(0, 256, 90).astype(np.uint8)]
     refresh(table, 0)

@@ -40,6 +40,7 @@ typedef struct operations {
     __typeof__(&sq_prepare_lazily_portable) prepare_lazily;
     __typeof__(&sq_filter_portable) filter;
     __typeof__(&sq_filter_sample_portable) filter_sample;
+    __typeof__(&sq_bind_portable) bind;
     __typeof__(&sq_walk_portable) walk;
     __typeof__(&sq_walk_lazily_portable) walk_lazily;
     __typeof__(&sq_top_k_f32_portable) top_k_f32;
@@ -53,9 +54,9 @@ typedef struct operations {
 
 #define VARIANT(name, bit)                                                                         \
     {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
-     sq_filter_sample_##name, sq_walk_##name, sq_walk_lazily_##name, sq_top_k_f32_##name,          \
-     sq_top_k_f64_##name, sq_scan_##name, sq_exact_distances_##name, sq_refine_##name,             \
-     sq_gather_rows_##name, sq_gather_keys_##name}
+     sq_filter_sample_##name, sq_bind_##name, sq_walk_##name, sq_walk_lazily_##name,               \
+     sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name, sq_exact_distances_##name,          \
+     sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
 
 static const operations variants[] = {
     VARIANT(portable, SQ_HAS_PORTABLE),
@@ -276,6 +277,8 @@ static void make_leaf(const world *w, sq_leaf *leaf) {
     leaf->ids = ids;
     leaf->intervals = below(3) ? intervals : NULL;
     leaf->interval_count = below(3);
+    leaf->ends = NULL;
+    leaf->end_count = 0;
 }
 
 static void make_program(const world *w, sq_program *program) {
@@ -386,7 +389,7 @@ static void check_lazily(const operations *o, const world *w) {
 
 static void check_filter(const operations *o, const world *w, const sq_program *program) {
     const sq_table *t = &w->table;
-    const int64_t count = below(t->clusters + 1), every = 1 + below(4);
+    const int64_t count = below(t->clusters + 1);
     int64_t *clusters = numbers(count);
     for (int64_t i = 0; i < count; i++) clusters[i] = below(t->clusters);
     uint32_t *sure[2], *possible[2];
@@ -395,19 +398,54 @@ static void check_filter(const operations *o, const world *w, const sq_program *
         sure[i] = array(4 * w->blocks, 4);
         possible[i] = array(4 * w->blocks, 4);
         counts[i] = numbers(2 * count);
-        totals[i] = numbers(3);
+        totals[i] = numbers(2);
         memset(sure[i], 0x5a, (size_t)(4 * w->blocks));
         memset(possible[i], 0x5a, (size_t)(4 * w->blocks));
         uint64_t *stack = array(8 * SQ_STACK_WORDS * program->depth, 8);
         const operations *by = i ? o : variants;
         by->filter(t, program, count, clusters, sure[i], possible[i], counts[i],
                    counts[i] + count, stack);
-        by->filter_sample(t, program, every, totals[i], stack);
+        by->filter_sample(t, program, totals[i], stack);
     }
     same("filter: sure", o->name, sure[1], sure[0], 4 * w->blocks);
     same("filter: possible", o->name, possible[1], possible[0], 4 * w->blocks);
     same("filter: counts", o->name, counts[1], counts[0], 16 * count);
-    same("filter_sample", o->name, totals[1], totals[0], 24);
+    same("filter_sample", o->name, totals[1], totals[0], 16);
+}
+
+static void check_bind(const operations *o) {
+    const int64_t count = below(LEAVES + 1), bytes_each = (int64_t)sizeof(sq_leaf);
+    const int64_t ends_most = SQ_CODES - 5;
+    sq_leaf *leaves[2];
+    double *intervals[2], *ends = array(8 * ends_most, 8);
+    uint8_t *tables[2];
+    for (int64_t i = 0; i < ends_most; i++) ends[i] = (double)(i / 2) - 9.0;
+    leaves[0] = array(count * bytes_each, 8);
+    int64_t places = 0;
+    for (int64_t i = 0; i < count; i++) {
+        sq_leaf *leaf = &leaves[0][i];
+        memset(leaf, 0, sizeof *leaf);
+        leaf->end_count = below(ends_most + 1);
+        leaf->ends = below(3) ? ends : NULL;
+        leaf->interval_count = leaf->ends ? 1 : below(4) - 1;
+        leaf->list_code = below(2) ? leaf->end_count + 4 : -1;
+        places += leaf->interval_count < 0 ? 0 : leaf->interval_count;
+    }
+    leaves[1] = array(count * bytes_each, 8);
+    memcpy(leaves[1], leaves[0], (size_t)(count * bytes_each));
+    for (int i = 0; i < 2; i++) intervals[i] = array(16 * places, 8);
+    for (int64_t i = 0; i < 2 * places; i++) {
+        const double some = (double)below(60) / 2 - 12.0;
+        intervals[0][i] = below(4) ? some : i & 1 ? __builtin_inf() : -__builtin_inf();
+        intervals[1][i] = intervals[0][i];
+    }
+    for (int i = 0; i < 2; i++) {
+        tables[i] = array(count * SQ_LEAF_TABLE_BYTES, 1);
+        memset(tables[i], 3, (size_t)(count * SQ_LEAF_TABLE_BYTES));
+        (i ? o : variants)->bind(leaves[i], count, intervals[i], tables[i]);
+    }
+    same("bind: tables", o->name, tables[1], tables[0], count * SQ_LEAF_TABLE_BYTES);
+    same("bind: intervals", o->name, intervals[1], intervals[0], 16 * places);
 }
 
 static void check_walk(const operations *o, const world *w, const sq_program *program) {
@@ -740,6 +778,7 @@ int main(int argc, char **argv) {
             check_prepare(&variants[v], &w);
             check_lazily(&variants[v], &w);
             check_filter(&variants[v], &w, &program);
+            check_bind(&variants[v]);
             check_walk(&variants[v], &w, &program);
             check_top_k(&variants[v]);
             check_scan(&variants[v], &w);

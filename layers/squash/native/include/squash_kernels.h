@@ -23,6 +23,8 @@ enum { SQ_SPACE_L2 = 0, SQ_SPACE_DOT = 1 };
 enum { SQ_COSINE = 0, SQ_EUCLIDEAN = 1, SQ_DOT = 2 }; /* metrics */
 enum { SQ_LEAF = 0, SQ_AND = 1, SQ_OR = 2, SQ_NOT = 3 };
 enum { SQ_CELLS = 513 };      /* of shares, in a walk */
+enum { SQ_CODES = 256, SQ_LEAF_TABLE_BYTES = SQ_CODES + 64 };
+enum { SQ_SAMPLE_ROWS = 1024 };
 enum { SQ_STACK_WORDS = 32 }; /* uint64 of one pair of bitmaps on a program's stack */
 
 /* Bits of sq_variants(). */
@@ -69,6 +71,10 @@ typedef struct sq_leaf {
     const uint32_t *const *ids;      /* by partition, by row */
     const double *intervals;         /* [interval_count, 2], both ends included */
     int64_t interval_count;
+    /* What `bind` makes the truth of, the leaf being one interval: the first number of every cell of
+     * numbers but the first, ascending; the first's code is 1. NULL: the truth is there. */
+    const double *ends;
+    int64_t end_count;
 } sq_leaf;
 
 /* A valid postfix list: it leaves one pair, and never more than `depth` on the stack. */
@@ -240,9 +246,15 @@ SQ_EXPORT void SQ_NAME(prepare)(const sq_table *table, const float *axes, const 
 SQ_EXPORT void SQ_NAME(filter)(const sq_table *table, const sq_program *program, int64_t count,
                                const int64_t *clusters, uint32_t *sure, uint32_t *possible,
                                int64_t *sure_counts, int64_t *possible_counts, uint64_t *stack);
-/* totals: the rows, the sure, the possible. */
+/* Of the first SQ_SAMPLE_ROWS rows of every cluster. totals: the sure, the possible. */
 SQ_EXPORT void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *program,
-                                      int64_t every, int64_t *totals, uint64_t *stack);
+                                      int64_t *totals, uint64_t *stack);
+
+/* bind.c: gives `count` leaves their places, an interval_count below 0 standing for no intervals.
+ * `intervals` has those of all leaves, one leaf after the other; of a leaf with `ends` it is [low,
+ * high), infinite where it is open, and becomes one with both ends included. `tables` has
+ * SQ_LEAF_TABLE_BYTES a leaf, its truth and its sets; those of a leaf with `ends` are written. */
+SQ_EXPORT void SQ_NAME(bind)(sq_leaf *leaves, int64_t count, double *intervals, uint8_t *tables);
 
 /* walk.c: writes the clusters taken, their sure and their possible rows, at `taken`, `taken + c` and
  * `taken + 2 c`, and sums: rows, possible, sure seen; returns how many were taken. `keys` is uint64

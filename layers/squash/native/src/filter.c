@@ -23,31 +23,24 @@ void SQ_NAME(filter)(const sq_table *table, const sq_program *program, int64_t c
     }
 }
 
-void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *program, int64_t every,
-                            int64_t *totals, uint64_t *stack) {
-    uint32_t sure[SQ_LOT], possible[SQ_LOT];
-    uint32_t *sure_at[SQ_LOT], *possible_at[SQ_LOT];
-    int64_t clusters[SQ_LOT];
+void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *program, int64_t *totals,
+                            uint64_t *stack) {
+    uint32_t words[2][SQ_LOT][SQ_SAMPLE_ROWS / SQ_BLOCK_ROWS];
+    uint32_t *sure[SQ_LOT], *possible[SQ_LOT];
     sq_counts counts[SQ_LOT];
     for (int64_t i = 0; i < SQ_LOT; i++) {
-        sure_at[i] = &sure[i];
-        possible_at[i] = &possible[i];
+        sure[i] = words[0][i];
+        possible[i] = words[1][i];
     }
-    totals[0] = totals[1] = totals[2] = 0;
-    /* What the next lot reads is asked for while this one is filtered. */
-    for (int64_t cluster = 0; cluster < table->clusters; cluster += SQ_LOT * every) {
-        int64_t n = 0;
-        for (int64_t i = cluster; i < table->clusters && n < SQ_LOT; i += every) clusters[n++] = i;
-        for (int64_t i = cluster + SQ_LOT * every, ahead = 0;
-             i < table->clusters && ahead < SQ_LOT; i += every, ahead++)
-            sq_filter_ahead(table, program, i, 1);
-        sq_filter_lot(table, program, clusters, n, SQ_BLOCK_ROWS, sure_at, possible_at, counts,
-                      stack);
+    totals[0] = totals[1] = 0;
+    for (int64_t begin = 0; begin < table->clusters; begin += SQ_LOT) {
+        const int64_t left = table->clusters - begin, n = left < SQ_LOT ? left : SQ_LOT;
+        int64_t clusters[SQ_LOT];
+        for (int64_t i = 0; i < n; i++) clusters[i] = begin + i;
+        sq_filter_lot(table, program, clusters, n, SQ_SAMPLE_ROWS, sure, possible, counts, stack);
         for (int64_t i = 0; i < n; i++) {
-            const int64_t rows = table->rows[clusters[i]];
-            totals[0] += rows < SQ_BLOCK_ROWS ? rows : SQ_BLOCK_ROWS;
-            totals[1] += counts[i].sure;
-            totals[2] += counts[i].possible;
+            totals[0] += counts[i].sure;
+            totals[1] += counts[i].possible;
         }
     }
 }

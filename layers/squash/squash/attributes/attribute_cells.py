@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from squash.arrays import U8, U64
+from squash.arrays import F64, U8, U64
 from squash.attributes.columns import Column
 from squash.attributes.filters import Ordered
 from squash.kernels import Leaf, truth_of_spans
@@ -49,6 +49,11 @@ class AttributeCells:
     def list_code(self) -> int:
         """The code of a list, the last one."""
         return self.false_code + 2
+
+    @cached_property
+    def number_ends(self) -> F64:
+        """The first number of every cell of numbers but the first, ascending; then infinity."""
+        return np.array([*self._ends[float][0], math.inf])
 
     def value_codes(self, column: Column) -> U8:
         """Return the cell of every value number, and 0 for "none": uint8 [value_count + 1]."""

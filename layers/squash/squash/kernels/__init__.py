@@ -61,6 +61,7 @@ from squash.kernels.tables import (
     FilterProgram,
     Leaf,
     PreparedQuery,
+    Range,
     Ranked,
     Taken,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "Missing",
     "Near",
     "PreparedQuery",
+    "Range",
     "Ranked",
     "RecordTable",
     "SearchPlan",

@@ -73,11 +73,12 @@ def filter_sample(table: ClusterTable, program: FilterProgram, every: int) -> tu
     if chosen is not None:
         kept = native_table(table)
         bound = kept.bind(program)
+        sample = kept.sample(table, program, every)
         space = kept.take_workspace()
-        chosen.filter_sample(kept.at, bound.at, every, space.sums_at, space.stack(bound.depth))
-        totals, sures, possibles = space.sums
+        chosen.filter_sample(sample.at, bound.at, space.sums_at, space.stack(bound.depth))
+        sures, possibles, _ = space.sums
         kept.give_workspace(space)
-        return totals, sures, possibles
+        return sample.rows, sures, possibles
     clusters = np.arange(0, len(table.rows), every, dtype=np.int64)
     rows = np.minimum(table.rows[clusters], CODE_BLOCK_ROWS)
     sure, possible = _filter_rows(table, program, clusters, rows, None)

@@ -34,7 +34,8 @@ _N: Final = ctypes.c_int64
 
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "filter": (None, (_A, _A, _N, _A, _A, _A, _A, _A, _A)),
-    "filter_sample": (None, (_A, _A, _N, _A, _A)),
+    "filter_sample": (None, (_A, _A, _A, _A)),
+    "bind": (None, (_A, _N, _A, _A)),
     "coarsen": (_N, (_A, _A, _A)),
     "prepare": (None, (_A, _A, _A, _A, _N, _A, _A, _A, _A, _A)),
     "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
@@ -58,6 +59,7 @@ class Native:
     name: str
     filter: Operation
     filter_sample: Operation
+    bind: Operation
     coarsen: Counting
     prepare: Operation
     walk: Operation

@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
-from functools import lru_cache
-from itertools import chain
-from struct import Struct
 from typing import Any, Final
 
 import numpy as np
 
 from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
-from squash.kernels.masks import sets_of
-from squash.kernels.native import Native, address
-from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram, Leaf
+from squash.kernels.binding import BoundProgram, words_of_range
+from squash.kernels.native import Native, active, address
+from squash.kernels.sampled import Sample
+from squash.kernels.tables import ClusterTable, FilterProgram, Range
 
 _SPACES: Final = {"l2": 0, "dot": 1}
-_LAYOUTS_MAX: Final = 64
-# uint64 of `sq_program` and of `sq_leaf`, and bytes of a leaf's truth by code with its sets.
-_PROGRAM_WORDS: Final = 5
-_LEAF_WORDS: Final = 12
-_TABLE_BYTES: Final = 320
-_CODES: Final = 256
 # What `coarsen` makes of the centers: so many side by side, and so many dimensions of each.
 _TOGETHER: Final = 16
 _QUAD: Final = 4
 _ABOUT_BYTES: Final = 16
 # Fewer centers are as soon measured as bounded: a walk orders them all at once.
 _COARSE_CLUSTERS_MIN: Final = 256
-_WORD_MAX: Final = (1 << 64) - 1
 
 
 class _Table(ctypes.Structure):
@@ -84,75 +74,6 @@ class Walk(ctypes.Structure):
         ),
         ("k", ctypes.c_int64),
         *((name, ctypes.c_double) for name in ("overall", "prior_rows", "thinning")),
-    )
-
-
-class BoundProgram:
-    """A filter program bound to a table: `at` is the address of its `sq_program`.
-
-    Structures are written into one room: `sq_program`, then the `sq_leaf`s, of each leaf its truth
-    by code, uint8 [256], and its sets, the intervals of all, and the operations.
-    """
-
-    __slots__ = ("_room", "at", "depth", "table")
-
-    def __init__(self, table: NativeTable, program: FilterProgram) -> None:
-        self.table = table
-        self.depth = _checked_depth(program)
-        leaves, operations = program.leaves, program.operations
-        count, steps = len(leaves), len(operations)
-        without = [leaf.intervals for leaf in leaves].count(None)
-        if 0 < without < count:
-            leaves, operations = _intervals_first(leaves, operations)
-        tables_at = 8 * (_PROGRAM_WORDS + _LEAF_WORDS * count)
-        intervals_at = tables_at + _TABLE_BYTES * count
-        numbers: list[float] = []
-        tables: list[bytes] = []
-        words: list[int] = []
-        for leaf in leaves:
-            tables += leaf.truth, leaf.sets or sets_of(leaf.truth)
-            for interval in leaf.intervals or ():
-                numbers += interval
-        operations_at = intervals_at + 8 * len(numbers)
-        room = np.empty(operations_at // 8 + steps, dtype=np.uint64)
-        self.at = at = address(room)
-        place, interval_place = at + tables_at, at + intervals_at
-        for leaf in leaves:
-            intervals = leaf.intervals
-            columns, signatures, values, counts, ids = table.attribute(leaf.attribute)
-            words += (
-                columns, signatures, place, place + _CODES, leaf.list_code & _WORD_MAX,
-                leaf.sure_bits, leaf.possible_bits, values, counts, ids,
-            )  # fmt: skip
-            place += _TABLE_BYTES
-            if intervals is None:
-                words += 0, 0
-            else:
-                words += interval_place, len(intervals)
-                interval_place += 16 * len(intervals)
-        _layout(count, len(numbers), steps).pack_into(
-            room.data, 0,
-            steps, at + operations_at, at + 8 * _PROGRAM_WORDS, self.depth, count - without,
-            *words, *tables, *numbers, *chain.from_iterable(operations),
-        )  # fmt: skip
-        self._room = room
-
-
-@lru_cache(maxsize=_LAYOUTS_MAX)
-def _layout(leaves: int, numbers: int, steps: int) -> Struct:
-    words = _PROGRAM_WORDS + _LEAF_WORDS * leaves
-    return Struct(f"={words}Q" + "256s64s" * leaves + f"{numbers}d{2 * steps}i")
-
-
-def _intervals_first(
-    leaves: Sequence[Leaf], operations: Sequence[tuple[int, int]]
-) -> tuple[tuple[Leaf, ...], tuple[tuple[int, int], ...]]:
-    """Return a program with the leaves that have intervals before the others."""
-    order = sorted(range(len(leaves)), key=lambda i: leaves[i].intervals is None)
-    moved = {old: new for new, old in enumerate(order)}
-    return tuple(leaves[i] for i in order), tuple(
-        (operation, moved[number] if operation == LEAF else number)
-        for operation, number in operations
     )
 
 
@@ -236,7 +157,9 @@ class NativeTable:
         "_attributes",
         "_by_partition",
         "_coarse",
+        "_ranges",
         "_rotation",
+        "_sample",
         "_spaces",
         "_structure",
         "at",
@@ -248,6 +171,8 @@ class NativeTable:
         self.partitions = len(table.blocks)
         self._by_partition: dict[tuple[str, str], U64] = {}
         self._attributes: dict[str, tuple[int, int, int, int, int]] = {}
+        self._ranges: dict[str, tuple[F64, bytes]] = {}
+        self._sample: Sample | None = None
         self._spaces: list[Workspace] = []
         self.rooms: list[Any] = []
         """A pool: what searches work in, one at a time."""
@@ -309,10 +234,13 @@ class NativeTable:
         self._coarse = coarse
 
     def addresses(self, kind: str, name: str) -> U64:
-        """Return uint64 [p], the addresses of an array by partition; 0 where there is none."""
+        """Return uint64 [2 p], the addresses of an array by partition; 0 where there is none.
+
+        The second half are those of the sample.
+        """
         found = self._by_partition.get((kind, name))
         if found is None:
-            found = np.zeros(max(1, self.partitions), dtype=np.uint64)
+            found = np.zeros(max(1, 2 * self.partitions), dtype=np.uint64)
             found = self._by_partition.setdefault((kind, name), found)
         return found
 
@@ -354,13 +282,47 @@ class NativeTable:
                 0 if numbers is None else len(numbers)
             )
 
+    def range_leaf(self, leaf: Range) -> bytes:
+        """Return the `sq_leaf` of a range but for its interval; it is kept by attribute."""
+        ends = leaf.cells.number_ends
+        kept = self._ranges.get(leaf.attribute)
+        if kept is None or kept[0] is not ends:
+            kept = self._ranges[leaf.attribute] = (ends, words_of_range(self, leaf))
+        return kept[1]
+
     def bind(self, program: FilterProgram) -> BoundProgram:
         """Return a program bound to this table; it keeps that for when it is asked again."""
         kept = program.native
         if isinstance(kept, BoundProgram) and kept.table is self:
             return kept
-        program.native = bound = BoundProgram(self, program)
+        chosen = active()
+        if chosen is None:
+            raise InternalError("a filter was to be bound where no native kernels serve")
+        program.native = bound = BoundProgram(chosen, self, program)
         return bound
+
+    def sample(self, table: ClusterTable, program: FilterProgram, every: int) -> Sample:
+        """Return the sample of this table's rows, with all that a program asks of them.
+
+        All who ask for it name the same `every`.
+        """
+        sample = self._sample
+        if sample is None or sample.every != every:
+            sample = self._new_sample(table, every)
+        for leaf in program.asked:
+            if not sample.holds(leaf.attribute):
+                with _LOCK:
+                    sample.fill(self, table, leaf.attribute)
+        return sample
+
+    def _new_sample(self, table: ClusterTable, every: int) -> Sample:
+        with _LOCK:
+            sample = self._sample
+            if sample is None or sample.every != every:
+                sample = Sample(table, every)
+                sample.hold(_Table(partitions=2 * self.partitions, **sample.structure))
+                self._sample = sample
+            return sample
 
     def rotation(self, axes: F32, mean: F32) -> tuple[int, int]:
         """Return the addresses of a codec's axes and mean; the last ones are kept."""
@@ -385,7 +347,10 @@ class NativeTable:
         self, kind: str, name: str, partition: int, array: AnyArray | None, dtype: Any
     ) -> None:
         at = 0 if array is None else _address_of(array, dtype, f"{kind} {name}")
-        self.addresses(kind, name)[partition] = at
+        known = self.addresses(kind, name)
+        if name and self._sample is not None and known[partition] != at:
+            self._sample.forget(name)
+        known[partition] = at
 
 
 # Between making a table's addresses and putting in arrays, so that neither misses the other.
@@ -423,31 +388,3 @@ def _address_of(array: AnyArray, dtype: Any, name: str) -> int:
             f"the native kernels want {name} as C-contiguous {np.dtype(dtype)}, not {array.dtype}"
         )
     return address(array)
-
-
-_ONE_LEAF: Final = ((LEAF, 0),)
-_OPERANDS: Final = {LEAF: 0, NOT: 1, AND: 2, OR: 2}
-
-
-def _checked_depth(program: FilterProgram) -> int:
-    """Return how many pairs of bitmaps a program has on its stack at most.
-
-    Raises
-    ------
-    InternalError
-        If it is not a postfix list that leaves one pair.
-
-    """
-    if program.operations == _ONE_LEAF and program.leaves:
-        return 1
-    depth = deepest = 0
-    for operation, number in program.operations:
-        wanted = _OPERANDS.get(operation)
-        known = wanted is not None and (operation != LEAF or 0 <= number < len(program.leaves))
-        if wanted is None or not known or depth < wanted:
-            raise InternalError(f"filter program: operation {operation} has no operands")
-        depth += 1 - wanted
-        deepest = max(deepest, depth)
-    if depth != 1:
-        raise InternalError(f"filter program: it leaves {depth} results, not one")
-    return deepest

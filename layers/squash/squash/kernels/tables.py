@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -77,20 +77,80 @@ class Leaf:
     """What `sets_of` makes of the truth, if it is known."""
 
 
+class NumberCells(Protocol):
+    """The cells of an attribute without lists, as far as ranges of numbers ask for them."""
+
+    @property
+    def number_ends(self) -> F64:
+        """The first number of every cell of numbers but the first, ascending; then infinity."""
+
+    @property
+    def list_code(self) -> int:
+        """The code of a list."""
+
+    def within(
+        self, attribute: str, kind: type[float | str], low: float | None, high: float | None
+    ) -> Leaf:
+        """Ask whether a number lies in [low, high); None where it is open to that side."""
+
+
+@dataclass(slots=True, eq=False)
+class Range:
+    """A leaf that is an interval of numbers, of an attribute without lists: [low, high).
+
+    An end that is open is infinite. The native kernels find its truth by cell code themselves.
+    """
+
+    attribute: Final[str]
+    low: Final[float]
+    high: Final[float]
+    cells: Final[NumberCells]
+
+    def leaf(self) -> Leaf:
+        """Return the same as a leaf with its truth."""
+        low = None if self.low == -np.inf else self.low
+        high = None if self.high == np.inf else self.high
+        return self.cells.within(self.attribute, float, low, high)
+
+
 LEAF: Final = 0
 AND: Final = 1
 OR: Final = 2
 NOT: Final = 3
 
 
-@dataclass(slots=True, eq=False)
 class FilterProgram:
-    """A filter as a postfix list of (operation, leaf number or 0), and its leaves."""
+    """A filter as a postfix list of (operation, leaf number or 0), and its leaves.
 
-    operations: Final[tuple[tuple[int, int], ...]]
-    leaves: Final[tuple[Leaf, ...]]
-    native: object | None = field(default=None, init=False)
-    """What the native kernels keep beside it: how it is bound to the table it was last asked of."""
+    Parameters
+    ----------
+    operations:
+        The list.
+    asked:
+        The leaves as they are asked, some as ranges of numbers.
+
+    """
+
+    __slots__ = ("_leaves", "asked", "native", "operations")
+
+    def __init__(
+        self, operations: tuple[tuple[int, int], ...], asked: tuple[Leaf | Range, ...]
+    ) -> None:
+        self.operations: Final = operations
+        self.asked: Final = asked
+        self._leaves: tuple[Leaf, ...] | None = None
+        self.native: object | None = None
+        """What the native kernels keep beside it: how it is bound to the table it was last asked
+        of."""
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The leaves, each with its truth by cell code."""
+        if self._leaves is None:
+            self._leaves = tuple(
+                one.leaf() if isinstance(one, Range) else one for one in self.asked
+            )
+        return self._leaves
 
 
 @dataclass(frozen=True, slots=True, eq=False)

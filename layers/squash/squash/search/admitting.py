@@ -13,7 +13,7 @@ from squash import kernels
 from squash.arrays import I64, distinct
 from squash.attributes import FilterNode, asked_of, compile_filter, only_live
 from squash.index.prefetch import prefetch_columns
-from squash.kernels import FilterProgram
+from squash.kernels import FilterProgram, Range
 from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
 from squash.planning import Matches, MatchPlan, plan_matches
 from squash.search.expiring import split_live
@@ -56,8 +56,8 @@ def _admit(job: Job, node: FilterNode | None) -> Admission:
     program = compile_filter(
         node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
     )
-    if len(program.leaves) == 1 and len(program.operations) == 1:
-        share, still_open = clusters.share_of(program.leaves[0])
+    if len(program.asked) == 1 and len(program.operations) == 1:
+        share, still_open = clusters.share_of(program.asked[0])
         share, still_open = share * alive, still_open * alive
     else:
         every = max(len(table.rows) // FILTER_SAMPLE_CLUSTERS, 1)
@@ -104,12 +104,14 @@ def trace_admission(job: Job, admission: Admission) -> None:
 def _plan(job: Job, program: FilterProgram, share: float, still_open: float) -> MatchPlan:
     clusters, query, table = job.clusters, job.query, job.table
     rows = clusters.row_count
-    open_cells = max(still_open, _OPEN_SHARE) if program.leaves[0].intervals is not None else 0.0
+    first = program.asked[0]
+    numbers = isinstance(first, Range) or first.intervals is not None
+    open_cells = max(still_open, _OPEN_SHARE) if numbers else 0.0
     expected = Matches(
         rows=rows,
         matches=share * rows,
         open_rows=open_cells * rows,
-        comparisons=len(program.leaves),
+        comparisons=len(program.asked),
         clusters=len(table.rows),
         clusters_needed=clusters.need(query.recall_target).clusters(share, query.k),
         dimension=table.dimension,

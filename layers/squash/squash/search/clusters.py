@@ -17,6 +17,7 @@ from squash.kernels import (
     BLOCK_ROWS,
     ClusterTable,
     Leaf,
+    Range,
     RecordTable,
     SearchPlan,
     Straight,
@@ -342,7 +343,7 @@ class Clusters:
             self.load_columns(table, {name: False})
         return name not in self._listless
 
-    def share_of(self, leaf: Leaf) -> tuple[float, float]:
+    def share_of(self, leaf: Leaf | Range) -> tuple[float, float]:
         """Return about which share of all rows passes a comparison, and which stays open."""
         return self._shares[leaf.attribute].of(leaf)
 

@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import F64, I64, U8, U32
-from squash.kernels import Leaf
+from squash.kernels import Leaf, Range
 
 _CELLS: Final = 256
 _VALUES_MAX: Final = 32_768
+_NO_NUMBERS: Final = array("d")
 
 
 class AttributeShares:
@@ -61,14 +62,19 @@ class AttributeShares:
         numbers = array("d", np.sort(np.concatenate([*drawn, np.empty(0)])).tobytes())
         return AttributeShares(self._counts, self._rows, numbers)
 
-    def of(self, leaf: Leaf) -> tuple[float, float]:
+    def of(self, leaf: Leaf | Range) -> tuple[float, float]:
         """Return about which share of all rows passes, and which share the cells leave open.
 
         An interval of numbers is looked up in the sample; else half of what is open is counted.
         """
+        numbers = self._numbers or _NO_NUMBERS
+        if isinstance(leaf, Range):
+            begin = bisect_left(numbers, leaf.low)
+            inside = max(bisect_left(numbers, leaf.high) - begin, 0)
+            return min(inside * self._step / self._rows, 1.0), 0.0
         intervals = leaf.intervals
         if intervals is not None and not (leaf.list_code >= 0 and self._counts[leaf.list_code]):
-            numbers, inside = self._numbers or array("d"), 0
+            inside = 0
             for low, high in intervals:
                 begin = bisect_left(numbers, low)
                 inside += max(bisect_right(numbers, high) - begin, 0)
