@@ -22,11 +22,12 @@ from squash.errors import (
     UnavailableError,
 )
 from squash.index import snapshots
-from squash.index.commits import Commit, Operation, log_key
+from squash.index.commits import Commit, Dropped, Operation, log_key
 from squash.index.live import LoadKeys, Opened, Retained
 from squash.index.references import read_object
-from squash.index.state import State, apply, commits_needed
+from squash.index.state import State, apply, commits_needed, dropped
 from squash.limits import (
+    CATALOGUE_TRUSTED_MS,
     COMMIT_ATTEMPTS_MAX,
     SNAPSHOT_EVERY_COMMITS,
     SNAPSHOT_EVERY_LOG_BYTES,
@@ -35,8 +36,8 @@ from squash.model import ObjectRef
 from squash.storage import ObjectStore, Reads
 
 # Garbage collection spares the log of at least an hour: who read longer ago than this must not
-# take a number that is free only because its commit was collected.
-STALE_AFTER_MS: Final = 10 * 60 * 1000
+# take a number that is free only because its commit was collected, or went with a dropped index.
+STALE_AFTER_MS: Final = CATALOGUE_TRUSTED_MS
 _SAME_NUMBER_ATTEMPTS_MAX: Final = 5
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 0.32
@@ -61,6 +62,9 @@ class IndexLog:
         Gives a segment's key table, for snapshots.
     report:
         Told why a snapshot could not be written; the next writer tries again.
+    check_current:
+        Looks into the catalogue, where this is the index that was looked up just now, and raises if
+        it is no more; see `squash.index.dropping` for when. Without it nobody looks.
 
     """
 
@@ -72,6 +76,7 @@ class IndexLog:
         *,
         load_keys: LoadKeys,
         report: Callable[[SquashError], None],
+        check_current: Callable[[], None] | None = None,
     ) -> None:
         self.store = store
         self.ids = ids
@@ -79,6 +84,9 @@ class IndexLog:
         self._load_keys = load_keys
         self._report = report
         self._reads = Reads()
+        self._check_current = check_current
+        self._looked_ms = clock.now_ms()
+        self._looks = Reads()
 
     def refresh(
         self, known: Opened | None, *, read_ahead: Callable[[str], None] | None = None
@@ -95,6 +103,8 @@ class IndexLog:
 
         Raises
         ------
+        NotFoundError
+            If the index was dropped.
         DataError
             If the log or a snapshot is damaged, or of a newer format.
         UnavailableError, ThrottledError, PermissionDeniedError
@@ -102,14 +112,38 @@ class IndexLog:
 
         """
         now = self._clock.now_ms()
-        if known is None or _is_stale(known, now):
-            return self._open_newest(known, read_ahead)
+        if known is None or self._is_old(known, now):
+            return self._open_anew(known, read_ahead, now)
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.sequence + 1)
         if following is not None:
             commits = {**known.commits, following.sequence: following}
             return self._read_on(replace(known, commits=commits))
         return known if now == known.read_ms else known.seen_at(now)
+
+    def _open_anew(
+        self, known: Opened | None, read_ahead: Callable[[str], None] | None, now: int
+    ) -> Opened:
+        """Read on where little can be relied on, and look into the catalogue if that is due."""
+        found: list[Opened] = []
+
+        def read() -> None:
+            found.append(self._open_newest(known, read_ahead))
+
+        check = self._check_current
+        if check is None:
+            read()
+        elif known is not None or _too_far(self._looked_ms, now):
+            self._looks.run([check, read])
+            self._looked_ms = now
+        else:
+            try:
+                read()
+            except DataError:
+                # What is being dropped looks damaged.
+                check()
+                raise
+        return found[0]
 
     def open_at(self, sequence: int, known: Opened | None = None) -> Opened:
         """Open the index as it was after a commit, whatever was committed since.
@@ -200,6 +234,8 @@ class IndexLog:
         ------
         ConflictError
             If a fold's inputs were folded by another.
+        NotFoundError
+            If the index was dropped.
         SquashError
             What the decision raised about the newest state.
         ThrottledError
@@ -211,7 +247,7 @@ class IndexLog:
 
         """
         opened, newest = known, False
-        if _is_stale(opened, self._clock.now_ms()):
+        if self._is_old(opened, self._clock.now_ms()):
             opened, newest = self.refresh(opened), True
         for attempt in range(COMMIT_ATTEMPTS_MAX):
             if commit_id in opened.state.recent:
@@ -223,7 +259,7 @@ class IndexLog:
                 opened, newest = self.refresh(opened), True
                 continue
             # It may have taken long to decide: segments were written, perhaps.
-            if _is_stale(opened, self._clock.now_ms()):
+            if self._is_old(opened, self._clock.now_ms()):
                 decided_about = opened.sequence
                 opened, newest = self.refresh(opened), True
                 if opened.sequence != decided_about:
@@ -381,7 +417,7 @@ class IndexLog:
         state = _snapshot_of(data, newest, key) if key is not None else opened.state
         end = newest + _following(listed, newest)
         if listed and not end:
-            snapshots.check_beginning(self.store)
+            self._check_beginning(listed)
         ahead = range(newest + 1, max(end, opened.sequence) + 1)
         for commit in self._get_many(ahead, commits):
             if commit is None:
@@ -393,6 +429,13 @@ class IndexLog:
             # What follows was written meanwhile, or something is missing: this finds out.
             return self._read_on(opened)
         return self._with_needed(opened, commits)
+
+    def _check_beginning(self, listed: Sequence[str]) -> None:
+        """Refuse a log that lacks its beginning: that went with a dropped index, or is lost."""
+        last = self._get(int(listed[-1].rpartition("/")[2]))
+        if last is not None and isinstance(last.operation, Dropped):
+            raise dropped()
+        snapshots.check_beginning(self.store)
 
     def _listed(self, after: int) -> list[str]:
         return [info.key for info in self.store.list("log/", start_after=log_key(after))]
@@ -486,6 +529,12 @@ class IndexLog:
         data = self.store.get(key)
         return None if data is None else Commit.from_bytes(data, sequence=sequence, where=key)
 
+    def _is_old(self, opened: Opened, now_ms: int) -> bool:
+        """Tell if the log, or the catalogue, was last looked at too long ago."""
+        if abs(now_ms - opened.read_ms) > STALE_AFTER_MS:
+            return True
+        return self._check_current is not None and _too_far(self._looked_ms, now_ms)
+
     def _wait(self, attempt: int) -> None:
         longest = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
         self._clock.sleep(longest * self.ids.jitter())
@@ -508,8 +557,8 @@ def _snapshot_of(data: Buffer | None, sequence: int, key: str) -> State:
     return snapshots.from_bytes(data, sequence=sequence, where=key)
 
 
-def _is_stale(opened: Opened, now_ms: int) -> bool:
-    return abs(now_ms - opened.read_ms) > STALE_AFTER_MS
+def _too_far(then_ms: int, now_ms: int) -> bool:
+    return abs(now_ms - then_ms) > CATALOGUE_TRUSTED_MS
 
 
 def _applied(state: State, commit: Commit) -> State:
