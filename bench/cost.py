@@ -55,8 +55,9 @@ NOTE: Final = """\
 Dollars for a million queries, k = 10 at recall 0.95, {dimension} dimensions, list prices of \
 us-east-1 without free tiers and without what leaves AWS. The HTTP API ($1.00) and logs ({logs}: \
 {line:.0f} bytes a call of the function's, {access:.0f} of the API's, of these 26 a line that \
-CloudWatch is taken to add) are included, and two S3 requests a call, side by side, that ask for \
-news: of the index's log, and of the catalogue; the peers' prices hold all that they ask for \
+CloudWatch is taken to add) are included, and the one S3 request of a warm call, by which the \
+index's log tells of news and of a drop (one more, of the catalogue, every ten minutes a \
+container, is left out; tests count both); the peers' prices hold all that they ask for \
 queries. *Warm* is the share of calls, of the coordinator and of processors, that find a container \
 which has loaded what they need; the others start one (all billed) and read from S3.
 

@@ -78,7 +78,7 @@ class Assumptions:
     coordinator_requests, coordinator_rounds:
         The same of a coordinator, that reads the centers and, for a filter, attributes.
     warm_requests:
-        To S3 that a query makes for news, side by side: for the next commit, and for the index.
+        To S3 that a query makes for news: for the next commit, which would tell of a drop, too.
     line_bytes, access_bytes, metrics_bytes:
         Of a call of the coordinator: its own line, the API's, and that with metrics; with the 26
         bytes that CloudWatch adds to each.
@@ -105,7 +105,7 @@ class Assumptions:
     cold_mb: float = 4.0
     coordinator_requests: float = 8.0
     coordinator_rounds: float = 4.0
-    warm_requests: float = 2.0
+    warm_requests: float = 1.0
     line_bytes: float = 305.0
     access_bytes: float = 299.0
     metrics_bytes: float = 512.0

@@ -14,6 +14,8 @@ from fault_cases import (
     DAY_S,
     NAME,
     OPERATIONS,
+    PAST_SNAPSHOT,
+    QUERY,
     RETENTION_S,
     RIVALS,
     Operation,
@@ -225,17 +227,22 @@ def test_an_index_is_created_or_not(fault):
 def test_an_index_is_dropped_or_whole(fault):
     """At every call: it is whole or it is gone; dropping again finishes, and a new one is empty.
 
-    Who still has it open writes to what is gone, or finds it damaged.
+    To whoever opens it it is as to those who have it open, with all of its log or not yet: whole
+    to all, or dropped, for reading and for writing. Who writes meanwhile is refused, or was first.
     """
     world = World.of("aged")
     faulty = StepStore(world.store)
     world.database(3, faulty).drop_index(NAME)
     for step in range(len(faulty.log)):
         world = World.of("aged")
-        late = world.database(4).index(NAME)
+        late, warm, behind = (world.database(number).index(NAME) for number in (4, 8, 9))
+        behind.query(QUERY)
+        late.put(**rows(["k0"], 2))
+        late.query(QUERY)
+        warm.query(QUERY)
 
         def write(late=late) -> None:
-            with suppress(DataError):
+            with suppress(NotFoundError):
                 late.put(**rows(["late"], 1))
 
         broken = StepStore(world.store, step=step, fault=fault, rival=write)
@@ -245,15 +252,39 @@ def test_an_index_is_dropped_or_whole(fault):
             dropped = True
         except (UnavailableError, KilledError):
             pass
-        if any(config.name == NAME for config in world.database(5).list_indexes()):
-            assert not dropped
+        there = fails_for_all_or_none(world, (late, warm, behind))
+        assert not (there and dropped)
+        if there:
             assert world.found() == state_of("aged")
+        left = not dropped
         try:
             world.database(6).drop_index(NAME)
         except NotFoundError:
-            assert not any(world.store.list(f"{NAME}/")) or fault == "late"
+            left = False
+        assert left == (not dropped) or fault in {"lost", "killed after"}
+        assert not fails_for_all_or_none(world, (late, warm, behind))
         world.database(7).create_index(NAME, dimension=4)
         assert world.found() == {}
+        for one in (late, warm, behind):
+            with pytest.raises(NotFoundError, match="dropped"):
+                one.put(**rows(["late"], 1))
+
+
+def fails_for_all_or_none(world: World, handles) -> bool:
+    """Read by every handle, and by one that is opened now; tell if the index is there."""
+    asked = [one.query for one in handles]
+    asked += [lambda vector: world.database(5).index(NAME).query(vector)]
+    asked += [lambda _, one=one: one.query(QUERY, as_of=PAST_SNAPSHOT) for one in handles]
+    asked += [lambda _, one=one: one.stats() for one in handles]
+    there = set()
+    for ask in asked:
+        try:
+            ask(QUERY)
+            there.add(True)
+        except NotFoundError:
+            there.add(False)
+    assert len(there) == 1
+    return there.pop()
 
 
 @pytest.mark.parametrize("stride", [31, pytest.param(1, marks=pytest.mark.slow)])

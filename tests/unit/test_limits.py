@@ -91,6 +91,9 @@ def test_garbage():
     # Numbers of the log, and the state that a reader knows, are used for less than is kept.
     assert STALE_AFTER_MS < limits.GC_RETENTION_S_MIN * 1000 < limits.GC_GRACE_MS
     assert limits.QUERY_TIMEOUT_MS_MAX < limits.GC_RETENTION_S_MIN * 1000
+    # Who goes by the log of a dropped index finds the end of it.
+    assert STALE_AFTER_MS <= limits.CATALOGUE_TRUSTED_MS <= 3_600_000
+    assert 2 * limits.CATALOGUE_TRUSTED_MS <= limits.DROPPED_LOG_MS < limits.GC_GRACE_MS
     assert limits.DELETE_BATCH_KEYS <= 1_000
 
 

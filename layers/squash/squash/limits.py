@@ -91,6 +91,11 @@ FLATTEN_BYTES: Final = 16 * MIB
 FLATTEN_SEGMENT_BYTES_MAX: Final = 32 * MIB  # a writer holds it in memory, beside what it reads
 KEYS_PER_CALL_MAX: Final = 1_000_000
 LIST_PAGE_MAX: Final = 1_000
+# Whose reading of an index's log, or of the catalogue, is older looks into the catalogue before it
+# goes by the log: so long at most is an index answered that a release dropped which left no
+# tombstone.
+CATALOGUE_TRUSTED_MS: Final = 10 * 60_000
+DROPPED_LOG_MS: Final = 2 * CATALOGUE_TRUSTED_MS  # of a dropped index's log its last so long stays
 COMMIT_TIMES_KEPT_MAX: Final = 65_536  # that a handle remembers, to find what was when
 
 # Garbage collection

@@ -28,7 +28,7 @@ def test_a_real_event_is_answered(papers):
     assert keys(answer.document) == ["c", "b"]
     assert answer.document["snapshot"] == 1
     assert answer.document["matches"][0]["metadata"] == {"year": 2024, "team": "red"}
-    assert answer.document["usage"]["store_requests"] >= 2
+    assert answer.document["usage"]["store_requests"] >= 1
     assert answer.headers["cache-control"] == "no-store"
 
 

@@ -44,10 +44,10 @@ def test_a_bill_by_hand(warm):
     assert alone.invocations_each == 1.0
     assert alone.store_wait == pytest.approx(1e6 * 30 * gb_ms)
     assert alone.invocations == pytest.approx(0.20)
-    assert alone.requests == pytest.approx(0.80)
+    assert alone.requests == pytest.approx(0.40)
     assert (alone.http, alone.logs) == pytest.approx((1.00, 0.604 / 2))
     assert (alone.calls_wait, alone.processors) == pytest.approx((0.0, 0.0))
-    assert 1e6 * 3.5 * gb_ms <= alone.coordinator <= 1e6 * 4.0 * gb_ms
+    assert 1e6 * 2.5 * gb_ms <= alone.coordinator <= 1e6 * 3.0 * gb_ms
     centers_ms = 10_000 / 512 * 768 * 4 / 70e6 * 1e3
     start_ms = 400 + 8 * 1.0 + 7 * 30 + 4 / 70 * 1e3 + centers_ms
     cold = 1e6 * (1 - warm) * (start_ms * gb_ms + 16 * 0.4e-6)

@@ -90,7 +90,8 @@ def test_an_index_made_while_its_bucket_is_deleted():
     with pytest.raises(NotFoundError):
         buckets.create_index(CONFIG, {"a": "b"})
     assert catalogue.names(store) == []
-    assert not keys(store, f"{BUCKETS}{NAME}/papers/")
+    left = keys(store, f"{BUCKETS}{NAME}/papers/")
+    assert [one.partition("/log/")[2] for one in left] == [f"{1:020d}"], "its end is told"
     # While it is being deleted the index is made.
     store = Meddling()
     buckets, other = buckets_of(store), buckets_of(store, 1)

@@ -162,19 +162,27 @@ def test_every_flipped_bit_is_refused(make):
 
 def test_newer_formats_are_refused_by_name():
     """A newer version, or a feature not known, is told apart from damage."""
-    for kind, open_it in (
-        (commits.KIND, read),
-        (snapshots.KIND, lambda data: snapshots.from_bytes(data, sequence=4, where="s")),
+    for kind, newer, open_it in (
+        (commits.KIND, 4, read),
+        (snapshots.KIND, 3, lambda data: snapshots.from_bytes(data, sequence=4, where="s")),
     ):
         header = {"sequence": 4, "commit_id": "c", "time_ms": 0, "operation": {"type": "new"}}
-        with pytest.raises(UnsupportedFormatError, match="version 3"):
-            open_it(seal(kind, 3, header=header, arrays={}))
+        with pytest.raises(UnsupportedFormatError, match=f"version {newer}"):
+            open_it(seal(kind, newer, header=header, arrays={}))
         with pytest.raises(UnsupportedFormatError, match="sparse"):
             open_it(seal(kind, 1, header=header | {"features": ["sparse"]}, arrays={}))
         with pytest.raises(DataError):
             open_it(seal(kind, 1, header=header, arrays={}))
         with pytest.raises(DataError, match="not a"):
             open_it(seal("other", 1, header=header, arrays={}))
+
+
+@pytest.mark.parametrize(("type_", "version"), [("dropped", 1), ("dropped", 2), ("new", 3)])
+def test_version_3_is_of_tombstones_alone(type_, version):
+    """So who knows versions 1 and 2 alone refuses an end of a log by name."""
+    header = {"sequence": 4, "commit_id": "c", "time_ms": 0, "operation": {"type": type_}}
+    with pytest.raises(DataError, match="no commit"):
+        read(seal(commits.KIND, version, header=header, arrays={}))
 
 
 def test_moved_objects_are_refused():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from squash.database import Database, Index
@@ -23,14 +22,13 @@ Work = Callable[[Index], T]
 class _Kept:
     entry: catalogue.Entry
     index: Index
-    read_ms: int
 
 
 class OpenIndexes:
     """The indexes last used, open.
 
-    An index may be dropped and made anew by another function: so every call looks whether the
-    catalogue still says the same.
+    An index may be dropped and made anew by another function. Who reads learns of it from the
+    index's log, which tells of news too; who writes looks into the catalogue before.
 
     Parameters
     ----------
@@ -51,7 +49,6 @@ class OpenIndexes:
         self.now_ms = now_ms
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._threads: ThreadPoolExecutor | None = None
 
     def write(self, name: str, work: Work[T]) -> T:
         """Do something with an index that is there now.
@@ -64,17 +61,15 @@ class OpenIndexes:
         """
         return work(self._current(name, self._look(name)).index)
 
-    def read(self, name: str, work: Work[T], *, strong: bool = True) -> T:
-        """Read from an index; the catalogue is read meanwhile, and if it differs, all once more.
+    def read(self, name: str, work: Work[T]) -> T:
+        """Read from an index; if that fails, and the catalogue has another by now, from this.
 
         Parameters
         ----------
         name:
             The index's.
         work:
-            Reads, and may be done twice.
-        strong:
-            Whether what was done a moment ago must be seen.
+            Reads its log, and more; may be done twice.
 
         Raises
         ------
@@ -84,22 +79,19 @@ class OpenIndexes:
         """
         with self._lock:
             kept = self._kept.get(name)
+            if kept is not None:
+                self._kept.move_to_end(name)
         if kept is None:
             return self.write(name, work)
-        age_ms = self.now_ms() - kept.read_ms
-        if not strong and 0 <= age_ms <= self._database.settings.staleness_ms_max:
-            return work(kept.index)
-        look = self._pool().submit(self._look, name)
         try:
-            found = work(kept.index)
+            return work(kept.index)
         except SquashError:
-            # An index that was dropped looks damaged; what the catalogue says comes first.
-            if look.result() == kept.entry:
+            # An index that was dropped says so, or looks damaged; and another of its name may take
+            # what it refuses. So what the catalogue says comes first.
+            entry = self._look(name)
+            if entry == kept.entry:
                 raise
-            return work(self._current(name, look.result()).index)
-        entry = look.result()
-        current = self._current(name, entry)
-        return found if entry == kept.entry else work(current.index)
+            return work(self._current(name, entry).index)
 
     def _look(self, name: str) -> catalogue.Entry:
         try:
@@ -117,7 +109,7 @@ class OpenIndexes:
         with self._lock:
             kept = self._kept.get(name)
         index = self._database.index(name) if kept is None or kept.entry != entry else kept.index
-        current = _Kept(entry, index, self.now_ms())
+        current = _Kept(entry, index)
         with self._lock:
             self._kept[name] = current
             self._kept.move_to_end(name)
@@ -129,9 +121,3 @@ class OpenIndexes:
         """Close an index."""
         with self._lock:
             self._kept.pop(name, None)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(OPEN_INDEXES_MAX, "squash-catalogue")
-            return self._threads

@@ -32,7 +32,6 @@ def query(services: Services, call: Call) -> Reply:
     answers = services.opened.read(
         call.index,
         lambda index: _answers(index, body, call),
-        strong=body.consistency == "strong",
     )
     spent = services.catalogue_store.counts() - before
     usage = _charged(answers[0].usage, spent, billed=services.database.settings.billed)
@@ -117,7 +116,7 @@ def _filter_place(body: QueryBody, i: int, inside: str | None) -> str:
 
 
 def _charged(usage: Usage, spent: StoreCounts, *, billed: bool) -> Usage:
-    """Add what looking into the catalogue cost; it is looked at beside the search, in no round."""
+    """Add what looking into the catalogue cost, where an index was opened for this."""
     return replace(
         usage,
         store_requests=usage.store_requests + spent.requests,

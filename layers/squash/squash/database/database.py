@@ -35,7 +35,7 @@ from squash.runtime.encoding import Encoding
 from squash.runtime.session import IndexSession
 from squash.runtime.settings import StorePlace
 from squash.search import Searcher
-from squash.storage import ObjectStore, PrefixStore, open_store
+from squash.storage import ObjectStore, open_store
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ class Database:
 
     def _open(self, entry: Entry) -> Index:
         session = IndexSession(
-            PrefixStore(self._store, entry.prefix),
+            self._store,
             entry,
             settings=self._settings,
             clock=self._clock,

@@ -19,6 +19,7 @@ from squash.index import snapshots
 from squash.index.commits import (
     Commit,
     DeleteKeys,
+    Dropped,
     Operation,
     PutRows,
     PutSegments,
@@ -26,6 +27,7 @@ from squash.index.commits import (
     log_key,
 )
 from squash.index.live import Opened
+from squash.index.state import dropped
 from squash.limits import COMMIT_TIMES_KEPT_MAX, LIST_PAGE_MAX, SNAPSHOT_EVERY_COMMITS
 from squash.model import SnapshotInfo, SnapshotOperation
 from squash.storage import ObjectStore
@@ -259,6 +261,8 @@ def _done(operation: Operation) -> tuple[SnapshotOperation, int]:
         case Replace(outputs=outputs, content=content):
             written = 0 if operation.begins else sum(segment.rows for segment in outputs)
             return content if content and operation.changes else "fold", written
+        case Dropped():
+            raise dropped()
         case _:
             assert_never(operation)
 

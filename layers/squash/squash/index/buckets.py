@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from squash.clock import Clock, IdSource
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, SquashError
-from squash.index import catalogue
+from squash.index import catalogue, dropping
 from squash.index.bucket_content import (
     BucketSettings,
     IndexSettings,
@@ -41,7 +41,7 @@ from squash.index.names import BUCKETS, bucket_of, is_bucket_name
 from squash.index.settings import Content, SettingsLog, Version, contended
 from squash.limits import BUCKETS_KEPT_MAX, INDEX_NAME_CHARACTERS_MAX, SETTINGS_ATTEMPTS_MAX
 from squash.model import IndexConfig
-from squash.storage import ObjectInfo, ObjectStore
+from squash.storage import ObjectInfo, ObjectStore, PrefixStore
 from squash.values import dataclass
 
 __all__ = ["BucketSettings", "IndexSettings", "VectorBucket", "VectorBuckets", "remains"]
@@ -172,7 +172,7 @@ class VectorBuckets:
                 for prefix in left:
                     # The bucket is gone; what stays of this is found by garbage collection.
                     with suppress(SquashError):
-                        self._store.delete(info.key for info in self._store.list(prefix))
+                        dropping.remove_data(PrefixStore(self._store, prefix))
                 return
         raise contended(f"vector bucket {name!r}")
 

@@ -1,8 +1,8 @@
 """Which indexes there are, and how each is configured.
 
-An index is there from the moment its `index.json` is, until that is removed. Its data lies under
-an id of its own, so that what a half-done drop leaves behind never shows in a later index of the
-same name.
+An index is there from the moment its `index.json` is, until its log is ended by a drop, which then
+removes that: see `squash.index.dropping`. Its data lies under an id of its own, so that what a
+drop leaves behind never shows in a later index of the same name.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from squash.clock import IdSource
+from squash.container import Buffer
 from squash.errors import ConflictError, DataError, NotFoundError, UnavailableError
-from squash.index.commits import log_key
+from squash.index import dropping
 from squash.index.entries import (
     Entry,
     check_config,
@@ -31,13 +32,13 @@ from squash.index.names import (
     folder_of,
     is_bucket_name,
 )
-from squash.index.snapshots import PREFIX as SNAPSHOTS
 from squash.limits import ENTRIES_AT_ONCE, INDEX_NAME_PATTERN
 from squash.model import IndexConfig
-from squash.storage import ObjectStore
+from squash.storage import ObjectStore, PrefixStore
 
 __all__ = [
     "Entry",
+    "check_current",
     "create",
     "discard",
     "drop",
@@ -99,7 +100,7 @@ def create(
     # A store that tried twice by itself may have met its own first try.
     if not created and _id_there(store, config.name) != mine:
         if prepare is not None:
-            _remove_data(store, entry.prefix)
+            dropping.remove_data(PrefixStore(store, entry.prefix))
         raise ConflictError(
             f"there is an index {config.name!r} already: open it, or choose another name",
             index=config.name,
@@ -158,14 +159,22 @@ def drop(store: ObjectStore, name: str) -> None:
     check_index_name(name)
     # In this order no index created meanwhile can be among those whose data is removed: it is
     # either not in the list yet, or in `index.json`.
-    left = _data_of(store, name)
+    left = {one: PrefixStore(store, prefix_of(name, one)) for one in _data_of(store, name)}
     data = store.get(entry_key(name))
-    if data is None and not left:
+    if data is None and not any(dropping.removable(one) for one in left.values()):
         raise _none_such(store, name)
-    if data is not None:
+    mine = None if data is None else _id_in(data, name)
+    if mine is not None:
+        left.setdefault(mine, PrefixStore(store, prefix_of(name, mine)))
+    for one, below in left.items():
+        # Not of one that is being created: its bucket's settings may be there already.
+        if one == mine or dropping.begins(below):
+            dropping.end_log(below, one)
+    # It took a while: another drop may have come first, and a creation after it.
+    if data is not None and store.get(entry_key(name)) == data:
         store.delete([entry_key(name)])
-    for one in left:
-        _remove_data(store, prefix_of(name, one))
+    for below in left.values():
+        dropping.remove_data(below)
 
 
 def discard(store: ObjectStore, entry: Entry) -> None:
@@ -177,9 +186,12 @@ def discard(store: ObjectStore, entry: Entry) -> None:
         From the store: it is there, or `drop` finishes it.
 
     """
+    below = PrefixStore(store, entry.prefix)
+    # Somebody may have found it.
+    dropping.end_log(below, entry.id)
     if is_current(store, entry):
         store.delete([entry_key(entry.config.name)])
-    _remove_data(store, entry.prefix)
+    dropping.remove_data(below)
 
 
 def is_current(store: ObjectStore, entry: Entry) -> bool:
@@ -192,6 +204,22 @@ def is_current(store: ObjectStore, entry: Entry) -> bool:
 
     """
     return _id_there(store, entry.config.name) == entry.id
+
+
+def check_current(store: ObjectStore, entry: Entry) -> None:
+    """Refuse an index that is no more, or that another of its name has replaced.
+
+    Raises
+    ------
+    NotFoundError
+        If it is so.
+    DataError, UnsupportedFormatError
+        If its entry is damaged, or of a newer release.
+
+    """
+    if not is_current(store, entry):
+        name = entry.config.name
+        raise NotFoundError(f"index {name!r} was dropped: open it anew", index=name)
 
 
 def exists(store: ObjectStore, name: str) -> bool:
@@ -262,7 +290,7 @@ def left_of(store: ObjectStore, name: str) -> tuple[list[str], bool]:
 
     """
     prefixes = [prefix_of(name, one) for one in _data_of(store, name)]
-    hopeless = [prefix for prefix in prefixes if not any(_beginnings(store, prefix))]
+    hopeless = [prefix for prefix in prefixes if not _whole(PrefixStore(store, prefix))]
     return hopeless, len(hopeless) < len(prefixes)
 
 
@@ -286,19 +314,9 @@ def _existing(store: ObjectStore, some: Iterable[str]) -> Iterator[str]:
     return (name for name, there in found if there)
 
 
-def _beginnings(store: ObjectStore, prefix: str) -> Iterator[str]:
-    """Yield the keys of stored snapshots and of the first commit: without one, nothing is read."""
-    yield from (info.key for info in store.list(prefix + SNAPSHOTS))
-    yield from (info.key for info in store.list(prefix + log_key(1), limit=1))
-
-
-def _remove_data(store: ObjectStore, prefix: str) -> None:
-    """Remove what lies below a prefix; first what makes an index of the rest, if it has an entry.
-
-    So what is left by one who dies on the way is known for what it is.
-    """
-    store.delete(list(_beginnings(store, prefix)))
-    store.delete(info.key for info in store.list(prefix))
+def _whole(store: ObjectStore) -> bool:
+    """Tell if an entry would make an index of what lies below its prefix."""
+    return dropping.begins(store) and dropping.tombstone(store) is None
 
 
 def _candidates(store: ObjectStore, *, in_buckets: bool = True) -> Iterator[str]:
@@ -321,6 +339,14 @@ def _id_there(store: ObjectStore, name: str) -> str | None:
     return None if data is None else entry_from_bytes(data, name).id
 
 
+def _id_in(data: Buffer, name: str) -> str | None:
+    """Return the id that an entry has; None if it cannot be read."""
+    try:
+        return entry_from_bytes(data, name).id
+    except DataError:
+        return None
+
+
 def _none_such(store: ObjectStore, name: str) -> NotFoundError:
     bucket = bucket_of(name)
     if bucket is None:
@@ -330,7 +356,7 @@ def _none_such(store: ObjectStore, name: str) -> NotFoundError:
         names = [f"{bucket}/{one}" for one in islice(in_bucket(store, bucket), _NEAR_NAMES_OF_MAX)]
     from difflib import get_close_matches  # noqa: PLC0415 - for messages alone
 
-    near = [one for one in get_close_matches(name, names) if one != name]
+    near = [one for one in get_close_matches(name, names) if one != name and exists(store, one)]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return NotFoundError(
         f"there is no index {name!r}.{hint or ' Create it first, or check the location.'}",

@@ -27,6 +27,9 @@ KIND: Final = "commit"
 VERSION: Final = 1
 VERSION_CONTENT: Final = 2
 """Of commits that releases which know version 1 alone would take for what they are not."""
+VERSION_DROPPED: Final = 3
+"""Of the last commit of an index that was dropped, which earlier releases must refuse."""
+_VERSIONS: Final = (VERSION, VERSION_CONTENT, VERSION_DROPPED)
 VECTOR_FIELD: Final = "vector"
 _MATRIX: Final = 2
 
@@ -108,7 +111,12 @@ class Replace:
         return VERSION_CONTENT if later else VERSION
 
 
-Operation: TypeAlias = PutRows | PutSegments | DeleteKeys | Replace
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The end of the log: the index was dropped, and nothing may follow."""
+
+
+Operation: TypeAlias = PutRows | PutSegments | DeleteKeys | Replace | Dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +140,7 @@ class Commit:
             "time_ms": self.time_ms,
             "operation": operation,
         }
-        version = self.operation.version if isinstance(self.operation, Replace) else VERSION
-        return seal(KIND, version, header=header, arrays=arrays)
+        return seal(KIND, _version(self.operation), header=header, arrays=arrays)
 
     @classmethod
     def from_bytes(cls, data: Buffer, *, sequence: int, where: str) -> Commit:
@@ -147,7 +154,7 @@ class Commit:
             If a newer release wrote it.
 
         """
-        container = open_sealed(data, kind=KIND, versions=(VERSION, VERSION_CONTENT), where=where)
+        container = open_sealed(data, kind=KIND, versions=_VERSIONS, where=where)
         header = container.header
         try:
             commit = cls(
@@ -171,6 +178,16 @@ class Commit:
 def log_key(sequence: int) -> str:
     """Return where a commit lies, relative to the index's data."""
     return f"log/{sequence:020}"
+
+
+def _version(operation: Operation) -> int:
+    match operation:
+        case Replace():
+            return operation.version
+        case Dropped():
+            return VERSION_DROPPED
+        case _:
+            return VERSION
 
 
 def _encode(operation: Operation) -> tuple[dict[str, Any], dict[str, AnyArray]]:
@@ -205,11 +222,15 @@ def _encode(operation: Operation) -> tuple[dict[str, Any], dict[str, AnyArray]]:
             }
             header |= {name: value for name, value in later.items() if value is not None}
             return header, {}
+        case Dropped():
+            return {"type": "dropped"}, {}
         case _:
             assert_never(operation)
 
 
 def _decode(value: Any, container: Container) -> Operation:
+    if (value["type"] == "dropped") != (container.header["version"] == VERSION_DROPPED):
+        raise ValueError("version 3 is of what was dropped, and of nothing else")
     match value["type"]:
         case "put_rows":
             rows = RowBatch(
@@ -240,6 +261,8 @@ def _decode(value: Any, container: Container) -> Operation:
                 trained_base=_optional_string(value.get("trained_base")),
                 **_later(value, container.header["version"]),
             )
+        case "dropped":
+            return Dropped()
         case other:
             raise ValueError(f"operation {other!r} is not known")
 

@@ -13,7 +13,15 @@ from squash.arrays import F32, U64, Mask
 from squash.container import Buffer
 from squash.drafts import draft_of
 from squash.errors import DataError
-from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegments, Replace
+from squash.index.commits import (
+    Commit,
+    DeleteKeys,
+    Dropped,
+    Operation,
+    PutRows,
+    PutSegments,
+    Replace,
+)
 from squash.index.state import State, killed_until
 from squash.model import Metadata, ObjectRef, RowBatch, SegmentRef
 from squash.segment.keys import KeyTable, hash_keys
@@ -210,7 +218,7 @@ class _Growing:
                 self._kill(keys)
             case PutSegments(segments):
                 self._kill(_keys_inside(list(self._places), segments, load_keys))
-            case Replace():
+            case Replace() | Dropped():
                 pass
 
     def _kill(self, keys: Iterable[str]) -> None:
@@ -280,7 +288,7 @@ class _Places:
                 self._kill(keys)
             case PutSegments(segments):
                 self._kill(_keys_inside(list(self._places), segments, load_keys))
-            case Replace():
+            case Replace() | Dropped():
                 pass
 
     def _kill(self, keys: Iterable[str]) -> None:
@@ -380,7 +388,7 @@ def _hash(operation: Operation, load_keys: LoadKeys) -> U64:
             tables = [load_keys(segment).arrays()["key_hashes"] for segment in segments]
             hashes = np.concatenate(tables) if tables else np.empty((0, 2), np.uint64)
             return hashes.astype(np.uint64, copy=False)
-        case Replace():
+        case Replace() | Dropped():
             return np.empty((0, 2), np.uint64)
 
 

@@ -16,7 +16,7 @@ from squash.errors import (
 from squash.index import snapshots
 from squash.index.commits import Commit, Operation, log_key
 from squash.index.live import LoadKeys, Opened
-from squash.index.opening import LogReader, is_stale
+from squash.index.opening import LogReader
 from squash.index.state import State, apply
 from squash.limits import (
     COMMIT_ATTEMPTS_MAX,
@@ -47,6 +47,8 @@ class IndexLog(LogReader):
         Gives a segment's key table, for snapshots.
     report:
         Told why a snapshot could not be written; the next writer tries again.
+    check_current:
+        As of `LogReader`.
 
     """
 
@@ -58,8 +60,9 @@ class IndexLog(LogReader):
         *,
         load_keys: LoadKeys,
         report: Callable[[SquashError], None],
+        check_current: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(store, clock)
+        super().__init__(store, clock, check_current)
         self.ids = ids
         self._load_keys = load_keys
         self._report = report
@@ -89,6 +92,8 @@ class IndexLog(LogReader):
         ------
         ConflictError
             If a fold's inputs were folded by another.
+        NotFoundError
+            If the index was dropped.
         SquashError
             What the decision raised about the newest state.
         ThrottledError
@@ -100,7 +105,7 @@ class IndexLog(LogReader):
 
         """
         opened, newest = known, False
-        if is_stale(opened, self._clock.now_ms()):
+        if self._is_old(opened, self._clock.now_ms()):
             opened, newest = self.refresh(opened), True
         for attempt in range(COMMIT_ATTEMPTS_MAX):
             if commit_id in opened.state.recent:
@@ -112,7 +117,7 @@ class IndexLog(LogReader):
                 opened, newest = self.refresh(opened), True
                 continue
             # It may have taken long to decide: segments were written, perhaps.
-            if is_stale(opened, self._clock.now_ms()):
+            if self._is_old(opened, self._clock.now_ms()):
                 decided_about = opened.sequence
                 opened, newest = self.refresh(opened), True
                 if opened.sequence != decided_about:

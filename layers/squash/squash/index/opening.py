@@ -18,17 +18,17 @@ from squash.errors import (
     NotFoundError,
 )
 from squash.index import snapshots
-from squash.index.commits import Commit, log_key
+from squash.index.commits import Commit, Dropped, log_key
 from squash.index.live import Opened, Retained
 from squash.index.references import read_object
-from squash.index.state import State, apply, commits_needed
-from squash.limits import SNAPSHOT_EVERY_COMMITS
+from squash.index.state import State, apply, commits_needed, dropped
+from squash.limits import CATALOGUE_TRUSTED_MS, SNAPSHOT_EVERY_COMMITS
 from squash.model import ObjectRef
 from squash.storage import ObjectStore, Reads
 
 # Garbage collection spares the log of at least an hour: who read longer ago than this must not
-# take a number that is free only because its commit was collected.
-STALE_AFTER_MS: Final = 10 * 60 * 1000
+# take a number that is free only because its commit was collected, or went with a dropped index.
+STALE_AFTER_MS: Final = CATALOGUE_TRUSTED_MS
 _WINDOW: Final = 16  # as many as are read at once
 _FIRST_WINDOW: Final = 4
 
@@ -42,13 +42,21 @@ class LogReader:
         The store below the index's own prefix, `<name>/<id>/`.
     clock:
         Time.
+    check_current:
+        Looks into the catalogue, where this is the index that was looked up just now, and raises if
+        it is no more; see `squash.index.dropping` for when. Without it nobody looks.
 
     """
 
-    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+    def __init__(
+        self, store: ObjectStore, clock: Clock, check_current: Callable[[], None] | None = None
+    ) -> None:
         self.store = store
         self._clock = clock
         self._reads = Reads()
+        self._check_current = check_current
+        self._looked_ms = clock.now_ms()
+        self._looks = Reads()
 
     def refresh(
         self, known: Opened | None, *, read_ahead: Callable[[str], None] | None = None
@@ -65,6 +73,8 @@ class LogReader:
 
         Raises
         ------
+        NotFoundError
+            If the index was dropped.
         DataError
             If the log or a snapshot is damaged, or of a newer format.
         UnavailableError, ThrottledError, PermissionDeniedError
@@ -72,14 +82,38 @@ class LogReader:
 
         """
         now = self._clock.now_ms()
-        if known is None or is_stale(known, now):
-            return self._open_newest(known, read_ahead)
+        if known is None or self._is_old(known, now):
+            return self._open_anew(known, read_ahead, now)
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.sequence + 1)
         if following is not None:
             commits = {**known.commits, following.sequence: following}
             return self._read_on(replace(known, commits=commits))
         return known if now == known.read_ms else known.seen_at(now)
+
+    def _open_anew(
+        self, known: Opened | None, read_ahead: Callable[[str], None] | None, now: int
+    ) -> Opened:
+        """Read on where little can be relied on, and look into the catalogue if that is due."""
+        found: list[Opened] = []
+
+        def read() -> None:
+            found.append(self._open_newest(known, read_ahead))
+
+        check = self._check_current
+        if check is None:
+            read()
+        elif known is not None or _too_far(self._looked_ms, now):
+            self._looks.run([check, read])
+            self._looked_ms = now
+        else:
+            try:
+                read()
+            except DataError:
+                # What is being dropped looks damaged.
+                check()
+                raise
+        return found[0]
 
     def open_at(self, sequence: int, known: Opened | None = None) -> Opened:
         """Open the index as it was after a commit, whatever was committed since.
@@ -239,7 +273,7 @@ class LogReader:
         state = _snapshot_of(data, newest, key) if key is not None else opened.state
         end = newest + _following(listed, newest)
         if listed and not end:
-            snapshots.check_beginning(self.store)
+            self._check_beginning(listed)
         ahead = range(newest + 1, max(end, opened.sequence) + 1)
         for commit in self._get_many(ahead, commits):
             if commit is None:
@@ -251,6 +285,13 @@ class LogReader:
             # What follows was written meanwhile, or something is missing: this finds out.
             return self._read_on(opened)
         return self._with_needed(opened, commits)
+
+    def _check_beginning(self, listed: Sequence[str]) -> None:
+        """Refuse a log that lacks its beginning: that went with a dropped index, or is lost."""
+        last = self._get(int(listed[-1].rpartition("/")[2]))
+        if last is not None and isinstance(last.operation, Dropped):
+            raise dropped()
+        snapshots.check_beginning(self.store)
 
     def _listed(self, after: int) -> list[str]:
         return [info.key for info in self.store.list("log/", start_after=log_key(after))]
@@ -322,6 +363,12 @@ class LogReader:
         data = self.store.get(key)
         return None if data is None else Commit.from_bytes(data, sequence=sequence, where=key)
 
+    def _is_old(self, opened: Opened, now_ms: int) -> bool:
+        """Tell if the log, or the catalogue, was last looked at too long ago."""
+        if abs(now_ms - opened.read_ms) > STALE_AFTER_MS:
+            return True
+        return self._check_current is not None and _too_far(self._looked_ms, now_ms)
+
     def _empty(self) -> Opened:
         return Opened(State(), {}, self._clock.now_ms(), Retained())
 
@@ -340,9 +387,8 @@ def _snapshot_of(data: Buffer | None, sequence: int, key: str) -> State:
     return snapshots.from_bytes(data, sequence=sequence, where=key)
 
 
-def is_stale(opened: Opened, now_ms: int) -> bool:
-    """Tell if something was read too long ago for a number after it to be taken."""
-    return abs(now_ms - opened.read_ms) > STALE_AFTER_MS
+def _too_far(then_ms: int, now_ms: int) -> bool:
+    return abs(now_ms - then_ms) > CATALOGUE_TRUSTED_MS
 
 
 def _applied(state: State, commit: Commit) -> State:

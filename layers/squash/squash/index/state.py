@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Final, assert_never
 
-from squash.errors import ConflictError, InternalError, InvalidArgumentError
-from squash.index.commits import Commit, DeleteKeys, Operation, PutRows, PutSegments, Replace
+from squash.errors import ConflictError, InternalError, InvalidArgumentError, NotFoundError
+from squash.index.commits import (
+    Commit,
+    DeleteKeys,
+    Dropped,
+    Operation,
+    PutRows,
+    PutSegments,
+    Replace,
+)
 from squash.limits import FOLD_CLAIM_MS
 from squash.model import ObjectRef, SegmentRef
 from squash.values import dataclass
@@ -78,6 +86,8 @@ def apply(state: State, commit: Commit) -> State:
         If the commit folds what is live no more.
     InvalidArgumentError
         If the commit contradicts itself.
+    NotFoundError
+        If the commit says that the index was dropped: there is no state after it.
     InternalError
         If it is not the next commit.
 
@@ -167,6 +177,13 @@ def killed_until(segment: SegmentRef) -> int:
     return max(segment.as_of, segment.deleted_as_of)
 
 
+def dropped() -> NotFoundError:
+    """Make the error for whoever meets the end of the log of a dropped index."""
+    return NotFoundError(
+        "the index was dropped; if its name is listed still, that was broken off: drop it again"
+    )
+
+
 def _operate(state: State, sequence: int, operation: Operation) -> State:
     match operation:
         case PutRows():
@@ -182,6 +199,8 @@ def _operate(state: State, sequence: int, operation: Operation) -> State:
             return state
         case Replace():
             return state if operation.begins else _replace(state, sequence, operation)
+        case Dropped():
+            raise dropped()
         case _:
             assert_never(operation)
 

@@ -74,6 +74,7 @@ from squash.index import snapshots
 from squash.index.commits import (
     Commit,
     DeleteKeys,
+    Dropped,
     Operation,
     PutRows,
     PutSegments,
@@ -81,7 +82,7 @@ from squash.index.commits import (
     log_key,
 )
 from squash.index.references import MALFORMED
-from squash.index.state import State
+from squash.index.state import State, dropped
 from squash.limits import BUILD_KEPT_MS, DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
 from squash.model import GcReport, ObjectCount, ObjectRef, Progress, SegmentRef
 from squash.storage import ObjectInfo, ObjectStore
@@ -172,6 +173,8 @@ class Needed:
                 self.commits_after = min(self.commits_after, operation.base)
             case PutRows() | DeleteKeys():
                 pass
+            case Dropped():
+                raise dropped()
             case _:
                 assert_never(operation)
 
@@ -300,6 +303,8 @@ def find_needed(
     newest = max(there, default=0)
     for sequence in range(horizon + 1, newest + 1):
         if sequence not in there:
+            if isinstance(_commit(store, newest).operation, Dropped):
+                raise dropped()
             raise DataError(
                 f"{log_key(sequence)} is missing although later commits are there: the index is "
                 "damaged, and nothing was removed. Run `squash repair` to see what can be mended.",

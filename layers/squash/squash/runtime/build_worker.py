@@ -24,7 +24,7 @@ from squash.runtime.local_encoding import LocalEncoding, encoder_folders
 from squash.runtime.session import IndexSession
 from squash.runtime.settings import Settings, StorePlace, choose_kernels
 from squash.search.events import error_event
-from squash.storage import PrefixStore, open_store
+from squash.storage import open_store
 
 
 def main() -> int:
@@ -78,7 +78,7 @@ def builds_at(place: StorePlace, index: str) -> IndexBuilds:
         return LocalEncoding(EncoderRegistry(store), folders, clock=clock, threads=1)
 
     session = IndexSession(
-        PrefixStore(store, entry.prefix),
+        store,
         entry,
         settings=Settings(place=place),
         clock=clock,

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,7 @@ from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
 from squash.drafts import make_answer
 from squash.errors import DataError, InternalError, SquashError, UnavailableError
+from squash.index import catalogue
 from squash.index.checking import check_keys
 from squash.index.entries import Entry
 from squash.index.fresh import fresh_part, passed_limit
@@ -52,7 +54,7 @@ from squash.search import (
     records_by_key,
 )
 from squash.search.query import live_only
-from squash.storage import CountingStore, ObjectStore
+from squash.storage import CountingStore, ObjectStore, PrefixStore
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class IndexSession:
     Parameters
     ----------
     store:
-        The store below the index's own prefix.
+        The whole store.
     entry:
         What the catalogue says of it.
     settings, clock, ids:
@@ -115,7 +117,8 @@ class IndexSession:
         self._check_catalogue = check_catalogue
         self._settings = settings
         self._clock = clock
-        self._store = CountingStore(store)
+        self._counted = CountingStore(store)
+        self._store = PrefixStore(self._counted, entry.prefix)
         self._searcher = searcher or LocalSearcher(settings.costs)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -126,6 +129,7 @@ class IndexSession:
             clock=clock,
             ids=ids,
             report=_report_snapshot,
+            check_current=partial(catalogue.check_current, self._counted, entry),
             memory=memory,
             tmp=tmp,
         )
@@ -455,7 +459,7 @@ class IndexSession:
         )
 
     def _spent(self) -> SpentHere:
-        return SpentHere(self._store.counts(), self._views.loader.counts())
+        return SpentHere(self._counted.counts(), self._views.loader.counts())
 
 
 def _nobody_encodes() -> Encoding:

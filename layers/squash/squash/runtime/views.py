@@ -44,6 +44,8 @@ class IndexViews:
         How this process uses its machine; time; names.
     report:
         Told why a snapshot could not be written.
+    check_current:
+        As of `IndexLog`.
     memory, tmp:
         What was loaded is kept in; without them, in memory of its own and in no files.
 
@@ -58,6 +60,7 @@ class IndexViews:
         clock: Clock,
         ids: IdSource,
         report: Callable[[SquashError], None],
+        check_current: Callable[[], None] | None = None,
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
     ) -> None:
@@ -72,7 +75,14 @@ class IndexViews:
             tmp=tmp,
             namespace=entry.prefix,
         )
-        self.log = IndexLog(store, clock, ids, load_keys=self._load_keys, report=report)
+        self.log = IndexLog(
+            store,
+            clock,
+            ids,
+            load_keys=self._load_keys,
+            report=report,
+            check_current=check_current,
+        )
         self.history = History(store)
         self._lock = threading.Lock()
         self._opened: Opened | None = None
@@ -152,15 +162,12 @@ class IndexViews:
     def opened_as_of(self, as_of: AsOf) -> tuple[Opened, int]:
         """Return the index as it was then, and the time that it is then; see `as_of`."""
         asked = check_as_of(as_of)
-        newest = self.known()
+        # What was is told of an index that is there now: its log is looked at for that, too.
+        newest = self.refresh()
         if isinstance(asked, int):
             sequence, time_ms = asked, None
-            if sequence > newest.sequence:
-                newest = self.refresh()
         else:
             time_ms = moment_ms(asked)
-            if newest.state.time_ms <= time_ms:
-                newest = self.refresh()
             sequence = self.history.at_time(time_ms, newest, self._clock.now_ms())
         if not self._is_open(sequence):
             self.history.check_number(sequence, newest)
