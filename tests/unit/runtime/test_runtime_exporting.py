@@ -139,9 +139,9 @@ def test_an_export_reads_each_object_once_and_keeps_what_queries_retain(tmp_path
     index.optimize(options=SMALL)
     query = [0.0, 0.0, 0.0]
     index.query(query, exact=True)
-    before = index._session._store.counts()
+    before = index._session._counted.counts()
     assert len(rows_of(index.export_batches())) == 300
-    spent = index._session._store.counts() - before
+    spent = index._session._counted.counts() - before
     segments = index._session._views.known().state.segments
     assert len(segments) > 5
     assert spent.requests <= 3 * len(segments) + 1
