@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from struct import Struct
@@ -20,7 +20,7 @@ from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
 from squash.kernels.masks import sets_of
 from squash.kernels.native import Native, address
-from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram, Leaf
+from squash.kernels.tables import AND, LEAF, NOT, OR, ClusterTable, FilterProgram, Leaf, RowList
 
 _SPACES: Final = {"l2": 0, "dot": 1}
 _LAYOUTS_MAX: Final = 64
@@ -85,6 +85,23 @@ class Walk(ctypes.Structure):
         ("k", ctypes.c_int64),
         *((name, ctypes.c_double) for name in ("overall", "prior_rows", "thinning")),
     )
+
+
+class _List(ctypes.Structure):
+    """`sq_list` of squash_kernels.h."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("columns", "slots", "begins", "numbered"))
+
+
+class Lists(ctypes.Structure):
+    """`sq_lists` of squash_kernels.h, and what it points to."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("lists", ctypes.c_void_p),
+        ("owners", ctypes.c_void_p),
+    )
+    kept: tuple[Any, ...]
 
 
 class BoundProgram:
@@ -236,6 +253,7 @@ class NativeTable:
         "_attributes",
         "_by_partition",
         "_coarse",
+        "_lists",
         "_rotation",
         "_spaces",
         "_structure",
@@ -253,6 +271,7 @@ class NativeTable:
         """A pool: what searches work in, one at a time."""
         self._rotation: tuple[F32, F32, int, int] | None = None
         self._coarse: U8 | None = None
+        self._lists = Lists()
         clusters, dimension = table.centers.shape
         self._structure = _Table(
             clusters=clusters,
@@ -361,6 +380,29 @@ class NativeTable:
             return kept
         program.native = bound = BoundProgram(self, program)
         return bound
+
+    def lists(self, listed: Mapping[str, RowList]) -> int:
+        """Return the address of the lists of a table's rows, which only ever become more."""
+        lists = self._lists
+        if lists.count != len(listed):
+            given = list(listed.items())
+            array = (_List * len(given))(
+                *(
+                    _List(
+                        address(self.addresses("columns", name)),
+                        _aligned(one.slots, np.uint32, "slots"),
+                        _aligned(one.begins, np.int64, "begins"),
+                        _aligned(one.numbered, np.int64, "numbered"),
+                    )
+                    for name, one in given
+                )
+            )
+            owners = _aligned(given[0][1].owners, np.uint32, "owners")
+            # A new one: another query may be reading the last.
+            lists = Lists(len(given), ctypes.addressof(array), owners)
+            lists.kept = (array, given, self._lists)
+            self._lists = lists
+        return ctypes.addressof(lists)
 
     def rotation(self, axes: F32, mean: F32) -> tuple[int, int]:
         """Return the addresses of a codec's axes and mean; the last ones are kept."""
