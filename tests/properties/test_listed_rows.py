@@ -83,7 +83,7 @@ def test_lists_change_no_answer_of_a_larger_index(tmp_path):
 
 
 @settings(
-    max_examples=examples(6),
+    max_examples=examples(4),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

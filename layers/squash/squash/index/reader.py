@@ -256,10 +256,6 @@ class SegmentReader(SegmentParts):
         """Return float32 [n, d] if they are at hand whole, or always read so; else None."""
         return self.all_vectors() if self.holds_vectors() else None
 
-    def keep_derived(self, name: str, size: int) -> bool:
-        """Count something made of segments as retained, with this one; see `Loader`."""
-        return self.loader.keep_derived(self._object(ROWS), name, size)
-
     def evictions(self) -> int:
         """Return how often retained objects were let go, of any segment."""
         return self.loader.evictions

@@ -95,9 +95,9 @@ class CostModel:
     def listed(self, comparisons: int) -> float:
         """Return what a row of a list costs that is asked a filter's comparisons.
 
-        Its cell lies wherever the row does, as a gathered row's code.
+        A cell lies wherever the row does, as a gathered row's code; and so do its bits.
         """
-        return self.gathered_row * comparisons
+        return self.gathered_row * (1 + comparisons)
 
     def listing_pays(self, rows: int) -> float:
         """Return how much lists must have spared before one is made."""

@@ -20,7 +20,7 @@ from squash.search.expiring import Span
 from squash.search.listing import Listing
 from squash.search.shares import AttributeShares
 from squash.search.view import KeyReader, PartitionView
-from squash.segment import ClusterCodes
+from squash.segment import ROWS, ClusterCodes
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
 _PLANS_MAX = 64
@@ -342,7 +342,8 @@ class Clusters:
         return _block_counts(bitmap, self._table)
 
     def _keep_list(self, name: str, size: int) -> bool:
-        return self.partitions[0].reader.keep_derived(f"list of {name}", size)
+        reader = self.partitions[0].reader
+        return reader.loader.keep_derived(reader.ref.objects[ROWS], f"list of {name}", size)
 
     def _evicted(self) -> int:
         return self.partitions[0].reader.evictions() if self.partitions else 0
