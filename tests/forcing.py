@@ -11,7 +11,9 @@ from squash.planning import CostModel, MatchPlan
 @contextmanager
 def codes_only() -> Iterator[None]:
     """Let no plan measure rows without ranking them by their codes first."""
-    walk = MatchPlan(scan_all=False, walk_ns=0.0, scan_all_ns=0.0)
+    walk = MatchPlan(
+        scan_all=False, walk_ns=0.0, scan_all_ns=0.0, filter_ns=0.0, walk_filter_ns=0.0
+    )
     with (
         patch("squash.search.admitting.plan_matches", lambda *_, **__: walk),
         patch.object(CostModel, "straight", lambda *_: Straight(-1, 0.0, 0.0)),

@@ -149,6 +149,10 @@ EXACT_ROWS_MAX: Final = 4_096
 SCAN_ALL_MATCHES_MAX: Final = 256
 # How many clusters a filter of several comparisons is sampled on, of each the first block.
 FILTER_SAMPLE_CLUSTERS: Final = 256
+# From so many rows on, rows of an attribute may be listed in memory, for filters that few pass; of
+# fewer, a filter of all rows takes some microseconds. What a list may take: about 4 bytes a row.
+LISTED_ROWS_MIN: Final = 65_536
+LISTED_BYTES_MAX: Final = 128 * MIB
 
 # Encoders
 ENCODER_FILES_MAX: Final = 16

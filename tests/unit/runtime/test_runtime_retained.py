@@ -192,3 +192,16 @@ def test_loaders_that_share_memory_share_the_bound():
             assert loader.load(ref, "bytes", bytes) == data
     assert memory.bytes == 100
     assert memory.evictions == 3
+
+
+def test_what_is_derived_is_kept_only_where_there_is_room():
+    """It counts, displaces nothing, and goes when others need its bytes."""
+    store, refs = stored([40, 40, 30])
+    loader = RetainedObjects(store, bytes_max=100, whole_bytes_max=1000)
+    loader.load(refs[0], "x", length)
+    assert not loader.keep_derived(refs[0], "list", 61)
+    assert loader.keep_derived(refs[0], "list", 60)
+    assert (loader.retained_bytes, loader.evictions) == (100, 0)
+    loader.load(refs[0], "x", length)
+    loader.load(refs[1], "x", length)
+    assert (loader.retained_bytes, loader.evictions) == (80, 1)

@@ -40,6 +40,7 @@ typedef struct operations {
     __typeof__(&sq_prepare_lazily_portable) prepare_lazily;
     __typeof__(&sq_filter_portable) filter;
     __typeof__(&sq_filter_sample_portable) filter_sample;
+    __typeof__(&sq_filter_listed_portable) filter_listed;
     __typeof__(&sq_bind_portable) bind;
     __typeof__(&sq_walk_portable) walk;
     __typeof__(&sq_walk_lazily_portable) walk_lazily;
@@ -54,9 +55,9 @@ typedef struct operations {
 
 #define VARIANT(name, bit)                                                                         \
     {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
-     sq_filter_sample_##name, sq_bind_##name, sq_walk_##name, sq_walk_lazily_##name,               \
-     sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name, sq_exact_distances_##name,          \
-     sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
+     sq_filter_sample_##name, sq_filter_listed_##name, sq_bind_##name, sq_walk_##name,             \
+     sq_walk_lazily_##name, sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name,              \
+     sq_exact_distances_##name, sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
 
 static const operations variants[] = {
     VARIANT(portable, SQ_HAS_PORTABLE),
@@ -448,6 +449,90 @@ static void check_bind(const operations *o) {
     same("bind: intervals", o->name, intervals[1], intervals[0], 16 * places);
 }
 
+typedef struct listed {
+    uint32_t slot;
+    int code;
+    double number; /* infinite: none */
+} listed;
+
+static int by_number(const void *left, const void *right) {
+    const listed *x = left, *y = right;
+    if (x->code != y->code) return x->code < y->code ? -1 : 1;
+    if (x->number != y->number) return x->number < y->number ? -1 : 1;
+    return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+static void make_list(const world *w, const sq_leaf *leaf, sq_list *list) {
+    const sq_table *t = &w->table;
+    int64_t *begins = numbers(257), *numbered = numbers(256), n = 0;
+    listed *rows = array(32 * w->blocks * (int64_t)sizeof *rows, 8);
+    memset(begins, 0, 257 * 8);
+    memset(numbered, 0, 256 * 8);
+    for (int64_t c = 0; c < t->clusters; c++) {
+        const int64_t p = t->partition[c];
+        if (!leaf->column[p]) continue;
+        for (int64_t r = 0; r < t->rows[c]; r++) {
+            const int64_t row = t->first_row[c] + r;
+            const int has = leaf->ids[p] && leaf->ids[p][row] < leaf->number_counts[p];
+            const uint32_t slot = (uint32_t)(32 * t->first_block[c] + r);
+            const int code = leaf->column[p][row];
+            const double number = has ? leaf->numbers[p][leaf->ids[p][row]] : __builtin_inf();
+            const listed one = {slot, code, number};
+            rows[n++] = one;
+            begins[code + 1]++;
+            numbered[code] += has;
+        }
+    }
+    if (n) qsort(rows, (size_t)n, sizeof *rows, by_number);
+    uint32_t *slots = array(4 * n, 4);
+    for (int64_t i = 0; i < n; i++) slots[i] = rows[i].slot;
+    for (int c = 0; c < 256; c++) {
+        begins[c + 1] += begins[c];
+        numbered[c] += begins[c];
+    }
+    list->columns = leaf->column;
+    list->slots = slots;
+    list->begins = begins;
+    list->numbered = numbered;
+}
+
+/* Lists give the counts of a filter of all clusters, in every variant. */
+static void check_listed(const operations *o, const world *w, const sq_program *program) {
+    const sq_table *t = &w->table;
+    const int64_t c = t->clusters, words = 4 * w->blocks;
+    if (w->blocks > 1000) return;
+    sq_list *list = array(LEAVES * (int64_t)sizeof *list, 8);
+    uint32_t *owners = array(words, 4);
+    for (int64_t i = 0; i < c; i++)
+        for (int64_t b = 0; b < (t->rows[i] + 31) / 32; b++)
+            owners[t->first_block[i] + b] = (uint32_t)i;
+    const sq_lists lists = {below(LEAVES + 1), list, owners};
+    for (int64_t i = 0; i < lists.count; i++) make_list(w, &program->leaves[i], &list[i]);
+    const int64_t most = below(2) ? INT64_MAX - 1 : below(32 * w->blocks + 1);
+    uint64_t *stack = array(8 * SQ_STACK_WORDS * program->depth, 8);
+    uint32_t *sure[2], *possible[2];
+    int64_t *counts[2], rows[2];
+    for (int i = 0; i < 2; i++) {
+        sure[i] = array(words, 4);
+        possible[i] = array(words, 4);
+        counts[i] = numbers(2 * c);
+        memset(sure[i], 0x5a, (size_t)words);
+        memset(possible[i], 0x5a, (size_t)words);
+        memset(counts[i], 0x5a, (size_t)(16 * c));
+        rows[i] = (i ? o : variants)->filter_listed(t, program, &lists, most, sure[i], possible[i],
+                                                    counts[i], counts[i] + c, stack);
+    }
+    same("filter_listed: rows", o->name, &rows[1], &rows[0], 8);
+    same("filter_listed: sure", o->name, sure[1], sure[0], words);
+    same("filter_listed: possible", o->name, possible[1], possible[0], words);
+    same("filter_listed: counts", o->name, counts[1], counts[0], 16 * c);
+    if (rows[1] < 0) return;
+    int64_t *clusters = numbers(c), *wanted = numbers(2 * c);
+    for (int64_t i = 0; i < c; i++) clusters[i] = i;
+    o->filter(t, program, c, clusters, sure[0], possible[0], wanted, wanted + c, stack);
+    same("filter_listed: counts of all", o->name, counts[1], wanted, 16 * c);
+}
+
 static void check_walk(const operations *o, const world *w, const sq_program *program) {
     const sq_table *t = &w->table;
     float *distances = floats(t->clusters);
@@ -778,6 +863,7 @@ int main(int argc, char **argv) {
             check_prepare(&variants[v], &w);
             check_lazily(&variants[v], &w);
             check_filter(&variants[v], &w, &program);
+            check_listed(&variants[v], &w, &program);
             check_bind(&variants[v]);
             check_walk(&variants[v], &w, &program);
             check_top_k(&variants[v]);

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 8
+#define SQ_INTERFACE 9
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -85,6 +85,21 @@ typedef struct sq_program {
     int64_t depth;
     int64_t interval_leaves; /* those with intervals come before all others */
 } sq_program;
+
+/* The rows of an attribute, by cell, then by number; see squash.kernels.listed.RowList. A slot is
+ * 32 * block + the row's place in it. */
+typedef struct sq_list {
+    const uint8_t *const *columns; /* as `sq_leaf.column`: by this address a leaf's list is found */
+    const uint32_t *slots;
+    const int64_t *begins;   /* [257], of each code's slots */
+    const int64_t *numbered; /* [256], where those with a number end; these ascend */
+} sq_list;
+
+typedef struct sq_lists {
+    int64_t count;
+    const sq_list *lists;
+    const uint32_t *owners; /* [all blocks]: the cluster of each */
+} sq_lists;
 
 /* What a walk is asked; see squash.kernels.walking.walk. */
 typedef struct sq_walk {
@@ -255,6 +270,14 @@ SQ_EXPORT void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *p
  * high), infinite where it is open, and becomes one with both ends included. `tables` has
  * SQ_LEAF_TABLE_BYTES a leaf, its truth and its sets; those of a leaf with `ends` are written. */
 SQ_EXPORT void SQ_NAME(bind)(sq_leaf *leaves, int64_t count, double *intervals, uint8_t *tables);
+
+/* listed.c: filters all clusters by lists, and returns how many rows that took; or, if it would be
+ * more than `rows_most`, writes nothing and returns -1. Counts are int64 [c]; the bitmaps of
+ * clusters without a possible row are left alone. */
+SQ_EXPORT int64_t SQ_NAME(filter_listed)(const sq_table *table, const sq_program *program,
+                                         const sq_lists *lists, int64_t rows_most, uint32_t *sure,
+                                         uint32_t *possible, int64_t *sure_counts,
+                                         int64_t *possible_counts, uint64_t *stack);
 
 /* walk.c: writes the clusters taken, their sure and their possible rows, at `taken`, `taken + c` and
  * `taken + 2 c`, and sums: rows, possible, sure seen; returns how many were taken. `keys` is uint64

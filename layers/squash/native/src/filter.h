@@ -398,6 +398,7 @@ static int64_t sq_filter_words(const sq_table *table, const sq_program *program,
 
 /* Filters the first rows of up to SQ_LOT clusters, which `sq_filter_ahead` was told of; of each, its
  * words and its counts. */
+__attribute__((unused)) /* by who filters row by row */
 static void sq_filter_lot(const sq_table *table, const sq_program *program,
                           const int64_t *clusters, int64_t count, int64_t rows_most,
                           uint32_t *const *sure, uint32_t *const *possible, sq_counts *counts,

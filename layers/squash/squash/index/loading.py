@@ -120,6 +120,25 @@ class Loader(Protocol):
         """
         ...
 
+    def keep_derived(self, ref: ObjectRef, name: str, size: int) -> bool:
+        """Count what was made in memory as retained, until that many bytes are needed otherwise.
+
+        Who made it holds it, and lets go of it when `evictions` says that something was let go.
+
+        Parameters
+        ----------
+        ref, name:
+            An object that it was made of, and what it is.
+        size:
+            Its bytes.
+
+        Returns
+        -------
+        Whether there is room, so that nothing else is let go for it.
+
+        """
+        ...
+
     def fetch(self, wants: Sequence[Want]) -> None:
         """Get what is wanted of several objects and is not retained, all in one round."""
         ...

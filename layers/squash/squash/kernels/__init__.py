@@ -29,6 +29,7 @@ from squash.kernels.distances import (
 )
 from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
+from squash.kernels.listed import filter_listed, list_rows, listed_bytes
 from squash.kernels.low_scan import SignTable, low_scan, sign_table
 from squash.kernels.masks import truth_of_spans
 from squash.kernels.native_table import refresh
@@ -101,11 +102,14 @@ __all__ = [
     "cosine_interval",
     "exact_distances",
     "filter_clusters",
+    "filter_listed",
     "filter_sample",
     "gather_rows",
     "grid_bytes",
     "grid_dots",
     "hamming_scan",
+    "list_rows",
+    "listed_bytes",
     "low_groups",
     "low_scan",
     "pack_blocks",

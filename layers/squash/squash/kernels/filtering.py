@@ -98,7 +98,7 @@ def _filter_rows(
     for partition in distinct(partitions).tolist():
         here = np.flatnonzero(partitions == partition)
         chosen, lengths = clusters[here], rows[here]
-        truth = _evaluate(
+        truth = evaluate(
             table, program, partition, concatenated_ranges(table.first_row[chosen], lengths)
         )
         blocks = -(-lengths // CODE_BLOCK_ROWS)
@@ -116,14 +116,14 @@ def _filter_rows(
 
 
 @dataclass(frozen=True, slots=True)
-class _Truth:
+class Truth:
     """Which rows surely pass and which may, bool [n] each."""
 
     sure: Mask
     possible: Mask
 
 
-def _evaluate(table: ClusterTable, program: FilterProgram, partition: int, rows: I64) -> _Truth:
+def evaluate(table: ClusterTable, program: FilterProgram, partition: int, rows: I64) -> Truth:
     """Evaluate a program on rows; then once more on those it leaves open, by their values."""
     found = _run(table, program, partition, rows, settle=False)
     if any(leaf.intervals is not None for leaf in program.leaves):
@@ -136,32 +136,32 @@ def _evaluate(table: ClusterTable, program: FilterProgram, partition: int, rows:
 
 def _run(
     table: ClusterTable, program: FilterProgram, partition: int, rows: I64, *, settle: bool
-) -> _Truth:
-    stack: list[_Truth] = []
+) -> Truth:
+    stack: list[Truth] = []
     for operation, number in program.operations:
         if operation == LEAF:
             leaf = program.leaves[number]
             stack.append(_evaluate_leaf(table, leaf, partition, rows, settle=settle))
         elif operation == NOT:
             top = stack.pop()
-            stack.append(_Truth(~top.possible, ~top.sure))
+            stack.append(Truth(~top.possible, ~top.sure))
         else:
             right, left = stack.pop(), stack.pop()
             join = np.logical_and if operation == AND else np.logical_or
-            stack.append(_Truth(join(left.sure, right.sure), join(left.possible, right.possible)))
+            stack.append(Truth(join(left.sure, right.sure), join(left.possible, right.possible)))
     return stack.pop()
 
 
 def _evaluate_leaf(
     table: ClusterTable, leaf: Leaf, partition: int, rows: I64, *, settle: bool
-) -> _Truth:
-    column = _array_of(table.columns.get(leaf.attribute), partition)
+) -> Truth:
+    column = array_of(table.columns.get(leaf.attribute), partition)
     if column is None:
-        return _Truth(np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_))
+        return Truth(np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_))
     codes = column[rows]
     truth: U8 = np.frombuffer(leaf.truth, dtype=np.uint8)[codes]
     sure, possible = truth == YES, truth != NO
-    values = _array_of(table.values.get(leaf.attribute), partition)
+    values = array_of(table.values.get(leaf.attribute), partition)
     if settle and values is not None and leaf.intervals is not None:
         numbers, ids = values
         asked = np.flatnonzero(possible & ~sure & (ids[rows] < len(numbers)))
@@ -172,17 +172,18 @@ def _evaluate_leaf(
         sure[asked] = possible[asked] = inside
     if leaf.list_code >= 0:
         lists = np.flatnonzero(codes == leaf.list_code)
-        signatures = _array_of(table.signatures.get(leaf.attribute), partition)
+        signatures = array_of(table.signatures.get(leaf.attribute), partition)
         if signatures is None:
             sure[lists] = possible[lists] = False
         else:
             listed = signatures[rows[lists]]
             sure[lists] = (listed & np.uint64(leaf.sure_bits)) != 0
             possible[lists] = (listed & np.uint64(leaf.possible_bits)) != 0
-    return _Truth(sure, possible)
+    return Truth(sure, possible)
 
 
-def _array_of(arrays: list[_Array | None] | None, partition: int) -> _Array | None:
+def array_of(arrays: list[_Array | None] | None, partition: int) -> _Array | None:
+    """Return the array of a partition; None where there is none."""
     return None if arrays is None else arrays[partition]
 
 

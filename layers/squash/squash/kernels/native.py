@@ -16,7 +16,7 @@ import numpy as np
 from squash.arrays import AnyArray
 from squash.values import dataclass
 
-INTERFACE: Final = 8
+INTERFACE: Final = 9
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -35,6 +35,7 @@ _N: Final = ctypes.c_int64
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "filter": (None, (_A, _A, _N, _A, _A, _A, _A, _A, _A)),
     "filter_sample": (None, (_A, _A, _A, _A)),
+    "filter_listed": (_N, (_A, _A, _A, _N, _A, _A, _A, _A, _A)),
     "bind": (None, (_A, _N, _A, _A)),
     "coarsen": (_N, (_A, _A, _A)),
     "prepare": (None, (_A, _A, _A, _A, _N, _A, _A, _A, _A, _A)),
@@ -59,6 +60,7 @@ class Native:
     name: str
     filter: Operation
     filter_sample: Operation
+    filter_listed: Counting
     bind: Operation
     coarsen: Counting
     prepare: Operation

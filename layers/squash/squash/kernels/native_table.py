@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from squash.errors import InternalError
 from squash.kernels.binding import BoundProgram, words_of_range
 from squash.kernels.native import Native, active, address
 from squash.kernels.sampled import Sample
-from squash.kernels.tables import ClusterTable, FilterProgram, Range
+from squash.kernels.tables import ClusterTable, FilterProgram, Range, RowList
 
 _SPACES: Final = {"l2": 0, "dot": 1}
 # What `coarsen` makes of the centers: so many side by side, and so many dimensions of each.
@@ -75,6 +76,23 @@ class Walk(ctypes.Structure):
         ("k", ctypes.c_int64),
         *((name, ctypes.c_double) for name in ("overall", "prior_rows", "thinning")),
     )
+
+
+class _List(ctypes.Structure):
+    """`sq_list` of squash_kernels.h."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("columns", "slots", "begins", "numbered"))
+
+
+class Lists(ctypes.Structure):
+    """`sq_lists` of squash_kernels.h, and what it points to."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("lists", ctypes.c_void_p),
+        ("owners", ctypes.c_void_p),
+    )
+    kept: tuple[Any, ...]
 
 
 class Workspace:
@@ -157,6 +175,7 @@ class NativeTable:
         "_attributes",
         "_by_partition",
         "_coarse",
+        "_lists",
         "_ranges",
         "_rotation",
         "_sample",
@@ -178,6 +197,7 @@ class NativeTable:
         """A pool: what searches work in, one at a time."""
         self._rotation: tuple[F32, F32, int, int] | None = None
         self._coarse: U8 | None = None
+        self._lists = Lists()
         clusters, dimension = table.centers.shape
         self._structure = _Table(
             clusters=clusters,
@@ -323,6 +343,29 @@ class NativeTable:
                 sample.hold(_Table(partitions=2 * self.partitions, **sample.structure))
                 self._sample = sample
             return sample
+
+    def lists(self, listed: Mapping[str, RowList]) -> int:
+        """Return the address of the lists of a table's rows, which only ever become more."""
+        lists = self._lists
+        if lists.count != len(listed):
+            given = list(listed.items())
+            array = (_List * len(given))(
+                *(
+                    _List(
+                        address(self.addresses("columns", name)),
+                        _aligned(one.slots, np.uint32, "slots"),
+                        _aligned(one.begins, np.int64, "begins"),
+                        _aligned(one.numbered, np.int64, "numbered"),
+                    )
+                    for name, one in given
+                )
+            )
+            owners = _aligned(given[0][1].owners, np.uint32, "owners")
+            # A new one: another query may be reading the last.
+            lists = Lists(len(given), ctypes.addressof(array), owners)
+            lists.kept = (array, given, self._lists)
+            self._lists = lists
+        return ctypes.addressof(lists)
 
     def rotation(self, axes: F32, mean: F32) -> tuple[int, int]:
         """Return the addresses of a codec's axes and mean; the last ones are kept."""

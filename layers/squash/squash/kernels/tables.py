@@ -17,6 +17,20 @@ BLOCK_FACTOR_BYTES: Final = 320
 """Bytes of the factors of one block of 32 rows."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RowList:
+    """The rows of an attribute by cell, of a cell by number, then those without one."""
+
+    slots: U32
+    """uint32 [rows of partitions with the column]: 32 * block + the row's place in it."""
+    begins: I64
+    """int64 [257], where each code's slots begin."""
+    numbered: I64
+    """int64 [256], where those of each code that have a number end."""
+    owners: U32
+    """uint32 [all blocks], the cluster of each; one array for all lists of a table."""
+
+
 @dataclass(slots=True, eq=False)
 class ClusterTable:
     """All clusters of a snapshot; a partition's arrays are None while it is not loaded.
@@ -55,6 +69,8 @@ class ClusterTable:
     """By partition: what fills its codes in, kept as long as they are here."""
     native: object | None = None
     """What the native kernels keep beside it: addresses of the arrays above."""
+    listed: dict[str, RowList] = field(default_factory=dict)
+    """By attribute, of those for which it has paid to make one."""
 
 
 @dataclass(slots=True, eq=False)

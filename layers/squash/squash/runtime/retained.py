@@ -243,6 +243,15 @@ class RetainedObjects:
             memory.keep(key, codes, codes.filled_bytes)
             return codes
 
+    def keep_derived(self, ref: ObjectRef, name: str, size: int) -> bool:
+        """Count what was made in memory as retained, if there is room; see `Loader`."""
+        memory = self._memory
+        with memory.lock:
+            if memory.bytes + sum(memory.promised.values()) + size > memory.bytes_max:
+                return False
+            memory.keep(self._key(ref, name), name, size)
+            return True
+
     def holds_whole(self, ref: ObjectRef) -> bool:
         """Tell whether an object is retained whole."""
         with self._memory.lock:

@@ -25,29 +25,38 @@ _UNSURE_SHARE_MAX = 0.2
 _OPEN_SHARE = 2 / 250
 
 
-def admit(job: Job) -> Admission:
-    """Compile the filter, find out about how many rows pass, and plan."""
+def admit(job: Job, *, alone: bool = True) -> Admission:
+    """Compile the filter, find out about how many rows pass, and plan.
+
+    Parameters
+    ----------
+    job:
+        The query; its bitmaps may be written.
+    alone:
+        Whether no other query's filter has to be known in the bitmaps before this one is searched.
+
+    """
     node, expires = job.query.node, job.clusters.expires
     if node is not None:
         job.clusters.load_columns(job.table, asked_of(node))
     if node is None or expires is None:
-        return _admit(job, node)
+        return _admit(job, node, alone)
     rest, time = split_live(node, expires)
     span = None if time is None else job.clusters.span(job.table, expires, time)
     if span is None:
-        return _admit(job, node)
+        return _admit(job, node, alone)
     if span.begin == -math.inf:
-        return _admit(job, rest)  # Nothing has expired yet.
+        return _admit(job, rest, alone)  # Nothing has expired yet.
     if rest is not None:
-        return _admit(job, only_live(rest, span.live))
+        return _admit(job, only_live(rest, span.live), alone)
     known = span.recall(job)
     if known is None:
-        known = _admit(job, span.live)
+        known = _admit(job, span.live, alone)
         span.learn(job, known)
     return known
 
 
-def _admit(job: Job, node: FilterNode | None) -> Admission:
+def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     clusters, table = job.clusters, job.table
     alive = clusters.alive_total / max(clusters.row_count, 1)
     if node is None:
@@ -65,8 +74,9 @@ def _admit(job: Job, node: FilterNode | None) -> Admission:
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
     plan = _plan(job, program, share, still_open)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        return Admission(program, share, None, scan_all=False)
-    return _everywhere(job, program)
+        counts = _listed(job, program, share, plan.walk_filter_ns) if alone else None
+        return Admission(program, share, counts, scan_all=False)
+    return _everywhere(job, program, share, plan.filter_ns)
 
 
 Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]
@@ -86,7 +96,7 @@ def admit_alike(job: Job, known: Known) -> tuple[Admission, bool]:
     # One filter that all queries have is one object.
     asked = (id(query.node), query.k, query.recall_target)
     if asked not in known:
-        admission = admit(job)
+        admission = admit(job, alone=False)
         if admission.scan_all or admission.counts is not None:
             return admission, True
         known[asked] = (admission, job.trace.costs_us)
@@ -127,17 +137,46 @@ def _plan(job: Job, program: FilterProgram, share: float, still_open: float) -> 
     return plan
 
 
-def _everywhere(job: Job, program: FilterProgram) -> Admission:
+def _listed(
+    job: Job, program: FilterProgram, share: float, filter_ns: float
+) -> tuple[I64, I64] | None:
+    """Filter all clusters by lists of rows, where there are any and few rows have to be asked."""
+    clusters, table, costs = job.clusters, job.table, job.costs
+    listing, rows, comparisons = clusters.listing, clusters.row_count, len(program.asked)
+    if not listing.serves or rows * share * costs.listed(comparisons) >= filter_ns:
+        return None
+    if table.listed:
+        bitmaps = job.bitmaps
+        most = int(filter_ns / costs.listed(comparisons))
+        found = kernels.filter_listed(table, program, most, bitmaps.sure, bitmaps.possible)
+        if found is not None:
+            return found
+    expected: dict[str, float] = {}
+    for leaf in program.asked:
+        if leaf.attribute not in table.listed:
+            passing, still_open = clusters.share_of(leaf)
+            # Half of what is open counts as passing.
+            spared = filter_ns - rows * (passing + still_open / 2) * costs.listed(comparisons)
+            expected[leaf.attribute] = max(spared, 0.0)
+    listing.miss(table, expected, pays_ns=costs.listing_pays(rows))
+    return None
+
+
+def _everywhere(job: Job, program: FilterProgram, share: float, filter_ns: float) -> Admission:
     """Evaluate a filter for all rows; what the cells leave open by the values, if it is much."""
     bitmaps, clusters = job.bitmaps, job.clusters
-    every_cluster = np.arange(len(job.table.rows))
-    counts = kernels.filter_clusters(
-        job.table, program, every_cluster, bitmaps.sure, bitmaps.possible
-    )
+    counts = _listed(job, program, share, filter_ns)
+    if counts is None:
+        every_cluster = np.arange(len(job.table.rows))
+        counts = kernels.filter_clusters(
+            job.table, program, every_cluster, bitmaps.sure, bitmaps.possible
+        )
     sure, possible = int(counts[0].sum()), int(counts[1].sum())
     if possible - sure > _UNSURE_SHARE_MAX * possible:
-        resolve(job, every_cluster)
-        found = clusters.counts(bitmaps.sure)
+        # Of other clusters the bitmaps may mean nothing.
+        some = counts[1] > 0
+        resolve(job, np.flatnonzero(some))
+        found = np.where(some, clusters.counts(bitmaps.sure), 0)
         counts, possible = (found, found), int(found.sum())
     share = possible / max(clusters.row_count, 1)
     plan = _plan(job, program, share, 0.0)

@@ -26,9 +26,10 @@ from squash.kernels import (
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, search_plan
 from squash.search.expiring import Span
+from squash.search.listing import Listing
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
-from squash.segment import ClusterCodes
+from squash.segment import ROWS, ClusterCodes
 
 _ALL_ROWS = np.uint32(0xFFFFFFFF)
 _PLANS_MAX = 64
@@ -84,6 +85,7 @@ class Clusters:
         self._plans: dict[tuple[float, int], tuple[tuple[Keep, CostModel], SearchPlan]] = {}
         self._listless: set[str] = set()
         self._shares: dict[str, AttributeShares] = {}
+        self.listing = Listing(self.row_count, self._keep_list)
         table = self._table
         # Every cluster begins a block, so padding lies before a row besides other rows.
         self._padding: I64 = table.local_block * BLOCK_ROWS - table.first_row
@@ -114,6 +116,7 @@ class Clusters:
                 attributes=set(),
                 valued=set(),
                 kept={},
+                listed={},
                 native=None,
             )
             self._records = RecordTable(count)
@@ -381,6 +384,10 @@ class Clusters:
     def counts(self, bitmap: U32) -> I64:
         """Return int64 [c], how many bits each cluster has in a bitmap."""
         return _block_counts(bitmap, self._table)
+
+    def _keep_list(self, name: str, size: int) -> bool:
+        reader = self.partitions[0].reader
+        return reader.loader.keep_derived(reader.ref.objects[ROWS], f"list of {name}", size)
 
     def _evicted(self) -> int:
         return self.partitions[0].reader.evictions() if self.partitions else 0
