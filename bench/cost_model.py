@@ -176,7 +176,8 @@ class Bill:
     Parameters
     ----------
     coordinator, store_wait, calls_wait:
-        GB-seconds of the coordinator: its own work; waiting for S3; for those that it calls.
+        GB-seconds of the coordinator: its own work; waiting for S3 once those that it calls are
+        done; and for these.
     processors:
         GB-seconds of all others.
     invocations, requests, http, logs:
@@ -317,7 +318,8 @@ def price(
     calls_ms = 0.0 if alone else usual.ms + miss_ms
     if alone:
         own_ms += cpu * usual.ms
-    store_ms = rounds * one.round_ms
+    # S3 is asked for news while others search what is known: only what that takes longer is waited.
+    store_ms = max(rounds * one.round_ms - calls_ms, 0.0)
     called_usd = usual.usd - usual.ms / 1e3 * costs.memory_gb * costs.gb_second_usd
     called_usd -= calls * costs.invocation_usd
     processors = max(called_usd, 0.0) + calls * miss_ms * processor_usd_ms
