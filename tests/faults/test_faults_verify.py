@@ -12,6 +12,7 @@ from fault_store import StepStore
 
 from amounts import WHOLE
 from living import SMALL, everything, shrink
+from squash import Index
 from squash.errors import ConflictError, DataError
 
 # So many calls read the history, in any order after the listing; the others read what is there now.
@@ -84,15 +85,21 @@ def test_what_was_folded_and_collected_is_no_damage(step):
     assert faulty.happened
 
 
-@pytest.mark.parametrize("step", [1, 2])
-def test_who_stood_still_while_opening_opens_what_is_there_then(step):
-    """Not the snapshot that was listed, which is gone."""
+def standing_still(step: int) -> tuple[World, StepStore, Index]:
+    """Open an index that another handle rebuilds and collects before a later call of the store."""
     world = World.of("aged")
     rival = partial(rebuilt_later, world)
     faulty = StepStore(world.store, fault="overtaken", rival=rival)
     index = world.database(3, faulty).index(NAME)
     faulty.log.clear()
     faulty.step = step
+    return world, faulty, index
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_who_stood_still_while_opening_opens_what_is_there_then(step):
+    """Not the snapshot that was listed, which is gone."""
+    _, faulty, index = standing_still(step)
     assert everything(index) == state_of("aged")
     assert faulty.happened
 
@@ -100,12 +107,7 @@ def test_who_stood_still_while_opening_opens_what_is_there_then(step):
 @pytest.mark.parametrize("step", [9, 27])
 def test_a_fold_whose_inputs_were_folded_and_collected_is_a_conflict(step):
     """It took longer than the retention, and what it would read is gone: nothing is damaged."""
-    world = World.of("aged")
-    rival = partial(rebuilt_later, world)
-    faulty = StepStore(world.store, fault="overtaken", rival=rival)
-    index = world.database(3, faulty).index(NAME)
-    faulty.log.clear()
-    faulty.step = step
+    world, _, index = standing_still(step)
     with pytest.raises(ConflictError, match="another fold"):
         index.optimize(options=SMALL, full=True)
     assert world.found() == state_of("aged")

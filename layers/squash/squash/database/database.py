@@ -301,6 +301,9 @@ class Database:
     def drop_index(self, name: str) -> None:
         """Remove an index and all of its data.
 
+        Its log's end stays, with what was written in the twenty minutes before, so that whoever has
+        the index open learns of it; `gc` removes these a day later.
+
         Raises
         ------
         NotFoundError
