@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,22 @@ def server(tmp_path):
         process.stdout.close()
 
 
+def wait_for_the_build_to_fail(url, token):
+    """What is built in the background from a folder that is not there; only then is it resumed."""
+    builds = urllib.request.Request(  # noqa: S310 - our own server
+        f"{url}/v1/indexes/papers/builds", headers={"authorization": f"Bearer {token}"}
+    )
+    until = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(builds, timeout=30) as answer:  # noqa: S310 - our own server
+            (build,) = json.load(answer)["builds"]
+        if build["state"] != "running":
+            assert build["state"] == "failed"
+            return
+        assert time.monotonic() < until, build
+        time.sleep(0.05)
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_the_page_runs_from_top_to_bottom(server, tmp_path, capsys):
     """Every example is answered as well, in the order of the page."""
@@ -97,6 +115,8 @@ def test_the_page_runs_from_top_to_bottom(server, tmp_path, capsys):
     answers = {}
     nowhere = (tmp_path / "nowhere").as_uri() + "/"
     for example in EXAMPLES:
+        if asked(example)[1].endswith("/resume"):
+            wait_for_the_build_to_fail(url, token)
         done = subprocess.run(  # noqa: S603 - a page of ours
             ["/bin/sh", "-c", example.replace("curl -sS", "curl -sS --fail-with-body")],
             env=os.environ | {"URL": url, "KEY": token, "INPUTS": nowhere},
