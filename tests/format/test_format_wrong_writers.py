@@ -89,3 +89,16 @@ def test_other_arrays(kind, data):
         arrays = changed(data, container)
     name, store = store_with(key, pack(kind_of(key), 1, header=header, arrays=arrays))
     use(store, name)
+
+
+def test_centers_that_are_no_numbers_are_damage():
+    kind = max(kind for kind in BY_KIND if kind.endswith("segment-codes"))
+    key = next(key for key in BY_KIND[kind] if "/fresh/" not in key)
+    container = Container(STORED[key], kind=kind_of(key), versions=(1,), where=key)
+    header = {n: v for n, v in container.header.items() if n not in {"kind", "version"}}
+    arrays = {name: container.array(name) for name in container.names()}
+    arrays["centers"] = arrays["centers"].copy()
+    arrays["centers"][-1, -1] = np.nan
+    name, store = store_with(key, pack(kind_of(key), 1, header=header, arrays=arrays))
+    damages = open_database(store).index(name).verify().damages
+    assert "has centers that are no numbers" in {one.problem for one in damages}

@@ -218,6 +218,8 @@ def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) 
         first, last = trained.partition_begins[number : number + 2]
         if not np.array_equal(trained.cluster_rows[first:last], np.diff(codes.cluster_begins)):
             return "has other clusters than the routing table says"
+    if not np.isfinite(codes.centers).all():
+        return "has centers that are no numbers"
     # A few whole clusters are coded anew: rows of one cluster lie side by side.
     clusters = distinct(np.linspace(0, len(codes.centers) - 1, 4).astype(np.int64))
     for cluster in clusters.tolist():
@@ -231,11 +233,12 @@ def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) 
                 vectors = unit_rows(vectors)
         if not np.isfinite(vectors).all():
             continue  # these have no codes; where they lie they are named
-        again = trained.codec.encode(
-            trained.codec.project(vectors),
-            centers=codes.centers[cluster : cluster + 1],
-            cluster_begins=np.array([0, last - first]),
-        )
+        with np.errstate(all="ignore"):  # A center may be as far off as numbers go.
+            again = trained.codec.encode(
+                trained.codec.project(vectors),
+                centers=codes.centers[cluster : cluster + 1],
+                cluster_begins=np.array([0, last - first]),
+            )
         if _differ(trained.codec, codes, again, cluster, rows=(first, last)):
             return f"codes of rows {first} to {last} are not those of their vectors"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Iterator
 from typing import Final
 
@@ -24,6 +25,9 @@ _HEADER_BYTES: Final = 16 << 10  # NumPy itself reads none above 10,000
 _MATRIX: Final = 2
 _ITEM_BYTES_MAX: Final = 8  # what is wider is not the same on every machine
 _FLOAT_BYTES: Final = 4
+# NumPy has Python parse a header, and Pythons before 3.11.8 and 3.12.2 count how deep a parse is
+# for all threads together: of two at once one may end in a SystemError.
+_PARSING: Final = threading.Lock()
 
 
 def probe_npy(store: InputStore, info: InputInfo, *, dimension: int) -> InputFile:
@@ -87,11 +91,12 @@ def _header(head: bytes, url: str) -> tuple[tuple[int, ...], bool, np.dtype[np.g
     file = io.BytesIO(head)
     try:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            # What version 3.0 adds are names of fields beyond Latin-1, and fields are not taken.
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        with _PARSING:
+            if version == (1, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            else:
+                # What version 3.0 adds are names of fields beyond Latin-1: fields are not taken.
+                shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
     except (ValueError, TypeError, EOFError, SyntaxError, OverflowError, RecursionError) as error:
         raise unusable(url, f"not an array that numpy.save wrote, or cut short: {error}") from error
     if min(shape, default=0) < 0:
