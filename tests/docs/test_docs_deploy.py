@@ -9,7 +9,7 @@ from templates import ROOT, read
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from cost_deploy import bills, kept
+from cost_deploy import MINUTES, bills, kept
 from cost_fit import FITTED_PATH, load
 from report import read_sections
 
@@ -76,3 +76,5 @@ def test_deploy_page_has_what_the_bench_computes():
     """Both sections are those that `bench/cost.py --deploy` writes."""
     one, found = load(FITTED_PATH).assumptions, read_sections(ROOT / "docs" / "deploy.md")
     assert found == {"bills": bills(one), "kept": kept(one)}
+    (event,) = TEMPLATE["Resources"]["Coordinator"]["Properties"]["Events"].values()
+    assert event["Properties"]["Schedule"] == f"rate({MINUTES} minutes)"
