@@ -205,8 +205,7 @@ def _save(runs: Sequence[Run], *, keep: bool) -> None:
     whole = {"day": day, "processor": processor(), "runs": [asdict(run) for run in runs]}
     OUT.write_text(json.dumps(whole, indent=1), encoding="utf-8")
     if keep:
-        known = Inputs.load()
-        Inputs(day, processor(), tuple(runs), known.asking).save()
+        Inputs(day, processor(), tuple(runs)).save()
 
 
 def main() -> None:

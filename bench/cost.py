@@ -1,6 +1,7 @@
 """What queries cost on AWS: dollars a million, from CPU time measured here and list prices.
 
     python bench/cost.py --out docs/benchmarks.md      # from bench/cost_fitted.json
+    python bench/cost.py --deploy docs/deploy.md       # the same, what that says of dollars
     python bench/cost_inputs.py                        # measures and fits that anew
 
 The model is `bench/cost_model.py`, what it is told `bench/cost_fit.py`.
@@ -14,21 +15,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from cost_deploy import bills, kept
 from cost_fit import FITTED_PATH, GROWTH_MIN, SHARES, Fitted, load, sensitivity
 from cost_model import (
-    DIMENSION,
     LABELS,
     MILLION,
     PARTS,
-    Asked,
-    Assumptions,
-    Deployed,
     idle_usd,
     logged_bytes,
     price,
     sized,
+    tenant_gb,
 )
-from report import command_line, number, table, write_section
+from cost_steps import (
+    DIMENSION,
+    RETAINED_SHARE,
+    Asked,
+    Assumptions,
+    Deployed,
+    coordinator_start,
+    row_bytes,
+)
+from report import command_line, dollars, number, replace_section, table, write_section
 from squash.planning.prices import logging_cost_usd
 from squash.planning.shape import Shape
 
@@ -39,11 +47,6 @@ PEERS: Final[Mapping[str, Mapping[int, float]]] = {
     "S3 Vectors": {MILLION: 9.05, 10 * MILLION: 63.0},
     "turbopuffer": {MILLION: 3.27, 10 * MILLION: 32.0},
 }
-
-
-def dollars(value: float) -> str:
-    """Return an amount."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def rows_of(size: int) -> str:
@@ -66,16 +69,25 @@ makes CPU time up to twice as long): made vectors near a surface of 24 dimension
 recall {recall:.3f} without a filter, {recall_filtered:.3f} where 1 % pass. Clusters needed by \
 share of rows that pass, of 1,000, and the power with which they grow ({growth_min} at least): \
 {needed}. CPU of the coordinator's function for a query in JSON {handler} ms, of a search beside \
-`CostModel` {search} ms, of an S3 request {request} ms (decision 0012), to start {start:.0f} ms \
-(the section *Cold starts*). Bytes a row: codes {codes:.0f}, vectors {vectors:.0f}, attributes \
-{attributes:.0f}, in all {stored:.0f}. Work is `planning.costs`, calls `planning.shape`, with its \
-numbers for hops and slots. **Assumed, not measured on AWS**: {hop:.0f} ms a hop, {round:.0f} ms a \
-round to S3, {rate:.0f} MB a second. A cold processor is taken to ask S3 {cold_requests:.0f} times \
-in {cold_rounds:.0f} rounds for {cold_mb:.0f} MB, which is the aim; 0011 measured more."""
+`CostModel` {search} ms, of an S3 request {request} ms (decision 0012); to start a processor \
+{start:.0f} ms and the coordinator {coordinator_start:.0f}, for their first answers {first:.0f} \
+and {coordinator_first:.0f} (the section *Cold starts*). Bytes a row: codes {codes:.0f}, vectors \
+{vectors:.0f}, attributes {attributes:.0f}, in all {stored:.0f}. Work is `planning.costs`, calls \
+`planning.shape`, with its numbers for hops and slots. **Assumed, not measured on AWS**: \
+{hop:.0f} ms a hop, {round:.0f} ms a round to S3, {rate:.0f} MB a second, {begin:.0f} ms until a \
+new container's import begins, which are waited for and not billed; all else of a start is. \
+(Lambda is said to give a whole core for the import of functions with less memory; that is not \
+counted on.) A cold processor is taken to ask S3 {cold_requests:.0f} times in {cold_rounds:.0f} \
+rounds for {cold_mb:.0f} MB; a cold coordinator {gets:.0f} times and for {lists:.0f} listings in \
+{rounds:.0f} rounds for the snapshot and all centers, and where queries have a filter for each \
+partition's part of an attribute, in one more (decisions 0011 and 0023). **Left out**, for its \
+price was not to be had: what Lambda asks for each container that it makes for a tenant \
+(`Affinity=tenant`, the default), by the memory that this has. Each ten-thousandth of a dollar a \
+GB would be {tenant} dollars a million queries with 98 % warm, and nothing with `Affinity=pool`."""
 
-AS_IS: Final = """**As deployed by default** (8 slots, 1769 MB, half of it retained, 512 MB of \
-/tmp). Of 10 million rows and more this keeps the codes at best, and each query reads pages of \
-vectors from S3:"""
+AS_IS: Final = """**As deployed by default** ({slots} slots of {processor:.0f} MB, half of it \
+retained, {tmp:.0f} MB of /tmp; a coordinator of {coordinator:.0f} MB). Of 10 million rows and \
+more this keeps the codes at best, and each query reads pages of vectors from S3:"""
 SIZED: Final = """**With as many slots as hold the index** (`Slots`; and a coordinator that holds \
 all centers and attributes, `CoordinatorMemory`):"""
 SPREAD: Final = "What a query costs by part, one a call, 10 % passing, 98 % warm, sized:"
@@ -88,15 +100,15 @@ the index, consistent unless it says otherwise (docs/deploy.md has what `QueryUr
 WAYS: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (
     ("by default, at the HTTP API", {}),
     ("asked at `QueryUrl`", {"door": "url"}),
-    (
-        "the same, `CoordinatorMemory` 1024",
-        {"door": "url", "coordinator_mb": 1024.0},
-    ),
-    (
-        "the same, `consistency` eventual",
-        {"door": "url", "coordinator_mb": 1024.0, "eventual": True},
-    ),
+    ("the same, `consistency` eventual", {"door": "url", "eventual": True}),
+    ("`CoordinatorMemory` 1769, at the HTTP API", {"coordinator_mb": 1769.0}),
 )
+MEMORIES: Final = (512, 768, 1024, 1280, 1536, 1769, 2048)
+MEMORY: Final = """What `CoordinatorMemory` does, by index, 10 % passing: milliseconds warm, \
+dollars all warm, dollars 98 % warm; of the last of these also milliseconds of a batch of {batch}, \
+and seconds that a cold coordinator takes; and how many rows of {dimension} dimensions one \
+function holds alone:"""
+LOOKED_AT: Final = ((50_000, DIMENSION), (MILLION, 128), (MILLION, DIMENSION))
 CHOICES: Final = "What settings do to a query of 1 million, 10 % passing, all else as by default:"
 
 
@@ -114,7 +126,12 @@ def section(fitted: Fitted, plots: Path | None) -> str:
     parts += [
         BESIDE,
         _beside(one),
-        AS_IS,
+        AS_IS.format(
+            slots=usual.slots,
+            processor=usual.processor_mb,
+            tmp=usual.tmp_mb,
+            coordinator=usual.coordinator_mb,
+        ),
         _bills(one, lambda _: usual),
         SIZED,
         _bills(one, lambda rows: sized(one, rows)),
@@ -122,6 +139,8 @@ def section(fitted: Fitted, plots: Path | None) -> str:
         _parts(one),
         CHOICES,
         _choices(one, middle),
+        MEMORY.format(batch=BATCH, dimension=DIMENSION),
+        _memories(one),
         SWUNG.format(title="1 million, all warm", usual=dollars(price(one, usual, first).total)),
         _swings(one, usual, first),
         SWUNG.format(title="1 million, 98 % warm", usual=dollars(price(one, usual, middle).total)),
@@ -155,6 +174,14 @@ def note(fitted: Fitted) -> str:
         search=number(one.search_ms),
         request=number(one.request_ms),
         start=one.start_ms,
+        coordinator_start=one.coordinator_start_ms,
+        first=one.first_ms,
+        coordinator_first=one.coordinator_first_ms,
+        begin=one.begin_ms,
+        gets=one.coordinator_requests,
+        lists=one.coordinator_lists,
+        rounds=one.coordinator_rounds,
+        tenant=dollars(1e-4 * MILLION * tenant_gb(one, Deployed(), Asked(MILLION, 0.1, 0.98))),
         codes=one.code_bytes,
         vectors=one.row_bytes,
         attributes=one.attribute_bytes,
@@ -235,13 +262,14 @@ def _choices(one: Assumptions, asked: Asked) -> str:
         ("by default", usual, None),
         ("asked at `QueryUrl`", url, None),
         ("the same, `LogLevel` WARN", replace(url, lines=False), None),
-        ("the same, `CoordinatorMemory` 1024", replace(url, coordinator_mb=1024.0), None),
         ("`Metrics` on", replace(usual, metrics=True), None),
         ("`LogLevel` WARN", replace(usual, lines=False), None),
         ("`consistency` eventual", replace(usual, eventual=True), None),
-        ("`CoordinatorMemory` 1024", replace(usual, coordinator_mb=1024.0), None),
-        ("`CoordinatorMemory` 512", replace(usual, coordinator_mb=512.0), None),
-        ("`CoordinatorMemory` 3008", replace(usual, coordinator_mb=3008.0), None),
+        *(
+            (f"`CoordinatorMemory` {memory}", replace(usual, coordinator_mb=float(memory)), None)
+            for memory in (512, 1024, 1769, 3008)
+        ),
+        ("`ProcessorMemory` 1024", replace(usual, processor_mb=1024.0), None),
         ("`ProcessorMemory` 3008", replace(usual, processor_mb=3008.0), None),
         ("2 slots of 7076 MB", replace(usual, slots=2, processor_mb=7076.0), None),
         ("1 slot of 10240 MB", replace(usual, slots=1, processor_mb=10240.0), None),
@@ -259,6 +287,27 @@ def _choices(one: Assumptions, asked: Asked) -> str:
     return table(("setting", "ms warm", "all warm", "98 % warm"), rows)
 
 
+def _memories(one: Assumptions) -> str:
+    """Compare what the coordinator may be given."""
+    each = row_bytes(one, DIMENSION)
+    rows = []
+    for memory in MEMORIES:
+        deployed = Deployed(coordinator_mb=float(memory))
+        cells = []
+        for size, dimension in LOOKED_AT:
+            asked = Asked(size, 0.1, dimension=dimension)
+            warm, cool = (price(one, deployed, replace(asked, warm=share)) for share in WARM[:2])
+            told = f"{number(warm.ms)} ms, {dollars(warm.total)}, {dollars(cool.total)}"
+            cells.append(f"{warm.shape}: {told}")
+        batch = price(one, deployed, replace(asked, queries=BATCH))
+        first = coordinator_start(one, deployed, asked)
+        held = RETAINED_SHARE * memory * 1e6 / (each.codes + each.vector + one.attribute_bytes)
+        seconds = (first.begin_ms + first.billed_ms(one)) / 1e3
+        rows.append([memory, *cells, number(batch.ms), number(seconds), f"{held:,.0f}"])
+    head = [f"{size:,} x {dimension}" for size, dimension in LOOKED_AT]
+    return table(("MB", *head, f"batch of {BATCH}, ms", "cold, s", "rows alone"), rows)
+
+
 def _swings(one: Assumptions, deployed: Deployed, asked: Asked) -> str:
     lines = sensitivity(one, deployed, asked)[:7]
     return table(
@@ -272,9 +321,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fitted", type=Path, default=FITTED_PATH)
     parser.add_argument("--out", type=Path, help="write a section of this document")
+    parser.add_argument("--deploy", type=Path, help="write what this document says of dollars")
     arguments = parser.parse_args()
+    fitted = load(arguments.fitted)
+    if arguments.deploy is not None:
+        for name, part in (("bills", bills), ("kept", kept)):
+            replace_section(arguments.deploy, name, part(fitted.assumptions))
+        return
     plots = arguments.out.parent / "plots" if arguments.out is not None else None
-    text = section(load(arguments.fitted), plots)
+    text = section(fitted, plots)
     print(text)
     if arguments.out is not None:
         write_section(arguments.out, "cost", text)

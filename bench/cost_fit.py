@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from cost_model import Asked, Assumptions, Deployed, price
+from cost_model import price
+from cost_steps import Asked, Assumptions, Deployed
 
 FITTED_PATH: Final = Path(__file__).with_name("cost_fitted.json")
 SHARES: Final = (1.0, 0.1, 0.01)
@@ -118,7 +119,8 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 VARIED: Final = (
     "handler_ms", "search_ms", "work", "needed", "request_ms", "hop_ms", "round_ms",
-    "read_mb_per_s", "slots_needed", "start_ms", "cold_requests", "cold_mb", "warm_requests",
+    "read_mb_per_s", "slots_needed", "begin_ms", "start_ms", "coordinator_start_ms", "first_ms",
+    "coordinator_first_ms", "cold_requests", "cold_mb", "coordinator_lists", "warm_requests",
     "line_bytes", "access_bytes",
 )  # fmt: skip
 

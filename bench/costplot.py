@@ -12,7 +12,8 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 
 from cost import PEERS, WARM
-from cost_model import MILLION, Asked, Assumptions, price, sized
+from cost_model import MILLION, price, sized
+from cost_steps import Asked, Assumptions
 
 SIZES: Final = tuple(round(MILLION * 10 ** (place / 4)) for place in range(9))
 _STYLE: Final = {"svg.hashsalt": "squash", "svg.fonttype": "none", "font.size": 8}
@@ -26,11 +27,8 @@ def draw(one: Assumptions, path: Path) -> str:
             bills = [price(one, sized(one, rows), Asked(rows, 0.1, warm)) for rows in SIZES]
             label = f"Squash, {100 * warm:g} % warm"
             axis.plot(SIZES, [bill.total for bill in bills], marker="o", markersize=3, label=label)
-        bills = [
-            price(one, sized(one, rows, door="url", coordinator_mb=1024.0), Asked(rows, 0.1))
-            for rows in SIZES
-        ]
-        label = "the same at QueryUrl, 1024 MB, 100 % warm"
+        bills = [price(one, sized(one, rows, door="url"), Asked(rows, 0.1)) for rows in SIZES]
+        label = "the same at QueryUrl, 100 % warm"
         axis.plot(SIZES, [bill.total for bill in bills], marker="o", markersize=3, label=label)
         for name, prices in PEERS.items():
             axis.plot(list(prices), list(prices.values()), "s--", markersize=5, label=name)

@@ -57,6 +57,11 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
+def dollars(value: float) -> str:
+    """Return an amount."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def told(line: str) -> None:
     """Tell a person how far it is, on standard error."""
     sys.stderr.write(f"{line}\n")
@@ -92,6 +97,15 @@ def write_section(path: Path, name: str, text: str, *, head: str = _HEAD) -> Non
     parts = [f"<!-- {key} -->\n{found[key]}\n<!-- /{key} -->\n" for key in ordered]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([head, *parts]), encoding="utf-8")
+
+
+def replace_section(path: Path, name: str, text: str) -> None:
+    """Put a section into a document that has one of this name, and leave all else as it is."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not (begin and end):
+        raise LookupError(f"{path} has no section {name}")
+    path.write_text(f"{before}{begin}{text.strip()}\n{end}{after}", encoding="utf-8")
 
 
 def _place(name: str) -> int:

@@ -15,13 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from scale_cut import KEY_ROW_BYTES, OPTIONS, RUN_ROW_BYTES, Cut
+from scale_cut import KEY_ROW_BYTES, OPTIONS, RUN_ROW_BYTES, SEGMENT_BYTES, Cut, routing_bytes
 from scale_inputs import Fit
 from scale_platform import Platform
 from squash.limits import (
     BUILD_CHUNK_BYTES_MAX,
     BUILD_CHUNK_ROWS_MAX,
-    CLUSTER_ROWS_TARGET,
     DELETE_BATCH_KEYS,
     LIST_PAGE_MAX,
 )
@@ -78,8 +77,6 @@ PART_BYTES: Final = READ_BYTES_MAX
 """Of one ranged read of a store: longer ones are several."""
 SHARE_BYTES: Final = 600.0
 """Of what a group's task says of the nearest rows of one held-out query."""
-SEGMENT_BYTES: Final = 632.0
-"""Of a segment in a commit or snapshot; `scale_limits.segment_bytes` makes one."""
 PUBLISH: Final = Requests(get=11.0, put=3.0, list=6.0, delete=2.0)
 """Of a commit, and of looking for what is to be removed."""
 GATE_MS: Final = 500.0
@@ -277,11 +274,6 @@ def bytes_of(stage: Stage, one: Cut, fit: Fit) -> tuple[float, float]:
             return one.partitions * SEGMENT_BYTES, 2.0 * one.partitions * SEGMENT_BYTES
         case _:
             return 0.0, 0.0
-
-
-def routing_bytes(rows: int, dimension: int) -> float:
-    """Return the bytes of the centers of a finished index: a cluster has 512 rows."""
-    return rows / CLUSTER_ROWS_TARGET * (4.0 * dimension + 8.0)
 
 
 def with_splits(least_s: float, platform: Platform) -> float:

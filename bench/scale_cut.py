@@ -20,6 +20,8 @@ from squash.planning.building import key_range_count, piece_rows_max
 OPTIONS: Final = BuildOptions()
 FULL_SHARE: Final = 0.78
 """How full a partition is of its target: buckets are halved, so that few are quite full."""
+SEGMENT_BYTES: Final = 632.0
+"""Of a segment in a commit or snapshot; `scale_limits.segment_bytes` makes one."""
 DOCUMENT_BYTES: Final = 40.0
 """Of a row's key and metadata in a run: short ones; rows without keys are taken to have none."""
 RUN_ROW_BYTES: Final = 12.0
@@ -160,11 +162,10 @@ def cut(rows: int, dimension: int, *, keyed: bool = False, files: int | None = N
     sample_rows = min(rows, OPTIONS.sample_rows_max, OPTIONS.sample_bytes_max // vector)
     sample_pieces = min(pieces, limits.BUILD_SAMPLE_PIECES_MAX)
     clusters = max(min(sample_rows // 8, round(rows / OPTIONS.cluster_rows_target)), 1)
-    partitions = max(math.ceil(rows / (FULL_SHARE * OPTIONS.partition_rows_target)), 1)
     batches = _batches(total, pieces)
     held = rows * (vector + RUN_ROW_BYTES + (DOCUMENT_BYTES if keyed else 0.0))
     groups = math.ceil(held / limits.BUILD_GROUP_BYTES_MAX)
-    groups = min(groups, partitions, clusters, limits.BUILD_BATCHES_MAX)
+    groups = min(groups, partitions(rows), clusters, limits.BUILD_BATCHES_MAX)
     ranges = key_range_count(rows) if keyed else 0
     sampled = min(rows, sample_pieces * piece_rows) * vector
     tasks = dict.fromkeys(STAGES, 1)
@@ -184,7 +185,7 @@ def cut(rows: int, dimension: int, *, keyed: bool = False, files: int | None = N
         sample_rows,
         sample_pieces,
         clusters,
-        partitions,
+        partitions(rows),
         groups,
         ranges,
         tasks,
@@ -194,3 +195,18 @@ def cut(rows: int, dimension: int, *, keyed: bool = False, files: int | None = N
 def _batches(size_bytes: int, pieces: int) -> int:
     wanted = math.ceil(size_bytes / limits.BUILD_BATCH_BYTES)
     return max(min(wanted, pieces, limits.BUILD_BATCHES_MAX), 1)
+
+
+def partitions(rows: int) -> int:
+    """Return how many a finished index has."""
+    return max(math.ceil(rows / (FULL_SHARE * OPTIONS.partition_rows_target)), 1)
+
+
+def snapshot_bytes(rows: int) -> float:
+    """Return the bytes of a snapshot: it names every segment's objects."""
+    return partitions(rows) * SEGMENT_BYTES
+
+
+def routing_bytes(rows: int, dimension: int) -> float:
+    """Return the bytes of the centers of a finished index: a cluster has 512 rows."""
+    return rows / limits.CLUSTER_ROWS_TARGET * (4.0 * dimension + 8.0)

@@ -101,39 +101,12 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What queries take, from `bench/cost_inputs.py` and the benchmarks.
-
-    Parameters
-    ----------
-    needed, growth:
-        Clusters that a query takes of an index of 1,000, and the power with which that grows.
-    handler_ms, search_ms, request_ms:
-        CPU of the coordinator's function, of a search, of a request to S3.
-    bid_us:
-        CPU to weigh one slot for one segment, when slots are dealt.
-    load_ms_per_mb:
-        CPU to read a snapshot, a megabyte of JSON.
-
-    """
-
-    needed: float
-    growth: float
-    handler_ms: float
-    search_ms: float
-    request_ms: float
-    bid_us: float
-    load_ms_per_mb: float
-
-
-@dataclass(frozen=True, slots=True)
 class Inputs:
     """All that was measured, and when and on what."""
 
     day: str
     processor: str
     runs: tuple[Run, ...]
-    asking: Asking
     note: str = ""
 
     def save(self, path: Path = PATH) -> None:
@@ -148,7 +121,6 @@ class Inputs:
             found["day"],
             found["processor"],
             tuple(map(Run.from_json, found["runs"])),
-            Asking(**found["asking"]),
             found.get("note", ""),
         )
 

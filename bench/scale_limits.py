@@ -10,19 +10,28 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
-from scale_build import routing_bytes, stage_cost
-from scale_cut import CUT_SAMPLE_BYTES, OPTIONS, Cut, cut
-from scale_inputs import Asking, Fit
-from scale_platform import Platform
-from scale_queries import (
+from cost_model import slots_that_hold
+from cost_steps import (
     RETAINED_SHARE,
+    Asked,
+    Assumptions,
+    Deployed,
     coordinator_bytes,
-    default,
+    coordinator_start,
+)
+from scale_build import stage_cost
+from scale_cut import (
+    CUT_SAMPLE_BYTES,
+    OPTIONS,
+    Cut,
+    cut,
     partitions,
-    sized,
-    slots_needed,
+    routing_bytes,
     snapshot_bytes,
 )
+from scale_inputs import Fit
+from scale_platform import Platform
+from scale_queries import assumed_on, sized
 from squash import limits
 from squash.index.references import segment_to_json
 from squash.maintain.bulk.stages import Stage
@@ -31,7 +40,6 @@ from squash.model import ObjectRef, SegmentRef
 ROWS_MIN: Final = 1_000
 ROWS_MAX: Final = 10**12
 DOUBLES_SHARE: Final = 0.01
-ATTRIBUTE_BYTES: Final = 13.0
 PYTHON_TIMES: Final = 6.0
 """How much more than its JSON a list of dictionaries takes."""
 CENTERS_TIMES: Final = 3.0
@@ -105,7 +113,7 @@ def segment_bytes() -> float:
     return float(len(json.dumps(segment_to_json(made), separators=(",", ":"))) + 1)
 
 
-def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...]:
+def all_limits(fit: Fit, one: Assumptions, platform: Platform) -> tuple[Limit, ...]:
     """Return all limits, for a platform."""
 
     @lru_cache(maxsize=4_096)
@@ -116,18 +124,21 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
         return lambda rows, dimension: _task_s(stage, cut_of(rows, dimension), fit, platform)
 
     def build_h(rows: int, dimension: int) -> float:
-        one = cut_of(rows, dimension)
-        stages = [stage for stage in Stage if one.tasks[stage]]
-        return sum(_stage_s(stage, one, fit, platform) for stage in stages) / 3_600
+        found = cut_of(rows, dimension)
+        stages = [stage for stage in Stage if found.tasks[stage]]
+        return sum(_stage_s(stage, found, fit, platform) for stage in stages) / 3_600
 
     def group_bytes(rows: int, dimension: int) -> float:
-        one = cut_of(rows, dimension)
-        return SPILLED_TIMES * one.run_bytes / one.groups
+        found = cut_of(rows, dimension)
+        return SPILLED_TIMES * found.run_bytes / found.groups
 
     def cold_s(rows: int, dimension: int) -> float:
-        return cold_coordinator_s(rows, dimension, fit, asking, platform)
+        return cold_coordinator_s(rows, dimension, one, platform)
 
-    memory = platform.memory_mb * 1e6
+    def held(share: float) -> Callable[[int, int], float]:
+        return lambda rows, d: coordinator_bytes(one, Asked(rows, share, dimension=d))
+
+    memory, usual = platform.memory_mb * 1e6, Deployed()
     return (
         Limit(
             "clusters of 512 rows that the sample can train",
@@ -242,16 +253,16 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
         Limit(
             "centers and snapshot in the coordinator by default",
             "bytes",
-            RETAINED_SHARE * default(1, 1).coordinator_mb * 1e6,
-            coordinator_bytes,
+            RETAINED_SHARE * usual.coordinator_mb * 1e6,
+            held(1.0),
             "setting",
             "`CoordinatorMemory`",
         ),
         Limit(
             "centers, snapshot and attributes (for filters) in the coordinator by default",
             "bytes",
-            RETAINED_SHARE * default(1, 1).coordinator_mb * 1e6,
-            lambda rows, d: coordinator_bytes(rows, d) + ATTRIBUTE_BYTES * rows,
+            RETAINED_SHARE * usual.coordinator_mb * 1e6,
+            held(0.1),
             "setting",
             "`CoordinatorMemory`",
         ),
@@ -259,7 +270,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "centers and snapshot in the largest coordinator",
             "bytes",
             RETAINED_SHARE * limits.LAMBDA_MEMORY_MB_MAX * 1e6,
-            coordinator_bytes,
+            held(1.0),
             "stops",
             "partitions chosen first, clusters inside them by allocators that hold a part each",
         ),
@@ -267,7 +278,7 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "centers, snapshot and attributes (for filters) in the largest coordinator",
             "bytes",
             RETAINED_SHARE * limits.LAMBDA_MEMORY_MB_MAX * 1e6,
-            lambda rows, d: coordinator_bytes(rows, d) + ATTRIBUTE_BYTES * rows,
+            held(0.1),
             "stops",
             "attributes by partition, held by allocators",
         ),
@@ -283,15 +294,15 @@ def all_limits(fit: Fit, asking: Asking, platform: Platform) -> tuple[Limit, ...
             "slots that hold the index",
             "slots",
             float(limits.SLOTS_MAX),
-            lambda rows, d: slots_needed(rows, d, fit),
+            lambda rows, d: slots_that_hold(one, rows, d),
             "slows",
             "vectors are read from S3 page by page; processors of more memory",
         ),
         Limit(
-            "segments of one of 8 slots",
+            f"segments of one of {usual.slots} slots",
             "segments",
             float(limits.SLOT_SEGMENTS_MAX),
-            lambda rows, _: partitions(rows) / default(1, 1).slots,
+            lambda rows, _: partitions(rows) / usual.slots,
             "slows",
             "more slots",
         ),
@@ -316,18 +327,12 @@ def _stage_s(stage: Stage, one: Cut, fit: Fit, platform: Platform) -> float:
     return stage_cost(stage, one, fit, platform).seconds
 
 
-def cold_coordinator_s(
-    rows: int, dimension: int, fit: Fit, asking: Asking, platform: Platform
-) -> float:
+def cold_coordinator_s(rows: int, dimension: int, one: Assumptions, platform: Platform) -> float:
     """Return how long a coordinator takes that knows nothing: typically, its slots sized."""
-    served = sized(rows, dimension, fit)
-    ms = platform.start.p50 + platform.import_ms + 4 * platform.get.p50
-    ms += (
-        (snapshot_bytes(rows) + routing_bytes(rows, dimension)) / platform.bandwidth_mb_per_s / 1e3
-    )
-    ms += snapshot_bytes(rows) / 1e6 * asking.load_ms_per_mb
-    ms += partitions(rows) * served.slots * asking.bid_us / 1e3
-    return ms / 1e3
+    told = assumed_on(one, platform)
+    asked = Asked(rows, dimension=dimension)
+    first = coordinator_start(told, sized(told, rows, dimension), asked)
+    return (first.begin_ms + first.billed_ms(told)) / 1e3
 
 
 def met(every: tuple[Limit, ...], dimension: int) -> list[tuple[Limit, int]]:

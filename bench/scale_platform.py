@@ -95,7 +95,7 @@ class Platform:
     tmp_mb: float = field(default_factory=lambda: float(parameter("BuilderTmp")))
     architecture: Architecture = "arm64"
     processor_share: float = 1.0
-    bandwidth_mb_per_s: float = 75.0
+    bandwidth_mb_per_s: float = DEFAULT_SHAPE_COSTS.read_mb_per_s
     get: Spread = Spread(DEFAULT_SHAPE_COSTS.round_ms, 150.0)
     put: Spread = Spread(45.0, 250.0)
     requests_at_once: int = 16
@@ -154,12 +154,13 @@ SOURCES: Final = (
     Source("requests a prefix", "5,500 GET, 3,500 PUT a second", "S3's guide (read)"),
     Source("splits of prefixes", "twice the rate after 15 min, 16 times at most", "assumed: S3 "
            "says that it scales gradually, not how fast"),
-    Source("bandwidth", "75 MB/s a function", "read: 70 to 113 MB/s measured by others"),
+    Source("bandwidth", f"{AWS.bandwidth_mb_per_s:g} MB/s a function", "read: 70 to 113 MB/s "
+           "measured by others"),
     Source("first byte of S3", "30 ms, p99 150 ms", "assumed; S3's guide says 100 to 200 ms for "
            "small objects, others measured 20 to 50"),
     Source("a warm call", "20 ms, p99 60 ms", "assumed: decision 0012"),
-    Source("a cold container", "150 ms (p99 400) and 450 ms of import", "the first assumed, the "
-           "second measured: the section *Cold starts* of the benchmarks"),
+    Source("a cold container", "150 ms (p99 400), and its import and first answer", "the first "
+           "assumed, the others measured: the section *Cold starts* of the benchmarks"),
     Source("cores", "as fast as the one that measured", "assumed"),
 )  # fmt: skip
 FILE_BYTES: Final = 1_024 * MIB

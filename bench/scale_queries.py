@@ -1,74 +1,39 @@
-"""What queries wait for and cost, by Monte Carlo over what each of their steps takes.
+"""What queries wait for, by Monte Carlo over what each of their steps takes.
 
-A query calls the coordinator, which asks S3 for news, plans, and calls the processors of the slots
-that hold the clusters it needs; the slowest of them is waited for. Each call finds a container that
-has loaded nothing with the probability that is called the cold share. Steps are independent, and
-their times lognormal.
+The steps, and what they cost, are those of `bench/cost_steps.py` and `bench/cost_model.py`: with
+nothing drawn, a warm query takes what `price` says, and the call of the coordinator besides. Each
+call finds a container that has loaded nothing with the probability that is called the cold share.
+Steps are independent, and their times lognormal.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scale_build import SEGMENT_BYTES
-from scale_inputs import Asking, Fit
-from scale_platform import MB_PER_VCPU, Platform, Spread
-from squash.limits import (
-    CLUSTER_ROWS_TARGET,
-    LAMBDA_MEMORY_MB_MAX,
-    PARTITION_ROWS_TARGET,
-    ROW_PAGE_ROWS,
-    SLOTS_MAX,
+import cost_model
+from cost_steps import (
+    Asked,
+    Assumptions,
+    Deployed,
+    coordinator_start,
+    processor_start,
+    steps,
 )
-from squash.planning import DEFAULT_COSTS, Matches, keep_for
-from squash.planning.prices import (
-    HTTP_REQUEST_USD,
-    invocation_cost_usd,
-    logging_cost_usd,
-    request_cost_usd,
-)
-from squash.planning.shape import DEFAULT_SHAPE_COSTS, work_of
+from scale_platform import Platform, Spread
+from squash.limits import LAMBDA_MEMORY_MB_MAX, SLOTS_MAX
+from squash.planning.shape import Shape
 
 F64 = NDArray[np.float64]
 
-K: Final = 10
-TARGET: Final = 0.95
 DRAWS: Final = 20_000
 SEED: Final = 23
-RETAINED_SHARE: Final = 0.5
-TMP_SHARE: Final = 0.75
-PROCESSOR_TMP_MB: Final = 512.0
-SLOTS: Final = 8
-LOG_BYTES: Final = 1_200.0
 CPU_SPREAD: Final = 0.25
 """Sigma of the lognormal that CPU times are multiplied by: p99 over p50 is 1.8."""
-COORDINATOR_ROUNDS: Final = 3  # entry; snapshots listed; the newest, log and trained object
-COORDINATOR_REQUESTS: Final = 5
-PROCESSOR_ROUNDS: Final = 3  # heads, codes, vectors and documents
-PROCESSOR_REQUESTS: Final = 8
-PROCESSOR_MB: Final = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """An index and the functions that answer for it."""
-
-    rows: int
-    dimension: int
-    slots: int
-    coordinator_mb: float
-    processor_mb: float = MB_PER_VCPU
-
-    @property
-    def held_bytes(self) -> float:
-        """What all processors together keep."""
-        each = RETAINED_SHARE * self.processor_mb + TMP_SHARE * PROCESSOR_TMP_MB
-        return self.slots * each * 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,194 +46,91 @@ class Waits:
     rounds: float
     requests: float
     calls: float
-    usd: float
-    """A million queries, one a call."""
 
 
-def default(rows: int, dimension: int) -> Served:
-    """Return what is deployed by default."""
-    return Served(rows, dimension, SLOTS, MB_PER_VCPU)
-
-
-def slots_needed(rows: int, dimension: int, fit: Fit) -> int:
-    """Return how many slots hold an index."""
-    usual = default(rows, dimension)
-    searched = searched_bytes(rows, dimension, fit)
-    return max(math.ceil(usual.slots * searched / usual.held_bytes), usual.slots)
-
-
-def sized(rows: int, dimension: int, fit: Fit) -> Served:
+def sized(one: Assumptions, rows: int, dimension: int, **more: Any) -> Deployed:
     """Return as many slots as hold the index, or there may be, and a coordinator that holds it.
 
     The coordinator's memory is not held to what Lambda allows: `possible` tells whether it is.
     """
-    memory = max(coordinator_bytes(rows, dimension) / RETAINED_SHARE / 1e6, MB_PER_VCPU)
-    slots = min(slots_needed(rows, dimension, fit), SLOTS_MAX)
-    return Served(rows, dimension, slots, math.ceil(memory / 64) * 64)
+    found = cost_model.sized(one, rows, dimension=dimension, **more)
+    return replace(found, slots=min(found.slots, SLOTS_MAX))
 
 
-def possible(one: Served) -> bool:
+def possible(one: Deployed) -> bool:
     """Tell whether there may be such functions."""
     return one.slots <= SLOTS_MAX and one.coordinator_mb <= LAMBDA_MEMORY_MB_MAX
 
 
-def searched_bytes(rows: int, dimension: int, fit: Fit) -> float:
-    """Return the bytes that processors read: all but documents, about."""
-    return fit.stored_bytes(rows, dimension)
-
-
-def partitions(rows: int) -> int:
-    """Return how many there are."""
-    from scale_cut import FULL_SHARE
-
-    return max(math.ceil(rows / (FULL_SHARE * PARTITION_ROWS_TARGET)), 1)
-
-
-def coordinator_bytes(rows: int, dimension: int) -> float:
-    """Return what a coordinator must hold: centers, and the snapshot as objects of Python."""
-    centers = rows / CLUSTER_ROWS_TARGET * (4.0 * dimension + 8.0)
-    return centers + 4.0 * snapshot_bytes(rows)
-
-
-def snapshot_bytes(rows: int) -> float:
-    """Return the bytes of a snapshot: it names every segment's objects."""
-    return partitions(rows) * SEGMENT_BYTES
-
-
-def clusters_needed(asking: Asking, rows: int) -> float:
-    """Return how many clusters a query takes."""
-    clusters = max(rows / CLUSTER_ROWS_TARGET, 1.0)
-    return min(asking.needed * (clusters / 1_000) ** asking.growth, clusters)
+def assumed_on(one: Assumptions, platform: Platform) -> Assumptions:
+    """Return assumptions with calls, rounds and starts as a platform has them."""
+    return replace(
+        one,
+        hop_ms=platform.invoke.p50,
+        round_ms=platform.get.p50,
+        read_mb_per_s=platform.bandwidth_mb_per_s,
+        begin_ms=platform.start.p50,
+    )
 
 
 def waits(
-    one: Served, asking: Asking, fit: Fit, platform: Platform, *, cold: float, draws: int = DRAWS
+    one: Assumptions,
+    deployed: Deployed,
+    asked: Asked,
+    platform: Platform,
+    *,
+    shape: Shape | None = None,
+    draws: int = DRAWS,
 ) -> Waits:
-    """Return what queries wait for and cost.
+    """Return what queries wait for, one a call.
 
     Parameters
     ----------
     one:
-        The index and its functions.
-    asking, fit:
         What was measured.
+    deployed, asked:
+        The functions; the index, and the share of calls that are warm.
     platform:
         What calls and requests take.
-    cold:
-        The share of calls that find a container which has loaded nothing.
+    shape:
+        Who answers, where that is not chosen.
     draws:
         How many queries are drawn.
 
     """
-    random = _Random(np.random.default_rng((SEED, one.rows, one.dimension)), draws)
-    plan_ms, scan_ms = _work(one, asking)
-    needed = clusters_needed(asking, one.rows)
-    calls = max(round(min(DEFAULT_SHAPE_COSTS.slots_needed, one.slots)), 1)
-    missed = _missed(one, needed, fit)
-    frozen = random.chance(cold)
+    one, cold = assumed_on(one, platform), 1.0 - asked.warm
+    random = _Random(np.random.default_rng((SEED, asked.rows, asked.dimension)), draws)
+    took = steps(one, deployed, asked, shape=shape)
+    calls, missed = round(took.calls), took.missed
 
-    # The coordinator: its start and its reading, if it is cold; news; a plan.
-    own = random.cpu(asking.handler_ms + asking.request_ms + plan_ms)
-    own += random.cpu(calls * (DEFAULT_SHAPE_COSTS.call_ms + DEFAULT_SHAPE_COSTS.merge_ms))
-    read_mb = (
-        snapshot_bytes(one.rows) + 4.0 * one.rows / CLUSTER_ROWS_TARGET * one.dimension
-    ) / 1e6
-    started = random.drawn(platform.start) + random.cpu(platform.import_ms)
-    loads = sum(random.drawn(platform.get) for _ in range(COORDINATOR_ROUNDS))
-    loads = loads + read_mb / platform.bandwidth_mb_per_s * 1e3
-    parsed = snapshot_bytes(one.rows) / 1e6 * asking.load_ms_per_mb
-    dealt = partitions(one.rows) * one.slots * asking.bid_us / 1e3
-    loads = loads + random.cpu(parsed + dealt)
-    billed = own + random.drawn(platform.get) + frozen * (started + loads)
-    before = random.drawn(platform.invoke) + billed
-
-    # The processors, side by side.
-    each = (scan_ms + asking.search_ms) / calls + DEFAULT_SHAPE_COSTS.process_ms
     slowest: F64 = np.zeros(draws)
-    processors: F64 = np.zeros(draws)
-    cold_calls: F64 = np.zeros(draws)
+    start = processor_start(one, deployed)
     for _ in range(calls):
-        chilled = random.chance(cold)
-        worked = random.cpu(each + DEFAULT_SHAPE_COSTS.called_ms)
-        reads = _reading(missed, calls, random, platform)
-        fresh = random.drawn(platform.start) + random.cpu(platform.import_ms)
-        for _ in range(PROCESSOR_ROUNDS):
-            # A round ends with the slowest of its requests.
-            fresh = fresh + random.slowest(platform.get, PROCESSOR_REQUESTS / PROCESSOR_ROUNDS)
-        fresh = fresh + PROCESSOR_MB / platform.bandwidth_mb_per_s * 1e3
-        spent = worked + np.where(chilled, fresh, reads)
-        processors += spent
-        cold_calls += chilled
+        worked = random.cpu(took.process_ms)
+        reads = random.reading(platform, missed.rounds, missed.requests / calls)
+        reads = reads + missed.mb / calls / one.read_mb_per_s * 1e3
+        reads = reads + random.cpu(missed.requests / calls * one.request_ms)
+        fresh = random.drawn(platform.start) + random.cpu(start.cpu_ms)
+        fresh = fresh + random.reading(platform, start.rounds, start.gets)
+        fresh = fresh + start.mb / one.read_mb_per_s * 1e3
+        spent = worked + np.where(random.chance(cold), fresh, reads)
         slowest = np.maximum(slowest, random.drawn(platform.invoke) + spent)
-    total = before + slowest
-    rounds = 1.0 + missed.rounds + cold * COORDINATOR_ROUNDS
-    rounds += (1.0 - (1.0 - cold) ** calls) * PROCESSOR_ROUNDS
-    requests = 1.0 + missed.requests * (1.0 - cold) + cold * COORDINATOR_REQUESTS
-    requests += cold * calls * PROCESSOR_REQUESTS
-    coordinator_gbs = float((billed + slowest).mean()) / 1e3 * one.coordinator_mb / 1024
-    processor_gbs = float(processors.mean()) / 1e3 * one.processor_mb / 1024
-    usd = 1e6 * invocation_cost_usd(
-        1 + calls, coordinator_gbs + processor_gbs, architecture=platform.architecture
-    )
-    usd += request_cost_usd({"get": round(1e6 * requests)})
-    usd += 1e6 * (HTTP_REQUEST_USD + logging_cost_usd(LOG_BYTES))
+    busy = random.cpu(took.plan_ms) + slowest
+    news: F64 = random.drawn(platform.get) if took.news_ms else np.zeros(draws)
+    own = random.cpu(took.own_ms) + np.maximum(news, busy)
+    first = coordinator_start(one, deployed, asked, alone=not calls)
+    begun = random.drawn(platform.start) + random.cpu(first.cpu_ms)
+    begun = begun + random.reading(platform, first.rounds, 1.0)
+    begun = begun + first.mb / one.read_mb_per_s * 1e3
+    total = random.drawn(platform.invoke) + own + random.chance(cold) * begun
+
+    looks = 1.0 if took.news_ms else 0.0
+    rounds = looks + missed.rounds + cold * first.rounds
+    rounds += (1.0 - asked.warm**calls) * start.rounds
+    requests = looks * one.warm_requests + took.asks * asked.warm
+    requests += cold * (first.gets + first.lists + calls * start.gets)
     p50, p95, p99 = np.percentile(total, (50, 95, 99)).tolist()
-    return Waits(p50, p95, p99, rounds, requests, float(calls), usd)
-
-
-@dataclass(frozen=True, slots=True)
-class _Missed:
-    """What warm processors read since they cannot hold it: requests, megabytes, rounds."""
-
-    requests: float
-    mb: float
-    rounds: float
-
-
-def _missed(one: Served, needed: float, fit: Fit) -> _Missed:
-    """Return what a query reads of an index that is larger than its processors hold.
-
-    Codes are held first, then vectors: that flatters, for the least recently used goes first.
-    """
-    vector = 4.0 * one.dimension
-    code = max(fit.stored_bytes(1, one.dimension) - vector - 60.0, 1.0)
-    held = one.held_bytes
-    no_code = 1.0 - min(held / (one.rows * code), 1.0)
-    no_vector = 1.0 - min(max(held - one.rows * code, 0.0) / (one.rows * vector), 1.0)
-    clusters = needed * no_code
-    pages = keep_for(K, TARGET).refined * no_vector
-    read = clusters * CLUSTER_ROWS_TARGET * code + pages * ROW_PAGE_ROWS * vector
-    return _Missed(clusters + pages, read / 1e6, min(clusters, 1.0) + min(pages, 1.0))
-
-
-def _reading(missed: _Missed, calls: int, random: _Random, platform: Platform) -> F64:
-    """Return milliseconds that a processor reads for."""
-    found: F64 = np.zeros(random.draws)
-    if missed.requests:
-        each = missed.requests / calls / max(missed.rounds, 1e-9)
-        for part in range(math.ceil(missed.rounds)):
-            share = min(missed.rounds - part, 1.0)
-            found += random.chance(share) * random.slowest(platform.get, max(each, 1.0))
-        found += missed.mb / calls / platform.bandwidth_mb_per_s * 1e3
-    return found
-
-
-def _work(one: Served, asking: Asking) -> tuple[float, float]:
-    """Return CPU milliseconds to plan a query and to scan for it, by `CostModel`."""
-    clusters = max(one.rows // CLUSTER_ROWS_TARGET, 1)
-    return work_of(
-        DEFAULT_COSTS,
-        Matches(
-            rows=one.rows,
-            matches=float(one.rows),
-            open_rows=0.0,
-            comparisons=0,
-            clusters=clusters,
-            clusters_needed=clusters_needed(asking, one.rows),
-            dimension=one.dimension,
-            refined=keep_for(K, TARGET).refined,
-        ),
-    )
+    return Waits(p50, p95, p99, rounds, requests, float(calls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +148,14 @@ class _Random:
         """Return milliseconds of the slowest of `count` that go side by side."""
         uniform = self.generator.random(self.draws) ** (1.0 / max(count, 1.0))
         return np.exp(_mu(spread) + _sigma(spread) * _normal_quantile(uniform))
+
+    def reading(self, platform: Platform, rounds: float, requests: float) -> F64:
+        """Return milliseconds of rounds to S3, each of which ends with its slowest request."""
+        found: F64 = np.zeros(self.draws)
+        for part in range(math.ceil(rounds)):
+            share = min(rounds - part, 1.0)
+            found += self.chance(share) * self.slowest(platform.get, requests / rounds)
+        return found
 
     def cpu(self, ms: float) -> F64:
         """Return milliseconds about this many, spread as CPU times are."""

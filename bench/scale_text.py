@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from cost_fit import Fitted
+from cost_model import Bill, idle_usd, index_bytes, price
+from cost_steps import Asked, Deployed
 from report import command_line, number, table
-from scale_build import OBJECTS_PER_PARTITION, BuildCost, build_cost, ratios, routing_bytes
-from scale_cut import cut
+from scale_build import OBJECTS_PER_PARTITION, BuildCost, build_cost, ratios
+from scale_cut import cut, partitions, routing_bytes
 from scale_inputs import Inputs, Run, fit
 from scale_limits import Limit, all_limits, beyond, cold_coordinator_s, met
 from scale_platform import ACCOUNT, AWS, FILE_BYTES, GRANTED, LOCAL, SOURCES, Platform
-from scale_queries import Waits, default, partitions, possible, sized, waits
+from scale_queries import Waits, possible, sized, waits
 from squash.limits import MIB, TIMEOUT_MS_MAX
-from squash.planning.prices import storage_cost_usd
 
 SIZES: Final = (10**6, 10**7, 10**8, 10**9, 10**10)
 DIMENSIONS: Final = (128, 384, 768, 1_024)
@@ -68,10 +70,12 @@ def dollars(value: float) -> str:
 class Model:
     """All that the document tells, worked out once."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, fitted: Fitted) -> None:
         self.inputs = inputs
+        self.fitted = fitted
+        self.assumed = fitted.assumptions
         self.fit = fit(inputs.runs)
-        self.limits = all_limits(self.fit, inputs.asking, ACCOUNT)
+        self.limits = all_limits(self.fit, self.assumed, ACCOUNT)
 
     def build(self, rows: int, dimension: int, platform: Platform = AWS) -> BuildCost:
         """Return what a build takes."""
@@ -88,13 +92,22 @@ class Model:
 
     def silent(self, rows: int, dimension: int) -> bool:
         """Tell whether nobody answers: no coordinator holds the centers, or begins in time."""
-        frozen = cold_coordinator_s(rows, dimension, self.fit, self.inputs.asking, AWS)
-        return not possible(sized(rows, dimension, self.fit)) or frozen > TIMEOUT_MS_MAX / 1e3
+        frozen = cold_coordinator_s(rows, dimension, self.assumed, AWS)
+        return not possible(sized(self.assumed, rows, dimension)) or frozen > TIMEOUT_MS_MAX / 1e3
+
+    def deployed(self, rows: int, dimension: int, *, usual: bool = False) -> Deployed:
+        """Return slots that hold the index, or what there is by default."""
+        return Deployed() if usual else sized(self.assumed, rows, dimension)
 
     def waits(self, rows: int, dimension: int, cold: float, *, usual: bool = False) -> Waits:
-        """Return what queries wait for, of slots that hold the index, or as by default."""
-        one = default(rows, dimension) if usual else sized(rows, dimension, self.fit)
-        return waits(one, self.inputs.asking, self.fit, AWS, cold=cold)
+        """Return what queries wait for."""
+        asked = Asked(rows, warm=1.0 - cold, dimension=dimension)
+        return waits(self.assumed, self.deployed(rows, dimension, usual=usual), asked, AWS)
+
+    def bill(self, rows: int, dimension: int, cold: float, *, usual: bool = False) -> Bill:
+        """Return what a million of them cost, as `bench/cost.py` has it."""
+        asked = Asked(rows, warm=1.0 - cold, dimension=dimension)
+        return price(self.assumed, self.deployed(rows, dimension, usual=usual), asked)
 
 
 def modelled(model: Model, plots: Path | None) -> str:
@@ -114,13 +127,19 @@ def modelled(model: Model, plots: Path | None) -> str:
         import scaleplot
 
         parts.append(scaleplot.builds(model, plots / "scale-build.svg"))
-    parts += [_builds(model), STAGES_NOTE, *_stages(model), "## What is stored", _stored(model)]
+    parts += [_builds(model), STAGES_NOTE, *_stages(model), "## What is stored", STORED]
+    parts += [_stored(model)]
     parts += ["## Queries", QUERIES]
     if plots is not None:
         import scaleplot
 
         parts.append(scaleplot.latencies(model, plots / "scale-latency.svg"))
-    parts += [_waits(model), USUAL, _usual(model), "## Dollars a million queries", PRICES]
+    usual, fitted = Deployed(), model.fitted
+    told = USUAL.format(
+        slots=usual.slots, processor=usual.processor_mb, coordinator=usual.coordinator_mb
+    )
+    parts += [_waits(model), told, _usual(model), "## Dollars a million queries"]
+    parts += [PRICES.format(measured=fitted.measured, processor=fitted.processor)]
     if plots is not None:
         import scaleplot
 
@@ -150,12 +169,17 @@ each function that may run is used. *S3*: the least that S3 allows the stage's r
 split meanwhile. The rest is the slowest task's way through the waves."""
 QUERIES: Final = """One query a call, k = 10 at recall 0.95, no filter, vectors as they come, \
 strongly consistent. *Cold* is the share of calls, to the coordinator and to processors, that find \
-a container which knows nothing: it is started and reads what it needs. Milliseconds within AWS; \
-as many slots as hold the index, and a coordinator that holds all centers."""
-USUAL: Final = """As deployed by default (8 slots of 1,769 MB): what they cannot hold each query \
-reads from S3."""
-PRICES: Final = """With the functions of the table above (slots that hold the index), HTTP API and \
+a container which knows nothing: it is started and reads what it needs. Milliseconds within AWS, \
+the call of the coordinator included; as many slots as hold the index, and a coordinator that \
+holds all centers and an attribute to filter by. The steps are those of `bench/cost.py` \
+([benchmarks.md](benchmarks.md#what-queries-cost)), each drawn about what is told there; with \
+nothing drawn a warm query takes what it says, and the call besides."""
+USUAL: Final = """As deployed by default ({slots} slots of {processor:,.0f} MB, a coordinator of \
+{coordinator:,.0f} MB): what slots cannot hold each query reads from S3."""
+PRICES: Final = """As `bench/cost.py` has them, of what that measured ({measured}, {processor}), \
+without a filter, with the functions of the table above (slots that hold the index), HTTP API and \
 logs included. The peers' are list prices at 768 dimensions (November 2026)."""
+STORED: Final = """Of rows with an attribute of numbers and short keys, as in `bench/cost.py`."""
 MEASURED: Final = """Seconds of one core by kind of work, as fitted (nothing below zero, least \
 squares of relative errors); a stage that takes nothing of a kind has a dash. *Work* is \
 multiplications of the stage's algorithm."""
@@ -292,14 +316,13 @@ def _stages(model: Model) -> list[str]:
 def _stored(model: Model) -> str:
     lines = []
     for rows, dimension in _each():
-        size = model.fit.stored_bytes(rows, dimension) + routing_bytes(rows, dimension)
         lines.append(
             [
                 f"{size_of(rows)} x {dimension:,}",
                 f"{partitions(rows):,}",
                 f"{OBJECTS_PER_PARTITION * partitions(rows) + 1:,}",
-                weight(size),
-                dollars(storage_cost_usd(size)),
+                weight(index_bytes(model.assumed, rows, dimension)),
+                dollars(idle_usd(model.assumed, rows, dimension)),
                 weight(cut(rows, dimension).run_bytes),
                 weight(routing_bytes(rows, dimension)),
             ]
@@ -314,15 +337,16 @@ def _stored(model: Model) -> str:
 def _waits(model: Model) -> str:
     lines = []
     for rows, dimension in _each():
-        served = sized(rows, dimension, model.fit)
+        served = model.deployed(rows, dimension)
         impossible = model.silent(rows, dimension)
         cells = []
         for cold in COLD:
             found = model.waits(rows, dimension, cold)
             cells.append(f"{found.p50:,.0f} / {found.p95:,.0f} / {found.p99:,.0f}")
         warm = model.waits(rows, dimension, 0.0)
-        frozen = cold_coordinator_s(rows, dimension, model.fit, model.inputs.asking, AWS)
-        told = [f"{served.slots:,} x {served.coordinator_mb:,.0f}", number(warm.rounds)]
+        frozen = cold_coordinator_s(rows, dimension, model.assumed, AWS)
+        shape = model.bill(rows, dimension, 0.0).shape
+        told = [shape, f"{served.slots:,} x {served.coordinator_mb:,.0f}", number(warm.rounds)]
         told += [*cells, duration(frozen)]
         lines.append(
             [
@@ -331,7 +355,7 @@ def _waits(model: Model) -> str:
             ]
         )
     head = (
-        "vectors", "slots x coordinator's MB", "rounds, warm",
+        "vectors", "who answers", "slots x coordinator's MB", "rounds, warm",
         *(f"{100 * cold:g} % cold: p50 / p95 / p99" for cold in COLD), "a cold coordinator",
     )  # fmt: skip
     return table(head, lines)
@@ -342,13 +366,14 @@ def _usual(model: Model) -> str:
     for rows in SIZES[:3]:
         for dimension in DIMENSIONS:
             found = [model.waits(rows, dimension, cold, usual=True) for cold in COLD]
+            bills = [model.bill(rows, dimension, cold, usual=True) for cold in COLD]
             lines.append(
                 [
                     f"{size_of(rows)} x {dimension:,}",
                     number(found[0].rounds),
                     number(found[0].requests),
                     *(f"{one.p50:,.0f} / {one.p95:,.0f} / {one.p99:,.0f}" for one in found),
-                    *(dollars(one.usd) for one in found),
+                    *(dollars(one.total) for one in bills),
                 ]
             )
     head = (
@@ -363,7 +388,7 @@ def _prices(model: Model) -> str:
     lines = []
     for rows, dimension in _each():
         impossible = model.silent(rows, dimension)
-        found = [dollars(model.waits(rows, dimension, cold).usd) for cold in COLD]
+        found = [dollars(model.bill(rows, dimension, cold).total) for cold in COLD]
         peers = [
             dollars(prices[rows]) if dimension == 768 and rows in prices else ""
             for prices in PEERS.values()
@@ -393,7 +418,7 @@ def _fit(model: Model) -> str:
     return table(("stage", *(unit for *_, unit in units), "peak MB"), lines)
 
 
-def checked(inputs: Inputs, runs: Sequence[Run], asked: Sequence[Mapping[str, float]]) -> str:
+def checked(inputs: Inputs, runs: Sequence[Run]) -> str:
     """Return the section that holds the model against what ran: predicted over measured."""
     lines = []
     worst: dict[str, list[float]] = {}
@@ -441,10 +466,13 @@ def checked(inputs: Inputs, runs: Sequence[Run], asked: Sequence[Mapping[str, fl
     )
     parts = ["## How far the model is off", CHECKS, table(("run", "CPU s", *CHECKED), lines)]
     parts.append(f"Predicted over measured, over all: {summary}.")
-    if asked:
-        rows = [[one["name"], *(_over(one, key) for key in ASKED)] for one in asked]
-        parts += [ASKED_NOTE, table(("queries", *ASKED), rows)]
     return "\n\n".join(parts)
+
+
+def queried(asked: Iterable[Mapping[str, float]]) -> str:
+    """Return the section that holds it against queries that were asked."""
+    rows = [[one["name"], *(_over(one, key) for key in ASKED)] for one in asked]
+    return f"{ASKED_NOTE}\n\n{table(('queries', *ASKED), rows)}"
 
 
 CHECKED: Final = ("tasks", "cpu_s", "reads", "puts", "bytes_in", "bytes_out")

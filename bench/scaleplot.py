@@ -74,7 +74,7 @@ def prices(model: Model, path: Path) -> str:
         colours = plt.get_cmap("tab10")
         stopped = [model.silent(rows, 768) for rows in ROWS]
         for place, cold in enumerate(COLD):
-            values = [model.waits(rows, 768, cold).usd for rows in ROWS]
+            values = [model.bill(rows, 768, cold).total for rows in ROWS]
             label = f"Squash, {100 * cold:g} % cold"
             _broken(axis, values, stopped, label=label, color=colours(place), marker="o")
         for name, known in PEERS.items():

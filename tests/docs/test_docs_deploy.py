@@ -1,10 +1,17 @@
 """docs/deploy.md tells of every parameter and output of the template."""
 
 import re
+import sys
 
 import pytest
 
 from templates import ROOT, read
+
+sys.path.insert(0, str(ROOT / "bench"))
+
+from cost_deploy import MINUTES, bills, kept
+from cost_fit import FITTED_PATH, load
+from report import read_sections
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 TEMPLATE = read("template.yaml")
@@ -63,3 +70,11 @@ def test_deploy_page_has_dollars_that_follow():
         found += 0.40 * g + 0.50 * 0.31
         found += 0.0 if "QueryUrl" in setting else 1.00 + 0.50 * 0.30
         assert float(dollars) == pytest.approx(found, rel=0.01), row
+
+
+def test_deploy_page_has_what_the_bench_computes():
+    """Both sections are those that `bench/cost.py --deploy` writes."""
+    one, found = load(FITTED_PATH).assumptions, read_sections(ROOT / "docs" / "deploy.md")
+    assert found == {"bills": bills(one), "kept": kept(one)}
+    (event,) = TEMPLATE["Resources"]["Coordinator"]["Properties"]["Events"].values()
+    assert event["Properties"]["Schedule"] == f"rate({MINUTES} minutes)"

@@ -7,24 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from templates import ROOT
+from templates import ROOT, read
 
 sys.path.insert(0, str(ROOT / "bench"))
 
 from cost import PEERS, SIZES
 from cost_fit import FITTED_PATH, VARIED, assumptions, load, save, slope, varied
-from cost_model import (
-    MILLION,
-    PARTS,
+from cost_model import MILLION, PARTS, idle_usd, index_bytes, price, sized
+from cost_steps import (
+    RETAINED_SHARE,
     Asked,
     Assumptions,
     Deployed,
     clusters_needed,
-    idle_usd,
+    coordinator_start,
     missed,
-    price,
-    sized,
+    slowness,
+    steps,
 )
+from scale_cut import partitions
 from squash.planning.shape import FAN_OUT, NONE
 
 SHARES = (1.0, 0.1, 0.01)
@@ -39,7 +40,8 @@ ASSUMED = Assumptions(
 @pytest.mark.parametrize("warm", [1.0, 0.98])
 def test_a_bill_by_hand(warm):
     """One function that holds its index: its work, a round to S3, a call, a request, and starts."""
-    alone = price(ASSUMED, Deployed(), Asked(10_000, warm=warm), shape=NONE)
+    deployed = Deployed(coordinator_mb=1769.0)
+    alone = price(ASSUMED, deployed, Asked(10_000, warm=warm), shape=NONE)
     gb_ms = 1769 / 1024 * 13.3334e-9
     assert alone.invocations_each == 1.0
     assert alone.store_wait == pytest.approx(1e6 * 30 * gb_ms)
@@ -48,10 +50,53 @@ def test_a_bill_by_hand(warm):
     assert (alone.http, alone.logs) == pytest.approx((1.00, 0.604 / 2))
     assert (alone.calls_wait, alone.processors) == pytest.approx((0.0, 0.0))
     assert 1e6 * 2.5 * gb_ms <= alone.coordinator <= 1e6 * 3.0 * gb_ms
-    centers_ms = 10_000 / 512 * 768 * 4 / 70e6 * 1e3
-    start_ms = 400 + 8 * 1.0 + 7 * 30 + 4 / 70 * 1e3 + centers_ms
-    cold = 1e6 * (1 - warm) * (start_ms * gb_ms + 16 * 0.4e-6)
+    read_ms = (4e6 + 632 + 10_000 / 512 * (768 * 4 + 8)) / 70e6 * 1e3
+    start_ms = 450 + 73 + 33 + 632e-6 * 38 + (3 + 3) * 30 + read_ms
+    cold = 1e6 * (1 - warm) * (start_ms * gb_ms + (3 + 8) * 0.4e-6 + 2 * 5e-6)
     assert alone.cold == pytest.approx(cold)
+    waited = price(ASSUMED, deployed, Asked(10_000), shape=NONE).ms
+    assert alone.ms == pytest.approx(waited + (1 - warm) * (150 + start_ms))
+
+
+def test_by_default_is_what_the_template_deploys():
+    """Memory, slots and /tmp are read from it; so is what is retained, by its value."""
+    parameters, usual = read("template.yaml")["Parameters"], Deployed()
+    for name, value in (
+        ("CoordinatorMemory", usual.coordinator_mb),
+        ("ProcessorMemory", usual.processor_mb),
+        ("ProcessorTmp", usual.tmp_mb),
+        ("Slots", usual.slots),
+        ("RetainedShare", RETAINED_SHARE),
+        ("Architecture", usual.architecture),
+        ("QueryUrl", "on" if usual.door == "url" else "off"),
+        ("Metrics", "on" if usual.metrics else "off"),
+        ("LogLevel", "INFO" if usual.lines else "WARN"),
+    ):
+        assert parameters[name]["Default"] == value, name
+
+
+def test_less_memory_is_a_slower_coordinator_and_no_other():
+    """Below a core what it does by itself takes longer in proportion, calls and merging too."""
+    asked = Asked(MILLION, 0.1)
+    whole, half = (
+        steps(ASSUMED, Deployed(coordinator_mb=memory), asked, shape=FAN_OUT)
+        for memory in (1769.0, 884.5)
+    )
+    assert slowness(884.5) == 2.0
+    assert half.own_ms == pytest.approx(2.0 * whole.own_ms)
+    assert half.plan_ms == pytest.approx(2.0 * whole.plan_ms)
+    assert (half.between_ms, half.process_ms) == (whole.between_ms, whole.process_ms)
+    assert whole.ms == pytest.approx(price(ASSUMED, Deployed(coordinator_mb=1769.0), asked).ms)
+
+
+def test_a_filter_has_a_cold_coordinator_ask_for_each_partition():
+    """One request more for each partition, and a round, beside what it reads."""
+    plain, filtered = (
+        coordinator_start(ASSUMED, Deployed(), Asked(MILLION, share)) for share in (1.0, 0.1)
+    )
+    assert filtered.gets - plain.gets == partitions(MILLION) == 40
+    assert filtered.rounds - plain.rounds == 1.0
+    assert filtered.mb - plain.mb == pytest.approx(13.0)
 
 
 def test_a_door_costs_what_it_costs_and_nothing_else():
@@ -123,7 +168,8 @@ def test_small_and_large(rows):
     peers = {MILLION: 9.05, 10 * MILLION: 63.0}
     bill = price(ASSUMED, sized(ASSUMED, rows), Asked(rows, 0.1))
     assert bill.total < peers.get(rows, 63.0)
-    assert idle_usd(ASSUMED, rows) == pytest.approx(rows * 3650 * 0.023e-9)
+    assert idle_usd(ASSUMED, rows) == pytest.approx(rows * (3650 + 6.016) * 0.023e-9, rel=1e-4)
+    assert index_bytes(ASSUMED, rows, 384) < 0.6 * index_bytes(ASSUMED, rows)
 
 
 @pytest.mark.parametrize("name", VARIED)

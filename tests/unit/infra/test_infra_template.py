@@ -275,6 +275,17 @@ def test_infra_schedules_fold_often_and_collect_daily():
     assert retention["MaxValue"] == limits.RETENTION_DAYS_MAX
 
 
+def test_infra_slots_are_kept_warm_if_asked_for():
+    """The schedule is there, off by default, says what the coordinator takes, and no call twice."""
+    coordinator = FUNCTIONS["Coordinator"]
+    (event,) = coordinator["Events"].values()
+    assert event["Type"] == "Schedule"
+    assert event["Properties"]["State"] == {"Fn::If": ["KeptWarm", "ENABLED", "DISABLED"]}
+    assert json.loads(event["Properties"]["Input"]) == {"keep_warm": True}
+    assert TEMPLATE["Parameters"]["KeepWarm"]["Default"] == "off"
+    assert coordinator["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+
+
 def test_infra_bucket_is_closed_kept_and_written_once():
     """TLS alone, nothing public, encrypted, kept with the stack gone; no commit is written over."""
     bucket = TEMPLATE["Resources"]["Bucket"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from squash.database import Database
     from squash.runtime.encoding import Encoding
     from squash.runtime.functions import Role
+    from squash.search.calls import Calling
     from squash.search.searcher import Searcher
     from squash.storage import ObjectStore
 
@@ -29,6 +30,7 @@ def coordinator(environment: Mapping[str, str]) -> Handler:
 
     Where SQUASH_ALLOCATOR and SQUASH_PROCESSOR name functions, it searches by calling them, as far
     as that pays; else by itself. Where SQUASH_ENCODER does, it has texts and images encoded.
+    To ``{"keep_warm": true}``, which a schedule says, it calls all processors for nothing.
     """
     from squash.api.querying import ENDPOINTS
     from squash.clock import SystemClock
@@ -41,7 +43,8 @@ def coordinator(environment: Mapping[str, str]) -> Handler:
         searcher=make_searcher(environment, calling),
         encoding=make_encoding(environment, lambda: calling),
     )
-    return _face("coordinator", ENDPOINTS, face, database)
+    answer = _face("coordinator", ENDPOINTS, face, database)
+    return _kept_warm(answer, environment, calling)
 
 
 def documents(environment: Mapping[str, str]) -> Handler:
@@ -225,6 +228,23 @@ def _asker_of(function: str) -> Callable[[str], None]:
         call_soon(function, json.dumps({"index": index, "thrifty": True}).encode())
 
     return SeldomAsker(call, SystemClock())
+
+
+def _kept_warm(answer: Handler, environment: Mapping[str, str], calling: Calling) -> Handler:
+    """Return a handler that also does what the schedule of `KeepWarm` asks for."""
+
+    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        # At neither door can anybody say this: there, what is asked is within the event.
+        if event.get("keep_warm") is True and "requestContext" not in event:
+            from squash.runtime.fleet import read_fleet
+            from squash.runtime.warming import keep_warm
+
+            fleet = read_fleet(environment)
+            called = fleet.slots if fleet.processor is not None else ()
+            return {"slots": len(called), "answered": keep_warm(calling.invoker, called)}
+        return answer(event, context)
+
+    return handle
 
 
 def _of_events(role: Role) -> Handler:
