@@ -128,6 +128,7 @@ _SERVICES: Final = ("lambda", "s3", "ssm", "stepfunctions", "sts")
 _OPERATIONS: Final = {
     "lambda": {"Invoke"},
     "s3": {
+        "DeleteObject",  # on a condition
         "DeleteObjects",
         "GetObject",
         "HeadBucket",

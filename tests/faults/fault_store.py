@@ -59,6 +59,9 @@ class FaultStore:
         listed = list(keys)
         self._call("delete", ",".join(listed), lambda: self.store.delete(listed))
 
+    def delete_if_same(self, key: str, data: Any) -> None:
+        self._call("delete_if_same", key, lambda: self.store.delete_if_same(key, data))
+
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:

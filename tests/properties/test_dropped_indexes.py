@@ -22,6 +22,27 @@ KEYS = ("a", "b", "c")
 handles = st.sampled_from(range(HANDLES))
 
 
+class DiedError(BaseException):
+    """The process ended: nothing in the library may catch it."""
+
+
+class Dying:
+    """Passes so many calls on to a store, and no more."""
+
+    def __init__(self, store, calls):
+        self.store = store
+        self.calls = calls
+
+    def __getattr__(self, name):
+        def call(*args, **kwargs):
+            if not self.calls:
+                raise DiedError
+            self.calls -= 1
+            return getattr(self.store, name)(*args, **kwargs)
+
+        return call
+
+
 class Drops(RuleBasedStateMachine):
     """Containers, and handles of the library, of several processes, beside one dict."""
 
@@ -38,6 +59,7 @@ class Drops(RuleBasedStateMachine):
         self.model: dict[str, int] | None = None
         self.generation = 0
         self.held: dict[int, tuple[int, object]] = {}
+        self.left = False  # of a drop that was broken off, to be dropped again
 
     @rule(handle=handles)
     def create(self, handle):
@@ -53,11 +75,25 @@ class Drops(RuleBasedStateMachine):
     @rule(handle=handles)
     def drop(self, handle):
         if self.model is None:
-            with pytest.raises(NotFoundError):
+            with suppress(NotFoundError) if self.left else pytest.raises(NotFoundError):
                 self.databases[handle].drop_index(NAME)
+            self.left = False
             return
         self.databases[handle].drop_index(NAME)
-        self.model = None
+        self.model, self.left = None, False
+
+    @rule(calls=st.integers(0, 24))
+    def drop_and_die(self, calls):
+        """Who has it open tells if it was dropped before."""
+        if self.model is None:
+            return
+        witness = self.databases[0].index(NAME)
+        with suppress(DiedError):
+            connect(Dying(self.store, calls), self.clock, HANDLES).drop_index(NAME)
+        try:
+            self.check(witness.query([1, 1], top_k=10))
+        except NotFoundError:
+            self.model, self.left = None, True
 
     @precondition(lambda self: self.model is not None)
     @rule(handle=handles)
@@ -127,6 +163,8 @@ class Drops(RuleBasedStateMachine):
     @rule(handle=handles)
     def collect(self, handle):
         assert not self.databases[handle].gc(3_600).failed
+        listed = [config.name for config in self.databases[handle].list_indexes()]
+        assert listed == ([] if self.model is None else [NAME])
 
     @rule(minutes=st.sampled_from([1, 9, 12, 70, 25 * 60]))
     def wait(self, minutes):

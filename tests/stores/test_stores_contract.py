@@ -112,6 +112,21 @@ def test_delete(case):
     case.store.delete([])
 
 
+def test_delete_if_same(case):
+    """What has these bytes is gone; what has others stays, and what is absent does no harm."""
+    case.store.put("a/1", b"mine")
+    case.store.put("a/2", b"")
+    for data in (b"other", b"", b"min", b"mine!"):
+        case.store.delete_if_same("a/1", data)
+    for key in ("none", "a/none", "b/none", "a"):
+        case.store.delete_if_same(key, b"mine")
+    assert case.behind() == {"a/1": b"mine", "a/2": b""}
+    case.store.delete_if_same("a/1", memoryview(b"mine"))
+    case.store.delete_if_same("a/2", b"")
+    assert case.behind() == {}
+    assert keys_of(case) == []
+
+
 def test_list(case):
     """Listings ascend by the whole key, within prefix, after start, up to limit."""
     keys = sorted(

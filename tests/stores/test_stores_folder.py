@@ -6,7 +6,7 @@ import ctypes
 import errno
 import multiprocessing
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -175,6 +175,31 @@ def test_putting_while_deleting(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     assert list(store.list("")) == []
+
+
+def test_removing_what_was_replaced(tmp_path, monkeypatch):
+    """However late one removes what it has compared, what another put since stays."""
+    store, read = FolderStore(tmp_path), folder._read
+    store.put("a/one", b"old")
+
+    def replace():
+        store.delete_if_same("a/one", b"old")
+        return store.put_if_absent("a/one", b"new")
+
+    with ThreadPoolExecutor(1) as pool:
+        others = []
+
+        def late(*args):
+            data = read(*args)
+            if not others:
+                others.append(pool.submit(replace))
+                wait(others, timeout=0.1)  # Who does not wait for this one is done by then.
+            return data
+
+        monkeypatch.setattr(folder, "_read", late)
+        store.delete_if_same("a/one", b"old")
+        assert others[0].result()
+    assert files(tmp_path) == {"a/one": b"new"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")

@@ -107,6 +107,7 @@ def test_refusals(code, status, expected):
         lambda store: store.put("k", b""),
         lambda store: store.put_if_absent("k", b""),
         lambda store: store.delete(["k"]),
+        lambda store: store.delete_if_same("k", b""),
         lambda store: list(store.list("")),
         lambda store: list(store.list_folders("")),
     ]
@@ -185,6 +186,37 @@ class Body:
         if isinstance(self.data, Exception):
             raise self.data
         return self.data
+
+
+def test_conditional_delete():
+    """What was compared is what is removed: by its ETag, and again if another request is there."""
+
+    def found(data, tag):
+        return {"Body": Body(data), "ETag": tag}
+
+    store, client, _ = scripted(found(b"mine", '"1"'), {})
+    store.delete_if_same("k", b"mine")
+    assert [call.get("IfMatch") for call in client.calls] == [None, '"1"']
+    store, client, _ = scripted(found(b"other", '"2"'))
+    store.delete_if_same("k", b"mine")
+    assert len(client.calls) == 1
+    for gone in (refusal("PreconditionFailed", 412), refusal("NoSuchKey", 404)):
+        store, _, clock = scripted(found(b"mine", '"1"'), gone)
+        store.delete_if_same("k", b"mine")
+        assert not clock.waited
+    busy = refusal("ConditionalRequestConflict", 409)
+    store, client, clock = scripted(found(b"mine", '"1"'), busy, found(b"other", '"2"'))
+    store.delete_if_same("k", b"mine")
+    assert len(client.calls) == 3
+    assert len(clock.waited) == 1
+    store, _, clock = scripted(*[found(b"mine", '"1"'), busy] * 5)
+    with pytest.raises(UnavailableError, match="another write"):
+        store.delete_if_same("k", b"mine")
+    # A server without conditions, as S3 itself once was.
+    unknown = refusal("NotImplemented", 501)
+    store, client, _ = scripted(found(b"mine", '"1"'), unknown, found(b"mine", '"1"'), {})
+    store.delete_if_same("k", b"mine")
+    assert "IfMatch" not in client.calls[-1]
 
 
 def test_broken_streams_are_read_again():

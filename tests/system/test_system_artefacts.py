@@ -25,6 +25,7 @@ HTTP = ["Coordinator", "Documents", "Indexes"]
 NAMES = [*HTTP, "Allocator", "Processor", "Compactor", "Encoder", "Builder"]
 SERVICES = ["lambda", "s3", "ssm", "stepfunctions", "sts"]
 S3_NAMES = [
+    "delete_object",
     "delete_objects",
     "get_object",
     "head_bucket",

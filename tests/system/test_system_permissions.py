@@ -68,6 +68,10 @@ class RecordingStore:
         self.done |= {("s3:DeleteObject", key) for key in listed}
         self._store.delete(listed)
 
+    def delete_if_same(self, key, data):
+        self.done |= {("s3:GetObject", key), ("s3:DeleteObject", key)}
+        self._store.delete_if_same(key, data)
+
     def list(self, prefix, *, start_after="", limit=None):
         self.done.add(("s3:ListBucket", "bucket"))
         return self._store.list(prefix, start_after=start_after, limit=limit)

@@ -175,6 +175,10 @@ def test_a_drop_broken_off(fails_at):
                 raise UnavailableError("broken off")
             super().delete(keys)
 
+        def delete_if_same(self, key, data):
+            assert self.get(key) == data
+            self.delete([key])
+
     store, ids = Breaking(), CountedIds()
     entry = catalogue.create(store, CONFIG, ids)
     store.put(entry.prefix + "log/1", b"x")

@@ -291,7 +291,7 @@ class VectorBuckets:
         left = []
         for one in catalogue.in_bucket(self._store, name):
             index = f"{name}/{one}"
-            if catalogue.exists(self._store, index):
+            if not catalogue.free(self._store, index):
                 raise ConflictError(
                     f"vector bucket {name!r} has indexes: drop {index!r} and its others first"
                 )

@@ -43,6 +43,7 @@ __all__ = [
     "discard",
     "drop",
     "exists",
+    "free",
     "in_bucket",
     "is_current",
     "left_of",
@@ -58,6 +59,7 @@ T = TypeVar("T")
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NEAR_NAMES_OF_MAX: Final = 1000
+_CREATE_ATTEMPTS_MAX: Final = 10
 
 
 def create(
@@ -90,22 +92,25 @@ def create(
     data = entry_to_bytes(config, mine)
     if prepare is not None:
         prepare(entry)
-    try:
-        created = store.put_if_absent(entry_key(config.name), data)
-    except UnavailableError:
-        # The answer may be what was lost; what lies there tells.
-        if _id_there(store, config.name) != mine:
-            raise
-        created = True
-    # A store that tried twice by itself may have met its own first try.
-    if not created and _id_there(store, config.name) != mine:
-        if prepare is not None:
-            dropping.remove_data(PrefixStore(store, entry.prefix))
-        raise ConflictError(
-            f"there is an index {config.name!r} already: open it, or choose another name",
-            index=config.name,
-        )
-    return entry
+    for _ in range(_CREATE_ATTEMPTS_MAX):
+        try:
+            created = store.put_if_absent(entry_key(config.name), data)
+        except UnavailableError:
+            # The answer may be what was lost; what lies there tells.
+            if _id_there(store, config.name) != mine:
+                raise
+            created = True
+        # A store that tried twice by itself may have met its own first try.
+        if created or _id_there(store, config.name) == mine:
+            return entry
+        if not free(store, config.name):
+            break
+    if prepare is not None:
+        dropping.remove_data(PrefixStore(store, entry.prefix))
+    raise ConflictError(
+        f"there is an index {config.name!r} already: open it, or choose another name",
+        index=config.name,
+    )
 
 
 def load(store: ObjectStore, name: str) -> Entry:
@@ -158,8 +163,9 @@ def drop(store: ObjectStore, name: str) -> None:
     """
     check_index_name(name)
     # In this order no index created meanwhile can be among those whose data is removed: it is
-    # either not in the list yet, or in `index.json`.
-    left = {one: PrefixStore(store, prefix_of(name, one)) for one in _data_of(store, name)}
+    # either no index yet, and then not among them, or in `index.json`.
+    below_name = {one: PrefixStore(store, prefix_of(name, one)) for one in _data_of(store, name)}
+    left = {one: below for one, below in below_name.items() if dropping.was_index(below)}
     data = store.get(entry_key(name))
     if data is None and not any(dropping.removable(one) for one in left.values()):
         raise _none_such(store, name)
@@ -167,14 +173,31 @@ def drop(store: ObjectStore, name: str) -> None:
     if mine is not None:
         left.setdefault(mine, PrefixStore(store, prefix_of(name, mine)))
     for one, below in left.items():
-        # Not of one that is being created: its bucket's settings may be there already.
         if one == mine or dropping.begins(below):
             dropping.end_log(below, one)
     # It took a while: another drop may have come first, and a creation after it.
-    if data is not None and store.get(entry_key(name)) == data:
-        store.delete([entry_key(name)])
+    if data is not None:
+        store.delete_if_same(entry_key(name), data)
     for below in left.values():
         dropping.remove_data(below)
+
+
+def free(store: ObjectStore, name: str) -> bool:
+    """Free a name that is listed though its index was dropped, by a drop that was broken off.
+
+    Returns
+    -------
+    Whether the name was free, or is now. The data is left to garbage collection.
+
+    """
+    data = store.get(entry_key(name))
+    if data is None:
+        return True
+    mine = _id_in(data, name)
+    if mine is None or dropping.tombstone(PrefixStore(store, prefix_of(name, mine))) is None:
+        return False
+    store.delete_if_same(entry_key(name), data)
+    return True
 
 
 def discard(store: ObjectStore, entry: Entry) -> None:
@@ -189,8 +212,7 @@ def discard(store: ObjectStore, entry: Entry) -> None:
     below = PrefixStore(store, entry.prefix)
     # Somebody may have found it.
     dropping.end_log(below, entry.id)
-    if is_current(store, entry):
-        store.delete([entry_key(entry.config.name)])
+    store.delete_if_same(entry_key(entry.config.name), entry_to_bytes(entry.config, entry.id))
     dropping.remove_data(below)
 
 

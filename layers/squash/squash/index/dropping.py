@@ -25,6 +25,8 @@ from squash.limits import COMMIT_ATTEMPTS_MAX, DROPPED_LOG_MS
 from squash.storage import ObjectInfo, ObjectStore
 
 _LOG: Final = "log/"
+# What may lie there before an index does: its settings, and what garbage collection puts.
+_BEFORE: Final = ("settings/", "gc/")
 _COMMIT: Final = re.compile(rf"{_LOG}([0-9]{{20}})")
 
 
@@ -38,6 +40,11 @@ def begins(store: ObjectStore) -> bool:
 
     """
     return any(_beginnings(store))
+
+
+def was_index(store: ObjectStore) -> bool:
+    """Tell if there is what is stored of an index only once its entry is there."""
+    return any(not info.key.startswith(_BEFORE) for info in store.list(""))
 
 
 def tombstone(store: ObjectStore) -> ObjectInfo | None:

@@ -180,7 +180,8 @@ def killed_until(segment: SegmentRef) -> int:
 def dropped() -> NotFoundError:
     """Make the error for whoever meets the end of the log of a dropped index."""
     return NotFoundError(
-        "the index was dropped; if its name is listed still, that was broken off: drop it again"
+        "the index was dropped; if its name is listed still, that was broken off: drop it again, "
+        "or create another, or wait until garbage is collected"
     )
 
 

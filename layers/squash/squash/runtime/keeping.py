@@ -115,7 +115,12 @@ def gc_all(
     failed: dict[str, str] = {}
     for name in catalogue.names(store):
         try:
-            found[name] = open_index(name).gc(retention_s, dry_run=dry_run, progress=report)
+            try:
+                found[name] = open_index(name).gc(retention_s, dry_run=dry_run, progress=report)
+            except NotFoundError:
+                # Dropped: just now, or by a drop that was broken off and left the name.
+                if not (dry_run or catalogue.free(store, name)):
+                    raise
         except (DataError, NotFoundError, UnavailableError) as error:
             failed[name] = str(error)
     prefixes, orphaned = catalogue.remains(store)

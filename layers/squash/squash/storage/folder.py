@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import secrets
@@ -154,6 +155,30 @@ class FolderStore:
             with _named(str(folder)):
                 self._tidy(folder)
 
+    def delete_if_same(self, key: str, data: Buffer) -> None:
+        """Remove an object that has these bytes.
+
+        Only who holds the file does so, and to another file nobody can give the name before: so
+        what was compared is what is removed. Where a file system has no locks, it mostly is.
+        """
+        path = self._path(key)
+        with _named(key):
+            held = _opened_to_hold(path)
+            if held is None:
+                return
+            try:
+                with suppress(OSError):
+                    fcntl.flock(held, fcntl.LOCK_EX)
+                status = os.fstat(held)
+                with suppress(*_ABSENT):
+                    if os.path.samestat(status, path.stat()) and (
+                        _read(held, 0, status.st_size) == bytes(data)
+                    ):
+                        path.unlink()
+                        self._tidy(path.parent)
+            finally:
+                os.close(held)
+
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:
@@ -234,6 +259,18 @@ def _access() -> Callable[[bytes, int], int] | None:
     function.argtypes, function.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_int
     found: Callable[[bytes, int], int] = function
     return found
+
+
+def _opened_to_hold(path: Path) -> int | None:
+    """Open a file to lock it, None if there is none."""
+    try:
+        try:
+            # Network file systems lock for one alone only what may be written.
+            return os.open(path, os.O_RDWR)
+        except PermissionError:
+            return os.open(path, os.O_RDONLY)
+    except _ABSENT:
+        return None
 
 
 def _read(file: int, start: int, stop: int) -> bytes:

@@ -74,6 +74,14 @@ class MemoryStore:
             with self._lock:
                 self._objects.pop(key, None)
 
+    def delete_if_same(self, key: str, data: Buffer) -> None:
+        """Remove an object that has these bytes."""
+        check_key(key)
+        with self._lock:
+            found = self._objects.get(key)
+            if found is not None and found[0] == bytes(data):
+                del self._objects[key]
+
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:

@@ -63,6 +63,13 @@ class ObjectStore(Protocol):
         """Remove objects; those already absent are fine."""
         ...
 
+    def delete_if_same(self, key: str, data: Buffer) -> None:
+        """Remove an object if these are its bytes; another's that lies there by then stays.
+
+        That holds beside whoever puts it by `put_if_absent` and removes it by this.
+        """
+        ...
+
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:

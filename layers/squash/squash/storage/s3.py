@@ -110,7 +110,11 @@ class S3Bucket:
             raise translate(error, self._bucket, full) from error
 
     def _get(self, full: str, **more: str) -> bytes:
-        """Get and read to the end; a stream that breaks is asked for again.
+        """Get and read to the end, as `_get_tagged`."""
+        return self._get_tagged(full, **more)[0]
+
+    def _get_tagged(self, full: str, **more: str) -> tuple[bytes, str]:
+        """Get and read to the end, and the ETag; a stream that breaks is asked for again.
 
         Raises
         ------
@@ -132,7 +136,7 @@ class S3Bucket:
             except BotoCoreError as error:
                 raise translate(error, self._bucket, full) from error
             else:
-                return data
+                return data, answer.get("ETag", "")
 
     def _listed(self, full: str, **more: Any) -> Iterator[dict[str, Any]]:
         """Yield the pages of what begins with `full`."""
@@ -231,11 +235,7 @@ class S3Store(S3Bucket):
                 raise translate(error, self._bucket, full) from error
             else:
                 return True
-        raise UnavailableError(
-            f"s3://{self._bucket}/{full}: S3 answered {_ATTEMPTS_MAX} times that another write of "
-            "this object is under way. Repeat in a moment.",
-            object_key=key,
-        )
+        raise _under_way(self._bucket, full, key)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, a thousand a request."""
@@ -250,6 +250,37 @@ class S3Store(S3Bucket):
             for failure in answer.get("Errors", ()):
                 error = ClientError({"Error": failure}, "DeleteObjects")
                 raise translate(error, self._bucket, failure.get("Key", "")) from error
+
+    def delete_if_same(self, key: str, data: Buffer) -> None:
+        """Remove an object that has these bytes.
+
+        A server that does not know S3's conditional DELETE removes what lies there by then.
+        """
+        check_key(key)
+        full = self._prefix + key
+        condition = True
+        for attempt in range(_ATTEMPTS_MAX):
+            try:
+                found, tag = self._get_tagged(full)
+                if found != bytes(data):
+                    return
+                matches = {"IfMatch": tag} if condition else {}
+                self._ask("delete_object", full, Key=full, **matches)
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                # Somebody was first, or it was this: an answer that is lost is asked for again.
+                if status == 412 or error_code(error) == "NoSuchKey":  # noqa: PLR2004
+                    return
+                # 501: such conditions are not known there. 409: as of a conditional put.
+                if status == 501 and condition:  # noqa: PLR2004
+                    condition = False
+                elif status == 409:  # noqa: PLR2004
+                    self._clock.sleep(_FIRST_WAIT_S * 2**attempt)
+                else:
+                    raise translate(error, self._bucket, full) from error
+            else:
+                return
+        raise _under_way(self._bucket, full, key)
 
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
@@ -315,3 +346,11 @@ class S3Store(S3Bucket):
 
 def _body(data: Buffer) -> bytes | bytearray:
     return bytes(data) if isinstance(data, memoryview) else data
+
+
+def _under_way(bucket: str, full: str, key: str) -> UnavailableError:
+    return UnavailableError(
+        f"s3://{bucket}/{full}: S3 answered {_ATTEMPTS_MAX} times that another write of this "
+        "object is under way. Repeat in a moment.",
+        object_key=key,
+    )

@@ -251,6 +251,10 @@ class TmpStore:
         """Pass on."""
         self._store.delete(keys)
 
+    def delete_if_same(self, key: str, data: Buffer) -> None:
+        """Pass on."""
+        self._store.delete_if_same(key, data)
+
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:

@@ -129,6 +129,12 @@ class CountingStore:
         self._count("delete", requests=requests, rounds=requests)
         self._store.delete(listed)
 
+    def delete_if_same(self, key: str, data: Buffer) -> None:
+        """Count, what is compared as got, and pass on."""
+        self._count("get", bytes_in=len(data))
+        self._count("delete")
+        self._store.delete_if_same(key, data)
+
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:
@@ -204,6 +210,10 @@ class PrefixStore:
     def delete(self, keys: Iterable[str]) -> None:
         """Pass on."""
         self._store.delete(self._prefix + key for key in keys)
+
+    def delete_if_same(self, key: str, data: Buffer) -> None:
+        """Pass on."""
+        self._store.delete_if_same(self._prefix + key, data)
 
     def list(
         self, prefix: str, *, start_after: str = "", limit: int | None = None
