@@ -42,12 +42,12 @@ SPENT = st.builds(
 )
 
 
-@given(st.binary(max_size=99), st.integers(0, 1 << 50), PLACES, st.booleans())
+@given(st.binary(max_size=99), st.integers(0, 1 << 50), PLACES, st.booleans(), st.booleans())
 @settings(deadline=None)
-def test_requests(body, deadline_ms, place, allow_partial):
+def test_requests(body, deadline_ms, place, allow_partial, may_hedge):
     """A request is read as it was sent."""
     for kind in ("allocate", "process"):
-        request = Request(kind, body, deadline_ms, place, allow_partial)
+        request = Request(kind, body, deadline_ms, place, allow_partial, may_hedge)
         event = json.loads(pack_request(request))
         assert open_request(event, kind) == request
 

@@ -110,7 +110,9 @@ def allocate(slots: int, allow_partial: bool, log: list[tuple[str, int, int]]):
         request, began_ms = open_request(event, "allocate"), world.clock.ms
         place, queries = request.place, json.loads(request.body)
         assert request.allow_partial == allow_partial
-        caller = world.calling.caller(request.deadline_ms, allow_partial=allow_partial)
+        caller = world.calling.caller(
+            request.deadline_ms, allow_partial=allow_partial, may_hedge=request.may_hedge
+        )
         toy = Toy(world, slots)
         plain_launch = caller.launch
 
@@ -205,6 +207,28 @@ def test_deadlines_nest():
         assert one.deadline_ms < one.at_ms + one.timeout_ms < DEADLINE_MS
     bounds = [(min(levels[level]), max(levels[level])) for level in (1, 2, 3)]
     assert DEADLINE_MS > bounds[0][1] > bounds[1][1] > bounds[2][1] > DEADLINE_MS - 1_000
+
+
+@pytest.mark.parametrize(("tree", "queries", "slots"), [(Tree(1, 3), 1, 1), (Tree(2, 3), 100, 8)])
+def test_where_all_are_late_no_level_doubles_another(tree, queries, slots):
+    """A tree whose calls all start a container makes each once; however late all are, few twice.
+
+    Levels that each made one of their calls again made of 112 calls of processors 312.
+    """
+    needed = min(tree.nodes, max(queries, tree.depth))
+    for late_ms, most in ((1_000, 1), (30_000, 1.7 if slots > 1 else 5)):
+        done = run(tree, queries, slots, *[Fate(late_ms=late_ms)] * 1_000)
+        roles = [one.role for one in done.cloud.seen]
+        assert roles.count("allocator") <= most * needed
+        assert roles.count("processor") <= most * (needed if queries > 1 else 1) * slots
+
+
+def test_who_is_next_to_a_straggler_helps_it():
+    """One processor that does not answer is called again, and no allocator is."""
+    done = run(Tree(1, 3), 1, 1, *[Fate()] * 3, Fate("lose"))
+    assert done.found == plain(1, 1)
+    roles = [one.role for one in done.cloud.seen]
+    assert (roles.count("allocator"), roles.count("processor")) == (3, 2)
 
 
 def test_too_much_for_one_call():

@@ -86,8 +86,9 @@ _SAID: Final[dict[type[errors.SquashError], str]] = {
     "says, then repeat, with more in each call",
     errors.UnavailableError: "a service that is needed did not answer in time: wait as long as "
     "Retry-After says, then repeat the request, which is safe",
-    errors.PartialAnswerError: "part of the index could not be searched: repeat the query, or "
-    "allow a partial answer by allow_partial",
+    errors.PartialAnswerError: "part of the index could not be searched in the time there was, or "
+    "failed twice: repeat the query, with fewer queries at once or a longer timeout_ms, or allow a "
+    "partial answer by allow_partial",
     errors.CommitUnknownError: "it is not known whether the write happened: repeat it. A put "
     "repeated with this commit_id happens once; deleting twice does no harm",
     errors.DataError: "what is stored of this index is not as it was written, and the service's "

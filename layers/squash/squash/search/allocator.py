@@ -68,7 +68,11 @@ class Allocator:
             return error_event(error, spent)
 
     def _answer(self, request: Request, spent: Spent) -> bytes:
-        caller = self._calling.caller(request.deadline_ms, allow_partial=request.allow_partial)
+        caller = self._calling.caller(
+            request.deadline_ms,
+            allow_partial=request.allow_partial,
+            may_hedge=request.may_hedge,
+        )
         try:
             asked = read_request(request.body)
             view = self._open(asked.entry, asked.snapshot)

@@ -76,7 +76,9 @@ class CallPolicy:
     hedge_floor_ms:
         No call is late before this: a second one costs as much as the first.
     hedge_blind_ms:
-        A call is late after this if there is nothing to hold it against.
+        A processor's call is late after this if there is nothing to hold it against; an allocator's
+        after one more for each level of calls below it, so that who is next to what is late helps
+        it first: each above would have the whole subtree done again.
     hedge_share:
         How many of all calls may be hedged, of an invocation; at least one.
     throttle_first_ms, throttle_longest_ms:
@@ -141,6 +143,12 @@ class Batch:
 
     calls: Sequence[_Pending]
 
+    @property
+    def height(self) -> int:
+        """How many levels of calls they make below them: none, if they are processors'."""
+        place = self.calls[0].call.place if self.calls else NO_TREE
+        return 0 if place.tree is None else place.tree.depth - place.node.level + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Calling:
@@ -165,9 +173,11 @@ class Calling:
     ids: IdSource
     policy: CallPolicy = field(default_factory=CallPolicy)
 
-    def caller(self, deadline_ms: int, *, allow_partial: bool = False) -> Caller:
+    def caller(
+        self, deadline_ms: int, *, allow_partial: bool = False, may_hedge: bool = True
+    ) -> Caller:
         """Return the caller of one invocation; see `Caller`."""
-        return Caller(self, deadline_ms, allow_partial=allow_partial)
+        return Caller(self, deadline_ms, allow_partial=allow_partial, may_hedge=may_hedge)
 
 
 class Caller:
@@ -182,10 +192,20 @@ class Caller:
         are given less, so that there is time to answer even if they take all of theirs.
     allow_partial:
         Whether a call without an answer is told by None rather than by an error.
+    may_hedge:
+        Whether late calls are made a second time. An invocation that is a second one itself makes
+        none: where all are late, each level of a tree would double what the one above has doubled.
 
     """
 
-    def __init__(self, calling: Calling, deadline_ms: int, *, allow_partial: bool = False) -> None:
+    def __init__(
+        self,
+        calling: Calling,
+        deadline_ms: int,
+        *,
+        allow_partial: bool = False,
+        may_hedge: bool = True,
+    ) -> None:
         self.spent = Spent()
         self._invoker = calling.invoker
         self._exchange = calling.exchange()
@@ -193,6 +213,7 @@ class Caller:
         self._ids = calling.ids
         self._policy = calling.policy
         self._allow_partial = allow_partial
+        self._hedging = may_hedge
         self._nested = nest(self._clock.now_ms(), deadline_ms)
         self._batches: list[Batch] = []
         self._attempts: list[_Pending] = []
@@ -201,14 +222,16 @@ class Caller:
     def launch(self, calls: Sequence[Call]) -> Batch:
         """Begin calls; they run while the caller does other work."""
         now = self._clock.now_ms()
-        batch = Batch([_Pending(call, self._payload(call), now) for call in calls])
+        batch = Batch(
+            [_Pending(call, self._payload(call, may_hedge=self._hedging), now) for call in calls]
+        )
         self._batches.append(batch)
         self._calls += len(batch.calls)
         for one in batch.calls:
             self._start(one, one.call.slot)
         return batch
 
-    def _payload(self, call: Call) -> bytes:
+    def _payload(self, call: Call, *, may_hedge: bool) -> bytes:
         return pack_request(
             Request(
                 _KINDS[call.role],
@@ -216,6 +239,7 @@ class Caller:
                 self._nested.answer_by_ms,
                 call.place,
                 self._allow_partial,
+                may_hedge,
             )
         )
 
@@ -322,6 +346,7 @@ class Caller:
     def _again(self, one: _Pending) -> None:
         if one.again_ms is None:
             one.hedged = True
+            one.payload = self._payload(one.call, may_hedge=False)
             self.spent.hedges += 1
             self._start(one, one.call.replica or one.call.slot)
         else:
@@ -329,13 +354,14 @@ class Caller:
             self._start(one, one.call.slot)
 
     def _may_hedge(self) -> bool:
-        return self.spent.hedges < max(1, math.floor(self._policy.hedge_share * self._calls))
+        most = max(1, math.floor(self._policy.hedge_share * self._calls))
+        return self._hedging and self.spent.hedges < most
 
     def _late_ms(self, batch: Batch) -> float:
         """Return after how long a call of a batch is late."""
         took = sorted(one.took_ms for one in batch.calls if isinstance(one.outcome, Answered))
         if 2 * len(took) < len(batch.calls) or not took:
-            return self._policy.hedge_blind_ms
+            return self._policy.hedge_blind_ms * (1 + batch.height)
         median = (took[(len(took) - 1) // 2] + took[len(took) // 2]) / 2
         return max(self._policy.hedge_factor * median, self._policy.hedge_floor_ms)
 

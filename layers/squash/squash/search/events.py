@@ -1,7 +1,8 @@
 """The envelopes in which functions call one another: small JSON around one container.
 
 A request is ``{"v": 1, "kind", "body", "deadline_ms"}``, the body in base64; of an allocator, with
-``place``, its place in the tree as ``[F, L, id, level]``, and ``allow_partial``. An answer is
+``place``, its place in the tree as ``[F, L, id, level]``, and ``allow_partial``; where it must make
+no call twice because it is late, ``"may_hedge": false``. An answer is
 ``{"v": 1, "body", "spent"}``, to which the function's handler adds ``cold``, ``duration_ms`` and
 ``memory_mb``; an error that Squash knows comes back as ``{"v": 1, "error": {...}}``, since one that
 is raised in a function looks to its caller like a crash.
@@ -44,13 +45,14 @@ _MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionE
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a function is asked: a container, until when, and in which place of a tree."""
+    """What a function is asked: a container, until when, in which place of a tree, and how."""
 
     kind: Kind
     body: bytes
     deadline_ms: int
     place: Place = NO_TREE
     allow_partial: bool = False
+    may_hedge: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def pack_request(request: Request) -> bytes:
         "deadline_ms": request.deadline_ms,
         "allow_partial": request.allow_partial,
     }
+    if not request.may_hedge:
+        head["may_hedge"] = False
     tree, node = request.place.tree, request.place.node
     if tree is not None:
         head["place"] = [tree.branching_factor, tree.depth, node.id, node.level]
@@ -97,6 +101,7 @@ def open_request(event: Mapping[str, Any], kind: Kind) -> Request:
             deadline_ms,
             _place(event.get("place")),
             event.get("allow_partial") is True,
+            event.get("may_hedge") is not False,
         )
     except (*_MALFORMED, binascii.Error) as error:
         raise InvalidArgumentError(
