@@ -101,6 +101,7 @@ _COMPARING = (
     "$startsWith", "$containsAny", "$containsAll", "$not",
 )  # fmt: skip
 _NAME_CHARACTERS_SHOWN_MAX = 80
+_PLAIN: Final = ("$gte", "$lt", "$gt", "$lte", "$eq")
 _PLAIN_CLAUSES_MAX: Final = 16
 _PLAIN_CHARACTERS_MAX: Final = 128
 _INTEGER_LEAST: Final = -INTEGER_MAGNITUDE_MAX
@@ -147,25 +148,20 @@ def _plain(filter_: Any, non_filterable: Collection[str]) -> _Plain | None:
         return None
     found = []
     for name, value in filter_.items():
-        if not _names_attribute(name) or name in non_filterable:
+        if not _is_short(name) or name[:1] in _NO_ATTRIBUTE or name in non_filterable:
             return None
         asked = tuple(value.items()) if type(value) is dict else (("$eq", value),)
         if not 0 < len(asked) <= _PLAIN_CLAUSES_MAX:
             return None
         for operator, operand in asked:
-            if operator not in _ENDS and operator != "$eq":
-                return None
-            if type(operand) is float or type(operand) is int:
-                if not _INTEGER_LEAST <= operand <= INTEGER_MAGNITUDE_MAX:
+            kind = type(operand)
+            if kind is float or kind is int:
+                if operator not in _PLAIN or not _INTEGER_LEAST <= operand <= INTEGER_MAGNITUDE_MAX:
                     return None
             elif operator != "$eq" or not _is_short(operand):
                 return None
         found.append((name, asked))
     return tuple(found)
-
-
-def _names_attribute(name: Any) -> bool:
-    return _is_short(name) and name[:1] not in _NO_ATTRIBUTE
 
 
 def _is_short(text: Any) -> bool:
@@ -182,23 +178,28 @@ def _node_of(plain: _Plain) -> FilterNode:
         low, high = -inf, inf
         mine: list[FilterNode] = []
         for operator, operand in asked:
-            end = _ENDS.get(operator)
-            if end is None or type(operand) is str:
-                mine.append(OneOf(name, (operand if type(operand) is str else float(operand),)))
+            if operator == "$eq":
+                value = operand if type(operand) is str else float(operand)
+                mine.append(OneOf(name, (value,)))
                 intervals = None
                 continue
-            lower, closed = end
+            lower, closed = _ENDS[operator]
             number = float(operand)
+            # One that is no end of [low, high) itself has the next number for it.
+            end = number if lower is closed else nextafter(number, inf)
             if lower:
-                low = max(low, number if closed else nextafter(number, inf))
                 mine.append(Within(name, float, number, closed, None, False))
+                low = max(low, end)
             else:
-                high = min(high, nextafter(number, inf) if closed else number)
                 mine.append(Within(name, float, None, False, number, closed))
+                high = min(high, end)
         if intervals is not None:
             intervals[name] = (low, high)
-        parts.append(mine[0] if len(mine) == 1 else And(tuple(mine), intervals))
-    return parts[0] if len(parts) == 1 else And(tuple(parts), intervals)
+        parts.append(mine[0] if len(mine) == 1 else And(tuple(mine)))
+    if len(parts) > 1:
+        return And(tuple(parts), intervals)
+    only = parts[0]
+    return And(only.parts, intervals) if isinstance(only, And) else only
 
 
 class _Parser:

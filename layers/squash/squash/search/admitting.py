@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return Admission(None, alive, None, scan_all=few)
-    program, share, still_open = _expected(job, node, alive)
+    _, program, share, still_open = _expected(job, node, alive)
     plan = _plan(job, program, share, still_open)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
         counts = _listed(job, program, share, plan.walk_filter_ns) if alone else None
@@ -72,24 +72,19 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     return _everywhere(job, program, share, plan.filter_ns)
 
 
-class _Asked(NamedTuple):
-    """What is known of a filter as long as its attributes are in a table."""
-
-    node: FilterNode
-    program: FilterProgram
-    share: float
-    still_open: float
+_Asked: TypeAlias = tuple[FilterNode, FilterProgram, float, float]
+"""A filter, its program, about which share of all rows passes, and which stays open."""
 
 
-def _expected(job: Job, node: FilterNode, alive: float) -> tuple[FilterProgram, float, float]:
-    """Compile a filter; tell about which share of all rows passes, and which stays open.
+def _expected(job: Job, node: FilterNode, alive: float) -> _Asked:
+    """Compile a filter, and estimate; the last ones are kept as long as their attributes are.
 
-    The last ones are kept: nodes that are asked again are the same objects.
+    What is asked again has the same object for a node. It is kept, so that no other has its id.
     """
     clusters, table = job.clusters, job.table
-    known = table.asked.get(id(node))
-    if isinstance(known, _Asked):  # It keeps its node, so that no other has the same id.
-        return known[1:]
+    known: _Asked | None = table.asked.get(id(node))
+    if known is not None:
+        return known
     program = compile_filter(
         node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
     )
@@ -100,11 +95,12 @@ def _expected(job: Job, node: FilterNode, alive: float) -> tuple[FilterProgram, 
         every = max(len(table.rows) // FILTER_SAMPLE_CLUSTERS, 1)
         seen, sure, possible = kernels.filter_sample(table, program, every)
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
+    known = (node, program, share, still_open)
     if len(program.asked) <= _KEPT_COMPARISONS_MAX:
         if len(table.asked) >= FILTER_NODES_KEPT:
             table.asked.clear()
-        table.asked[id(node)] = _Asked(node, program, share, still_open)
-    return program, share, still_open
+        table.asked[id(node)] = known
+    return known
 
 
 Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]

@@ -170,7 +170,7 @@ class Clusters:
     def planner(self, costs: CostModel, keep: Keep) -> MatchPlanner:
         """Return what plans filters; the last ones are kept."""
         of, known = self._planners.get(keep.refined, (None, None))
-        if known is None or of != costs:
+        if known is None or (of is not costs and of != costs):
             table = self._table
             known = MatchPlanner(
                 costs,
