@@ -15,7 +15,7 @@ def codes_only() -> Iterator[None]:
         scan_all=False, walk_ns=0.0, scan_all_ns=0.0, filter_ns=0.0, walk_filter_ns=0.0
     )
     with (
-        patch("squash.search.admitting.plan_matches", lambda *_, **__: walk),
+        patch("squash.search.admitting._plan", lambda *_: walk),
         patch.object(CostModel, "straight", lambda *_: Straight(-1, 0.0, 0.0)),
     ):
         yield

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import field
+from functools import lru_cache
+from math import inf, nextafter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -17,6 +20,7 @@ from squash.limits import (
     FILTER_CLAUSES_MAX,
     FILTER_DEPTH_MAX,
     FILTER_LIST_VALUES_MAX,
+    FILTER_NODES_KEPT,
     FILTER_STRING_BYTES_MAX,
     INTEGER_MAGNITUDE_MAX,
 )
@@ -65,6 +69,8 @@ class And:
     """Every part holds."""
 
     parts: Final[tuple[FilterNode, ...]]
+    intervals: Final[Intervals | None] = field(default=None, compare=False, repr=False)
+    """The same as intervals of numbers that attributes without lists lie in, where it is known."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -82,6 +88,12 @@ class Not:
 
 
 FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
+Intervals: TypeAlias = dict[str, tuple[float, float]]
+"""By attribute [low, high); an end that is open is infinite."""
+
+# A filter whose entries are all numbers and short strings, as `_plain` reads it: (name, operators
+# and operands) of every entry.
+_Plain: TypeAlias = tuple[tuple[str, tuple[tuple[str, float | str], ...]], ...]
 
 _COMBINING = ("$and", "$or", "$not")
 _COMPARING = (
@@ -89,6 +101,9 @@ _COMPARING = (
     "$startsWith", "$containsAny", "$containsAll", "$not",
 )  # fmt: skip
 _NAME_CHARACTERS_SHOWN_MAX = 80
+_PLAIN: Final = ("$gte", "$lt", "$gt", "$lte", "$eq")
+_PLAIN_CLAUSES_MAX: Final = 16
+_PLAIN_CHARACTERS_MAX: Final = 128
 _INTEGER_LEAST: Final = -INTEGER_MAGNITUDE_MAX
 _NO_ATTRIBUTE: Final = ("", "$")  # how a key begins that is none
 # Of an end of an interval: whether it is the lower one, and whether it belongs to it.
@@ -119,7 +134,72 @@ def parse_filter(
     """
     if filter is None:
         return None
-    return _Parser(non_filterable).filter(filter, "", 1)
+    plain = _plain(filter, non_filterable)
+    return _Parser(non_filterable).filter(filter, "", 1) if plain is None else _node_of(plain)
+
+
+def _plain(filter_: Any, non_filterable: Collection[str]) -> _Plain | None:
+    """Read what most filters are: ends of intervals of numbers, and single values.
+
+    None where it is anything else, or something is wrong with it: that has a place to name. What is
+    the same by `==` means the same.
+    """
+    if type(filter_) is not dict or not 0 < len(filter_) <= _PLAIN_CLAUSES_MAX:
+        return None
+    found = []
+    for name, value in filter_.items():
+        if not _is_short(name) or name[:1] in _NO_ATTRIBUTE or name in non_filterable:
+            return None
+        asked = tuple(value.items()) if type(value) is dict else (("$eq", value),)
+        if not 0 < len(asked) <= _PLAIN_CLAUSES_MAX:
+            return None
+        for operator, operand in asked:
+            kind = type(operand)
+            if kind is float or kind is int:
+                if operator not in _PLAIN or not _INTEGER_LEAST <= operand <= INTEGER_MAGNITUDE_MAX:
+                    return None
+            elif operator != "$eq" or not _is_short(operand):
+                return None
+        found.append((name, asked))
+    return tuple(found)
+
+
+def _is_short(text: Any) -> bool:
+    return type(text) is str and len(text) <= _PLAIN_CHARACTERS_MAX and text.isascii()
+
+
+# Services ask the same again and again: one object then, by which its program is found.
+@lru_cache(maxsize=FILTER_NODES_KEPT)
+def _node_of(plain: _Plain) -> FilterNode:
+    """Make the nodes of a filter, the same as `_Parser` makes of it."""
+    intervals: Intervals | None = {}
+    parts: list[FilterNode] = []
+    for name, asked in plain:
+        low, high = -inf, inf
+        mine: list[FilterNode] = []
+        for operator, operand in asked:
+            if operator == "$eq":
+                value = operand if type(operand) is str else float(operand)
+                mine.append(OneOf(name, (value,)))
+                intervals = None
+                continue
+            lower, closed = _ENDS[operator]
+            number = float(operand)
+            # One that is no end of [low, high) itself has the next number for it.
+            end = number if lower is closed else nextafter(number, inf)
+            if lower:
+                mine.append(Within(name, float, number, closed, None, False))
+                low = max(low, end)
+            else:
+                mine.append(Within(name, float, None, False, number, closed))
+                high = min(high, end)
+        if intervals is not None:
+            intervals[name] = (low, high)
+        parts.append(mine[0] if len(mine) == 1 else And(tuple(mine)))
+    if len(parts) > 1:
+        return And(tuple(parts), intervals)
+    only = parts[0]
+    return And(only.parts, intervals) if isinstance(only, And) else only
 
 
 class _Parser:
@@ -132,39 +212,15 @@ class _Parser:
             raise _error(place, f"expected an object, found {_show(value)}")
         if depth > FILTER_DEPTH_MAX:
             raise _error(place, f"filters nest at most {FILTER_DEPTH_MAX} deep")
-        parts = [
-            self._ends(key, part) or self._entry(key, part, place, depth)
-            for key, part in value.items()
-        ]
+        plain = _plain(value, self._non_filterable)
+        if plain is not None:
+            clauses = self._clauses + sum(len(asked) for _, asked in plain)
+            if clauses <= FILTER_CLAUSES_MAX:
+                self._clauses = clauses
+                return _node_of(plain)
+        parts = [self._entry(key, part, place, depth) for key, part in value.items()]
         known = [part for part in parts if part is not None]
         return _all_of(known) if known else None
-
-    def _ends(self, key: Any, value: Any) -> FilterNode | None:
-        """Read numbers that an attribute lies between, which most filters are of.
-
-        None where it is anything else, or something is wrong with it: that has a place to name.
-        """
-        if type(key) is not str or type(value) is not dict or not key.isascii():
-            return None
-        if key[:1] in _NO_ATTRIBUTE or key in self._non_filterable:
-            return None
-        parts: list[FilterNode] = []
-        for operator, operand in value.items():
-            end, kind = _ENDS.get(operator), type(operand)
-            if end is None or (kind is not float and kind is not int):
-                return None
-            if not _INTEGER_LEAST <= operand <= INTEGER_MAGNITUDE_MAX:
-                return None
-            lower, closed = end
-            number = operand if kind is float else float(operand)
-            if lower:
-                parts.append(Within(key, float, number, closed, None, False))
-            else:
-                parts.append(Within(key, float, None, False, number, closed))
-        if not parts or self._clauses + len(parts) > FILTER_CLAUSES_MAX:
-            return None
-        self._clauses += len(parts)
-        return _all_of(parts)
 
     def _entry(self, key: Any, value: Any, place: str, depth: int) -> FilterNode | None:
         if not isinstance(key, str) or not key:

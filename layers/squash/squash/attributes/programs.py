@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from squash.attributes.attribute_cells import after
 from squash.attributes.cells import CellScheme
-from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Ordered, Within
+from squash.attributes.filters import (
+    And,
+    Exists,
+    FilterNode,
+    Intervals,
+    Not,
+    OneOf,
+    Or,
+    Ordered,
+    Within,
+)
 from squash.kernels import AND, LEAF, NOT, OR, FilterProgram, Leaf, Range
 from squash.values import dataclass
 
@@ -45,6 +55,8 @@ def asked_of(node: FilterNode) -> dict[str, bool]:
 
     What is asked besides numbers is answered by the cells alone, as far as they tell it.
     """
+    if type(node) is And and node.intervals is not None:
+        return dict.fromkeys(node.intervals, True)
     found: dict[str, bool] = {}
     waiting: list[FilterNode] = [node]
     while waiting:
@@ -75,6 +87,22 @@ def _ranges(
 
     It is what `_Program` makes of them, with fewer calls.
     """
+    known = node.intervals if type(node) is And else None
+    if known is None:
+        known = _intervals(node)
+    if known is None:
+        return None
+    found: list[Range] = []
+    for name, (low, high) in known.items():
+        cells = scheme.of(name)
+        if holds_lists(name) or cells.owners:
+            return None
+        found.append(Range(name, low, high, cells))
+    return tuple(found)
+
+
+def _intervals(node: FilterNode) -> Intervals | None:
+    """Return the intervals of numbers that a filter asks for, if that is all."""
     asked: dict[str, tuple[FilterNode, list[float]]] = {}
     for part in node.parts if isinstance(node, And) else (node,):
         owner, inner = (part, part.parts) if isinstance(part, And) else (node, (part,))
@@ -83,15 +111,11 @@ def _ranges(
                 return None
             known = asked.get(one.attribute)
             if known is None:
-                if holds_lists(one.attribute) or scheme.of(one.attribute).owners:
-                    return None
                 known = asked[one.attribute] = (owner, [-inf, inf])
             elif known[0] is not owner:
                 return None  # Those of different groups are not joined.
             _narrow(known[1], one)
-    return tuple(
-        [Range(name, low, high, scheme.of(name)) for name, (_, (low, high)) in asked.items()]
-    )
+    return {name: (low, high) for name, (_, (low, high)) in asked.items()}
 
 
 def _narrow(ends: list[float], part: Within) -> None:

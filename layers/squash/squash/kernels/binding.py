@@ -13,7 +13,7 @@ import numpy as np
 from squash.errors import InternalError
 from squash.kernels.masks import sets_of
 from squash.kernels.native import Native, address
-from squash.kernels.tables import AND, LEAF, NOT, OR, FilterProgram, Leaf, Range
+from squash.kernels.tables import AND, LEAF, NOT, OR, FilterProgram, Leaf, NumberCells, Range
 
 if TYPE_CHECKING:
     from squash.kernels.native_table import NativeTable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LAYOUTS_MAX: Final = 64
 # uint64 of `sq_program`, bytes of `sq_leaf`, and of a leaf's truth by code with its sets.
 _PROGRAM_WORDS: Final = 5
+_LEAVES: Final = 8 * _PROGRAM_WORDS  # where they begin
+_PLACES: Final = Struct("=2Q")  # of operations and leaves, after the first word
 _LEAF: Final = Struct("=14Q")
 _TABLE_BYTES: Final = 320
 _WORD_MAX: Final = (1 << 64) - 1
@@ -42,7 +44,38 @@ class BoundProgram:
 
     def __init__(self, chosen: Native, table: NativeTable, program: FilterProgram) -> None:
         self.table = table
-        asked, operations = program.asked, program.operations
+        if not self._bind_ranges(chosen, program):
+            self._bind(chosen, program)
+
+    def _bind_ranges(self, chosen: Native, program: FilterProgram) -> bool:
+        """Write what most programs are: ranges alone; tell whether it is that."""
+        names: list[str] = []
+        cells: list[NumberCells] = []
+        numbers: list[float] = []
+        for leaf in program.asked:
+            if type(leaf) is not Range:
+                return False
+            names.append(leaf.attribute)
+            cells.append(leaf.cells)
+            numbers.append(leaf.low)
+            numbers.append(leaf.high)
+        kept, asked = self.table.ranges, tuple(names)
+        alike = kept.get(asked)
+        if alike is None or alike.cells != cells or alike.operations != program.operations:
+            if len(kept) >= _LAYOUTS_MAX:
+                kept.clear()
+            alike = kept[asked] = RangesAlike(self.table, program, cells)
+        room = alike.room.copy()
+        self.at = at = address(room)
+        self.depth = alike.depth
+        _PLACES.pack_into(room.data, 8, at + alike.code, at + _LEAVES)
+        alike.ends.pack_into(room.data, alike.intervals, *numbers)
+        chosen.bind(at + _LEAVES, len(names), at + alike.intervals, at + alike.tables)
+        self._kept: tuple[object, ...] = (room, cells)
+        return True
+
+    def _bind(self, chosen: Native, program: FilterProgram) -> None:
+        table, asked, operations = self.table, program.asked, program.operations
         self.depth = _checked_depth(operations, len(asked))
         without = 0
         for leaf in asked:
@@ -56,7 +89,7 @@ class BoundProgram:
         tables: list[bytes] = []
         for leaf in asked:
             if isinstance(leaf, Range):
-                leaves.append(table.range_leaf(leaf))
+                leaves.append(_words_of_range(table, leaf))
                 numbers += leaf.low, leaf.high
                 tables += b"", b""  # written by `bind`
             else:
@@ -67,7 +100,7 @@ class BoundProgram:
         layout = _layout(count, len(numbers), steps)
         room = np.empty(layout.size // 8, dtype=np.uint64)
         self.at = at = address(room)
-        leaves_at = at + 8 * _PROGRAM_WORDS
+        leaves_at = at + _LEAVES
         intervals_at = leaves_at + _LEAF.size * count
         code_at = intervals_at + 8 * len(numbers)
         layout.pack_into(
@@ -77,6 +110,31 @@ class BoundProgram:
         )  # fmt: skip
         chosen.bind(leaves_at, count, intervals_at, code_at + 8 * steps)
         self._kept = room, asked
+
+
+class RangesAlike:
+    """What programs that ask for ranges of the same attributes have in common."""
+
+    __slots__ = ("cells", "code", "depth", "ends", "intervals", "operations", "room", "tables")
+
+    def __init__(
+        self, table: NativeTable, program: FilterProgram, cells: list[NumberCells]
+    ) -> None:
+        asked, self.operations, self.cells = program.asked, program.operations, cells
+        count, steps = len(asked), len(self.operations)
+        self.depth = _checked_depth(self.operations, count)
+        self.intervals = _LEAVES + _LEAF.size * count
+        self.code = self.intervals + 16 * count
+        self.tables = self.code + 8 * steps
+        layout = _layout(count, 2 * count, steps)
+        self.room = np.zeros(layout.size // 8, dtype=np.uint64)
+        layout.pack_into(
+            self.room.data, 0,
+            steps, 0, 0, self.depth, count,
+            *(_words_of_range(table, leaf) for leaf in asked if isinstance(leaf, Range)),
+            *(0.0,) * (2 * count), *chain.from_iterable(self.operations), *(b"",) * (2 * count),
+        )  # fmt: skip
+        self.ends = Struct(f"={2 * count}d")
 
 
 @lru_cache(maxsize=_LAYOUTS_MAX)
@@ -95,7 +153,7 @@ def _words(table: NativeTable, leaf: Leaf) -> bytes:
     )  # fmt: skip
 
 
-def words_of_range(table: NativeTable, leaf: Range) -> bytes:
+def _words_of_range(table: NativeTable, leaf: Range) -> bytes:
     """Return what `sq_leaf` has of every range of an attribute."""
     columns, signatures, values, counts, ids = table.attribute(leaf.attribute)
     ends = leaf.cells.number_ends

@@ -15,10 +15,10 @@ import numpy as np
 
 from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
-from squash.kernels.binding import BoundProgram, words_of_range
+from squash.kernels.binding import BoundProgram, RangesAlike
 from squash.kernels.native import Native, active, address
 from squash.kernels.sampled import Sample
-from squash.kernels.tables import ClusterTable, FilterProgram, Range, RowList
+from squash.kernels.tables import ClusterTable, FilterProgram, RowList
 
 _SPACES: Final = {"l2": 0, "dot": 1}
 # What `coarsen` makes of the centers: so many side by side, and so many dimensions of each.
@@ -176,13 +176,13 @@ class NativeTable:
         "_by_partition",
         "_coarse",
         "_lists",
-        "_ranges",
         "_rotation",
         "_sample",
         "_spaces",
         "_structure",
         "at",
         "partitions",
+        "ranges",
         "rooms",
     )
 
@@ -190,7 +190,8 @@ class NativeTable:
         self.partitions = len(table.blocks)
         self._by_partition: dict[tuple[str, str], U64] = {}
         self._attributes: dict[str, tuple[int, int, int, int, int]] = {}
-        self._ranges: dict[str, tuple[F64, bytes]] = {}
+        self.ranges: dict[tuple[str, ...], RangesAlike] = {}
+        """By attributes, what programs that ask for ranges of these have in common."""
         self._sample: Sample | None = None
         self._spaces: list[Workspace] = []
         self.rooms: list[Any] = []
@@ -301,14 +302,6 @@ class NativeTable:
             self.addresses("number_counts", name)[partition] = (
                 0 if numbers is None else len(numbers)
             )
-
-    def range_leaf(self, leaf: Range) -> bytes:
-        """Return the `sq_leaf` of a range but for its interval; it is kept by attribute."""
-        ends = leaf.cells.number_ends
-        kept = self._ranges.get(leaf.attribute)
-        if kept is None or kept[0] is not ends:
-            kept = self._ranges[leaf.attribute] = (ends, words_of_range(self, leaf))
-        return kept[1]
 
     def bind(self, program: FilterProgram) -> BoundProgram:
         """Return a program bound to this table; it keeps that for when it is asked again."""

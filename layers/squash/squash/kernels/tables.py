@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
@@ -71,6 +71,8 @@ class ClusterTable:
     """What the native kernels keep beside it: addresses of the arrays above."""
     listed: dict[str, RowList] = field(default_factory=dict)
     """By attribute, of those for which it has paid to make one."""
+    asked: dict[int, Any] = field(default_factory=dict)
+    """What is known of filters that were asked lately, for who asks them."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,6 +1,13 @@
 """Choices as pure functions: which clusters, how deep, which byte ranges, how to merge."""
 
-from squash.planning.costs import DEFAULT_COSTS, CostModel, Matches, MatchPlan, plan_matches
+from squash.planning.costs import (
+    DEFAULT_COSTS,
+    CostModel,
+    Matches,
+    MatchPlan,
+    MatchPlanner,
+    plan_matches,
+)
 from squash.planning.folding import (
     FoldFacts,
     PartitionCounts,
@@ -33,6 +40,7 @@ __all__ = [
     "FoldFacts",
     "Keep",
     "MatchPlan",
+    "MatchPlanner",
     "Matches",
     "Need",
     "PartitionCounts",

@@ -131,11 +131,6 @@ class CostModel:
         spared = (1.0 - SURVIVING_SHARE) * self.gathered(dimension)
         return min(self.signs(dimension) / spared, 1.0)
 
-    def codes(self, dimension: int, rows: float, share: float) -> float:
-        """Return what the codes of some clusters' rows cost, of which a share is admitted."""
-        gathered = share * self.gathered(dimension)
-        return rows * min(gathered, self.signs(dimension) + SURVIVING_SHARE * gathered)
-
     def straight(self, dimension: int, refined: int) -> Straight:
         """Return up to how many admitted rows exact distances at once cost less than codes first.
 
@@ -200,15 +195,65 @@ def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> Mat
     the clusters that it takes. Up to `always_max` matches all of them are measured, whatever it
     costs: then recall is certain.
     """
-    dimension, rows, clusters = expected.dimension, expected.rows, expected.clusters
-    matches, exact = expected.matches, costs.exact(dimension)
-    filtering = rows * expected.comparisons * costs.filter_row
-    filtering += expected.open_rows * costs.open_row
-    every = filtering + matches * exact
-    taken = min(expected.clusters_needed, clusters)
-    reached = taken / (clusters or 1)
-    walk = costs.preparation(dimension, clusters) + taken * costs.begun(dimension)
-    walk += reached * filtering + costs.codes(dimension, reached * rows, matches / (rows or 1))
-    walk += min(expected.refined, reached * matches) * exact
-    scan_all = matches <= always_max or every <= walk
-    return MatchPlan(scan_all, walk, every, filtering, reached * filtering)
+    planner = MatchPlanner(
+        costs,
+        rows=expected.rows,
+        clusters=expected.clusters,
+        dimension=expected.dimension,
+        refined=expected.refined,
+    )
+    return planner.plan(
+        expected.matches,
+        expected.open_rows,
+        comparisons=expected.comparisons,
+        clusters_needed=expected.clusters_needed,
+        always_max=always_max,
+    )
+
+
+class MatchPlanner:
+    """Plans as `plan_matches`; what is the same for all filters of an index is computed once."""
+
+    __slots__ = ("_begun", "_clusters", "_costs", "_exact", "_gathered", "_preparation",
+                 "_refined", "_rows", "_signs")  # fmt: skip
+
+    def __init__(
+        self, costs: CostModel, *, rows: int, clusters: int, dimension: int, refined: int
+    ) -> None:
+        self._costs = costs
+        self._rows = rows
+        self._clusters = clusters
+        self._refined = refined
+        self._exact = costs.exact(dimension)
+        self._preparation = costs.preparation(dimension, clusters)
+        self._begun = costs.begun(dimension)
+        self._gathered = costs.gathered(dimension)
+        self._signs = costs.signs(dimension)
+
+    def codes(self, rows: float, share: float) -> float:
+        """Return what the codes of some clusters' rows cost, of which a share is admitted."""
+        gathered = share * self._gathered
+        return rows * min(gathered, self._signs + SURVIVING_SHARE * gathered)
+
+    def plan(
+        self,
+        matches: float,
+        open_rows: float,
+        *,
+        comparisons: int,
+        clusters_needed: float,
+        always_max: int,
+    ) -> MatchPlan:
+        """Plan a filter; see `Matches` and `plan_matches`."""
+        costs, rows, clusters, exact = self._costs, self._rows, self._clusters, self._exact
+        filtering = rows * comparisons * costs.filter_row
+        filtering += open_rows * costs.open_row
+        every = filtering + matches * exact
+        taken = min(clusters_needed, clusters)
+        reached = taken / (clusters or 1)
+        walk = self._preparation + taken * self._begun
+        codes = self.codes(reached * rows, matches / (rows or 1))
+        walk += reached * filtering + codes
+        walk += min(self._refined, reached * matches) * exact
+        scan_all = matches <= always_max or every <= walk
+        return MatchPlan(scan_all, walk, every, filtering, reached * filtering)

@@ -141,7 +141,7 @@ class Need:
 
     def clusters(self, share: float, k: int) -> float:
         """Return how many clusters are needed where a share of the rows passes everywhere."""
-        return 1.0 / float(self.inverse[cell_of(share * thinning(k))])
+        return 1.0 / self.inverse.item(cell_of(share * thinning(k)))
 
 
 def thinning(k: int) -> float:

@@ -14,8 +14,8 @@ from squash.arrays import I64, distinct
 from squash.attributes import FilterNode, asked_of, compile_filter, only_live
 from squash.index.prefetch import prefetch_columns
 from squash.kernels import FilterProgram, Range
-from squash.limits import FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
-from squash.planning import Matches, MatchPlan, plan_matches
+from squash.limits import FILTER_NODES_KEPT, FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
+from squash.planning import MatchPlan
 from squash.search.expiring import split_live
 from squash.search.jobs import Admission, Job
 
@@ -23,6 +23,8 @@ from squash.search.jobs import Admission, Job
 _UNSURE_SHARE_MAX = 0.2
 # An interval of numbers has two ends, each in a cell of some 250.
 _OPEN_SHARE = 2 / 250
+# A bound comparison takes some 500 bytes.
+_KEPT_COMPARISONS_MAX = 16
 
 
 def admit(job: Job, *, alone: bool = True) -> Admission:
@@ -37,7 +39,7 @@ def admit(job: Job, *, alone: bool = True) -> Admission:
 
     """
     node, expires = job.query.node, job.clusters.expires
-    if node is not None:
+    if node is not None and id(node) not in job.table.asked:
         job.clusters.load_columns(job.table, asked_of(node))
     if node is None or expires is None:
         return _admit(job, node, alone)
@@ -57,11 +59,32 @@ def admit(job: Job, *, alone: bool = True) -> Admission:
 
 
 def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
-    clusters, table = job.clusters, job.table
+    clusters = job.clusters
     alive = clusters.alive_total / max(clusters.row_count, 1)
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return Admission(None, alive, None, scan_all=few)
+    _, program, share, still_open = _expected(job, node, alive)
+    plan = _plan(job, program, share, still_open)
+    if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
+        counts = _listed(job, program, share, plan.walk_filter_ns) if alone else None
+        return Admission(program, share, counts, scan_all=False)
+    return _everywhere(job, program, share, plan.filter_ns)
+
+
+_Asked: TypeAlias = tuple[FilterNode, FilterProgram, float, float]
+"""A filter, its program, about which share of all rows passes, and which stays open."""
+
+
+def _expected(job: Job, node: FilterNode, alive: float) -> _Asked:
+    """Compile a filter, and estimate; the last ones are kept as long as their attributes are.
+
+    What is asked again has the same object for a node. It is kept, so that no other has its id.
+    """
+    clusters, table = job.clusters, job.table
+    known: _Asked | None = table.asked.get(id(node))
+    if known is not None:
+        return known
     program = compile_filter(
         node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
     )
@@ -72,11 +95,12 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
         every = max(len(table.rows) // FILTER_SAMPLE_CLUSTERS, 1)
         seen, sure, possible = kernels.filter_sample(table, program, every)
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
-    plan = _plan(job, program, share, still_open)
-    if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        counts = _listed(job, program, share, plan.walk_filter_ns) if alone else None
-        return Admission(program, share, counts, scan_all=False)
-    return _everywhere(job, program, share, plan.filter_ns)
+    known = (node, program, share, still_open)
+    if len(program.asked) <= _KEPT_COMPARISONS_MAX:
+        if len(table.asked) >= FILTER_NODES_KEPT:
+            table.asked.clear()
+        table.asked[id(node)] = known
+    return known
 
 
 Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]
@@ -112,23 +136,20 @@ def trace_admission(job: Job, admission: Admission) -> None:
 
 
 def _plan(job: Job, program: FilterProgram, share: float, still_open: float) -> MatchPlan:
-    clusters, query, table = job.clusters, job.query, job.table
+    clusters, query = job.clusters, job.query
     rows = clusters.row_count
     first = program.asked[0]
     numbers = isinstance(first, Range) or first.intervals is not None
     open_cells = max(still_open, _OPEN_SHARE) if numbers else 0.0
-    expected = Matches(
-        rows=rows,
-        matches=share * rows,
-        open_rows=open_cells * rows,
+    matches = share * rows
+    plan = clusters.planner(job.costs, job.keep).plan(
+        matches,
+        open_cells * rows,
         comparisons=len(program.asked),
-        clusters=len(table.rows),
         clusters_needed=clusters.need(query.recall_target).clusters(share, query.k),
-        dimension=table.dimension,
-        refined=job.keep.refined,
+        always_max=SCAN_ALL_MATCHES_MAX,
     )
-    plan = plan_matches(job.costs, expected, always_max=SCAN_ALL_MATCHES_MAX)
-    if not clusters.whole and expected.matches > SCAN_ALL_MATCHES_MAX:
+    if not clusters.whole and matches > SCAN_ALL_MATCHES_MAX:
         # Each match is a page to get: what they cost is not what the model counts.
         plan = replace(plan, scan_all=False)
     costs_us = job.trace.costs_us

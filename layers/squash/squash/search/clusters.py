@@ -24,7 +24,7 @@ from squash.kernels import (
     refresh,
 )
 from squash.limits import CODE_BLOCK_ROWS
-from squash.planning import CostModel, Keep, Need, search_plan
+from squash.planning import CostModel, Keep, MatchPlanner, Need, search_plan
 from squash.search.expiring import Span
 from squash.search.listing import Listing
 from squash.search.shares import AttributeShares
@@ -83,6 +83,7 @@ class Clusters:
         self._lock = threading.Lock()
         self._needs: dict[float, Need] = {}
         self._plans: dict[tuple[float, int], tuple[tuple[Keep, CostModel], SearchPlan]] = {}
+        self._planners: dict[int, tuple[CostModel, MatchPlanner]] = {}
         self._listless: set[str] = set()
         self._shares: dict[str, AttributeShares] = {}
         self.listing = Listing(self.row_count, self._keep_list)
@@ -117,6 +118,7 @@ class Clusters:
                 valued=set(),
                 kept={},
                 listed={},
+                asked={},
                 native=None,
             )
             self._records = RecordTable(count)
@@ -163,6 +165,23 @@ class Clusters:
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
             self._plans[recall_target, k] = ((keep, costs), known)
+        return known
+
+    def planner(self, costs: CostModel, keep: Keep) -> MatchPlanner:
+        """Return what plans filters; the last ones are kept."""
+        of, known = self._planners.get(keep.refined, (None, None))
+        if known is None or (of is not costs and of != costs):
+            table = self._table
+            known = MatchPlanner(
+                costs,
+                rows=self.row_count,
+                clusters=len(table.rows),
+                dimension=table.dimension,
+                refined=keep.refined,
+            )
+            if len(self._planners) >= _PLANS_MAX:
+                self._planners.clear()
+            self._planners[keep.refined] = (costs, known)
         return known
 
     def straight(self, costs: CostModel, keep: Keep) -> Straight:
