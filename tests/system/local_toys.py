@@ -7,7 +7,7 @@ import socket
 from contextlib import contextmanager
 from threading import Thread
 
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -161,7 +161,7 @@ class Toys:
         def run(**event):
             try:
                 answers.append(self.answer(function, tenant=tenant, **event))
-            except BotoCoreError as error:
+            except (BotoCoreError, ClientError) as error:
                 answers.append(error)
 
         with socket.create_server(("127.0.0.1", 0)) as server:

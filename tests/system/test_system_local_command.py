@@ -71,7 +71,7 @@ def test_no_process_is_left_behind(built, tmp_path, number, forking):
             below = descendants(process.pid)
             assert len(below) == (4 if forking else 3)  # S3, two containers, and their server
             process.send_signal(number)
-            assert process.wait(timeout=20) == (0 if number != signal.SIGKILL else -number)
+            assert process.wait(timeout=120) == (0 if number != signal.SIGKILL else -number)
             assert all_end(below)
     assert len(answers) == 1  # an error, or that the connection broke
     left = [path.name for path in tmp_path.glob("run-*")]
@@ -86,7 +86,7 @@ def test_it_says_what_it_is_and_where(built, tmp_path):
         assert places["buckets"] == ["squash-bucket"]
         assert "squash-Toy" in places["functions"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
         assert process.stderr.read() == ""
 
 
