@@ -25,6 +25,7 @@ from squash.limits import CALL_BYTES_MAX
 from squash.planning.slots import replica_of, slot_names
 from squash.runtime.invokers import Fault, InProcessInvoker, LambdaInvoker
 from squash.search.exchange import ThreadExchange, thread_pool
+from waiting import until
 
 SLOTS = slot_names(4)
 
@@ -194,6 +195,7 @@ def test_no_answer_in_time(endpoint):
     """A call ends when its time does, and is not made again."""
     with pytest.raises(UnavailableError, match="ReadTimeoutError"):
         called(endpoint, Said(-1), timeout_s=0.5)
+    until(lambda: bool(endpoint.asked))  # by a thread of its own
     assert len(endpoint.asked) == 1
 
 
