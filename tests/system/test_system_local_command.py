@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import boto3
 import pytest
 from botocore.config import Config
-from local_toys import Toys, build
+from local_toys import Toys
 
 from children import all_end, descendants
 from squash.cli.main import main
@@ -22,11 +22,6 @@ CREDENTIALS = {
     "aws_access_key_id": "local",
     "aws_secret_access_key": "local",
 }
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("toys"))
 
 
 @contextmanager
