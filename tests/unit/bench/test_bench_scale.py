@@ -13,6 +13,7 @@ from templates import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 
+from amounts import examples
 from scale_build import SEGMENT_BYTES, build_cost, makespan, ratios, with_splits
 from scale_cut import cut, kmeans_work
 from scale_inputs import KINDS, Asking, Fit, Inputs, fit, least_relative, work_of_stage
@@ -73,7 +74,7 @@ def test_builds_grow(dimension, platform):
 
 
 @given(st.integers(1, 5_000), st.floats(0.01, 500.0), st.integers(1, 2_000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50, least=25), deadline=None)
 def test_a_makespan_is_bounded(tasks, task_s, concurrency):
     """No sooner than the work allows, no later than one after the other; the same each time."""
     platform = replace(AWS, concurrency=concurrency)
