@@ -1,6 +1,5 @@
 """Folds into the partitions there are: what they write, what they leave, how they lose."""
 
-import functools
 from dataclasses import replace
 from uuid import uuid4
 
@@ -27,30 +26,18 @@ THRIFTY = replace(OPTIONS, thrifty=True)
 ROWS = 300
 
 
-@functools.cache
-def objects():
-    """Return what an index of rows about ten centres is, folded, and their vectors."""
+def made(store=None, rows=ROWS, dimension=4):
+    """Return an index of rows about ten centres, folded, and their vectors."""
     rng = np.random.default_rng(7)
-    middles = rng.normal(size=(10, 4)) * 6
-    vectors = (middles[np.arange(ROWS) % 10] + rng.normal(size=(ROWS, 4))).astype("f4")
-    store = MemoryStore()
-    index = opened(store).create_index("x", dimension=4, metric="euclidean")
-    index.put(keys=[f"k{i}" for i in range(ROWS)], vectors=vectors)
+    middles = rng.normal(size=(10, dimension)) * 6
+    vectors = (middles[np.arange(rows) % 10] + rng.normal(size=(rows, dimension))).astype("f4")
+    database = Database(
+        store or MemoryStore(), settings=Settings(), clock=SystemClock(), ids=SystemIds()
+    )
+    index = database.create_index("x", dimension=dimension, metric="euclidean")
+    index.put(keys=[f"k{i}" for i in range(rows)], vectors=vectors)
     index.optimize(options=OPTIONS)
-    return {info.key: bytes(store.get(info.key)) for info in store.list("")}, vectors
-
-
-def opened(store):
-    return Database(store, settings=Settings(), clock=SystemClock(), ids=SystemIds())
-
-
-def made(store=None):
-    """Return that index, opened anew on objects of its own, and the vectors."""
-    store = store or MemoryStore()
-    found, vectors = objects()
-    for key, data in found.items():
-        store.put(key, data)
-    return opened(store).index("x"), vectors
+    return index, vectors
 
 
 def state_of(index):
