@@ -33,7 +33,7 @@ def all_end(pidfds):
     for pidfd in pidfds:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if not poll.poll(20_000):
+        if not poll.poll(120_000):
             return False
         os.close(pidfd)
     return True

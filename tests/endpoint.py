@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Final
 
 from squash.local.processes import INSIDE
 from squash.local.s3_server import find_ministack
+from squash.local.servers import free_port
 
 LOOPBACK: Final = "127.0.0.1"
 CREDENTIALS: Final = {
@@ -38,7 +38,7 @@ def s3_endpoint(*, ministack: bool = False) -> Iterator[str]:
     before = {name: os.environ.get(name) for name in CREDENTIALS}
     os.environ.update(CREDENTIALS)
     with tempfile.TemporaryDirectory(prefix="squash-s3-") as folder:
-        port = _free_port()
+        port = free_port()
         process = _start(port, folder, ministack=ministack)
         try:
             _wait_for(process, port)
@@ -102,8 +102,3 @@ def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
         else:
             return
     raise SystemExit("the S3 server did not start")
-
-
-def _free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as server:
-        return int(server.getsockname()[1])

@@ -36,6 +36,8 @@ from kill_processes import DIMENSION, INDEX, Place, shrink_limits
 
 # Long enough for some writes: a process takes a while to begin, and longer with S3.
 _LIFE_S: Final = {"folder": 1.0, "s3": 3.0}
+# A machine that has much else to do gets to few kills and writes in the time.
+_LONGER: Final = 10
 
 
 @dataclass
@@ -59,17 +61,20 @@ class Killer:
         self.died: list[str] = []
         self._rng = np.random.default_rng(seed)
 
-    def run(self, seconds: float) -> None:
-        """Kill for so long, and in the end all."""
+    def run(self, seconds: float, enough: Callable[[int], bool]) -> None:
+        """Kill for so long, and on until it is enough, with so many kills; and in the end all."""
+        end = time.monotonic() + seconds
         try:
-            self._run_until(time.monotonic() + seconds)
+            for role in self.roles:
+                self._start(role)
+            self._run_until(end)
+            while not enough(self.kills.total()) and time.monotonic() < end + _LONGER * seconds:
+                self._run_until(time.monotonic() + 1.0)
         finally:
             for role in self.roles:
                 self._kill(role)
 
     def _run_until(self, end: float) -> None:
-        for role in self.roles:
-            self._start(role)
         while time.monotonic() < end:
             role = min(self.roles, key=lambda one: one.dies_at)
             time.sleep(max(0.0, min(role.dies_at, end) - time.monotonic()))
@@ -109,7 +114,15 @@ def _live(role: Role, seed: int, folder: Path) -> None:
 
 
 def kill_for(
-    seconds: float, place: Place, *, store: str, readers: int, life_s: float, seed: int
+    seconds: float,
+    place: Place,
+    *,
+    store: str,
+    readers: int,
+    life_s: float,
+    seed: int,
+    kills: int = 0,
+    writes: int = 0,
 ) -> Verdict:
     """Make an index, let it be written, folded and read by processes that die, and judge it."""
     shrink_limits()
@@ -127,7 +140,7 @@ def kill_for(
     ]
     killer = Killer(place, roles, seed)
     start = time.monotonic()
-    killer.run(seconds)
+    killer.run(seconds, lambda killed: killed >= kills and _acknowledged(place) >= writes)
     verdict = Verdict(
         store=store,
         seconds=round(time.monotonic() - start, 1),
@@ -135,6 +148,13 @@ def kill_for(
         died=killer.died,
     )
     return judge(place, verdict)
+
+
+def _acknowledged(place: Place) -> int:
+    """Return how many writes were answered by now."""
+    journals = [place.journal(f"writer{number}") for number in range(place.writers)]
+    lines = [line for one in journals if one.exists() for line in one.read_bytes().splitlines()]
+    return sum(b'"ok"' in line for line in lines)
 
 
 def main() -> int:
@@ -145,6 +165,8 @@ def main() -> int:
     parser.add_argument("--writers", type=int, default=3)
     parser.add_argument("--readers", type=int, default=1)
     parser.add_argument("--life", type=float, help="of a writer, in seconds on average")
+    parser.add_argument("--kills", type=int, default=0, help="go on until there are so many")
+    parser.add_argument("--writes", type=int, default=0, help="that were acknowledged, likewise")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     given = parser.parse_args()
     # So that what is started here ends with it.
@@ -165,6 +187,8 @@ def main() -> int:
             readers=given.readers,
             life_s=given.life or _LIFE_S[given.store],
             seed=given.seed,
+            kills=given.kills,
+            writes=given.writes,
         )
     sys.stdout.write(json.dumps(verdict.as_json(), indent=2) + "\n")
     return 0 if verdict.good() else 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 
 import yaml
@@ -29,7 +31,12 @@ _Loader.add_multi_constructor("!", _tag)
 
 
 def read(name):
-    """Return a template of this repository."""
+    """Return a template of this repository, which is the caller's own."""
+    return copy.deepcopy(_read(name))
+
+
+@functools.cache
+def _read(name):
     return yaml.load((ROOT / name).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
 
 

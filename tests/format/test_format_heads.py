@@ -12,7 +12,7 @@ from test_format_golden import assert_same
 from test_format_native import DIMENSION, array, header_entry, objects_of, put, rewrite, wrapped
 from test_format_wrong_writers import changed
 
-from amounts import some
+from amounts import examples, some
 from forcing import codes_only
 from squash.container import Container, pack
 from squash.errors import ChecksumError, DataError
@@ -186,7 +186,7 @@ def test_every_bit_that_is_read_is_checked(part):
 
 @pytest.mark.usefixtures("checksums_hold")
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 def test_other_arrays(data):
     """An array or field of a head that is absent, or anything else: refused or harmless."""
     store = store_of(NEWEST)

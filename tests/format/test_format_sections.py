@@ -11,6 +11,7 @@ from test_format_heads import remote
 from test_format_native import array, objects_of, rewrite
 from test_format_wrong_writers import changed
 
+from amounts import examples
 from forcing import codes_only
 from squash.attributes import CellScheme, Columns
 from squash.container import Container, pack
@@ -110,7 +111,7 @@ def test_parts_are_those_of_the_whole(seed):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 def test_a_wrong_table_never_answers_wrongly(data):
     """Places and checksums that are absent, or anything else: refused or harmless."""
     store = store_of(NEWEST)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.api.access import Caller
 from squash.api.routes import Scope
 from squash.api.s3vectors.authorize import actions_of, authorize
@@ -216,7 +217,7 @@ def allowed(one, policy):
     return True
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600, least=25))
 @given(
     pattern=weakened(st.text("ab", max_size=6)),
     text=st.text("ab:\n", max_size=8),
@@ -226,7 +227,7 @@ def test_glob(pattern, text):
     assert bool(glob(pattern).fullmatch(text)) == matches(pattern, text)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400, least=25))
 @given(
     document=DOCUMENTS,
     user=st.sampled_from([*USERS, ""]),
@@ -241,7 +242,7 @@ def test_verdicts(document, user, action, arn):
         assert found.value == plain_verdict(document, user, action, arn)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600, least=25))
 @given(document=st.one_of(DOCUMENTS, st.none()), caller=KEYS, request=REQUESTS)
 def test_decisions(document, caller, request):
     """A request passes if each action it needs is not denied, and is allowed by key or policy."""
@@ -259,7 +260,7 @@ def test_decisions(document, caller, request):
         assert authorize(one, lambda bucket: policy) == by_policy
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300, least=25))
 @given(document=DOCUMENTS, caller=KEYS, request=REQUESTS)
 def test_row_filter_reads_only(document, caller, request):
     """Whatever a policy says, a key with a row filter does nothing but read, and nobody nothing."""
@@ -272,7 +273,7 @@ def test_row_filter_reads_only(document, caller, request):
     assert not allowed(asked(Caller("", caller.scopes, caller.indexes), request), policy)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300, least=25))
 @given(document=DOCUMENTS, more=STATEMENTS, caller=KEYS, request=REQUESTS)
 def test_denials_only_take(document, more, caller, request):
     """A statement that denies, added to a policy, lets nothing pass that did not before."""
@@ -286,7 +287,7 @@ def test_denials_only_take(document, more, caller, request):
         assert allowed(one, before)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300, least=25))
 @given(
     document=DOCUMENTS,
     where=st.integers(0, 3),

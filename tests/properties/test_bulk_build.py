@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import squash
+from amounts import examples
 from bulk_scene import OPTIONS, Scene, begin, build, config_of, content, in_one_go, objects, run
 from squash.maintain import BuildOptions
 from squash.maintain.calibrate import NeighbourCollector, Neighbours
@@ -69,7 +70,7 @@ def scenes(draw):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(scene=scenes(), seed=st.integers(0, 10_000))
 def test_tasks_give_what_a_build_in_one_go_gives(scene, seed):
     """Segments and trained object are the same, byte for byte but for names.
@@ -250,7 +251,7 @@ def test_a_rows_cluster_does_not_depend_on_the_rows_around_it(clusters):
             assert assigner.assign(rows[part]).tolist() == every[part].tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30, least=25), deadline=None)
 @given(
     space=st.sampled_from(["l2", "dot"]),
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=6),

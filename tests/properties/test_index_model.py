@@ -18,7 +18,7 @@ from squash.quantize import PRESETS
 from strategies import filters_for, metadata_rows
 
 # The fixture only narrows cuts, and does so alike for every example.
-SHARED = [HealthCheck.function_scoped_fixture]
+SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 METRICS = ["cosine", "euclidean", "dot"]
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from scan_scenes import make_scene, moved, prepared_query, random_query, random_scene
 from squash import kernels
 from squash.errors import InternalError
@@ -83,7 +84,7 @@ def agree_on_scene(seed, *, dimension, space, kind, scale):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150, least=25), deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dimension=st.sampled_from(DIMENSIONS),
@@ -139,7 +140,7 @@ def test_variants_keep_many(keep):
     assert len(ranked.row) == min(keep, 20_000)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100, least=25), deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     metric=st.sampled_from(METRICS),

@@ -8,6 +8,7 @@ from functools import cache
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from s3vectors_face import PLACE, Service
 
 _SCALARS = st.one_of(
@@ -64,7 +65,7 @@ def nested(depth):
     return value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300, least=25), deadline=None)
 @given(
     records=st.lists(st.tuples(_KEYS, _FLOATS, st.one_of(_OBJECTS, _JSON)), min_size=1, max_size=3)
 )
@@ -88,7 +89,7 @@ def test_a_put_writes_all_of_its_vectors_or_refuses_them(records):
             assert len(one["data"]["float32"]) == 3
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300, least=25), deadline=None)
 @given(filter_=_JSON, floats=_FLOATS)
 @example(filter_=nested(15), floats=[1, 0, 0])
 @example(filter_=nested(16), floats=[1, 0, 0])
@@ -101,7 +102,7 @@ def test_a_query_is_answered_or_refused_whatever_its_filter(filter_, floats):
     answered("QueryVectors", queryVector={"float32": floats}, topK=2, filter=filter_)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200, least=25), deadline=None)
 @given(token=st.text(min_size=1, max_size=80), keys=st.lists(_KEYS, min_size=1, max_size=3))
 def test_tokens_and_keys_may_be_any_text(token, keys):
     """A token that is none of ours is refused; a key that is none is not there, or is refused."""

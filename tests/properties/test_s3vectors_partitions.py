@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from s3vectors_face import Service
 from squash.maintain import BuildOptions
 
@@ -47,7 +48,7 @@ def scene():
     return service, vectors, number, colour
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(
     row=st.integers(0, _ROWS - 1),
     top_k=st.sampled_from([1, 10, 100, 1000, 3000, 10_000]),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from scan_scenes import Scene, prepared_query, random_query, random_scene
 from squash import kernels
 from squash.kernels import native
@@ -102,7 +103,7 @@ def cases(draw):
 
 
 @pytest.mark.parametrize("name", native.variants())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(case=cases(), data=st.data())
 def test_what_is_kept_has_no_order(name, case, data):
     """Whatever the order of the clusters: the same rows, rank values and bounds."""
@@ -115,7 +116,7 @@ def test_what_is_kept_has_no_order(name, case, data):
 
 
 @pytest.mark.parametrize("name", native.variants())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(case=cases(), data=st.data())
 def test_scans_of_parts_merge_to_the_scan_of_all(name, case, data):
     """However clusters are divided, the least of what the parts keep is what one scan keeps."""
@@ -131,7 +132,7 @@ def test_scans_of_parts_merge_to_the_scan_of_all(name, case, data):
 
 
 @pytest.mark.parametrize("name", native.variants())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(case=cases())
 def test_what_is_pruned_could_not_have_been_kept(name, case):
     """A scan that keeps few keeps the first of one that keeps, and so prunes, nothing less."""
@@ -144,7 +145,7 @@ def test_what_is_pruned_could_not_have_been_kept(name, case):
         assert first == all_of[: case.keep]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(case=cases())
 def test_variants_agree_on_odd_factors(case):
     """The rank values, bounds and counts of every variant are the twin's, NaN and all."""
@@ -159,7 +160,7 @@ def test_variants_agree_on_odd_factors(case):
             assert getattr(got, count) == getattr(wanted, count)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 @given(case=cases())
 def test_rank_values_are_estimates_that_signs_hold_back(case):
     """A sparse cluster's rows have their estimates; a dense one's never less than those."""

@@ -20,7 +20,7 @@ from squash.quantize import PRESETS
 from squash.search import Query, search, search_many
 from strategies import filters_for, metadata_rows
 
-SHARED = [HealthCheck.function_scoped_fixture]
+SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @pytest.fixture(params=["as planned", "by codes", "by few codes"])

@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from amounts import examples
 from squash.storage import plan_reads
 from squash.storage.ranges import GAP_BYTES_MAX, READ_BYTES_MAX, SPARE_BYTES_MAX
 
@@ -16,7 +17,7 @@ RANGES = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300, least=25))
 @given(RANGES, st.integers(0, 40), st.integers(0, 90), st.integers(1, 80))
 def test_plan(ranges, gap_max, spare_max, read_max):
     """Reads are disjoint, ascending, bounded; apart by more than the gap unless they adjoin."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.storage import CountingStore, MemoryStore
 from squash.storage.tmp import TmpFiles
 
@@ -78,7 +79,7 @@ def test_absence_is_not_kept(tmp_path):
     assert over.get("segments/later") == b"x"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(data=st.data())
 def test_damaged_files_are_fetched_again(tmp_path_factory, data):
     """A bit flipped, a file cut, emptied, lengthened, swapped or gone: the store's bytes come."""
@@ -115,7 +116,7 @@ def test_damaged_files_are_fetched_again(tmp_path_factory, data):
     files.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 @given(data=st.data())
 def test_files_stay_within_their_bound(tmp_path_factory, data):
     """Least recently used go first; what is larger than the bound is served all the same."""

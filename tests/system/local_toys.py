@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 from contextlib import contextmanager
 from threading import Thread
+from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from squash.local import LocalCloud
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -161,7 +168,7 @@ class Toys:
         def run(**event):
             try:
                 answers.append(self.answer(function, tenant=tenant, **event))
-            except BotoCoreError as error:
+            except (BotoCoreError, ClientError) as error:
                 answers.append(error)
 
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -172,3 +179,36 @@ class Toys:
         with connection:
             yield answers
         thread.join()
+
+
+NO_RETRIES = Config(retries={"total_max_attempts": 1}, read_timeout=60)
+
+
+def opened(built, **options):
+    template, artefacts = built
+    return LocalCloud(template=template, build=artefacts, s3_memory=True, **options)
+
+
+def toys_of(cloud):
+    return Toys(
+        cloud, boto3.client("lambda", config=NO_RETRIES, **cloud.client_arguments("lambda"))
+    )
+
+
+def request(url, method, path, body=None, headers=None):
+    """Send one request; returns the status, the headers and the body."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    try:
+        connection.request(method, path, body=body, headers=headers or {})
+        response = connection.getresponse()
+        return response.status, response.msg, response.read()
+    finally:
+        connection.close()
+
+
+def refused(toys, *arguments, **event):
+    """Invoke a function that is not to run; returns the code and the status."""
+    with pytest.raises(ClientError) as caught:
+        toys.answer(*arguments, **event)
+    response = caught.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]

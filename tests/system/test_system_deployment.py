@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 
@@ -19,11 +18,13 @@ from squash.clock import SystemClock
 from squash.local import Fault, FaultKind
 from squash.maintain import BuildOptions
 from squash.model import RowBatch
+from waiting import until
 
 DIMENSION = 16
 ROWS = 4_000
 FRESH = 40
 SLOTS = 2
+TURNS_MAX = 10
 PAPERS = "papers"
 NOTES = {"name": "notes", "dimension": 2, "metric": "euclidean"}
 FILTER = {"year": {"$gte": 2020}}
@@ -153,17 +154,19 @@ def fanned_out(clouds, index):
 def quiet(place):
     """Wait until nobody runs: a straggler works on after the query that it was of is answered."""
     pools = place.cloud.cloud.account.pools.values()
-    deadline = time.monotonic() + 20
-    while any(pool.busy for pool in pools):
-        assert time.monotonic() < deadline, "a container runs on"
-        time.sleep(0.002)
+    until(lambda: not any(pool.busy for pool in pools))
+
+
+def replica_calls(place):
+    """Return how many calls were a straggler's second, as far as their containers live."""
+    return sum(one["calls"] for one in place.cloud.containers() if ":r" in (one["tenant"] or ""))
 
 
 @contextmanager
 def counted(place):
     """Count what is done meanwhile: calls by function, cold starts, and requests to S3."""
     quiet(place)
-    before, counts = place.cloud.stats(), {}
+    before, counts, replicas = place.cloud.stats(), {}, replica_calls(place)
     yield counts
     quiet(place)
     after = place.cloud.stats()
@@ -174,6 +177,7 @@ def counted(place):
         of["cold"] - before["functions"][name]["cold"] for name, of in after["functions"].items()
     )
     counts["s3"] = after["s3"]["requests"] - before["s3"]["requests"]
+    counts["replicas"] = replica_calls(place) - replicas
 
 
 @pytest.mark.parametrize(
@@ -235,11 +239,14 @@ def test_a_warm_query_asks_little_of_s3(fanned_out):
     for vector in QUERIES:
         fanned_out.query(vector, filter=FILTER)
     spent = []
-    for vector in QUERIES:
+    for vector in QUERIES * TURNS_MAX:
+        if len(spent) == len(QUERIES):
+            break
         with counted(fanned_out.place) as counts:
             usage = fanned_out.query(vector, filter=FILTER)["usage"]
-        # A replica that a straggler is hedged to may be cold.
-        if counts["processor"] <= SLOTS and not counts["cold"]:
+        # A straggler's replica is cold, or has not read all of what is asked of it. Where the
+        # machine has much else to do, most queries have stragglers.
+        if not counts["replicas"] and not counts["cold"]:
             spent.append((counts["s3"], usage["store_requests"]))
     assert spent
     assert max(spent) <= (1, 1)

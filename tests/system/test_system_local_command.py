@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import boto3
 import pytest
 from botocore.config import Config
-from local_toys import Toys, build
+from local_toys import Toys
 
 from children import all_end, descendants
 from squash.cli.main import main
@@ -22,11 +22,6 @@ CREDENTIALS = {
     "aws_access_key_id": "local",
     "aws_secret_access_key": "local",
 }
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("toys"))
 
 
 @contextmanager
@@ -71,7 +66,7 @@ def test_no_process_is_left_behind(built, tmp_path, number, forking):
             below = descendants(process.pid)
             assert len(below) == (4 if forking else 3)  # S3, two containers, and their server
             process.send_signal(number)
-            assert process.wait(timeout=20) == (0 if number != signal.SIGKILL else -number)
+            assert process.wait(timeout=120) == (0 if number != signal.SIGKILL else -number)
             assert all_end(below)
     assert len(answers) == 1  # an error, or that the connection broke
     left = [path.name for path in tmp_path.glob("run-*")]
@@ -86,7 +81,7 @@ def test_it_says_what_it_is_and_where(built, tmp_path):
         assert places["buckets"] == ["squash-bucket"]
         assert "squash-Toy" in places["functions"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
         assert process.stderr.read() == ""
 
 

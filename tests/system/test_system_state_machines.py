@@ -12,6 +12,7 @@ import yaml
 
 from squash.errors import InvalidArgumentError
 from squash.local import Fault, FaultKind, LocalCloud
+from waiting import until
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -86,7 +87,7 @@ def listed(event):
 
 def attempt(event):
     with open(event["path"], "a+") as stream:
-        stream.write(f"{time.time()}\\n")
+        stream.write(f"{time.monotonic()}\\n")
         stream.seek(0)
         if len(stream.readlines()) < event["until"]:
             raise NotYetError("not yet")
@@ -221,11 +222,10 @@ def test_functions_are_killed_throttled_and_lost_under_a_machine(machines, kind)
 
 def test_an_execution_that_is_stopped_is_over_at_once_and_calls_no_more(machines):
     execution = machines.start({"items": [{"do": "sleep", "s": 0.5}] * 40})
-    time.sleep(1.0)
+    until(lambda: sum(not one["idle"] for one in machines.cloud.containers()) == 3)
     machines.client.stop_execution(executionArn=execution)
     assert machines.wait(execution, seconds=0)["status"] == "ABORTED"
-    while not all(one["idle"] for one in machines.cloud.containers()):
-        time.sleep(0.05)
+    until(lambda: all(one["idle"] for one in machines.cloud.containers()))
     calls = machines.cloud.stats()["functions"]["squash-Toy"]["calls"]
     time.sleep(1.0)
     assert machines.cloud.stats()["functions"]["squash-Toy"]["calls"] == calls

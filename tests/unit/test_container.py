@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load
 
+from amounts import examples
 from squash.container import ALIGNMENT, Container, array_from, pack, read_layout
 from squash.errors import DataError, UnsupportedFormatError
 
@@ -40,7 +41,7 @@ def opened(data, **changes):
 
 
 @given(HEADERS, ARRAYS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150, least=25), deadline=None)
 def test_round_trip(header, arrays):
     """Header, names, order, dtypes, shapes and bytes come back; nothing can be written to."""
     data = pack("k", 1, header=header, arrays=arrays)
@@ -56,7 +57,7 @@ def test_round_trip(header, arrays):
 
 
 @given(ARRAYS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100, least=25), deadline=None)
 def test_second_opinion(arrays):
     """The safetensors library opens every container, finds the same arrays and else only pads."""
     found = load(pack("k", 1, header={}, arrays=arrays))
@@ -68,7 +69,7 @@ def test_second_opinion(arrays):
 
 
 @given(ARRAYS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100, least=25), deadline=None)
 def test_layout(arrays):
     """Arrays are aligned and in order, and the object ends with the last of them or its pad."""
     data = pack("k", 1, header={"x": 1}, arrays=arrays)
@@ -81,7 +82,7 @@ def test_layout(arrays):
 
 
 @given(ARRAYS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30, least=25), deadline=None)
 def test_same_bytes(arrays):
     """The same input gives the same bytes, whatever the arrays' memory looks like."""
     first = pack("k", 1, header={}, arrays=arrays)

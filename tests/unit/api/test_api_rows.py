@@ -7,6 +7,7 @@ from api_world import World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.attributes import parse_filter
 from squash.errors import FilterError, InvalidArgumentError
 from strategies import filters_for, metadata_rows, passes
@@ -31,7 +32,9 @@ def scenes(draw):
     return rows, row_filter, asked
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=examples(40, least=25), deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(scene=scenes(), limit=st.integers(1, 5), fold=st.booleans())
 def test_a_row_filter_is_never_widened(scene, limit, fold):
     """Query, queries, get and list give exactly the rows that pass both filters."""

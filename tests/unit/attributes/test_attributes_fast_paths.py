@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.attributes import Columns
 from squash.attributes.metadata import _surely_small
 from squash.limits import METADATA_FILTERABLE_BYTES_MAX
@@ -19,7 +20,7 @@ SCALARS = st.one_of(
 NAMES = st.sampled_from(["a", "b", "\x1f" * 60, "é"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200, least=25), deadline=None)
 @given(metadata=st.dictionaries(NAMES, st.one_of(SCALARS, st.lists(SCALARS, max_size=3))))
 def test_what_is_called_small_is_small(metadata: dict) -> None:
     """Metadata that is not written to be measured would be within the limit if it were."""
@@ -27,7 +28,7 @@ def test_what_is_called_small_is_small(metadata: dict) -> None:
     assert not _surely_small(metadata) or len(text.encode()) <= METADATA_FILTERABLE_BYTES_MAX
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100, least=25), deadline=None)
 @given(rows=st.lists(st.fixed_dictionaries({"a": SCALARS, "b": st.integers(-9, 9)}), min_size=1))
 def test_rows_with_the_same_names_make_the_same_columns(rows: list[dict]) -> None:
     """Columns of rows with equal names are those they would be beside a row that has others."""

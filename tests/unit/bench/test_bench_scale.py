@@ -15,6 +15,7 @@ from templates import ROOT
 sys.path.insert(0, str(ROOT / "bench"))
 
 import scale_queries
+from amounts import examples
 from cost_fit import FITTED_PATH, load
 from cost_model import price
 from cost_steps import Asked, Deployed
@@ -79,7 +80,7 @@ def test_builds_grow(dimension, platform):
 
 
 @given(st.integers(1, 5_000), st.floats(0.01, 500.0), st.integers(1, 2_000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50, least=25), deadline=None)
 def test_a_makespan_is_bounded(tasks, task_s, concurrency):
     """No sooner than the work allows, no later than one after the other; the same each time."""
     platform = replace(AWS, concurrency=concurrency)

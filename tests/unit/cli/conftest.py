@@ -93,4 +93,6 @@ def world(cloud, monkeypatch, tmp_path, capsys):
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff._MAX_BACKOFF", 0.01)
+    # Nor is its rate held down for seconds after it was throttled.
+    monkeypatch.setattr("botocore.retries.bucket.TokenBucket.acquire", lambda *_, **__: True)
     return World(cloud, monkeypatch, tmp_path, capsys)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import squash.cli.main
+from amounts import examples
 from squash import errors, limits
 from squash.cli.exporters import ExportSource, open_sink
 from squash.cli.importers import ImportOptions, open_rows
@@ -62,7 +63,7 @@ def same_json(left, right):
     return json.dumps(left) == json.dumps(right)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(
     data=st.data(),
     rows=metadata_rows(max_size=20),

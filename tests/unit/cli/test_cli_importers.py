@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from amounts import examples
 from squash import limits
 from squash.cli.importers import ImportOptions, open_rows
 from squash.cli.importers.rows import batch_rows
@@ -182,7 +183,7 @@ def test_jsonl_line_without_end_is_refused_without_reading_it_whole(tmp_path, mo
     assert "longer than 100 bytes" in refused(tmp_path / "r.jsonl")
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60, least=25))
 @given(data=st.binary(max_size=200))
 def test_jsonl_of_any_bytes_is_read_or_refused(data, tmp_path_factory):
     """Nothing but a typed error comes out of bytes that are not records."""

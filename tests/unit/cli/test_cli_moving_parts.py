@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.cli.moving import putting, reading
 from squash.cli.moving.records import (
     rows_of,
@@ -154,7 +155,7 @@ def read(listing, states):
     return seen
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30, least=25), deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=5), st.integers(1, 4), st.data())
 def test_every_segment_is_read_once_from_where_it_was(sizes, page, data):
     listing = Listing(sizes, page)
@@ -167,7 +168,7 @@ def test_every_segment_is_read_once_from_where_it_was(sizes, page, data):
     assert read(listing, states) == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30, least=25), deadline=None)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(1, 3), st.data())
 def test_a_segment_whose_token_expired_is_read_from_its_beginning(sizes, page, data):
     """It may happen to each at any page, some times."""

@@ -14,6 +14,7 @@ from encoders_world import change_config, put_file, text_model, texts_of
 from hypothesis import given, settings
 from PIL import Image
 
+from amounts import examples
 from squash.encoders.check import TEXTS, check_folder
 from squash.encoders.contract import PARITY_FILE, OverLong, Pooling
 from squash.encoders.encoder import open_encoder
@@ -129,7 +130,7 @@ def test_parity_of_another_dimension(tmp_path):
         compare(parity_of(["red"], np.ones((1, 8))), open_encoder(tmp_path))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50, least=25))
 @given(st.lists(TEXT, max_size=5), st.lists(st.binary(max_size=9), max_size=3), st.data())
 def test_round_trip(texts, images, data):
     """A parity file comes back as it was written, to the bits of its vectors."""

@@ -14,6 +14,7 @@ from encoders_world import images_of, texts_of
 from hypothesis import given, settings
 from PIL import Image, ImageOps
 
+from amounts import examples
 from squash.encoders.contract import ImagePart
 from squash.encoders.encoder import open_encoder
 from squash.encoders.images import FORMATS, read_pixels
@@ -193,7 +194,7 @@ def test_bad_image(encoder, image, kind, message):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(data=st.data())
 def test_broken_files(kind, data):
     """A file with any of its bytes changed, or cut off, is read or refused: nothing else."""

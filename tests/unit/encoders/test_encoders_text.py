@@ -12,6 +12,7 @@ import pytest
 from encoders_world import plain_vector, put_file, text_model, text_table, texts_of
 from hypothesis import given, settings
 
+from amounts import examples
 from squash.encoders.contract import OverLong, Pooling
 from squash.encoders.encoder import open_encoder
 from squash.encoders.text import plan_runs, pool
@@ -72,7 +73,7 @@ def test_runs(lengths, rows_max):
 
 
 @pytest.mark.parametrize("pooling", list(Pooling))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 @given(texts=st.lists(TEXT | ANY_TEXT, max_size=20))
 def test_batch_and_single(encoders, pooling, texts):
     """A list of texts is encoded as each of them alone."""
@@ -87,7 +88,7 @@ def test_batch_and_single(encoders, pooling, texts):
         np.testing.assert_allclose(vector, one.vectors[0], rtol=0, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=20), st.randoms(use_true_random=False))
 def test_order(encoder, texts, chance):
     """The order of texts does not matter: each has its vector, at its place."""
@@ -99,7 +100,7 @@ def test_order(encoder, texts, chance):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 @given(words=st.lists(WORD, max_size=30))
 def test_pooling_twin(encoders, pooling, words):
     """A text's vector is that of a plain twin in double precision, truncated as it is."""
@@ -126,7 +127,7 @@ def test_pool_long(pooling):
     np.testing.assert_allclose(pool(vectors, pooling), [[0.1, 0.1]], rtol=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(st.lists(WORD, max_size=TOKENS_MAX - 2).map(" ".join))
 def test_chunk_short(encoder, chunking, text):
     """A text that is not too long is encoded the same, whatever is done with long ones."""
@@ -136,7 +137,7 @@ def test_chunk_short(encoder, chunking, text):
     assert (parts.truncated, parts.chunked) == ((), ())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(st.lists(WORD, min_size=TOKENS_MAX - 1, max_size=50))
 def test_chunk_long(encoders, words):
     """A long text's vector is the mean of its parts', weighted by their tokens."""
@@ -155,7 +156,7 @@ def test_chunk_long(encoders, words):
 
 
 @pytest.mark.parametrize("over_long", list(OverLong))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 @given(text=TEXT | ANY_TEXT)
 def test_windows_twin(tmp_path_factory, over_long, text):
     """Windows hold the prefix, then each token of a text once, in order, within the limit."""
@@ -195,7 +196,7 @@ def test_special_tokens_in_a_text(encoder):
     assert float(vectors[0] @ vectors[1]) < 0.99
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30, least=25), deadline=None)
 @given(TEXT)
 def test_normalised_and_cut(encoder, text):
     """Vectors have length one, also once they are cut; and cut ones point where they did."""

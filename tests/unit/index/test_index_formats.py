@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from index_world import World
 
+from amounts import examples
 from squash.container import Container
 from squash.errors import ChecksumError, DataError, UnsupportedFormatError
 from squash.index import commits, snapshots, writer
@@ -48,7 +49,7 @@ def read(data: bytes, sequence=4) -> Commit:
     return Commit.from_bytes(data, sequence=sequence, where="log/4")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(st.data(), st.lists(KEYS, unique=True, max_size=9), st.integers(1, 5))
 def test_rows_survive(data, keys, dimension):
     """Rows come back as they were put: keys, bits of vectors, and metadata."""

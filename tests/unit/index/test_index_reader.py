@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from faults.fault_store import FaultStore
 from squash.attributes import CellScheme, Columns
 from squash.errors import ChecksumError, DataError, UnavailableError
@@ -98,7 +99,7 @@ def assert_filled(found, whole, clusters):
             np.testing.assert_array_equal(found[name][mine], whole.arrays[name][mine])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80, least=25), deadline=None)
 @given(asked=st.lists(SOME, max_size=6), bytes_max=st.sampled_from([1, 9_000, 1 << 30]))
 def test_codes_of_clusters_are_those_of_the_whole(asked, bytes_max):
     """Any clusters in any order, again and again, also where little can be retained."""

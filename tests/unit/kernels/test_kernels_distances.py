@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from scan_scenes import random_scene, vector_table
 from squash import kernels
 from squash.kernels.lanes import lanes8
@@ -58,7 +59,7 @@ def test_distances_have_the_bits_of_the_loop(metric, dtype, dimension):
     assert got.tolist() == [naive[r] for r in rows]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     metric=st.sampled_from(METRICS),

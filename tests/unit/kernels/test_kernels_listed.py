@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from cluster_tables import cluster_words, random_leaf, random_program, random_table
 from squash.kernels import (
     AND,
@@ -60,7 +61,7 @@ def check(variant, table, program):
     leaves=st.integers(1, 6),
     listed=st.sets(st.sampled_from(["plain", "absent", "listed"])),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 def test_lists_find_what_filtering_all_rows_finds(seed, rows, leaves, listed):
     """Any program, with lists of some attributes: all variants give the same, or nothing alike."""
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from cluster_tables import (
     LIST_CODE,
     cluster_words,
@@ -97,7 +98,7 @@ def test_prepare_has_the_twins_bits_at_every_dimension(variant, dimension):
     clusters=st.sampled_from(SIZES),
     space=st.sampled_from(["l2", "dot"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 def test_prepare_has_the_twins_bits(seed, dimension, vector_dimension, clusters, space):
     """Any sizes give the same bits in every variant."""
     for variant in NATIVE:
@@ -167,7 +168,7 @@ def test_filter_has_every_code_right(variant):
     leaves=st.integers(1, 9),
     every=st.integers(1, 5),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 def test_filter_has_the_twins_bits(seed, rows, leaves, every):
     """Any program over any clusters, lists and missing columns among them."""
     rng = np.random.default_rng(seed)
@@ -233,7 +234,7 @@ def random_distances(rng, count):
     k=st.sampled_from([0, 1, 10, 100, 10_000]),
     rows_max=st.sampled_from([1, 40, 70]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 def test_walk_has_the_twins_bits(seed, count, k, rows_max):
     """With a filter, with counts, and with neither, whatever the distances and the need."""
     rng = np.random.default_rng(seed)
@@ -319,7 +320,7 @@ def test_walk_with_a_filter_wants_bitmaps(variant):
     k=st.sampled_from(SIZES),
     dtype=st.sampled_from([np.float32, np.float64, np.int64]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80, least=25), deadline=None)
 def test_top_k_has_the_twins_places(seed, count, k, dtype):
     """Ties, zeros of both signs and NaN included."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.kernels import RecordTable, native
 
 PLAIN = st.text(
@@ -70,7 +71,7 @@ def test_keys_read_together_are_those_of_their_records(data, plain, count) -> No
     assert each(table, owner, rows) == (wanted if simple else None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(odd=ODD, at=st.integers(0, 2))
 def test_what_is_no_plain_record_is_left_to_others(odd, at) -> None:
     """It gives no keys, of whatever bytes it is; its neighbours give theirs."""

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from cluster_tables import random_program, random_table
 from squash.kernels import (
     FilterProgram,
@@ -35,7 +36,7 @@ def asked(table, program):
 
 
 @given(seed=st.integers(0, 2**32 - 1), leaves=st.integers(1, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30, least=25), deadline=None)
 def test_values_may_come_in_after_cells(seed, leaves):
     """A filter of cells is asked first, then one of numbers: as of a table that had all before."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from scan_scenes import make_scene, moved, prepared_query, random_query, random_scene
 from squash import kernels
 from squash.errors import InternalError
@@ -26,7 +27,7 @@ def all_rows(table, words):
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dimension=st.sampled_from([1, 2, 3, 4, 5, 8, 9, 31, 33, 64, 65]),
@@ -71,7 +72,7 @@ def test_a_scan_without_pruning_is_the_codecs_full_scan(seed, dimension, space, 
         assert got.least_left == math.inf
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dimension=st.sampled_from([1, 4, 9, 33, 65]),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from cluster_tables import random_program, random_table
 from squash.kernels import (
     cell_values,
@@ -117,7 +118,7 @@ def one_run(table, program, partition, row, *, settle):
     leaves=st.integers(1, 5),
     every=st.integers(1, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 def test_filter_says_row_by_row_what_is_true(seed, rows, leaves, every):
     """Bitmaps and counts are those of a plain loop; blocks of other clusters are left alone."""
     rng = np.random.default_rng(seed)
@@ -202,7 +203,7 @@ def plain_walk(table, distances, counts, *, k, **given):
     k=st.sampled_from([0, 1, 10, 300, 10_000]),
     gain=st.sampled_from([0.0, 0.003, 0.05, 2.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 def test_walk_takes_what_a_plain_loop_takes(seed, count, k, gain):
     """The lots in which the twin looks at clusters change nothing."""
     rng = np.random.default_rng(seed)

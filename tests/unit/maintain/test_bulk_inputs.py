@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from amounts import examples
 from bulk_inputs import ROOT, World, config_of, lists, npy, parquet_bytes, request_of
 from squash import limits
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
@@ -58,7 +59,7 @@ def arrays(draw):
     return array, edges
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(arrays(), arrays())
 def test_npy_rows_are_the_arrays(first, second):
     # Any dtype of numbers, any cuts: rows are the arrays' as float32, numbered through both files.
@@ -138,7 +139,7 @@ def plainly(rows, metric):
     return good, bad
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120, least=25), deadline=None)
 @given(tables(), st.sampled_from([Metric.COSINE, Metric.DOT]), st.randoms())
 def test_parquet_rows_are_those_of_a_plain_reading(made, metric, order):
     # Any layout, nulls, lengths, keys: good rows and bad ones are what looking at each row says;

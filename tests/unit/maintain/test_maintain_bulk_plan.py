@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from bulk_scene import BUILD, OPTIONS, config_of
 from fakes import CountedIds, FakeClock
 from squash import limits
@@ -164,7 +165,7 @@ def made(files, *, keyed=False, texts=False):
     ]  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80, least=25), deadline=None)
 @given(FILES, st.booleans(), st.integers(1, 500), st.integers(1, 30))
 def test_every_row_lies_in_one_piece_and_one_batch(files, texts, batch_bytes, piece_rows):
     """Whatever the files, all rows are dealt out once, within files and row groups."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.container import read_layout
 from squash.errors import ChecksumError
 from squash.maintain.bulk import keys
@@ -91,7 +92,7 @@ def pieces(draw):
     return groups, found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(pieces(), st.booleans())
 def test_what_runs_hold_comes_back_group_by_group(made, keyed):
     """A group's rows, out of all runs, are those that were sent there, in order of numbers."""
@@ -200,7 +201,7 @@ def test_a_run_of_another_place_or_shape_is_refused():
 KEY_LETTERS = "abcdefgh"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80, least=25), deadline=None)
 @given(
     st.lists(
         st.lists(st.text(KEY_LETTERS, min_size=1, max_size=1), max_size=8), min_size=1, max_size=5
@@ -242,7 +243,7 @@ def request_of(**more):
     return BuildRequest(**{**fields, "build": BUILD, "index": "i", "inputs": (), **more})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=20))
 def test_hashes_that_share_their_first_half_are_told_apart(halves):
     """Only rows of equal hashes replace each other, each the row that the last one is named for."""

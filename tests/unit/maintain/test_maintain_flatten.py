@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from simulated import Clock
 from squash.clock import SystemIds
 from squash.database import Database
@@ -76,7 +77,7 @@ WRITES = st.lists(
 
 
 @given(WRITES)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60, least=25))
 def test_flattening_changes_no_record(writes):
     """Whatever was put and deleted, a flattened index holds it, for its writer and for others."""
     store = MemoryStore()

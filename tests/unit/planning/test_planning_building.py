@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.limits import BUILD_KEY_RANGE_ROWS
 from squash.planning import choose_rows
 from squash.planning.build_costs import (
@@ -100,7 +101,7 @@ def test_of_many_pieces_some_are_drawn():
     assert 300 < np.mean(drawn) < 700
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60, least=25))
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=50), st.integers(1, 9))
 def test_each_hash_lies_in_the_range_of_its_first_bits(hashes, ranges):
     """Ranges tile the hashes; which one a hash is in follows from its first 32 bits alone."""

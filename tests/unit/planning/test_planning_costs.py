@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.planning import DEFAULT_COSTS, CostModel, Matches, MatchPlanner, plan_matches
 from squash.planning.costs import STRAIGHT_ROWS_MAX, SURVIVING_SHARE
 
@@ -21,7 +22,7 @@ def expected(*, matches=1e4, clusters_needed=60.0, rows=1_000_000, dimension=128
     )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200, least=25), deadline=None)
 @given(costs=models, dimension=dimensions)
 def test_signs_are_scanned_from_the_share_on_where_that_costs_less(costs, dimension):
     """At the crossover both ways cost the same; `codes` takes the cheaper one on either side."""
@@ -38,7 +39,7 @@ def test_signs_are_scanned_from_the_share_on_where_that_costs_less(costs, dimens
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200, least=25), deadline=None)
 @given(costs=models, dimension=dimensions, refined=st.integers(1, 30_000), clusters=st.integers(1))
 def test_rows_are_measured_at_once_as_far_as_that_costs_less(costs, dimension, refined, clusters):
     """At the limit both ways cost the same; never more rows than a search has room for."""
@@ -54,7 +55,7 @@ def test_rows_are_measured_at_once_as_far_as_that_costs_less(costs, dimension, r
     assert not straight.holds(max(STRAIGHT_ROWS_MAX, refined) + 1, clusters)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200, least=25), deadline=None)
 @given(costs=models, matches=st.floats(1, 1e6), more=st.floats(0, 1e6), needed=st.floats(1, 5e3))
 def test_plans_cost_no_less_for_more(costs, matches, more, needed):
     """More matches never make a plan cheaper, nor do more clusters the walk."""

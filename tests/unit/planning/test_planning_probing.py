@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.kernels import ClusterTable, Taken
 from squash.planning import BANDS, TARGETS, Calibration, Need, keep_for, take_clusters
 
@@ -65,7 +66,7 @@ def take(
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200, least=25), deadline=None)
 @given(seed=st.integers(0, 10_000), clusters=st.integers(1, 80), k=st.integers(1, 500))
 def test_a_single_pass_finds_min_k_matches(seed: int, clusters: int, k: int) -> None:
     """What is chosen holds k sure rows, or every possible row there is; each cluster once."""
@@ -93,7 +94,7 @@ def test_the_unfiltered_need_is_the_calibrated_one() -> None:
         assert len(taken.clusters) == min(4 * (row + 1), 100)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50, least=25), deadline=None)
 @given(target=st.floats(0.5, 1.0))
 def test_more_selective_needs_no_fewer_clusters(target: float) -> None:
     """The need grows as fewer rows pass, also beyond the last band, and so it does in tables."""
@@ -105,7 +106,7 @@ def test_more_selective_needs_no_fewer_clusters(target: float) -> None:
     assert (np.diff(inverse) >= -1e-12).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50, least=25), deadline=None)
 @given(one=st.floats(0.5, 0.9999), other=st.floats(0.5, 0.9999))
 def test_a_higher_target_needs_no_fewer_clusters(one: float, other: float) -> None:
     """Between the calibrated targets the need grows as well."""

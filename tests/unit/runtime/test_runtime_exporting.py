@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import squash
+from amounts import examples
 from simulated import Clock
 from squash import limits
 from squash.attributes import matches, parse_filter
@@ -54,7 +55,7 @@ def put(index, keys, seed=0, metadata=None):
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, least=25), deadline=None)
 @given(data=st.data(), rows=metadata_rows(max_size=80), batch=st.integers(1, 40))
 def test_what_is_exported_is_what_passes_wherever_it_lies(data, rows, batch):
     """Partitions, flat segments and fresh rows; replaced and deleted ones are left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from squash.limits import CALL_BYTES_MAX
 from squash.planning.slots import replica_of, slot_names
 from squash.runtime.invokers import Fault, InProcessInvoker, LambdaInvoker
 from squash.search.exchange import ThreadExchange, thread_pool
+from waiting import until
 
 SLOTS = slot_names(4)
 
@@ -75,15 +77,18 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def credentials(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+@pytest.fixture(scope="module")
+def credentials():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
 
 
-@pytest.fixture
-def endpoint(credentials):
+@pytest.fixture(scope="module")
+def listening(credentials):
+    """One endpoint for all: a client of AWS's takes half a second to make."""
     made = Endpoint()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (_Handler,), {"endpoint": made}))
     server.daemon_threads = True
@@ -91,21 +96,34 @@ def endpoint(credentials):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
-    made.hang.set()
     server.shutdown()
     thread.join()
     server.server_close()
+    shared.cache_clear()
 
 
-def invoker(endpoint: Endpoint, affinity: Any = "tenant") -> LambdaInvoker:
+@pytest.fixture
+def endpoint(listening):
+    """That one, which was asked nothing yet."""
+    listening.asked, listening.says, listening.hang = [], [], threading.Event()
+    yield listening
+    listening.hang.set()
+
+
+@functools.cache
+def shared(url: str, affinity: Any) -> LambdaInvoker:
     return LambdaInvoker(
         allocator="s-allocator",
         processor="s-processor",
         affinity=affinity,
         slots=SLOTS,
-        endpoint_url=endpoint.url,
+        endpoint_url=url,
         region="us-east-1",
     )
+
+
+def invoker(endpoint: Endpoint, affinity: Any = "tenant") -> LambdaInvoker:
+    return shared(endpoint.url, affinity)
 
 
 def called(endpoint, *says: Said, timeout_s: float = 5.0):
@@ -194,6 +212,7 @@ def test_no_answer_in_time(endpoint):
     """A call ends when its time does, and is not made again."""
     with pytest.raises(UnavailableError, match="ReadTimeoutError"):
         called(endpoint, Said(-1), timeout_s=0.5)
+    until(lambda: bool(endpoint.asked))  # by a thread of its own
     assert len(endpoint.asked) == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from faults.fault_store import FaultStore, KilledError
 from squash.errors import ChecksumError, UnavailableError
 from squash.index.loading import Pages, Whole
@@ -86,7 +87,7 @@ def test_who_waited_for_a_failure_loads_for_himself():
     assert not loader._memory.flights
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(data=st.data())
 def test_bytes_held_are_those_of_what_is_kept(data):
     """Whatever is loaded in whatever order, the account is the sum, within the bound."""

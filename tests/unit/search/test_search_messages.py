@@ -303,7 +303,7 @@ def test_answers_that_do_not_fit_are_refused(codec):
     assert partial[0][0].rows == []
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80, least=25), deadline=None)
 @given(data=st.data(), rows=metadata_rows(max_size=4))
 def test_a_filter_is_read_as_it_was_written(data, rows):
     """As the same nodes, types and all."""

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.model import Metric
 from squash.segment.exact import exact_distances, nearest
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150, least=25), deadline=None)
 @given(
     metric=st.sampled_from(list(Metric)),
     seed=st.integers(0, 10_000),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.errors import ChecksumError, DataError
 from squash.segment import KeyTable, Records, hash_keys, pack_documents, parse_page
 
@@ -13,7 +14,7 @@ KEYS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(keys=KEYS, others=KEYS)
 def test_every_key_is_found_and_no_other(keys, others) -> None:
     """A key's row is its position; a key that is not there gives -1."""
@@ -71,7 +72,7 @@ METADATA = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(data=st.data(), rows=st.sampled_from([1, 2, 63, 64, 65, 130]))
 def test_records_are_those_of_their_pages(data, rows) -> None:
     """A record parsed alone, and its key read alone, are what the page parsed whole says."""

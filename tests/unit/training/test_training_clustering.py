@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amounts import examples
 from squash.training import Assigner, group_clusters, kmeans, split_rows
 
 
@@ -47,7 +48,7 @@ def test_two_level_clustering_agrees_with_flat_assignment() -> None:
     assert np.mean(chosen <= distances.min(axis=1) * 1.0001 + 1e-4) > 0.97
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, least=25), deadline=None)
 @given(
     seed=st.integers(0, 1000),
     clusters=st.integers(1, 60),

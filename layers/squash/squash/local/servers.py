@@ -104,7 +104,12 @@ async def _answering(process: asyncio.subprocess.Process, port: int, problem: st
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody has."""
+    """Return a port of loopback that nobody has, and that nobody is given for a minute."""
     with socket.create_server((LOOPBACK, 0)) as server:
         port: int = server.getsockname()[1]
+        # After a connection that is closed from here first the system keeps the port from all who
+        # want any, and lets a server listen that names it; else, while that one starts, another
+        # program's connection could take it.
+        with socket.create_connection((LOOPBACK, port)):
+            server.accept()[0].close()
     return port
