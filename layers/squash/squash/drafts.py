@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from squash.arrays import F32
-from squash.model import Answer, Explanation, Level, Match, Metadata, Usage
+from squash.model import Answer, Explanation, Match, Metadata, Usage
 
 
 def draft_of(of: type[Any]) -> type[Any]:
@@ -15,7 +15,7 @@ def draft_of(of: type[Any]) -> type[Any]:
     A frozen class sets its fields by a call each. What every answer is made of is filled in as a
     draft, and becomes one of the frozen class then: that takes a fifth of the time.
     """
-    return type(f"_{of.__name__}Draft", (), {"__slots__": of.__slots__})
+    return type(f"_{of.__name__}Draft", of.__bases__, {"__slots__": of.__slots__})
 
 
 _MatchDraft: Final = draft_of(Match)
@@ -43,62 +43,20 @@ def make_matches(
     return tuple(made)
 
 
-_LevelDraft: Final = draft_of(Level)
-
-
-def make_level(name: str, candidates: int, survivors: int) -> Level:
-    """Make what `Level(...)` makes, sooner."""
-    level: Any = _LevelDraft()
-    level.name = name
-    level.candidates = candidates
-    level.survivors = survivors
-    level.__class__ = Level
-    made: Level = level
-    return made
-
-
-_UsageDraft: Final = draft_of(Usage)
-
-
-def make_usage_here(
-    searched: tuple[int, int],
-    store: tuple[int, int, int],
-    parts: tuple[int, int, int],
-    cost_usd: float,
-    levels: tuple[Level, ...],
-) -> Usage:
-    """Make what `Usage(...)` makes of an answer that called no functions, sooner.
-
-    `searched` are its first two fields, `store` those of the store, `parts` those of parts.
-    """
-    usage: Any = _UsageDraft()
-    usage.rows_scanned, usage.vectors_read = searched
-    usage.store_requests, usage.store_rounds, usage.store_bytes = store
-    usage.parts_from_memory, usage.parts_from_tmp, usage.parts_from_store = parts
-    usage.invocations = 0
-    usage.invocations_cold = 0
-    usage.gb_seconds = 0.0
-    usage.cost_usd = cost_usd
-    usage.levels = levels
-    usage.__class__ = Usage
-    made: Usage = usage
-    return made
-
-
 _AnswerDraft: Final = draft_of(Answer)
 
 
 def make_answer(
     matches: tuple[Match, ...],
-    usage: Usage,
+    usage_of: Callable[[], Usage],
     snapshot: int,
     explain: Explanation | None,
     missing: tuple[str, ...],
 ) -> Answer:
-    """Make what `Answer(...)` makes of a vector's matches, sooner."""
+    """Make what `Answer(...)` makes of a vector's matches, sooner; its usage when looked at."""
     answer: Any = _AnswerDraft()
     answer.matches = matches
-    answer.usage = usage
+    answer._usage_of = usage_of  # noqa: SLF001 - a draft is filled by who makes it
     answer.snapshot = snapshot
     answer.explain = explain
     answer.missing = missing

@@ -214,7 +214,7 @@ class IndexSession:
         # What was asked of the store served all of them, and is counted once.
         answers: list[Answer] = []
         for query, (matches, trace) in zip(queries, found, strict=True):
-            usage = usage_of(trace, after if answers else before, after, self._settings)
+            usage = partial(usage_of, trace, after if answers else before, after, self._settings)
             told = explain(view, query, trace) if query.explain else None
             answers.append(make_answer(matches, usage, view.snapshot, told, trace.missing))
         if not encoded.reports:
@@ -459,7 +459,7 @@ class IndexSession:
         )
 
     def _spent(self) -> SpentHere:
-        return SpentHere(self._counted.counts(), self._views.loader.counts())
+        return self._counted.noted(), self._views.loader.noted()
 
 
 def _nobody_encodes() -> Encoding:

@@ -70,8 +70,10 @@ class Found(NamedTuple):
     owner: list[int]
     rows: list[int]
     distances: list[float]
-    keys: Callable[[list[int], list[int]], list[str] | None] | None = None
-    """Gives the keys of rows of several sources at once, or None; see `Clusters`."""
+    keys: list[str] | None = None
+    """Of each row, where they were read already."""
+    read_keys: Callable[[list[int], list[int]], list[str] | None] | None = None
+    """Gives the keys of rows of several sources at once, or None; see `Clusters.keys`."""
 
 
 def found_of(sources: Sequence[Source], owner: I64, rows: I64, distances: F64) -> Found:
@@ -170,9 +172,13 @@ def _with_ties(distances: Sequence[float], k: int) -> list[int]:
 
 
 def _keys(found: Found, order: list[int]) -> list[str]:
-    sources, owner, rows = found.sources, found.owner, found.rows
     if found.keys is not None:
-        together = found.keys([owner[place] for place in order], [rows[place] for place in order])
+        return [found.keys[place] for place in order]
+    sources, owner, rows = found.sources, found.owner, found.rows
+    if found.read_keys is not None:
+        together = found.read_keys(
+            [owner[place] for place in order], [rows[place] for place in order]
+        )
         if together is not None:
             return together
     readers: dict[int, KeyReader] = {}

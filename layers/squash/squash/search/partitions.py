@@ -130,7 +130,13 @@ def _near_many(group: Sequence[tuple[int, Job, Admission]]) -> Sequence[object]:
         programs=[admission.program for _, _, admission in group],
         sure=job.bitmaps.sure,
         possible=job.bitmaps.possible,
+        records=_records(job),
     )
+
+
+def _records(job: Job) -> kernels.RecordTable | None:
+    """Return what keys are read from, if they are all that is read of the records found."""
+    return None if job.query.include_metadata else job.clusters.records()
 
 
 def _search(job: Job) -> Found:
@@ -161,6 +167,7 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
     codec = clusters.trained.codec
     vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
     plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
+    records = _records(job)
     for _ in range(_ATTEMPTS):
         near = kernels.search(
             table,
@@ -168,13 +175,14 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
             codec.mean,
             vector=vector,
             query=query.vector,
-            metric=job.metric.value,
+            metric=job.metric._value_,
             plan=plan,
             overall=admission.overall,
             sure=job.bitmaps.sure,
             possible=job.bitmaps.possible,
             program=admission.program,
             counts=admission.counts,
+            records=records,
         )
         if isinstance(near, kernels.Near):
             return _found_near(job, near)
@@ -190,7 +198,6 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
 def _found_near(job: Job, near: kernels.Near) -> Found:
     trace = job.trace
     trace.plan = walked_plan(near.ranked, near.low_scanned)
-    trace.walked(job.table.partition, near.taken)
     trace.examined += near.rows_seen
     trace.passed += near.admitted
     trace.scanned += near.low_scanned + near.ranked
@@ -201,4 +208,6 @@ def _found_near(job: Job, near: kernels.Near) -> Found:
         trace.level("full codes", near.ranked, near.kept)
     trace.level("refine", near.kept, near.read)
     clusters = job.clusters
-    return Found(clusters.partitions, near.partition, near.row, near.distances, clusters.keys)
+    return Found(
+        clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys
+    )

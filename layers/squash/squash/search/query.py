@@ -138,7 +138,7 @@ def explain(view: IndexView, query: Query, trace: Trace) -> Explanation:
     """Say how a query was answered."""
     return Explanation(
         plan=trace.plan,
-        levels=tuple(trace.levels),
+        levels=trace.levels,
         partitions_visited=trace.partitions_visited,
         partitions_total=len(view.partitions),
         clusters_visited=trace.clusters_visited,
