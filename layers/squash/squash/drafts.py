@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from squash.arrays import F32
-from squash.model import Answer, Explanation, Match, Metadata, Usage
+from squash.model import Answer, Explanation, Level, Match, Metadata, Usage
 
 
 def draft_of(of: type[Any]) -> type[Any]:
@@ -41,6 +41,48 @@ def make_matches(
         match.__class__ = Match
         made.append(match)
     return tuple(made)
+
+
+_LevelDraft: Final = draft_of(Level)
+
+
+def make_level(name: str, candidates: int, survivors: int) -> Level:
+    """Make what `Level(...)` makes, sooner."""
+    level: Any = _LevelDraft()
+    level.name = name
+    level.candidates = candidates
+    level.survivors = survivors
+    level.__class__ = Level
+    made: Level = level
+    return made
+
+
+_UsageDraft: Final = draft_of(Usage)
+
+
+def make_usage_here(
+    searched: tuple[int, int],
+    store: tuple[int, int, int],
+    parts: tuple[int, int, int],
+    cost_usd: float,
+    levels: tuple[Level, ...],
+) -> Usage:
+    """Make what `Usage(...)` makes of an answer that called no functions, sooner.
+
+    `searched` are its first two fields, `store` those of the store, `parts` those of parts.
+    """
+    usage: Any = _UsageDraft()
+    usage.rows_scanned, usage.vectors_read = searched
+    usage.store_requests, usage.store_rounds, usage.store_bytes = store
+    usage.parts_from_memory, usage.parts_from_tmp, usage.parts_from_store = parts
+    usage.invocations = 0
+    usage.invocations_cold = 0
+    usage.gb_seconds = 0.0
+    usage.cost_usd = cost_usd
+    usage.levels = levels
+    usage.__class__ = Usage
+    made: Usage = usage
+    return made
 
 
 _AnswerDraft: Final = draft_of(Answer)

@@ -6,8 +6,6 @@ gives what they give; the sum of their fixed costs is what it saves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +29,7 @@ from squash.kernels.record_keys import RecordTable
 from squash.kernels.scanning import ROOM_CLUSTER_BYTES, ROOM_ROW_BYTES, level_bytes, scan
 from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.kernels.walking import walk
-from squash.values import dataclass
+from squash.values import dataclass, maker_of
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
 _ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddqdd")
@@ -100,8 +98,7 @@ class Near(NamedTuple):
     keys: list[str] | None
 
 
-# All fields at once, without the Python function that a named tuple's own maker is.
-near_of: Final[Callable[[tuple[Any, ...]], Near]] = partial(tuple.__new__, Near)
+near_of: Final = maker_of(Near)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

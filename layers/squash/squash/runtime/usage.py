@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import sub
 from typing import TypeAlias
 
+from squash.drafts import make_usage_here
 from squash.model import Usage
 from squash.planning.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.settings import Settings
@@ -28,22 +29,17 @@ def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
 
 def usage_of(trace: Trace, before: SpentHere, after: SpentHere, settings: Settings) -> Usage:
     """Return what an answer cost, by what its search noted and what was spent here meanwhile."""
-    store = StoreCounts.of(after[0]) - StoreCounts.of(before[0])
+    store = StoreCounts.of(tuple(map(sub, after[0], before[0])))
     memory, tmp, read = map(sub, after[1], before[1])
     cost_usd = request_cost_usd(store.by_kind) if settings.billed else 0.0
     elsewhere = trace.spent
     if elsewhere is None:
-        return Usage(
-            rows_scanned=trace.scanned,
-            vectors_read=trace.vectors_read,
-            store_requests=store.requests,
-            store_rounds=store.rounds,
-            store_bytes=store.bytes_in,
-            parts_from_memory=memory,
-            parts_from_tmp=tmp,
-            parts_from_store=read,
-            cost_usd=cost_usd,
-            levels=trace.levels,
+        return make_usage_here(
+            (trace.scanned, trace.vectors_read),
+            (store.requests, store.rounds, store.bytes_in),
+            (memory, tmp, read),
+            cost_usd,
+            trace.levels,
         )
     if elsewhere.invocations:
         cost_usd += request_cost_usd(elsewhere.store_kinds) + invocation_cost_usd(

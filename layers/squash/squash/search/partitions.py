@@ -12,9 +12,9 @@ from squash.model import Metric
 from squash.planning import CostModel, keep_for
 from squash.search.admitting import Known, admit, admit_alike, trace_admission
 from squash.search.clusters import Clusters
-from squash.search.found import Found, Query
+from squash.search.found import Found, Query, found_at_once
 from squash.search.jobs import Admission, Job
-from squash.search.levels import scan_matches, walk_by_levels, walked_plan
+from squash.search.levels import scan_matches, walk_by_levels
 from squash.search.trace import Trace
 from squash.segment.exact import unit_rows
 
@@ -31,7 +31,7 @@ def search_partitions(
         keep = keep_for(query.k, query.recall_target)
         table = clusters.table()
         job = Job(metric, costs, clusters, table, query, keep, bitmaps, trace)
-        return _search(job)
+        return _search_admitted(job, admit(job))
     finally:
         clusters.give_bitmaps(bitmaps)
 
@@ -139,18 +139,11 @@ def _records(job: Job) -> kernels.RecordTable | None:
     return None if job.query.include_metadata else job.clusters.records()
 
 
-def _search(job: Job) -> Found:
-    return _search_admitted(job, admit(job))
-
-
 def _search_admitted(job: Job, admission: Admission) -> Found:
     trace_admission(job, admission)
-    return scan_matches(job, admission) if admission.scan_all else _walk(job, admission)
-
-
-def _walk(job: Job, admission: Admission) -> Found:
-    clusters = job.clusters
-    if clusters.trained.codec.scannable and not job.query.explain:
+    if admission.scan_all:
+        return scan_matches(job, admission)
+    if job.clusters.trained.codec.scannable and not job.query.explain:
         found = _search_at_once(job, admission)
         if found is not None:
             return found
@@ -196,18 +189,19 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
 
 
 def _found_near(job: Job, near: kernels.Near) -> Found:
+    """Note what a search did, but for what is told only of queries that are to be explained."""
     trace = job.trace
-    trace.plan = walked_plan(near.ranked, near.low_scanned)
     trace.examined += near.rows_seen
     trace.passed += near.admitted
     trace.scanned += near.low_scanned + near.ranked
     trace.vectors_read += near.read
-    trace.level("clusters", near.rows_seen, near.admitted)
+    noted = trace.noted
+    noted.append(("clusters", near.rows_seen, near.admitted))
     if near.ranked:
-        trace.level("low-bit codes", near.admitted, near.ranked)
-        trace.level("full codes", near.ranked, near.kept)
-    trace.level("refine", near.kept, near.read)
+        noted.append(("low-bit codes", near.admitted, near.ranked))
+        noted.append(("full codes", near.ranked, near.kept))
+    noted.append(("refine", near.kept, near.read))
     clusters = job.clusters
-    return Found(
-        clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys
+    return found_at_once(
+        (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
     )

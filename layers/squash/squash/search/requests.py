@@ -303,7 +303,7 @@ def _read_request(container: Container) -> Request:
         chosen(which, least=0, most=len(asked) - 1)
         chosen(filtered, least=-1, most=len(nodes) - 1)
         node = None if filtered < 0 else nodes[filtered]
-        queries.append(asked[which].near(vectors[place]).among(node))
+        queries.append(asked[which].of(vectors[place], node))
     return Request(
         entry=entry,
         snapshot=chosen(header["snapshot"], least=0, most=_NUMBER_MAX),

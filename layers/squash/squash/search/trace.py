@@ -7,6 +7,7 @@ from dataclasses import field
 import numpy as np
 
 from squash.arrays import I64
+from squash.drafts import make_level
 from squash.model import Level
 from squash.search.spending import Spent
 from squash.values import dataclass
@@ -38,7 +39,7 @@ class Trace:
     @property
     def levels(self) -> tuple[Level, ...]:
         """What became of candidates, level by level."""
-        return tuple(Level(*level) for level in self.noted)
+        return tuple([make_level(*level) for level in self.noted])
 
     @property
     def partitions_visited(self) -> int:
