@@ -85,9 +85,7 @@ def answer_apart(index, queries, division, costs=None):
     for query, (near, trace) in zip(queries, found, strict=True):
         rest = Trace()
         scanned = scan_rest(view, query, rest)
-        trace.levels[:0] = rest.levels
-        for name in ("examined", "passed", "scanned", "vectors_read"):
-            setattr(trace, name, getattr(trace, name) + getattr(rest, name))
+        trace.follow(rest)
         results.append((complete([*scanned, near], query, trace), trace))
     return results
 

@@ -100,7 +100,7 @@ def test_counts():
     assert after.bytes_in == 110 + (11 << 20)
     assert after.bytes_out == 20 << 20
     assert after - after == StoreCounts()
-    assert store.counts() is store.counts()
+    assert StoreCounts.of(store.noted()) == store.counts()
 
 
 def test_failed_gets_count():

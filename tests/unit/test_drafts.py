@@ -46,7 +46,9 @@ def test_the_rest_of_an_answer():
     """Levels, usage and answers are those that their classes make, and as frozen."""
     levels = (make_level("merge", 20, 10),)
     usage = make_usage_here((1, 2), (3, 4, 5), (6, 7, 8), 0.5, levels)
-    answer = make_answer((), usage, 9, None, ("slot-1",))
+    asked = []
+    answer = make_answer((), lambda: asked.append(1) or usage, 9, None, ("slot-1",))
+    assert (answer.snapshot, answer.missing, asked) == (9, ("slot-1",), [])
     plain = Usage(1, 2, 3, 4, 5, 6, 7, 8, cost_usd=0.5, levels=(Level("merge", 20, 10),))
     assert (answer, repr(answer)) == (
         Answer((), plain, 9, None, ("slot-1",)),
@@ -57,6 +59,11 @@ def test_the_rest_of_an_answer():
         assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - ours
         with pytest.raises(FrozenInstanceError):
             setattr(one, next(iter(type(one).__slots__)), 1)
+    assert asked == [1], "usage is made once, when somebody looks at it"
+    with pytest.raises(FrozenInstanceError):
+        answer.usage = usage
+    with pytest.raises(AttributeError, match="'Answer' object has no attribute 'more'"):
+        _ = answer.more
 
 
 def test_fields_of_unequal_number():

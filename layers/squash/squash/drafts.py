@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from squash.arrays import F32
@@ -15,7 +15,7 @@ def draft_of(of: type[Any]) -> type[Any]:
     A frozen class sets its fields by a call each. What every answer is made of is filled in as a
     draft, and becomes one of the frozen class then: that takes a fifth of the time.
     """
-    return type(f"_{of.__name__}Draft", (), {"__slots__": of.__slots__})
+    return type(f"_{of.__name__}Draft", of.__bases__, {"__slots__": of.__slots__})
 
 
 _MatchDraft: Final = draft_of(Match)
@@ -90,15 +90,15 @@ _AnswerDraft: Final = draft_of(Answer)
 
 def make_answer(
     matches: tuple[Match, ...],
-    usage: Usage,
+    usage_of: Callable[[], Usage],
     snapshot: int,
     explain: Explanation | None,
     missing: tuple[str, ...],
 ) -> Answer:
-    """Make what `Answer(...)` makes of a vector's matches, sooner."""
+    """Make what `Answer(...)` makes of a vector's matches, sooner; its usage when looked at."""
     answer: Any = _AnswerDraft()
     answer.matches = matches
-    answer.usage = usage
+    answer._usage_of = usage_of  # noqa: SLF001 - a draft is filled by who makes it
     answer.snapshot = snapshot
     answer.explain = explain
     answer.missing = missing

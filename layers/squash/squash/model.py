@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from squash.arrays import F32
 from squash.values import dataclass
@@ -251,8 +251,14 @@ class Explanation:
     """Microseconds that the cost model expects of the plans it chose from."""
 
 
+class _UsedLater:
+    """Has what makes an answer's usage, until somebody looks at that."""
+
+    __slots__ = ("_usage_of",)
+
+
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(_UsedLater):
     """The reply to one query: matches in ascending distance, ties by key."""
 
     matches: tuple[Match, ...]
@@ -263,6 +269,16 @@ class Answer:
     """What could not be searched; only where the query allows for that."""
     encoding: EncodingReport | None = None
     """How the query was encoded; None where it was a vector."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the usage of an answer that was made without, see `squash.drafts`."""
+            if name != "usage":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            usage = self._usage_of()
+            object.__setattr__(self, "usage", usage)
+            return usage
 
 
 @dataclass(frozen=True, slots=True)

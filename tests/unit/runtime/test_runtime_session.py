@@ -82,7 +82,7 @@ def test_any_snapshot_can_be_seen():
     before = store.counts()
     assert session.view_at(5) is view
     assert session.view_at(4) is session.view_at(4)
-    assert store.counts() is before
+    assert store.counts() == before
     with pytest.raises(NotFoundError):
         session.view_at(VIEWS_KEPT_MAX + 4)
     # What was seen of the past is not taken for the newest.

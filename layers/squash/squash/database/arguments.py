@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
 from squash.errors import InvalidArgumentError
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
-from squash.model import IndexConfig, Progress
+from squash.model import Progress
+from squash.search import Query
 
 # What is aimed at where nothing is said. An encoder takes longer than any search: what the rest of
 # the answers cost is little beside it, and missing them shows in judged answers.
 RECALL_TARGET: Final = 0.95
 RECALL_TARGET_ENCODED: Final = 0.99
 _INCLUDABLE: Final = frozenset({"metadata", "vector"})
+_OPTIONS_MAX: Final = 64
+# Of what is asked before there are vectors.
+_NO_VECTOR: Final = np.empty(0, np.float32)
 _COMMIT_ID: Final = re.compile("[0-9a-f]{32}")
 
 
@@ -81,10 +86,10 @@ def check_include(include: Iterable[str]) -> frozenset[str]:
     return wanted
 
 
-def recall_target_of(given: Any, config: IndexConfig) -> float:
+def recall_target_of(given: Any, *, encoded: bool) -> float:
     """Return the share of the true nearest to aim at; None leaves it to the kind of index."""
     if given is None:
-        return RECALL_TARGET if config.encoder is None else RECALL_TARGET_ENCODED
+        return RECALL_TARGET_ENCODED if encoded else RECALL_TARGET
     if (
         isinstance(given, bool)
         or not isinstance(given, (int, float, np.floating))
@@ -96,7 +101,7 @@ def recall_target_of(given: Any, config: IndexConfig) -> float:
     return float(given)
 
 
-def check_limits(*, top_k: Any, timeout_ms: Any = None, queries: int = 1) -> None:
+def check_limits(*, top_k: Any, timeout_ms: Any = None) -> None:
     """Check a query's numbers."""
     if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
         raise InvalidArgumentError("top_k is a whole number", field="top_k")
@@ -111,8 +116,59 @@ def check_limits(*, top_k: Any, timeout_ms: Any = None, queries: int = 1) -> Non
             f"timeout_ms is a whole number from 1 to {QUERY_TIMEOUT_MS_MAX}, not {timeout_ms!r}",
             field="timeout_ms",
         )
+
+
+def check_count(queries: int) -> None:
+    """Check how many queries a call has."""
     if queries > QUERIES_PER_CALL_MAX:
         raise InvalidArgumentError(
             f"a call takes at most {QUERIES_PER_CALL_MAX} queries, not {queries}: send several",
             field="vectors",
         )
+
+
+def query_options(include: Iterable[str], *given: Any) -> Query:
+    """Check what queries of a call have in common: all but vectors, filters, and until when.
+
+    Parameters
+    ----------
+    include:
+        As in `IndexReads.query`.
+    given:
+        As there, `top_k`, `recall_target`, `exact`, `explain`, `allow_partial` and `timeout_ms`;
+        and whether the index has an encoder.
+
+    """
+    wanted = include if isinstance(include, str) else tuple(include)
+    try:
+        return _known_options(wanted, *given)
+    except TypeError:
+        # What cannot be kept is checked each time; or is no argument, as will be said again.
+        return _known_options.__wrapped__(wanted, *given)
+
+
+# Told apart by their types, too: True is no number of answers, and yet equals 1.
+@lru_cache(maxsize=_OPTIONS_MAX, typed=True)
+def _known_options(  # noqa: PLR0917 - by their places they are found sooner
+    include: str | tuple[str, ...],
+    top_k: Any,
+    recall_target: Any,
+    exact: Any,
+    explain: Any,
+    allow_partial: Any,
+    timeout_ms: Any,
+    encoded: bool,
+) -> Query:
+    check_limits(top_k=top_k, timeout_ms=timeout_ms)
+    target = recall_target_of(recall_target, encoded=encoded)
+    wanted = check_include(include)
+    return Query(
+        vector=_NO_VECTOR,
+        k=int(top_k),
+        recall_target=target,
+        exact=exact or target >= 1.0,
+        include_metadata="metadata" in wanted,
+        include_vector="vector" in wanted,
+        explain=explain,
+        allow_partial=bool(allow_partial),
+    )

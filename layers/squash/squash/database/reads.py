@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from squash.database.arguments import (
+    check_count,
     check_include,
-    check_limits,
-    recall_target_of,
+    query_options,
     silent,
     whole_number,
 )
@@ -26,7 +24,6 @@ from squash.model import (
     SnapshotInfo,
 )
 from squash.runtime.session import IndexSession
-from squash.search import Query
 
 if TYPE_CHECKING:
     from squash.runtime.exporting import RowExport
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 # `IndexReads.list` hides the type's name from what follows it in the class.
 _Answers: TypeAlias = list[Answer]
 _Snapshots: TypeAlias = list[SnapshotInfo]
-# Of a query that is checked, and not yet encoded.
-_NO_VECTOR: Final = np.empty(0, np.float32)
 
 
 class IndexReads:
@@ -207,24 +202,15 @@ class IndexReads:
 
         """
         session = self._session
-        check_limits(top_k=top_k, timeout_ms=timeout_ms)
-        target = recall_target_of(recall_target, session.config)
-        deadline_ms = session.deadline_ms(timeout_ms)
+        options = query_options(
+            include, top_k, recall_target, exact, explain, allow_partial, timeout_ms,
+            session.config.encoder is not None,
+        )  # fmt: skip
+        if timeout_ms is not None:
+            options = options.until(session.deadline_ms(timeout_ms))
         asked = session.content.query(vector=vector, text=text, image=image, encoder=encoder)
-        wanted = check_include(include)
-        query = Query(
-            vector=_NO_VECTOR,
-            k=int(top_k),
-            node=session.parse(filter),
-            recall_target=target,
-            exact=exact or target >= 1.0,
-            include_metadata="metadata" in wanted,
-            include_vector="vector" in wanted,
-            explain=explain,
-            allow_partial=bool(allow_partial),
-            deadline_ms=deadline_ms,
-        )
-        return session.query_many(asked, [query], consistency, as_of)[0]
+        nodes = [None if filter is None else session.parse(filter)]
+        return session.query_many(asked, nodes, options, consistency, as_of)[0]
 
     def query_many(
         self,
@@ -282,10 +268,13 @@ class IndexReads:
         asked = session.content.queries(
             vectors=vectors, texts=texts, images=images, encoder=encoder
         )
-        check_limits(top_k=top_k, timeout_ms=timeout_ms, queries=len(asked))
-        target = recall_target_of(recall_target, session.config)
-        deadline_ms = session.deadline_ms(timeout_ms)
-        wanted = check_include(include)
+        options = query_options(
+            include, top_k, recall_target, exact, explain, allow_partial, timeout_ms,
+            session.config.encoder is not None,
+        )  # fmt: skip
+        check_count(len(asked))
+        if timeout_ms is not None:
+            options = options.until(session.deadline_ms(timeout_ms))
         if filters is None or isinstance(filters, Mapping):
             nodes = [session.parse(filters)] * len(asked)
         else:
@@ -296,16 +285,4 @@ class IndexReads:
                 "all, or one for each",
                 field="filters",
             )
-        first = Query(
-            vector=_NO_VECTOR,
-            k=int(top_k),
-            recall_target=target,
-            exact=exact or target >= 1.0,
-            include_metadata="metadata" in wanted,
-            include_vector="vector" in wanted,
-            explain=explain,
-            allow_partial=bool(allow_partial),
-            deadline_ms=deadline_ms,
-        )
-        queries = [first.among(node) for node in nodes]
-        return session.query_many(asked, queries, consistency, as_of)
+        return session.query_many(asked, nodes, options, consistency, as_of)

@@ -239,7 +239,8 @@ def check_vector(vector: Any, config: IndexConfig) -> F32:
         With what is wrong.
 
     """
-    array = _as_numbers(vector, field="vector")
+    plain = type(vector) is np.ndarray and vector.dtype.char in "fd"
+    array = vector if plain else _as_numbers(vector, field="vector")
     if array.shape != (config.dimension,):
         raise InvalidArgumentError(
             f"vector has the shape {list(array.shape)}; index {config.name!r} takes "

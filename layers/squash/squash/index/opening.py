@@ -85,7 +85,7 @@ class LogReader:
         if known is None or self._is_old(known, now):
             return self._open_anew(known, read_ahead, now)
         # Every strongly consistent query comes through here, and mostly nothing is new.
-        following = self._get(known.sequence + 1)
+        following = self._get(known.state.sequence + 1)
         if following is not None:
             commits = {**known.commits, following.sequence: following}
             return self._read_on(replace(known, commits=commits))
@@ -103,7 +103,7 @@ class LogReader:
         check = self._check_current
         if check is None:
             read()
-        elif known is not None or _too_far(self._looked_ms, now):
+        elif known is not None or abs(now - self._looked_ms) > CATALOGUE_TRUSTED_MS:
             self._looks.run([check, read])
             self._looked_ms = now
         else:
@@ -367,7 +367,9 @@ class LogReader:
         """Tell if the log, or the catalogue, was last looked at too long ago."""
         if abs(now_ms - opened.read_ms) > STALE_AFTER_MS:
             return True
-        return self._check_current is not None and _too_far(self._looked_ms, now_ms)
+        if self._check_current is None:
+            return False
+        return abs(now_ms - self._looked_ms) > CATALOGUE_TRUSTED_MS
 
     def _empty(self) -> Opened:
         return Opened(State(), {}, self._clock.now_ms(), Retained())
@@ -385,10 +387,6 @@ def _snapshot_of(data: Buffer | None, sequence: int, key: str) -> State:
     if data is None:
         raise ChecksumError(f"{key} was listed and is gone: try again", object_key=key)
     return snapshots.from_bytes(data, sequence=sequence, where=key)
-
-
-def _too_far(then_ms: int, now_ms: int) -> bool:
-    return abs(now_ms - then_ms) > CATALOGUE_TRUSTED_MS
 
 
 def _applied(state: State, commit: Commit) -> State:

@@ -19,12 +19,14 @@ from squash.kernels.distances import MetricName
 from squash.kernels.native import address
 from squash.kernels.native_table import native_table
 from squash.kernels.packing import low_groups
+from squash.kernels.record_keys import RecordTable
 from squash.kernels.searching import (
     Missing,
     Near,
     SearchPlan,
     StaysOpen,
     coarse_query_bytes,
+    near_of,
     room_of,
     search,
 )
@@ -53,6 +55,7 @@ class _Shared:
     plan: SearchPlan
     sure: U32
     possible: U32
+    records: RecordTable | None
 
     def one(
         self, vector: F32, query: F32, overall: float, program: FilterProgram | None
@@ -61,7 +64,7 @@ class _Shared:
         return search(
             self.table, self.axes, self.mean, vector=vector, query=query, metric=self.metric,
             plan=self.plan, overall=overall, sure=self.sure, possible=self.possible,
-            program=program,
+            program=program, records=self.records,
         )  # fmt: skip
 
 
@@ -78,6 +81,7 @@ def search_many(
     programs: Sequence[FilterProgram | None],
     sure: U32,
     possible: U32,
+    records: RecordTable | None = None,
 ) -> list[Near | Missing | StaysOpen]:
     """Search the clusters of a table for each of n queries; see `search`.
 
@@ -91,11 +95,13 @@ def search_many(
         float64 [n], and n of them.
     sure, possible:
         uint32 [all blocks], one after another written by all.
+    records:
+        As for `search`.
 
     """
     size = min(_DISTANCES_MAX // max(1, len(table.centers)), _NEAR_MAX // _near_most(plan))
     size = max(1, size)
-    shared = _Shared(table, axes, mean, metric, plan, sure, possible)
+    shared = _Shared(table, axes, mean, metric, plan, sure, possible, records)
     found: list[Near | Missing | StaysOpen] = []
     for begin in range(0, len(vectors), size):
         part = slice(begin, begin + size)
@@ -150,15 +156,21 @@ def _search_part(
     depth = max((one.depth for one in bound if one is not None), default=1)
     room = room_of(beside, len(shared.mean))
     try:
-        kept = room.ask(
-            table, shared.axes, shared.mean, vector=vectors, query=queries, metric=shared.metric,
-            plan=plan, overall=0.0, bitmaps=(shared.sure, shared.possible), depth=depth,
-        )  # fmt: skip
+        room.prepare(table, shared.axes, shared.mean, shared.metric, plan, depth=depth)
+        room.ask(vectors, queries)
+        room.admit(0, None, shared.sure, shared.possible, 0.0)
         chosen.search_many(beside.at, room.at, batch)
-        del kept
     finally:
         beside.rooms.append(room)
+    # The rows of all answers, one after another.
+    there = np.arange(near_most) < found[:, np.newaxis]
+    partition, row = places[0][there], places[1][there]
+    keys = None
+    if shared.records is not None:
+        keys = shared.records.keys_at(chosen, address(partition), address(row), len(row))
+    partitions, rows, near_distances = partition.tolist(), row.tolist(), distances[there].tolist()
     results: list[Near | Missing | StaysOpen] = []
+    end = 0
     for i, (near, seen) in enumerate(zip(found.tolist(), counts.tolist(), strict=True)):
         if near == _STAYS_OPEN:
             results.append(StaysOpen())
@@ -167,15 +179,19 @@ def _search_part(
         elif near < 0:
             results.append(Missing(taken[i, : seen[3]]))
         else:
+            begin, end = end, end + near
             results.append(
-                Near(
-                    places[0, i, :near].tolist(),
-                    places[1, i, :near].tolist(),
-                    distances[i, :near].tolist(),
-                    taken[i, : seen[3]],
-                    seen[0],
-                    seen[1],
-                    *seen[4:],
+                near_of(
+                    (
+                        partitions[begin:end],
+                        rows[begin:end],
+                        near_distances[begin:end],
+                        taken[i, : seen[3]],
+                        seen[0],
+                        seen[1],
+                        *seen[4:],
+                        None if keys is None else keys[begin:end],
+                    )
                 )
             )
     return results

@@ -21,6 +21,19 @@ PLAIN_KEY: Final = re.compile(rb'\["([^"\\\x00-\x1f]+)",\{')
 _RECORDS: Final = Struct("=QqQq")  # `sq_records`
 # The room for a key at first; of longer ones the second call is told how much they take.
 _KEY_BYTES: Final = 48
+_ROOM_BYTES: Final = 10 * _KEY_BYTES
+
+
+class _Room:
+    """What keys are written to, by one call at a time."""
+
+    __slots__ = ("at", "bytes", "view")
+
+    def __init__(self, size: int) -> None:
+        memory = np.empty(size, dtype=np.uint8)
+        self.view = memory.data
+        self.at = address(memory)
+        self.bytes = size
 
 
 class RecordTable:
@@ -37,6 +50,7 @@ class RecordTable:
         self._held: list[tuple[U8, I64] | None] = [None] * partitions
         self._table: U64 = np.zeros((partitions, _RECORDS.size // 8), dtype=np.uint64)
         self._table_at = address(self._table)
+        self._rooms: list[_Room] = []
 
     def holds(self, partition: int) -> bool:
         """Tell whether a partition's records are here."""
@@ -62,32 +76,41 @@ class RecordTable:
         None if one is written with escapes, or where its segment says is no record with a key: to
         read that, or refuse it, is for who reads it as JSON.
         """
-        chosen = native.active()
-        count = len(row)
-        if not count:
+        if not row:
             return []
+        chosen = native.active()
         if chosen is None:
             found = self._gathered(partition, row)
-        else:
-            # The function keeps what it has made of a format; a `Struct` is made each time.
-            partitions = pack(f"={count}q", *partition)
-            rows = pack(f"={count}q", *row)
-            asked = (self._table_at, len(self._held), partitions, rows, count)
-            room_bytes = count * _KEY_BYTES
-            while True:
-                room = np.empty(room_bytes, dtype=np.uint8)
-                written = chosen.gather_keys(*asked, address(room), room_bytes)
-                if written <= room_bytes:
-                    break
-                room_bytes = written
-            found = room[: written - 1].tobytes() if written > 0 else None
-        if found is None:
-            return None
+            return None if found is None else _split(found)
+        # The function keeps what it has made of a format; a `Struct` is made each time.
+        form = f"={len(row)}q"
+        return self.keys_at(chosen, pack(form, *partition), pack(form, *row), len(row))
+
+    def keys_at(
+        self, chosen: native.Native, partition: int | bytes, row: int | bytes, count: int
+    ) -> list[str] | None:
+        """Do as `keys` for partitions and rows that are int64 [count] in memory already.
+
+        Of partitions that are not held there is no record: None.
+        """
+        if not count:
+            return []
+        rooms = self._rooms
         try:
-            # No key has a line feed, and no character of several bytes does.
-            return found.decode().split("\n")
-        except UnicodeDecodeError:
-            return None
+            room = rooms.pop()
+        except IndexError:
+            room = _Room(max(count * _KEY_BYTES, _ROOM_BYTES))
+        held = len(self._held)
+        written = chosen.gather_keys(
+            self._table_at, held, partition, row, count, room.at, room.bytes
+        )
+        if written > room.bytes:
+            room = _Room(written)
+            chosen.gather_keys(self._table_at, held, partition, row, count, room.at, room.bytes)
+        try:
+            return _split(room.view[: written - 1]) if written > 0 else None
+        finally:
+            rooms.append(room)
 
     def _gathered(self, partition: list[int], row: list[int]) -> bytes | None:
         keys = []
@@ -103,3 +126,11 @@ class RecordTable:
                 return None
             keys.append(plain[1])
         return b"\n".join(keys)
+
+
+def _split(keys: bytes | memoryview) -> list[str] | None:
+    try:
+        # No key has a line feed, and no character of several bytes does.
+        return str(keys, "utf-8").split("\n")
+    except UnicodeDecodeError:
+        return None

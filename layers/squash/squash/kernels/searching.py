@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U8, U32, AnyArray, distinct
+from squash.arrays import F32, F64, I64, U32, AnyArray, distinct
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import (
@@ -25,13 +25,20 @@ from squash.kernels.native import address
 from squash.kernels.native_table import NativeTable, native_table
 from squash.kernels.packing import low_groups
 from squash.kernels.prepare import prepare
+from squash.kernels.record_keys import RecordTable
 from squash.kernels.scanning import ROOM_CLUSTER_BYTES, ROOM_ROW_BYTES, level_bytes, scan
 from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.kernels.walking import walk
-from squash.values import dataclass
+from squash.values import dataclass, maker_of
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
 _ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddqdd")
+# The 64-bit words of it that differ between queries of one plan; the others stay as they are.
+_VECTOR: Final = 2
+_QUERY: Final = 4
+_FILTER_PLACE: Final = 6 * 8
+_FILTER: Final = Struct("=5Q")  # program, counts of sure and possible rows, and their bitmaps
+_OVERALL: Final = 14
 _ROOMS: Final = Struct("=21Q")
 _COUNTS: Final = Struct("=8q")
 _STAYS_OPEN: Final = -(1 << 63)
@@ -74,7 +81,8 @@ class Near(NamedTuple):
     """The nearest k rows and what ties with the last of them, ascending by distance.
 
     `taken` clusters were taken, in which `admitted` rows pass, of `rows_seen`; of these
-    `low_scanned` were scanned, `ranked` by their full codes, `kept`, and `read` measured.
+    `low_scanned` were scanned, `ranked` by their full codes, `kept`, and `read` measured. `keys`
+    are the rows' keys, where they were asked for and are at hand.
     """
 
     partition: list[int]
@@ -87,6 +95,10 @@ class Near(NamedTuple):
     ranked: int
     kept: int
     read: int
+    keys: list[str] | None
+
+
+near_of: Final = maker_of(Near)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +127,7 @@ def search(
     possible: U32,
     program: FilterProgram | None = None,
     counts: tuple[I64, I64] | None = None,
+    records: RecordTable | None = None,
 ) -> Near | Missing | StaysOpen:
     """Search the clusters of a table.
 
@@ -132,6 +145,8 @@ def search(
         What is asked.
     overall, sure, possible, program, counts:
         As for `walk`.
+    records:
+        What keys of the rows found are read from, if they are wanted.
 
     """
     chosen = native.active()
@@ -143,31 +158,36 @@ def search(
     beside = native_table(table)
     beside.coarsen(chosen)
     bound = None if program is None else beside.bind(program)
-    filtered = bound is not None or counts is not None
     room = room_of(beside, len(mean))
     try:
-        kept = room.ask(
-            table, axes, mean, vector=vector, query=query, metric=metric, plan=plan,
-            overall=overall, bitmaps=(sure, possible) if filtered else None,
-            depth=1 if bound is None else bound.depth,
-            program_at=0 if bound is None or counts is not None else bound.at, counts=counts,
-        )  # fmt: skip
+        room.prepare(table, axes, mean, metric, plan, depth=1 if bound is None else bound.depth)
+        vector, query = room.ask(vector, query)  # which must outlive the search
+        if bound is None and counts is None:
+            room.admit_all(overall)
+        else:
+            program_at = 0 if bound is None or counts is not None else bound.at
+            room.admit(program_at, counts, sure, possible, overall)
         found = chosen.search(beside.at, room.at)
-        del kept
-        seen = _COUNTS.unpack_from(room.counts.data)
+        seen = _COUNTS.unpack_from(room.counts)
         if found == _STAYS_OPEN:
             return StaysOpen()
         taken = room.taken[: seen[3]].copy()
         if found < 0:
             return Missing(taken)
-        return Near(
-            room.near_partition[:found].tolist(),
-            room.near_row[:found].tolist(),
-            room.near_distance[:found].tolist(),
-            taken,
-            seen[0],
-            seen[1],
-            *seen[4:],
+        keys = None
+        if records is not None:
+            keys = records.keys_at(chosen, room.near_partition_at, room.near_row_at, found)
+        return near_of(
+            (
+                room.near_partition[:found].tolist(),
+                room.near_row[:found].tolist(),
+                room.near_distance[:found].tolist(),
+                taken,
+                seen[0],
+                seen[1],
+                *seen[4:],
+                keys,
+            )
         )
     finally:
         beside.rooms.append(room)
@@ -192,50 +212,93 @@ class Room:
 
     def __init__(self, vector_dimension: int) -> None:
         self._vector_dimension = vector_dimension
-        self._cells: tuple[F64, F64, int, int] | None = None
-        self.asked = np.zeros(_ASKED.size + _ROOMS.size, dtype=np.uint8)
-        self.at = address(self.asked)
+        memory = np.zeros(_ASKED.size + _ROOMS.size, dtype=np.uint8)
+        self.at = address(memory)
+        self._asked = memory.data
+        self._words = self._asked.cast("Q")
+        self._reals = self._asked.cast("d")
+        self._prepared: tuple[SearchPlan, F32, F32, MetricName] | None = None
+        self._bitmaps: tuple[U32, U32, int, int] | None = None
+        self._admits_all = True
         self.rows = self.depth = 0
 
-    def ask(
+    def prepare(
         self,
         table: ClusterTable,
         axes: F32,
         mean: F32,
-        *,
-        vector: F32,
-        query: F32,
         metric: MetricName,
         plan: SearchPlan,
-        overall: float,
-        bitmaps: tuple[U32, U32] | None,
+        *,
         depth: int,
-        program_at: int = 0,
-        counts: tuple[I64, I64] | None = None,
-    ) -> tuple[AnyArray, AnyArray]:
-        """Write down what is asked; the arrays returned must outlive the search."""
-        if not vector.shape[-1:] == query.shape[-1:] == mean.shape:
-            raise InternalError("a query of another dimension was given to a search")
-        rows = max(plan.keep, plan.straight.most, 1)
+    ) -> None:
+        """Write down what queries have in common; mostly it is there from the last one."""
+        last = self._prepared
+        if (
+            last is not None
+            and last[0] is plan
+            and last[1] is axes
+            and last[2] is mean
+            and last[3] == metric
+            and depth <= self.depth
+        ):
+            return
+        if mean.shape != (self._vector_dimension,):
+            raise InternalError("a search was asked of vectors of another dimension")
+        rows = max(plan.keep, plan.straight.most, self.rows, 1)
         if self.rows < rows or self.depth < depth:
             self.grow(table, rows, depth)
         axes_at, mean_at = native_table(table).rotation(axes, mean)
-        vector = np.ascontiguousarray(vector, dtype=np.float32)
-        query = np.ascontiguousarray(query, dtype=np.float32)
         _ASKED.pack_into(
-            self.asked.data, 0,
-            axes_at, mean_at, address(vector), len(mean), address(query), METRIC_NUMBERS[metric],
-            program_at,
-            0 if counts is None else address(counts[0]),
-            0 if counts is None else address(counts[1]),
-            0 if bitmaps is None else address(bitmaps[0]),
-            0 if bitmaps is None else address(bitmaps[1]),
-            *self.cells(plan.inverse_need, plan.adverse),
-            plan.k, overall, plan.prior_rows, plan.thinning,
+            self._asked, 0,
+            axes_at, mean_at, 0, len(mean), 0, METRIC_NUMBERS[metric],
+            0, 0, 0, 0, 0, address(plan.inverse_need), address(plan.adverse),
+            plan.k, 0.0, plan.prior_rows, plan.thinning,
             plan.keep, plan.reach, plan.share_min,
             plan.straight.most, plan.straight.base, plan.straight.each,
         )  # fmt: skip
-        return vector, query
+        self._admits_all = True
+        self._prepared = plan, axes, mean, metric
+
+    def ask(self, vector: F32, query: F32) -> tuple[F32, F32]:
+        """Write down what is asked; the arrays returned must outlive the search."""
+        if not vector.shape[-1:] == query.shape[-1:] == (self._vector_dimension,):
+            raise InternalError("a query of another dimension was given to a search")
+        asked = np.ascontiguousarray(query, dtype=np.float32)
+        words = self._words
+        words[_VECTOR] = words[_QUERY] = address(asked)
+        if vector is query:
+            return asked, asked
+        vector = np.ascontiguousarray(vector, dtype=np.float32)
+        words[_VECTOR] = address(vector)
+        return vector, asked
+
+    def admit_all(self, overall: float) -> None:
+        """Say that there is no filter."""
+        self._reals[_OVERALL] = overall
+        if not self._admits_all:
+            _FILTER.pack_into(self._asked, _FILTER_PLACE, 0, 0, 0, 0, 0)
+            self._admits_all = True
+
+    def admit(
+        self,
+        program_at: int,
+        counts: tuple[I64, I64] | None,
+        sure: U32,
+        possible: U32,
+        overall: float,
+    ) -> None:
+        """Say which rows pass: those of a program, or those of counts, by their bitmaps."""
+        bitmaps = self._bitmaps
+        if bitmaps is None or bitmaps[0] is not sure or bitmaps[1] is not possible:
+            bitmaps = self._bitmaps = (sure, possible, address(sure), address(possible))
+        sure_at, possible_at = (0, 0) if counts is None else map(address, counts)
+        _FILTER.pack_into(
+            self._asked, _FILTER_PLACE,
+            program_at, sure_at, possible_at, bitmaps[2], bitmaps[3],
+        )  # fmt: skip
+        self._reals[_OVERALL] = overall
+        self._admits_all = False
 
     def grow(self, table: ClusterTable, rows: int, depth: int) -> None:
         """Make room for so many rows, and filters of this depth."""
@@ -269,7 +332,7 @@ class Room:
         begin = -address(memory) % _ALIGNMENT
         begins = dict(zip(sizes, np.cumsum([begin, *steps[:-1]]).tolist(), strict=True))
         _ROOMS.pack_into(
-            self.asked.data, _ASKED.size, *(address(memory) + place for place in begins.values())
+            self._asked, _ASKED.size, *(address(memory) + place for place in begins.values())
         )
 
         def part(name: str, dtype: type, count: int) -> AnyArray:
@@ -279,15 +342,9 @@ class Room:
         self.near_distance: F64 = part("near_distance", np.float64, rows)
         self.near_partition: I64 = part("near_partition", np.int64, rows)
         self.near_row: I64 = part("near_row", np.int64, rows)
-        self.counts: U8 = part("counts", np.uint8, _COUNTS.size)
-
-    def cells(self, inverse_need: F64, adverse: F64) -> tuple[int, int]:
-        """Return the addresses of a walk's tables by cell; the last ones are kept."""
-        kept = self._cells
-        if kept is None or kept[0] is not inverse_need or kept[1] is not adverse:
-            kept = (inverse_need, adverse, address(inverse_need), address(adverse))
-            self._cells = kept
-        return kept[2], kept[3]
+        self.counts: memoryview = part("counts", np.uint8, _COUNTS.size).data
+        self.near_partition_at = address(self.near_partition)
+        self.near_row_at = address(self.near_row)
 
 
 def _by_parts(
@@ -360,4 +417,5 @@ def _by_parts(
         ranked_rows,
         len(row),
         read,
+        None,
     )

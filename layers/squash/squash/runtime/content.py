@@ -36,7 +36,7 @@ from squash.model import (
 from squash.runtime.encoder_names import encoder_label, read_reference
 from squash.runtime.encoding import Encoding, Told, check_encoded
 from squash.search.spending import Spent
-from squash.values import dataclass
+from squash.values import dataclass, maker_of
 
 _MANY: Final = {Modality.TEXT: "texts", Modality.IMAGE: "images"}
 _KEY_CHARACTERS_SHOWN_MAX: Final = 64
@@ -59,6 +59,9 @@ class EncodedQueries(NamedTuple):
     reports: Sequence[EncodingReport] = ()
     """Empty where they came as vectors."""
     spent: Spent | None = None
+
+
+encoded_at_once: Final = maker_of(EncodedQueries)
 
 
 @dataclass(slots=True)
@@ -235,7 +238,7 @@ class Content:
         used, are counted in the first.
         """
         if not isinstance(asked, Inputs):
-            return EncodedQueries(check_vectors(asked, self._config))
+            return encoded_at_once((check_vectors(asked, self._config), (), None))
         pin = self._pin(asked.modality)
         found, spent = self._encode(pin, asked, Purpose.QUERY, deadline_ms=deadline_ms)
         vectors = [check_vector(vector, self._config) for vector in found.vectors]

@@ -189,8 +189,12 @@ class RetainedObjects:
 
     def counts(self) -> LoadCounts:
         """Return what was asked for until now."""
-        hits = self._tmp.hits if self._tmp else 0
-        return LoadCounts(self._found, hits, self._read - hits)
+        return LoadCounts(*self.noted())
+
+    def noted(self) -> tuple[int, int, int]:
+        """Return the same as plain numbers: every query takes it twice."""
+        hits = self._tmp.hits if self._tmp is not None else 0
+        return self._found, hits, self._read - hits
 
     def load(self, ref: ObjectRef, part: str, decode: Callable[[Buffer], T]) -> T:
         """Get a whole object, check its length and checksum, decode a part of it, retain both.

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from squash.arrays import F32
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
 from squash.drafts import make_answer
@@ -184,37 +185,45 @@ class IndexSession:
     def query_many(
         self,
         asked: Asked,
-        queries: Sequence[Query],
+        nodes: Sequence[FilterNode | None],
+        options: Query,
         consistency: str,
         as_of: AsOf | None = None,
     ) -> list[Answer]:
         """Answer queries on one snapshot: the newest, or that of a number or a moment.
 
-        `queries` are without their vectors, which `asked` has or is encoded into; what encoding
-        spent is in the first answer's usage.
+        Parameters
+        ----------
+        asked:
+            The queries' vectors, or what is encoded into them; what that spent is in the first
+            answer's usage.
+        nodes:
+            Of each query its filter.
+        options:
+            What all queries have in common.
+        consistency, as_of:
+            Which snapshot.
+
         """
         before = self._spent()
         opening = self._opening(asked) if as_of is None else None
-        encoded = self.content.encoded_queries(asked, queries[0].deadline_ms if queries else None)
+        encoded = self.content.encoded_queries(asked, options.deadline_ms)
         if opening is not None:
             opening.exception()  # What failed is met again below, or was of the moment.
-        queries = [
-            query.near(vector) for query, vector in zip(queries, encoded.vectors, strict=True)
-        ]
         if as_of is None:
-            queries = live_only(queries, self._live())
+            queries = _asking(options, encoded.vectors, live_only(nodes, self._live()))
             view, found = self._searched(queries, consistency)
         else:
             view, live = self._seen(as_of)
-            queries = past = live_only(queries, live)
-            found = self._past(view, lambda: self._search(view, past))
+            queries = _asking(options, encoded.vectors, live_only(nodes, live))
+            found = self._past(view, lambda: self._search(view, queries))
         after = self._spent()
         if found and encoded.spent is not None:
             found[0][1].spent = spent_together(encoded.spent, found[0][1].spent)
         # What was asked of the store served all of them, and is counted once.
         answers: list[Answer] = []
         for query, (matches, trace) in zip(queries, found, strict=True):
-            usage = usage_of(trace, after if answers else before, after, self._settings)
+            usage = partial(usage_of, trace, after if answers else before, after, self._settings)
             told = explain(view, query, trace) if query.explain else None
             answers.append(make_answer(matches, usage, view.snapshot, told, trace.missing))
         if not encoded.reports:
@@ -459,7 +468,13 @@ class IndexSession:
         )
 
     def _spent(self) -> SpentHere:
-        return SpentHere(self._counted.counts(), self._views.loader.counts())
+        return self._counted.noted(), self._views.loader.noted()
+
+
+def _asking(
+    options: Query, vectors: Sequence[F32], nodes: Sequence[FilterNode | None]
+) -> list[Query]:
+    return [options.of(vector, node) for vector, node in zip(vectors, nodes, strict=True)]
 
 
 def _nobody_encodes() -> Encoding:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from operator import sub
+from typing import TypeAlias
 
 from squash.drafts import make_usage_here
 from squash.model import Usage
 from squash.planning.prices import invocation_cost_usd, request_cost_usd
-from squash.runtime.retained import LoadCounts
 from squash.runtime.settings import Settings
 from squash.search import Trace
 from squash.search.spending import Spent
-from squash.storage import StoreCounts
+from squash.storage import Noted, StoreCounts
 
-
-class SpentHere(NamedTuple):
-    """What was asked of the store, of memory and of files until now."""
-
-    store: StoreCounts
-    loads: LoadCounts
+SpentHere: TypeAlias = tuple[Noted, tuple[int, int, int]]
+"""What was asked of the store until now; and of memory, of files, and past both."""
 
 
 def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
@@ -33,22 +29,17 @@ def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
 
 def usage_of(trace: Trace, before: SpentHere, after: SpentHere, settings: Settings) -> Usage:
     """Return what an answer cost, by what its search noted and what was spent here meanwhile."""
-    (store, loads), (store_before, loads_before) = after, before
-    requests = store.requests - store_before.requests
-    rounds = store.rounds - store_before.rounds
-    bytes_in = store.bytes_in - store_before.bytes_in
-    memory = loads.memory - loads_before.memory
-    tmp = loads.tmp - loads_before.tmp
-    read = loads.store - loads_before.store
-    cost_usd = request_cost_usd((store - store_before).by_kind) if settings.billed else 0.0
+    store = StoreCounts.of(tuple(map(sub, after[0], before[0])))
+    memory, tmp, read = map(sub, after[1], before[1])
+    cost_usd = request_cost_usd(store.by_kind) if settings.billed else 0.0
     elsewhere = trace.spent
     if elsewhere is None:
         return make_usage_here(
             (trace.scanned, trace.vectors_read),
-            (requests, rounds, bytes_in),
+            (store.requests, store.rounds, store.bytes_in),
             (memory, tmp, read),
             cost_usd,
-            tuple(trace.levels),
+            trace.levels,
         )
     if elsewhere.invocations:
         cost_usd += request_cost_usd(elsewhere.store_kinds) + invocation_cost_usd(
@@ -59,9 +50,9 @@ def usage_of(trace: Trace, before: SpentHere, after: SpentHere, settings: Settin
     return Usage(
         rows_scanned=trace.scanned,
         vectors_read=trace.vectors_read,
-        store_requests=requests + sum(elsewhere.store_kinds.values()),
-        store_rounds=rounds + elsewhere.store_rounds,
-        store_bytes=bytes_in + elsewhere.store_bytes,
+        store_requests=store.requests + sum(elsewhere.store_kinds.values()),
+        store_rounds=store.rounds + elsewhere.store_rounds,
+        store_bytes=store.bytes_in + elsewhere.store_bytes,
         parts_from_memory=memory + elsewhere.parts_from_memory,
         parts_from_tmp=tmp + elsewhere.parts_from_tmp,
         parts_from_store=read + elsewhere.parts_from_store,
@@ -69,5 +60,5 @@ def usage_of(trace: Trace, before: SpentHere, after: SpentHere, settings: Settin
         invocations_cold=elsewhere.invocations_cold,
         gb_seconds=elsewhere.gb_seconds,
         cost_usd=cost_usd,
-        levels=tuple(trace.levels),
+        levels=trace.levels,
     )

@@ -103,9 +103,11 @@ class IndexViews:
         if opened is self._opened:
             return opened
         with self._lock:
-            if self._opened is None or opened.sequence >= self._opened.sequence:
+            known = self._opened
+            if known is None or opened.state.sequence >= known.state.sequence:
                 self._opened = opened
-            return self._opened
+                return opened
+            return known
 
     def view(self, consistency: str) -> IndexView:
         """Return the newest snapshot, or with "eventual" one that was the newest not long ago.
@@ -243,7 +245,7 @@ class IndexViews:
     def view_of(self, opened: Opened) -> IndexView:
         """Return the snapshot that was read or written."""
         last = self._last
-        if last is not None and last.snapshot == opened.sequence:
+        if last is not None and last.snapshot == opened.state.sequence:
             return last
         with self._lock:
             kept = self._kept.get(opened.sequence)

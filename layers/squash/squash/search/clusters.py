@@ -125,6 +125,10 @@ class Clusters:
             self._evictions = evictions
         return self._table
 
+    def records(self) -> RecordTable:
+        """Return what keys of many rows are read from at once, as far as `keys` filled it."""
+        return self._records
+
     def keys(self, partition: list[int], row: list[int]) -> list[str] | None:
         """Return the keys of m rows at once; None where they must be read one by one.
 

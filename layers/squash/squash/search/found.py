@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from operator import lt
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from squash.drafts import make_matches
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata
 from squash.search.view import KeyReader, SegmentView
+from squash.values import maker_of
 
 T = TypeVar("T")
 
@@ -54,13 +55,16 @@ class Query(NamedTuple):
     deadline_ms: int | None = None
     """When the answer must be there, in milliseconds since 1970 UTC."""
 
-    def near(self, vector: F32) -> Query:
-        """Return what asks the same of another vector."""
-        return Query(vector, *self[1:])
+    def until(self, deadline_ms: int | None) -> Query:
+        """Return the same, to be answered until some time."""
+        return self._replace(deadline_ms=deadline_ms)
 
-    def among(self, node: FilterNode | None) -> Query:
-        """Return what asks the same of the rows that pass another filter."""
-        return Query(self.vector, self.k, node, *self[3:])
+    def of(self, vector: F32, node: FilterNode | None) -> Query:
+        """Return what asks the same of another vector, among the rows that pass another filter."""
+        return query_at_once((vector, self.k, node, *self[3:]))
+
+
+query_at_once: Final = maker_of(Query)
 
 
 class Found(NamedTuple):
@@ -70,8 +74,13 @@ class Found(NamedTuple):
     owner: list[int]
     rows: list[int]
     distances: list[float]
-    keys: Callable[[list[int], list[int]], list[str] | None] | None = None
-    """Gives the keys of rows of several sources at once, or None; see `Clusters`."""
+    keys: list[str] | None = None
+    """Of each row, where they were read already."""
+    read_keys: Callable[[list[int], list[int]], list[str] | None] | None = None
+    """Gives the keys of rows of several sources at once, or None; see `Clusters.keys`."""
+
+
+found_at_once: Final = maker_of(Found)
 
 
 def found_of(sources: Sequence[Source], owner: I64, rows: I64, distances: F64) -> Found:
@@ -85,7 +94,7 @@ def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
     if joined is None:
         return ()
     order = _nearest(joined, query.k)
-    distances = [joined.distances[place] for place in order]
+    distances = _at(joined.distances, order)
     none = (None,) * len(order)
     metadata: Sequence[Metadata | None] = none
     vectors: Sequence[F32 | None] = none
@@ -112,9 +121,9 @@ def nearest(found: Sequence[Found], k: int) -> Found:
     order = _nearest(joined, k)
     return Found(
         joined.sources,
-        [joined.owner[place] for place in order],
-        [joined.rows[place] for place in order],
-        [joined.distances[place] for place in order],
+        _at(joined.owner, order),
+        _at(joined.rows, order),
+        _at(joined.distances, order),
     )
 
 
@@ -131,9 +140,10 @@ def nearest_and_ties(found: Sequence[Found], k: int) -> list[tuple[Source, int]]
 
 def _joined(found: Sequence[Found]) -> Found | None:
     """Return all rows as one; None if there are none."""
-    found = [one for one in found if one.rows]
+    if len(found) != 1:
+        found = [one for one in found if one.rows]
     if len(found) <= 1:
-        return found[0] if found else None
+        return found[0] if found and found[0].rows else None
     joined = Found([], [], [], [])
     sources: list[Source] = []
     for one in found:
@@ -144,11 +154,18 @@ def _joined(found: Sequence[Found]) -> Found | None:
     return Found(sources, joined.owner, joined.rows, joined.distances)
 
 
-def _nearest(found: Found, k: int) -> list[int]:
+def _at(values: list[T], order: Sequence[int]) -> list[T]:
+    """Return what lies at some places; of the first ones it is a slice."""
+    if isinstance(order, range):
+        return values[: len(order)]
+    return [values[place] for place in order]
+
+
+def _nearest(found: Found, k: int) -> Sequence[int]:
     """Return the places of the k nearest, by distance and key."""
     distances = found.distances
     if all(map(lt, distances, distances[1:])):  # What is found at once comes so.
-        return list(range(min(k, len(distances))))
+        return range(min(k, len(distances)))
     order = _with_ties(distances, k)
     if len({distances[place] for place in order}) == len(order):
         return order
@@ -169,10 +186,12 @@ def _with_ties(distances: Sequence[float], k: int) -> list[int]:
     return order
 
 
-def _keys(found: Found, order: list[int]) -> list[str]:
-    sources, owner, rows = found.sources, found.owner, found.rows
+def _keys(found: Found, order: Sequence[int]) -> list[str]:
     if found.keys is not None:
-        together = found.keys([owner[place] for place in order], [rows[place] for place in order])
+        return _at(found.keys, order)
+    sources, owner, rows = found.sources, found.owner, found.rows
+    if found.read_keys is not None:
+        together = found.read_keys(_at(owner, order), _at(rows, order))
         if together is not None:
             return together
     readers: dict[int, KeyReader] = {}
@@ -193,7 +212,7 @@ def _keys(found: Found, order: list[int]) -> list[str]:
 
 def _gathered(
     found: Found,
-    order: list[int],
+    order: Sequence[int],
     read: Callable[[Source, I64], Iterable[T]],
     prefetch: Callable[[RowsOf], None],
 ) -> list[T]:

@@ -77,7 +77,7 @@ def _gathered(
     snapshot: _Snapshot, planned: Planned, parts: Sequence[Kept], *, allow_partial: bool
 ) -> tuple[Found, Trace]:
     view = snapshot.view
-    trace = replace(planned.trace, levels=list(planned.trace.levels))
+    trace = replace(planned.trace, noted=list(planned.trace.noted))
     missing = _missing(snapshot, planned, parts)
     if missing and not allow_partial:
         names = ", ".join(view.partitions[number].reader.ref.id for number in missing[:_NAMED_MAX])

@@ -12,9 +12,9 @@ from squash.model import Metric
 from squash.planning import CostModel, keep_for
 from squash.search.admitting import Known, admit, admit_alike, trace_admission
 from squash.search.clusters import Clusters
-from squash.search.found import Found, Query
+from squash.search.found import Found, Query, found_at_once
 from squash.search.jobs import Admission, Job
-from squash.search.levels import scan_matches, walk_by_levels, walked_plan
+from squash.search.levels import scan_matches, walk_by_levels
 from squash.search.trace import Trace
 from squash.segment.exact import unit_rows
 
@@ -31,7 +31,7 @@ def search_partitions(
         keep = keep_for(query.k, query.recall_target)
         table = clusters.table()
         job = Job(metric, costs, clusters, table, query, keep, bitmaps, trace)
-        return _search(job)
+        return _search_admitted(job, admit(job))
     finally:
         clusters.give_bitmaps(bitmaps)
 
@@ -130,21 +130,20 @@ def _near_many(group: Sequence[tuple[int, Job, Admission]]) -> Sequence[object]:
         programs=[admission.program for _, _, admission in group],
         sure=job.bitmaps.sure,
         possible=job.bitmaps.possible,
+        records=_records(job),
     )
 
 
-def _search(job: Job) -> Found:
-    return _search_admitted(job, admit(job))
+def _records(job: Job) -> kernels.RecordTable | None:
+    """Return what keys are read from, if they are all that is read of the records found."""
+    return None if job.query.include_metadata else job.clusters.records()
 
 
 def _search_admitted(job: Job, admission: Admission) -> Found:
     trace_admission(job, admission)
-    return scan_matches(job, admission) if admission.scan_all else _walk(job, admission)
-
-
-def _walk(job: Job, admission: Admission) -> Found:
-    clusters = job.clusters
-    if clusters.trained.codec.scannable and not job.query.explain:
+    if admission.scan_all:
+        return scan_matches(job, admission)
+    if job.clusters.trained.codec.scannable and not job.query.explain:
         found = _search_at_once(job, admission)
         if found is not None:
             return found
@@ -161,6 +160,7 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
     codec = clusters.trained.codec
     vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
     plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
+    records = _records(job)
     for _ in range(_ATTEMPTS):
         near = kernels.search(
             table,
@@ -168,13 +168,14 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
             codec.mean,
             vector=vector,
             query=query.vector,
-            metric=job.metric.value,
+            metric=job.metric._value_,
             plan=plan,
             overall=admission.overall,
             sure=job.bitmaps.sure,
             possible=job.bitmaps.possible,
             program=admission.program,
             counts=admission.counts,
+            records=records,
         )
         if isinstance(near, kernels.Near):
             return _found_near(job, near)
@@ -188,17 +189,19 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
 
 
 def _found_near(job: Job, near: kernels.Near) -> Found:
+    """Note what a search did, but for what is told only of queries that are to be explained."""
     trace = job.trace
-    trace.plan = walked_plan(near.ranked, near.low_scanned)
-    trace.walked(job.table.partition, near.taken)
     trace.examined += near.rows_seen
     trace.passed += near.admitted
     trace.scanned += near.low_scanned + near.ranked
     trace.vectors_read += near.read
-    trace.level("clusters", near.rows_seen, near.admitted)
+    noted = trace.noted
+    noted.append(("clusters", near.rows_seen, near.admitted))
     if near.ranked:
-        trace.level("low-bit codes", near.admitted, near.ranked)
-        trace.level("full codes", near.ranked, near.kept)
-    trace.level("refine", near.kept, near.read)
+        noted.append(("low-bit codes", near.admitted, near.ranked))
+        noted.append(("full codes", near.ranked, near.kept))
+    noted.append(("refine", near.kept, near.read))
     clusters = job.clusters
-    return Found(clusters.partitions, near.partition, near.row, near.distances, clusters.keys)
+    return found_at_once(
+        (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
+    )

@@ -20,14 +20,16 @@ from squash.search.view import Rows, SegmentView
 from squash.segment.exact import nearest
 
 
-def live_only(queries: Sequence[Query], live: FilterNode | None) -> Sequence[Query]:
-    """Have queries ask for live records alone; None if none ever expires."""
+def live_only(
+    nodes: Sequence[FilterNode | None], live: FilterNode | None
+) -> Sequence[FilterNode | None]:
+    """Have filters pass live records alone; None if none ever expires."""
     if live is None:
-        return queries
+        return nodes
     # One filter that several queries have stays one object: it is prepared once.
-    asked = {id(query.node): query.node for query in queries}
-    nodes = {known: only_live(node, live) for known, node in asked.items()}
-    return [query.among(nodes[id(query.node)]) for query in queries]
+    asked = {id(node): node for node in nodes}
+    lasting = {known: only_live(node, live) for known, node in asked.items()}
+    return [lasting[id(node)] for node in nodes]
 
 
 def search(
@@ -104,6 +106,8 @@ def _search_jointly(
 
 def scan_rest(view: IndexView, query: Query, trace: Trace) -> list[Found]:
     """Search exactly what is in no partition: fresh rows and flat segments."""
+    if not view.exact_rows:
+        return []
     segments = [rows.reader for rows in view.exact_rows if isinstance(rows, SegmentView)]
     paged = [reader for reader in segments if not reader.reads_whole()]
     if paged:
@@ -114,7 +118,7 @@ def scan_rest(view: IndexView, query: Query, trace: Trace) -> list[Found]:
 def complete(found: Sequence[Found], query: Query, trace: Trace) -> tuple[Match, ...]:
     """Merge all that was found for a query into its matches."""
     matches = merge(found, query)
-    trace.level("merge", sum(len(one.rows) for one in found), len(matches))
+    trace.level("merge", sum([len(one.rows) for one in found]), len(matches))
     return matches
 
 
@@ -138,7 +142,7 @@ def explain(view: IndexView, query: Query, trace: Trace) -> Explanation:
     """Say how a query was answered."""
     return Explanation(
         plan=trace.plan,
-        levels=tuple(trace.levels),
+        levels=trace.levels,
         partitions_visited=trace.partitions_visited,
         partitions_total=len(view.partitions),
         clusters_visited=trace.clusters_visited,

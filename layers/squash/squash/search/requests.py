@@ -15,7 +15,6 @@ from squash.container import Container
 from squash.errors import DataError
 from squash.index.entries import Entry, entry_from_text, entry_to_text
 from squash.limits import QUERIES_PER_CALL_MAX, TASK_DOCUMENTS_BYTES_MAX, TOP_K_MAX
-from squash.model import Level
 from squash.search.delivering import Delivered, Wanted, deliver, found_delivered
 from squash.search.found import Found, Query, nearest
 from squash.search.index_view import IndexView
@@ -304,7 +303,7 @@ def _read_request(container: Container) -> Request:
         chosen(which, least=0, most=len(asked) - 1)
         chosen(filtered, least=-1, most=len(nodes) - 1)
         node = None if filtered < 0 else nodes[filtered]
-        queries.append(asked[which].near(vectors[place]).among(node))
+        queries.append(asked[which].of(vectors[place], node))
     return Request(
         entry=entry,
         snapshot=chosen(header["snapshot"], least=0, most=_NUMBER_MAX),
@@ -389,7 +388,7 @@ _COUNTED: Final = (
 def _trace_to_json(trace: Trace) -> bytes:
     value = [
         trace.plan,
-        [[level.name, level.candidates, level.survivors] for level in trace.levels],
+        trace.noted,
         trace.costs_us,
         [getattr(trace, name) for name in _COUNTED],
         trace.predicted,
@@ -405,9 +404,13 @@ def _trace_from_json(text: bytes) -> Trace:
         raise ValueError(f"{len(levels)} levels")
     trace = Trace(
         plan=str(plan),
-        levels=[
-            Level(str(name), *(chosen(n, least=0, most=_NUMBER_MAX) for n in numbers))
-            for name, *numbers in levels
+        noted=[
+            (
+                str(name),
+                chosen(candidates, least=0, most=_NUMBER_MAX),
+                chosen(survivors, least=0, most=_NUMBER_MAX),
+            )
+            for name, candidates, survivors in levels
         ],
         costs_us={str(name): real(cost) for name, cost in costs.items()},
         predicted=real(predicted),

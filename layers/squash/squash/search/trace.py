@@ -18,7 +18,8 @@ class Trace:
     """Filled in by the levels as they run."""
 
     plan: str = "exact"
-    levels: list[Level] = field(default_factory=list)
+    noted: list[tuple[str, int, int]] = field(default_factory=list)
+    """The fields of `levels`, which few look at."""
     costs_us: dict[str, float] = field(default_factory=dict)
     """What the plans were expected to cost, the one taken and those not taken."""
     clusters_visited: int = 0
@@ -34,6 +35,11 @@ class Trace:
     """What was spent in other processes; of queries answered together, the first has it."""
     _partitions: int = 0
     _walked: tuple[I64, I64] | None = None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What became of candidates, level by level."""
+        return tuple([make_level(*level) for level in self.noted])
 
     @property
     def partitions_visited(self) -> int:
@@ -54,7 +60,7 @@ class Trace:
 
     def level(self, name: str, candidates: int, survivors: int) -> None:
         """Note that of so many candidates so many survived a level."""
-        self.levels.append(make_level(name, candidates, survivors))
+        self.noted.append((name, candidates, survivors))
 
     def exact_partitions(self, partitions: int, clusters: int) -> None:
         """Note that all partitions are searched exactly."""
@@ -71,7 +77,7 @@ class Trace:
 
     def follow(self, before: Trace) -> None:
         """Take in what was searched before, elsewhere than in partitions."""
-        self.levels[:0] = before.levels
+        self.noted[:0] = before.noted
         self.examined += before.examined
         self.passed += before.passed
         self.scanned += before.scanned

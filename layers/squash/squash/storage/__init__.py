@@ -8,12 +8,13 @@ from squash.storage.memory import MemoryStore
 from squash.storage.protocol import ObjectInfo, ObjectStore
 from squash.storage.ranges import ReadPlan, plan_reads
 from squash.storage.rounds import Reads
-from squash.storage.wrappers import CountingStore, PrefixStore, StoreCounts
+from squash.storage.wrappers import CountingStore, Noted, PrefixStore, StoreCounts
 
 __all__ = [
     "CountingStore",
     "FolderStore",
     "MemoryStore",
+    "Noted",
     "ObjectInfo",
     "ObjectStore",
     "PrefixStore",

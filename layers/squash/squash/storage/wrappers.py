@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from squash.container import Buffer
 from squash.storage.protocol import ObjectInfo, ObjectStore, check_folder_prefix
@@ -17,6 +16,16 @@ _KEYS_PER_REQUEST: Final = 1000
 
 
 _NO_KINDS: Final[Mapping[str, int]] = MappingProxyType({})
+
+# What is counted, by its place in `Noted`; from `_GET` on requests by their kind.
+_ROUNDS: Final = 0
+_BYTES_IN: Final = 1
+_BYTES_OUT: Final = 2
+_GET: Final = 3
+_KINDS: Final = {"get": _GET, "range": 4, "put": 5, "delete": 6, "list": 7}
+
+Noted: TypeAlias = tuple[int, ...]
+"""All that was counted until some moment; `StoreCounts.of` tells what it is."""
 
 
 class StoreCounts(NamedTuple):
@@ -36,9 +45,13 @@ class StoreCounts(NamedTuple):
     by_kind: Mapping[str, int] = _NO_KINDS
     """Requests of each kind: get, range, put, delete, list."""
 
+    @classmethod
+    def of(cls, noted: Noted) -> StoreCounts:
+        """Tell what `CountingStore.noted` gave."""
+        kinds = {kind: noted[place] for kind, place in _KINDS.items() if noted[place]}
+        return cls(sum(noted[_GET:]), noted[_ROUNDS], noted[_BYTES_IN], noted[_BYTES_OUT], kinds)
+
     def __sub__(self, earlier: StoreCounts) -> StoreCounts:
-        if self is earlier:
-            return _NOTHING
         before = earlier.by_kind.get
         kinds = {
             kind: count - before(kind, 0)
@@ -54,38 +67,25 @@ class StoreCounts(NamedTuple):
         )
 
 
-_NOTHING: Final = StoreCounts()
-
-
 class CountingStore:
     """Counts what is asked of a store; failed calls count too."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._kinds: Counter[str] = Counter()
-        self._requests = 0
-        self._rounds = 0
-        self._bytes_in = 0
-        self._bytes_out = 0
-        self._counted_last: StoreCounts | None = None
+        self._counts = [0] * (_GET + len(_KINDS))
 
     def counts(self) -> StoreCounts:
-        """Return what was asked until now; the same object as long as nothing is."""
-        last = self._counted_last
-        if last is not None:
-            return last
+        """Return what was asked until now."""
         with self._lock:
-            last = self._counted_last
-            if last is None:
-                last = self._counted_last = StoreCounts(
-                    self._requests,
-                    self._rounds,
-                    self._bytes_in,
-                    self._bytes_out,
-                    dict(self._kinds),
-                )
-            return last
+            return StoreCounts.of(self.noted())
+
+    def noted(self) -> Noted:
+        """Return the same as plain numbers, which every query takes twice.
+
+        Of a call that another thread makes now, part may be in it.
+        """
+        return tuple(self._counts)
 
     def get(self, key: str) -> Buffer | None:
         """Count and pass on."""
@@ -93,13 +93,12 @@ class CountingStore:
         try:
             data = self._store.get(key)
         finally:
+            counts = self._counts
             with self._lock:
-                self._counted_last = None
-                self._kinds["get"] += 1
-                self._requests += 1
-                self._rounds += count_round(self)
+                counts[_GET] += 1
+                counts[_ROUNDS] += count_round(self)
                 if data is not None:
-                    self._bytes_in += len(data)
+                    counts[_BYTES_IN] += len(data)
         return data
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
@@ -165,13 +164,10 @@ class CountingStore:
         bytes_out: int = 0,
     ) -> None:
         with self._lock:
-            self._counted_last = None
-            if requests:
-                self._kinds[kind] += requests
-                self._requests += requests
-            self._rounds += rounds
-            self._bytes_in += bytes_in
-            self._bytes_out += bytes_out
+            self._counts[_KINDS[kind]] += requests
+            self._counts[_ROUNDS] += rounds
+            self._counts[_BYTES_IN] += bytes_in
+            self._counts[_BYTES_OUT] += bytes_out
 
 
 class PrefixStore:
