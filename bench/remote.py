@@ -80,7 +80,7 @@ def processor(
     clusters = view.clusters
     assert clusters is not None
     table, codec = clusters.table(), clusters.trained.codec
-    prefix = index._session._store._store._prefix  # noqa: SLF001 - as a task names it
+    prefix = index._session._store._prefix  # noqa: SLF001 - as a task names it
     figures = []
     for vector in vectors:
         prepared = prepare(table, codec.axes, codec.mean, vector)

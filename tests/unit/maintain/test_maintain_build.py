@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from squash.maintain.calibrate import NeighbourCollector, admission
+from squash.maintain.parts import Sizes, parts_of
 from squash.maintain.spill import Spill
-from squash.model import RowBatch
+from squash.model import Metric, RowBatch
 from squash.planning import BANDS, CALIBRATED_NEIGHBOURS
+from squash.quantize.residual import ResidualCodec
 
 
 def rows(count: int, start: int = 0) -> RowBatch:
@@ -42,6 +44,31 @@ def test_a_bucket_is_split_without_losing_a_row(tmp_path) -> None:
         assert found.vectors[:, 0].tolist() == mine.tolist()
         assert [one["n"] for one in found.metadata] == mine.tolist()
         parts.drop(number)
+
+
+@pytest.mark.parametrize("rows_max", [1_000, 70])
+def test_clusters_of_a_part_lie_along_a_path(tmp_path, rows_max) -> None:
+    """However clusters were numbered, in a part they come as they lie, each with its own rows."""
+    rng = np.random.default_rng(8)
+    # Ten rows of each of 20 clusters, side by side on a line, which are numbered by chance.
+    member = rng.permutation(20)[np.arange(200) // 10]
+    spill = Spill(tmp_path, dimension=3, buckets=1)
+    spill.add(rows(200), bucket=np.zeros(200, int), cluster=member)
+    codec = ResidualCodec.train(rows(200).vectors, space="l2", seed=3)
+    found = []
+    for part in parts_of(
+        spill, 0, member, codec=codec, metric=Metric.EUCLIDEAN, sizes=Sizes(10, rows_max), seed=1
+    ):
+        numbers = np.array([one["n"] for one in part.rows.metadata])
+        assert part.begins.tolist() == list(range(0, len(numbers) + 1, 10))
+        assert numbers.tolist() == part.rows.vectors[:, 0].tolist()
+        tens = numbers.reshape(-1, 10)
+        assert (np.diff(tens, axis=1) == 1).all()
+        assert np.isin(np.diff(tens[:, 0]), 10).all() or np.isin(np.diff(tens[:, 0]), -10).all()
+        means = part.projected.reshape(len(tens), 10, 3).mean(axis=1)
+        np.testing.assert_allclose(part.centers, means, rtol=1e-4, atol=1e-3)
+        found += numbers.tolist()
+    assert sorted(found) == list(range(200))
 
 
 @pytest.mark.parametrize("space", ["l2", "dot"])

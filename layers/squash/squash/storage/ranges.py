@@ -14,7 +14,7 @@ from squash.values import dataclass
 # A request's latency costs about as much as this many bytes of a stream do.
 GAP_BYTES_MAX: Final = 128 * KIB
 # Beyond that a request's price counts: it is that of 12 ms of a function of 2 GB, in which a stream
-# brings more than this. It bounds what one plan reads in vain.
+# brings more than this. It bounds what one plan reads in vain. Decision 0011 prices other choices.
 SPARE_BYTES_MAX: Final = 512 * KIB
 # One stream from S3 gives some 50 to 90 MB/s; longer reads are faster as several streams.
 READ_BYTES_MAX: Final = 8 * MIB
