@@ -162,7 +162,9 @@ def test_every_shape_knows_what_has_expired(expiring, shape, count, seed, half_s
     live = live_node(index.config, now_ms)
     queries = make_queries(seed, count)
     nodes = {id(one.node): only_live(one.node, live) for one in queries}
-    queries = [one.among(nodes[id(one.node)])._replace(include_metadata=True) for one in queries]
+    queries = [
+        one.of(one.vector, nodes[id(one.node)])._replace(include_metadata=True) for one in queries
+    ]
     with codes_only() if seed % 2 else nullcontext():
         searcher, _ = roles.simulated(fates(), shape)
         found = searcher.search(view, queries)

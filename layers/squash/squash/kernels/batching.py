@@ -180,13 +180,14 @@ def _search_part(
             results.append(Missing(taken[i, : seen[3]]))
         else:
             begin, end = end, end + near
+            # Its own: who keeps an answer would keep what all clusters have room in.
             results.append(
                 near_of(
                     (
                         partitions[begin:end],
                         rows[begin:end],
                         near_distances[begin:end],
-                        taken[i, : seen[3]],
+                        taken[i, : seen[3]].copy(),
                         seen[0],
                         seen[1],
                         *seen[4:],

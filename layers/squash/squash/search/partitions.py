@@ -14,7 +14,7 @@ from squash.search.admitting import Known, admit, admit_alike, trace_admission
 from squash.search.clusters import Clusters
 from squash.search.found import Found, Query, found_at_once
 from squash.search.jobs import Admission, Job
-from squash.search.levels import scan_matches, walk_by_levels
+from squash.search.levels import scan_matches, walk_by_levels, walked_plan
 from squash.search.trace import Trace
 from squash.segment.exact import unit_rows
 
@@ -189,8 +189,9 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
 
 
 def _found_near(job: Job, near: kernels.Near) -> Found:
-    """Note what a search did, but for what is told only of queries that are to be explained."""
     trace = job.trace
+    trace.plan = walked_plan(near.ranked, near.low_scanned)
+    trace.walked(job.table.partition, near.taken)
     trace.examined += near.rows_seen
     trace.passed += near.admitted
     trace.scanned += near.low_scanned + near.ranked
