@@ -82,6 +82,11 @@ def random_table(rng, rows, *, dimension=8, partitions=3, space="l2", dead=0.1):
 def random_leaf(rng, attribute):
     """Return a leaf with a truth of any kind."""
     truth = rng.integers(0, 3, 256).astype(np.uint8).tobytes()
+    if rng.random() < 0.5:
+        # As of an interval: the codes that pass follow one another.
+        begin, sure_begin, sure_end, end = np.sort(rng.integers(0, 257, 4)).tolist()
+        truth = (bytes(begin) + b"\1" * (sure_begin - begin) + b"\2" * (sure_end - sure_begin)
+                 + b"\1" * (end - sure_end) + bytes(256 - end))  # fmt: skip
     if attribute != "listed":
         ends = np.sort(rng.standard_normal((int(rng.integers(0, 3)), 2)), axis=1)
         ends = tuple((low, high) for low, high in ends.tolist())

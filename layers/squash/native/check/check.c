@@ -48,6 +48,8 @@ typedef struct operations {
     __typeof__(&sq_top_k_f64_portable) top_k_f64;
     __typeof__(&sq_scan_portable) scan;
     __typeof__(&sq_exact_distances_portable) exact_distances;
+    __typeof__(&sq_row_distances_portable) row_distances;
+    __typeof__(&sq_near_distances_portable) near_distances;
     __typeof__(&sq_refine_portable) refine;
     __typeof__(&sq_gather_rows_portable) gather_rows;
     __typeof__(&sq_gather_keys_portable) gather_keys;
@@ -57,7 +59,8 @@ typedef struct operations {
     {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
      sq_filter_sample_##name, sq_filter_listed_##name, sq_bind_##name, sq_walk_##name,             \
      sq_walk_lazily_##name, sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name,              \
-     sq_exact_distances_##name, sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
+     sq_exact_distances_##name, sq_row_distances_##name, sq_near_distances_##name,                 \
+     sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
 
 static const operations variants[] = {
     VARIANT(portable, SQ_HAS_PORTABLE),
@@ -245,8 +248,12 @@ static void make_leaf(const world *w, sq_leaf *leaf) {
     }
     uint8_t *truth = array(256, 1), *sets = array(64, 1);
     memset(sets, 0, 64);
+    /* Half of them as intervals have them: codes that pass follow one another. */
+    const int64_t ranged = below(2), first = below(256), length = below(257 - first);
+    const int64_t sure_from = first + below(length + 1), sure_to = first + below(length + 1);
     for (int c = 0; c < 256; c++) {
         truth[c] = (uint8_t)below(3);
+        if (ranged) truth[c] = c >= sure_from && c < sure_to ? 2 : c >= first && c < first + length;
         const uint8_t bit = (uint8_t)(1 << (c >> 4 & 7));
         uint8_t *const sure = sets + (c >> 7) * 16 + (c & 15), *const possible = sure + 32;
         *sure |= truth[c] == 2 ? bit : 0;
@@ -844,6 +851,41 @@ static void check_distances(const operations *o) {
     }
 }
 
+static int by_value(const void *left, const void *right) {
+    const double x = *(const double *)left, y = *(const double *)right;
+    return x < y ? -1 : x > y;
+}
+
+/* What is left out is farther than the k-th, and all else is what `row_distances` says. */
+static void check_near(const operations *o) {
+    static const float scales[] = {0, 1e-30f, 1e-12f, 1, 1, 1e16f, 1e19f};
+    const int64_t d = 1 + some_size(200), n = 1 + some_size(200), k = 1 + below(9);
+    const int64_t metric = below(3);
+    const float scale = scales[below(sizeof scales / sizeof *scales)];
+    float *rows = array(4 * n * d, 4), *query = floats(d);
+    for (int64_t i = 0; i < d; i++) query[i] *= scale;
+    const float apart = below(2) ? 1 : 1e-4f; /* near one another, as float32 hardly tells */
+    for (int64_t i = 0; i < n * d; i++)
+        rows[i] = below(2) ? query[i % d] : query[i % d] + normal() * scale * apart;
+    const float *vectors[1] = {rows};
+    const sq_table table = {.partitions = 1, .vector_dimension = d, .vectors = vectors};
+    int64_t *partition = numbers(n), *row = numbers(n);
+    memset(partition, 0, (size_t)(8 * n));
+    for (int64_t i = 0; i < n; i++) row[i] = below(n);
+    double *all = array(8 * n, 8), *near = array(8 * n, 8), *sorted = array(8 * n, 8);
+    o->row_distances(&table, metric, query, partition, row, n, all);
+    o->near_distances(&table, metric, query, partition, row, n, k, array(4 * n, 4),
+                      array(4 * n, 4), near, array(8 * k, 8));
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (all[i] == all[i]) sorted[count++] = all[i];
+    qsort(sorted, (size_t)count, sizeof *sorted, by_value);
+    for (int64_t i = 0; i < n; i++) {
+        if (all[i] != all[i] || (near[i] != near[i] && count >= k && all[i] > sorted[k - 1])) continue;
+        same("near_distances", o->name, &near[i], &all[i], 8);
+    }
+}
+
 int main(int argc, char **argv) {
     const int64_t rounds = argc > 1 ? atoll(argv[1]) : 1000;
     const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
@@ -871,6 +913,7 @@ int main(int argc, char **argv) {
             check_gather(&variants[v], &w);
             check_keys(&variants[v]);
             check_distances(&variants[v]);
+            check_near(&variants[v]);
             free_arrays();
         }
         printf(" %s", variants[v].name);

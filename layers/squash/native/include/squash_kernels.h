@@ -334,6 +334,11 @@ sq_lazily SQ_NAME(prepare_lazily)(const sq_table *table, const sq_search *asked)
 /* The distances to the centers at some places. */
 void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const uint64_t *places,
                                int64_t n, float *found);
+/* distances.c: `row_distances` of rows whose nearest k are wanted, 1 <= k; NaN of those that are not
+ * among them. `lower` and `upper` have room for n, `heap` for k. */
+int64_t SQ_NAME(near_distances)(const sq_table *table, int64_t metric, const float *query,
+                                const int64_t *partition, const int64_t *row, int64_t n, int64_t k,
+                                float *lower, float *upper, double *distances, uint64_t *heap);
 /* `walk`, where `distances` may be lower bounds. */
 int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, const sq_lazily *by,
                              const sq_walk *asked, int64_t *taken, int64_t *sums, uint64_t *keys,

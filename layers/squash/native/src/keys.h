@@ -24,6 +24,11 @@ SQ_INLINE double sq_f64_of_key(uint64_t key) {
     return x;
 }
 
+/* The float of a key; of UINT32_MAX, NaN. */
+SQ_INLINE float sq_f32_of_key(uint32_t key) {
+    return sq_f32_of_bits(key >> 31 ? key & 0x7fffffffu : ~key);
+}
+
 /* A heap with its largest on top; `n` of them, of which the one at `hole` is to be `key`. */
 SQ_INLINE void sq_sift_u64(uint64_t *heap, int64_t n, int64_t hole, uint64_t key) {
     int64_t child;

@@ -102,18 +102,13 @@ static void see(state *s, int64_t place) {
 
 static float largest_residual(const state *s, const float *center) {
     const int64_t d = s->table->dimension;
-    float largest[WIDE] = {0};
-    for (int64_t i = 0; i < d; i += WIDE) {
-        double x[WIDE];
-        sq_f64x8_store(x, residual8(s, center, i, d - i));
-        for (int j = 0; j < WIDE; j++) {
-            const float magnitude = __builtin_fabsf((float)x[j]);
-            largest[j] = magnitude > largest[j] ? magnitude : largest[j];
-        }
-    }
-    float most = 0;
-    for (int j = 0; j < WIDE; j++) most = largest[j] > most ? largest[j] : most;
-    return most;
+    sq_f64x8 largest = sq_f64x8_zero();
+    for (int64_t i = 0; i < d; i += WIDE)
+        largest = sq_f64x8_larger(largest, residual8(s, center, i, d - i));
+    double lanes[WIDE], most = 0;
+    sq_f64x8_store(lanes, largest);
+    for (int j = 0; j < WIDE; j++) most = lanes[j] > most ? lanes[j] : most;
+    return (float)most; /* the largest of the rounded is the largest, rounded */
 }
 
 /* The halves of a code lie apart, each with zeros behind it: part levels that lie side by side. */
@@ -143,23 +138,14 @@ static double round_query(state *s, const float *center, view *v) {
     v->scale = most / (float)LEVEL_MAX;
     const sq_f64x8 scale = sq_f64x8_all(v->scale);
     sq_f64x8 misses = sq_f64x8_zero();
-    int32_t totals[WIDE] = {0};
+    sq_i32x8 totals = {0};
     for (int64_t i = 0; i < d; i += WIDE) {
         const sq_f64x8 residual = residual8(s, center, i, d - i);
-        double x[WIDE], level[WIDE];
-        sq_f64x8_store(x, residual);
-        for (int j = 0; j < WIDE; j++) {
-            const float rounded = sq_rint_f32((float)x[j] * inverse);
-            level[j] = rounded;
-            s->low[i + j] = (int8_t)(int32_t)rounded;
-            totals[j] += (int32_t)rounded;
-        }
-        const sq_f64x8 miss = sq_f64x8_sub(residual, sq_f64x8_mul(scale, sq_f64x8_load(level)));
+        const sq_f64x8 level = sq_f64x8_levels(residual, inverse, s->low + i, &totals);
+        const sq_f64x8 miss = sq_f64x8_sub(residual, sq_f64x8_mul(scale, level));
         misses = sq_f64x8_add(misses, sq_f64x8_mul(miss, miss));
     }
-    int32_t total = 0;
-    for (int j = 0; j < WIDE; j++) total += totals[j];
-    v->shift = 7.5 * (double)total;
+    v->shift = 7.5 * (double)sq_i32x8_sum(totals);
     part_levels(s);
     return sq_f64x8_sum(misses);
 }

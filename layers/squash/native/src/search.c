@@ -74,8 +74,9 @@ static int64_t search_prepared(const sq_table *table, const sq_search *asked,
     if (straight) {
         n = SQ_NAME(gather_rows)(table, asked->taken, taken, possible, asked->partition,
                                  asked->row);
-        SQ_NAME(row_distances)(table, asked->metric, asked->query, asked->partition, asked->row, n,
-                               asked->measured);
+        SQ_NAME(near_distances)(table, asked->metric, asked->query, asked->partition, asked->row, n,
+                                asked->walk.k, asked->lower_bounds, asked->estimates,
+                                asked->measured, asked->heap);
         counts[SQ_READ] = n;
     } else {
         int64_t scanned[4];

@@ -57,11 +57,15 @@ SQ_INLINE double sq_rint(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 /* The same in float32, for |x| < 2^22. */
 SQ_INLINE float sq_rint_f32(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 
-/* ---- eight lanes of float64 ---- */
+/* ---- eight lanes of float64 ----
+ *
+ * `larger` is, lane by lane, the magnitude of x where it is more. `levels` multiplies float32(x),
+ * rounds to whole numbers of a byte, writes and counts these, and gives them as lanes again. */
 
 #if defined(SQ_USE_AVX512)
 
 typedef __m512d sq_f64x8;
+typedef __m256i sq_i32x8;
 SQ_INLINE __mmask8 sq_first8(int64_t n) { return (__mmask8)((1u << n) - 1); }
 SQ_INLINE sq_f64x8 sq_f64x8_zero(void) { return _mm512_setzero_pd(); }
 SQ_INLINE sq_f64x8 sq_f64x8_all(double x) { return _mm512_set1_pd(x); }
@@ -83,6 +87,18 @@ SQ_INLINE void sq_f64x8_store(double *at, sq_f64x8 x) { _mm512_storeu_pd(at, x);
 SQ_INLINE sq_f64x8 sq_f64x8_add(sq_f64x8 x, sq_f64x8 y) { return _mm512_add_pd(x, y); }
 SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) { return _mm512_sub_pd(x, y); }
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) { return _mm512_mul_pd(x, y); }
+SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
+    return _mm512_max_pd(_mm512_abs_pd(x), most);
+}
+SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
+    const __m256 round = _mm256_set1_ps(0x1.8p23f);
+    const __m256 scaled = _mm256_mul_ps(_mm512_cvtpd_ps(x), _mm256_set1_ps(by));
+    const __m256 whole = _mm256_sub_ps(_mm256_add_ps(scaled, round), round);
+    const __m256i numbers = _mm256_cvttps_epi32(whole);
+    _mm_storel_epi64((__m128i *)levels, _mm256_cvtepi32_epi8(numbers));
+    *totals = _mm256_add_epi32(*totals, numbers);
+    return _mm512_cvtps_pd(whole);
+}
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
     const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
@@ -92,6 +108,7 @@ SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
 #elif defined(SQ_USE_AVX2)
 
 typedef struct { __m256d low, high; } sq_f64x8;
+typedef __m256i sq_i32x8;
 SQ_INLINE sq_f64x8 sq_f64x8_of(__m256d low, __m256d high) {
     const sq_f64x8 made = {low, high};
     return made;
@@ -126,6 +143,26 @@ SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) {
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) {
     return sq_f64x8_of(_mm256_mul_pd(x.low, y.low), _mm256_mul_pd(x.high, y.high));
 }
+SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
+    const __m256d sign = _mm256_set1_pd(-0.0);
+    return sq_f64x8_of(_mm256_max_pd(_mm256_andnot_pd(sign, x.low), most.low),
+                       _mm256_max_pd(_mm256_andnot_pd(sign, x.high), most.high));
+}
+SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
+    const __m256 round = _mm256_set1_ps(0x1.8p23f);
+    const __m256 narrow = _mm256_set_m128(_mm256_cvtpd_ps(x.high), _mm256_cvtpd_ps(x.low));
+    const __m256 scaled = _mm256_mul_ps(narrow, _mm256_set1_ps(by));
+    const __m256 whole = _mm256_sub_ps(_mm256_add_ps(scaled, round), round);
+    const __m256i numbers = _mm256_cvttps_epi32(whole);
+    const __m256i firsts = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                                            -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i bytes = _mm256_shuffle_epi8(numbers, firsts);
+    _mm_storel_epi64((__m128i *)levels, _mm_or_si128(_mm256_castsi256_si128(bytes),
+                                                     _mm256_extracti128_si256(bytes, 1)));
+    *totals = _mm256_add_epi32(*totals, numbers);
+    return sq_f64x8_of(_mm256_cvtps_pd(_mm256_castps256_ps128(whole)),
+                       _mm256_cvtps_pd(_mm256_extractf128_ps(whole, 1)));
+}
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const __m256d four = _mm256_add_pd(x.low, x.high);
     const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
@@ -135,6 +172,7 @@ SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
 #elif defined(SQ_USE_NEON)
 
 typedef struct { float64x2_t part[4]; } sq_f64x8;
+typedef struct { int32x4_t low, high; } sq_i32x8;
 #define SQ_EACH4(expression)                           \
     sq_f64x8 made;                                     \
     for (int i = 0; i < 4; i++) made.part[i] = (expression); \
@@ -163,6 +201,23 @@ SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) {
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) {
     SQ_EACH4(vmulq_f64(x.part[i], y.part[i]));
 }
+SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
+    SQ_EACH4(vmaxnmq_f64(vabsq_f64(x.part[i]), most.part[i]));
+}
+SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
+    const float32x4_t round = vdupq_n_f32(0x1.8p23f);
+    float32x4_t whole[2];
+    int32x4_t numbers[2];
+    for (int i = 0; i < 2; i++) {
+        const float32x4_t narrow = vcombine_f32(vcvt_f32_f64(x.part[2 * i]), vcvt_f32_f64(x.part[2 * i + 1]));
+        whole[i] = vsubq_f32(vaddq_f32(vmulq_n_f32(narrow, by), round), round);
+        numbers[i] = vcvtq_s32_f32(whole[i]);
+    }
+    vst1_s8(levels, vmovn_s16(vcombine_s16(vmovn_s32(numbers[0]), vmovn_s32(numbers[1]))));
+    totals->low = vaddq_s32(totals->low, numbers[0]);
+    totals->high = vaddq_s32(totals->high, numbers[1]);
+    SQ_EACH4(vcvt_f64_f32(i % 2 ? vget_high_f32(whole[i / 2]) : vget_low_f32(whole[i / 2])));
+}
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const float64x2_t even = vaddq_f64(x.part[0], x.part[2]); /* l0 + l4, l1 + l5 */
     const float64x2_t odd = vaddq_f64(x.part[1], x.part[3]);  /* l2 + l6, l3 + l7 */
@@ -174,6 +229,7 @@ SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
 #else
 
 typedef struct { double lane[8]; } sq_f64x8;
+typedef struct { int32_t lane[8]; } sq_i32x8;
 #define SQ_EACH8(expression)                           \
     sq_f64x8 made;                                     \
     for (int i = 0; i < 8; i++) made.lane[i] = (expression); \
@@ -195,6 +251,19 @@ SQ_INLINE void sq_f64x8_store(double *at, sq_f64x8 x) { memcpy(at, x.lane, sizeo
 SQ_INLINE sq_f64x8 sq_f64x8_add(sq_f64x8 x, sq_f64x8 y) { SQ_EACH8(x.lane[i] + y.lane[i]); }
 SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) { SQ_EACH8(x.lane[i] - y.lane[i]); }
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) { SQ_EACH8(x.lane[i] * y.lane[i]); }
+SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
+    SQ_EACH8(__builtin_fabs(x.lane[i]) > most.lane[i] ? __builtin_fabs(x.lane[i]) : most.lane[i]);
+}
+SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
+    sq_f64x8 made;
+    for (int i = 0; i < 8; i++) {
+        const float whole = sq_rint_f32((float)x.lane[i] * by);
+        levels[i] = (int8_t)(int32_t)whole;
+        totals->lane[i] += (int32_t)whole;
+        made.lane[i] = whole;
+    }
+    return made;
+}
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const double *l = x.lane;
     return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
@@ -202,6 +271,13 @@ SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
 #undef SQ_EACH8
 
 #endif
+
+SQ_INLINE int32_t sq_i32x8_sum(sq_i32x8 x) {
+    int32_t lanes[8], sum = 0;
+    memcpy(lanes, &x, sizeof lanes);
+    for (int i = 0; i < 8; i++) sum += lanes[i];
+    return sum;
+}
 
 #if !defined(SQ_USE_AVX512)
 /* The first n of eight, the others 0. */

@@ -202,7 +202,11 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
     lot *now = &lots[0], *next = &lots[1];
     sq_counts counts[SQ_LOT];
     int64_t place = 0;
-    if (filtered) fill(next, &left, table, asked);
+    sq_plan plan = {.program = NULL};
+    if (filtered) {
+        sq_plan_of(asked->program, &plan);
+        fill(next, &left, table, asked);
+    }
     for (;;) {
         int64_t cluster;
         if (filtered && place == now->count) {
@@ -210,7 +214,7 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
             now = next;
             next = done;
             fill(next, &left, table, asked);
-            sq_filter_lot(table, asked->program, now->clusters, now->count, INT64_MAX, now->sure,
+            sq_filter_lot(table, &plan, now->clusters, now->count, INT64_MAX, now->sure,
                           now->possible, counts, stack);
             place = 0;
         }
