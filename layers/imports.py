@@ -1,7 +1,7 @@
-"""What packages import when they are imported, and functions do not ask of them.
+"""What packages do when they are imported or first used, and functions do not ask of them.
 
-It is put off, or left out, in the copies that a layer holds. A build fails where a package no
-longer has what is replaced here.
+It is put off, left out, or done once, in the copies that a layer holds. A build fails where a
+package no longer has what is replaced here.
 """
 
 from __future__ import annotations
@@ -86,10 +86,30 @@ _REWORDED: Final = {
         "from numpy._core import ndarray as NDArray\n",
     ),
 }
+# For every connection botocore has urllib3 read all certificates of its bundle, which takes a third
+# as long as NumPy's import; a cold function opens up to ten at once. They are read once for a
+# client, when its first connection wants them, and by one thread: another would find some of them
+# there, and not the one that it needs.
+_TRUSTED_ONCE: Final = (
+    ("import sys\n", "import sys\nimport threading\n"),
+    (
+        "\ndef get_cert_path(verify):\n",
+        "\n_TRUSTING = threading.Lock()\n\n\ndef get_cert_path(verify):\n",
+    ),
+    (
+        "            conn.ca_certs = get_cert_path(verify)\n",
+        """            conn.ca_certs = None
+            context = conn.conn_kw['ssl_context']
+            with _TRUSTING:
+                if not context.cert_store_stats()['x509']:
+                    context.load_verify_locations(get_cert_path(verify))
+""",
+    ),
+)
 
 
 def shorten_imports(site: Path) -> None:
-    """Have the packages of a layer import less."""
+    """Have the packages of a layer import less, and read certificates once."""
     for name, source in _REPLACED.items():
         if not (site / name).exists():
             raise ValueError(f"{name} is no longer there to be replaced: see what it became")
@@ -98,6 +118,8 @@ def shorten_imports(site: Path) -> None:
         _reword(site / name, _ADDRESS, _ADDRESS_SHORT)
     for name, (words, others) in _REWORDED.items():
         _reword(site / name, words, others)
+    for words, others in _TRUSTED_ONCE:
+        _reword(site / "botocore" / "httpsession.py", words, others)
     (site / f"{_LATER_MODULE}.py").write_text(_LATER_SOURCE)
     for name, modules in _LATER.items():
         for module in modules:
