@@ -158,7 +158,7 @@ def test_a_cold_query_reads_in_few_rounds(filter_):
     partitions = made.stats().partitions
     assert partitions > 1
     rounds, processor_rounds = [], []
-    for query in rng.standard_normal((4, 32)).astype(np.float32):
+    for query in rng.standard_normal((12, 32)).astype(np.float32):
         counting = CountingStore(store)
         index = opened(counting, billed=True).index("x")
         before = counting.counts()
