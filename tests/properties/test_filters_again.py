@@ -51,6 +51,10 @@ def test_a_filter_asked_again_gives_the_same_without_being_compiled():
     for number in range(2 * FILTER_NODES_KEPT):
         index.query(query, filter={"u": {"$gt": number / 1000}})
         assert len(clusters.table().asked) <= FILTER_NODES_KEPT
+    before = dict(clusters.table().asked)
+    for large in ({"group": {"$in": ["a", "b"]}}, {"$or": [{"n": 1}, {"n": 2}]}):
+        found(large)
+        assert clusters.table().asked == before
     index.delete(keys=["k0", "k1"])
     del rows["k0"], rows["k1"]
     for filter_ in FILTERS:

@@ -4,7 +4,7 @@ from squash.attributes.cells import CellScheme, CellTable
 from squash.attributes.columns import Column, Columns
 from squash.attributes.expiry import expired, live_node, only_live
 from squash.attributes.filter_json import filter_from_json, filter_to_json
-from squash.attributes.filters import FilterNode, parse_filter
+from squash.attributes.filters import FilterNode, is_plain_filter, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
 from squash.attributes.patching import merge_patch
@@ -22,6 +22,7 @@ __all__ = [
     "expired",
     "filter_from_json",
     "filter_to_json",
+    "is_plain_filter",
     "live_node",
     "matches",
     "merge_patch",

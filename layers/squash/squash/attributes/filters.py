@@ -168,6 +168,18 @@ def _is_short(text: Any) -> bool:
     return type(text) is str and len(text) <= _PLAIN_CHARACTERS_MAX and text.isascii()
 
 
+def is_plain_filter(node: FilterNode) -> bool:
+    """Tell whether a filter is all ends of intervals and single values, and so of some KiB.
+
+    Others may hold lists of megabytes, and are another object whenever they are asked.
+    """
+    for part in node.parts if type(node) is And else (node,):
+        for one in part.parts if type(part) is And else (part,):
+            if type(one) is not Within and (type(one) is not OneOf or len(one.values) > 1):
+                return False
+    return True
+
+
 # Services ask the same again and again: one object then, by which its program is found.
 @lru_cache(maxsize=FILTER_NODES_KEPT)
 def _node_of(plain: _Plain) -> FilterNode:

@@ -11,7 +11,7 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import I64, distinct
-from squash.attributes import FilterNode, asked_of, compile_filter, only_live
+from squash.attributes import FilterNode, asked_of, compile_filter, is_plain_filter, only_live
 from squash.index.prefetch import prefetch_columns
 from squash.kernels import FilterProgram, Range
 from squash.limits import FILTER_NODES_KEPT, FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
@@ -77,9 +77,10 @@ _Asked: TypeAlias = tuple[FilterNode, FilterProgram, float, float]
 
 
 def _expected(job: Job, node: FilterNode, alive: float) -> _Asked:
-    """Compile a filter, and estimate; the last ones are kept as long as their attributes are.
+    """Compile a filter, and estimate; the last plain ones are kept as long as their attributes are.
 
-    What is asked again has the same object for a node. It is kept, so that no other has its id.
+    Of these what is asked again has the same object for a node. It is kept, so that no other has
+    its id.
     """
     clusters, table = job.clusters, job.table
     known: _Asked | None = table.asked.get(id(node))
@@ -96,7 +97,7 @@ def _expected(job: Job, node: FilterNode, alive: float) -> _Asked:
         seen, sure, possible = kernels.filter_sample(table, program, every)
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
     known = (node, program, share, still_open)
-    if len(program.asked) <= _KEPT_COMPARISONS_MAX:
+    if len(program.asked) <= _KEPT_COMPARISONS_MAX and is_plain_filter(node):
         if len(table.asked) >= FILTER_NODES_KEPT:
             table.asked.clear()
         table.asked[id(node)] = known
