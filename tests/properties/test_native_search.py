@@ -15,15 +15,16 @@ VARIANTS = [name for name in native.variants() if name != native.NUMPY]
 COUNTS = ("rows_seen", "admitted", "low_scanned", "ranked", "kept", "read")
 
 
-def plan_of(*, k, keep, gain, straight):
+def plan_of(*, k, keep, gain, straight, anchor_rows):
     return kernels.SearchPlan(
         k=k, prior_rows=1024.0, thinning=1.0, inverse_need=np.full(513, gain),
-        adverse=np.ones(513), keep=max(keep, k), reach=0.8, share_min=0.05,
+        adverse=np.ones(513), anchor_rows=anchor_rows, exponent=3,
+        keep=max(keep, k), reach=0.8, share_min=0.05,
         straight=kernels.Straight(*straight),
     )  # fmt: skip
 
 
-def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
+def asked(scene, query, *, metric, k, keep, gain, straight, anchor_rows=20, possible=None):
     """Search a scene; its bitmaps are those of a filter that was evaluated before."""
     table = scene.table
     counts = None
@@ -33,7 +34,7 @@ def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
         ones = [int(np.bitwise_count(bits[b : b + n]).sum())
                 for b, n in zip(table.first_block, blocks, strict=True)]  # fmt: skip
         counts = (np.array(ones, dtype=np.int64), np.array(ones, dtype=np.int64))
-    plan = plan_of(k=k, keep=keep, gain=gain, straight=straight)
+    plan = plan_of(k=k, keep=keep, gain=gain, straight=straight, anchor_rows=anchor_rows)
     return kernels.search(
         table, scene.codec.axes, scene.codec.mean, vector=query, query=query, metric=metric,
         plan=plan, overall=0.5, sure=bits, possible=bits, counts=counts,
@@ -51,10 +52,11 @@ def asked(scene, query, *, metric, k, keep, gain, straight, possible=None):
     keep=st.sampled_from([1, 20, 200]),
     gain=st.sampled_from([0.01, 0.3, 2.0]),
     straight=st.sampled_from([(-1, 0.0, 0.0), (30, 30.0, 0.0), (1000, 9.0, 7.5)]),
+    anchor_rows=st.sampled_from([0, 20, kernels.UNANCHORED]),
     filtered=st.booleans(),
 )
 def test_every_variant_searches_as_the_twins_do(
-    seed, dimension, metric, kind, k, keep, gain, straight, filtered
+    seed, dimension, metric, kind, k, keep, gain, straight, anchor_rows, filtered
 ):
     """Rows, distances and counts agree."""
     space = "dot" if metric == "dot" else "l2"
@@ -66,7 +68,10 @@ def test_every_variant_searches_as_the_twins_do(
     if filtered:
         words = np.random.default_rng(seed).integers(0, 1 << 32, len(scene.table.alive))
         possible = words.astype(np.uint32) & scene.table.alive
-    options = {"metric": metric, "k": k, "keep": keep, "gain": gain, "straight": straight}
+    options = {
+        "metric": metric, "k": k, "keep": keep, "gain": gain, "straight": straight,
+        "anchor_rows": anchor_rows,
+    }  # fmt: skip
     with native.use(native.NUMPY):
         wanted = asked(scene, query, **options, possible=possible)
     for variant in VARIANTS:
@@ -126,7 +131,7 @@ def test_a_batch_gives_what_single_searches_give(
         singles = [asked(scene, query, **options) for query in queries]
         batch = kernels.search_many(
             scene.table, scene.codec.axes, scene.codec.mean, vectors=queries, queries=queries,
-            metric=metric, plan=plan_of(k=k, keep=20, gain=gain, straight=straight),
+            metric=metric, plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
             overall=np.full(count, 0.5), programs=[None] * count, sure=bits, possible=bits,
         )  # fmt: skip
     for single, got in zip(singles, batch, strict=True):

@@ -19,6 +19,7 @@ from cluster_tables import (
 )
 from squash.errors import InternalError
 from squash.kernels import (
+    UNANCHORED,
     cells_of,
     filter_clusters,
     filter_sample,
@@ -214,6 +215,8 @@ def walk_arguments(rng, *, k):
         "thinning": float(rng.random()),
         "inverse_need": rng.random(513) * float(rng.choice([0.001, 0.02, 0.5])),
         "adverse": np.sort(rng.random(513)),
+        "anchor_rows": int(rng.choice([0, 1, 10, 300, UNANCHORED])),
+        "exponent": int(rng.integers(1, 5)),
     }
 
 

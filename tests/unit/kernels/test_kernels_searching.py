@@ -2,6 +2,8 @@
 
 import math
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from amounts import examples
 from cluster_tables import random_program, random_table
 from squash.kernels import (
+    UNANCHORED,
     cell_values,
     cells_of,
     filter_clusters,
@@ -173,7 +176,7 @@ def test_cells_are_32_an_octave():
 
 def plain_walk(table, distances, counts, *, k, **given):
     """Walk as the page says it, cluster after cluster."""
-    taken, met, enough = [], 0.0, False
+    taken, met, enough, anchor = [], 0.0, False, None
     rows = sure = possible = 0
     prior = given["prior_rows"] * given["overall"]
     for i in sorted(range(len(distances)), key=lambda i: (distances[i], i)):
@@ -189,7 +192,14 @@ def plain_walk(table, distances, counts, *, k, **given):
         own = (own_possible + prior) / (int(table.rows[i]) + given["prior_rows"])
         share = np.array(min(around, own) * given["thinning"])
         fullness = (own_possible + 1) / (given["overall"] * int(table.rows[i]) + 1)
-        met += given["inverse_need"][cells_of(share)] * min(fullness, 1.0)
+        weight, distance = 1.0, float(distances[i])
+        if anchor is not None and anchor != 0:
+            weight = math.prod([min(max(distance / anchor, 1.0), 4.0)] * given["exponent"])
+        elif anchor is not None:
+            weight = 4.0 ** given["exponent"] if distance > 0 else 1.0
+        elif possible >= given["anchor_rows"]:
+            anchor = distance
+        met += given["inverse_need"][cells_of(share)] * min(fullness, 1.0) * weight
         against = given["adverse"][cells_of(np.array(around / given["overall"]))]
         enough = enough or met * against >= 1.0 - 1e-9
         if enough and sure >= k:
@@ -202,9 +212,11 @@ def plain_walk(table, distances, counts, *, k, **given):
     count=st.sampled_from([0, 1, 2, 63, 64, 65, 200, 300]),
     k=st.sampled_from([0, 1, 10, 300, 10_000]),
     gain=st.sampled_from([0.0, 0.003, 0.05, 2.0]),
+    anchor_rows=st.sampled_from([0, 1, 10, 300, UNANCHORED]),
+    exponent=st.integers(1, 4),
 )
 @settings(max_examples=examples(60, least=25), deadline=None)
-def test_walk_takes_what_a_plain_loop_takes(seed, count, k, gain):
+def test_walk_takes_what_a_plain_loop_takes(seed, count, k, gain, anchor_rows, exponent):
     """The lots in which the twin looks at clusters change nothing."""
     rng = np.random.default_rng(seed)
     table = random_table(rng, rng.integers(0, 50, count))
@@ -219,6 +231,8 @@ def test_walk_takes_what_a_plain_loop_takes(seed, count, k, gain):
         "thinning": 0.7,
         "inverse_need": rng.random(513) * gain,
         "adverse": np.sort(rng.random(513)),
+        "anchor_rows": anchor_rows,
+        "exponent": exponent,
     }
     live = (table.alive_counts, table.alive_counts)
     for chosen, found in (

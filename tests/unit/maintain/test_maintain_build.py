@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from squash.maintain.calibrate import NeighbourCollector, admission
+from cluster_tables import random_table
+from squash.kernels import walk
+from squash.maintain.calibrate import NeighbourCollector, admission, counted_together
 from squash.maintain.parts import Sizes, parts_of
 from squash.maintain.spill import Spill
 from squash.model import Metric, RowBatch
-from squash.planning import BANDS, CALIBRATED_NEIGHBOURS
+from squash.planning import BANDS, CALIBRATED_NEIGHBOURS, TARGETS
 from squash.quantize.residual import ResidualCodec
 
 
@@ -92,3 +94,64 @@ def test_neighbours_are_those_of_brute_force(space: str) -> None:
             nearest = passing[np.argsort(distances[passing])][:CALIBRATED_NEIGHBOURS]
             kept = collector.neighbours().clusters[band, number]
             assert set(kept[kept >= 0].tolist()) == set(nearest.tolist())
+
+
+@pytest.mark.parametrize("band", range(len(BANDS)))
+def test_clusters_count_in_calibration_as_they_do_in_a_walk(band: int) -> None:
+    """What is learned of held-out queries is what a walk then meets, whatever its need."""
+    rng = np.random.default_rng(band)
+    distances = np.sort(rng.gamma(4, size=400)).astype(np.float32)
+    passing = np.full(400, 32 * BANDS[band])
+    exponent = int(rng.integers(1, 5))
+    counted = counted_together(distances, np.cumsum(passing), exponent)
+    table = random_table(rng, np.full(400, 32))
+    counts = np.full(400, 32, dtype=np.int64)
+    for needed in rng.uniform(1, counted[-1], 20):
+        taken = walk(
+            table, distances, k=1, overall=1.0, prior_rows=0.0, thinning=1.0,
+            inverse_need=np.full(513, 1 / needed), adverse=np.ones(513),
+            anchor_rows=round(CALIBRATED_NEIGHBOURS / BANDS[band]), exponent=exponent,
+            counts=(counts, counts),
+        )  # fmt: skip
+        assert len(taken.clusters) == np.searchsorted(counted, needed * (1 - 1e-9)) + 1
+
+
+def test_a_target_is_reached_on_what_was_seen_in_fewer_clusters() -> None:
+    """Queries differ in how close they are to a center; both ways of counting reach the target."""
+    rng = np.random.default_rng(8)
+    scale = rng.gamma(0.5, size=(6_000, 1))  # most lie close to a center that is in the midst
+    data = (scale * rng.normal(size=(6_000, 8))).astype(np.float32)
+    centers = data[rng.choice(6_000, 64, replace=False)]
+    member = ((data[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
+    queries = data[::20]
+    collector = NeighbourCollector(queries, space="l2", seed=3)
+    collector.add(data, member, place=(0,))
+    rows = np.bincount(member, minlength=64)
+    fitted = collector.fit(centers, rows)
+    weighted = fitted.weighted
+    assert weighted is not None
+    near = collector.neighbours().clusters[0]
+    distances = ((queries[:, None] - centers) ** 2).sum(axis=2)
+    walked = []
+    for row, target in enumerate(TARGETS):
+        found, taken = [], []
+        for own, true in zip(distances, near, strict=True):
+            order = np.argsort(own, kind="stable")
+            seen = np.cumsum(rows[order]).astype(np.float64)
+            counted = counted_together(own[order], seen, weighted.exponent)
+            last = np.searchsorted(counted, weighted.needed[row, 0] * (1 - 1e-9))
+            taken.append(last + 1)
+            found.append(np.isin(true, order[: last + 1]).mean())
+        assert np.mean(found) >= target
+        walked.append(np.mean(taken))
+        assert weighted.walked[row, 0] == pytest.approx(walked[-1], rel=0.05)
+    assert sum(walked) < 0.9 * fitted.clusters_needed[:, 0].sum()
+
+
+def test_products_are_counted_alike() -> None:
+    """What is no square has no ratio that says how far."""
+    rng = np.random.default_rng(5)
+    data = rng.normal(size=(500, 4)).astype(np.float32)
+    collector = NeighbourCollector(data[:20], space="dot", seed=3)
+    collector.add(data, np.arange(500) // 50, place=(0,))
+    assert collector.fit(data[::50], np.full(10, 50)).weighted is None

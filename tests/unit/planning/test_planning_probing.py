@@ -1,12 +1,21 @@
 """Choosing clusters: enough rows always, the calibrated number of clusters otherwise."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amounts import examples
-from squash.kernels import ClusterTable, Taken
-from squash.planning import BANDS, TARGETS, Calibration, Need, keep_for, take_clusters
+from squash.kernels import UNANCHORED, ClusterTable, Taken
+from squash.planning import (
+    BANDS,
+    TARGETS,
+    Calibration,
+    Need,
+    Weighted,
+    keep_for,
+    take_clusters,
+)
 
 
 def calibration(clusters: int, first: float = 4.0) -> Calibration:
@@ -117,15 +126,87 @@ def test_a_higher_target_needs_no_fewer_clusters(one: float, other: float) -> No
 
 
 def test_calibration_reaches_its_target_on_what_it_saw() -> None:
-    """The rank taken covers at least the target's share of the true neighbours."""
+    """What is needed covers at least the target's share of the true neighbours."""
     rng = np.random.default_rng(1)
-    ranks = [[np.sort(rng.geometric(0.2, size=10)) - 1 for _ in range(300)] for _ in BANDS]
-    fitted = Calibration.fit(ranks, k=10, clusters=1000)
-    every = np.concatenate(ranks[0])
-    for row, target in enumerate(TARGETS):
-        assert np.mean(every < fitted.clusters_needed[row, 0]) >= target
+    grid = np.arange(1, 1001)
+    ways = []
+    for scale in (1.0, 3.0):
+        ranks = [[np.sort(rng.geometric(0.2, size=10)) * scale for _ in range(300)] for _ in BANDS]
+        curves = [np.tile(grid * scale, (300, 1))] * len(BANDS)
+        way = Weighted.fit(int(scale) - 1, ranks, curves, grid, k=10, clusters=1000)
+        every = np.concatenate(ranks[0])
+        for row, target in enumerate(TARGETS):
+            assert np.mean(every <= way.needed[row, 0]) >= target
+        np.testing.assert_allclose(way.walked, way.needed / scale)
+        ways.append(way)
+    fitted = Calibration.best(ways, clusters=1000)
     again = Calibration.from_json(fitted.to_json())
-    np.testing.assert_array_equal(again.clusters_needed, fitted.clusters_needed)
+    np.testing.assert_array_equal(again.clusters_needed, ways[0].needed)
+
+
+def weighted(clusters: int) -> Calibration:
+    """A calibration where far clusters count more: 4 once, and as many again, and so on."""
+    known = calibration(clusters)
+    twice = Weighted(3, known.clusters_needed, 1 + known.clusters_needed / 2)
+    return Calibration(known.clusters_needed, twice)
+
+
+def test_a_query_close_to_a_center_takes_fewer_clusters() -> None:
+    """Where others are far it ends sooner; where they are as near, it takes what it did."""
+    rows = np.full(100, 500)
+    known, target = weighted(100), 0.95
+    plain = take(np.linspace(1, 9, 100, dtype=np.float32), rows, k=10, known=calibration(100))
+    alike = take(np.full(100, 7, dtype=np.float32), rows, k=10, known=known)
+    apart = take(np.linspace(1, 9, 100, dtype=np.float32), rows, k=10, known=known)
+    assert len(alike.clusters) == len(plain.clusters) == calibration(100).needed(target, np.ones(1))
+    assert 1 < len(apart.clusters) < len(plain.clusters)
+
+
+def test_clusters_count_alike_until_as_many_rows_as_wanted_may_pass() -> None:
+    """The anchor is not the nearest cluster, where that has too few rows that pass."""
+    rows = np.full(100, 500)
+    distances = np.concatenate([np.full(1, 1e-6), np.linspace(1, 1.1, 99)]).astype(np.float32)
+    few = np.concatenate([np.zeros(1, dtype=np.int64), np.full(99, 500)])
+    anchored = take(distances, rows, k=10, known=weighted(100), counts=(few, few))
+    close = take(distances, rows, k=10, known=weighted(100))
+    assert len(close.clusters) == 2
+    assert len(anchored.clusters) > 2
+
+
+def test_what_is_expected_of_a_walk_is_what_walks_took() -> None:
+    """Plans are made by the clusters taken, not by what these count; old indexes as before."""
+    known = weighted(1000)
+    need, plain = Need.of(known, 0.95), Need.of(calibration(1000), 0.95)
+    assert need.clusters(1.0, 10) == pytest.approx(1 + plain.clusters(1.0, 10) / 2)
+    assert (need.anchor_rows(1), need.anchor_rows(300)) == (10, 300)
+    assert plain.anchor_rows(300) == UNANCHORED
+    assert (need.exponent, plain.exponent) == (3, 0)
+    again = Calibration.from_json(known.to_json())
+    assert again.weighted is not None
+    assert known.weighted is not None
+    assert again.weighted.exponent == 3
+    np.testing.assert_array_equal(again.weighted.needed, known.weighted.needed)
+    np.testing.assert_array_equal(again.weighted.walked, known.weighted.walked)
+    assert Calibration.from_json(calibration(10).to_json()).weighted is None
+
+
+@pytest.mark.parametrize("wrong", [[[1.0]], [[0.5] * len(BANDS)] * len(TARGETS)])
+@pytest.mark.parametrize("name", ["needed", "walked"])
+def test_weights_that_are_none_are_refused(name: str, wrong: list[list[float]]) -> None:
+    """Of another shape, or below one."""
+    value = weighted(10).to_json()
+    value["weighted"][name] = wrong
+    with pytest.raises(ValueError, match=name):
+        Calibration.from_json(value)
+
+
+@pytest.mark.parametrize("exponent", [0, 5, -1, 1.5, "2"])
+def test_an_exponent_that_is_none_is_refused(exponent: object) -> None:
+    """Kernels multiply as often as it says."""
+    value = weighted(10).to_json()
+    value["weighted"]["exponent"] = exponent
+    with pytest.raises(ValueError, match="exponent"):
+        Calibration.from_json(value)
 
 
 def test_more_rows_are_kept_for_more_answers_and_higher_targets() -> None:

@@ -365,7 +365,8 @@ static void check_lazily(const operations *o, const world *w) {
         .vector = floats(d),
         .vector_dimension = d,
         .walk = {.inverse_need = cells, .adverse = cells, .k = below(300), .overall = 0.9,
-                 .prior_rows = 1024, .thinning = 1},
+                 .prior_rows = 1024, .thinning = 1, .anchor_rows = below(2) ? INT64_MAX : below(500),
+                 .exponent = 1 + below(4)},
         .projected = array(8 * dimension, 8),
         .entries = array(16 * quads, 1),
         .distances = bounds,
@@ -563,6 +564,8 @@ static void check_walk(const operations *o, const world *w, const sq_program *pr
         .overall = unit() * 0.5,
         .prior_rows = 1024,
         .thinning = unit(),
+        .anchor_rows = below(2) ? INT64_MAX : below(500),
+        .exponent = 1 + below(4),
     };
     for (int i = 0; i < 2; i++) {
         taken[i] = numbers(3 * t->clusters);

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 9
+#define SQ_INTERFACE 10
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -114,6 +114,8 @@ typedef struct sq_walk {
     double overall;
     double prior_rows;
     double thinning;
+    int64_t anchor_rows; /* INT64_MAX: all clusters count alike */
+    int64_t exponent;    /* at least 1 */
 } sq_walk;
 
 /* A scan: what it is asked, where its answer goes, and room to work in.

@@ -49,6 +49,12 @@ SQ_INLINE uint64_t key_of(float distance, int64_t i) {
     return (uint64_t)up << 32 | (uint64_t)i;
 }
 
+/* The distance that such a key was made of, 0 for -0. */
+SQ_INLINE float distance_of(uint64_t key) {
+    const uint32_t up = (uint32_t)(key >> 32);
+    return sq_f32_of_bits(up >> 31 ? up & 0x7fffffffu : ~up);
+}
+
 /* The median of some groups' minima: of groups of 16, 0.042 of all lie below it; of 2, 0.29. */
 static float pivot_of(const float *distances, int64_t n, int64_t group) {
     float least[GROUPS];
@@ -148,11 +154,12 @@ SQ_INLINE void order_begin(order *made, uint64_t *keys, const sq_table *table,
     made->taken = -__builtin_inff();
 }
 
-/* The next cluster, or -1. */
-SQ_INLINE int64_t order_next(order *o) {
+/* The next cluster, and how far it is; or -1. */
+SQ_INLINE int64_t order_next(order *o, float *distance) {
     while (o->lots < LOTS && (o->heap == 0 || o->keys[0] >= key_of(o->taken, 0))) order_refill(o);
     if (o->heap == 0) return -1;
     const int64_t cluster = (int64_t)(o->keys[0] & UINT32_MAX);
+    *distance = distance_of(o->keys[0]);
     o->heap--;
     if (o->heap > 0) sift(o->keys, o->heap, 0, o->keys[o->heap]);
     return cluster;
@@ -160,16 +167,40 @@ SQ_INLINE int64_t order_next(order *o) {
 
 /* ---- the walk ---- */
 
+/* By how much a cluster counts for being farther than the anchor, the one with which as many rows as
+ * `rows` may pass so far. */
+typedef struct farness {
+    int64_t rows;
+    int64_t exponent;
+    double anchor; /* the distance of that cluster; NaN until it is reached */
+} farness;
+
+enum { FARTHEST = 4 }; /* as many times as far as the anchor, and no cluster counts for more */
+
+SQ_INLINE double weight_of(farness *far, float distance, int64_t possible_seen) {
+    if (far->anchor != far->anchor) {
+        if (possible_seen >= far->rows) far->anchor = (double)distance;
+        return 1.0;
+    }
+    double ratio = (double)distance / far->anchor;
+    if (!(ratio > 1.0)) return 1.0; /* NaN too */
+    if (ratio > FARTHEST) ratio = FARTHEST;
+    double weight = ratio;
+    for (int64_t i = 1; i < far->exponent; i++) weight *= ratio;
+    return weight;
+}
+
 typedef struct lot {
     int64_t count;
     int64_t clusters[SQ_LOT];
+    float distances[SQ_LOT];
     uint32_t *sure[SQ_LOT], *possible[SQ_LOT];
 } lot;
 
 /* The next clusters; what their filter reads and writes is asked for. */
 static void fill(lot *made, order *left, const sq_table *table, const sq_walk *asked) {
     for (made->count = 0; made->count < SQ_LOT; made->count++) {
-        const int64_t cluster = order_next(left);
+        const int64_t cluster = order_next(left, &made->distances[made->count]);
         if (cluster < 0) break;
         const int64_t block = table->first_block[cluster];
         made->clusters[made->count] = cluster;
@@ -194,6 +225,7 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
     int64_t count = 0, rows_seen = 0, possible_seen = 0, sure_seen = 0;
     double met = 0.0;
     int enough = 0;
+    farness far = {asked->anchor_rows, asked->exponent, __builtin_nan("")};
     order left;
     order_begin(&left, keys, table, distances, by);
     /* Clusters whose turn comes are filtered a lot at a time, the last lot in part for nothing; what
@@ -208,7 +240,8 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
         fill(next, &left, table, asked);
     }
     for (;;) {
-        int64_t cluster;
+        int64_t cluster = -1;
+        float distance = 0;
         if (filtered && place == now->count) {
             lot *const done = now;
             now = next;
@@ -218,7 +251,12 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
                           now->possible, counts, stack);
             place = 0;
         }
-        cluster = !filtered ? order_next(&left) : place < now->count ? now->clusters[place] : -1;
+        if (!filtered) {
+            cluster = order_next(&left, &distance);
+        } else if (place < now->count) {
+            cluster = now->clusters[place];
+            distance = now->distances[place];
+        }
         if (cluster < 0) break;
         const int64_t rows = table->rows[cluster];
         int64_t sure, possible;
@@ -243,8 +281,9 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
         const double around = ((double)possible_seen + prior) / ((double)rows_seen + prior_rows);
         const double own = ((double)possible + prior) / ((double)rows + prior_rows);
         const double fullness = ((double)possible + 1) / (asked->overall * (double)rows + 1);
+        const double weight = weight_of(&far, distance, possible_seen);
         met += asked->inverse_need[cell((around < own ? around : own) * asked->thinning)] *
-               (fullness < 1 ? fullness : 1);
+               (fullness < 1 ? fullness : 1) * weight;
         enough |= met * asked->adverse[cell(around / asked->overall)] >= met_least;
         if (enough && sure_seen >= asked->k) break;
     }

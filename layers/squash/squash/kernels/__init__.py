@@ -67,16 +67,26 @@ from squash.kernels.tables import (
     Taken,
 )
 from squash.kernels.top_k import top_k
-from squash.kernels.walking import cell_of, cell_values, cells_of, walk
+from squash.kernels.walking import (
+    FARTHEST,
+    UNANCHORED,
+    cell_of,
+    cell_values,
+    cells_of,
+    walk,
+    weights_beyond,
+)
 from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
 __all__ = [
     "AND",
     "BLOCK_FACTOR_BYTES",
     "BLOCK_ROWS",
+    "FARTHEST",
     "LEAF",
     "NOT",
     "OR",
+    "UNANCHORED",
     "ClusterTable",
     "FilterProgram",
     "Leaf",
@@ -139,4 +149,5 @@ __all__ = [
     "unpack_nibbles",
     "unpack_rows",
     "walk",
+    "weights_beyond",
 ]

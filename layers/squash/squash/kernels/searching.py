@@ -32,7 +32,7 @@ from squash.kernels.walking import walk
 from squash.values import dataclass, maker_of
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
-_ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqddd" + "qddqdd")
+_ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqdddqq" + "qddqdd")
 # The 64-bit words of it that differ between queries of one plan; the others stay as they are.
 _VECTOR: Final = 2
 _QUERY: Final = 4
@@ -71,6 +71,8 @@ class SearchPlan:
     thinning: float
     inverse_need: F64
     adverse: F64
+    anchor_rows: int
+    exponent: int
     keep: int
     reach: float
     share_min: float
@@ -253,7 +255,7 @@ class Room:
             self._asked, 0,
             axes_at, mean_at, 0, len(mean), 0, METRIC_NUMBERS[metric],
             0, 0, 0, 0, 0, address(plan.inverse_need), address(plan.adverse),
-            plan.k, 0.0, plan.prior_rows, plan.thinning,
+            plan.k, 0.0, plan.prior_rows, plan.thinning, plan.anchor_rows, plan.exponent,
             plan.keep, plan.reach, plan.share_min,
             plan.straight.most, plan.straight.base, plan.straight.each,
         )  # fmt: skip
@@ -375,6 +377,8 @@ def _by_parts(
         thinning=plan.thinning,
         inverse_need=plan.inverse_need,
         adverse=plan.adverse,
+        anchor_rows=plan.anchor_rows,
+        exponent=plan.exponent,
     )
     if taken.possible_seen > taken.sure_seen:
         return StaysOpen()

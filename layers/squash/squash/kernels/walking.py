@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U32, AnyArray
+from squash.arrays import F32, F64, I64, U32, AnyArray, Mask
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.filtering import filter_clusters
@@ -21,6 +21,11 @@ CELLS: Final = 513
 _CELL_SHIFT: Final = 18
 _FIRST_CELL: Final = (127 - 16) << 5
 _MET: Final = 1.0 - 1e-9
+UNANCHORED: Final = (1 << 63) - 1
+"""So many `anchor_rows` no walk sees: all clusters count alike."""
+FARTHEST: Final = 4.0
+"""A cluster this many times as far as the anchor counts as much as any beyond."""
+
 # Clusters looked at together: most walks end within the first lot, or the second.
 _LOT: Final = 64
 
@@ -60,8 +65,14 @@ def walk(
     thinning: float,
     inverse_need: F64,
     adverse: F64,
+    anchor_rows: int = UNANCHORED,
+    exponent: int = 1,
 ) -> Taken:
     """Take clusters, nearest first, until the need is met and the sure rows reach k.
+
+    Up to the anchor, the cluster with which `anchor_rows` rows that may pass have been seen, each
+    counts once. Beyond, it counts by a power of how many times as far as the anchor it is, between
+    1 and `FARTHEST` times: the farther a center, the less its cluster holds of what is near.
 
     Parameters
     ----------
@@ -88,6 +99,8 @@ def walk(
     inverse_need, adverse:
         float64 [513] by cell of a share: what a cluster meets of the need, and by how much the
         need grows where fewer rows pass around the query than elsewhere.
+    anchor_rows, exponent:
+        See above; distances are squares then, and none is negative. The exponent is at least 1.
 
     """
     if program is not None and counts is None and (sure is None or possible is None):
@@ -104,11 +117,13 @@ def walk(
             k=k,
             shares=(overall, prior_rows, thinning),
             cells=(inverse_need, adverse),
+            anchoring=(anchor_rows, exponent),
         )
     order = np.argsort(distances, kind="stable").astype(np.int64)
     prior = prior_rows * overall
     rows_seen = possible_seen = sure_seen = 0
     met = 0.0
+    anchor = np.nan
     enough = False
     taken: list[tuple[I64, I64, I64]] = []
     begin, lot = 0, _LOT
@@ -132,6 +147,10 @@ def walk(
         filled = rows > 0
         fullness = np.minimum((possibles + 1.0) / (overall * rows + 1.0), 1.0)
         gains = inverse_need[cells_of(np.minimum(around, own) * thinning)] * fullness
+        anchor, weights = _weights(
+            distances[here], filled & (seen_possible >= anchor_rows), anchor, exponent
+        )
+        gains *= weights
         gains[~filled] = 0.0
         # Added one after another; a cluster without rows adds 0.
         mets = np.cumsum(np.concatenate([[met], gains]))[1:]
@@ -152,6 +171,34 @@ def walk(
     return Taken(clusters, sure_counts, possible_counts, rows_seen, possible_seen, sure_seen)
 
 
+def weights_beyond(anchor: float, distances: F32 | F64, exponent: int) -> F64:
+    """Return float64 [n], by how much clusters at some distances count for being far out."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratios = np.asarray(distances, dtype=np.float64) / anchor
+    ratios = np.where(ratios > 1.0, np.minimum(ratios, FARTHEST), 1.0)
+    weights = ratios.copy()
+    for _ in range(1, exponent):
+        weights *= ratios
+    return weights
+
+
+def _weights(distances: F32, anchors: Mask, anchor: float, exponent: int) -> tuple[float, F64]:
+    """Return the anchor's distance, NaN until it is reached, and by how much clusters count.
+
+    It is the first of those that `anchors` says, if there was none before.
+    """
+    weights = np.ones(len(distances))
+    first = 0
+    if np.isnan(anchor):
+        reached = np.flatnonzero(anchors & ~np.isnan(distances))
+        if not len(reached):
+            return anchor, weights
+        # -0 is 0, as in their order.
+        anchor, first = float(distances[reached[0]]) + 0.0, int(reached[0]) + 1
+    weights[first:] = weights_beyond(anchor, distances[first:], exponent)
+    return anchor, weights
+
+
 def _walk_natively(
     chosen: native.Native,
     kept: NativeTable,
@@ -163,6 +210,7 @@ def _walk_natively(
     k: int,
     shares: tuple[float, float, float],
     cells: tuple[F64, F64],
+    anchoring: tuple[int, int],
 ) -> Taken:
     bound = None if program is None else kept.bind(program)
     space = kept.take_workspace()
@@ -173,6 +221,7 @@ def _walk_natively(
     asked.inverse_need, asked.adverse = space.walk_cells(*cells)
     asked.k = k
     asked.overall, asked.prior_rows, asked.thinning = shares
+    asked.anchor_rows, asked.exponent = anchoring
     count = chosen.walk(
         kept.at,
         native.address(distances),

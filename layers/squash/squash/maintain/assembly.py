@@ -110,7 +110,12 @@ def finish(
         What the sample taught, and the index's configuration.
 
     """
-    centers = routing.centers()
-    calibration = fit(neighbours, learned.queries, centers, space=space_of(config.metric))
+    calibration = fit(
+        neighbours,
+        learned.queries,
+        routing.centers(),
+        routing.cluster_rows(),
+        space=space_of(config.metric),
+    )
     history = History(rows_trained=routing.rows, energy_trained=routing.energy(), rows_since=0)
     return routing.trained(learned.codec, cells, calibration, history)

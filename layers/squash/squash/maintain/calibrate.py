@@ -6,8 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64
-from squash.planning import BANDS, CALIBRATED_NEIGHBOURS, Calibration
+from squash.arrays import F32, F64, I64, distinct
+from squash.kernels import weights_beyond
+from squash.planning import (
+    BANDS,
+    CALIBRATED_NEIGHBOURS,
+    EXPONENTS,
+    Calibration,
+    Weighted,
+)
 from squash.quantize import Space
 from squash.values import dataclass
 
@@ -17,6 +24,8 @@ _CHUNK_ROWS = 2_048
 _SAME = 1e-6
 # Distances of queries to all centres that are held at once, in values: 64 MiB.
 _RANKED_VALUES_MAX = 1 << 24
+# What clusters count together is kept at so many ranks an octave.
+_GRID = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,9 +124,9 @@ class NeighbourCollector:
         """Return what was found so far."""
         return Neighbours(self._distances.copy(), self._clusters.copy())
 
-    def fit(self, centers: F32) -> Calibration:
-        """Learn from what was seen; `centers` is float32 [c, D], in the clusters' numbering."""
-        return fit(self.neighbours(), self._queries, centers, space=self._space)
+    def fit(self, centers: F32, rows: I64) -> Calibration:
+        """Learn from what was seen; see the function `fit`."""
+        return fit(self.neighbours(), self._queries, centers, rows, space=self._space)
 
     def _keep(self, band: int, partial: F32, *, squares: F32, clusters: I64) -> None:
         kept = self._distances[band]
@@ -148,7 +157,9 @@ def admission(seed: int, place: Sequence[int], rows: int) -> F64:
     return np.random.Generator(np.random.Philox(chance)).random(rows)
 
 
-def fit(neighbours: Neighbours, queries: F32, centers: F32, *, space: Space) -> Calibration:
+def fit(
+    neighbours: Neighbours, queries: F32, centers: F32, rows: I64, *, space: Space
+) -> Calibration:
     """Learn how many clusters queries need.
 
     Parameters
@@ -159,23 +170,56 @@ def fit(neighbours: Neighbours, queries: F32, centers: F32, *, space: Space) -> 
         float32 [q, D].
     centers:
         float32 [c, D], in the clusters' numbering.
+    rows:
+        int64 [c], how many each cluster has.
     space:
         "l2" or "dot".
 
     """
-    ranks: list[list[I64]] = [[] for _ in BANDS]
+    clusters = len(centers)
+    steps = 1 + _GRID * clusters.bit_length()
+    grid = distinct(np.geomspace(1, clusters, steps).round().astype(np.int64))
+    exponents = EXPONENTS if space == "l2" else EXPONENTS[:1]
+    weights: list[list[list[F64]]] = [[[] for _ in BANDS] for _ in exponents]
+    curves = np.empty((len(exponents), len(BANDS), len(queries), len(grid)))
     factors = -queries if space == "dot" else -2 * queries
+    own = np.einsum("ij,ij->i", queries, queries)
     squares = np.einsum("ij,ij->i", centers, centers)
-    size = max(_RANKED_VALUES_MAX // max(len(centers), 1), 1)
+    size = max(_RANKED_VALUES_MAX // max(clusters, 1), 1)
     for start in range(0, len(queries), size):
         to_centers = _measure(factors[start : start + size], centers, squares, space)
         for query, distances in enumerate(to_centers, start):
-            place = np.empty(len(centers), dtype=np.int64)
-            place[np.argsort(distances, kind="stable")] = np.arange(len(centers))
-            for band in range(len(BANDS)):
+            order = np.argsort(distances, kind="stable")
+            place = np.empty(clusters, dtype=np.int64)
+            place[order] = np.arange(clusters)
+            ascending = np.maximum(distances[order] + own[query], 0)
+            seen = np.cumsum(rows[order]).astype(np.float64)
+            for band, share in enumerate(BANDS):
                 true = neighbours.clusters[band, query]
-                ranks[band].append(place[true[true >= 0]])
-    return Calibration.fit(ranks, k=CALIBRATED_NEIGHBOURS, clusters=len(centers))
+                reached = place[true[true >= 0]]
+                for number, exponent in enumerate(exponents):
+                    counted = counted_together(ascending, seen * share, exponent)
+                    weights[number][band].append(counted[reached])
+                    curves[number, band, query] = counted[grid - 1]
+    k = CALIBRATED_NEIGHBOURS
+    ways = [
+        Weighted.fit(exponent, weights[number], list(curves[number]), grid, k=k, clusters=clusters)
+        for number, exponent in enumerate(exponents)
+    ]
+    return Calibration.best(ways, clusters=clusters)
+
+
+def counted_together(distances: F32, expected: F64, exponent: int) -> F64:
+    """Return float64 [c], what clusters count together, nearest first, as a walk counts them.
+
+    `expected` float64 [c] rows pass up to each. With the exponent 0 all count alike.
+    """
+    anchor = int(np.searchsorted(expected, CALIBRATED_NEIGHBOURS))
+    weights = np.ones(len(distances))
+    if exponent and anchor < len(distances):
+        beyond = slice(anchor + 1, None)
+        weights[beyond] = weights_beyond(float(distances[anchor]), distances[beyond], exponent)
+    return np.cumsum(weights)
 
 
 def _measure(factors: F32, rows: F32, squares: F32, space: Space) -> F32:

@@ -191,7 +191,7 @@ class _Fold:
         trained = self._standing.trained
         if collector is not None:
             history = replace(history, rows_since=0)
-            calibration = collector.fit(routing.centers())
+            calibration = collector.fit(routing.centers(), routing.cluster_rows())
         else:
             calibration = trained.calibration.scaled(
                 measured=len(trained.centers), clusters=routing.clusters

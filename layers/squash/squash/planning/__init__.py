@@ -20,9 +20,11 @@ from squash.planning.folding import (
 from squash.planning.probing import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
+    EXPONENTS,
     TARGETS,
     Calibration,
     Need,
+    Weighted,
     search_plan,
     take_clusters,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "BANDS",
     "CALIBRATED_NEIGHBOURS",
     "DEFAULT_COSTS",
+    "EXPONENTS",
     "KEEP_MAX",
     "TARGETS",
     "Calibration",
@@ -44,6 +47,7 @@ __all__ = [
     "Matches",
     "Need",
     "PartitionCounts",
+    "Weighted",
     "choose_partitions",
     "choose_rows",
     "join_partitions",

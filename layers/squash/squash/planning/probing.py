@@ -2,18 +2,23 @@
 
 The share of rows that pass a filter decides how far the k nearest of them lie: the clusters
 needed grow about as selectivity^-0.43 (ALGORITHMS 7.2). So `Calibration` holds, for each recall
-target and selectivity band, how many clusters held-out queries needed, and `take_clusters`
-walks the clusters from the nearest on until the need is met.
+target and selectivity band, what held-out queries needed, and `take_clusters` walks the clusters
+from the nearest on until the need is met. Not all queries need as much: of one that lies close to
+the nearest center others are far, and few clusters hold what is near. So a cluster counts the more,
+the farther it is compared with the anchor (`kernels.walk`), where distances are squares.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32
 from squash.kernels import (
+    FARTHEST,
+    UNANCHORED,
     ClusterTable,
     FilterProgram,
     SearchPlan,
@@ -33,6 +38,10 @@ BANDS: Final = (1.0, 0.1, 0.01, 0.001)
 CALIBRATED_NEIGHBOURS: Final = 10
 """How many true neighbours of each held-out query calibration asks for."""
 
+EXPONENTS: Final = (0, 1, 2, 3, 4)
+"""By which far clusters may count more; calibration takes that of the shortest walks."""
+
+_USUAL = (0.9, 0.99)  # targets by whose walks exponents are compared
 _PRIOR_ROWS = 1_024.0  # a cluster's selectivity is drawn towards the index's by this many rows
 # Where fewer rows pass around the query than overall, the nearest of them lie far out. With 0.6
 # descriptors of pictures far from the query miss 0.95 by a hundredth, with 0.8 they meet it, for up
@@ -42,51 +51,96 @@ _NEED_EXPONENT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """Clusters needed: float64 [targets, bands], in the order of TARGETS and BANDS."""
+class Weighted:
+    """What a walk needs where far clusters count more, float64 [targets, bands] each.
 
-    clusters_needed: F64
+    `needed` is what the clusters must count together, and `walked` how many that were on average.
+    With the exponent 0 they count alike.
+    """
+
+    exponent: int
+    needed: F64
+    walked: F64
 
     @classmethod
-    def fit(cls, ranks: list[list[I64]], *, k: int, clusters: int) -> Calibration:
+    def fit(
+        cls,
+        exponent: int,
+        weights: list[list[F64]],
+        curves: list[F64],
+        grid: I64,
+        *,
+        k: int,
+        clusters: int,
+    ) -> Weighted:
         """Learn from held-out queries.
 
         Parameters
         ----------
-        ranks:
-            For each band, for each query, the positions (0 is nearest) in the order of centre
-            distances of the clusters that hold its true k nearest admitted rows.
+        exponent:
+            What they were counted by.
+        weights:
+            For each band, for each query, what the clusters count together from the nearest on up
+            to each of those that hold its true k nearest admitted rows.
+        curves:
+            For each band, float64 [q, g], what the nearest `grid` clusters count together.
+        grid:
+            int64 [g], numbers of clusters, ascending from 1 to all of them.
         k:
             How many true neighbours each query has (fewer where fewer rows were admitted).
         clusters:
             How many clusters there are.
 
         """
-        needed = np.full((len(TARGETS), len(BANDS)), float(clusters))
-        for band, per_query in enumerate(ranks):
-            measured = [r for r in per_query if len(r)]
-            if not measured:
-                continue
-            for row, target in enumerate(TARGETS):
-                needed[row, band] = _rank_for(measured, _with_margin(target, len(measured) * k))
-        # More selective never needs fewer, nor does a higher target: smooth out the sample's noise.
-        needed = np.maximum.accumulate(np.maximum.accumulate(needed, axis=0), axis=1)
-        return cls(np.minimum(needed, clusters))
+        needed = _needs(weights, k=k, most=_heaviest(clusters))
+        walked = np.full(needed.shape, float(clusters))
+        for band, (own, curve) in enumerate(zip(weights, curves, strict=True)):
+            measured = np.flatnonzero([len(one) > 0 for one in own])
+            for row in range(len(TARGETS) if len(measured) else 0):
+                least = needed[row, band]
+                # A walk takes whole clusters: as many as together count so much at least.
+                taken = [np.ceil(np.interp(least, curve[q], grid) - 1e-6) for q in measured]
+                walked[row, band] = np.mean(taken)
+        return cls(exponent, needed, _monotone(walked))
+
+    def cost(self) -> float:
+        """Return how many clusters walks take, the mean over bands and usual targets, as a log."""
+        usual = [row for row, target in enumerate(TARGETS) if _USUAL[0] <= target <= _USUAL[1]]
+        return float(np.log(self.walked[usual]).mean())
+
+    def scaled(self, factor: float, *, clusters: int) -> Weighted:
+        """Return what is needed among `clusters`, where `factor` times as many clusters are."""
+        return Weighted(
+            self.exponent,
+            np.clip(self.needed * factor, 1.0, _heaviest(max(clusters, 1))),
+            np.clip(self.walked * factor, 1.0, max(clusters, 1)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a walk needs: `clusters_needed` float64 [targets, bands], all counting alike.
+
+    Targets and bands are in the order of TARGETS and BANDS. `weighted` is None for distances that
+    are no squares, and in indexes of earlier releases.
+    """
+
+    clusters_needed: F64
+    weighted: Weighted | None = None
+
+    @classmethod
+    def best(cls, ways: Sequence[Weighted], *, clusters: int) -> Calibration:
+        """Choose the way to count with the shortest walks; of the first the exponent is 0."""
+        best = min(ways, key=Weighted.cost)
+        plain = np.minimum(ways[0].needed, clusters)
+        return cls(plain, best if best.exponent else None)
 
     def needed(self, recall_target: float, selectivity: F64) -> F64:
         """Return how many clusters are needed at each of the given selectivities.
 
         Between bands the need is a power law, between targets one in the share that may be missed.
         """
-        missed = -np.log10(np.maximum(1.0 - np.array([*TARGETS, recall_target]), 1e-6))
-        target = min(max(missed[-1], missed[0]), missed[-2])
-        by_band = np.log(self.clusters_needed)
-        y = np.array([np.interp(target, missed[:-1], column) for column in by_band.T])[::-1]
-        wanted = np.log(np.clip(selectivity, BANDS[-1] / 8.0, 1.0))
-        x = np.log(BANDS[::-1])
-        slope = min((y[0] - y[1]) / (x[0] - x[1]), -0.3)
-        beyond = y[0] + (wanted - x[0]) * slope
-        return np.asarray(np.exp(np.where(wanted < x[0], beyond, np.interp(wanted, x, y))))
+        return _between(self.clusters_needed, recall_target, selectivity)
 
     def scaled(self, *, measured: int, clusters: int) -> Calibration:
         """Return what is needed among another number of clusters than it was measured among.
@@ -95,15 +149,26 @@ class Calibration:
         nearest rows lie in a smaller part of space, but of clusters more.
         """
         factor = (clusters / max(measured, 1)) ** _NEED_EXPONENT
-        return Calibration(np.clip(self.clusters_needed * factor, 1.0, max(clusters, 1)))
+        weighted = self.weighted
+        return Calibration(
+            np.clip(self.clusters_needed * factor, 1.0, max(clusters, 1)),
+            None if weighted is None else weighted.scaled(factor, clusters=clusters),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {
+        made: dict[str, Any] = {
             "targets": list(TARGETS),
             "bands": list(BANDS),
             "clusters_needed": self.clusters_needed.tolist(),
         }
+        if self.weighted is not None:
+            made["weighted"] = {
+                "exponent": self.weighted.exponent,
+                "needed": self.weighted.needed.tolist(),
+                "walked": self.weighted.walked.tolist(),
+            }
+        return made
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Calibration:
@@ -115,10 +180,21 @@ class Calibration:
             If it is not what `to_json` gives.
 
         """
-        needed = np.array(value["clusters_needed"], dtype=np.float64)
-        if needed.shape != (len(TARGETS), len(BANDS)) or not np.all(needed >= 1.0):
-            raise ValueError(f"clusters_needed has the shape {needed.shape}, or values below 1")
-        return cls(needed)
+        needed = _table(value["clusters_needed"], "clusters_needed")
+        weighted = value.get("weighted")
+        if weighted is None:
+            return cls(needed)
+        exponent = weighted["exponent"]
+        if exponent not in EXPONENTS[1:]:
+            raise ValueError(f"the exponent of weights is {exponent}, not one of {EXPONENTS[1:]}")
+        return cls(
+            needed,
+            Weighted(
+                int(exponent),
+                _table(weighted["needed"], "weighted needed"),
+                _table(weighted["walked"], "weighted walked"),
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,19 +205,34 @@ class Need:
     """float64 [513]: what a cluster meets of the need, by the share of rows that pass."""
     adverse: F64
     """float64 [513]: by which factor what was met counts less, by share here / share overall."""
+    walked: F64
+    """float64 [513]: how many clusters are expected to meet it, by the share of rows that pass."""
+    exponent: int
+    """By which power of how far they are far clusters count more; 0 if they do not."""
 
     @classmethod
     def of(cls, calibration: Calibration, recall_target: float) -> Need:
         """Make the tables of one recall target."""
         shares = cell_values()
+        needed = walked = calibration.needed(recall_target, shares)
+        weighted = calibration.weighted
+        if weighted is not None:
+            needed = _between(weighted.needed, recall_target, shares)
+            walked = _between(weighted.walked, recall_target, shares)
         return cls(
-            1.0 / calibration.needed(recall_target, shares),
+            1.0 / needed,
             np.minimum(shares, 1.0) ** _ADVERSE_EXPONENT,
+            walked,
+            0 if weighted is None else weighted.exponent,
         )
 
     def clusters(self, share: float, k: int) -> float:
         """Return how many clusters are needed where a share of the rows passes everywhere."""
-        return 1.0 / self.inverse.item(cell_of(share * thinning(k)))
+        return self.walked.item(cell_of(share * thinning(k)))
+
+    def anchor_rows(self, k: int) -> int:
+        """Return with how many rows that may pass a walk for k reaches its anchor."""
+        return max(k, CALIBRATED_NEIGHBOURS) if self.exponent else UNANCHORED
 
 
 def thinning(k: int) -> float:
@@ -162,6 +253,8 @@ def search_plan(
         thinning=thinning(k),
         inverse_need=need.inverse,
         adverse=need.adverse,
+        anchor_rows=need.anchor_rows(k),
+        exponent=max(need.exponent, 1),
         keep=keep.refined,
         reach=keep.reach,
         share_min=share_min,
@@ -186,9 +279,9 @@ def take_clusters(
     Clusters are taken in ascending distance, those without possible rows left out. Each, taken or
     not, meets 1/needed(s) of the need, where s is the share of its rows that passes, or that of all
     clusters nearer than it, whichever is smaller; one with fewer passing rows than its size lets
-    expect meets as much less. It goes on until the need is met and the sure
-    rows of what was taken reach k, or nothing possible is left. So at least min(k, matches) rows
-    are found, always; how near they are is what the calibration promises.
+    expect meets as much less, and one beyond the anchor more, the farther it is. It goes on until
+    the need is met and the sure rows of what was taken reach k, or nothing possible is left. So
+    at least min(k, matches) rows are found, always; how near they are is what calibration promises.
 
     Calibration knows filters that have nothing to do with the vectors. Where fewer rows pass around
     the query than elsewhere, the nearest of them lie far out, where centres tell little: the need
@@ -227,6 +320,8 @@ def take_clusters(
         thinning=thinning(k),
         inverse_need=need.inverse,
         adverse=need.adverse,
+        anchor_rows=need.anchor_rows(k),
+        exponent=max(need.exponent, 1),
     )
 
 
@@ -236,11 +331,51 @@ def _with_margin(target: float, samples: int) -> float:
     return min(target + 1.5 * float(error) + 0.1 * (1.0 - target), 1.0)
 
 
-def _rank_for(per_query: list[I64], target: float) -> float:
-    """Return the smallest number of clusters with which the mean recall reaches `target`."""
-    ranks = np.concatenate(per_query)
+def _needs(counts: Sequence[Sequence[F64]], *, k: int, most: float) -> F64:
+    """Return float64 [targets, bands]: what reaches a target, of what reaches each true row."""
+    needed = np.full((len(TARGETS), len(BANDS)), most)
+    for band, per_query in enumerate(counts):
+        measured = [one for one in per_query if len(one)]
+        if not measured:
+            continue
+        for row, target in enumerate(TARGETS):
+            needed[row, band] = _least_for(measured, _with_margin(target, len(measured) * k))
+    return np.minimum(_monotone(needed), most)
+
+
+def _monotone(needed: F64) -> F64:
+    """More selective never needs less, nor does a higher target: smooth out the sample's noise."""
+    return np.asarray(np.maximum.accumulate(np.maximum.accumulate(needed, axis=0), axis=1))
+
+
+def _least_for(per_query: Sequence[F64], target: float) -> float:
+    """Return the smallest count with which the mean recall reaches `target`."""
+    counts = np.concatenate(per_query)
     weights = np.concatenate([np.full(len(r), 1.0 / len(r)) for r in per_query]) / len(per_query)
-    order = np.argsort(ranks, kind="stable")
+    order = np.argsort(counts, kind="stable")
     covered = np.cumsum(weights[order])
     position = int(np.searchsorted(covered, target - 1e-9))
-    return float(ranks[order[min(position, len(order) - 1)]] + 1)
+    return float(counts[order[min(position, len(order) - 1)]])
+
+
+def _between(table: F64, recall_target: float, selectivity: F64) -> F64:
+    missed = -np.log10(np.maximum(1.0 - np.array([*TARGETS, recall_target]), 1e-6))
+    target = min(max(missed[-1], missed[0]), missed[-2])
+    y = np.array([np.interp(target, missed[:-1], column) for column in np.log(table).T])[::-1]
+    wanted = np.log(np.clip(selectivity, BANDS[-1] / 8.0, 1.0))
+    x = np.log(BANDS[::-1])
+    slope = min((y[0] - y[1]) / (x[0] - x[1]), -0.3)
+    beyond = y[0] + (wanted - x[0]) * slope
+    return np.asarray(np.exp(np.where(wanted < x[0], beyond, np.interp(wanted, x, y))))
+
+
+def _heaviest(clusters: int) -> float:
+    """Return what so many clusters count at most."""
+    return clusters * FARTHEST**3
+
+
+def _table(value: Any, name: str) -> F64:
+    found = np.array(value, dtype=np.float64)
+    if found.shape != (len(TARGETS), len(BANDS)) or not np.all(found >= 1.0):
+        raise ValueError(f"{name} has the shape {found.shape}, or values below 1")
+    return found
