@@ -42,6 +42,7 @@ class VectorBucketMachine(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
         self.databases = [connect(self.store, self.clock, n + 1, n) for n in range(HANDLES)]
+        self.begun = 0
         self.model: dict[str, Bucket] = {}
 
     def of(self, handle: int):
@@ -138,7 +139,9 @@ class VectorBucketMachine(RuleBasedStateMachine):
     def forget(self, handle):
         """A process that ended, and another."""
         self.databases[handle] = connect(self.store, self.clock, handle + 1, handle)
-        self.databases[handle]._ids._next = 1_000 * self.clock.ms
+        # It gives no id that one before it gave, as two at the same time of the clock would.
+        self.begun += 1
+        self.databases[handle]._ids._next = 1_000_000 * self.begun
 
     @invariant()
     def what_is_found_is_what_must_be(self):
