@@ -8,7 +8,7 @@ from squash.attributes.filters import FilterNode, is_plain_filter, parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
 from squash.attributes.patching import merge_patch
-from squash.attributes.programs import asked_of, compile_filter
+from squash.attributes.programs import asked_of, compile_filter, intervals_of
 
 __all__ = [
     "CellScheme",
@@ -22,6 +22,7 @@ __all__ = [
     "expired",
     "filter_from_json",
     "filter_to_json",
+    "intervals_of",
     "is_plain_filter",
     "live_node",
     "matches",

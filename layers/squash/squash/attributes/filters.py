@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import field
 from functools import lru_cache
 from math import inf, nextafter
 from typing import Any, Final, TypeAlias
@@ -64,13 +63,52 @@ class Within:
     high_closed: Final[bool]
 
 
-@dataclass(slots=True, unsafe_hash=True)
 class And:
-    """Every part holds."""
+    """Every part holds.
 
-    parts: Final[tuple[FilterNode, ...]]
-    intervals: Final[Intervals | None] = field(default=None, compare=False, repr=False)
-    """The same as intervals of numbers that attributes without lists lie in, where it is known."""
+    Parameters
+    ----------
+    parts:
+        What holds; None for what `plain` says, of which the parts are made when somebody asks for
+        them: mostly the intervals are all that is asked.
+    intervals:
+        The same as intervals of numbers that attributes without lists lie in, where it is known.
+    plain:
+        A filter that is all ends of intervals and single values, as it was read.
+
+    """
+
+    __slots__ = ("_parts", "intervals", "plain")
+    __match_args__ = ("parts",)
+
+    def __init__(
+        self,
+        parts: tuple[FilterNode, ...] | None,
+        intervals: Intervals | None = None,
+        plain: _Plain = (),
+    ) -> None:
+        self._parts = parts
+        self.intervals: Final = intervals
+        self.plain: Final = plain
+
+    @property
+    def parts(self) -> tuple[FilterNode, ...]:
+        """What holds."""
+        if self._parts is None:
+            self._parts = _parts_of(self.plain)
+        return self._parts
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the parts."""
+        return self.parts == other.parts if isinstance(other, And) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash the parts."""
+        return hash((And, self.parts))
+
+    def __repr__(self) -> str:
+        """Name the parts."""
+        return f"And(parts={self.parts!r})"
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -88,8 +126,8 @@ class Not:
 
 
 FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
-Intervals: TypeAlias = dict[str, tuple[float, float]]
-"""By attribute [low, high); an end that is open is infinite."""
+Intervals: TypeAlias = tuple[tuple[str, ...], tuple[float, ...]]
+"""Attributes, and for each low and high of [low, high); an end that is open is infinite."""
 
 # A filter whose entries are all numbers and short strings, as `_plain` reads it: (name, operators
 # and operands) of every entry.
@@ -173,6 +211,8 @@ def is_plain_filter(node: FilterNode) -> bool:
 
     Others may hold lists of megabytes, and are another object whenever they are asked.
     """
+    if type(node) is And and node.plain:
+        return True
     for part in node.parts if type(node) is And else (node,):
         for one in part.parts if type(part) is And else (part,):
             if type(one) is not Within and (type(one) is not OneOf or len(one.values) > 1):
@@ -184,34 +224,58 @@ def is_plain_filter(node: FilterNode) -> bool:
 @lru_cache(maxsize=FILTER_NODES_KEPT)
 def _node_of(plain: _Plain) -> FilterNode:
     """Make the nodes of a filter, the same as `_Parser` makes of it."""
-    intervals: Intervals | None = {}
-    parts: list[FilterNode] = []
+    if len(plain) > 1 or len(plain[0][1]) > 1:
+        intervals = _plain_intervals(plain)
+        if intervals is not None:
+            return And(None, intervals, plain)
+    return _all_of(list(_parts_of(plain)))
+
+
+def _plain_intervals(plain: _Plain) -> Intervals | None:
+    """Return a filter as intervals; None if it asks for anything else than numbers.
+
+    Of an attribute it may ask for one number, or for an interval; not for both.
+    """
+    names: list[str] = []
+    ends: list[float] = []
+    operand: Any
     for name, asked in plain:
         low, high = -inf, inf
-        mine: list[FilterNode] = []
         for operator, operand in asked:
-            if operator == "$eq":
-                value = operand if type(operand) is str else float(operand)
-                mine.append(OneOf(name, (value,)))
-                intervals = None
-                continue
-            lower, closed = _ENDS[operator]
-            number = float(operand)
-            # One that is no end of [low, high) itself has the next number for it.
-            end = number if lower is closed else nextafter(number, inf)
-            if lower:
-                mine.append(Within(name, float, number, closed, None, False))
-                low = max(low, end)
+            if operator == "$gte":
+                low = max(low, operand)
+            elif operator == "$lt":
+                high = min(high, operand)
+            # An end that is none of [low, high) itself has the next number for it.
+            elif operator == "$gt":
+                low = max(low, nextafter(operand, inf))
+            elif operator == "$lte":
+                high = min(high, nextafter(operand, inf))
+            elif type(operand) is str or len(asked) > 1:
+                return None
             else:
-                mine.append(Within(name, float, None, False, number, closed))
-                high = min(high, end)
-        if intervals is not None:
-            intervals[name] = (low, high)
-        parts.append(mine[0] if len(mine) == 1 else And(tuple(mine)))
-    if len(parts) > 1:
-        return And(tuple(parts), intervals)
-    only = parts[0]
-    return And(only.parts, intervals) if isinstance(only, And) else only
+                low, high = operand, nextafter(operand, inf)
+        names.append(name)
+        ends += low, high
+    return tuple(names), tuple(ends)
+
+
+def _parts_of(plain: _Plain) -> tuple[FilterNode, ...]:
+    """Make the nodes of what must all hold."""
+    if len(plain) == 1:
+        name, asked = plain[0]
+        return tuple(_compared(name, *one) for one in asked)
+    return tuple(_all_of([_compared(name, *one) for one in asked]) for name, asked in plain)
+
+
+def _compared(name: str, operator: str, operand: float | str) -> FilterNode:
+    if operator == "$eq":
+        return OneOf(name, (operand if type(operand) is str else float(operand),))
+    number = float(operand)
+    lower, closed = _ENDS[operator]
+    if lower:
+        return Within(name, float, number, closed, None, False)
+    return Within(name, float, None, False, number, closed)
 
 
 class _Parser:
