@@ -1,8 +1,4 @@
-"""The filter language, from JSON to a tree of few kinds of nodes.
-
-Operators are reduced to three questions about an attribute: does it exist, is it one of these
-values, does it lie within this interval. Everything else is and, or, and not.
-"""
+"""The filter language, from JSON to the nodes of `squash.attributes.nodes`."""
 
 from __future__ import annotations
 
@@ -10,10 +6,24 @@ import math
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from math import inf, nextafter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
+from squash.attributes.nodes import (
+    And,
+    Exists,
+    FilterNode,
+    Intervals,
+    Not,
+    OneOf,
+    Or,
+    Ordered,
+    Plain,
+    Within,
+    all_of,
+    parts_of,
+)
 from squash.errors import FilterError
 from squash.limits import (
     FILTER_CLAUSES_MAX,
@@ -24,114 +34,6 @@ from squash.limits import (
     INTEGER_MAGNITUDE_MAX,
 )
 from squash.model import Scalar
-from squash.values import dataclass
-
-Ordered: TypeAlias = float | str
-
-
-# Nodes never change. They are not frozen, since every query with a filter makes some, and Python
-# takes ten times as long to make a frozen one.
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Exists:
-    """The record has the attribute."""
-
-    attribute: Final[str]
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class OneOf:
-    """The attribute, or an element of it, equals one of the values."""
-
-    attribute: Final[str]
-    values: Final[tuple[Scalar, ...]]
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Within:
-    """The attribute, or an element of it, lies in an interval of numbers or of strings.
-
-    `low` or `high` is None where the interval is open to that side; `kind` is float or str.
-    """
-
-    attribute: Final[str]
-    kind: Final[type[float | str]]
-    low: Final[Ordered | None]
-    low_closed: Final[bool]
-    high: Final[Ordered | None]
-    high_closed: Final[bool]
-
-
-class And:
-    """Every part holds.
-
-    Parameters
-    ----------
-    parts:
-        What holds; None for what `plain` says, of which the parts are made when somebody asks for
-        them: mostly the intervals are all that is asked.
-    intervals:
-        The same as intervals of numbers that attributes without lists lie in, where it is known.
-    plain:
-        A filter that is all ends of intervals and single values, as it was read.
-
-    """
-
-    __slots__ = ("_parts", "intervals", "plain")
-    __match_args__ = ("parts",)
-
-    def __init__(
-        self,
-        parts: tuple[FilterNode, ...] | None,
-        intervals: Intervals | None = None,
-        plain: _Plain = (),
-    ) -> None:
-        self._parts = parts
-        self.intervals: Final = intervals
-        self.plain: Final = plain
-
-    @property
-    def parts(self) -> tuple[FilterNode, ...]:
-        """What holds."""
-        if self._parts is None:
-            self._parts = _parts_of(self.plain)
-        return self._parts
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the parts."""
-        return self.parts == other.parts if isinstance(other, And) else NotImplemented
-
-    def __hash__(self) -> int:
-        """Hash the parts."""
-        return hash((And, self.parts))
-
-    def __repr__(self) -> str:
-        """Name the parts."""
-        return f"And(parts={self.parts!r})"
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Or:
-    """Some part holds."""
-
-    parts: Final[tuple[FilterNode, ...]]
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Not:
-    """The part does not hold."""
-
-    part: Final[FilterNode]
-
-
-FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
-Intervals: TypeAlias = tuple[tuple[str, ...], tuple[float, ...]]
-"""Attributes, and for each low and high of [low, high); an end that is open is infinite."""
-
-# A filter whose entries are all numbers and short strings, as `_plain` reads it: (name, operators
-# and operands) of every entry.
-_Plain: TypeAlias = tuple[tuple[str, tuple[tuple[str, float | str], ...]], ...]
 
 _COMBINING = ("$and", "$or", "$not")
 _COMPARING = (
@@ -144,10 +46,6 @@ _PLAIN_CLAUSES_MAX: Final = 16
 _PLAIN_CHARACTERS_MAX: Final = 128
 _INTEGER_LEAST: Final = -INTEGER_MAGNITUDE_MAX
 _NO_ATTRIBUTE: Final = ("", "$")  # how a key begins that is none
-# Of an end of an interval: whether it is the lower one, and whether it belongs to it.
-_ENDS: Final = {
-    "$gt": (True, False), "$gte": (True, True), "$lt": (False, False), "$lte": (False, True),
-}  # fmt: skip
 
 
 def parse_filter(
@@ -176,7 +74,7 @@ def parse_filter(
     return _Parser(non_filterable).filter(filter, "", 1) if plain is None else _node_of(plain)
 
 
-def _plain(filter_: Any, non_filterable: Collection[str]) -> _Plain | None:
+def _plain(filter_: Any, non_filterable: Collection[str]) -> Plain | None:
     """Read what most filters are: ends of intervals of numbers, and single values.
 
     None where it is anything else, or something is wrong with it: that has a place to name. What is
@@ -206,32 +104,18 @@ def _is_short(text: Any) -> bool:
     return type(text) is str and len(text) <= _PLAIN_CHARACTERS_MAX and text.isascii()
 
 
-def is_plain_filter(node: FilterNode) -> bool:
-    """Tell whether a filter is all ends of intervals and single values, and so of some KiB.
-
-    Others may hold lists of megabytes, and are another object whenever they are asked.
-    """
-    if type(node) is And and node.plain:
-        return True
-    for part in node.parts if type(node) is And else (node,):
-        for one in part.parts if type(part) is And else (part,):
-            if type(one) is not Within and (type(one) is not OneOf or len(one.values) > 1):
-                return False
-    return True
-
-
 # Services ask the same again and again: one object then, by which its program is found.
 @lru_cache(maxsize=FILTER_NODES_KEPT)
-def _node_of(plain: _Plain) -> FilterNode:
+def _node_of(plain: Plain) -> FilterNode:
     """Make the nodes of a filter, the same as `_Parser` makes of it."""
     if len(plain) > 1 or len(plain[0][1]) > 1:
         intervals = _plain_intervals(plain)
         if intervals is not None:
             return And(None, intervals, plain)
-    return _all_of(list(_parts_of(plain)))
+    return all_of(list(parts_of(plain)))
 
 
-def _plain_intervals(plain: _Plain) -> Intervals | None:
+def _plain_intervals(plain: Plain) -> Intervals | None:
     """Return a filter as intervals; None if it asks for anything else than numbers.
 
     Of an attribute it may ask for one number, or for an interval; not for both.
@@ -260,24 +144,6 @@ def _plain_intervals(plain: _Plain) -> Intervals | None:
     return tuple(names), tuple(ends)
 
 
-def _parts_of(plain: _Plain) -> tuple[FilterNode, ...]:
-    """Make the nodes of what must all hold."""
-    if len(plain) == 1:
-        name, asked = plain[0]
-        return tuple(_compared(name, *one) for one in asked)
-    return tuple(_all_of([_compared(name, *one) for one in asked]) for name, asked in plain)
-
-
-def _compared(name: str, operator: str, operand: float | str) -> FilterNode:
-    if operator == "$eq":
-        return OneOf(name, (operand if type(operand) is str else float(operand),))
-    number = float(operand)
-    lower, closed = _ENDS[operator]
-    if lower:
-        return Within(name, float, number, closed, None, False)
-    return Within(name, float, None, False, number, closed)
-
-
 class _Parser:
     def __init__(self, non_filterable: Collection[str]) -> None:
         self._non_filterable = non_filterable
@@ -296,7 +162,7 @@ class _Parser:
                 return _node_of(plain)
         parts = [self._entry(key, part, place, depth) for key, part in value.items()]
         known = [part for part in parts if part is not None]
-        return _all_of(known) if known else None
+        return all_of(known) if known else None
 
     def _entry(self, key: Any, value: Any, place: str, depth: int) -> FilterNode | None:
         if not isinstance(key, str) or not key:
@@ -335,7 +201,7 @@ class _Parser:
             if part is None:
                 raise _error(f"{here}[{i}]", "an empty filter says nothing here; leave it out")
             parts.append(part)
-        return _all_of(parts) if key == "$and" else Or(tuple(parts))
+        return all_of(parts) if key == "$and" else Or(tuple(parts))
 
     def _attribute(self, name: str, value: Any, here: str, depth: int) -> FilterNode:
         if not _is_object(value):
@@ -352,7 +218,7 @@ class _Parser:
                     f"{_show(operator)} is no operator; {_suggest(_name(operator), _COMPARING)}",
                 )
             parts.append(self._compare(name, operator, operand, f"{here}.{operator}", depth))
-        return _all_of(parts)
+        return all_of(parts)
 
     def _compare(self, name: str, operator: str, operand: Any, here: str, depth: int) -> FilterNode:
         if operator == "$not":
@@ -386,7 +252,7 @@ class _Parser:
         # A value given twice says nothing new; true and 1 are two, though Python has them equal.
         values = list({(type(value), value): value for value in values}.values())
         if operator == "$containsAll":
-            return _all_of([OneOf(name, (value,)) for value in values])
+            return all_of([OneOf(name, (value,)) for value in values])
         found = OneOf(name, tuple(values))
         return Not(found) if operator == "$nin" else found
 
@@ -415,10 +281,6 @@ def _interval(name: str, operator: str, operand: Any, here: str) -> FilterNode:
 def _is_object(value: Any) -> bool:
     # To ask an abstract class takes longer than to parse a clause.
     return type(value) is dict or isinstance(value, Mapping)
-
-
-def _all_of(parts: list[FilterNode]) -> FilterNode:
-    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def _scalar(value: Any, here: str) -> Scalar:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from squash.attributes.attribute_cells import after
 from squash.attributes.cells import CellScheme
-from squash.attributes.filters import (
+from squash.attributes.nodes import (
     And,
     Exists,
     FilterNode,
