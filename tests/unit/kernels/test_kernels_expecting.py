@@ -46,7 +46,7 @@ def test_variants_expect_what_twins_do(seed, names, data, prices, thinning, aliv
     table = random_table(rng, [40, 0, 31, 257, 1025, 64])
     cuts = sorted(data.draw(st.sets(st.sampled_from([-1.5, 0.0, 0.25, 0.5, 1.0]))))
     cells = AttributeCells(number_cuts=tuple((cut, int(rng.integers(0, 2))) for cut in cuts))
-    ends = tuple(data.draw(st.tuples(*[NUMBERS] * (2 * len(names)))))
+    ends = array("d", data.draw(st.tuples(*[NUMBERS] * (2 * len(names)))))
     planner = MatchPlanner(
         prices,
         inverse_need=1.0 / rng.integers(1, 3_000, 513),

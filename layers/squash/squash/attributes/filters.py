@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from math import inf, nextafter
@@ -84,7 +85,13 @@ def _plain(filter_: Any, non_filterable: Collection[str]) -> Plain | None:
         return None
     found = []
     for name, value in filter_.items():
-        if not _is_short(name) or name[:1] in _NO_ATTRIBUTE or name in non_filterable:
+        if (
+            type(name) is not str
+            or len(name) > _PLAIN_CHARACTERS_MAX
+            or not name.isascii()
+            or name[:1] in _NO_ATTRIBUTE
+            or name in non_filterable
+        ):
             return None
         asked = tuple(value.items()) if type(value) is dict else (("$eq", value),)
         if not 0 < len(asked) <= _PLAIN_CLAUSES_MAX:
@@ -121,7 +128,7 @@ def _plain_intervals(plain: Plain) -> Intervals | None:
     Of an attribute it may ask for one number, or for an interval; not for both.
     """
     names: list[str] = []
-    ends: list[float] = []
+    ends = array("d")
     operand: Any
     for name, asked in plain:
         low, high = -inf, inf
@@ -140,8 +147,9 @@ def _plain_intervals(plain: Plain) -> Intervals | None:
             else:
                 low, high = operand, nextafter(operand, inf)
         names.append(name)
-        ends += low, high
-    return tuple(names), tuple(ends)
+        ends.append(low)
+        ends.append(high)
+    return tuple(names), ends
 
 
 class _Parser:

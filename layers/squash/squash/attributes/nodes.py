@@ -6,6 +6,7 @@ values, does it lie within this interval. Everything else is and, or, and not.
 
 from __future__ import annotations
 
+from array import array
 from typing import Final, TypeAlias
 
 from squash.model import Scalar
@@ -111,7 +112,7 @@ class Not:
 
 
 FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
-Intervals: TypeAlias = tuple[tuple[str, ...], tuple[float, ...]]
+Intervals: TypeAlias = tuple[tuple[str, ...], "array[float]"]
 """Attributes, and for each low and high of [low, high); an end that is open is infinite."""
 
 Plain: TypeAlias = tuple[tuple[str, tuple[tuple[str, float | str], ...]], ...]

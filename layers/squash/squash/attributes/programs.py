@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain
 from math import inf, nextafter
@@ -120,7 +121,7 @@ def _intervals(node: FilterNode) -> Intervals | None:
             elif known[0] is not owner:
                 return None  # Those of different groups are not joined.
             _narrow(known[1], one)
-    return tuple(asked), tuple(chain.from_iterable(ends for _, ends in asked.values()))
+    return tuple(asked), array("d", chain.from_iterable(ends for _, ends in asked.values()))
 
 
 def _single_number(node: OneOf) -> float | None:

@@ -123,11 +123,11 @@ def _bound(chosen: Native, table: NativeTable, program: FilterProgram) -> BoundP
 class RangesAlike:
     """What programs that ask for ranges of the same attributes have in common.
 
-    `room` is one of theirs without its ends, of `size` bytes and what is wanted beyond them; of
-    intervals, operations and tables it says where they begin.
+    `room` is one of theirs without its ends; of intervals, operations and tables it says where they
+    begin.
     """
 
-    __slots__ = ("cells", "code", "depth", "ends", "intervals", "operations", "room", "size",
+    __slots__ = ("cells", "code", "depth", "ends", "intervals", "operations", "room",
                  "tables")  # fmt: skip
 
     def __init__(
@@ -136,8 +136,6 @@ class RangesAlike:
         operations: tuple[tuple[int, int], ...],
         attributes: Sequence[str],
         cells: Sequence[NumberCells],
-        *,
-        beyond: int = 0,
     ) -> None:
         self.operations, self.cells = operations, list(cells)
         count, steps = len(attributes), len(operations)
@@ -146,8 +144,7 @@ class RangesAlike:
         self.code = self.intervals + 16 * count
         self.tables = self.code + 8 * steps
         layout = _layout(count, 2 * count, steps)
-        self.size = layout.size
-        self.room = np.zeros(-(-(layout.size + beyond) // 8), dtype=np.uint64)
+        self.room = np.zeros(layout.size // 8, dtype=np.uint64)
         layout.pack_into(
             self.room.data, 0,
             steps, 0, 0, self.depth, count,

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from squash.kernels.native_table import NativeTable
 
 _NO_NUMBERS: Final = array("d")
-# `sq_ranges` and `sq_prices`; and `sq_expected`, whose last word is a truth value.
+# `sq_ranges` and `sq_prices`; and the words of `sq_expected`, of which the last is 0 for false.
 _ALIKE: Final = Struct("=3QQ2Qd")
 _PRICES: Final = Struct("=4Q10dQ")
-_EXPECTED: Final = Struct("=6d?")
+_EXPECTED_WORDS: Final = 7
 
 
 class MatchPlan(NamedTuple):
@@ -231,7 +231,7 @@ class Ranges:
         self.alive: Final = alive
         self.native: _Beside | None = None
 
-    def asked(self, ends: tuple[float, ...]) -> tuple[Range, ...]:
+    def asked(self, ends: array[float]) -> tuple[Range, ...]:
         """Return the comparisons of one filter: low and high of each attribute's interval."""
         return tuple(
             Range(name, ends[2 * place], ends[2 * place + 1], cells)
@@ -252,7 +252,7 @@ _expected_of: Final = maker_of(Expected)
 
 
 def expect(
-    table: ClusterTable, alike: Ranges, ends: tuple[float, ...], planner: MatchPlanner
+    table: ClusterTable, alike: Ranges, ends: array[float], planner: MatchPlanner
 ) -> Expected:
     """Make a program of a filter of intervals, and find out what is to be expected of it.
 
@@ -273,22 +273,21 @@ def expect(
     beside = alike.native
     if beside is None or beside.table is not table.native:
         beside = alike.native = _Beside(table, alike)
-    common = beside.common
-    room = common.room.copy()
-    at = address(room)
-    memory = room.data
-    common.ends.pack_into(memory, common.intervals, *ends)
+    room = beside.room[:]
+    at = room.buffer_info()[0]
+    room[beside.intervals : beside.code] = ends
     chosen.expect(beside.at, planner.at, at)
-    program.native = BoundProgram(beside.table, at, common.depth, room)
-    found = _EXPECTED.unpack_from(memory, common.size)
-    return _expected_of((program, found[0], found[1], _plan_of(found[2:])))
+    share, still_open, walk, every, filtering, walk_filtering, scan_all = room[beside.end :]
+    program.native = BoundProgram(beside.table, at, beside.depth, room)
+    plan = _plan_of((walk, every, filtering, walk_filtering, scan_all != 0.0))
+    return _expected_of((program, share, still_open, plan))
 
 
 def _expect(
     table: ClusterTable,
     program: FilterProgram,
     alike: Ranges,
-    ends: tuple[float, ...],
+    ends: array[float],
     planner: MatchPlanner,
 ) -> Expected:
     comparisons = len(alike.attributes)
@@ -323,15 +322,21 @@ def share_within(numbers: array[float], low: float, high: float, step: int, rows
 
 
 class _Beside:
-    """What the native kernels keep beside `Ranges`: `at` is the address of their `sq_ranges`."""
+    """What the native kernels keep beside `Ranges`: `at` is the address of their `sq_ranges`.
 
-    __slots__ = ("_kept", "at", "common", "table")
+    `room` is a program's, in words, without its intervals; these lie before `code`, and from `end`
+    on is what `sq_expected` has.
+    """
+
+    __slots__ = ("_kept", "at", "code", "depth", "end", "intervals", "room", "table")
 
     def __init__(self, table: ClusterTable, alike: Ranges) -> None:
         self.table: NativeTable = native_table(table)
-        self.common = RangesAlike(
-            self.table, alike.operations, alike.attributes, alike.cells, beyond=_EXPECTED.size
-        )
+        common = RangesAlike(self.table, alike.operations, alike.attributes, alike.cells)
+        self.depth = common.depth
+        self.intervals, self.code = common.intervals // 8, common.code // 8
+        self.end = len(common.room)
+        self.room = array("d", common.room.tobytes() + bytes(8 * _EXPECTED_WORDS))
         sample_at, rows = 0, alike.rows
         sample = None
         if len(alike.attributes) > 1:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import field
 from functools import lru_cache
 from itertools import chain
@@ -145,7 +146,7 @@ NOT: Final = 3
 class Intervals(Protocol):
     """What filters have in common that ask for intervals of the same attributes."""
 
-    def asked(self, ends: tuple[float, ...]) -> tuple[Range, ...]:
+    def asked(self, ends: array[float]) -> tuple[Range, ...]:
         """Return the comparisons of one of them, by low and high of each interval."""
 
 
@@ -168,7 +169,7 @@ class FilterProgram:
         self,
         operations: tuple[tuple[int, int], ...],
         asked: tuple[Leaf | Range, ...] | Intervals,
-        ends: tuple[float, ...] | None = None,
+        ends: array[float] | None = None,
     ) -> None:
         self.operations: Final = operations
         self._asked = asked
@@ -184,7 +185,7 @@ class FilterProgram:
         """The leaves as they are asked, some as ranges of numbers."""
         asked = self._asked
         if not isinstance(asked, tuple):
-            asked = self._asked = asked.asked(self.ends or ())
+            asked = self._asked = asked.asked(self.ends or array("d"))
         return asked
 
     @property

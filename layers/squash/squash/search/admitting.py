@@ -56,7 +56,7 @@ def admit(job: Job, *, alone: bool = True) -> Admission:
 
 def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     clusters = job.clusters
-    alive = clusters.alive_total / max(clusters.row_count, 1)
+    alive = clusters.alive_share
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return Admission(None, alive, None, scan_all=few)

@@ -95,6 +95,7 @@ class Clusters:
             dtype=np.int64,
         )  # fmt: skip
         self.alive_total = int(table.alive_counts.sum())
+        self.alive_share = self.alive_total / max(self.row_count, 1)
 
     def table(self) -> ClusterTable:
         """Return the table to search; whoever has it may go on with it.

@@ -53,7 +53,8 @@ def expect(job: Job, node: FilterNode, alive: float) -> Expected:
         The share of all rows that live.
 
     """
-    table, planner = job.table, planner_of(job)
+    clusters, table, query = job.clusters, job.table, job.query
+    planner = clusters.planner(job.costs, job.keep, query.recall_target, query.k)
     known: _Asked | None = table.asked.get(id(node))
     if known is not None:
         found = known.found
@@ -64,12 +65,12 @@ def expect(job: Job, node: FilterNode, alive: float) -> Expected:
     alike: Ranges | None = None
     if intervals is not None:
         names, ends = intervals
-        alike = table.ranges.get(names) or _ranges(job.clusters, table, names, alive)
+        alike = table.ranges.get(names) or _ranges(clusters, table, names, alive)
         if alike is not None:
             found = kernels.expect(table, alike, ends, planner)
     if alike is None:
         found = _expect(job, node, alive)
-    if found.program.comparisons <= _KEPT_COMPARISONS_MAX and is_plain_filter(node):
+    if is_plain_filter(node) and found.program.comparisons <= _KEPT_COMPARISONS_MAX:
         if len(table.asked) >= FILTER_NODES_KEPT:
             table.asked.clear()
         table.asked[id(node)] = _asked((node, planner, found))
