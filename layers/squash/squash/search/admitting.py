@@ -59,7 +59,7 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     alive = clusters.alive_share
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
-        return Admission(None, alive, None, scan_all=few)
+        return _admission((None, alive, None, few))
     program, share, still_open, plan = expect(job, node, alive)
     plan = _plan(job, plan, share)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
