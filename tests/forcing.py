@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from squash.kernels import Straight
-from squash.planning import CostModel, MatchPlan
+from squash.kernels import MatchPlan, Straight
+from squash.planning import CostModel
 
 
 @contextmanager

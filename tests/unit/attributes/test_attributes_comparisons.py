@@ -15,7 +15,7 @@ from amounts import examples
 from cluster_tables import random_table
 from squash.attributes import CellScheme, compile_filter, matches, parse_filter
 from squash.attributes.attribute_cells import AttributeCells, identity
-from squash.attributes.filters import And, Exists, OneOf, Within
+from squash.attributes.nodes import And, Exists, OneOf, Within
 from squash.attributes.programs import _intervals
 from squash.errors import FilterError
 from squash.kernels import Range, native

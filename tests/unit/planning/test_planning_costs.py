@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amounts import examples
-from squash.planning import DEFAULT_COSTS, CostModel, Matches, MatchPlanner, plan_matches
+from squash.planning import DEFAULT_COSTS, CostModel, Matches, plan_matches, prices_of
 from squash.planning.costs import STRAIGHT_ROWS_MAX, SURVIVING_SHARE
 
 NAMES = [field.name for field in fields(CostModel)]
@@ -32,9 +32,9 @@ def test_signs_are_scanned_from_the_share_on_where_that_costs_less(costs, dimens
     scanned = costs.signs(dimension) + SURVIVING_SHARE * share * gathered
     if share < 1:
         assert scanned == pytest.approx(share * gathered)
-    planner = MatchPlanner(costs, rows=100, clusters=1, dimension=dimension, refined=1)
-    assert planner.codes(100.0, share / 2) == pytest.approx(50 * share * gathered)
-    assert planner.codes(1.0, 1.0) <= min(
+    prices = prices_of(costs, rows=100, clusters=1, dimension=dimension, refined=1)
+    assert prices.codes(100.0, share / 2) == pytest.approx(50 * share * gathered)
+    assert prices.codes(1.0, 1.0) <= min(
         gathered, costs.signs(dimension) + SURVIVING_SHARE * gathered
     )
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squash.attributes import live_node, matches, only_live, parse_filter
-from squash.attributes.filters import And, Not, Within
+from squash.attributes.nodes import And, Not, Within
 from squash.model import IndexConfig, Metric
 from squash.search.expiring import Span, split_live
 

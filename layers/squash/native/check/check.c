@@ -42,6 +42,7 @@ typedef struct operations {
     __typeof__(&sq_filter_sample_portable) filter_sample;
     __typeof__(&sq_filter_listed_portable) filter_listed;
     __typeof__(&sq_bind_portable) bind;
+    __typeof__(&sq_expect_portable) expect;
     __typeof__(&sq_walk_portable) walk;
     __typeof__(&sq_walk_lazily_portable) walk_lazily;
     __typeof__(&sq_top_k_f32_portable) top_k_f32;
@@ -57,8 +58,8 @@ typedef struct operations {
 
 #define VARIANT(name, bit)                                                                         \
     {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
-     sq_filter_sample_##name, sq_filter_listed_##name, sq_bind_##name, sq_walk_##name,             \
-     sq_walk_lazily_##name, sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name,              \
+     sq_filter_sample_##name, sq_filter_listed_##name, sq_bind_##name, sq_expect_##name,           \
+     sq_walk_##name, sq_walk_lazily_##name, sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name,              \
      sq_exact_distances_##name, sq_row_distances_##name, sq_near_distances_##name,                 \
      sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
 
@@ -455,6 +456,49 @@ static void check_bind(const operations *o) {
     }
     same("bind: tables", o->name, tables[1], tables[0], count * SQ_LEAF_TABLE_BYTES);
     same("bind: intervals", o->name, intervals[1], intervals[0], 16 * places);
+}
+
+static void check_expect(const operations *o, const world *w) {
+    const int64_t leaves = 1 + below(LEAVES), steps = 2 * leaves - 1, ends_most = SQ_CODES - 5;
+    const int64_t intervals_at = (int64_t)sizeof(sq_program) + leaves * (int64_t)sizeof(sq_leaf);
+    const int64_t code_at = intervals_at + 16 * leaves, tables_at = code_at + 8 * steps;
+    const int64_t found_at = tables_at + leaves * SQ_LEAF_TABLE_BYTES;
+    const int64_t size = found_at + (int64_t)sizeof(sq_expected);
+    double *ends = array(8 * ends_most, 8), *needs = array(8 * SQ_CELLS, 8);
+    for (int64_t i = 0; i < ends_most; i++) ends[i] = (double)(i / 4);
+    for (int64_t i = 0; i < SQ_CELLS; i++) needs[i] = 1.0 / (double)(1 + below(999));
+    uint8_t *rooms[2] = {array(size, 8), array(size, 8)};
+    memset(rooms[0], 0, (size_t)size);
+    sq_program *program = (sq_program *)rooms[0];
+    sq_leaf *leaf = (sq_leaf *)(program + 1);
+    double *intervals = (double *)(rooms[0] + intervals_at);
+    int32_t *code = (int32_t *)(rooms[0] + code_at);
+    *program = (sq_program){.operations = steps, .depth = 1 + (leaves > 1), .interval_leaves = leaves};
+    for (int64_t i = 0; i < leaves; i++) {
+        make_leaf(w, &leaf[i]);
+        leaf[i].interval_count = 1;
+        leaf[i].ends = ends;
+        leaf[i].end_count = below(ends_most + 1);
+        for (int64_t j = 2 * i; j < 2 * i + 2; j++)
+            intervals[j] = below(5) ? (double)below(40) / 2 : j & 1 ? __builtin_inf() : -__builtin_inf();
+        if (i) code[4 * i] = SQ_AND;
+        if (i) code[4 * i - 1] = (int32_t)i; /* after SQ_LEAF, which is 0 */
+    }
+    memcpy(rooms[1], rooms[0], (size_t)size);
+    const sq_ranges alike = {
+        .leaves = leaves, .sample = leaves > 1 ? &w->table : NULL, .rows = 1 + below(999),
+        .numbers = ends, .number_count = below(ends_most + 1), .step = 1 + below(5), .alive = 0.75,
+    };
+    const double some = 1.0 / (double)(1 + below(99));
+    const sq_prices prices = {
+        .rows = below(999), .clusters = below(99), .refined = below(40), .always_most = below(99),
+        .filter_row = some, .open_row = 3 * some, .open_least = 0.01, .exact = 30.0,
+        .preparation = 900.0, .begun = 70.0, .signs = 0.5, .gathered = 12.0, .surviving = 0.1,
+        .thinning = some, .inverse_need = needs,
+    };
+    for (int i = 0; i < 2; i++) (i ? o : variants)->expect(&alike, &prices, rooms[i]);
+    same("expect: intervals", o->name, rooms[1] + intervals_at, rooms[0] + intervals_at, 16 * leaves);
+    same("expect: found", o->name, rooms[1] + tables_at, rooms[0] + tables_at, size - tables_at);
 }
 
 typedef struct listed {
@@ -910,6 +954,7 @@ int main(int argc, char **argv) {
             check_filter(&variants[v], &w, &program);
             check_listed(&variants[v], &w, &program);
             check_bind(&variants[v]);
+            check_expect(&variants[v], &w);
             check_walk(&variants[v], &w, &program);
             check_top_k(&variants[v]);
             check_scan(&variants[v], &w);

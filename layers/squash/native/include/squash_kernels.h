@@ -86,6 +86,47 @@ typedef struct sq_program {
     int64_t interval_leaves; /* those with intervals come before all others */
 } sq_program;
 
+/* What filters have in common that ask for one interval of each of the same attributes, all of which
+ * must hold; see squash.kernels.expecting. */
+typedef struct sq_ranges {
+    int64_t leaves;
+    const sq_table *sample; /* NULL: of one attribute, whose numbers tell */
+    int64_t rows;           /* of the sample, dead ones included; or of the table, at least 1 */
+    const double *numbers;  /* [number_count], ascending: those of every `step`-th row */
+    int64_t number_count;
+    int64_t step;
+    double alive;           /* the share of the table's rows that live */
+} sq_ranges;
+
+/* What plans are priced by: nanoseconds, unless a name says otherwise. */
+typedef struct sq_prices {
+    int64_t rows;     /* of the index, */
+    int64_t clusters; /* and its clusters */
+    int64_t refined;  /* rows that a walk measures */
+    int64_t always_most; /* so many matches are all measured, whatever it costs */
+    double filter_row;   /* a comparison */
+    double open_row;
+    double open_least;   /* a share of rows */
+    double exact;
+    double preparation;
+    double begun;
+    double signs;
+    double gathered;
+    double surviving;    /* a share of rows */
+    double thinning;
+    const double *inverse_need; /* [SQ_CELLS] */
+} sq_prices;
+
+typedef struct sq_expected {
+    double share; /* of all rows: about which passes, */
+    double open;  /* and which of them the cells leave open */
+    double walk_ns;
+    double scan_all_ns;
+    double filter_ns;
+    double walk_filter_ns;
+    int64_t scan_all;
+} sq_expected;
+
 /* The rows of an attribute, by cell, then by number; see squash.kernels.listed.RowList. A slot is
  * 32 * block + the row's place in it. */
 typedef struct sq_list {
@@ -272,6 +313,11 @@ SQ_EXPORT void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *p
  * high), infinite where it is open, and becomes one with both ends included. `tables` has
  * SQ_LEAF_TABLE_BYTES a leaf, its truth and its sets; those of a leaf with `ends` are written. */
 SQ_EXPORT void SQ_NAME(bind)(sq_leaf *leaves, int64_t count, double *intervals, uint8_t *tables);
+
+/* expect.c: `room` holds, one behind the other, an sq_program, its sq_leafs, intervals, operations and
+ * tables, all but the intervals as they are for every filter of `alike`; then there is place for what
+ * is found, an sq_expected. The program becomes bound, by `bind`. */
+SQ_EXPORT void SQ_NAME(expect)(const sq_ranges *alike, const sq_prices *prices, uint8_t *room);
 
 /* listed.c: filters all clusters by lists, and returns how many rows that took; or, if it would be
  * more than `rows_most`, writes nothing and returns -1. Counts are int64 [c]; the bitmaps of

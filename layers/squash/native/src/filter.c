@@ -37,6 +37,10 @@ void SQ_NAME(filter_sample)(const sq_table *table, const sq_program *program, in
         possible[i] = words[1][i];
     }
     totals[0] = totals[1] = 0;
+    /* The last search has driven the sample out of the caches. */
+    for (int64_t i = 0; i < table->clusters; i++)
+        sq_filter_ahead(table, program, i,
+                        table->rows[i] < SQ_SAMPLE_ROWS ? table->rows[i] : SQ_SAMPLE_ROWS);
     for (int64_t begin = 0; begin < table->clusters; begin += SQ_LOT) {
         const int64_t left = table->clusters - begin, n = left < SQ_LOT ? left : SQ_LOT;
         int64_t clusters[SQ_LOT];

@@ -4,11 +4,12 @@ from squash.attributes.cells import CellScheme, CellTable
 from squash.attributes.columns import Column, Columns
 from squash.attributes.expiry import expired, live_node, only_live
 from squash.attributes.filter_json import filter_from_json, filter_to_json
-from squash.attributes.filters import FilterNode, is_plain_filter, parse_filter
+from squash.attributes.filters import parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
+from squash.attributes.nodes import FilterNode, is_plain_filter
 from squash.attributes.patching import merge_patch
-from squash.attributes.programs import asked_of, compile_filter
+from squash.attributes.programs import asked_of, compile_filter, intervals_of
 
 __all__ = [
     "CellScheme",
@@ -22,6 +23,7 @@ __all__ = [
     "expired",
     "filter_from_json",
     "filter_to_json",
+    "intervals_of",
     "is_plain_filter",
     "live_node",
     "matches",

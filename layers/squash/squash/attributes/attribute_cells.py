@@ -18,7 +18,7 @@ import numpy as np
 
 from squash.arrays import F64, U8, U64
 from squash.attributes.columns import Column
-from squash.attributes.filters import Ordered
+from squash.attributes.nodes import Ordered
 from squash.kernels import Leaf, truth_of_spans
 from squash.limits import SIGNATURE_BITS
 from squash.model import Scalar

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from squash.arrays import F64, I64, U8, U32, U64, AnyArray, Mask
-from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Within
+from squash.attributes.nodes import And, Exists, FilterNode, Not, OneOf, Or, Within
 from squash.errors import DataError, InternalError
 from squash.kernels.masks import ids_within
 from squash.model import Metadata, Scalar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from squash.attributes.filters import And, FilterNode, Not, Within
+from squash.attributes.nodes import And, FilterNode, Not, Within
 from squash.model import IndexConfig, Metadata
 
 _MS_A_SECOND: Final = 1000

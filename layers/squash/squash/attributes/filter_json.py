@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Within
+from squash.attributes.nodes import And, Exists, FilterNode, Not, OneOf, Or, Within
 from squash.limits import FILTER_DEPTH_MAX
 
 # A level of the language, `{"a": {"$not": {...}, ...}}`, becomes at most so many of nodes.

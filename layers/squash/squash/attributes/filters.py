@@ -1,20 +1,30 @@
-"""The filter language, from JSON to a tree of few kinds of nodes.
-
-Operators are reduced to three questions about an attribute: does it exist, is it one of these
-values, does it lie within this interval. Everything else is and, or, and not.
-"""
+"""The filter language, from JSON to the nodes of `squash.attributes.nodes`."""
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Collection, Mapping
-from dataclasses import field
 from functools import lru_cache
 from math import inf, nextafter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
+from squash.attributes.nodes import (
+    And,
+    Exists,
+    FilterNode,
+    Intervals,
+    Not,
+    OneOf,
+    Or,
+    Ordered,
+    Plain,
+    Within,
+    all_of,
+    parts_of,
+)
 from squash.errors import FilterError
 from squash.limits import (
     FILTER_CLAUSES_MAX,
@@ -25,75 +35,6 @@ from squash.limits import (
     INTEGER_MAGNITUDE_MAX,
 )
 from squash.model import Scalar
-from squash.values import dataclass
-
-Ordered: TypeAlias = float | str
-
-
-# Nodes never change. They are not frozen, since every query with a filter makes some, and Python
-# takes ten times as long to make a frozen one.
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Exists:
-    """The record has the attribute."""
-
-    attribute: Final[str]
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class OneOf:
-    """The attribute, or an element of it, equals one of the values."""
-
-    attribute: Final[str]
-    values: Final[tuple[Scalar, ...]]
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Within:
-    """The attribute, or an element of it, lies in an interval of numbers or of strings.
-
-    `low` or `high` is None where the interval is open to that side; `kind` is float or str.
-    """
-
-    attribute: Final[str]
-    kind: Final[type[float | str]]
-    low: Final[Ordered | None]
-    low_closed: Final[bool]
-    high: Final[Ordered | None]
-    high_closed: Final[bool]
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class And:
-    """Every part holds."""
-
-    parts: Final[tuple[FilterNode, ...]]
-    intervals: Final[Intervals | None] = field(default=None, compare=False, repr=False)
-    """The same as intervals of numbers that attributes without lists lie in, where it is known."""
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Or:
-    """Some part holds."""
-
-    parts: Final[tuple[FilterNode, ...]]
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Not:
-    """The part does not hold."""
-
-    part: Final[FilterNode]
-
-
-FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
-Intervals: TypeAlias = dict[str, tuple[float, float]]
-"""By attribute [low, high); an end that is open is infinite."""
-
-# A filter whose entries are all numbers and short strings, as `_plain` reads it: (name, operators
-# and operands) of every entry.
-_Plain: TypeAlias = tuple[tuple[str, tuple[tuple[str, float | str], ...]], ...]
 
 _COMBINING = ("$and", "$or", "$not")
 _COMPARING = (
@@ -106,10 +47,6 @@ _PLAIN_CLAUSES_MAX: Final = 16
 _PLAIN_CHARACTERS_MAX: Final = 128
 _INTEGER_LEAST: Final = -INTEGER_MAGNITUDE_MAX
 _NO_ATTRIBUTE: Final = ("", "$")  # how a key begins that is none
-# Of an end of an interval: whether it is the lower one, and whether it belongs to it.
-_ENDS: Final = {
-    "$gt": (True, False), "$gte": (True, True), "$lt": (False, False), "$lte": (False, True),
-}  # fmt: skip
 
 
 def parse_filter(
@@ -138,7 +75,7 @@ def parse_filter(
     return _Parser(non_filterable).filter(filter, "", 1) if plain is None else _node_of(plain)
 
 
-def _plain(filter_: Any, non_filterable: Collection[str]) -> _Plain | None:
+def _plain(filter_: Any, non_filterable: Collection[str]) -> Plain | None:
     """Read what most filters are: ends of intervals of numbers, and single values.
 
     None where it is anything else, or something is wrong with it: that has a place to name. What is
@@ -148,7 +85,13 @@ def _plain(filter_: Any, non_filterable: Collection[str]) -> _Plain | None:
         return None
     found = []
     for name, value in filter_.items():
-        if not _is_short(name) or name[:1] in _NO_ATTRIBUTE or name in non_filterable:
+        if (
+            type(name) is not str
+            or len(name) > _PLAIN_CHARACTERS_MAX
+            or not name.isascii()
+            or name[:1] in _NO_ATTRIBUTE
+            or name in non_filterable
+        ):
             return None
         asked = tuple(value.items()) if type(value) is dict else (("$eq", value),)
         if not 0 < len(asked) <= _PLAIN_CLAUSES_MAX:
@@ -168,50 +111,45 @@ def _is_short(text: Any) -> bool:
     return type(text) is str and len(text) <= _PLAIN_CHARACTERS_MAX and text.isascii()
 
 
-def is_plain_filter(node: FilterNode) -> bool:
-    """Tell whether a filter is all ends of intervals and single values, and so of some KiB.
-
-    Others may hold lists of megabytes, and are another object whenever they are asked.
-    """
-    for part in node.parts if type(node) is And else (node,):
-        for one in part.parts if type(part) is And else (part,):
-            if type(one) is not Within and (type(one) is not OneOf or len(one.values) > 1):
-                return False
-    return True
-
-
 # Services ask the same again and again: one object then, by which its program is found.
 @lru_cache(maxsize=FILTER_NODES_KEPT)
-def _node_of(plain: _Plain) -> FilterNode:
+def _node_of(plain: Plain) -> FilterNode:
     """Make the nodes of a filter, the same as `_Parser` makes of it."""
-    intervals: Intervals | None = {}
-    parts: list[FilterNode] = []
+    if len(plain) > 1 or len(plain[0][1]) > 1:
+        intervals = _plain_intervals(plain)
+        if intervals is not None:
+            return And(None, intervals, plain)
+    return all_of(list(parts_of(plain)))
+
+
+def _plain_intervals(plain: Plain) -> Intervals | None:
+    """Return a filter as intervals; None if it asks for anything else than numbers.
+
+    Of an attribute it may ask for one number, or for an interval; not for both.
+    """
+    names: list[str] = []
+    ends = array("d")
+    operand: Any
     for name, asked in plain:
         low, high = -inf, inf
-        mine: list[FilterNode] = []
         for operator, operand in asked:
-            if operator == "$eq":
-                value = operand if type(operand) is str else float(operand)
-                mine.append(OneOf(name, (value,)))
-                intervals = None
-                continue
-            lower, closed = _ENDS[operator]
-            number = float(operand)
-            # One that is no end of [low, high) itself has the next number for it.
-            end = number if lower is closed else nextafter(number, inf)
-            if lower:
-                mine.append(Within(name, float, number, closed, None, False))
-                low = max(low, end)
+            if operator == "$gte":
+                low = max(low, operand)
+            elif operator == "$lt":
+                high = min(high, operand)
+            # An end that is none of [low, high) itself has the next number for it.
+            elif operator == "$gt":
+                low = max(low, nextafter(operand, inf))
+            elif operator == "$lte":
+                high = min(high, nextafter(operand, inf))
+            elif type(operand) is str or len(asked) > 1:
+                return None
             else:
-                mine.append(Within(name, float, None, False, number, closed))
-                high = min(high, end)
-        if intervals is not None:
-            intervals[name] = (low, high)
-        parts.append(mine[0] if len(mine) == 1 else And(tuple(mine)))
-    if len(parts) > 1:
-        return And(tuple(parts), intervals)
-    only = parts[0]
-    return And(only.parts, intervals) if isinstance(only, And) else only
+                low, high = operand, nextafter(operand, inf)
+        names.append(name)
+        ends.append(low)
+        ends.append(high)
+    return tuple(names), ends
 
 
 class _Parser:
@@ -232,7 +170,7 @@ class _Parser:
                 return _node_of(plain)
         parts = [self._entry(key, part, place, depth) for key, part in value.items()]
         known = [part for part in parts if part is not None]
-        return _all_of(known) if known else None
+        return all_of(known) if known else None
 
     def _entry(self, key: Any, value: Any, place: str, depth: int) -> FilterNode | None:
         if not isinstance(key, str) or not key:
@@ -271,7 +209,7 @@ class _Parser:
             if part is None:
                 raise _error(f"{here}[{i}]", "an empty filter says nothing here; leave it out")
             parts.append(part)
-        return _all_of(parts) if key == "$and" else Or(tuple(parts))
+        return all_of(parts) if key == "$and" else Or(tuple(parts))
 
     def _attribute(self, name: str, value: Any, here: str, depth: int) -> FilterNode:
         if not _is_object(value):
@@ -288,7 +226,7 @@ class _Parser:
                     f"{_show(operator)} is no operator; {_suggest(_name(operator), _COMPARING)}",
                 )
             parts.append(self._compare(name, operator, operand, f"{here}.{operator}", depth))
-        return _all_of(parts)
+        return all_of(parts)
 
     def _compare(self, name: str, operator: str, operand: Any, here: str, depth: int) -> FilterNode:
         if operator == "$not":
@@ -322,7 +260,7 @@ class _Parser:
         # A value given twice says nothing new; true and 1 are two, though Python has them equal.
         values = list({(type(value), value): value for value in values}.values())
         if operator == "$containsAll":
-            return _all_of([OneOf(name, (value,)) for value in values])
+            return all_of([OneOf(name, (value,)) for value in values])
         found = OneOf(name, tuple(values))
         return Not(found) if operator == "$nin" else found
 
@@ -351,10 +289,6 @@ def _interval(name: str, operator: str, operand: Any, here: str) -> FilterNode:
 def _is_object(value: Any) -> bool:
     # To ask an abstract class takes longer than to parse a clause.
     return type(value) is dict or isinstance(value, Mapping)
-
-
-def _all_of(parts: list[FilterNode]) -> FilterNode:
-    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def _scalar(value: Any, here: str) -> Scalar:

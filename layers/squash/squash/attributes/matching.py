@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from squash.attributes.filters import And, Exists, FilterNode, Not, OneOf, Or, Within
+from squash.attributes.nodes import And, Exists, FilterNode, Not, OneOf, Or, Within
 
 
 def matches(node: FilterNode | None, metadata: Mapping[str, Any]) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import chain
 from math import inf, nextafter
 from typing import Any, Final
 
 from squash.attributes.attribute_cells import after
 from squash.attributes.cells import CellScheme
-from squash.attributes.filters import (
+from squash.attributes.nodes import (
     And,
     Exists,
     FilterNode,
@@ -21,11 +21,10 @@ from squash.attributes.filters import (
     Ordered,
     Within,
 )
-from squash.kernels import AND, LEAF, NOT, OR, FilterProgram, Leaf, Range
+from squash.kernels import AND, LEAF, NOT, OR, FilterProgram, Leaf, Range, all_hold
 from squash.values import dataclass
 
 _NEGATE: Final = (NOT, 0)
-_CONJUNCTIONS_MAX: Final = 64
 
 
 def compile_filter(
@@ -44,7 +43,7 @@ def compile_filter(
     """
     ranges = _ranges(node, scheme, holds_lists)
     if ranges is not None:
-        return FilterProgram(_all_hold(len(ranges)), ranges)
+        return FilterProgram(all_hold(len(ranges)), ranges)
     made = _Program(scheme, holds_lists)
     made.append(node)
     return FilterProgram(tuple(made.operations), tuple(made.leaves))
@@ -56,7 +55,7 @@ def asked_of(node: FilterNode) -> dict[str, bool]:
     What is asked besides numbers is answered by the cells alone, as far as they tell it.
     """
     if type(node) is And and node.intervals is not None:
-        return dict.fromkeys(node.intervals, True)
+        return dict.fromkeys(node.intervals[0], True)
     found: dict[str, bool] = {}
     waiting: list[FilterNode] = [node]
     while waiting:
@@ -73,13 +72,6 @@ def asked_of(node: FilterNode) -> dict[str, bool]:
     return found
 
 
-@lru_cache(maxsize=_CONJUNCTIONS_MAX)
-def _all_hold(leaves: int) -> tuple[tuple[int, int], ...]:
-    """Return the operations of so many leaves that must all hold."""
-    others = (((LEAF, number), (AND, 0)) for number in range(1, leaves))
-    return ((LEAF, 0), *chain.from_iterable(others))
-
-
 def _ranges(
     node: FilterNode, scheme: CellScheme, holds_lists: Callable[[str], bool]
 ) -> tuple[Range, ...] | None:
@@ -87,26 +79,40 @@ def _ranges(
 
     It is what `_Program` makes of them, with fewer calls.
     """
-    known = node.intervals if type(node) is And else None
-    if known is None:
-        known = _intervals(node)
+    known = intervals_of(node)
     if known is None:
         return None
+    names, ends = known
     found: list[Range] = []
-    for name, (low, high) in known.items():
+    for place, name in enumerate(names):
         cells = scheme.of(name)
         if holds_lists(name) or cells.owners:
             return None
-        found.append(Range(name, low, high, cells))
+        found.append(Range(name, ends[2 * place], ends[2 * place + 1], cells))
     return tuple(found)
 
 
+def intervals_of(node: FilterNode) -> Intervals | None:
+    """Return the intervals of numbers that a filter asks for, if that is all.
+
+    They are those of attributes without lists; a single number is an interval, too.
+    """
+    known = node.intervals if type(node) is And else None
+    return _intervals(node) if known is None else known
+
+
 def _intervals(node: FilterNode) -> Intervals | None:
-    """Return the intervals of numbers that a filter asks for, if that is all."""
     asked: dict[str, tuple[FilterNode, list[float]]] = {}
     for part in node.parts if isinstance(node, And) else (node,):
         owner, inner = (part, part.parts) if isinstance(part, And) else (node, (part,))
         for one in inner:
+            if isinstance(one, OneOf):
+                number = _single_number(one)
+                if number is None or one.attribute in asked:
+                    return None
+                # Nothing else may be asked of it.
+                asked[one.attribute] = (one, [number, nextafter(number, inf)])
+                continue
             if not isinstance(one, Within) or one.kind is not float:
                 return None
             known = asked.get(one.attribute)
@@ -115,7 +121,13 @@ def _intervals(node: FilterNode) -> Intervals | None:
             elif known[0] is not owner:
                 return None  # Those of different groups are not joined.
             _narrow(known[1], one)
-    return {name: (low, high) for name, (_, (low, high)) in asked.items()}
+    return tuple(asked), array("d", chain.from_iterable(ends for _, ends in asked.values()))
+
+
+def _single_number(node: OneOf) -> float | None:
+    if len(node.values) != 1 or isinstance(node.values[0], (bool, str)):
+        return None
+    return float(node.values[0])
 
 
 def _narrow(ends: list[float], part: Within) -> None:

@@ -27,6 +27,15 @@ from squash.kernels.distances import (
     refine,
     row_distances,
 )
+from squash.kernels.expecting import (
+    Expected,
+    MatchPlan,
+    MatchPlanner,
+    Prices,
+    Ranges,
+    expect,
+    share_within,
+)
 from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
 from squash.kernels.listed import filter_listed, list_rows, listed_bytes
@@ -65,6 +74,7 @@ from squash.kernels.tables import (
     Range,
     Ranked,
     Taken,
+    all_hold,
 )
 from squash.kernels.top_k import top_k
 from squash.kernels.walking import (
@@ -88,12 +98,17 @@ __all__ = [
     "OR",
     "UNANCHORED",
     "ClusterTable",
+    "Expected",
     "FilterProgram",
     "Leaf",
+    "MatchPlan",
+    "MatchPlanner",
     "Missing",
     "Near",
     "PreparedQuery",
+    "Prices",
     "Range",
+    "Ranges",
     "Ranked",
     "RecordTable",
     "SearchPlan",
@@ -102,6 +117,7 @@ __all__ = [
     "Straight",
     "Taken",
     "alignments",
+    "all_hold",
     "block_begins",
     "cell_begins",
     "cell_of",
@@ -111,6 +127,7 @@ __all__ = [
     "concatenated_ranges",
     "cosine_interval",
     "exact_distances",
+    "expect",
     "filter_clusters",
     "filter_listed",
     "filter_sample",
@@ -138,6 +155,7 @@ __all__ = [
     "scan",
     "search",
     "search_many",
+    "share_within",
     "sign_table",
     "split_blocks",
     "table_sums",

@@ -42,87 +42,104 @@ class BoundProgram:
 
     __slots__ = ("_kept", "at", "depth", "table")
 
-    def __init__(self, chosen: Native, table: NativeTable, program: FilterProgram) -> None:
+    def __init__(self, table: NativeTable, at: int, depth: int, kept: object) -> None:
         self.table = table
-        if not self._bind_ranges(chosen, program):
-            self._bind(chosen, program)
+        self.at = at
+        self.depth = depth
+        self._kept = kept
 
-    def _bind_ranges(self, chosen: Native, program: FilterProgram) -> bool:
-        """Write what most programs are: ranges alone; tell whether it is that."""
-        names: list[str] = []
-        cells: list[NumberCells] = []
-        numbers: list[float] = []
-        for leaf in program.asked:
-            if type(leaf) is not Range:
-                return False
-            names.append(leaf.attribute)
-            cells.append(leaf.cells)
-            numbers.append(leaf.low)
-            numbers.append(leaf.high)
-        kept, asked = self.table.ranges, tuple(names)
-        alike = kept.get(asked)
-        if alike is None or alike.cells != cells or alike.operations != program.operations:
-            if len(kept) >= _LAYOUTS_MAX:
-                kept.clear()
-            alike = kept[asked] = RangesAlike(self.table, program, cells)
-        room = alike.room.copy()
-        self.at = at = address(room)
-        self.depth = alike.depth
-        _PLACES.pack_into(room.data, 8, at + alike.code, at + _LEAVES)
-        alike.ends.pack_into(room.data, alike.intervals, *numbers)
-        chosen.bind(at + _LEAVES, len(names), at + alike.intervals, at + alike.tables)
-        self._kept: tuple[object, ...] = (room, cells)
-        return True
+    @classmethod
+    def of(cls, chosen: Native, table: NativeTable, program: FilterProgram) -> BoundProgram:
+        """Bind a program."""
+        return _ranges_bound(chosen, table, program) or _bound(chosen, table, program)
 
-    def _bind(self, chosen: Native, program: FilterProgram) -> None:
-        table, asked, operations = self.table, program.asked, program.operations
-        self.depth = _checked_depth(operations, len(asked))
-        without = 0
-        for leaf in asked:
-            if not isinstance(leaf, Range) and leaf.intervals is None:
-                without += 1
-        if 0 < without < len(asked):
-            asked, operations = _intervals_first(asked, operations)
-        count, steps = len(asked), len(operations)
-        leaves: list[bytes] = []
-        numbers: list[float] = []
-        tables: list[bytes] = []
-        for leaf in asked:
-            if isinstance(leaf, Range):
-                leaves.append(_words_of_range(table, leaf))
-                numbers += leaf.low, leaf.high
-                tables += b"", b""  # written by `bind`
-            else:
-                leaves.append(_words(table, leaf))
-                for interval in leaf.intervals or ():
-                    numbers += interval
-                tables += leaf.truth, leaf.sets or sets_of(leaf.truth)
-        layout = _layout(count, len(numbers), steps)
-        room = np.empty(layout.size // 8, dtype=np.uint64)
-        self.at = at = address(room)
-        leaves_at = at + _LEAVES
-        intervals_at = leaves_at + _LEAF.size * count
-        code_at = intervals_at + 8 * len(numbers)
-        layout.pack_into(
-            room.data, 0,
-            steps, code_at, leaves_at, self.depth, count - without,
-            *leaves, *numbers, *chain.from_iterable(operations), *tables,
-        )  # fmt: skip
-        chosen.bind(leaves_at, count, intervals_at, code_at + 8 * steps)
-        self._kept = room, asked
+
+def _ranges_bound(
+    chosen: Native, table: NativeTable, program: FilterProgram
+) -> BoundProgram | None:
+    """Bind what most programs are: ranges alone; None if it is not that."""
+    names: list[str] = []
+    cells: list[NumberCells] = []
+    numbers: list[float] = []
+    for leaf in program.asked:
+        if type(leaf) is not Range:
+            return None
+        names.append(leaf.attribute)
+        cells.append(leaf.cells)
+        numbers.append(leaf.low)
+        numbers.append(leaf.high)
+    kept, asked = table.ranges, tuple(names)
+    alike = kept.get(asked)
+    if alike is None or alike.cells != cells or alike.operations != program.operations:
+        if len(kept) >= _LAYOUTS_MAX:
+            kept.clear()
+        alike = kept[asked] = RangesAlike(table, program.operations, asked, cells)
+    room = alike.room.copy()
+    at = address(room)
+    _PLACES.pack_into(room.data, 8, at + alike.code, at + _LEAVES)
+    alike.ends.pack_into(room.data, alike.intervals, *numbers)
+    chosen.bind(at + _LEAVES, len(names), at + alike.intervals, at + alike.tables)
+    return BoundProgram(table, at, alike.depth, (room, cells))
+
+
+def _bound(chosen: Native, table: NativeTable, program: FilterProgram) -> BoundProgram:
+    asked, operations = program.asked, program.operations
+    depth = _checked_depth(operations, len(asked))
+    without = 0
+    for leaf in asked:
+        if not isinstance(leaf, Range) and leaf.intervals is None:
+            without += 1
+    if 0 < without < len(asked):
+        asked, operations = _intervals_first(asked, operations)
+    count, steps = len(asked), len(operations)
+    leaves: list[bytes] = []
+    numbers: list[float] = []
+    tables: list[bytes] = []
+    for leaf in asked:
+        if isinstance(leaf, Range):
+            leaves.append(_words_of_range(table, leaf.attribute, leaf.cells))
+            numbers += leaf.low, leaf.high
+            tables += b"", b""  # written by `bind`
+        else:
+            leaves.append(_words(table, leaf))
+            for interval in leaf.intervals or ():
+                numbers += interval
+            tables += leaf.truth, leaf.sets or sets_of(leaf.truth)
+    layout = _layout(count, len(numbers), steps)
+    room = np.empty(layout.size // 8, dtype=np.uint64)
+    at = address(room)
+    leaves_at = at + _LEAVES
+    intervals_at = leaves_at + _LEAF.size * count
+    code_at = intervals_at + 8 * len(numbers)
+    layout.pack_into(
+        room.data, 0,
+        steps, code_at, leaves_at, depth, count - without,
+        *leaves, *numbers, *chain.from_iterable(operations), *tables,
+    )  # fmt: skip
+    chosen.bind(leaves_at, count, intervals_at, code_at + 8 * steps)
+    return BoundProgram(table, at, depth, (room, asked))
 
 
 class RangesAlike:
-    """What programs that ask for ranges of the same attributes have in common."""
+    """What programs that ask for ranges of the same attributes have in common.
 
-    __slots__ = ("cells", "code", "depth", "ends", "intervals", "operations", "room", "tables")
+    `room` is one of theirs without its ends; of intervals, operations and tables it says where they
+    begin.
+    """
+
+    __slots__ = ("cells", "code", "depth", "ends", "intervals", "operations", "room",
+                 "tables")  # fmt: skip
 
     def __init__(
-        self, table: NativeTable, program: FilterProgram, cells: list[NumberCells]
+        self,
+        table: NativeTable,
+        operations: tuple[tuple[int, int], ...],
+        attributes: Sequence[str],
+        cells: Sequence[NumberCells],
     ) -> None:
-        asked, self.operations, self.cells = program.asked, program.operations, cells
-        count, steps = len(asked), len(self.operations)
-        self.depth = _checked_depth(self.operations, count)
+        self.operations, self.cells = operations, list(cells)
+        count, steps = len(attributes), len(operations)
+        self.depth = _checked_depth(operations, count)
         self.intervals = _LEAVES + _LEAF.size * count
         self.code = self.intervals + 16 * count
         self.tables = self.code + 8 * steps
@@ -131,8 +148,8 @@ class RangesAlike:
         layout.pack_into(
             self.room.data, 0,
             steps, 0, 0, self.depth, count,
-            *(_words_of_range(table, leaf) for leaf in asked if isinstance(leaf, Range)),
-            *(0.0,) * (2 * count), *chain.from_iterable(self.operations), *(b"",) * (2 * count),
+            *(_words_of_range(table, *one) for one in zip(attributes, cells, strict=True)),
+            *(0.0,) * (2 * count), *chain.from_iterable(operations), *(b"",) * (2 * count),
         )  # fmt: skip
         self.ends = Struct(f"={2 * count}d")
 
@@ -153,12 +170,12 @@ def _words(table: NativeTable, leaf: Leaf) -> bytes:
     )  # fmt: skip
 
 
-def _words_of_range(table: NativeTable, leaf: Range) -> bytes:
+def _words_of_range(table: NativeTable, attribute: str, cells: NumberCells) -> bytes:
     """Return what `sq_leaf` has of every range of an attribute."""
-    columns, signatures, values, counts, ids = table.attribute(leaf.attribute)
-    ends = leaf.cells.number_ends
+    columns, signatures, values, counts, ids = table.attribute(attribute)
+    ends = cells.number_ends
     return _LEAF.pack(
-        columns, signatures, 0, 0, leaf.cells.list_code, 0, _WORD_MAX, values, counts, ids, 0, 1,
+        columns, signatures, 0, 0, cells.list_code, 0, _WORD_MAX, values, counts, ids, 0, 1,
         address(ends), len(ends) - 1,
     )  # fmt: skip
 

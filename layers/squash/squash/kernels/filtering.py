@@ -73,7 +73,7 @@ def filter_sample(table: ClusterTable, program: FilterProgram, every: int) -> tu
     if chosen is not None:
         kept = native_table(table)
         bound = kept.bind(program)
-        sample = kept.sample(table, program, every)
+        sample = kept.sample(table, [leaf.attribute for leaf in program.asked], every)
         space = kept.take_workspace()
         chosen.filter_sample(sample.at, bound.at, space.sums_at, space.stack(bound.depth))
         sures, possibles, _ = space.sums

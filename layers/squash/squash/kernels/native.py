@@ -37,6 +37,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "filter_sample": (None, (_A, _A, _A, _A)),
     "filter_listed": (_N, (_A, _A, _A, _N, _A, _A, _A, _A, _A)),
     "bind": (None, (_A, _N, _A, _A)),
+    "expect": (None, (_A, _A, _A)),
     "coarsen": (_N, (_A, _A, _A)),
     "prepare": (None, (_A, _A, _A, _A, _N, _A, _A, _A, _A, _A)),
     "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
@@ -62,6 +63,7 @@ class Native:
     filter_sample: Operation
     filter_listed: Counting
     bind: Operation
+    expect: Operation
     coarsen: Counting
     prepare: Operation
     walk: Operation

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -312,21 +312,21 @@ class NativeTable:
         chosen = active()
         if chosen is None:
             raise InternalError("a filter was to be bound where no native kernels serve")
-        program.native = bound = BoundProgram(chosen, self, program)
+        program.native = bound = BoundProgram.of(chosen, self, program)
         return bound
 
-    def sample(self, table: ClusterTable, program: FilterProgram, every: int) -> Sample:
-        """Return the sample of this table's rows, with all that a program asks of them.
+    def sample(self, table: ClusterTable, attributes: Iterable[str], every: int) -> Sample:
+        """Return the sample of this table's rows, with some attributes of them.
 
         All who ask for it name the same `every`.
         """
         sample = self._sample
         if sample is None or sample.every != every:
             sample = self._new_sample(table, every)
-        for leaf in program.asked:
-            if not sample.holds(leaf.attribute):
+        for attribute in attributes:
+            if not sample.holds(attribute):
                 with _LOCK:
-                    sample.fill(self, table, leaf.attribute)
+                    sample.fill(self, table, attribute)
         return sample
 
     def _new_sample(self, table: ClusterTable, every: int) -> Sample:

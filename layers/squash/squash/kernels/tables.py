@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import field
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -15,6 +18,7 @@ from squash.values import dataclass
 
 BLOCK_FACTOR_BYTES: Final = 320
 """Bytes of the factors of one block of 32 rows."""
+_CONJUNCTIONS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +77,8 @@ class ClusterTable:
     """By attribute, of those for which it has paid to make one."""
     asked: dict[int, Any] = field(default_factory=dict)
     """What is known of filters that were asked lately, for who asks them."""
+    ranges: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    """And, by attributes, what filters of intervals of these have in common."""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +143,13 @@ OR: Final = 2
 NOT: Final = 3
 
 
+class Intervals(Protocol):
+    """What filters have in common that ask for intervals of the same attributes."""
+
+    def asked(self, ends: array[float]) -> tuple[Range, ...]:
+        """Return the comparisons of one of them, by low and high of each interval."""
+
+
 class FilterProgram:
     """A filter as a postfix list of (operation, leaf number or 0), and its leaves.
 
@@ -145,21 +158,40 @@ class FilterProgram:
     operations:
         The list.
     asked:
-        The leaves as they are asked, some as ranges of numbers.
+        The leaves as they are asked, some as ranges of numbers; or what gives them for `ends`, when
+        somebody asks for them.
 
     """
 
-    __slots__ = ("_leaves", "asked", "native", "operations")
+    __slots__ = ("_asked", "_leaves", "ends", "native", "operations")
 
     def __init__(
-        self, operations: tuple[tuple[int, int], ...], asked: tuple[Leaf | Range, ...]
+        self,
+        operations: tuple[tuple[int, int], ...],
+        asked: tuple[Leaf | Range, ...] | Intervals,
+        ends: array[float] | None = None,
     ) -> None:
         self.operations: Final = operations
-        self.asked: Final = asked
+        self._asked = asked
+        self.ends: Final = ends
+        """Low and high of each interval of a filter of intervals, if it was made of these."""
         self._leaves: tuple[Leaf, ...] | None = None
         self.native: object | None = None
         """What the native kernels keep beside it: how it is bound to the table it was last asked
         of."""
+
+    @property
+    def asked(self) -> tuple[Leaf | Range, ...]:
+        """The leaves as they are asked, some as ranges of numbers."""
+        asked = self._asked
+        if not isinstance(asked, tuple):
+            asked = self._asked = asked.asked(self.ends or array("d"))
+        return asked
+
+    @property
+    def comparisons(self) -> int:
+        """How many leaves there are."""
+        return len(self.asked) if self.ends is None else len(self.ends) // 2
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -169,6 +201,13 @@ class FilterProgram:
                 one.leaf() if isinstance(one, Range) else one for one in self.asked
             )
         return self._leaves
+
+
+@lru_cache(maxsize=_CONJUNCTIONS_MAX)
+def all_hold(leaves: int) -> tuple[tuple[int, int], ...]:
+    """Return the operations of so many leaves that must all hold."""
+    others = (((LEAF, number), (AND, 0)) for number in range(1, leaves))
+    return ((LEAF, 0), *chain.from_iterable(others))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

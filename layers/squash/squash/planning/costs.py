@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, Final, Self
 
-from squash.kernels import Straight
+from squash.kernels import MatchPlan, MatchPlanner, Prices, Straight
+from squash.limits import SCAN_ALL_MATCHES_MAX
+from squash.planning.probing import Need, thinning
+from squash.planning.scanning import Keep
 from squash.values import dataclass
 
 SURVIVING_SHARE: Final = 0.1
@@ -26,6 +29,8 @@ STRAIGHT_ROWS_MAX: Final = 4_096
 # To list a row costs some twelve times what a gathered one does. Where a quarter of that was
 # missed, more will be; and should it not, little is lost.
 _LISTING_PAYS: Final = 12 / 4
+# An interval of numbers has two ends, each in a cell of some 250.
+_OPEN_SHARE: Final = 2 / 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +180,6 @@ class Matches:
     refined: Final[int]
 
 
-@dataclass(slots=True)
-class MatchPlan:
-    """How the matches of a filter are found: all scanned, or clusters walked; not frozen."""
-
-    scan_all: Final[bool]
-    walk_ns: Final[float]
-    scan_all_ns: Final[float]
-    filter_ns: Final[float]
-    """What it costs to evaluate the filter for all rows."""
-    walk_filter_ns: Final[float]
-    """And for those of the clusters that a walk takes."""
-
-
 def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> MatchPlan:
     """Choose between measuring every row that passes, and walking clusters.
 
@@ -195,65 +187,65 @@ def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> Mat
     the clusters that it takes. Up to `always_max` matches all of them are measured, whatever it
     costs: then recall is certain.
     """
-    planner = MatchPlanner(
+    prices = prices_of(
         costs,
         rows=expected.rows,
         clusters=expected.clusters,
         dimension=expected.dimension,
         refined=expected.refined,
     )
-    return planner.plan(
+    return prices.plan(
         expected.matches,
         expected.open_rows,
         comparisons=expected.comparisons,
         clusters_needed=expected.clusters_needed,
-        always_max=always_max,
+        always_most=always_max,
     )
 
 
-class MatchPlanner:
-    """Plans as `plan_matches`; what is the same for all filters of an index is computed once."""
+def prices_of(
+    costs: CostModel, *, rows: int, clusters: int, dimension: int, refined: int
+) -> Prices:
+    """Return what is the same for all filters of an index; see `Matches`."""
+    return Prices(
+        rows=rows,
+        clusters=clusters,
+        refined=refined,
+        filter_row=costs.filter_row,
+        open_row=costs.open_row,
+        exact=costs.exact(dimension),
+        preparation=costs.preparation(dimension, clusters),
+        begun=costs.begun(dimension),
+        signs=costs.signs(dimension),
+        gathered=costs.gathered(dimension),
+        surviving=SURVIVING_SHARE,
+    )
 
-    __slots__ = ("_begun", "_clusters", "_costs", "_exact", "_gathered", "_preparation",
-                 "_refined", "_rows", "_signs")  # fmt: skip
 
-    def __init__(
-        self, costs: CostModel, *, rows: int, clusters: int, dimension: int, refined: int
-    ) -> None:
-        self._costs = costs
-        self._rows = rows
-        self._clusters = clusters
-        self._refined = refined
-        self._exact = costs.exact(dimension)
-        self._preparation = costs.preparation(dimension, clusters)
-        self._begun = costs.begun(dimension)
-        self._gathered = costs.gathered(dimension)
-        self._signs = costs.signs(dimension)
+def planner_of(
+    costs: CostModel, keep: Keep, need: Need, *, k: int, rows: int, clusters: int, dimension: int
+) -> MatchPlanner:
+    """Return what plans filters of an index that are asked for k answers at one recall.
 
-    def codes(self, rows: float, share: float) -> float:
-        """Return what the codes of some clusters' rows cost, of which a share is admitted."""
-        gathered = share * self._gathered
-        return rows * min(gathered, self._signs + SURVIVING_SHARE * gathered)
+    Parameters
+    ----------
+    costs:
+        What steps cost.
+    keep, need:
+        How far codes are trusted, and what a walk must meet.
+    k:
+        How many answers are wanted.
+    rows, clusters, dimension:
+        Those of the index.
 
-    def plan(
-        self,
-        matches: float,
-        open_rows: float,
-        *,
-        comparisons: int,
-        clusters_needed: float,
-        always_max: int,
-    ) -> MatchPlan:
-        """Plan a filter; see `Matches` and `plan_matches`."""
-        costs, rows, clusters, exact = self._costs, self._rows, self._clusters, self._exact
-        filtering = rows * comparisons * costs.filter_row
-        filtering += open_rows * costs.open_row
-        every = filtering + matches * exact
-        taken = min(clusters_needed, clusters)
-        reached = taken / (clusters or 1)
-        walk = self._preparation + taken * self._begun
-        codes = self.codes(reached * rows, matches / (rows or 1))
-        walk += reached * filtering + codes
-        walk += min(self._refined, reached * matches) * exact
-        scan_all = matches <= always_max or every <= walk
-        return MatchPlan(scan_all, walk, every, filtering, reached * filtering)
+    """
+    prices = prices_of(
+        costs, rows=rows, clusters=clusters, dimension=dimension, refined=keep.refined
+    )
+    return MatchPlanner(
+        prices,
+        inverse_need=need.inverse,
+        thinning=thinning(k),
+        open_least=_OPEN_SHARE,
+        always_most=SCAN_ALL_MATCHES_MAX,
+    )

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from squash import kernels
 from squash.arrays import I64, distinct
-from squash.attributes import FilterNode, asked_of, compile_filter, is_plain_filter, only_live
+from squash.attributes import FilterNode, asked_of, only_live
 from squash.index.prefetch import prefetch_columns
-from squash.kernels import FilterProgram, Range
-from squash.limits import FILTER_NODES_KEPT, FILTER_SAMPLE_CLUSTERS, SCAN_ALL_MATCHES_MAX
-from squash.planning import MatchPlan
+from squash.kernels import FilterProgram, MatchPlan
+from squash.limits import SCAN_ALL_MATCHES_MAX
+from squash.search.expecting import expect, planner_of
+from squash.search.expecting import plan as planned
 from squash.search.expiring import split_live
 from squash.search.jobs import Admission, Job
+from squash.values import maker_of
 
 # Where more than this share of the possible rows is unsure, the cells say too little to walk by.
 _UNSURE_SHARE_MAX = 0.2
-# An interval of numbers has two ends, each in a cell of some 250.
-_OPEN_SHARE = 2 / 250
-# A bound comparison takes some 500 bytes.
-_KEPT_COMPARISONS_MAX = 16
+_admission: Final = maker_of(Admission)
 
 
 def admit(job: Job, *, alone: bool = True) -> Admission:
@@ -39,10 +36,9 @@ def admit(job: Job, *, alone: bool = True) -> Admission:
 
     """
     node, expires = job.query.node, job.clusters.expires
-    if node is not None and id(node) not in job.table.asked:
-        job.clusters.load_columns(job.table, asked_of(node))
     if node is None or expires is None:
         return _admit(job, node, alone)
+    job.clusters.load_columns(job.table, asked_of(node))
     rest, time = split_live(node, expires)
     span = None if time is None else job.clusters.span(job.table, expires, time)
     if span is None:
@@ -60,48 +56,16 @@ def admit(job: Job, *, alone: bool = True) -> Admission:
 
 def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     clusters = job.clusters
-    alive = clusters.alive_total / max(clusters.row_count, 1)
+    alive = clusters.alive_share
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
-        return Admission(None, alive, None, scan_all=few)
-    _, program, share, still_open = _expected(job, node, alive)
-    plan = _plan(job, program, share, still_open)
+        return _admission((None, alive, None, few))
+    program, share, still_open, plan = expect(job, node, alive)
+    plan = _plan(job, plan, share)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
         counts = _listed(job, program, share, plan.walk_filter_ns) if alone else None
-        return Admission(program, share, counts, scan_all=False)
+        return _admission((program, share, counts, False))
     return _everywhere(job, program, share, plan.filter_ns)
-
-
-_Asked: TypeAlias = tuple[FilterNode, FilterProgram, float, float]
-"""A filter, its program, about which share of all rows passes, and which stays open."""
-
-
-def _expected(job: Job, node: FilterNode, alive: float) -> _Asked:
-    """Compile a filter, and estimate; the last plain ones are kept as long as their attributes are.
-
-    Of these what is asked again has the same object for a node. It is kept, so that no other has
-    its id.
-    """
-    clusters, table = job.clusters, job.table
-    known: _Asked | None = table.asked.get(id(node))
-    if known is not None:
-        return known
-    program = compile_filter(
-        node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
-    )
-    if len(program.asked) == 1 and len(program.operations) == 1:
-        share, still_open = clusters.share_of(program.asked[0])
-        share, still_open = share * alive, still_open * alive
-    else:
-        every = max(len(table.rows) // FILTER_SAMPLE_CLUSTERS, 1)
-        seen, sure, possible = kernels.filter_sample(table, program, every)
-        share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
-    known = (node, program, share, still_open)
-    if len(program.asked) <= _KEPT_COMPARISONS_MAX and is_plain_filter(node):
-        if len(table.asked) >= FILTER_NODES_KEPT:
-            table.asked.clear()
-        table.asked[id(node)] = known
-    return known
 
 
 Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]
@@ -136,23 +100,12 @@ def trace_admission(job: Job, admission: Admission) -> None:
         job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
 
 
-def _plan(job: Job, program: FilterProgram, share: float, still_open: float) -> MatchPlan:
-    clusters, query = job.clusters, job.query
-    rows = clusters.row_count
-    first = program.asked[0]
-    numbers = isinstance(first, Range) or first.intervals is not None
-    open_cells = max(still_open, _OPEN_SHARE) if numbers else 0.0
-    matches = share * rows
-    plan = clusters.planner(job.costs, job.keep).plan(
-        matches,
-        open_cells * rows,
-        comparisons=len(program.asked),
-        clusters_needed=clusters.need(query.recall_target).clusters(share, query.k),
-        always_max=SCAN_ALL_MATCHES_MAX,
-    )
-    if not clusters.whole and matches > SCAN_ALL_MATCHES_MAX:
+def _plan(job: Job, plan: MatchPlan, share: float) -> MatchPlan:
+    """Note what plans cost; where vectors come page by page, walk."""
+    clusters = job.clusters
+    if plan.scan_all and not clusters.whole and share * clusters.row_count > SCAN_ALL_MATCHES_MAX:
         # Each match is a page to get: what they cost is not what the model counts.
-        plan = replace(plan, scan_all=False)
+        plan = plan._replace(scan_all=False)
     costs_us = job.trace.costs_us
     costs_us["walk clusters"] = plan.walk_ns / 1000
     costs_us["scan all matches"] = plan.scan_all_ns / 1000
@@ -164,7 +117,7 @@ def _listed(
 ) -> tuple[I64, I64] | None:
     """Filter all clusters by lists of rows, where there are any and few rows have to be asked."""
     clusters, table, costs = job.clusters, job.table, job.costs
-    listing, rows, comparisons = clusters.listing, clusters.row_count, len(program.asked)
+    listing, rows, comparisons = clusters.listing, clusters.row_count, program.comparisons
     if not listing.serves or rows * share * costs.listed(comparisons) >= filter_ns:
         return None
     if table.listed:
@@ -176,7 +129,7 @@ def _listed(
     expected: dict[str, float] = {}
     for leaf in program.asked:
         if leaf.attribute not in table.listed:
-            passing, still_open = clusters.share_of(leaf)
+            passing, still_open = clusters.shares(leaf.attribute).of(leaf)
             # Half of what is open counts as passing.
             spared = filter_ns - rows * (passing + still_open / 2) * costs.listed(comparisons)
             expected[leaf.attribute] = max(spared, 0.0)
@@ -201,7 +154,7 @@ def _everywhere(job: Job, program: FilterProgram, share: float, filter_ns: float
         found = np.where(some, clusters.counts(bitmaps.sure), 0)
         counts, possible = (found, found), int(found.sum())
     share = possible / max(clusters.row_count, 1)
-    plan = _plan(job, program, share, 0.0)
+    plan = _plan(job, planned(planner_of(job), program, share, 0.0), share)
     return Admission(program, share, counts, scan_all=plan.scan_all)
 
 

@@ -16,15 +16,14 @@ from squash.index.trained import Trained
 from squash.kernels import (
     BLOCK_ROWS,
     ClusterTable,
-    Leaf,
-    Range,
+    MatchPlanner,
     RecordTable,
     SearchPlan,
     Straight,
     refresh,
 )
 from squash.limits import CODE_BLOCK_ROWS
-from squash.planning import CostModel, Keep, MatchPlanner, Need, search_plan
+from squash.planning import CostModel, Keep, Need, planner_of, search_plan
 from squash.search.expiring import Span
 from squash.search.listing import Listing
 from squash.search.shares import AttributeShares
@@ -83,7 +82,7 @@ class Clusters:
         self._lock = threading.Lock()
         self._needs: dict[float, Need] = {}
         self._plans: dict[tuple[float, int], tuple[tuple[Keep, CostModel], SearchPlan]] = {}
-        self._planners: dict[int, tuple[CostModel, MatchPlanner]] = {}
+        self._planners: dict[tuple[float, int], tuple[CostModel, MatchPlanner]] = {}
         self._listless: set[str] = set()
         self._shares: dict[str, AttributeShares] = {}
         self.listing = Listing(self.row_count, self._keep_list)
@@ -96,6 +95,7 @@ class Clusters:
             dtype=np.int64,
         )  # fmt: skip
         self.alive_total = int(table.alive_counts.sum())
+        self.alive_share = self.alive_total / max(self.row_count, 1)
 
     def table(self) -> ClusterTable:
         """Return the table to search; whoever has it may go on with it.
@@ -119,6 +119,7 @@ class Clusters:
                 kept={},
                 listed={},
                 asked={},
+                ranges={},
                 native=None,
             )
             self._records = RecordTable(count)
@@ -171,21 +172,16 @@ class Clusters:
             self._plans[recall_target, k] = ((keep, costs), known)
         return known
 
-    def planner(self, costs: CostModel, keep: Keep) -> MatchPlanner:
+    def planner(self, costs: CostModel, keep: Keep, recall_target: float, k: int) -> MatchPlanner:
         """Return what plans filters; the last ones are kept."""
-        of, known = self._planners.get(keep.refined, (None, None))
+        of, known = self._planners.get((recall_target, k), (None, None))
         if known is None or (of is not costs and of != costs):
-            table = self._table
-            known = MatchPlanner(
-                costs,
-                rows=self.row_count,
-                clusters=len(table.rows),
-                dimension=table.dimension,
-                refined=keep.refined,
-            )
+            need, rows, clusters = self.need(recall_target), self.row_count, len(self._table.rows)
+            known = planner_of(costs, keep, need, k=k, rows=rows, clusters=clusters,
+                               dimension=self._table.dimension)  # fmt: skip
             if len(self._planners) >= _PLANS_MAX:
                 self._planners.clear()
-            self._planners[keep.refined] = (costs, known)
+            self._planners[recall_target, k] = (costs, known)
         return known
 
     def straight(self, costs: CostModel, keep: Keep) -> Straight:
@@ -369,9 +365,9 @@ class Clusters:
             self.load_columns(table, {name: False})
         return name not in self._listless
 
-    def share_of(self, leaf: Leaf | Range) -> tuple[float, float]:
-        """Return about which share of all rows passes a comparison, and which stays open."""
-        return self._shares[leaf.attribute].of(leaf)
+    def shares(self, name: str) -> AttributeShares:
+        """Return what tells about how many rows pass a comparison of an attribute in a table."""
+        return self._shares[name]
 
     def span(self, table: ClusterTable, attribute: str, time: float) -> Span | None:
         """Return the span around a time in which no row expires; None where rows hold lists."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from squash.arrays import F64
 from squash.attributes import FilterNode
-from squash.attributes.filters import And, Not, Within
+from squash.attributes.nodes import And, Not, Within
 from squash.planning import CostModel
 from squash.values import dataclass
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import F64, I64, U8, U32
-from squash.kernels import Leaf, Range
+from squash.kernels import Leaf, Range, share_within
 
 _CELLS: Final = 256
 _VALUES_MAX: Final = 32_768
@@ -34,8 +34,14 @@ class AttributeShares:
     def __init__(self, counts: I64, rows: int, numbers: array[float] | None = None) -> None:
         self._rows = max(rows, 1)
         self._counts = counts
-        self._step = max(rows // _VALUES_MAX, 1)
+        self.step = max(rows // _VALUES_MAX, 1)
+        """Of how many rows one is in the sample."""
         self._numbers = numbers
+
+    @property
+    def numbers(self) -> array[float]:
+        """The sample; empty where the values are not known."""
+        return _NO_NUMBERS if self._numbers is None else self._numbers
 
     @classmethod
     def counted(cls, codes: Sequence[U8 | None], rows: int) -> AttributeShares:
@@ -57,7 +63,7 @@ class AttributeShares:
         """
         if self._numbers is not None:
             return self
-        drawn = [_drawn(one, self._step) for one in values if one is not None]
+        drawn = [_drawn(one, self.step) for one in values if one is not None]
         # Not a list: its numbers would lie all over memory, and a search would wait for each.
         numbers = array("d", np.sort(np.concatenate([*drawn, np.empty(0)])).tobytes())
         return AttributeShares(self._counts, self._rows, numbers)
@@ -67,18 +73,16 @@ class AttributeShares:
 
         An interval of numbers is looked up in the sample; else half of what is open is counted.
         """
-        numbers = self._numbers or _NO_NUMBERS
+        numbers, step = self.numbers, self.step
         if isinstance(leaf, Range):
-            begin = bisect_left(numbers, leaf.low)
-            inside = max(bisect_left(numbers, leaf.high) - begin, 0)
-            return min(inside * self._step / self._rows, 1.0), 0.0
+            return share_within(numbers, leaf.low, leaf.high, step, self._rows), 0.0
         intervals = leaf.intervals
         if intervals is not None and not (leaf.list_code >= 0 and self._counts[leaf.list_code]):
             inside = 0
             for low, high in intervals:
                 begin = bisect_left(numbers, low)
                 inside += max(bisect_right(numbers, high) - begin, 0)
-            return min(inside * self._step / self._rows, 1.0), 0.0
+            return min(inside * step / self._rows, 1.0), 0.0
         truth = np.frombuffer(leaf.truth, dtype=np.uint8)
         possible = int(self._counts[truth > 0].sum())
         sure = int(self._counts[truth > 1].sum())

@@ -1,0 +1,77 @@
+/* What is expected of a filter of intervals: which share of rows passes, and what its plans cost. */
+#include "variant.h"
+
+/* How many of some ascending numbers lie below another. */
+static int64_t below(const double *numbers, int64_t count, double number) {
+    int64_t least = 0;
+    while (count > 0) {
+        const int64_t half = count / 2;
+        if (numbers[least + half] < number) {
+            least += half + 1;
+            count -= half + 1;
+        } else {
+            count = half;
+        }
+    }
+    return least;
+}
+
+/* A share's cell, as a walk has it. */
+static int64_t cell(double share) {
+    const float x = (float)share;
+    if (!(x > 0.0f)) return 0;
+    const int64_t place = (int64_t)(sq_bits_f32(x) >> 18) - ((127 - 16) << 5);
+    return place < 0 ? 0 : place > SQ_CELLS - 1 ? SQ_CELLS - 1 : place;
+}
+
+static double least(double x, double y) { return y < x ? y : x; }
+
+static void price(const sq_prices *by, int64_t leaves, sq_expected *found) {
+    const double rows = (double)by->rows, matches = found->share * rows;
+    const double open_share = found->open > by->open_least ? found->open : by->open_least;
+    double filter = (double)(by->rows * leaves) * by->filter_row;
+    filter += open_share * rows * by->open_row;
+    const double every = filter + matches * by->exact;
+    const double needed = 1.0 / by->inverse_need[cell(found->share * by->thinning)];
+    const double taken = least(needed, (double)by->clusters);
+    const double reached = taken / (double)(by->clusters ? by->clusters : 1);
+    const double gathered = matches / (by->rows ? rows : 1.0) * by->gathered;
+    const double codes =
+        reached * rows * least(gathered, by->signs + by->surviving * gathered);
+    double walk = by->preparation + taken * by->begun;
+    walk += reached * filter + codes;
+    walk += least((double)by->refined, reached * matches) * by->exact;
+    found->scan_all = matches <= (double)by->always_most || every <= walk;
+    found->walk_ns = walk;
+    found->scan_all_ns = every;
+    found->filter_ns = filter;
+    found->walk_filter_ns = reached * filter;
+}
+
+void SQ_NAME(expect)(const sq_ranges *alike, const sq_prices *prices, uint8_t *room) {
+    const int64_t leaves = alike->leaves;
+    sq_program *const program = (sq_program *)room;
+    sq_leaf *const leaf = (sq_leaf *)(program + 1);
+    double *const intervals = (double *)(leaf + leaves);
+    int32_t *const code = (int32_t *)(intervals + 2 * leaves);
+    uint8_t *const tables = (uint8_t *)(code + 2 * program->operations);
+    sq_expected *const found = (sq_expected *)(tables + leaves * SQ_LEAF_TABLE_BYTES);
+    program->leaves = leaf;
+    program->code = code;
+    const double low = intervals[0], high = intervals[1];
+    SQ_NAME(bind)(leaf, leaves, intervals, tables);
+    if (alike->sample) {
+        int64_t totals[2];
+        uint64_t stack[2 * SQ_STACK_WORDS];
+        SQ_NAME(filter_sample)(alike->sample, program, totals, stack);
+        found->share = (double)totals[1] / (double)alike->rows;
+        found->open = (double)(totals[1] - totals[0]) / (double)alike->rows;
+    } else {
+        const int64_t begin = below(alike->numbers, alike->number_count, low);
+        int64_t inside = below(alike->numbers, alike->number_count, high) - begin;
+        if (inside < 0) inside = 0;
+        found->share = least((double)(inside * alike->step) / (double)alike->rows, 1.0) * alike->alive;
+        found->open = 0.0;
+    }
+    price(prices, leaves, found);
+}

@@ -1,0 +1,352 @@
+"""What is expected of a filter before it is searched: which share passes, and what plans cost.
+
+Of a filter of intervals of numbers the native kernels bind it, estimate and plan in one call.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from struct import Struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from squash.arrays import F64, U8
+from squash.kernels import native
+from squash.kernels.binding import BoundProgram, RangesAlike
+from squash.kernels.filtering import filter_sample
+from squash.kernels.native import address
+from squash.kernels.native_table import native_table
+from squash.kernels.tables import ClusterTable, FilterProgram, NumberCells, Range, all_hold
+from squash.kernels.walking import cell_of
+from squash.values import dataclass, maker_of
+
+if TYPE_CHECKING:
+    from squash.kernels.native_table import NativeTable
+
+_NO_NUMBERS: Final = array("d")
+# `sq_ranges` and `sq_prices`; and the words of `sq_expected`, of which the last is 0 for false.
+_ALIKE: Final = Struct("=3QQ2Qd")
+_PRICES: Final = Struct("=4Q10dQ")
+_EXPECTED_WORDS: Final = 7
+
+
+class MatchPlan(NamedTuple):
+    """How the matches of a filter are found: all scanned, or clusters walked."""
+
+    walk_ns: float
+    scan_all_ns: float
+    filter_ns: float
+    """What it costs to evaluate the filter for all rows."""
+    walk_filter_ns: float
+    """And for those of the clusters that a walk takes."""
+    scan_all: bool
+
+
+_plan_of: Final = maker_of(MatchPlan)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices:
+    """What the steps of finding matches cost on an index, in nanoseconds.
+
+    Parameters
+    ----------
+    rows, clusters, refined:
+        Rows and clusters of the index, and how many rows a walk measures.
+    filter_row, open_row:
+        To look up one row's cell for one comparison, and the value of a row that cells leave open.
+    exact, signs, gathered:
+        A row's exact distance, its signs, and its full code.
+    preparation, begun:
+        A query, and a cluster before the first of its rows.
+    surviving:
+        About which share of the rows survives the scan of signs.
+
+    """
+
+    rows: int
+    clusters: int
+    refined: int
+    filter_row: float
+    open_row: float
+    exact: float
+    preparation: float
+    begun: float
+    signs: float
+    gathered: float
+    surviving: float
+
+    def codes(self, rows: float, share: float) -> float:
+        """Return what the codes of some clusters' rows cost, of which a share is admitted."""
+        gathered = share * self.gathered
+        return rows * min(gathered, self.signs + self.surviving * gathered)
+
+    def plan(
+        self,
+        matches: float,
+        open_rows: float,
+        *,
+        comparisons: int,
+        clusters_needed: float,
+        always_most: int,
+    ) -> MatchPlan:
+        """Choose between measuring every row that passes, and walking clusters.
+
+        Parameters
+        ----------
+        matches, open_rows:
+            Rows that pass, and those whose cells leave it open.
+        comparisons:
+            How many the filter has.
+        clusters_needed:
+            How many a walk takes.
+        always_most:
+            Up to so many matches all are measured, whatever it costs.
+
+        """
+        rows, clusters, exact = self.rows, self.clusters, self.exact
+        filtering = rows * comparisons * self.filter_row
+        filtering += open_rows * self.open_row
+        every = filtering + matches * exact
+        taken = min(clusters_needed, clusters)
+        reached = taken / (clusters or 1)
+        walk = self.preparation + taken * self.begun
+        codes = self.codes(reached * rows, matches / (rows or 1))
+        walk += reached * filtering + codes
+        walk += min(self.refined, reached * matches) * exact
+        scan_all = matches <= always_most or every <= walk
+        return _plan_of((walk, every, filtering, reached * filtering, scan_all))
+
+
+class MatchPlanner:
+    """Plans filters of one index that are asked for as many answers at the same recall.
+
+    Parameters
+    ----------
+    prices:
+        What steps cost.
+    inverse_need, thinning:
+        What a walk must meet, and by what shares are thinned; see `walk`.
+    open_least:
+        Which share of rows an interval of numbers leaves open at least.
+    always_most:
+        Up to so many matches all are measured.
+
+    """
+
+    __slots__ = ("_always_most", "_inverse_need", "_open_least", "_prices", "_thinning", "_words",
+                 "at")  # fmt: skip
+
+    def __init__(
+        self,
+        prices: Prices,
+        *,
+        inverse_need: F64,
+        thinning: float,
+        open_least: float,
+        always_most: int,
+    ) -> None:
+        self._prices = prices
+        self._inverse_need = inverse_need
+        self._thinning = thinning
+        self._open_least = open_least
+        self._always_most = always_most
+        words = _PRICES.pack(
+            prices.rows, prices.clusters, prices.refined, always_most,
+            prices.filter_row, prices.open_row, open_least, prices.exact, prices.preparation,
+            prices.begun, prices.signs, prices.gathered, prices.surviving, thinning,
+            address(inverse_need),
+        )  # fmt: skip
+        self._words: U8 = np.frombuffer(words, dtype=np.uint8).copy()
+        self.at: int = address(self._words)
+
+    def plan(
+        self, share: float, still_open: float, *, comparisons: int, numbers: bool
+    ) -> MatchPlan:
+        """Plan a filter.
+
+        Parameters
+        ----------
+        share, still_open:
+            About which share of all rows passes, and which its cells leave open.
+        comparisons:
+            How many it has.
+        numbers:
+            Whether the first is one with numbers.
+
+        """
+        prices = self._prices
+        open_share = max(still_open, self._open_least) if numbers else 0.0
+        needed = 1.0 / self._inverse_need.item(cell_of(share * self._thinning))
+        return prices.plan(
+            share * prices.rows,
+            open_share * prices.rows,
+            comparisons=comparisons,
+            clusters_needed=needed,
+            always_most=self._always_most,
+        )
+
+
+class Ranges:
+    """What filters of a table have in common that ask for an interval of each of some attributes.
+
+    Parameters
+    ----------
+    attributes, cells:
+        The attributes, none of which has lists, and their cells. Cells and values are loaded.
+    every:
+        Of which clusters a filter of several is tried on a sample; see `filter_sample`.
+    numbers, step:
+        Of a single attribute: the numbers of every `step`-th row, ascending.
+    rows:
+        How many rows there are.
+    alive:
+        Which share of them lives.
+
+    """
+
+    __slots__ = ("alive", "attributes", "cells", "every", "native", "numbers", "operations", "rows",
+                 "step")  # fmt: skip
+
+    def __init__(
+        self,
+        attributes: tuple[str, ...],
+        cells: tuple[NumberCells, ...],
+        *,
+        every: int,
+        numbers: array[float] = _NO_NUMBERS,
+        step: int = 1,
+        rows: int,
+        alive: float,
+    ) -> None:
+        self.attributes: Final = attributes
+        self.cells: Final = cells
+        self.operations: Final = all_hold(len(attributes))
+        self.every: Final = every
+        self.numbers: Final = numbers
+        self.step: Final = step
+        self.rows: Final = max(rows, 1)
+        self.alive: Final = alive
+        self.native: _Beside | None = None
+
+    def asked(self, ends: array[float]) -> tuple[Range, ...]:
+        """Return the comparisons of one filter: low and high of each attribute's interval."""
+        return tuple(
+            Range(name, ends[2 * place], ends[2 * place + 1], cells)
+            for place, (name, cells) in enumerate(zip(self.attributes, self.cells, strict=True))
+        )
+
+
+class Expected(NamedTuple):
+    """A filter, about which share of all rows passes and which its cells leave open, and a plan."""
+
+    program: FilterProgram
+    share: float
+    still_open: float
+    plan: MatchPlan
+
+
+_expected_of: Final = maker_of(Expected)
+
+
+def expect(
+    table: ClusterTable, alike: Ranges, ends: array[float], planner: MatchPlanner
+) -> Expected:
+    """Make a program of a filter of intervals, and find out what is to be expected of it.
+
+    Parameters
+    ----------
+    table, alike:
+        The clusters, and what such filters of them have in common.
+    ends:
+        Low and high of each attribute's interval, [low, high); infinite where it is open.
+    planner:
+        Plans it.
+
+    """
+    chosen = native.active()
+    program = FilterProgram(alike.operations, alike, ends)
+    if chosen is None:
+        return _expect(table, program, alike, ends, planner)
+    beside = alike.native
+    if beside is None or beside.table is not table.native:
+        beside = alike.native = _Beside(table, alike)
+    room = beside.room[:]
+    at = room.buffer_info()[0]
+    room[beside.intervals : beside.code] = ends
+    chosen.expect(beside.at, planner.at, at)
+    share, still_open, walk, every, filtering, walk_filtering, scan_all = room[beside.end :]
+    program.native = BoundProgram(beside.table, at, beside.depth, room)
+    plan = _plan_of((walk, every, filtering, walk_filtering, scan_all != 0.0))
+    return _expected_of((program, share, still_open, plan))
+
+
+def _expect(
+    table: ClusterTable,
+    program: FilterProgram,
+    alike: Ranges,
+    ends: array[float],
+    planner: MatchPlanner,
+) -> Expected:
+    comparisons = len(alike.attributes)
+    if comparisons == 1:
+        share, still_open = (
+            share_within(alike.numbers, ends[0], ends[1], alike.step, alike.rows),
+            0.0,
+        )
+        share *= alike.alive
+    else:
+        seen, sure, possible = filter_sample(table, program, alike.every)
+        share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
+    plan = planner.plan(share, still_open, comparisons=comparisons, numbers=True)
+    return Expected(program, share, still_open, plan)
+
+
+def share_within(numbers: array[float], low: float, high: float, step: int, rows: int) -> float:
+    """Return about which share of rows has a number in [low, high).
+
+    Parameters
+    ----------
+    numbers:
+        Those of every `step`-th row, ascending.
+    low, high:
+        The interval.
+    step, rows:
+        How many rows each stands for, and how many there are.
+
+    """
+    inside = max(bisect_left(numbers, high) - bisect_left(numbers, low), 0)
+    return min(inside * step / rows, 1.0)
+
+
+class _Beside:
+    """What the native kernels keep beside `Ranges`: `at` is the address of their `sq_ranges`.
+
+    `room` is a program's, in words, without its intervals; these lie before `code`, and from `end`
+    on is what `sq_expected` has.
+    """
+
+    __slots__ = ("_kept", "at", "code", "depth", "end", "intervals", "room", "table")
+
+    def __init__(self, table: ClusterTable, alike: Ranges) -> None:
+        self.table: NativeTable = native_table(table)
+        common = RangesAlike(self.table, alike.operations, alike.attributes, alike.cells)
+        self.depth = common.depth
+        self.intervals, self.code = common.intervals // 8, common.code // 8
+        self.end = len(common.room)
+        self.room = array("d", common.room.tobytes() + bytes(8 * _EXPECTED_WORDS))
+        sample_at, rows = 0, alike.rows
+        sample = None
+        if len(alike.attributes) > 1:
+            sample = self.table.sample(table, alike.attributes, alike.every)
+            sample_at, rows = sample.at, max(sample.rows, 1)
+        numbers = np.frombuffer(alike.numbers, dtype=np.float64)
+        words = _ALIKE.pack(
+            len(alike.attributes), sample_at, rows, address(numbers), len(numbers), alike.step,
+            alike.alive,
+        )  # fmt: skip
+        kept = np.frombuffer(words, dtype=np.uint8).copy()
+        self.at = address(kept)
+        self._kept = (kept, numbers, sample)
