@@ -49,7 +49,7 @@ def test_variants_expect_what_twins_do(seed, names, data, prices, thinning, aliv
     ends = array("d", data.draw(st.tuples(*[NUMBERS] * (2 * len(names)))))
     planner = MatchPlanner(
         prices,
-        inverse_need=1.0 / rng.integers(1, 3_000, 513),
+        walked=rng.integers(1, 3_000, 513).astype(np.float64),
         thinning=thinning,
         open_least=0.008,
         always_most=data.draw(st.sampled_from([0, 256])),

@@ -494,7 +494,7 @@ static void check_expect(const operations *o, const world *w) {
         .rows = below(999), .clusters = below(99), .refined = below(40), .always_most = below(99),
         .filter_row = some, .open_row = 3 * some, .open_least = 0.01, .exact = 30.0,
         .preparation = 900.0, .begun = 70.0, .signs = 0.5, .gathered = 12.0, .surviving = 0.1,
-        .thinning = some, .inverse_need = needs,
+        .thinning = some, .walked = needs,
     };
     for (int i = 0; i < 2; i++) (i ? o : variants)->expect(&alike, &prices, rooms[i]);
     same("expect: intervals", o->name, rooms[1] + intervals_at, rooms[0] + intervals_at, 16 * leaves);

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 10
+#define SQ_INTERFACE 11
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -114,7 +114,7 @@ typedef struct sq_prices {
     double gathered;
     double surviving;    /* a share of rows */
     double thinning;
-    const double *inverse_need; /* [SQ_CELLS] */
+    const double *walked; /* [SQ_CELLS]: clusters that walks take, by the share that passes */
 } sq_prices;
 
 typedef struct sq_expected {

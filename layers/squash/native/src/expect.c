@@ -16,14 +16,6 @@ static int64_t below(const double *numbers, int64_t count, double number) {
     return least;
 }
 
-/* A share's cell, as a walk has it. */
-static int64_t cell(double share) {
-    const float x = (float)share;
-    if (!(x > 0.0f)) return 0;
-    const int64_t place = (int64_t)(sq_bits_f32(x) >> 18) - ((127 - 16) << 5);
-    return place < 0 ? 0 : place > SQ_CELLS - 1 ? SQ_CELLS - 1 : place;
-}
-
 static double least(double x, double y) { return y < x ? y : x; }
 
 static void price(const sq_prices *by, int64_t leaves, sq_expected *found) {
@@ -32,7 +24,7 @@ static void price(const sq_prices *by, int64_t leaves, sq_expected *found) {
     double filter = (double)(by->rows * leaves) * by->filter_row;
     filter += open_share * rows * by->open_row;
     const double every = filter + matches * by->exact;
-    const double needed = 1.0 / by->inverse_need[cell(found->share * by->thinning)];
+    const double needed = by->walked[sq_share_cell(found->share * by->thinning)];
     const double taken = least(needed, (double)by->clusters);
     const double reached = taken / (double)(by->clusters ? by->clusters : 1);
     const double gathered = matches / (by->rows ? rows : 1.0) * by->gathered;

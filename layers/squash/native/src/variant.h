@@ -39,6 +39,14 @@ SQ_INLINE void sq_ahead(const void *at, size_t bytes) {
     __builtin_prefetch((const void *)((uintptr_t)at + bytes));
 }
 
+/* A share's cell: 32 an octave from 2^-16 up; 0 for NaN and all that is not positive. */
+SQ_INLINE int64_t sq_share_cell(double share) {
+    const float x = (float)share;
+    if (!(x > 0.0f)) return 0;
+    const int64_t place = (int64_t)(sq_bits_f32(x) >> 18) - ((127 - 16) << 5);
+    return place < 0 ? 0 : place > SQ_CELLS - 1 ? SQ_CELLS - 1 : place;
+}
+
 /* An IEEE half. */
 SQ_INLINE float sq_f32_of_half(uint16_t half) {
 #if defined(SQ_USE_AVX2)

@@ -1,14 +1,6 @@
 /* Take clusters, nearest first, until the need is met. */
 #include "filter.h"
 
-/* A share's cell: 32 an octave from 2^-16 up; 0 for NaN and all that is not positive. */
-SQ_INLINE int64_t cell(double share) {
-    const float x = (float)share;
-    if (!(x > 0.0f)) return 0;
-    const int64_t place = (int64_t)(sq_bits_f32(x) >> 18) - ((127 - 16) << 5);
-    return place < 0 ? 0 : place > SQ_CELLS - 1 ? SQ_CELLS - 1 : place;
-}
-
 /* ---- clusters in ascending (distance, number), as far as they are asked for ----
  *
  * A walk takes few of many clusters. Those nearer than a pivot, about one in twenty-four, are made a
@@ -282,9 +274,9 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
         const double own = ((double)possible + prior) / ((double)rows + prior_rows);
         const double fullness = ((double)possible + 1) / (asked->overall * (double)rows + 1);
         const double weight = weight_of(&far, distance, possible_seen);
-        met += asked->inverse_need[cell((around < own ? around : own) * asked->thinning)] *
+        met += asked->inverse_need[sq_share_cell((around < own ? around : own) * asked->thinning)] *
                (fullness < 1 ? fullness : 1) * weight;
-        enough |= met * asked->adverse[cell(around / asked->overall)] >= met_least;
+        enough |= met * asked->adverse[sq_share_cell(around / asked->overall)] >= met_least;
         if (enough && sure_seen >= asked->k) break;
     }
     sums[0] = rows_seen;

@@ -127,8 +127,9 @@ class MatchPlanner:
     ----------
     prices:
         What steps cost.
-    inverse_need, thinning:
-        What a walk must meet, and by what shares are thinned; see `walk`.
+    walked, thinning:
+        float64 [513], how many clusters walks take, by the cell of the share of rows that passes;
+        and by what shares are thinned; see `walk`.
     open_least:
         Which share of rows an interval of numbers leaves open at least.
     always_most:
@@ -136,20 +137,20 @@ class MatchPlanner:
 
     """
 
-    __slots__ = ("_always_most", "_inverse_need", "_open_least", "_prices", "_thinning", "_words",
+    __slots__ = ("_always_most", "_open_least", "_prices", "_thinning", "_walked", "_words",
                  "at")  # fmt: skip
 
     def __init__(
         self,
         prices: Prices,
         *,
-        inverse_need: F64,
+        walked: F64,
         thinning: float,
         open_least: float,
         always_most: int,
     ) -> None:
         self._prices = prices
-        self._inverse_need = inverse_need
+        self._walked = walked
         self._thinning = thinning
         self._open_least = open_least
         self._always_most = always_most
@@ -157,7 +158,7 @@ class MatchPlanner:
             prices.rows, prices.clusters, prices.refined, always_most,
             prices.filter_row, prices.open_row, open_least, prices.exact, prices.preparation,
             prices.begun, prices.signs, prices.gathered, prices.surviving, thinning,
-            address(inverse_need),
+            address(walked),
         )  # fmt: skip
         self._words: U8 = np.frombuffer(words, dtype=np.uint8).copy()
         self.at: int = address(self._words)
@@ -179,7 +180,7 @@ class MatchPlanner:
         """
         prices = self._prices
         open_share = max(still_open, self._open_least) if numbers else 0.0
-        needed = 1.0 / self._inverse_need.item(cell_of(share * self._thinning))
+        needed = self._walked.item(cell_of(share * self._thinning))
         return prices.plan(
             share * prices.rows,
             open_share * prices.rows,

@@ -244,7 +244,7 @@ def planner_of(
     )
     return MatchPlanner(
         prices,
-        inverse_need=need.inverse,
+        walked=need.walked,
         thinning=thinning(k),
         open_least=_OPEN_SHARE,
         always_most=SCAN_ALL_MATCHES_MAX,
