@@ -6,13 +6,13 @@ all queries, and a cluster's codes are still in the cache when the next query co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
-from squash.arrays import F32, F64, U32, AnyArray
+from squash.arrays import F32, F64, I64, U32, AnyArray
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import MetricName
@@ -44,6 +44,118 @@ _DISTANCES_MAX: Final = 1 << 22
 _NEAR_MAX: Final = 1 << 20
 
 
+Outcome: TypeAlias = Near | Missing | StaysOpen
+
+
+class NearMany:
+    """What was found for n queries, the rows of all of them one after another.
+
+    Attributes
+    ----------
+    row_begins:
+        n + 1 places: query i has the rows from its own to the next.
+    partition, row, distances, keys:
+        Of all rows; `keys` is None where they were not asked for, or are not all at hand.
+    counts:
+        Of each query, `Near.rows_seen` and what follows it, with the clusters taken third.
+    taken:
+        Of each query, int64 [m].
+    apart:
+        The outcome of queries of which there is nothing here, by their places.
+
+    """
+
+    def __init__(self) -> None:
+        self.row_begins: list[int] = [0]
+        self.partition: list[int] = []
+        self.row: list[int] = []
+        self.distances: list[float] = []
+        self.keys: list[str] | None = []
+        self.counts: list[list[int]] = []
+        self.taken: list[I64] = []
+        self.apart: dict[int, Outcome] = {}
+        self._ascends: list[bool] = []
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return map(self.outcome, range(len(self)))
+
+    def outcome(self, i: int) -> Outcome:
+        """Return what `search` gives of one query."""
+        apart = self.apart.get(i)
+        if apart is not None:
+            return apart
+        mine, seen = slice(*self.row_begins[i : i + 2]), self.counts[i]
+        return near_of(
+            (
+                self.partition[mine],
+                self.row[mine],
+                self.distances[mine],
+                self.taken[i],
+                seen[0],
+                seen[1],
+                *seen[4:],
+                None if self.keys is None else self.keys[mine],
+            )
+        )
+
+    def settled(self, i: int) -> bool:
+        """Tell whether no two rows of a query are equally near, and it is one of those here."""
+        return self._ascends[i] and i not in self.apart
+
+    def add(
+        self, found: I64, rows: tuple[I64, I64, F64], taken: I64, counts: I64
+    ) -> tuple[I64, I64]:
+        """Take in what a part of a batch gave, q queries with room for m rows each.
+
+        Parameters
+        ----------
+        found:
+            int64 [q], below 0 where there are no rows.
+        rows:
+            Partition and row, int64 [q, m], and distances, float64 [q, m].
+        taken, counts:
+            int64 [q, c], of which the first are each query's; and int64 [q, 8].
+
+        Returns
+        -------
+        Partitions and rows of all, int64.
+
+        """
+        near, distances = np.maximum(found, 0), rows[2]
+        there = np.arange(distances.shape[1]) < near[:, np.newaxis]
+        ascends = (distances[:, 1:] > distances[:, :-1]) | ~there[:, 1:]
+        partition, row = rows[0][there], rows[1][there]
+        self._ascends += np.all(ascends, axis=1).tolist()
+        self.row_begins += (np.cumsum(near) + self.row_begins[-1]).tolist()
+        self.partition += partition.tolist()
+        self.row += row.tolist()
+        self.distances += distances[there].tolist()
+        told = counts.tolist()
+        self.counts += told
+        # Each its own: who keeps one would keep what all clusters have room in.
+        self.taken += [mine[: seen[3]].copy() for mine, seen in zip(taken, told, strict=True)]
+        return partition, row
+
+    def add_keys(self, keys: list[str] | None) -> None:
+        """Take in the keys of what was added last."""
+        if self.keys is not None and keys is not None:
+            self.keys += keys
+        else:
+            self.keys = None
+
+    def add_apart(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in what queries gave that were searched one by one."""
+        self.apart |= enumerate(outcomes, len(self))
+        count = len(outcomes)
+        self.counts += [[0] * _COUNTS] * count
+        self.taken += [np.empty(0, np.int64)] * count
+        self.row_begins += self.row_begins[-1:] * count
+        self._ascends += [False] * count
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shared:
     """What all queries of a batch have in common."""
@@ -59,7 +171,7 @@ class _Shared:
 
     def one(
         self, vector: F32, query: F32, overall: float, program: FilterProgram | None
-    ) -> Near | Missing | StaysOpen:
+    ) -> Outcome:
         """Search for one of them."""
         return search(
             self.table, self.axes, self.mean, vector=vector, query=query, metric=self.metric,
@@ -82,7 +194,7 @@ def search_many(
     sure: U32,
     possible: U32,
     records: RecordTable | None = None,
-) -> list[Near | Missing | StaysOpen]:
+) -> NearMany:
     """Search the clusters of a table for each of n queries; see `search`.
 
     Parameters
@@ -102,10 +214,12 @@ def search_many(
     size = min(_DISTANCES_MAX // max(1, len(table.centers)), _NEAR_MAX // _near_most(plan))
     size = max(1, size)
     shared = _Shared(table, axes, mean, metric, plan, sure, possible, records)
-    found: list[Near | Missing | StaysOpen] = []
+    found = NearMany()
     for begin in range(0, len(vectors), size):
         part = slice(begin, begin + size)
-        found += _search_part(shared, vectors[part], queries[part], overall[part], programs[part])
+        _search_part(
+            shared, vectors[part], queries[part], overall[part], programs[part], into=found
+        )
     return found
 
 
@@ -115,13 +229,18 @@ def _search_part(
     queries: F32,
     overall: F64,
     programs: Sequence[FilterProgram | None],
-) -> list[Near | Missing | StaysOpen]:
+    *,
+    into: NearMany,
+) -> None:
     chosen = native.active()
+    first = len(into)
+
+    def apart(i: int) -> Outcome:
+        return shared.one(vectors[i], queries[i], float(overall[i]), programs[i])
+
     if chosen is None:
-        return [
-            shared.one(vectors[i], queries[i], float(overall[i]), programs[i])
-            for i in range(len(vectors))
-        ]
+        into.add_apart([apart(i) for i in range(len(vectors))])
+        return
     table, plan = shared.table, shared.plan
     count, (clusters, dimension) = len(vectors), table.centers.shape
     if not len(programs) == len(queries) == len(overall) == count:
@@ -162,40 +281,19 @@ def _search_part(
         chosen.search_many(beside.at, room.at, batch)
     finally:
         beside.rooms.append(room)
-    # The rows of all answers, one after another.
-    there = np.arange(near_most) < found[:, np.newaxis]
-    partition, row = places[0][there], places[1][there]
+    partition, row = into.add(found, (places[0], places[1], distances), taken, counts)
     keys = None
     if shared.records is not None:
         keys = shared.records.keys_at(chosen, address(partition), address(row), len(row))
-    partitions, rows, near_distances = partition.tolist(), row.tolist(), distances[there].tolist()
-    results: list[Near | Missing | StaysOpen] = []
-    end = 0
-    for i, (near, seen) in enumerate(zip(found.tolist(), counts.tolist(), strict=True)):
-        if near == _STAYS_OPEN:
-            results.append(StaysOpen())
-        elif near == _TOO_MANY:
-            results.append(shared.one(vectors[i], queries[i], float(overall[i]), programs[i]))
-        elif near < 0:
-            results.append(Missing(taken[i, : seen[3]]))
+    into.add_keys(keys)
+    for i in np.flatnonzero(found < 0).tolist():
+        outcome = found.item(i)
+        if outcome == _STAYS_OPEN:
+            into.apart[first + i] = StaysOpen()
+        elif outcome == _TOO_MANY:
+            into.apart[first + i] = apart(i)
         else:
-            begin, end = end, end + near
-            # Its own: who keeps an answer would keep what all clusters have room in.
-            results.append(
-                near_of(
-                    (
-                        partitions[begin:end],
-                        rows[begin:end],
-                        near_distances[begin:end],
-                        taken[i, : seen[3]].copy(),
-                        seen[0],
-                        seen[1],
-                        *seen[4:],
-                        None if keys is None else keys[begin:end],
-                    )
-                )
-            )
-    return results
+            into.apart[first + i] = Missing(into.taken[first + i])
 
 
 def _near_most(plan: SearchPlan) -> int:
