@@ -36,6 +36,7 @@ from squash.values import dataclass
 # `sq_batch`.
 _BATCH: Final = Struct("=q10Qq8Q")
 _COUNTS: Final = 8
+_TAKEN: Final = 3  # which of them says how many clusters were taken
 _TOO_MANY: Final = -(1 << 63) + 1
 _STAYS_OPEN: Final = -(1 << 63)
 # Distances to centers that are held at once: 16 MiB.
@@ -52,14 +53,16 @@ class NearMany:
 
     Attributes
     ----------
-    row_begins:
-        n + 1 places: query i has the rows from its own to the next.
-    partition, row, distances, keys:
+    row_begins, taken_begins:
+        n + 1 places: query i has the rows, and took the clusters, from its own to the next.
+    partition, row:
+        Of all rows, int64 by part of the batch.
+    distances, keys:
         Of all rows; `keys` is None where they were not asked for, or are not all at hand.
-    counts:
-        Of each query, `Near.rows_seen` and what follows it, with the clusters taken third.
     taken:
-        Of each query, int64 [m].
+        int64, by part of the batch.
+    counts:
+        Of each query, `Near.rows_seen` and what follows it; the third and fourth are no fields.
     apart:
         The outcome of queries of which there is nothing here, by their places.
 
@@ -67,12 +70,13 @@ class NearMany:
 
     def __init__(self) -> None:
         self.row_begins: list[int] = [0]
-        self.partition: list[int] = []
-        self.row: list[int] = []
+        self.taken_begins: list[int] = [0]
+        self.partition: list[I64] = []
+        self.row: list[I64] = []
         self.distances: list[float] = []
         self.keys: list[str] | None = []
-        self.counts: list[list[int]] = []
         self.taken: list[I64] = []
+        self.counts: list[list[int]] = []
         self.apart: dict[int, Outcome] = {}
         self._ascends: list[bool] = []
 
@@ -82,6 +86,13 @@ class NearMany:
     def __iter__(self) -> Iterator[Outcome]:
         return map(self.outcome, range(len(self)))
 
+    def settled(self) -> list[bool]:
+        """Tell of each query whether it is one of those here, and its rows lie each farther."""
+        settled = self._ascends.copy()
+        for i in self.apart:
+            settled[i] = False
+        return settled
+
     def outcome(self, i: int) -> Outcome:
         """Return what `search` gives of one query."""
         apart = self.apart.get(i)
@@ -90,10 +101,10 @@ class NearMany:
         mine, seen = slice(*self.row_begins[i : i + 2]), self.counts[i]
         return near_of(
             (
-                self.partition[mine],
-                self.row[mine],
+                _joined(self.partition)[mine].tolist(),
+                _joined(self.row)[mine].tolist(),
                 self.distances[mine],
-                self.taken[i],
+                self.taken_of(i),
                 seen[0],
                 seen[1],
                 *seen[4:],
@@ -101,9 +112,27 @@ class NearMany:
             )
         )
 
-    def settled(self, i: int) -> bool:
-        """Tell whether no two rows of a query are equally near, and it is one of those here."""
-        return self._ascends[i] and i not in self.apart
+    def taken_of(self, i: int) -> I64:
+        """Return the clusters that a query took: its own, without those of the others."""
+        return _joined(self.taken)[slice(*self.taken_begins[i : i + 2])].copy()
+
+    def partitions_visited(self, partition_of: I64, partitions: int) -> list[int]:
+        """Return in how many partitions each query took clusters.
+
+        Parameters
+        ----------
+        partition_of:
+            int64 [c], of each cluster.
+        partitions:
+            How many there are.
+
+        """
+        taken = _joined(self.taken)
+        owner = np.repeat(np.arange(len(self)), np.diff(self.taken_begins))
+        visits = np.zeros((len(self), partitions), dtype=np.bool_)
+        visits[owner, partition_of[taken]] = True
+        visited: list[int] = np.sum(visits, axis=1).tolist()
+        return visited
 
     def add(
         self, found: I64, rows: tuple[I64, I64, F64], taken: I64, counts: I64
@@ -130,13 +159,17 @@ class NearMany:
         partition, row = rows[0][there], rows[1][there]
         self._ascends += np.all(ascends, axis=1).tolist()
         self.row_begins += (np.cumsum(near) + self.row_begins[-1]).tolist()
-        self.partition += partition.tolist()
-        self.row += row.tolist()
+        self.partition.append(partition)
+        self.row.append(row)
         self.distances += distances[there].tolist()
-        told = counts.tolist()
-        self.counts += told
-        # Each its own: who keeps one would keep what all clusters have room in.
-        self.taken += [mine[: seen[3]].copy() for mine, seen in zip(taken, told, strict=True)]
+        lengths = counts[:, _TAKEN]
+        ends = np.cumsum(lengths)
+        self.taken_begins += (ends + self.taken_begins[-1]).tolist()
+        # Not a part of what all clusters have room in, which would be kept as long.
+        skipped = np.arange(len(taken)) * taken.shape[1] - (ends - lengths)
+        places = np.arange(int(lengths.sum())) + np.repeat(skipped, lengths)
+        self.taken.append(taken.reshape(-1)[places])
+        self.counts += counts.tolist()
         return partition, row
 
     def add_keys(self, keys: list[str] | None) -> None:
@@ -151,9 +184,17 @@ class NearMany:
         self.apart |= enumerate(outcomes, len(self))
         count = len(outcomes)
         self.counts += [[0] * _COUNTS] * count
-        self.taken += [np.empty(0, np.int64)] * count
         self.row_begins += self.row_begins[-1:] * count
+        self.taken_begins += self.taken_begins[-1:] * count
         self._ascends += [False] * count
+        self.keys = None
+
+
+def _joined(parts: list[I64]) -> I64:
+    """Join arrays, in place: mostly there is one."""
+    if len(parts) != 1:
+        parts[:] = [np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)]
+    return parts[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,7 +334,7 @@ def _search_part(
         elif outcome == _TOO_MANY:
             into.apart[first + i] = apart(i)
         else:
-            into.apart[first + i] = Missing(into.taken[first + i])
+            into.apart[first + i] = Missing(into.taken_of(first + i))
 
 
 def _near_most(plan: SearchPlan) -> int:

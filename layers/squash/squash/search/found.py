@@ -64,6 +64,12 @@ class Query(NamedTuple):
         """Return what asks the same of another vector, among the rows that pass another filter."""
         return query_at_once((vector, self.k, node, *self[3:]))
 
+    def of_each(self, vectors: Iterable[F32], nodes: Iterable[FilterNode | None]) -> list[Query]:
+        """Return what asks the same of each of several vectors, with its filter."""
+        _, k, _, *rest = self
+        pairs = zip(vectors, nodes, strict=True)
+        return [query_at_once((vector, k, node, *rest)) for vector, node in pairs]
+
 
 query_at_once: Final = maker_of(Query)
 

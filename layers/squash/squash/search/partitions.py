@@ -10,8 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from squash import kernels
-from squash.arrays import I64
-from squash.drafts import make_matches
+from squash.drafts import make_bare_matches
 from squash.model import Match, Metric
 from squash.planning import CostModel, keep_for
 from squash.search.admitting import Known, admit, admit_alike, trace_admission
@@ -128,6 +127,10 @@ _Take: TypeAlias = Callable[[list[int], kernels.NearMany], list[int]]
 """Takes what was found for queries at some places; gives which of those it could not take."""
 
 
+_Group: TypeAlias = tuple[list[int], list[Admission]]
+"""The places of queries that are asked alike, and what is known of their filters."""
+
+
 def _search_many(asked: _Together, take: _Take) -> Iterator[tuple[int, Job, Admission]]:
     """Search for queries that are asked alike in one call.
 
@@ -138,25 +141,26 @@ def _search_many(asked: _Together, take: _Take) -> Iterator[tuple[int, Job, Admi
 
     """
     known: Known = {}
-    alike: dict[tuple[int, float, bool, bool], tuple[list[int], list[Admission]]] = {}
+    groups: dict[tuple[int, float, bool, bool], _Group] = {}
+    alike: dict[tuple[object, ...], tuple[Admission, dict[str, float], _Group]] = {}
     for place, (query, trace) in enumerate(zip(asked.queries, asked.traces, strict=True)):
-        k, recall_target = query.k, query.recall_target
-        there = known.get((id(query.node), k, recall_target))
+        _, k, node, recall_target, _, metadata, vector, *_ = query
+        # One filter that several queries have is one object.
+        there = alike.get((id(node), k, recall_target, metadata, vector))
         if there is None:
             job = asked.job(place)
             admission, at_once = admit_alike(job, known)
             if at_once:
                 yield place, job, admission
                 continue
-        else:
-            admission, trace.costs_us = there
-        group = (k, recall_target, query.include_metadata, query.include_vector)
-        places, admissions = alike.setdefault(group, ([], []))
+            group = groups.setdefault((k, recall_target, metadata, vector), ([], []))
+            there = (admission, trace.costs_us, group)
+            alike[id(node), k, recall_target, metadata, vector] = there
+        admission, trace.costs_us, (places, admissions) = there
+        trace.predicted = admission.overall
         places.append(place)
         admissions.append(admission)
-    for places, admissions in alike.values():
-        for place, admission in zip(places, admissions, strict=True):
-            asked.traces[place].predicted = admission.overall
+    for places, admissions in groups.values():
         near = _near_many(asked, places, admissions)
         left = range(len(places)) if near is None else take(places, near)
         for i in left:
@@ -212,19 +216,21 @@ def _match(
     query = asked.queries[places[0]]
     if query.include_metadata or query.include_vector or near.keys is None:
         return _match_others(asked, matches, places, near, range(len(places)))
-    nothing = (None,) * len(near.keys)
-    made = make_matches(near.keys, near.distances, nothing, nothing)
-    partition_of, begins, others = asked.table.partition, near.row_begins, []
-    for i, (place, taken, seen) in enumerate(zip(places, near.taken, near.counts, strict=True)):
-        if not near.settled(i):
+    made = make_bare_matches(near.keys, near.distances)
+    visited = near.partitions_visited(asked.table.partition, len(asked.clusters.partitions))
+    begin, others = 0, []
+    told = zip(places, near.row_begins[1:], near.settled(), near.counts, visited, strict=True)
+    for i, (place, end, settled, counts, partitions) in enumerate(told):
+        if settled:
+            # None ties with another: they are the k nearest, and in their order.
+            matches[place] = made[begin:end]
+            trace = asked.traces[place]
+            trace.visited(partitions, counts[3])
+            _note_near(trace, counts)
+            trace.noted.append(("merge", end - begin, end - begin))
+        else:
             others.append(i)
-            continue
-        # None ties with another: they are the k nearest, and in their order.
-        mine = made[begins[i] : begins[i + 1]]
-        trace = asked.traces[place]
-        _note_near(trace, partition_of, taken, seen)
-        trace.noted.append(("merge", len(mine), len(mine)))
-        matches[place] = mine
+        begin = end
     return _match_others(asked, matches, places, near, others)
 
 
@@ -303,18 +309,18 @@ def _found_near(job: Job, near: kernels.Near) -> Found:
     seen = (
         near.rows_seen, near.admitted, 0, 0, near.low_scanned, near.ranked, near.kept, near.read,
     )  # fmt: skip
-    _note_near(job.trace, job.table.partition, near.taken, seen)
+    job.trace.walked(job.table.partition, near.taken)
+    _note_near(job.trace, seen)
     clusters = job.clusters
     return found_at_once(
         (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
     )
 
 
-def _note_near(trace: Trace, partition_of: I64, taken: I64, counts: Sequence[int]) -> None:
+def _note_near(trace: Trace, counts: Sequence[int]) -> None:
     """Note what a search in one call did, by its counts as `NearMany` has them."""
     rows_seen, admitted, _, _, low_scanned, ranked, kept, read = counts
     trace.plan = walked_plan(ranked, low_scanned)
-    trace.walked(partition_of, taken)
     trace.examined += rows_seen
     trace.passed += admitted
     trace.scanned += low_scanned + ranked
