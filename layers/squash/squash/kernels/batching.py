@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.values import dataclass
 
 # `sq_batch`.
-_BATCH: Final = Struct("=q10Qq8Q")
+_BATCH: Final = Struct("=q10Qq11Q")
 _COUNTS: Final = 8
 _TAKEN: Final = 3  # which of them says how many clusters were taken
 _TOO_MANY: Final = -(1 << 63) + 1
@@ -46,6 +46,33 @@ _NEAR_MAX: Final = 1 << 20
 
 
 Outcome: TypeAlias = Near | Missing | StaysOpen
+
+
+class Told(NamedTuple):
+    """What the kernels write of q queries with room for m rows each, and for all c clusters.
+
+    `found` is int64 [q], below 0 where there are no rows; `distances` float64 [q, m], `partition`
+    and `row` int64 [q, m]; `taken` int64 [q, c] and `counts` int64 [q, 8].
+    """
+
+    found: I64
+    distances: F64
+    partition: I64
+    row: I64
+    taken: I64
+    counts: I64
+
+    @classmethod
+    def room(cls, queries: int, rows: int, clusters: int) -> Told:
+        """Return room for it."""
+        return cls(
+            np.empty(queries, dtype=np.int64),
+            np.empty((queries, rows), dtype=np.float64),
+            np.empty((queries, rows), dtype=np.int64),
+            np.empty((queries, rows), dtype=np.int64),
+            np.empty((queries, clusters), dtype=np.int64),
+            np.empty((queries, _COUNTS), dtype=np.int64),
+        )
 
 
 class NearMany:
@@ -134,29 +161,13 @@ class NearMany:
         visited: list[int] = np.sum(visits, axis=1).tolist()
         return visited
 
-    def add(
-        self, found: I64, rows: tuple[I64, I64, F64], taken: I64, counts: I64
-    ) -> tuple[I64, I64]:
-        """Take in what a part of a batch gave, q queries with room for m rows each.
-
-        Parameters
-        ----------
-        found:
-            int64 [q], below 0 where there are no rows.
-        rows:
-            Partition and row, int64 [q, m], and distances, float64 [q, m].
-        taken, counts:
-            int64 [q, c], of which the first are each query's; and int64 [q, 8].
-
-        Returns
-        -------
-        Partitions and rows of all, int64.
-
-        """
-        near, distances = np.maximum(found, 0), rows[2]
+    def add(self, told: Told) -> tuple[I64, I64]:
+        """Take in a part of a batch; return partitions and rows of all that it found, int64."""
+        distances, taken, counts = told.distances, told.taken, told.counts
+        near = np.maximum(told.found, 0)
         there = np.arange(distances.shape[1]) < near[:, np.newaxis]
         ascends = (distances[:, 1:] > distances[:, :-1]) | ~there[:, 1:]
-        partition, row = rows[0][there], rows[1][there]
+        partition, row = told.partition[there], told.row[there]
         self._ascends += np.all(ascends, axis=1).tolist()
         self.row_begins += (np.cumsum(near) + self.row_begins[-1]).tolist()
         self.partition.append(partition)
@@ -235,6 +246,7 @@ def search_many(
     sure: U32,
     possible: U32,
     records: RecordTable | None = None,
+    listed_most: Sequence[int] = (),
 ) -> NearMany:
     """Search the clusters of a table for each of n queries; see `search`.
 
@@ -250,6 +262,9 @@ def search_many(
         uint32 [all blocks], one after another written by all.
     records:
         As for `search`.
+    listed_most:
+        Of each query, how many rows of lists may be asked to filter all clusters, see
+        `filter_listed`; below 0 where the filter is evaluated in the walk. None are, if empty.
 
     """
     size = min(_DISTANCES_MAX // max(1, len(table.centers)), _NEAR_MAX // _near_most(plan))
@@ -259,7 +274,13 @@ def search_many(
     for begin in range(0, len(vectors), size):
         part = slice(begin, begin + size)
         _search_part(
-            shared, vectors[part], queries[part], overall[part], programs[part], into=found
+            shared,
+            vectors[part],
+            queries[part],
+            overall[part],
+            programs[part],
+            listed_most=listed_most[part],
+            into=found,
         )
     return found
 
@@ -271,6 +292,7 @@ def _search_part(
     overall: F64,
     programs: Sequence[FilterProgram | None],
     *,
+    listed_most: Sequence[int],
     into: NearMany,
 ) -> None:
     chosen = native.active()
@@ -286,6 +308,8 @@ def _search_part(
     count, (clusters, dimension) = len(vectors), table.centers.shape
     if not len(programs) == len(queries) == len(overall) == count:
         raise InternalError("a batch has as many filters and shares as queries")
+    if len(listed_most) not in {0, count}:
+        raise InternalError("a batch says of each query whether lists serve it, or of none")
     beside = native_table(table)
     beside.coarsen(chosen)
     bound = [None if program is None else beside.bind(program) for program in programs]
@@ -302,16 +326,18 @@ def _search_part(
     ]  # fmt: skip
     coarse = np.empty(count * coarse_query_bytes(dimension), dtype=np.uint8)
     lazily = np.empty((count, 2), dtype=np.float64)
-    found = np.empty(count, dtype=np.int64)
-    distances = np.empty((count, near_most), dtype=np.float64)
-    places = np.empty((2, count, near_most), dtype=np.int64)
-    taken = np.empty((count, clusters), dtype=np.int64)
-    counts = np.empty((count, _COUNTS), dtype=np.int64)
+    told = Told.room(count, near_most, clusters)
+    most = np.array(listed_most, dtype=np.int64)
+    listed = table.listed
+    lists_at = beside.lists(listed) if listed and np.any(most >= 0) else 0
+    listed_counts = np.empty(2 * clusters if lists_at else 0, dtype=np.int64)
     batch = _BATCH.pack(
         count,
         *_addresses(vectors, queries, ats, overall, *rooms),
         near_most,
-        *_addresses(found, distances, places[0], places[1], taken, counts, coarse, lazily),
+        *_addresses(*told, coarse, lazily),
+        lists_at,
+        *_addresses(most, listed_counts),
     )
     depth = max((one.depth for one in bound if one is not None), default=1)
     room = room_of(beside, len(shared.mean))
@@ -322,13 +348,13 @@ def _search_part(
         chosen.search_many(beside.at, room.at, batch)
     finally:
         beside.rooms.append(room)
-    partition, row = into.add(found, (places[0], places[1], distances), taken, counts)
+    partition, row = into.add(told)
     keys = None
     if shared.records is not None:
         keys = shared.records.keys_at(chosen, address(partition), address(row), len(row))
     into.add_keys(keys)
-    for i in np.flatnonzero(found < 0).tolist():
-        outcome = found.item(i)
+    for i in np.flatnonzero(told.found < 0).tolist():
+        outcome = told.found.item(i)
         if outcome == _STAYS_OPEN:
             into.apart[first + i] = StaysOpen()
         elif outcome == _TOO_MANY:

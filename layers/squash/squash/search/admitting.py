@@ -67,7 +67,10 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     _, program, share, still_open = _expected(job, node, alive)
     plan = _plan(job, program, share, still_open)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        counts = _listed(job, program, share, plan.walk_filter_ns) if alone else None
+        if not alone:
+            most = _listed_most(job, program, share, plan.walk_filter_ns)
+            return Admission(program, share, None, scan_all=False, listed_most=most)
+        counts = _listed(job, program, share, plan.walk_filter_ns)
         return Admission(program, share, counts, scan_all=False)
     return _everywhere(job, program, share, plan.filter_ns)
 
@@ -163,16 +166,39 @@ def _listed(
     job: Job, program: FilterProgram, share: float, filter_ns: float
 ) -> tuple[I64, I64] | None:
     """Filter all clusters by lists of rows, where there are any and few rows have to be asked."""
-    clusters, table, costs = job.clusters, job.table, job.costs
-    listing, rows, comparisons = clusters.listing, clusters.row_count, len(program.asked)
-    if not listing.serves or rows * share * costs.listed(comparisons) >= filter_ns:
+    table, bitmaps = job.table, job.bitmaps
+    if not _lists_pay(job, program, share, filter_ns):
         return None
     if table.listed:
-        bitmaps = job.bitmaps
-        most = int(filter_ns / costs.listed(comparisons))
+        most = int(filter_ns / job.costs.listed(len(program.asked)))
         found = kernels.filter_listed(table, program, most, bitmaps.sure, bitmaps.possible)
         if found is not None:
             return found
+    _miss_lists(job, program, filter_ns)
+    return None
+
+
+def _listed_most(job: Job, program: FilterProgram, share: float, filter_ns: float) -> int:
+    """Return how many rows of lists may be asked in the place of a walk's filter; -1 is none."""
+    if not _lists_pay(job, program, share, filter_ns):
+        return -1
+    # With several comparisons only queries asked alone note what they miss: to find out takes a
+    # twentieth of a query's time in a batch, and mostly the list of one would spare nothing.
+    if len(program.asked) == 1 and program.asked[0].attribute not in job.table.listed:
+        _miss_lists(job, program, filter_ns)
+    return int(filter_ns / job.costs.listed(len(program.asked))) if job.table.listed else -1
+
+
+def _lists_pay(job: Job, program: FilterProgram, share: float, filter_ns: float) -> bool:
+    """Tell whether lists can spare anything: no fewer rows are asked than pass."""
+    rows, each_ns = job.clusters.row_count, job.costs.listed(len(program.asked))
+    return job.clusters.listing.serves and rows * share * each_ns < filter_ns
+
+
+def _miss_lists(job: Job, program: FilterProgram, filter_ns: float) -> None:
+    """Note what lists that there are not would have spared."""
+    clusters, table, costs = job.clusters, job.table, job.costs
+    rows, comparisons = clusters.row_count, len(program.asked)
     expected: dict[str, float] = {}
     for leaf in program.asked:
         if leaf.attribute not in table.listed:
@@ -180,8 +206,7 @@ def _listed(
             # Half of what is open counts as passing.
             spared = filter_ns - rows * (passing + still_open / 2) * costs.listed(comparisons)
             expected[leaf.attribute] = max(spared, 0.0)
-    listing.miss(table, expected, pays_ns=costs.listing_pays(rows))
-    return None
+    clusters.listing.miss(table, expected, pays_ns=costs.listing_pays(rows))
 
 
 def _everywhere(job: Job, program: FilterProgram, share: float, filter_ns: float) -> Admission:

@@ -42,3 +42,5 @@ class Admission(NamedTuple):
     counts: tuple[I64, I64] | None
     """Sure and possible rows of every cluster, if all were filtered."""
     scan_all: bool
+    listed_most: int = -1
+    """How many rows of lists may be asked in the walk's place, where it is to be found there."""

@@ -193,6 +193,7 @@ def _near_many(
         sure=job.bitmaps.sure,
         possible=job.bitmaps.possible,
         records=_records(job),
+        listed_most=[admission.listed_most for admission in admissions],
     )
 
 
