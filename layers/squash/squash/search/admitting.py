@@ -67,11 +67,9 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     _, program, share, still_open = _expected(job, node, alive)
     plan = _plan(job, program, share, still_open)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        if not alone:
-            most = _listed_most(job, program, share, plan.walk_filter_ns)
-            return Admission(program, share, None, scan_all=False, listed_most=most)
-        counts = _listed(job, program, share, plan.walk_filter_ns)
-        return Admission(program, share, counts, scan_all=False)
+        filter_ns = plan.walk_filter_ns
+        counts = _listed(job, program, share, filter_ns) if alone else None
+        return Admission(program, share, counts, scan_all=False, walk_filter_ns=filter_ns)
     return _everywhere(job, program, share, plan.filter_ns)
 
 
@@ -178,9 +176,14 @@ def _listed(
     return None
 
 
-def _listed_most(job: Job, program: FilterProgram, share: float, filter_ns: float) -> int:
-    """Return how many rows of lists may be asked in the place of a walk's filter; -1 is none."""
-    if not _lists_pay(job, program, share, filter_ns):
+def listed_most(job: Job, admission: Admission) -> int:
+    """Return how many rows of lists may be asked in the place of a walk's filter; -1 is none.
+
+    It is for queries that are searched in one call. What lists that there are not would have
+    spared is noted.
+    """
+    program, filter_ns = admission.program, admission.walk_filter_ns
+    if program is None or not _lists_pay(job, program, admission.overall, filter_ns):
         return -1
     # With several comparisons only queries asked alone note what they miss: to find out takes a
     # twentieth of a query's time in a batch, and mostly the list of one would spare nothing.

@@ -42,5 +42,5 @@ class Admission(NamedTuple):
     counts: tuple[I64, I64] | None
     """Sure and possible rows of every cluster, if all were filtered."""
     scan_all: bool
-    listed_most: int = -1
-    """How many rows of lists may be asked in the walk's place, where it is to be found there."""
+    walk_filter_ns: float = 0.0
+    """What it is expected to take to filter in the walk; 0 where it is not."""

@@ -13,7 +13,7 @@ from squash import kernels
 from squash.drafts import make_bare_matches
 from squash.model import Match, Metric
 from squash.planning import CostModel, keep_for
-from squash.search.admitting import Known, admit, admit_alike, trace_admission
+from squash.search.admitting import Known, admit, admit_alike, listed_most, trace_admission
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.found import Found, Query, complete, found_at_once
 from squash.search.jobs import Admission, Job
@@ -127,8 +127,8 @@ _Take: TypeAlias = Callable[[list[int], kernels.NearMany], list[int]]
 """Takes what was found for queries at some places; gives which of those it could not take."""
 
 
-_Group: TypeAlias = tuple[list[int], list[Admission]]
-"""The places of queries that are asked alike, and what is known of their filters."""
+_Group: TypeAlias = tuple[list[int], list[Admission], list[int]]
+"""The places of queries that are asked alike, what is known of their filters, and `listed_most`."""
 
 
 def _search_many(asked: _Together, take: _Take) -> Iterator[tuple[int, Job, Admission]]:
@@ -142,7 +142,7 @@ def _search_many(asked: _Together, take: _Take) -> Iterator[tuple[int, Job, Admi
     """
     known: Known = {}
     groups: dict[tuple[int, float, bool, bool], _Group] = {}
-    alike: dict[tuple[object, ...], tuple[Admission, dict[str, float], _Group]] = {}
+    alike: dict[tuple[object, ...], tuple[Admission, dict[str, float], int, _Group]] = {}
     for place, (query, trace) in enumerate(zip(asked.queries, asked.traces, strict=True)):
         _, k, node, recall_target, _, metadata, vector, *_ = query
         # One filter that several queries have is one object.
@@ -153,22 +153,23 @@ def _search_many(asked: _Together, take: _Take) -> Iterator[tuple[int, Job, Admi
             if at_once:
                 yield place, job, admission
                 continue
-            group = groups.setdefault((k, recall_target, metadata, vector), ([], []))
-            there = (admission, trace.costs_us, group)
+            group = groups.setdefault((k, recall_target, metadata, vector), ([], [], []))
+            there = (admission, trace.costs_us, listed_most(job, admission), group)
             alike[id(node), k, recall_target, metadata, vector] = there
-        admission, trace.costs_us, (places, admissions) = there
+        admission, trace.costs_us, most, (places, admissions, listed) = there
         trace.predicted = admission.overall
         places.append(place)
         admissions.append(admission)
-    for places, admissions in groups.values():
-        near = _near_many(asked, places, admissions)
+        listed.append(most)
+    for places, admissions, listed in groups.values():
+        near = _near_many(asked, places, admissions, listed)
         left = range(len(places)) if near is None else take(places, near)
         for i in left:
             yield places[i], asked.job(places[i]), admissions[i]
 
 
 def _near_many(
-    asked: _Together, places: list[int], admissions: list[Admission]
+    asked: _Together, places: list[int], admissions: list[Admission], listed: list[int]
 ) -> kernels.NearMany | None:
     """Search for queries that are asked alike; None where that is not done in one call."""
     job = asked.job(places[0])
@@ -193,7 +194,7 @@ def _near_many(
         sure=job.bitmaps.sure,
         possible=job.bitmaps.possible,
         records=_records(job),
-        listed_most=[admission.listed_most for admission in admissions],
+        listed_most=listed,
     )
 
 
