@@ -8,6 +8,7 @@ from squash.index.entries import Entry
 from squash.runtime.retained import RetainedObjects
 from squash.search import Trace
 from squash.search.allocating import allocate, tasks_of
+from squash.search.found import complete
 from squash.search.gathering import gather
 from squash.search.messages import (
     read_task,
@@ -19,7 +20,7 @@ from squash.search.messages import (
     write_task_answer,
 )
 from squash.search.processing import process
-from squash.search.query import complete, scan_rest
+from squash.search.query import scan_rest
 from squash.search.requests import (
     Request,
     answer_request,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scan_scenes import random_query, random_scene
 from squash import kernels
 from squash.kernels import native
+from squash.kernels.tables import AND, LEAF, FilterProgram, Leaf
 
 VARIANTS = [name for name in native.variants() if name != native.NUMPY]
 
@@ -143,3 +144,53 @@ def test_a_batch_gives_what_single_searches_give(
             )  # fmt: skip
             for name in COUNTS:
                 assert getattr(got, name) == getattr(single, name)
+
+
+@pytest.mark.parametrize("variant", native.variants())
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 1 << 30),
+    k=st.sampled_from([1, 5, 60]),
+    gain=st.sampled_from([0.01, 0.3]),
+    straight=st.sampled_from([(-1, 0.0, 0.0), (1000, 9.0, 7.5)]),
+    most=st.lists(st.sampled_from([-1, 0, 40, 1 << 40]), min_size=4, max_size=4),
+)
+def test_a_batch_by_lists_is_the_batch_without(variant, seed, k, gain, straight, most):
+    """Rows, distances, clusters and counts agree, however many rows of lists may be asked."""
+    rng = np.random.default_rng(seed)
+    scene = random_scene(seed, dimension=8, space="l2", kind="clustered", scale=1.0)
+    table = scene.table
+    queries = np.stack([random_query(seed + i, scene, 1.0) for i in range(len(most))])
+    rows = np.bincount(table.partition, table.rows, len(table.blocks)).astype(int)
+    for name in ("a", "b"):
+        table.columns[name] = [rng.integers(0, 4, count).astype(np.uint8) for count in rows]
+    truths = [rng.choice([0, 2], 256).astype(np.uint8).tobytes() for _ in range(2 * len(most))]
+    programs = [
+        FilterProgram(
+            ((LEAF, 0), (LEAF, 1), (AND, 0)),
+            (Leaf("a", truths[2 * i]), Leaf("b", truths[2 * i + 1])),
+        )
+        for i in range(len(most) - 1)
+    ]
+    bits = np.zeros((2, len(table.alive)), dtype=np.uint32)
+
+    def batch(listed_most):
+        with native.use(variant):
+            return kernels.search_many(
+                table, scene.codec.axes, scene.codec.mean, vectors=queries, queries=queries,
+                metric="euclidean", plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
+                overall=np.full(len(most), 0.25), programs=[*programs, None],
+                sure=bits[0], possible=bits[1], listed_most=listed_most,
+            )  # fmt: skip
+
+    wanted = batch(())
+    assert any(isinstance(one, kernels.Near) for one in wanted)
+    for name in ("a", "b"):
+        table.listed[name] = kernels.list_rows(table, name)
+    for left, right in zip(batch(most), wanted, strict=True):
+        assert (left.distances, left.partition, left.row) == (
+            right.distances, right.partition, right.row,
+        )  # fmt: skip
+        assert left.taken.tolist() == right.taken.tolist()
+        for name in COUNTS:
+            assert getattr(left, name) == getattr(right, name)

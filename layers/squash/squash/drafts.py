@@ -43,6 +43,20 @@ def make_matches(
     return tuple(made)
 
 
+def make_bare_matches(keys: Iterable[str], distances: Iterable[float]) -> tuple[Match, ...]:
+    """Make matches of which only key and distance are wanted; there may be thousands."""
+    made: list[Match] = []
+    for key, distance in zip(keys, distances, strict=True):
+        match: Any = _MatchDraft()
+        match.key = key
+        match.distance = distance
+        match.metadata = None
+        match.vector = None
+        match.__class__ = Match
+        made.append(match)
+    return tuple(made)
+
+
 _LevelDraft: Final = draft_of(Level)
 
 

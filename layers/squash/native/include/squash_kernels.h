@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 11
+#define SQ_INTERFACE 12
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -274,6 +274,11 @@ typedef struct sq_batch {
     int64_t *counts; /* [count, SQ_COUNTS] */
     uint8_t *coarse; /* room: [count], each as sq_search has it */
     sq_lazily *lazily; /* room: [count] */
+    /* Lists of rows, NULL: none; of each query, how many of them may be asked as `filter_listed` has
+     * it, below 0: none, its filter is evaluated in the walk. */
+    const sq_lists *lists;
+    const int64_t *listed_most; /* [count] */
+    int64_t *listed_counts;     /* room: [2, c] */
 } sq_batch;
 
 /* The records of a partition, of which keys are read: row r's lies in begins[r] .. begins[r + 1] of

@@ -141,6 +141,21 @@ static void order_queries(const sq_table *table, const sq_batch *batch) {
     }
 }
 
+/* Filter all clusters by lists, if few of their rows have to be asked; else the walk does it. */
+static void filter_by_lists(const sq_table *table, const sq_batch *batch, int64_t q,
+                            sq_search *one) {
+    sq_walk *walk = &one->walk;
+    int64_t *sure = batch->listed_counts, *possible = sure + table->clusters;
+    if (!batch->lists || !walk->program || batch->listed_most[q] < 0) return;
+    const int64_t asked = SQ_NAME(filter_listed)(table, walk->program, batch->lists,
+                                                 batch->listed_most[q], walk->sure, walk->possible,
+                                                 sure, possible, one->stack);
+    if (asked < 0) return;
+    walk->program = NULL;
+    walk->sure_counts = sure;
+    walk->possible_counts = possible;
+}
+
 void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked, const sq_batch *batch) {
     const int64_t c = table->clusters, d = asked->vector_dimension, dimension = table->dimension;
     const int64_t entries = (dimension + 3) / 4 * 16, most = batch->near_most;
@@ -157,6 +172,7 @@ void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked, const s
         one.distances = batch->distances + q * c;
         one.scalars = batch->scalars + 3 * q;
         one.counts = batch->counts + q * SQ_COUNTS;
+        filter_by_lists(table, batch, q, &one);
         int64_t found = search_prepared(table, &one, &batch->lazily[q]);
         const int64_t taken = one.counts[SQ_TAKEN];
         memcpy(batch->taken + q * c, one.taken, (size_t)taken * sizeof *one.taken);

@@ -278,7 +278,7 @@ class IndexReads:
         if filters is None or isinstance(filters, Mapping):
             nodes = [session.parse(filters)] * len(asked)
         else:
-            nodes = [session.parse(filter_) for filter_ in filters]
+            nodes = [None if one is None else session.parse(one) for one in filters]
         if len(nodes) != len(asked):
             raise InvalidArgumentError(
                 f"there are {len(asked)} queries and {len(nodes)} filters: give one filter for "

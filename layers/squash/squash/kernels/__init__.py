@@ -4,7 +4,7 @@ Each function here has a plain NumPy form, which is the definition of its operat
 `layers/squash/native/README.md` specifies is native too, and gives the same bits, floats included.
 """
 
-from squash.kernels.batching import search_many
+from squash.kernels.batching import NearMany, search_many
 from squash.kernels.bounding import (
     alignments,
     cosine_interval,
@@ -105,6 +105,7 @@ __all__ = [
     "MatchPlanner",
     "Missing",
     "Near",
+    "NearMany",
     "PreparedQuery",
     "Prices",
     "Range",

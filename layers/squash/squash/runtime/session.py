@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from squash.arrays import F32
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
 from squash.drafts import make_answer
@@ -211,11 +210,11 @@ class IndexSession:
         if opening is not None:
             opening.exception()  # What failed is met again below, or was of the moment.
         if as_of is None:
-            queries = _asking(options, encoded.vectors, live_only(nodes, self._live()))
+            queries = options.of_each(encoded.vectors, live_only(nodes, self._live()))
             view, found = self._searched(queries, consistency)
         else:
             view, live = self._seen(as_of)
-            queries = _asking(options, encoded.vectors, live_only(nodes, live))
+            queries = options.of_each(encoded.vectors, live_only(nodes, live))
             found = self._past(view, lambda: self._search(view, queries))
         after = self._spent()
         if found and encoded.spent is not None:
@@ -469,12 +468,6 @@ class IndexSession:
 
     def _spent(self) -> SpentHere:
         return self._counted.noted(), self._views.loader.noted()
-
-
-def _asking(
-    options: Query, vectors: Sequence[F32], nodes: Sequence[FilterNode | None]
-) -> list[Query]:
-    return [options.of(vector, node) for vector, node in zip(vectors, nodes, strict=True)]
 
 
 def _nobody_encodes() -> Encoding:

@@ -59,12 +59,13 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     alive = clusters.alive_share
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
-        return _admission((None, alive, None, few))
+        return _admission((None, alive, None, few, 0.0))
     program, share, still_open, plan = expect(job, node, alive)
     plan = _plan(job, plan, share)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        counts = _listed(job, program, share, plan.walk_filter_ns) if alone else None
-        return _admission((program, share, counts, False))
+        filter_ns = plan.walk_filter_ns
+        counts = _listed(job, program, share, filter_ns) if alone else None
+        return _admission((program, share, counts, False, filter_ns))
     return _everywhere(job, program, share, plan.filter_ns)
 
 
@@ -116,16 +117,44 @@ def _listed(
     job: Job, program: FilterProgram, share: float, filter_ns: float
 ) -> tuple[I64, I64] | None:
     """Filter all clusters by lists of rows, where there are any and few rows have to be asked."""
-    clusters, table, costs = job.clusters, job.table, job.costs
-    listing, rows, comparisons = clusters.listing, clusters.row_count, program.comparisons
-    if not listing.serves or rows * share * costs.listed(comparisons) >= filter_ns:
+    table, bitmaps = job.table, job.bitmaps
+    if not _lists_pay(job, program, share, filter_ns):
         return None
     if table.listed:
-        bitmaps = job.bitmaps
-        most = int(filter_ns / costs.listed(comparisons))
+        most = int(filter_ns / job.costs.listed(program.comparisons))
         found = kernels.filter_listed(table, program, most, bitmaps.sure, bitmaps.possible)
         if found is not None:
             return found
+    _miss_lists(job, program, filter_ns)
+    return None
+
+
+def listed_most(job: Job, admission: Admission) -> int:
+    """Return how many rows of lists may be asked in the place of a walk's filter; -1 is none.
+
+    It is for queries that are searched in one call. What lists that there are not would have
+    spared is noted.
+    """
+    program, filter_ns = admission.program, admission.walk_filter_ns
+    if program is None or not _lists_pay(job, program, admission.overall, filter_ns):
+        return -1
+    # With several comparisons only queries asked alone note what they miss: to find out takes a
+    # twentieth of a query's time in a batch, and mostly the list of one would spare nothing.
+    if program.comparisons == 1 and program.asked[0].attribute not in job.table.listed:
+        _miss_lists(job, program, filter_ns)
+    return int(filter_ns / job.costs.listed(program.comparisons)) if job.table.listed else -1
+
+
+def _lists_pay(job: Job, program: FilterProgram, share: float, filter_ns: float) -> bool:
+    """Tell whether lists can spare anything: no fewer rows are asked than pass."""
+    rows, each_ns = job.clusters.row_count, job.costs.listed(program.comparisons)
+    return job.clusters.listing.serves and rows * share * each_ns < filter_ns
+
+
+def _miss_lists(job: Job, program: FilterProgram, filter_ns: float) -> None:
+    """Note what lists that there are not would have spared."""
+    clusters, table, costs = job.clusters, job.table, job.costs
+    rows, comparisons = clusters.row_count, program.comparisons
     expected: dict[str, float] = {}
     for leaf in program.asked:
         if leaf.attribute not in table.listed:
@@ -133,8 +162,7 @@ def _listed(
             # Half of what is open counts as passing.
             spared = filter_ns - rows * (passing + still_open / 2) * costs.listed(comparisons)
             expected[leaf.attribute] = max(spared, 0.0)
-    listing.miss(table, expected, pays_ns=costs.listing_pays(rows))
-    return None
+    clusters.listing.miss(table, expected, pays_ns=costs.listing_pays(rows))
 
 
 def _everywhere(job: Job, program: FilterProgram, share: float, filter_ns: float) -> Admission:

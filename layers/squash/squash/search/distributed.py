@@ -20,10 +20,10 @@ from squash.planning.shape import (
 from squash.planning.tree import Place
 from squash.search.calls import Calling
 from squash.search.clusters import Clusters
-from squash.search.found import Found, Query
+from squash.search.found import Found, Query, complete
 from squash.search.index_view import IndexView
 from squash.search.node_work import QueryWork, Result
-from squash.search.query import complete, scan_rest
+from squash.search.query import scan_rest
 from squash.search.searcher import LocalSearcher
 from squash.search.trace import Trace
 from squash.search.tree import answer_node

@@ -13,6 +13,7 @@ from squash.attributes import FilterNode
 from squash.drafts import make_matches
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata
+from squash.search.trace import Trace
 from squash.search.view import KeyReader, SegmentView
 from squash.values import maker_of
 
@@ -63,6 +64,12 @@ class Query(NamedTuple):
         """Return what asks the same of another vector, among the rows that pass another filter."""
         return query_at_once((vector, self.k, node, *self[3:]))
 
+    def of_each(self, vectors: Iterable[F32], nodes: Iterable[FilterNode | None]) -> list[Query]:
+        """Return what asks the same of each of several vectors, with its filter."""
+        _, k, _, *rest = self
+        pairs = zip(vectors, nodes, strict=True)
+        return [query_at_once((vector, k, node, *rest)) for vector, node in pairs]
+
 
 query_at_once: Final = maker_of(Query)
 
@@ -111,6 +118,13 @@ def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
             joined, order, lambda source, rows: list(source.vectors(rows)), prefetch_vectors
         )
     return make_matches(keys, distances, metadata, vectors)
+
+
+def complete(found: Sequence[Found], query: Query, trace: Trace) -> tuple[Match, ...]:
+    """Merge all that was found for a query into its matches."""
+    matches = merge(found, query)
+    trace.level("merge", sum([len(one.rows) for one in found]), len(matches))
+    return matches
 
 
 def nearest(found: Sequence[Found], k: int) -> Found:

@@ -42,3 +42,5 @@ class Admission(NamedTuple):
     counts: tuple[I64, I64] | None
     """Sure and possible rows of every cluster, if all were filtered."""
     scan_all: bool
+    walk_filter_ns: float = 0.0
+    """What it is expected to take to filter in the walk; 0 where it is not."""

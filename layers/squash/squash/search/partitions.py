@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from squash import kernels
-from squash.model import Metric
+from squash.drafts import make_bare_matches
+from squash.model import Match, Metric
 from squash.planning import CostModel, keep_for
-from squash.search.admitting import Known, admit, admit_alike, trace_admission
-from squash.search.clusters import Clusters
-from squash.search.found import Found, Query, found_at_once
+from squash.search.admitting import Known, admit, admit_alike, listed_most, trace_admission
+from squash.search.clusters import Bitmaps, Clusters
+from squash.search.found import Found, Query, complete, found_at_once
 from squash.search.jobs import Admission, Job
 from squash.search.levels import scan_matches, walk_by_levels, walked_plan
 from squash.search.trace import Trace
@@ -44,9 +47,26 @@ def search_partitions_many(
     traces: Sequence[Trace],
 ) -> list[Found]:
     """Find for each query what `search_partitions` finds; filters and memory are shared."""
-    with _jobs(metric, costs, clusters, queries, traces) as jobs:
-        found = _search_many(jobs, _search_admitted)
-        return [one for one in found if one is not None]
+    found: list[Found | None] = [None] * len(queries)
+    with _together(metric, costs, clusters, queries, traces) as asked:
+        for place, job, admission in _search_many(asked, partial(_find, asked, found)):
+            found[place] = _search_admitted(job, admission)
+    return [one for one in found if one is not None]
+
+
+def match_partitions_many(
+    metric: Metric,
+    costs: CostModel,
+    clusters: Clusters,
+    queries: Sequence[Query],
+    traces: Sequence[Trace],
+) -> list[tuple[Match, ...]]:
+    """Do the same where nothing is searched but partitions: give the matches of each query."""
+    matches: list[tuple[Match, ...]] = [()] * len(queries)
+    with _together(metric, costs, clusters, queries, traces) as asked:
+        for place, job, admission in _search_many(asked, partial(_match, asked, matches)):
+            matches[place] = complete([_search_admitted(job, admission)], job.query, job.trace)
+    return matches
 
 
 def search_at_hand(
@@ -60,61 +80,104 @@ def search_at_hand(
 
     Nothing is noted in the trace of a query that was not searched.
     """
-    with _jobs(metric, costs, clusters, queries, traces) as jobs:
-        return _search_many(jobs, None)
+    found: list[Found | None] = [None] * len(queries)
+    with _together(metric, costs, clusters, queries, traces) as asked:
+        for _ in _search_many(asked, partial(_find, asked, found)):
+            pass
+    return found
+
+
+class _Together(NamedTuple):
+    """Queries that are searched together."""
+
+    metric: Metric
+    costs: CostModel
+    clusters: Clusters
+    table: kernels.ClusterTable
+    bitmaps: Bitmaps
+    queries: Sequence[Query]
+    traces: Sequence[Trace]
+
+    def job(self, place: int) -> Job:
+        """Return one of them as it is searched alone."""
+        query = self.queries[place]
+        keep = keep_for(query.k, query.recall_target)
+        return Job(
+            self.metric, self.costs, self.clusters, self.table, query, keep, self.bitmaps,
+            self.traces[place],
+        )  # fmt: skip
 
 
 @contextmanager
-def _jobs(
+def _together(
     metric: Metric,
     costs: CostModel,
     clusters: Clusters,
     queries: Sequence[Query],
     traces: Sequence[Trace],
-) -> Iterator[list[Job]]:
+) -> Iterator[_Together]:
     bitmaps = clusters.take_bitmaps()
     try:
-        table = clusters.table()
-        yield [
-            Job(metric, costs, clusters, table, query, keep_for(query.k, query.recall_target),
-                 bitmaps, trace)
-            for query, trace in zip(queries, traces, strict=True)
-        ]  # fmt: skip
+        yield _Together(metric, costs, clusters, clusters.table(), bitmaps, queries, traces)
     finally:
         clusters.give_bitmaps(bitmaps)
 
 
-def _search_many(
-    jobs: Sequence[Job], alone: Callable[[Job, Admission], Found] | None
-) -> list[Found | None]:
-    """Search for queries that are asked alike in one call; for the others `alone`, or not."""
-    found: dict[int, Found | None] = {}
+_Take: TypeAlias = Callable[[list[int], kernels.NearMany], list[int]]
+"""Takes what was found for queries at some places; gives which of those it could not take."""
+
+
+_Group: TypeAlias = tuple[list[int], list[Admission], list[int]]
+"""The places of queries that are asked alike, what is known of their filters, and `listed_most`."""
+
+
+def _search_many(asked: _Together, take: _Take) -> Iterator[tuple[int, Job, Admission]]:
+    """Search for queries that are asked alike in one call.
+
+    Yields
+    ------
+    Those that are to be searched alone, by their places: before the next one is asked for, since
+    the bitmaps may hold what one's filter admits.
+
+    """
     known: Known = {}
-    alike: dict[tuple[int, float], list[tuple[int, Job, Admission]]] = {}
-    for place, job in enumerate(jobs):
-        admission, at_once = admit_alike(job, known)
-        if at_once:
-            found[place] = alone(job, admission) if alone else None
-            continue
-        asked = (job.query.k, job.query.recall_target)
-        alike.setdefault(asked, []).append((place, job, admission))
-    for group in alike.values():
-        for (place, job, admission), near in zip(group, _near_many(group), strict=True):
-            job.trace.predicted = admission.overall
-            if isinstance(near, kernels.Near):
-                found[place] = _found_near(job, near)
-            else:
-                found[place] = alone(job, admission) if alone else None
-    return [found[place] for place in range(len(jobs))]
+    groups: dict[tuple[int, float, bool, bool], _Group] = {}
+    alike: dict[tuple[object, ...], tuple[Admission, dict[str, float], int, _Group]] = {}
+    for place, (query, trace) in enumerate(zip(asked.queries, asked.traces, strict=True)):
+        _, k, node, recall_target, _, metadata, vector, *_ = query
+        # One filter that several queries have is one object.
+        there = alike.get((id(node), k, recall_target, metadata, vector))
+        if there is None:
+            job = asked.job(place)
+            admission, at_once = admit_alike(job, known)
+            if at_once:
+                yield place, job, admission
+                continue
+            group = groups.setdefault((k, recall_target, metadata, vector), ([], [], []))
+            there = (admission, trace.costs_us, listed_most(job, admission), group)
+            alike[id(node), k, recall_target, metadata, vector] = there
+        admission, trace.costs_us, most, (places, admissions, listed) = there
+        trace.predicted = admission.overall
+        places.append(place)
+        admissions.append(admission)
+        listed.append(most)
+    for places, admissions, listed in groups.values():
+        near = _near_many(asked, places, admissions, listed)
+        left = range(len(places)) if near is None else take(places, near)
+        for i in left:
+            yield places[i], asked.job(places[i]), admissions[i]
 
 
-def _near_many(group: Sequence[tuple[int, Job, Admission]]) -> Sequence[object]:
-    """Search for queries that are asked alike; what could not be found so is no `Near`."""
-    job = group[0][1]
+def _near_many(
+    asked: _Together, places: list[int], admissions: list[Admission], listed: list[int]
+) -> kernels.NearMany | None:
+    """Search for queries that are asked alike; None where that is not done in one call."""
+    job = asked.job(places[0])
     codec = job.clusters.trained.codec
-    if not codec.scannable or len(group) == 1:
-        return [None] * len(group)
-    queries = np.stack([one.query.vector for _, one, _ in group])
+    if not codec.scannable or len(places) == 1:
+        return None
+    queries = np.concatenate([asked.queries[place].vector for place in places])
+    queries = queries.reshape(len(places), -1)
     vectors = queries
     if job.metric is Metric.COSINE:  # one by one: sums over several may round otherwise
         vectors = np.concatenate([unit_rows(query[None, :]) for query in queries])
@@ -126,12 +189,68 @@ def _near_many(group: Sequence[tuple[int, Job, Admission]]) -> Sequence[object]:
         queries=queries,
         metric=job.metric.value,
         plan=job.clusters.search_plan(job.query.recall_target, job.query.k, job.keep, job.costs),
-        overall=np.array([admission.overall for _, _, admission in group]),
-        programs=[admission.program for _, _, admission in group],
+        overall=np.array([admission.overall for admission in admissions]),
+        programs=[admission.program for admission in admissions],
         sure=job.bitmaps.sure,
         possible=job.bitmaps.possible,
         records=_records(job),
+        listed_most=listed,
     )
+
+
+def _find(
+    asked: _Together, found: list[Found | None], places: list[int], near: kernels.NearMany
+) -> list[int]:
+    """Take in what was found in one call."""
+    left = []
+    for i, (place, one) in enumerate(zip(places, near, strict=True)):
+        if isinstance(one, kernels.Near):
+            found[place] = _found_near(asked.job(place), one)
+        else:
+            left.append(i)
+    return left
+
+
+def _match(
+    asked: _Together, matches: list[tuple[Match, ...]], places: list[int], near: kernels.NearMany
+) -> list[int]:
+    """Make matches of what was found in one call, of all queries at once."""
+    query = asked.queries[places[0]]
+    if query.include_metadata or query.include_vector or near.keys is None:
+        return _match_others(asked, matches, places, near, range(len(places)))
+    made = make_bare_matches(near.keys, near.distances)
+    visited = near.partitions_visited(asked.table.partition, len(asked.clusters.partitions))
+    begin, others = 0, []
+    told = zip(places, near.row_begins[1:], near.settled(), near.counts, visited, strict=True)
+    for i, (place, end, settled, counts, partitions) in enumerate(told):
+        if settled:
+            # None ties with another: they are the k nearest, and in their order.
+            matches[place] = made[begin:end]
+            trace = asked.traces[place]
+            trace.visited(partitions, counts[3])
+            _note_near(trace, counts)
+            trace.noted.append(("merge", end - begin, end - begin))
+        else:
+            others.append(i)
+        begin = end
+    return _match_others(asked, matches, places, near, others)
+
+
+def _match_others(
+    asked: _Together,
+    matches: list[tuple[Match, ...]],
+    places: list[int],
+    near: kernels.NearMany,
+    some: Iterable[int],
+) -> list[int]:
+    left = []
+    for i in some:
+        one, job = near.outcome(i), asked.job(places[i])
+        if isinstance(one, kernels.Near):
+            matches[places[i]] = complete([_found_near(job, one)], job.query, job.trace)
+        else:
+            left.append(i)
+    return left
 
 
 def _records(job: Job) -> kernels.RecordTable | None:
@@ -189,20 +308,28 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
 
 
 def _found_near(job: Job, near: kernels.Near) -> Found:
-    trace = job.trace
-    trace.plan = walked_plan(near.ranked, near.low_scanned)
-    trace.walked(job.table.partition, near.taken)
-    trace.examined += near.rows_seen
-    trace.passed += near.admitted
-    trace.scanned += near.low_scanned + near.ranked
-    trace.vectors_read += near.read
-    noted = trace.noted
-    noted.append(("clusters", near.rows_seen, near.admitted))
-    if near.ranked:
-        noted.append(("low-bit codes", near.admitted, near.ranked))
-        noted.append(("full codes", near.ranked, near.kept))
-    noted.append(("refine", near.kept, near.read))
+    seen = (
+        near.rows_seen, near.admitted, 0, 0, near.low_scanned, near.ranked, near.kept, near.read,
+    )  # fmt: skip
+    job.trace.walked(job.table.partition, near.taken)
+    _note_near(job.trace, seen)
     clusters = job.clusters
     return found_at_once(
         (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
     )
+
+
+def _note_near(trace: Trace, counts: Sequence[int]) -> None:
+    """Note what a search in one call did, by its counts as `NearMany` has them."""
+    rows_seen, admitted, _, _, low_scanned, ranked, kept, read = counts
+    trace.plan = walked_plan(ranked, low_scanned)
+    trace.examined += rows_seen
+    trace.passed += admitted
+    trace.scanned += low_scanned + ranked
+    trace.vectors_read += read
+    noted = trace.noted
+    noted.append(("clusters", rows_seen, admitted))
+    if ranked:
+        noted.append(("low-bit codes", admitted, ranked))
+        noted.append(("full codes", ranked, kept))
+    noted.append(("refine", kept, read))

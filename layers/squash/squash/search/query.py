@@ -12,9 +12,13 @@ from squash.limits import JOINT_QUERIES_MAX
 from squash.model import Explanation, Match, Metric
 from squash.planning import DEFAULT_COSTS, CostModel
 from squash.search.filtering import exactly
-from squash.search.found import Found, Query, found_of, merge
+from squash.search.found import Found, Query, complete, found_of
 from squash.search.index_view import IndexView
-from squash.search.partitions import search_partitions, search_partitions_many
+from squash.search.partitions import (
+    match_partitions_many,
+    search_partitions,
+    search_partitions_many,
+)
 from squash.search.trace import Trace
 from squash.search.view import Rows, SegmentView
 from squash.segment.exact import nearest
@@ -71,6 +75,9 @@ def search_many(
     if not clusters.whole and len(queries) > 1:
         return _search_jointly(view, queries, costs)
     traces = [Trace() for _ in queries]
+    if not view.exact_rows:
+        matches = match_partitions_many(view.metric, costs, clusters, queries, traces)
+        return list(zip(matches, traces, strict=True))
     scanned = [scan_rest(view, query, trace) for query, trace in zip(queries, traces, strict=True)]
     found = search_partitions_many(view.metric, costs, clusters, queries, traces)
     return [
@@ -113,13 +120,6 @@ def scan_rest(view: IndexView, query: Query, trace: Trace) -> list[Found]:
     if paged:
         prefetch_scan(paged, filtered=query.node is not None)
     return [_scan(view.metric, query, rows, trace) for rows in view.exact_rows if rows.count]
-
-
-def complete(found: Sequence[Found], query: Query, trace: Trace) -> tuple[Match, ...]:
-    """Merge all that was found for a query into its matches."""
-    matches = merge(found, query)
-    trace.level("merge", sum([len(one.rows) for one in found]), len(matches))
-    return matches
 
 
 def _scan_partitions(view: IndexView, query: Query, trace: Trace) -> list[Found]:

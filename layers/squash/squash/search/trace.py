@@ -62,10 +62,14 @@ class Trace:
         """Note that of so many candidates so many survived a level."""
         self.noted.append((name, candidates, survivors))
 
+    def visited(self, partitions: int, clusters: int) -> None:
+        """Note how many of both were visited."""
+        self._partitions, self._walked = partitions, None
+        self.clusters_visited = clusters
+
     def exact_partitions(self, partitions: int, clusters: int) -> None:
         """Note that all partitions are searched exactly."""
-        self.partitions_visited = partitions
-        self.clusters_visited = clusters
+        self.visited(partitions, clusters)
 
     def exact_scan(self, rows: int, admitted: int) -> None:
         """Note that so many of some rows passed, and are measured one by one."""
