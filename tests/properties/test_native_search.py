@@ -178,7 +178,8 @@ def test_a_batch_by_lists_is_the_batch_without(variant, seed, k, gain, straight,
         with native.use(variant):
             return kernels.search_many(
                 table, scene.codec.axes, scene.codec.mean, vectors=queries, queries=queries,
-                metric="euclidean", plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
+                metric="euclidean",
+                plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
                 overall=np.full(len(most), 0.25), programs=[*programs, None],
                 sure=bits[0], possible=bits[1], listed_most=listed_most,
             )  # fmt: skip
