@@ -103,7 +103,7 @@ def test_clusters_count_in_calibration_as_they_do_in_a_walk(band: int) -> None:
     distances = np.sort(rng.gamma(4, size=400)).astype(np.float32)
     passing = np.full(400, 32 * BANDS[band])
     exponent = int(rng.integers(1, 5))
-    counted = counted_together(distances, np.cumsum(passing), exponent)
+    counted = list(counted_together(distances, np.cumsum(passing)))[exponent]
     table = random_table(rng, np.full(400, 32))
     counts = np.full(400, 32, dtype=np.int64)
     for needed in rng.uniform(1, counted[-1], 20):
@@ -138,7 +138,7 @@ def test_a_target_is_reached_on_what_was_seen_in_fewer_clusters() -> None:
         for own, true in zip(distances, near, strict=True):
             order = np.argsort(own, kind="stable")
             seen = np.cumsum(rows[order]).astype(np.float64)
-            counted = counted_together(own[order], seen, weighted.exponent)
+            counted = list(counted_together(own[order], seen))[weighted.exponent]
             last = np.searchsorted(counted, weighted.needed[row, 0] * (1 - 1e-9))
             taken.append(last + 1)
             found.append(np.isin(true, order[: last + 1]).mean())

@@ -83,8 +83,8 @@ from squash.kernels.walking import (
     cell_of,
     cell_values,
     cells_of,
+    ratios_beyond,
     walk,
-    weights_beyond,
 )
 from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
@@ -148,6 +148,7 @@ __all__ = [
     "packed_bytes",
     "prepare",
     "product_limits",
+    "ratios_beyond",
     "refine",
     "refresh",
     "rescaling_cosines",
@@ -168,5 +169,4 @@ __all__ = [
     "unpack_nibbles",
     "unpack_rows",
     "walk",
-    "weights_beyond",
 ]

@@ -171,15 +171,11 @@ def walk(
     return Taken(clusters, sure_counts, possible_counts, rows_seen, possible_seen, sure_seen)
 
 
-def weights_beyond(anchor: float, distances: F32 | F64, exponent: int) -> F64:
-    """Return float64 [n], by how much clusters at some distances count for being far out."""
+def ratios_beyond(anchor: float, distances: F32 | F64) -> F64:
+    """Return float64 [n], how many times as far as the anchor clusters are, from 1 to FARTHEST."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratios = np.asarray(distances, dtype=np.float64) / anchor
-    ratios = np.where(ratios > 1.0, np.minimum(ratios, FARTHEST), 1.0)
-    weights = ratios.copy()
-    for _ in range(1, exponent):
-        weights *= ratios
-    return weights
+    return np.where(ratios > 1.0, np.minimum(ratios, FARTHEST), 1.0)
 
 
 def _weights(distances: F32, anchors: Mask, anchor: float, exponent: int) -> tuple[float, F64]:
@@ -195,7 +191,9 @@ def _weights(distances: F32, anchors: Mask, anchor: float, exponent: int) -> tup
             return anchor, weights
         # -0 is 0, as in their order.
         anchor, first = float(distances[reached[0]]) + 0.0, int(reached[0]) + 1
-    weights[first:] = weights_beyond(anchor, distances[first:], exponent)
+    ratios = ratios_beyond(anchor, distances[first:])
+    for _ in range(exponent):
+        weights[first:] *= ratios
     return anchor, weights
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64, distinct
-from squash.kernels import weights_beyond
+from squash.kernels import ratios_beyond
 from squash.planning import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
@@ -197,8 +197,8 @@ def fit(
             for band, share in enumerate(BANDS):
                 true = neighbours.clusters[band, query]
                 reached = place[true[true >= 0]]
-                for number, exponent in enumerate(exponents):
-                    counted = counted_together(ascending, seen * share, exponent)
+                counts = counted_together(ascending, seen * share)
+                for number, counted in zip(range(len(exponents)), counts, strict=False):
                     weights[number][band].append(counted[reached])
                     curves[number, band, query] = counted[grid - 1]
     k = CALIBRATED_NEIGHBOURS
@@ -209,17 +209,25 @@ def fit(
     return Calibration.best(ways, clusters=clusters)
 
 
-def counted_together(distances: F32, expected: F64, exponent: int) -> F64:
-    """Return float64 [c], what clusters count together, nearest first, as a walk counts them.
+def counted_together(distances: F32, expected: F64) -> Iterator[F64]:
+    """Give float64 [c], what clusters count together as a walk counts them, by each exponent.
 
-    `expected` float64 [c] rows pass up to each. With the exponent 0 all count alike.
+    Parameters
+    ----------
+    distances:
+        float32 [c], ascending.
+    expected:
+        float64 [c], how many rows pass up to each.
+
     """
     anchor = int(np.searchsorted(expected, CALIBRATED_NEIGHBOURS))
-    weights = np.ones(len(distances))
-    if exponent and anchor < len(distances):
-        beyond = slice(anchor + 1, None)
-        weights[beyond] = weights_beyond(float(distances[anchor]), distances[beyond], exponent)
-    return np.cumsum(weights)
+    weights, beyond = np.ones(len(distances)), slice(anchor + 1, None)
+    # Where so few rows pass, nothing lies beyond the last.
+    ratios = ratios_beyond(float(distances[min(anchor, len(distances) - 1)]), distances[beyond])
+    for exponent in EXPONENTS:
+        if exponent:
+            weights[beyond] *= ratios
+        yield np.cumsum(weights)
 
 
 def _measure(factors: F32, rows: F32, squares: F32, space: Space) -> F32:
