@@ -59,8 +59,8 @@ typedef struct operations {
 #define VARIANT(name, bit)                                                                         \
     {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
      sq_filter_sample_##name, sq_filter_listed_##name, sq_bind_##name, sq_expect_##name,           \
-     sq_walk_##name, sq_walk_lazily_##name, sq_top_k_f32_##name, sq_top_k_f64_##name, sq_scan_##name,              \
-     sq_exact_distances_##name, sq_row_distances_##name, sq_near_distances_##name,                 \
+     sq_walk_##name, sq_walk_lazily_##name, sq_top_k_f32_##name, sq_top_k_f64_##name,              \
+     sq_scan_##name, sq_exact_distances_##name, sq_row_distances_##name, sq_near_distances_##name,                 \
      sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
 
 static const operations variants[] = {
@@ -464,9 +464,9 @@ static void check_expect(const operations *o, const world *w) {
     const int64_t code_at = intervals_at + 16 * leaves, tables_at = code_at + 8 * steps;
     const int64_t found_at = tables_at + leaves * SQ_LEAF_TABLE_BYTES;
     const int64_t size = found_at + (int64_t)sizeof(sq_expected);
-    double *ends = array(8 * ends_most, 8), *needs = array(8 * SQ_CELLS, 8);
+    double *ends = array(8 * ends_most, 8), *walked = array(8 * SQ_CELLS, 8);
     for (int64_t i = 0; i < ends_most; i++) ends[i] = (double)(i / 4);
-    for (int64_t i = 0; i < SQ_CELLS; i++) needs[i] = 1.0 / (double)(1 + below(999));
+    for (int64_t i = 0; i < SQ_CELLS; i++) walked[i] = (double)(1 + below(999)) / 7;
     uint8_t *rooms[2] = {array(size, 8), array(size, 8)};
     memset(rooms[0], 0, (size_t)size);
     sq_program *program = (sq_program *)rooms[0];
@@ -494,7 +494,7 @@ static void check_expect(const operations *o, const world *w) {
         .rows = below(999), .clusters = below(99), .refined = below(40), .always_most = below(99),
         .filter_row = some, .open_row = 3 * some, .open_least = 0.01, .exact = 30.0,
         .preparation = 900.0, .begun = 70.0, .signs = 0.5, .gathered = 12.0, .surviving = 0.1,
-        .thinning = some, .walked = needs,
+        .thinning = some, .walked = walked,
     };
     for (int i = 0; i < 2; i++) (i ? o : variants)->expect(&alike, &prices, rooms[i]);
     same("expect: intervals", o->name, rooms[1] + intervals_at, rooms[0] + intervals_at, 16 * leaves);

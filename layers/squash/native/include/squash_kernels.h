@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 12
+#define SQ_INTERFACE 13
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -124,7 +124,7 @@ typedef struct sq_expected {
     double scan_all_ns;
     double filter_ns;
     double walk_filter_ns;
-    int64_t scan_all;
+    double scan_all; /* 1, or 0 */
 } sq_expected;
 
 /* The rows of an attribute, by cell, then by number; see squash.kernels.listed.RowList. A slot is

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from squash.kernels.native_table import NativeTable
 
 _NO_NUMBERS: Final = array("d")
-# `sq_ranges` and `sq_prices`; and the words of `sq_expected`, of which the last is 0 for false.
+# `sq_ranges` and `sq_prices`; and the numbers of `sq_expected`.
 _ALIKE: Final = Struct("=3QQ2Qd")
 _PRICES: Final = Struct("=4Q10dQ")
 _EXPECTED_WORDS: Final = 7

@@ -153,9 +153,9 @@ class CostModel:
 DEFAULT_COSTS = CostModel()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Matches:
-    """What is expected of a filter and a walk; made for every query with a filter, so not frozen.
+    """What is expected of a filter and a walk.
 
     Parameters
     ----------
@@ -170,14 +170,14 @@ class Matches:
 
     """
 
-    rows: Final[int]
-    matches: Final[float]
-    open_rows: Final[float]
-    comparisons: Final[int]
-    clusters: Final[int]
-    clusters_needed: Final[float]
-    dimension: Final[int]
-    refined: Final[int]
+    rows: int
+    matches: float
+    open_rows: float
+    comparisons: int
+    clusters: int
+    clusters_needed: float
+    dimension: int
+    refined: int
 
 
 def plan_matches(costs: CostModel, expected: Matches, *, always_max: int) -> MatchPlan:
