@@ -26,7 +26,7 @@ from squash.index import reader as reader_module
 from squash.index.prefetch import prefetch_codes, prefetch_heads, prefetch_rows
 from squash.index.reader import SegmentReader
 from squash.kernels import prepare
-from squash.model import Usage
+from squash.model import Metric, Usage
 from squash.planning import take_clusters
 from squash.runtime import RetainedObjects, Settings
 from squash.storage import CountingStore, open_store
@@ -83,7 +83,8 @@ def processor(
     prefix = index._session._store._prefix  # noqa: SLF001 - as a task names it
     figures = []
     for vector in vectors:
-        prepared = prepare(table, codec.axes, codec.mean, vector)
+        unit = view.metric is Metric.COSINE
+        prepared = prepare(table, codec.axes, codec.mean, vector, unit=unit)
         blank = np.zeros_like(table.alive)
         taken = take_clusters(
             table, prepared.distances, k=K, need=clusters.need(TARGET), overall=1.0,

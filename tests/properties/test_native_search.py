@@ -37,7 +37,7 @@ def asked(scene, query, *, metric, k, keep, gain, straight, anchor_rows=20, poss
         counts = (np.array(ones, dtype=np.int64), np.array(ones, dtype=np.int64))
     plan = plan_of(k=k, keep=keep, gain=gain, straight=straight, anchor_rows=anchor_rows)
     return kernels.search(
-        table, scene.codec.axes, scene.codec.mean, vector=query, query=query, metric=metric,
+        table, scene.codec.axes, scene.codec.mean, query=query, metric=metric,
         plan=plan, overall=0.5, sure=bits, possible=bits, counts=counts,
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_a_batch_gives_what_single_searches_give(
     with native.use(variant):
         singles = [asked(scene, query, **options) for query in queries]
         batch = kernels.search_many(
-            scene.table, scene.codec.axes, scene.codec.mean, vectors=queries, queries=queries,
+            scene.table, scene.codec.axes, scene.codec.mean, queries=queries,
             metric=metric, plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
             overall=np.full(count, 0.5), programs=[None] * count, sure=bits, possible=bits,
         )  # fmt: skip
@@ -177,7 +177,7 @@ def test_a_batch_by_lists_is_the_batch_without(variant, seed, k, gain, straight,
     def batch(listed_most):
         with native.use(variant):
             return kernels.search_many(
-                table, scene.codec.axes, scene.codec.mean, vectors=queries, queries=queries,
+                table, scene.codec.axes, scene.codec.mean, queries=queries,
                 metric="euclidean",
                 plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
                 overall=np.full(len(most), 0.25), programs=[*programs, None],

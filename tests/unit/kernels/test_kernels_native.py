@@ -77,7 +77,8 @@ def run_prepare(variant, seed, *, dimension, vector_dimension, clusters, space):
     axes = shifted(rng.standard_normal((dimension, vector_dimension)).astype(np.float32), 4)
     mean = shifted(rng.standard_normal(vector_dimension).astype(np.float32), 4)
     query = shifted(rng.standard_normal(vector_dimension).astype(np.float32), 12)
-    same(*both(variant, lambda: prepare(table, axes, mean, query)))
+    for unit in (False, True):
+        same(*both(variant, lambda unit=unit: prepare(table, axes, mean, query, unit=unit)))
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
@@ -290,9 +291,7 @@ def test_search_takes_the_twins_clusters(seed, count, dimension, space, scale):
     asked = {"metric": "euclidean", "plan": plan, **bitmaps}
 
     def ask(i):
-        found = search(
-            table, axes, mean, vector=queries[i], query=queries[i], overall=overall, **asked
-        )
+        found = search(table, axes, mean, query=queries[i], overall=overall, **asked)
         assert isinstance(found, Missing)  # nothing but the clusters is there
         return found.taken.tolist()
 
@@ -302,7 +301,7 @@ def test_search_takes_the_twins_clusters(seed, count, dimension, space, scale):
         with native.use(variant):
             assert [ask(i) for i in range(len(queries))] == wanted
             many = search_many(
-                table, axes, mean, vectors=queries, queries=queries,
+                table, axes, mean, queries=queries,
                 overall=np.full(len(queries), overall), programs=[None] * len(queries), **asked,
             )  # fmt: skip
             assert [one.taken.tolist() for one in many] == wanted

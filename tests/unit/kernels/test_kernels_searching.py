@@ -53,15 +53,18 @@ def test_lanes_add_in_their_order(size):
         assert got.dtype == np.float32
 
 
+@pytest.mark.parametrize("unit", [False, True])
 @pytest.mark.parametrize("space", ["l2", "dot"])
 @pytest.mark.parametrize("dimension", [1, 4, 21, 64, 65])
-def test_prepare_rotates_and_measures(space, dimension):
+def test_prepare_rotates_and_measures(space, dimension, unit):
     """What it gives is, to rounding, what plain algebra says."""
     rng = np.random.default_rng(dimension)
     table = random_table(rng, [1] * 9, dimension=dimension, space=space)
     axes = rng.standard_normal((dimension, 30)).astype(np.float32)
     mean, query = rng.standard_normal((2, 30)).astype(np.float32)
-    found = prepare(table, axes, mean, query)
+    found = prepare(table, axes, mean, query, unit=unit)
+    if unit:
+        query = (query / np.linalg.norm(query.astype(np.float64))).astype(np.float32)
     if space == "l2":
         projected = axes.astype(np.float64) @ (query.astype(np.float64) - mean)
         distances = ((table.centers - projected) ** 2).sum(axis=1)

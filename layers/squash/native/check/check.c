@@ -325,6 +325,7 @@ static void check_prepare(const operations *o, const world *w) {
     const int64_t dimension = t->dimension, d = t->vector_dimension;
     const int64_t groups = (dimension + 3) / 4;
     const float *axes = floats(dimension * d), *mean = floats(d), *query = floats(d);
+    const int64_t unit = below(2);
     double *projected[2], *scalars[2];
     uint8_t *entries[2];
     float *distances[2];
@@ -333,8 +334,8 @@ static void check_prepare(const operations *o, const world *w) {
         scalars[i] = array(24, 8);
         entries[i] = array(16 * groups, 1);
         distances[i] = array(4 * t->clusters, 4);
-        (i ? o : variants)->prepare(t, axes, mean, query, d, projected[i], entries[i],
-                                    distances[i], scalars[i], array(8 * (d + dimension), 8));
+        (i ? o : variants)->prepare(t, axes, mean, query, d, unit, projected[i],
+                                    entries[i], distances[i], scalars[i], array(8 * (d + dimension), 8));
     }
     same("prepare: projected", o->name, projected[1], projected[0], 8 * dimension);
     same("prepare: scalars", o->name, scalars[1], scalars[0], 24);
@@ -363,8 +364,9 @@ static void check_lazily(const operations *o, const world *w) {
     const sq_search asked = {
         .axes = floats(dimension * d),
         .mean = floats(d),
-        .vector = floats(d),
         .vector_dimension = d,
+        .query = floats(d),
+        .metric = below(3),
         .walk = {.inverse_need = cells, .adverse = cells, .k = below(300), .overall = 0.9,
                  .prior_rows = 1024, .thinning = 1, .anchor_rows = below(2) ? INT64_MAX : below(500),
                  .exponent = 1 + below(4)},
@@ -375,8 +377,8 @@ static void check_lazily(const operations *o, const world *w) {
         .scratch = array(8 * (d + dimension), 8),
         .coarse = array(SQ_COARSE_QUERY_BYTES + 4 * quads, 4),
     };
-    o->prepare(&t, asked.axes, asked.mean, asked.vector, d, asked.projected, asked.entries, exact,
-               asked.scalars, asked.scratch);
+    o->prepare(&t, asked.axes, asked.mean, asked.query, d, asked.metric == SQ_COSINE,
+               asked.projected, asked.entries, exact, asked.scalars, asked.scratch);
     const sq_lazily by = o->prepare_lazily(&t, &asked);
     for (int64_t i = 0; i < c; i++)
         if (!(bounds[i] <= exact[i])) {

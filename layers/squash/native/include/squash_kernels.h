@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 13
+#define SQ_INTERFACE 14
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -192,9 +192,8 @@ enum { SQ_SCAN_ROW_BYTES = 64, SQ_SCAN_CLUSTER_BYTES = 48, SQ_SCAN_LEVEL_BYTES =
 typedef struct sq_search {
     const float *axes;
     const float *mean;
-    const float *vector;     /* what is prepared: of length one for cosine */
     int64_t vector_dimension;
-    const float *query;      /* what is refined by */
+    const float *query;
     int64_t metric;
     sq_walk walk;
     int64_t keep;
@@ -254,8 +253,7 @@ typedef struct sq_lazily {
 /* Several searches that differ in what stands here; all else is that of one `sq_search`. */
 typedef struct sq_batch {
     int64_t count;        /* below 2^32 */
-    const float *vectors; /* [count, d], as sq_search has one */
-    const float *queries;
+    const float *queries; /* [count, d] */
     const sq_program *const *programs; /* [count], NULL: all live rows */
     const double *overall;
     double *projected; /* room: [count, D] */
@@ -299,11 +297,12 @@ SQ_EXPORT uint32_t sq_interface(void);
 #ifdef SQ_VARIANT
 
 /* prepare.c: `projected` [D], `entries` [groups, 16], `distances` [c]; `scalars` gets the offset, the
- * step and the base. `scratch` is float64 [d + D]. */
+ * step and the base. `scratch` is float64 [d + D]; `unit` says that the query is scaled to length one
+ * first. */
 SQ_EXPORT void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
-                                const float *query, int64_t vector_dimension, double *projected,
-                                uint8_t *entries, float *distances, double *scalars,
-                                double *scratch);
+                                const float *query, int64_t vector_dimension, int64_t unit,
+                                double *projected, uint8_t *entries, float *distances,
+                                double *scalars, double *scratch);
 
 /* filter.c: `stack` is uint64 [program->depth, SQ_STACK_WORDS]. */
 SQ_EXPORT void SQ_NAME(filter)(const sq_table *table, const sq_program *program, int64_t count,
@@ -398,6 +397,7 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
                              uint64_t *stack);
 /* prepare.c, for search_many: `prepare` of all queries of a batch, center by center. */
 void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
-                           const sq_batch *batch, int64_t vector_dimension, double *scratch);
+                           const sq_batch *batch, int64_t vector_dimension, int unit,
+                           double *scratch);
 
 #endif

@@ -172,16 +172,25 @@ static void sign_table(const double *projected, int64_t dimension, uint8_t *entr
     }
 }
 
+/* A query scaled to length one, each number rounded to float32. */
+static void scale_to_one(double *wide, const float *query, int64_t d) {
+    double square;
+    products(query, wide, 1, d, &square);
+    const double length = __builtin_sqrt(square);
+    for (int64_t i = 0; i < d; i++) wide[i] = (double)(float)(wide[i] / length);
+}
+
 /* All but the distances to the centers; `narrow` is what these are measured from, float32 [D]. */
 static void turn(const sq_table *table, const float *axes, const float *mean, const float *query,
-                 int64_t d, double *projected, uint8_t *entries, double *scalars, double *wide,
-                 float *narrow) {
+                 int64_t d, int unit, double *projected, uint8_t *entries, double *scalars,
+                 double *wide, float *narrow) {
     const int64_t dimension = table->dimension;
-    const int squared = table->space == SQ_SPACE_L2;
     scalars[0] = 0.0;
-    for (int64_t i = 0; i < d; i++)
-        wide[i] = squared ? (double)query[i] - (double)mean[i] : (double)query[i];
-    if (!squared) products(mean, wide, 1, d, scalars);
+    for (int64_t i = 0; i < d; i++) wide[i] = (double)query[i];
+    if (unit) scale_to_one(wide, query, d);
+    if (table->space == SQ_SPACE_L2)
+        for (int64_t i = 0; i < d; i++) wide[i] -= (double)mean[i];
+    else products(mean, wide, 1, d, scalars);
     products(axes, wide, dimension, d, projected);
     sign_table(projected, dimension, entries, scalars + 1);
     for (int64_t j = 0; j < dimension; j++) narrow[j] = (float)projected[j];
@@ -426,14 +435,15 @@ void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const
 
 /* Every query comes by some centers while these are in the first-level cache. */
 void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
-                           const sq_batch *batch, int64_t vector_dimension, double *scratch) {
+                           const sq_batch *batch, int64_t vector_dimension, int unit,
+                           double *scratch) {
     const int64_t dimension = table->dimension, c = table->clusters;
     const int64_t entries = (dimension + GROUP - 1) / GROUP * ENTRIES;
     const int64_t room = SQ_COARSE_QUERY_BYTES + (int64_t)GROUP * coarse_quads(dimension);
     for (int64_t q = 0; q < batch->count; q++) {
         const float *narrow = batch->narrow + q * dimension;
         coarse_query *coarse = (coarse_query *)(batch->coarse + q * room);
-        turn(table, axes, mean, batch->vectors + q * vector_dimension, vector_dimension,
+        turn(table, axes, mean, batch->queries + q * vector_dimension, vector_dimension, unit,
              batch->projected + q * dimension, batch->entries + q * entries,
              batch->scalars + 3 * q, scratch, batch->narrow + q * dimension);
         coarse->good = 0;
@@ -457,10 +467,12 @@ void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float
 }
 
 void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
-                      const float *query, int64_t vector_dimension, double *projected,
-                      uint8_t *entries, float *distances, double *scalars, double *scratch) {
+                      const float *query, int64_t vector_dimension, int64_t unit,
+                      double *projected, uint8_t *entries, float *distances, double *scalars,
+                      double *scratch) {
     float *narrow = (float *)(scratch + vector_dimension);
-    turn(table, axes, mean, query, vector_dimension, projected, entries, scalars, scratch, narrow);
+    turn(table, axes, mean, query, vector_dimension, unit != 0, projected, entries, scalars,
+         scratch, narrow);
     measure_centers(table, narrow, scalars[0], 0, table->clusters, distances);
 }
 
@@ -468,8 +480,8 @@ sq_lazily SQ_NAME(prepare_lazily)(const sq_table *table, const sq_search *asked)
     const int64_t d = asked->vector_dimension;
     float *narrow = (float *)(asked->scratch + d);
     coarse_query *coarse = asked->coarse;
-    turn(table, asked->axes, asked->mean, asked->vector, d, asked->projected, asked->entries,
-         asked->scalars, asked->scratch, narrow);
+    turn(table, asked->axes, asked->mean, asked->query, d, asked->metric == SQ_COSINE,
+         asked->projected, asked->entries, asked->scalars, asked->scratch, narrow);
     const double offset = asked->scalars[0];
     sq_lazily by = {NULL, offset};
     if (table->coarse) coarsen_query(table, narrow, offset, coarse);

@@ -34,7 +34,7 @@ from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.values import dataclass
 
 # `sq_batch`.
-_BATCH: Final = Struct("=q10Qq11Q")
+_BATCH: Final = Struct("=q9Qq11Q")
 _COUNTS: Final = 8
 _TAKEN: Final = 3  # which of them says how many clusters were taken
 _TOO_MANY: Final = -(1 << 63) + 1
@@ -221,12 +221,10 @@ class _Shared:
     possible: U32
     records: RecordTable | None
 
-    def one(
-        self, vector: F32, query: F32, overall: float, program: FilterProgram | None
-    ) -> Outcome:
+    def one(self, query: F32, overall: float, program: FilterProgram | None) -> Outcome:
         """Search for one of them."""
         return search(
-            self.table, self.axes, self.mean, vector=vector, query=query, metric=self.metric,
+            self.table, self.axes, self.mean, query=query, metric=self.metric,
             plan=self.plan, overall=overall, sure=self.sure, possible=self.possible,
             program=program, records=self.records,
         )  # fmt: skip
@@ -237,7 +235,6 @@ def search_many(
     axes: F32,
     mean: F32,
     *,
-    vectors: F32,
     queries: F32,
     metric: MetricName,
     plan: SearchPlan,
@@ -254,7 +251,7 @@ def search_many(
     ----------
     table, axes, mean, metric, plan:
         As for `search`.
-    vectors, queries:
+    queries:
         float32 [n, d].
     overall, programs:
         float64 [n], and n of them.
@@ -271,11 +268,10 @@ def search_many(
     size = max(1, size)
     shared = _Shared(table, axes, mean, metric, plan, sure, possible, records)
     found = NearMany()
-    for begin in range(0, len(vectors), size):
+    for begin in range(0, len(queries), size):
         part = slice(begin, begin + size)
         _search_part(
             shared,
-            vectors[part],
             queries[part],
             overall[part],
             programs[part],
@@ -287,7 +283,6 @@ def search_many(
 
 def _search_part(
     shared: _Shared,
-    vectors: F32,
     queries: F32,
     overall: F64,
     programs: Sequence[FilterProgram | None],
@@ -299,21 +294,22 @@ def _search_part(
     first = len(into)
 
     def apart(i: int) -> Outcome:
-        return shared.one(vectors[i], queries[i], float(overall[i]), programs[i])
+        return shared.one(queries[i], float(overall[i]), programs[i])
 
     if chosen is None:
-        into.add_apart([apart(i) for i in range(len(vectors))])
+        into.add_apart([apart(i) for i in range(len(queries))])
         return
     table, plan = shared.table, shared.plan
-    count, (clusters, dimension) = len(vectors), table.centers.shape
-    if not len(programs) == len(queries) == len(overall) == count:
+    count, (clusters, dimension) = len(queries), table.centers.shape
+    if not len(programs) == len(overall) == count:
         raise InternalError("a batch has as many filters and shares as queries")
+    if queries.shape != (count, len(shared.mean)):
+        raise InternalError("queries of another dimension were given to a search")
     if len(listed_most) not in {0, count}:
         raise InternalError("a batch says of each query whether lists serve it, or of none")
     beside = native_table(table)
     beside.coarsen(chosen)
     bound = [None if program is None else beside.bind(program) for program in programs]
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     overall = np.ascontiguousarray(overall, dtype=np.float64)
     ats = np.array([0 if one is None else one.at for one in bound], dtype=np.uint64)
@@ -333,7 +329,7 @@ def _search_part(
     listed_counts = np.empty(2 * clusters if lists_at else 0, dtype=np.int64)
     batch = _BATCH.pack(
         count,
-        *_addresses(vectors, queries, ats, overall, *rooms),
+        *_addresses(queries, ats, overall, *rooms),
         near_most,
         *_addresses(*told, coarse, lazily),
         lists_at,
@@ -343,7 +339,6 @@ def _search_part(
     room = room_of(beside, len(shared.mean))
     try:
         room.prepare(table, shared.axes, shared.mean, shared.metric, plan, depth=depth)
-        room.ask(vectors, queries)
         room.admit(0, None, shared.sure, shared.possible, 0.0)
         chosen.search_many(beside.at, room.at, batch)
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 from squash.arrays import AnyArray
 from squash.values import dataclass
 
-INTERFACE: Final = 13
+INTERFACE: Final = 14
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -39,7 +39,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bind": (None, (_A, _N, _A, _A)),
     "expect": (None, (_A, _A, _A)),
     "coarsen": (_N, (_A, _A, _A)),
-    "prepare": (None, (_A, _A, _A, _A, _N, _A, _A, _A, _A, _A)),
+    "prepare": (None, (_A, _A, _A, _A, _N, _N, _A, _A, _A, _A, _A)),
     "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
     "top_k_f32": (None, (_A, _N, _N, _A)),
     "top_k_f64": (None, (_A, _N, _N, _A, _A)),

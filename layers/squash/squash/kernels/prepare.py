@@ -19,7 +19,9 @@ _ENTRY_MAX: Final = 255
 _CHUNK_VALUES: Final = 1 << 19
 
 
-def prepare(table: ClusterTable, axes: F32, mean: F32, query: F32) -> PreparedQuery:
+def prepare(
+    table: ClusterTable, axes: F32, mean: F32, query: F32, *, unit: bool = False
+) -> PreparedQuery:
     """Rotate a query, make its table of signs, and measure its distances to all centers.
 
     Parameters
@@ -32,12 +34,16 @@ def prepare(table: ClusterTable, axes: F32, mean: F32, query: F32) -> PreparedQu
         float32 [d].
     query:
         float32 [d].
+    unit:
+        Whether it is scaled to length one first, as cosine wants it.
 
     """
     chosen = native.active()
     if chosen is not None:
-        return _prepare_natively(chosen, table, axes, mean, query)
+        return _prepare_natively(chosen, table, axes, mean, query, unit=unit)
     wide = query.astype(np.float64)
+    if unit:
+        wide = (wide / np.sqrt(lanes8(wide * wide))).astype(np.float32).astype(np.float64)
     offset = 0.0
     if table.space == "l2":
         wide -= mean
@@ -54,7 +60,7 @@ def prepare(table: ClusterTable, axes: F32, mean: F32, query: F32) -> PreparedQu
 
 
 def _prepare_natively(
-    chosen: native.Native, table: ClusterTable, axes: F32, mean: F32, query: F32
+    chosen: native.Native, table: ClusterTable, axes: F32, mean: F32, query: F32, *, unit: bool
 ) -> PreparedQuery:
     kept = native_table(table)
     dimension, vector_dimension = axes.shape
@@ -70,6 +76,7 @@ def _prepare_natively(
         mean_at,
         native.address(asked),
         vector_dimension,
+        unit,
         native.address(projected),
         native.address(entries),
         native.address(distances),

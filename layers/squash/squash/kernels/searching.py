@@ -32,13 +32,12 @@ from squash.kernels.walking import walk
 from squash.values import dataclass, maker_of
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
-_ASKED: Final = Struct("=QQQqQq" + "QQQQQQQqdddqq" + "qddqdd")
+_ASKED: Final = Struct("=QQqQq" + "QQQQQQQqdddqq" + "qddqdd")
 # The 64-bit words of it that differ between queries of one plan; the others stay as they are.
-_VECTOR: Final = 2
-_QUERY: Final = 4
-_FILTER_PLACE: Final = 6 * 8
+_QUERY: Final = 3
+_FILTER_PLACE: Final = 5 * 8
 _FILTER: Final = Struct("=5Q")  # program, counts of sure and possible rows, and their bitmaps
-_OVERALL: Final = 14
+_OVERALL: Final = 13
 _ROOMS: Final = Struct("=21Q")
 _COUNTS: Final = Struct("=8q")
 _STAYS_OPEN: Final = -(1 << 63)
@@ -120,7 +119,6 @@ def search(
     axes: F32,
     mean: F32,
     *,
-    vector: F32,
     query: F32,
     metric: MetricName,
     plan: SearchPlan,
@@ -139,8 +137,8 @@ def search(
         The clusters; codes and vectors of those taken must be loaded.
     axes, mean:
         As for `prepare`.
-    vector, query:
-        float32 [d]: what is prepared (of length one for cosine), and what is measured with.
+    query:
+        float32 [d]; for cosine it is prepared as of length one.
     metric:
         Which distance.
     plan:
@@ -154,7 +152,7 @@ def search(
     chosen = native.active()
     if chosen is None:
         return _by_parts(
-            table, axes, mean, vector=vector, query=query, metric=metric, plan=plan,
+            table, axes, mean, query=query, metric=metric, plan=plan,
             overall=overall, bitmaps=(sure, possible), program=program, counts=counts,
         )  # fmt: skip
     beside = native_table(table)
@@ -163,7 +161,7 @@ def search(
     room = room_of(beside, len(mean))
     try:
         room.prepare(table, axes, mean, metric, plan, depth=1 if bound is None else bound.depth)
-        vector, query = room.ask(vector, query)  # which must outlive the search
+        query = room.ask(query)  # which must outlive the search
         if bound is None and counts is None:
             room.admit_all(overall)
         else:
@@ -214,6 +212,7 @@ class Room:
 
     def __init__(self, vector_dimension: int) -> None:
         self._vector_dimension = vector_dimension
+        self._query_shape = (vector_dimension,)
         memory = np.zeros(_ASKED.size + _ROOMS.size, dtype=np.uint8)
         self.at = address(memory)
         self._asked = memory.data
@@ -253,7 +252,7 @@ class Room:
         axes_at, mean_at = native_table(table).rotation(axes, mean)
         _ASKED.pack_into(
             self._asked, 0,
-            axes_at, mean_at, 0, len(mean), 0, METRIC_NUMBERS[metric],
+            axes_at, mean_at, len(mean), 0, METRIC_NUMBERS[metric],
             0, 0, 0, 0, 0, address(plan.inverse_need), address(plan.adverse),
             plan.k, 0.0, plan.prior_rows, plan.thinning, plan.anchor_rows, plan.exponent,
             plan.keep, plan.reach, plan.share_min,
@@ -262,18 +261,13 @@ class Room:
         self._admits_all = True
         self._prepared = plan, axes, mean, metric
 
-    def ask(self, vector: F32, query: F32) -> tuple[F32, F32]:
-        """Write down what is asked; the arrays returned must outlive the search."""
-        if not vector.shape[-1:] == query.shape[-1:] == (self._vector_dimension,):
+    def ask(self, query: F32) -> F32:
+        """Write down what is asked; the array returned must outlive the search."""
+        if query.shape != self._query_shape:
             raise InternalError("a query of another dimension was given to a search")
         asked = np.ascontiguousarray(query, dtype=np.float32)
-        words = self._words
-        words[_VECTOR] = words[_QUERY] = address(asked)
-        if vector is query:
-            return asked, asked
-        vector = np.ascontiguousarray(vector, dtype=np.float32)
-        words[_VECTOR] = address(vector)
-        return vector, asked
+        self._words[_QUERY] = address(asked)
+        return asked
 
     def admit_all(self, overall: float) -> None:
         """Say that there is no filter."""
@@ -354,7 +348,6 @@ def _by_parts(
     axes: F32,
     mean: F32,
     *,
-    vector: F32,
     query: F32,
     metric: MetricName,
     plan: SearchPlan,
@@ -363,7 +356,7 @@ def _by_parts(
     program: FilterProgram | None,
     counts: tuple[I64, I64] | None,
 ) -> Near | Missing | StaysOpen:
-    prepared = prepare(table, axes, mean, vector)
+    prepared = prepare(table, axes, mean, query, unit=metric == "cosine")
     taken = walk(
         table,
         prepared.distances,

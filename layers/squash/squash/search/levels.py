@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, F64, I64, U32, distinct
+from squash.arrays import F64, I64, U32, distinct
 from squash.index.prefetch import prefetch_vectors, prefetch_vectors_ahead
 from squash.index.reader import SegmentReader
 from squash.kernels import PreparedQuery, Ranked, Taken
@@ -30,8 +30,6 @@ class Walked:
     possible: U32 | None
     """uint32 [all blocks]: at the clusters taken, just the rows that pass; None for all alive."""
     prepared: PreparedQuery
-    vector: F32
-    """float32 [d]: what is ranked with, of length one for cosine."""
     straight: bool
     """Whether so few rows are admitted that their codes would save nothing."""
 
@@ -78,7 +76,7 @@ def walk_by_levels(job: Job, admission: Admission) -> Found:
         job.clusters.load_clusters(table, taken.clusters)
         ranked = _scan(job, taken, walked.possible, walked.prepared)
     else:
-        ranked = _rank(job, taken, walked.possible, numbers, walked.vector)
+        ranked = _rank(job, taken, walked.possible, numbers)
     return _refine(job, ranked)
 
 
@@ -86,8 +84,9 @@ def walk_clusters(job: Job, admission: Admission) -> Walked:
     """Take clusters, nearest first (levels 2 and 3), and settle which of their rows pass."""
     query, table, trace, bitmaps = job.query, job.table, job.trace, job.bitmaps
     codec = job.clusters.trained.codec
-    vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
-    prepared = kernels.prepare(table, codec.axes, codec.mean, vector)
+    prepared = kernels.prepare(
+        table, codec.axes, codec.mean, query.vector, unit=job.metric is Metric.COSINE
+    )
     taken = take_clusters(
         table,
         prepared.distances,
@@ -112,7 +111,6 @@ def walk_clusters(job: Job, admission: Admission) -> Walked:
         taken=taken,
         possible=None if admission.program is None else bitmaps.possible,
         prepared=prepared,
-        vector=vector,
         straight=admitted == 0 or straight.holds(admitted, len(taken.clusters)),
     )
 
@@ -162,9 +160,11 @@ def trace_ranked(trace: Trace, ranked: Ranked, *, scannable: bool) -> None:
     trace.level("full codes", ranked.ranked, len(ranked.row))
 
 
-def _rank(job: Job, taken: Taken, possible: U32 | None, numbers: list[int], vector: F32) -> Ranked:
+def _rank(job: Job, taken: Taken, possible: U32 | None, numbers: list[int]) -> Ranked:
     """Rank by a codec whose codes the kernels don't scan, partition by partition."""
-    clusters = job.clusters
+    clusters, vector = job.clusters, job.query.vector
+    if job.metric is Metric.COSINE:
+        vector = unit_rows(vector[None, :])[0]
     prepared = clusters.trained.codec.prepare(vector)
     found: list[tuple[int, Candidates]] = []
     for number in numbers:

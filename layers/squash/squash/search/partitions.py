@@ -19,7 +19,6 @@ from squash.search.found import Found, Query, complete, found_at_once
 from squash.search.jobs import Admission, Job
 from squash.search.levels import scan_matches, walk_by_levels, walked_plan
 from squash.search.trace import Trace
-from squash.segment.exact import unit_rows
 
 # Once for what is missing, and once with it.
 _ATTEMPTS = 2
@@ -178,14 +177,10 @@ def _near_many(
         return None
     queries = np.concatenate([asked.queries[place].vector for place in places])
     queries = queries.reshape(len(places), -1)
-    vectors = queries
-    if job.metric is Metric.COSINE:  # one by one: sums over several may round otherwise
-        vectors = np.concatenate([unit_rows(query[None, :]) for query in queries])
     return kernels.search_many(
         job.table,
         codec.axes,
         codec.mean,
-        vectors=vectors,
         queries=queries,
         metric=job.metric.value,
         plan=job.clusters.search_plan(job.query.recall_target, job.query.k, job.keep, job.costs),
@@ -277,7 +272,6 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
     """
     query, table, clusters = job.query, job.table, job.clusters
     codec = clusters.trained.codec
-    vector = unit_rows(query.vector[None, :])[0] if job.metric is Metric.COSINE else query.vector
     plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
     records = _records(job)
     for _ in range(_ATTEMPTS):
@@ -285,7 +279,6 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
             table,
             codec.axes,
             codec.mean,
-            vector=vector,
             query=query.vector,
             metric=job.metric._value_,
             plan=plan,
