@@ -308,7 +308,6 @@ def _search_part(
     if len(listed_most) not in {0, count}:
         raise InternalError("a batch says of each query whether lists serve it, or of none")
     beside = native_table(table)
-    beside.coarsen(chosen)
     bound = [None if program is None else beside.bind(program) for program in programs]
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     overall = np.ascontiguousarray(overall, dtype=np.float64)
@@ -338,7 +337,9 @@ def _search_part(
     depth = max((one.depth for one in bound if one is not None), default=1)
     room = room_of(beside, len(shared.mean))
     try:
-        room.prepare(table, shared.axes, shared.mean, shared.metric, plan, depth=depth)
+        room.prepare(
+            chosen, table, shared.axes, shared.mean, metric=shared.metric, plan=plan, depth=depth
+        )
         room.admit(0, None, shared.sure, shared.possible, 0.0)
         chosen.search_many(beside.at, room.at, batch)
     finally:

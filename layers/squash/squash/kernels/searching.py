@@ -156,11 +156,11 @@ def search(
             overall=overall, bitmaps=(sure, possible), program=program, counts=counts,
         )  # fmt: skip
     beside = native_table(table)
-    beside.coarsen(chosen)
     bound = None if program is None else beside.bind(program)
     room = room_of(beside, len(mean))
     try:
-        room.prepare(table, axes, mean, metric, plan, depth=1 if bound is None else bound.depth)
+        depth = 1 if bound is None else bound.depth
+        room.prepare(chosen, table, axes, mean, metric=metric, plan=plan, depth=depth)
         query = room.ask(query)  # which must outlive the search
         if bound is None and counts is None:
             room.admit_all(overall)
@@ -225,12 +225,13 @@ class Room:
 
     def prepare(
         self,
+        chosen: native.Native,
         table: ClusterTable,
         axes: F32,
         mean: F32,
+        *,
         metric: MetricName,
         plan: SearchPlan,
-        *,
         depth: int,
     ) -> None:
         """Write down what queries have in common; mostly it is there from the last one."""
@@ -249,7 +250,9 @@ class Room:
         rows = max(plan.keep, plan.straight.most, self.rows, 1)
         if self.rows < rows or self.depth < depth:
             self.grow(table, rows, depth)
-        axes_at, mean_at = native_table(table).rotation(axes, mean)
+        beside = native_table(table)
+        beside.coarsen(chosen)
+        axes_at, mean_at = beside.rotation(axes, mean)
         _ASKED.pack_into(
             self._asked, 0,
             axes_at, mean_at, len(mean), 0, METRIC_NUMBERS[metric],

@@ -15,7 +15,7 @@ from squash.clock import Clock, IdSource
 from squash.drafts import make_answer
 from squash.errors import DataError, InternalError, SquashError, UnavailableError
 from squash.index import catalogue
-from squash.index.checking import check_keys
+from squash.index.checking import check_keys, check_vector
 from squash.index.entries import Entry
 from squash.index.fresh import fresh_part, passed_limit
 from squash.index.state import building, commits_needed
@@ -70,6 +70,7 @@ _LOG = logging.getLogger("squash")
 _PASSING_RETAINED_BYTES = 1
 
 Report = Callable[[Progress], None]
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -181,6 +182,18 @@ class IndexSession:
 
     # Reading
 
+    def query(
+        self, vector: Any, node: FilterNode | None, options: Query, consistency: str
+    ) -> Answer:
+        """Answer one query of a vector on the newest snapshot, as `query_many` does, but sooner."""
+        before = self._spent()
+        if self.config.expires is not None:
+            node = only_live(node, self._live())
+        query = options.of(check_vector(vector, self.config), node)
+        view, found = self._searched((query,), consistency)
+        (matches, trace) = found[0]
+        return self._answer(view, query, matches, trace, (before, self._spent()))
+
     def query_many(
         self,
         asked: Asked,
@@ -222,13 +235,25 @@ class IndexSession:
         # What was asked of the store served all of them, and is counted once.
         answers: list[Answer] = []
         for query, (matches, trace) in zip(queries, found, strict=True):
-            usage = partial(usage_of, trace, after if answers else before, after, self._settings)
-            told = explain(view, query, trace) if query.explain else None
-            answers.append(make_answer(matches, usage, view.snapshot, told, trace.missing))
+            spent = (after if answers else before, after)
+            answers.append(self._answer(view, query, matches, trace, spent))
         if not encoded.reports:
             return answers
         reports = encoded.reports
         return [replace(one, encoding=how) for one, how in zip(answers, reports, strict=True)]
+
+    def _answer(
+        self,
+        view: IndexView,
+        query: Query,
+        matches: tuple[Match, ...],
+        trace: Trace,
+        spent: tuple[SpentHere, SpentHere],
+    ) -> Answer:
+        """Return an answer, of what was found, and what was spent before and after that."""
+        usage = partial(usage_of, trace, *spent, self._settings)
+        told = explain(view, query, trace) if query.explain else None
+        return make_answer(matches, usage, view.snapshot, told, trace.missing)
 
     def _opening(self, asked: Asked) -> Future[IndexView] | None:
         """Begin to open the index while queries are encoded, if both take their time."""
@@ -249,7 +274,7 @@ class IndexSession:
         if self._settings.billed and consistency == "strong" and queries:
             guess = self._views.at_hand()
         if guess is None:
-            return self._reading(consistency, lambda view: self._search(view, queries))
+            return self._reading(consistency, self._search, queries)
         newest = self._threads().submit(self.view, consistency)
         try:
             found = self._search(guess, queries)
@@ -266,20 +291,22 @@ class IndexSession:
         again[0][1].spent = spent_together(found[0][1].spent, again[0][1].spent)
         return view, again
 
-    def _reading(self, consistency: str, read: Callable[[IndexView], T]) -> tuple[IndexView, T]:
-        """Read from a snapshot; if something of it is gone, once more from the newest.
+    def _reading(
+        self, consistency: str, read: Callable[[IndexView, A], T], what: A
+    ) -> tuple[IndexView, T]:
+        """Read something from a snapshot; if something of it is gone, once more from the newest.
 
         What garbage collection takes was in no newest snapshot for an hour at least: only who
         stood still for so long can miss it.
         """
         view = self.view(consistency)
         try:
-            return view, read(view)
+            return view, read(view, what)
         except DataError:
             newest = self.view("strong")
             if newest.snapshot == view.snapshot:
                 raise
-            return newest, read(newest)
+            return newest, read(newest, what)
 
     def _search(
         self, view: IndexView, queries: Sequence[Query]
@@ -337,8 +364,7 @@ class IndexSession:
     ) -> T:
         """Read from the newest snapshot, or that of a number or a moment."""
         if as_of is None:
-            live = self._live()
-            return self._reading("strong", lambda view: read(view, live))[1]
+            return self._reading("strong", read, self._live())[1]
         view, live = self._seen(as_of)
         return self._past(view, lambda: read(view, live))
 

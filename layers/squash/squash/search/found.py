@@ -10,7 +10,7 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
-from squash.drafts import make_bare_matches, make_matches
+from squash.drafts import make_matches
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
 from squash.model import Match, Metadata
 from squash.search.trace import Trace
@@ -100,9 +100,6 @@ def merge(found: Sequence[Found], query: Query) -> tuple[Match, ...]:
     joined = _joined(found)
     if joined is None:
         return ()
-    bare = not (query.include_metadata or query.include_vector)
-    if bare and joined.keys is not None and _settled(joined.distances, query.k):
-        return make_bare_matches(joined.keys, joined.distances)
     order = _nearest(joined, query.k)
     distances = _at(joined.distances, order)
     none = (None,) * len(order)
@@ -181,7 +178,7 @@ def _at(values: list[T], order: Sequence[int]) -> list[T]:
 def _nearest(found: Found, k: int) -> Sequence[int]:
     """Return the places of the k nearest, by distance and key."""
     distances = found.distances
-    if _ascends(distances):
+    if ascends(distances):
         return range(min(k, len(distances)))
     order = _with_ties(distances, k)
     if len({distances[place] for place in order}) == len(order):
@@ -191,14 +188,9 @@ def _nearest(found: Found, k: int) -> Sequence[int]:
     return order[:k]
 
 
-def _ascends(distances: list[float]) -> bool:
+def ascends(distances: list[float]) -> bool:
     """Tell whether each row is farther than the one before: what is found at once comes so."""
     return all(map(lt, distances, distances[1:]))
-
-
-def _settled(distances: list[float], k: int) -> bool:
-    """Tell whether rows are the k nearest, and in their order."""
-    return len(distances) <= k and _ascends(distances)
 
 
 def _with_ties(distances: Sequence[float], k: int) -> list[int]:

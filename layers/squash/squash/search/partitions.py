@@ -15,7 +15,7 @@ from squash.model import Match, Metric
 from squash.planning import CostModel, keep_for
 from squash.search.admitting import Known, admit, admit_alike, listed_most, trace_admission
 from squash.search.clusters import Bitmaps, Clusters
-from squash.search.found import Found, Query, complete, found_at_once
+from squash.search.found import Found, Query, ascends, complete, found_at_once
 from squash.search.jobs import Admission, Job
 from squash.search.levels import scan_matches, walk_by_levels, walked_plan
 from squash.search.trace import Trace
@@ -33,7 +33,25 @@ def search_partitions(
         keep = keep_for(query.k, query.recall_target)
         table = clusters.table()
         job = Job(metric, costs, clusters, table, query, keep, bitmaps, trace)
-        return _search_admitted(job, admit(job))
+        found = _search_admitted(job, admit(job))
+        return _found_near(job, found) if isinstance(found, kernels.Near) else found
+    finally:
+        clusters.give_bitmaps(bitmaps)
+
+
+def match_partitions(
+    metric: Metric, costs: CostModel, clusters: Clusters, query: Query, trace: Trace
+) -> tuple[Match, ...]:
+    """Do the same where nothing is searched but partitions: give the matches."""
+    bitmaps = clusters.take_bitmaps()
+    try:
+        keep = keep_for(query.k, query.recall_target)
+        table = clusters.table()
+        job = Job(metric, costs, clusters, table, query, keep, bitmaps, trace)
+        found = _search_admitted(job, admit(job))
+        if isinstance(found, kernels.Near):
+            return _matches_near(job, found)
+        return complete((found,), query, trace)
     finally:
         clusters.give_bitmaps(bitmaps)
 
@@ -49,7 +67,8 @@ def search_partitions_many(
     found: list[Found | None] = [None] * len(queries)
     with _together(metric, costs, clusters, queries, traces) as asked:
         for place, job, admission in _search_many(asked, partial(_find, asked, found)):
-            found[place] = _search_admitted(job, admission)
+            alone = _search_admitted(job, admission)
+            found[place] = _found_near(job, alone) if isinstance(alone, kernels.Near) else alone
     return [one for one in found if one is not None]
 
 
@@ -64,7 +83,11 @@ def match_partitions_many(
     matches: list[tuple[Match, ...]] = [()] * len(queries)
     with _together(metric, costs, clusters, queries, traces) as asked:
         for place, job, admission in _search_many(asked, partial(_match, asked, matches)):
-            matches[place] = complete([_search_admitted(job, admission)], job.query, job.trace)
+            found = _search_admitted(job, admission)
+            if isinstance(found, kernels.Near):
+                matches[place] = _matches_near(job, found)
+            else:
+                matches[place] = complete((found,), job.query, job.trace)
     return matches
 
 
@@ -223,7 +246,7 @@ def _match(
             matches[place] = made[begin:end]
             trace = asked.traces[place]
             trace.visited(partitions, counts[3])
-            _note_near(trace, counts)
+            _note_near(trace, counts[:2] + counts[4:])
             trace.noted.append(("merge", end - begin, end - begin))
         else:
             others.append(i)
@@ -242,7 +265,7 @@ def _match_others(
     for i in some:
         one, job = near.outcome(i), asked.job(places[i])
         if isinstance(one, kernels.Near):
-            matches[places[i]] = complete([_found_near(job, one)], job.query, job.trace)
+            matches[places[i]] = _matches_near(job, one)
         else:
             left.append(i)
     return left
@@ -253,7 +276,8 @@ def _records(job: Job) -> kernels.RecordTable | None:
     return None if job.query.include_metadata else job.clusters.records()
 
 
-def _search_admitted(job: Job, admission: Admission) -> Found:
+def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
+    """Search for what is admitted: what is found in one call of the kernels is not noted yet."""
     trace_admission(job, admission)
     if admission.scan_all:
         return scan_matches(job, admission)
@@ -264,7 +288,7 @@ def _search_admitted(job: Job, admission: Admission) -> Found:
     return walk_by_levels(job, admission)
 
 
-def _search_at_once(job: Job, admission: Admission) -> Found | None:
+def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
     """Search in one call of the kernels; None where that can't be.
 
     It can't where vectors are not at hand whole, or cells leave rows open that only the exact
@@ -290,7 +314,7 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
             records=records,
         )
         if isinstance(near, kernels.Near):
-            return _found_near(job, near)
+            return near
         if isinstance(near, kernels.StaysOpen):
             return None
         numbers = set(table.partition[near.taken].tolist())
@@ -300,21 +324,35 @@ def _search_at_once(job: Job, admission: Admission) -> Found | None:
     return None
 
 
+def _matches_near(job: Job, near: kernels.Near) -> tuple[Match, ...]:
+    """Note what was found in one call, and make its matches."""
+    query, keys, distances = job.query, near.keys, near.distances
+    bare = not (query.include_metadata or query.include_vector)
+    if keys is None or not bare or len(distances) > query.k or not ascends(distances):
+        return complete((_found_near(job, near),), query, job.trace)
+    _note_one(job, near)
+    # None ties with another: they are the k nearest, and in their order.
+    job.trace.noted.append(("merge", len(distances), len(distances)))
+    return make_bare_matches(keys, distances)
+
+
 def _found_near(job: Job, near: kernels.Near) -> Found:
-    seen = (
-        near.rows_seen, near.admitted, 0, 0, near.low_scanned, near.ranked, near.kept, near.read,
-    )  # fmt: skip
-    job.trace.walked(job.table.partition, near.taken)
-    _note_near(job.trace, seen)
+    """Note what was found in one call, and return it."""
+    _note_one(job, near)
     clusters = job.clusters
     return found_at_once(
         (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
     )
 
 
+def _note_one(job: Job, near: kernels.Near) -> None:
+    job.trace.walked(job.table.partition, near.taken)
+    _note_near(job.trace, near[4:10])
+
+
 def _note_near(trace: Trace, counts: Sequence[int]) -> None:
-    """Note what a search in one call did, by its counts as `NearMany` has them."""
-    rows_seen, admitted, _, _, low_scanned, ranked, kept, read = counts
+    """Note what a search in one call did, by the counts of `Near`, from `rows_seen` to `read`."""
+    rows_seen, admitted, low_scanned, ranked, kept, read = counts
     trace.plan = walked_plan(ranked, low_scanned)
     trace.examined += rows_seen
     trace.passed += admitted

@@ -15,6 +15,7 @@ from squash.search.filtering import exactly
 from squash.search.found import Found, Query, complete, found_of
 from squash.search.index_view import IndexView
 from squash.search.partitions import (
+    match_partitions,
     match_partitions_many,
     search_partitions,
     search_partitions_many,
@@ -56,12 +57,14 @@ def search(
     on the way.
 
     """
-    trace = Trace()
+    trace, clusters = Trace(), None if query.exact else view.clusters
+    if clusters is not None and not view.exact_rows:
+        return match_partitions(view.metric, costs, clusters, query, trace), trace
     found = scan_rest(view, query, trace)
     if query.exact:
         found += _scan_partitions(view, query, trace)
-    elif view.clusters is not None:
-        found.append(search_partitions(view.metric, costs, view.clusters, query, trace))
+    elif clusters is not None:
+        found.append(search_partitions(view.metric, costs, clusters, query, trace))
     return complete(found, query, trace), trace
 
 
