@@ -208,11 +208,13 @@ class IndexReads:
         )  # fmt: skip
         if timeout_ms is not None:
             options = options.until(session.deadline_ms(timeout_ms))
-        asked = session.content.query(vector=vector, text=text, image=image, encoder=encoder)
-        node = None if filter is None else session.parse(filter)
-        if vector is not None and as_of is None:
+        bare = text is None and image is None and encoder is None
+        if vector is not None and bare and as_of is None:
+            node = None if filter is None else session.parse(filter)
             return session.query(vector, node, options, consistency)
-        return session.query_many(asked, [node], options, consistency, as_of)[0]
+        asked = session.content.query(vector=vector, text=text, image=image, encoder=encoder)
+        nodes = [None if filter is None else session.parse(filter)]
+        return session.query_many(asked, nodes, options, consistency, as_of)[0]
 
     def query_many(
         self,

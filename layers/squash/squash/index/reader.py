@@ -261,10 +261,6 @@ class SegmentReader(SegmentParts):
         """Return float32 [n, d] if they are at hand whole, or always read so; else None."""
         return self.all_vectors() if self.holds_vectors() else None
 
-    def evictions(self) -> int:
-        """Return how often retained objects were let go, of any segment."""
-        return self.loader.evictions
-
     def vectors(self, rows: I64) -> F32:
         """Return float32 [m, d], the vectors of the given rows, in their order."""
         wanted = self._vector_pages(rows)

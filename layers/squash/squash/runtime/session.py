@@ -299,7 +299,7 @@ class IndexSession:
         What garbage collection takes was in no newest snapshot for an hour at least: only who
         stood still for so long can miss it.
         """
-        view = self.view(consistency)
+        view = self._views.view(consistency)
         try:
             return view, read(view, what)
         except DataError:

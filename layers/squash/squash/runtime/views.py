@@ -118,13 +118,17 @@ class IndexViews:
             If it is neither "strong" nor "eventual".
 
         """
-        if consistency not in ("strong", "eventual"):
+        opened = self._opened
+        if consistency == "strong":
+            if opened is None:
+                return self.view_of(self._refresh_to_search())
+            # Every query comes through here, and mostly nothing is new.
+            newest = self.log.refresh(opened)
+            return self.view_of(newest if newest is opened else self.install(newest))
+        if consistency != "eventual":
             raise InvalidArgumentError(
                 f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"
             )
-        if consistency == "strong":
-            return self.view_of(self._refresh_to_search())
-        opened = self._opened
         age_ms = self._clock.now_ms() - opened.read_ms if opened else 0
         # A clock that was set back says nothing about how old it is.
         if opened is None or not 0 <= age_ms <= self._settings.staleness_ms_max:

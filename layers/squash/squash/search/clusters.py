@@ -409,7 +409,7 @@ class Clusters:
         return reader.loader.keep_derived(reader.ref.objects[ROWS], f"list of {name}", size)
 
     def _evicted(self) -> int:
-        return self.partitions[0].reader.evictions() if self.partitions else 0
+        return self.partitions[0].reader.loader.evictions if self.partitions else 0
 
     def _new_table(self) -> ClusterTable:
         trained, count = self.trained, len(self.partitions)

@@ -16,7 +16,7 @@ from squash.planning import take_clusters
 from squash.search.admitting import resolve
 from squash.search.found import Found, found_of
 from squash.search.jobs import Admission, Job
-from squash.search.trace import Trace
+from squash.search.trace import Trace, walked_plan
 from squash.segment.exact import unit_rows
 from squash.segment.partition import Candidates
 from squash.values import dataclass
@@ -139,13 +139,6 @@ def _scan(job: Job, taken: Taken, possible: U32 | None, prepared: PreparedQuery)
     )
     trace_ranked(job.trace, ranked, scannable=True)
     return ranked
-
-
-def walked_plan(ranked: int, low_scanned: int) -> str:
-    """Return the name of a walk's plan, by how many rows were ranked, and of how many the signs."""
-    if not ranked:
-        return "walk, exact distances at once"
-    return "walk, scan signs" if low_scanned else "walk, gather full codes"
 
 
 def trace_ranked(trace: Trace, ranked: Ranked, *, scannable: bool) -> None:

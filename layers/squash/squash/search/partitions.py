@@ -17,7 +17,7 @@ from squash.search.admitting import Known, admit, admit_alike, listed_most, trac
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.found import Found, Query, ascends, complete, found_at_once
 from squash.search.jobs import Admission, Job
-from squash.search.levels import scan_matches, walk_by_levels, walked_plan
+from squash.search.levels import scan_matches, walk_by_levels
 from squash.search.trace import Trace
 
 # Once for what is missing, and once with it.
@@ -246,7 +246,7 @@ def _match(
             matches[place] = made[begin:end]
             trace = asked.traces[place]
             trace.visited(partitions, counts[3])
-            _note_near(trace, counts[:2] + counts[4:])
+            trace.searched(counts[:2] + counts[4:])
             trace.noted.append(("merge", end - begin, end - begin))
         else:
             others.append(i)
@@ -330,7 +330,8 @@ def _matches_near(job: Job, near: kernels.Near) -> tuple[Match, ...]:
     bare = not (query.include_metadata or query.include_vector)
     if keys is None or not bare or len(distances) > query.k or not ascends(distances):
         return complete((_found_near(job, near),), query, job.trace)
-    _note_one(job, near)
+    job.trace.walked(job.table.partition, near.taken)
+    job.trace.searched(near[4:10])
     # None ties with another: they are the k nearest, and in their order.
     job.trace.noted.append(("merge", len(distances), len(distances)))
     return make_bare_matches(keys, distances)
@@ -338,29 +339,9 @@ def _matches_near(job: Job, near: kernels.Near) -> tuple[Match, ...]:
 
 def _found_near(job: Job, near: kernels.Near) -> Found:
     """Note what was found in one call, and return it."""
-    _note_one(job, near)
+    job.trace.walked(job.table.partition, near.taken)
+    job.trace.searched(near[4:10])
     clusters = job.clusters
     return found_at_once(
         (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
     )
-
-
-def _note_one(job: Job, near: kernels.Near) -> None:
-    job.trace.walked(job.table.partition, near.taken)
-    _note_near(job.trace, near[4:10])
-
-
-def _note_near(trace: Trace, counts: Sequence[int]) -> None:
-    """Note what a search in one call did, by the counts of `Near`, from `rows_seen` to `read`."""
-    rows_seen, admitted, low_scanned, ranked, kept, read = counts
-    trace.plan = walked_plan(ranked, low_scanned)
-    trace.examined += rows_seen
-    trace.passed += admitted
-    trace.scanned += low_scanned + ranked
-    trace.vectors_read += read
-    noted = trace.noted
-    noted.append(("clusters", rows_seen, admitted))
-    if ranked:
-        noted.append(("low-bit codes", admitted, ranked))
-        noted.append(("full codes", ranked, kept))
-    noted.append(("refine", kept, read))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 
 import numpy as np
@@ -11,6 +12,13 @@ from squash.drafts import make_level
 from squash.model import Level
 from squash.search.spending import Spent
 from squash.values import dataclass
+
+
+def walked_plan(ranked: int, low_scanned: int) -> str:
+    """Return the name of a walk's plan, by how many rows were ranked, and of how many the signs."""
+    if not ranked:
+        return "walk, exact distances at once"
+    return "walk, scan signs" if low_scanned else "walk, gather full codes"
 
 
 @dataclass(slots=True)
@@ -61,6 +69,20 @@ class Trace:
     def level(self, name: str, candidates: int, survivors: int) -> None:
         """Note that of so many candidates so many survived a level."""
         self.noted.append((name, candidates, survivors))
+
+    def searched(self, counts: Sequence[int]) -> None:
+        """Note a search in one call of the kernels, by the counts of `Near` from `rows_seen` on."""
+        rows_seen, admitted, low_scanned, ranked, kept, read = counts
+        self.plan = walked_plan(ranked, low_scanned)
+        self.examined += rows_seen
+        self.passed += admitted
+        self.scanned += low_scanned + ranked
+        self.vectors_read += read
+        self.noted.append(("clusters", rows_seen, admitted))
+        if ranked:
+            self.noted.append(("low-bit codes", admitted, ranked))
+            self.noted.append(("full codes", ranked, kept))
+        self.noted.append(("refine", kept, read))
 
     def visited(self, partitions: int, clusters: int) -> None:
         """Note how many of both were visited."""
