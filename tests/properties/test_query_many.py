@@ -25,9 +25,11 @@ def test_many_queries_have_the_answers_of_single_ones(metric, variant):
     rng = np.random.default_rng(8)
     count = 1_500
     index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=12, metric=metric)
+    vectors = rng.standard_normal((count, 12)).astype(np.float32)
+    vectors[100:112] = vectors[50]  # which tie
     rows = {
         "keys": [f"k{i}" for i in range(count)],
-        "vectors": rng.standard_normal((count, 12)).astype(np.float32),
+        "vectors": vectors,
         "metadata": [
             {"u": float(rng.random()), "group": f"{'abcd'[i % 4]}{i % 60}"} for i in range(count)
         ],
@@ -35,21 +37,34 @@ def test_many_queries_have_the_answers_of_single_ones(metric, variant):
     index.put(**rows)
     index.optimize(options=OPTIONS)
     index.delete(keys=[f"k{i}" for i in range(0, count, 9)])
-    index.put(keys=["new"], vectors=rng.standard_normal((1, 12)), metadata=[{"u": 0.3}])
     queries = rng.standard_normal((20, 12)).astype(np.float32)
-    asked = {"recall_target": 0.8, "top_k": 7}
+    queries[3] = vectors[50]
     with native.use(variant):
-        for filters in (*FILTERS, [FILTERS[i % len(FILTERS)] for i in range(20)]):
-            each = filters if isinstance(filters, list) else [filters] * 20
-            singles = [
-                index.query(query, filter=filter_, **asked)
-                for query, filter_ in zip(queries, each, strict=True)
-            ]
-            together = index.query_many(queries, filters=filters, **asked)
-            assert [one.matches for one in together] == [one.matches for one in singles]
+        for include in ((), ("metadata", "vector")):
+            _compare(index, queries, include)
+        index.put(keys=["new"], vectors=rng.standard_normal((1, 12)), metadata=[{"u": 0.3}])
+        for include in ((), ("metadata",)):
+            _compare(index, queries, include)
+
+
+def _compare(index, queries, include):
+    asked = {"recall_target": 0.8, "top_k": 7, "include": include}
+    for filters in (*FILTERS, [FILTERS[i % len(FILTERS)] for i in range(20)]):
+        each = filters if isinstance(filters, list) else [filters] * 20
+        singles = [
+            index.query(query, filter=filter_, **asked)
+            for query, filter_ in zip(queries, each, strict=True)
+        ]
+        together = index.query_many(queries, filters=filters, **asked)
+        for one, single in zip(together, singles, strict=True):
+            assert [_plain(match) for match in one.matches] == [*map(_plain, single.matches)]
             for name in ("rows_scanned", "vectors_read", "levels"):
-                wanted = [getattr(one.usage, name) for one in singles]
-                assert [getattr(one.usage, name) for one in together] == wanted
+                assert getattr(one.usage, name) == getattr(single.usage, name)
+
+
+def _plain(match):
+    vector = None if match.vector is None else match.vector.tolist()
+    return match.key, match.distance, match.metadata, vector
 
 
 def test_what_a_batch_asks_of_the_store_is_counted_once(tmp_path):
