@@ -1,45 +1,7 @@
 /* Rotate a query, make its table of signs, and measure its distances to all centers. */
-#include "variant.h"
+#include "products.h"
 
-enum { ROWS = 4, ROWS_AHEAD = 8, GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384, AHEAD_BYTES = 4096 };
-
-/* `found[j]` is the product of row j with x, float64 [d], in lanes8. */
-static void products(const float *rows, const double *x, int64_t n, int64_t d, double *found) {
-    const int64_t whole = d & ~7;
-    int64_t j = 0;
-    for (; j + ROWS <= n; j += ROWS) {
-        const float *row[ROWS];
-        sq_f64x8 sums[ROWS];
-        for (int r = 0; r < ROWS; r++) {
-            row[r] = rows + (j + r) * d;
-            sums[r] = sq_f64x8_zero();
-        }
-        for (int64_t i = 0; i < whole; i += 8) {
-            const sq_f64x8 y = sq_f64x8_load(x + i);
-            for (int r = 0; r < ROWS; r++) {
-                if (i % 16 == 0) sq_ahead(row[r] + i, (size_t)(ROWS_AHEAD * 4 * d));
-                sums[r] = sq_f64x8_add(sums[r], sq_f64x8_mul(sq_f64x8_widen(row[r] + i), y));
-            }
-        }
-        if (whole < d) {
-            const sq_f64x8 y = sq_f64x8_load_n(x + whole, d - whole);
-            for (int r = 0; r < ROWS; r++)
-                sums[r] = sq_f64x8_add(
-                    sums[r], sq_f64x8_mul(sq_f64x8_widen_n(row[r] + whole, d - whole), y));
-        }
-        for (int r = 0; r < ROWS; r++) found[j + r] = sq_f64x8_sum(sums[r]);
-    }
-    for (; j < n; j++) {
-        const float *row = rows + j * d;
-        sq_f64x8 sum = sq_f64x8_zero();
-        for (int64_t i = 0; i < whole; i += 8)
-            sum = sq_f64x8_add(sum, sq_f64x8_mul(sq_f64x8_widen(row + i), sq_f64x8_load(x + i)));
-        if (whole < d)
-            sum = sq_f64x8_add(sum, sq_f64x8_mul(sq_f64x8_widen_n(row + whole, d - whole),
-                                                 sq_f64x8_load_n(x + whole, d - whole)));
-        found[j] = sq_f64x8_sum(sum);
-    }
-}
+enum { GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384, AHEAD_BYTES = 4096 };
 
 /* sum + (c - q)^2, or sum + c * q. */
 SQ_INLINE sq_f32x16 term(sq_f32x16 sum, sq_f32x16 c, sq_f32x16 q, int squared) {
@@ -182,19 +144,30 @@ static void sign_table(const double *projected, int64_t dimension, uint8_t *entr
     }
 }
 
-/* All but the distances to the centers; `narrow` is what these are measured from, float32 [D]. */
-static void turn(const sq_table *table, const float *axes, const float *mean, const float *query,
-                 int64_t d, double *projected, uint8_t *entries, double *scalars, double *wide,
-                 float *narrow) {
-    const int64_t dimension = table->dimension;
+/* A query as it is rotated; `scalars` gets its offset. */
+static void center(const sq_table *table, const float *mean, const float *query, int64_t d,
+                   double *wide, double *scalars) {
     const int squared = table->space == SQ_SPACE_L2;
     scalars[0] = 0.0;
     for (int64_t i = 0; i < d; i++)
         wide[i] = squared ? (double)query[i] - (double)mean[i] : (double)query[i];
     if (!squared) products(mean, wide, 1, d, scalars);
-    products(axes, wide, dimension, d, projected);
+}
+
+/* The table of signs of what was rotated, and what distances to centers are measured from, float32 [D]. */
+static void finish(const double *projected, int64_t dimension, uint8_t *entries, double *scalars,
+                   float *narrow) {
     sign_table(projected, dimension, entries, scalars + 1);
     for (int64_t j = 0; j < dimension; j++) narrow[j] = (float)projected[j];
+}
+
+/* All but the distances to the centers. */
+static void turn(const sq_table *table, const float *axes, const float *mean, const float *query,
+                 int64_t d, double *projected, uint8_t *entries, double *scalars, double *wide,
+                 float *narrow) {
+    center(table, mean, query, d, wide, scalars);
+    products(axes, wide, table->dimension, d, projected);
+    finish(projected, table->dimension, entries, scalars, narrow);
 }
 
 /* The distances to `count` centers from `first` on. */
@@ -440,18 +413,32 @@ void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const
     for (int64_t i = 0; i < n; i++) found[i] = -(found[i] + shift);
 }
 
+/* Two queries at a time, if there is room for two. */
+static void rotate_many(const sq_table *table, const float *axes, const float *mean,
+                        const sq_batch *batch, int64_t d, double *scratch) {
+    const int64_t dimension = table->dimension, together = dimension >= d ? 2 : 1;
+    for (int64_t q = 0; q < batch->count; q += together) {
+        const int two = q + 1 < batch->count && together == 2;
+        double *projected = batch->projected + q * dimension;
+        for (int64_t i = q; i < q + 1 + two; i++)
+            center(table, mean, batch->vectors + i * d, d, scratch + (i - q) * d, batch->scalars + 3 * i);
+        if (two) products_of_two(axes, scratch, dimension, d, projected);
+        else products(axes, scratch, dimension, d, projected);
+    }
+}
+
 /* Every query comes by some centers while these are in the first-level cache. */
 void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
                            const sq_batch *batch, int64_t vector_dimension, double *scratch) {
     const int64_t dimension = table->dimension, c = table->clusters;
     const int64_t entries = (dimension + GROUP - 1) / GROUP * ENTRIES;
     const int64_t room = SQ_COARSE_QUERY_BYTES + (int64_t)GROUP * coarse_quads(dimension);
+    rotate_many(table, axes, mean, batch, vector_dimension, scratch);
     for (int64_t q = 0; q < batch->count; q++) {
-        const float *narrow = batch->narrow + q * dimension;
+        float *narrow = batch->narrow + q * dimension;
         coarse_query *coarse = (coarse_query *)(batch->coarse + q * room);
-        turn(table, axes, mean, batch->vectors + q * vector_dimension, vector_dimension,
-             batch->projected + q * dimension, batch->entries + q * entries,
-             batch->scalars + 3 * q, scratch, batch->narrow + q * dimension);
+        finish(batch->projected + q * dimension, dimension, batch->entries + q * entries,
+               batch->scalars + 3 * q, narrow);
         coarse->good = 0;
         if (table->coarse) coarsen_query(table, narrow, batch->scalars[3 * q], coarse);
         batch->lazily[q].narrow = coarse->good ? narrow : NULL;
