@@ -13,56 +13,41 @@ enum { LEVEL_PAD = 64 };
 
 #if defined(SQ_USE_AVX512)
 
-/* Bytes of even and odd places are added in 16 bits: `all` holds both, modulo 2^16. */
-SQ_INLINE void add_entries(__m512i entries, __m512i nibbles, __m512i *all, __m512i *odd) {
-    const __m512i found = _mm512_shuffle_epi8(entries, nibbles);
-    *all = _mm512_add_epi16(*all, found);
-    *odd = _mm512_add_epi16(*odd, _mm512_srli_epi16(found, 8));
-}
-
-SQ_INLINE __m128i fold_lanes(__m512i x) {
-    const __m256i two = _mm256_add_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
-    return _mm_add_epi16(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
-}
-
-SQ_INLINE __m512i rows_in_order(__m512i all, __m512i odd) {
-    const __m128i odd_rows = fold_lanes(odd);
-    const __m128i even_rows = _mm_sub_epi16(fold_lanes(all), _mm_slli_epi16(odd_rows, 8));
-    return _mm512_cvtepu16_epi32(
-        _mm256_set_m128i(_mm_unpackhi_epi16(even_rows, odd_rows), _mm_unpacklo_epi16(even_rows, odd_rows)));
-}
-
-SQ_INLINE void sum_pass(const uint8_t *signs, const uint8_t *entries, int64_t groups,
-                        __m512i sums[2]) {
-    const __m512i low_half = _mm512_set1_epi8(15);
-    __m512i low_all = _mm512_setzero_si512(), low_odd = low_all, high_all = low_all, high_odd = low_all;
-    const int64_t bytes = groups * GROUP_BYTES;
-    int64_t i = 0;
-    for (; i + 64 <= bytes; i += 64) {
-        const __m512i pairs = _mm512_loadu_si512(signs + i), table = _mm512_loadu_si512(entries + i);
-        add_entries(table, _mm512_and_si512(pairs, low_half), &low_all, &low_odd);
-        add_entries(table, _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low_half), &high_all, &high_odd);
-    }
-    if (i < bytes) {
-        const __mmask64 rest = ((__mmask64)1 << (bytes - i)) - 1;
-        const __m512i pairs = _mm512_maskz_loadu_epi8(rest, signs + i);
-        const __m512i table = _mm512_maskz_loadu_epi8(rest, entries + i);
-        add_entries(table, _mm512_and_si512(pairs, low_half), &low_all, &low_odd);
-        add_entries(table, _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low_half), &high_all, &high_odd);
-    }
-    sums[0] = _mm512_add_epi32(sums[0], rows_in_order(low_all, low_odd));
-    sums[1] = _mm512_add_epi32(sums[1], rows_in_order(high_all, high_odd));
+/* Sixty-four bytes are four groups. Their bytes of one row are put side by side first, which leaves the
+ * table whole in one register, and four entries found are added at once: no sum is ever folded. */
+SQ_INLINE void add_entries(__m512i pairs, __m512i table, __m512i *low, __m512i *high) {
+    static const uint8_t places[64] = {
+        0, 16, 32, 48, 1, 17, 33, 49, 2,  18, 34, 50, 3,  19, 35, 51, 4,  20, 36, 52, 5,  21,
+        37, 53, 6, 22, 38, 54, 7, 23, 39, 55, 8, 24, 40, 56, 9, 25, 41, 57, 10, 26, 42, 58,
+        11, 27, 43, 59, 12, 28, 44, 60, 13, 29, 45, 61, 14, 30, 46, 62, 15, 31, 47, 63};
+    const __m512i half = _mm512_set1_epi8(15), ones = _mm512_set1_epi8(1);
+    const __m512i group = _mm512_set1_epi32(0x30201000); /* where each byte's table begins */
+    const __m512i rows = _mm512_permutexvar_epi8(_mm512_loadu_si512(places), pairs);
+    /* (pairs & half) | group */
+    const __m512i first = _mm512_ternarylogic_epi32(rows, half, group, 0xea);
+    const __m512i second = _mm512_ternarylogic_epi32(_mm512_srli_epi16(rows, 4), half, group, 0xea);
+    *low = _mm512_dpbusd_epi32(*low, _mm512_permutexvar_epi8(first, table), ones);
+    *high = _mm512_dpbusd_epi32(*high, _mm512_permutexvar_epi8(second, table), ones);
 }
 
 SQ_INLINE void sign_sums(const uint8_t *signs, const uint8_t *entries, int64_t groups,
                          __m512 rows[2]) {
-    __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    for (int64_t g = 0; g < groups; g += GROUPS_PER_PASS) {
-        const int64_t count = groups - g < GROUPS_PER_PASS ? groups - g : GROUPS_PER_PASS;
-        sum_pass(signs + g * GROUP_BYTES, entries + g * GROUP_BYTES, count, sums);
+    /* Two sums for each row, since one waits for the last addition. */
+    __m512i low[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    __m512i high[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    const int64_t bytes = groups * GROUP_BYTES;
+    int64_t i = 0;
+    for (; i + 128 <= bytes; i += 128)
+        for (int j = 0; j < 2; j++)
+            add_entries(_mm512_loadu_si512(signs + i + 64 * j),
+                        _mm512_loadu_si512(entries + i + 64 * j), &low[j], &high[j]);
+    for (int j = 0; i < bytes; i += 64, j++) {
+        const __mmask64 rest = bytes - i < 64 ? ((__mmask64)1 << (bytes - i)) - 1 : ~(__mmask64)0;
+        add_entries(_mm512_maskz_loadu_epi8(rest, signs + i),
+                    _mm512_maskz_loadu_epi8(rest, entries + i), &low[j], &high[j]);
     }
-    rows[0] = _mm512_cvtepi32_ps(sums[0]);
-    rows[1] = _mm512_cvtepi32_ps(sums[1]);
+    rows[0] = _mm512_cvtepi32_ps(_mm512_add_epi32(low[0], low[1]));
+    rows[1] = _mm512_cvtepi32_ps(_mm512_add_epi32(high[0], high[1]));
 }
 
 #elif defined(SQ_USE_AVX2)

@@ -1,43 +1,7 @@
 /* Rotate a query, make its table of signs, and measure its distances to all centers. */
-#include "variant.h"
+#include "products.h"
 
-enum { ROWS = 4, GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384, AHEAD_BYTES = 4096 };
-
-/* `found[j]` is the product of row j with x, float64 [d], in lanes8. */
-static void products(const float *rows, const double *x, int64_t n, int64_t d, double *found) {
-    const int64_t whole = d & ~7;
-    int64_t j = 0;
-    for (; j + ROWS <= n; j += ROWS) {
-        const float *row[ROWS];
-        sq_f64x8 sums[ROWS];
-        for (int r = 0; r < ROWS; r++) {
-            row[r] = rows + (j + r) * d;
-            sums[r] = sq_f64x8_zero();
-        }
-        for (int64_t i = 0; i < whole; i += 8) {
-            const sq_f64x8 y = sq_f64x8_load(x + i);
-            for (int r = 0; r < ROWS; r++)
-                sums[r] = sq_f64x8_add(sums[r], sq_f64x8_mul(sq_f64x8_widen(row[r] + i), y));
-        }
-        if (whole < d) {
-            const sq_f64x8 y = sq_f64x8_load_n(x + whole, d - whole);
-            for (int r = 0; r < ROWS; r++)
-                sums[r] = sq_f64x8_add(
-                    sums[r], sq_f64x8_mul(sq_f64x8_widen_n(row[r] + whole, d - whole), y));
-        }
-        for (int r = 0; r < ROWS; r++) found[j + r] = sq_f64x8_sum(sums[r]);
-    }
-    for (; j < n; j++) {
-        const float *row = rows + j * d;
-        sq_f64x8 sum = sq_f64x8_zero();
-        for (int64_t i = 0; i < whole; i += 8)
-            sum = sq_f64x8_add(sum, sq_f64x8_mul(sq_f64x8_widen(row + i), sq_f64x8_load(x + i)));
-        if (whole < d)
-            sum = sq_f64x8_add(sum, sq_f64x8_mul(sq_f64x8_widen_n(row + whole, d - whole),
-                                                 sq_f64x8_load_n(x + whole, d - whole)));
-        found[j] = sq_f64x8_sum(sum);
-    }
-}
+enum { GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384, AHEAD_BYTES = 4096 };
 
 /* sum + (c - q)^2, or sum + c * q. */
 SQ_INLINE sq_f32x16 term(sq_f32x16 sum, sq_f32x16 c, sq_f32x16 q, int squared) {
@@ -93,25 +57,34 @@ SQ_INLINE void scan(const float *rows, const float *q, int64_t n, int64_t d, int
 /* The same of the rows at n places. */
 SQ_INLINE void gather(const float *rows, const float *q, const uint64_t *places, int64_t n,
                       int64_t d, int squared, float *found) {
-    int64_t j = 0;
-    for (; j + ROWS <= n; j += ROWS) {
+    for (int64_t j = 0; j < n; j += ROWS) {
         const float *row[ROWS];
-        for (int r = 0; r < ROWS; r++) {
-            row[r] = rows + (int64_t)places[j + r] * d;
-            if (j + 2 * ROWS > n) continue;
-            const float *next = rows + (int64_t)places[j + r + ROWS] * d;
-            for (int64_t i = 0; i < d; i += 16) __builtin_prefetch(next + i);
-        }
-        measure_four(row, q, d, squared, 0, found + j);
+        float some[ROWS];
+        const int64_t count = n - j < ROWS ? n - j : ROWS;
+        for (int64_t r = 0; r < ROWS; r++) row[r] = rows + (int64_t)places[r < count ? j + r : j] * d;
+        measure_four(row, q, d, squared, 0, some);
+        memcpy(found + j, some, (size_t)count * sizeof *some);
     }
-    for (; j < n; j++)
-        found[j] = measure_one(rows + (int64_t)places[j] * d, q, d, squared);
 }
 
 SQ_INLINE double magnitude(double x) { return __builtin_fabs(x); }
 
+#if defined(SQ_USE_AVX512)
+/* rint(values / step), of at most some 255 steps. A product with the inverse is less than 2^-43 off the
+ * quotient, and rounds to the same number unless it lies between two. */
+SQ_INLINE __m256i whole_steps(__m512d values, double step, double inverse) {
+    const __m512d near = _mm512_mul_pd(values, _mm512_set1_pd(inverse));
+    const __m512d off = _mm512_sub_pd(near, _mm512_roundscale_pd(near, 0));
+    const __m512d most = _mm512_set1_pd(0.5 - 0x1p-30);
+    if (SQ_UNLIKELY(_mm512_cmp_pd_mask(_mm512_abs_pd(off), most, _CMP_NLT_UQ)))
+        return _mm512_cvtpd_epi32(_mm512_div_pd(values, _mm512_set1_pd(step)));
+    return _mm512_cvtpd_epi32(near);
+}
+#endif
+
 /* A group's values by entry, in steps above the least: 16 bytes. */
-SQ_INLINE void group_entries(const double *q, double least, double step, uint8_t *entries) {
+SQ_INLINE void group_entries(const double *q, double least, double step, double inverse,
+                             uint8_t *entries) {
     static const double sign0[8] = {-1, 1, -1, 1, -1, 1, -1, 1};
     static const double sign1[8] = {-1, -1, 1, 1, -1, -1, 1, 1};
     static const double sign2[8] = {-1, -1, -1, -1, 1, 1, 1, 1};
@@ -123,14 +96,13 @@ SQ_INLINE void group_entries(const double *q, double least, double step, uint8_t
     const sq_f64x8 low = sq_f64x8_sub(sq_f64x8_sub(three, fourth), floor);
     const sq_f64x8 high = sq_f64x8_sub(sq_f64x8_add(three, fourth), floor);
 #if defined(SQ_USE_AVX512)
-    const __m512d by = _mm512_set1_pd(step);
-    const __m256i low_steps = _mm512_cvtpd_epi32(_mm512_div_pd(low, by));
-    const __m256i high_steps = _mm512_cvtpd_epi32(_mm512_div_pd(high, by));
+    const __m256i low_steps = whole_steps(low, step, inverse), high_steps = whole_steps(high, step, inverse);
     const __m512i steps =
         _mm512_inserti64x4(_mm512_castsi256_si512(low_steps), high_steps, 1);
     const __m512i clipped = _mm512_max_epi32(steps, _mm512_setzero_si512());
     _mm_storeu_si128((__m128i *)entries, _mm512_cvtusepi32_epi8(clipped));
 #else
+    (void)inverse;
     double values[ENTRIES];
     sq_f64x8_store(values, low);
     sq_f64x8_store(values + 8, high);
@@ -157,7 +129,7 @@ static void sign_table(const double *projected, int64_t dimension, uint8_t *entr
         most = sum > most ? sum : most;
         base -= sum;
     }
-    const double step = 2.0 * most / 255.0;
+    const double step = 2.0 * most / 255.0, inverse = 1.0 / step;
     scalars[0] = step;
     scalars[1] = base;
     if (!(step > 0.0)) {
@@ -168,7 +140,7 @@ static void sign_table(const double *projected, int64_t dimension, uint8_t *entr
         const double *q = g < whole ? projected + GROUP * g : last;
         const double sum =
             ((magnitude(q[0]) + magnitude(q[1])) + magnitude(q[2])) + magnitude(q[3]);
-        group_entries(q, -sum, step, entries + ENTRIES * g);
+        group_entries(q, -sum, step, inverse, entries + ENTRIES * g);
     }
 }
 
@@ -180,20 +152,31 @@ static void scale_to_one(double *wide, const float *query, int64_t d) {
     for (int64_t i = 0; i < d; i++) wide[i] = (double)(float)(wide[i] / length);
 }
 
-/* All but the distances to the centers; `narrow` is what these are measured from, float32 [D]. */
-static void turn(const sq_table *table, const float *axes, const float *mean, const float *query,
-                 int64_t d, int unit, double *projected, uint8_t *entries, double *scalars,
-                 double *wide, float *narrow) {
-    const int64_t dimension = table->dimension;
+/* A query as it is rotated; `scalars` gets its offset. */
+static void center(const sq_table *table, const float *mean, const float *query, int64_t d,
+                   int unit, double *wide, double *scalars) {
     scalars[0] = 0.0;
     for (int64_t i = 0; i < d; i++) wide[i] = (double)query[i];
     if (unit) scale_to_one(wide, query, d);
     if (table->space == SQ_SPACE_L2)
         for (int64_t i = 0; i < d; i++) wide[i] -= (double)mean[i];
     else products(mean, wide, 1, d, scalars);
-    products(axes, wide, dimension, d, projected);
+}
+
+/* The table of signs of what was rotated, and what distances to centers are measured from, float32 [D]. */
+static void finish(const double *projected, int64_t dimension, uint8_t *entries, double *scalars,
+                   float *narrow) {
     sign_table(projected, dimension, entries, scalars + 1);
     for (int64_t j = 0; j < dimension; j++) narrow[j] = (float)projected[j];
+}
+
+/* All but the distances to the centers. */
+static void turn(const sq_table *table, const float *axes, const float *mean, const float *query,
+                 int64_t d, int unit, double *projected, uint8_t *entries, double *scalars,
+                 double *wide, float *narrow) {
+    center(table, mean, query, d, unit, wide, scalars);
+    products(axes, wide, table->dimension, d, projected);
+    finish(projected, table->dimension, entries, scalars, narrow);
 }
 
 /* The distances to `count` centers from `first` on. */
@@ -243,36 +226,45 @@ SQ_INLINE int64_t coarse_bytes(int64_t dimension) {
     return TOGETHER * (GROUP * coarse_quads(dimension) + ABOUT * (int64_t)sizeof(float));
 }
 
-/* The largest magnitude of float32 [d], 0 if one is no finite number. */
-static float largest(const float *x, int64_t d) {
-    float most = 0;
-    int good = 1;
-    for (int64_t i = 0; i < d; i++) {
-        const float size = __builtin_fabsf(x[i]);
-        good &= size <= LARGE;
-        most = size > most ? size : most;
-    }
-    return good ? most : 0;
+SQ_INLINE sq_f64x8 widen8(const float *x, int64_t n) {
+    return n >= 8 ? sq_f64x8_widen(x) : sq_f64x8_widen_n(x, n);
 }
 
-/* Rounds x to levels, each a whole number of steps; the squares of what it is, of what is left of it
- * and of what it misses are added up. */
-static void to_levels(const float *x, int64_t d, float most, float *step, int8_t *levels,
-                      double squares[3]) {
+/* The largest magnitude of float32 [d], 0 if it is too large; NaN are not seen. */
+static float largest(const float *x, int64_t d) {
+    sq_f64x8 most = sq_f64x8_zero();
+    for (int64_t i = 0; i < d; i += 8) most = sq_f64x8_larger(most, widen8(x + i, d - i));
+    double lanes[8], found = 0;
+    sq_f64x8_store(lanes, most);
+    for (int j = 0; j < 8; j++) found = lanes[j] > found ? lanes[j] : found;
+    return found <= (double)LARGE ? (float)found : 0;
+}
+
+/* Rounds x to levels, each a whole number of steps, and returns their sum; the squares of what it is,
+ * of what is left of it and of what it misses are added up. */
+static int32_t to_levels(const float *x, int64_t d, float most, float *step, int8_t *levels,
+                         double squares[3]) {
     const float inverse = most > 0 ? (float)LEVEL_MAX / most : 0;
     *step = most / (float)LEVEL_MAX;
-    double whole = 0, left = 0, missed = 0;
-    for (int64_t i = 0; i < d; i++) {
-        const float level = sq_rint_f32(x[i] * inverse);
-        const double about = (double)*step * (double)level, miss = (double)x[i] - about;
-        levels[i] = (int8_t)(int32_t)level;
-        whole += (double)x[i] * (double)x[i];
-        left += about * about;
-        missed += miss * miss;
+    const sq_f64x8 size = sq_f64x8_all((double)*step);
+    sq_f64x8 whole = sq_f64x8_zero(), left = whole, missed = whole;
+    sq_i32x8 totals = {0};
+    for (int64_t i = 0; i < d; i += 8) {
+        const int64_t count = d - i < 8 ? d - i : 8;
+        int8_t some[8];
+        const sq_f64x8 value = widen8(x + i, count);
+        const sq_f64x8 about = sq_f64x8_mul(size, sq_f64x8_levels(value, inverse, some, &totals));
+        const sq_f64x8 miss = sq_f64x8_sub(value, about);
+        if (count == 8) memcpy(levels + i, some, sizeof some);
+        else memcpy(levels + i, some, (size_t)count);
+        whole = sq_f64x8_add(whole, sq_f64x8_mul(value, value));
+        left = sq_f64x8_add(left, sq_f64x8_mul(about, about));
+        missed = sq_f64x8_add(missed, sq_f64x8_mul(miss, miss));
     }
-    squares[0] = whole;
-    squares[1] = left;
-    squares[2] = missed;
+    squares[0] = sq_f64x8_sum(whole);
+    squares[1] = sq_f64x8_sum(left);
+    squares[2] = sq_f64x8_sum(missed);
+    return sq_i32x8_sum(totals);
 }
 
 /* A length as float32, not below what it is. */
@@ -309,11 +301,8 @@ static void coarsen_query(const sq_table *table, const float *narrow, double off
     const int64_t d = table->dimension, padded = GROUP * coarse_quads(d);
     double squares[3];
     const float most = largest(narrow, d);
-    to_levels(narrow, d, most, &made->step, made->levels, squares);
+    made->bias = BIAS * to_levels(narrow, d, most, &made->step, made->levels, squares);
     memset(made->levels + d, 0, (size_t)(padded - d));
-    int32_t sum = 0;
-    for (int64_t i = 0; i < d; i++) sum += made->levels[i];
-    made->bias = BIAS * sum;
     made->good = squares[0] <= (double)LARGE && __builtin_fabs(offset) <= (double)LARGE &&
                  (made->step >= 0x1p-50f || squares[0] == 0);
     made->square = (float)squares[0];
@@ -433,6 +422,21 @@ void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const
     for (int64_t i = 0; i < n; i++) found[i] = -(found[i] + shift);
 }
 
+/* Two queries at a time, if there is room for two. */
+static void rotate_many(const sq_table *table, const float *axes, const float *mean,
+                        const sq_batch *batch, int64_t d, int unit, double *scratch) {
+    const int64_t dimension = table->dimension, together = dimension >= d ? 2 : 1;
+    for (int64_t q = 0; q < batch->count; q += together) {
+        const int two = q + 1 < batch->count && together == 2;
+        double *projected = batch->projected + q * dimension;
+        for (int64_t i = q; i < q + 1 + two; i++)
+            center(table, mean, batch->queries + i * d, d, unit, scratch + (i - q) * d,
+                   batch->scalars + 3 * i);
+        if (two) products_of_two(axes, scratch, dimension, d, projected);
+        else products(axes, scratch, dimension, d, projected);
+    }
+}
+
 /* Every query comes by some centers while these are in the first-level cache. */
 void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
                            const sq_batch *batch, int64_t vector_dimension, int unit,
@@ -440,12 +444,12 @@ void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float
     const int64_t dimension = table->dimension, c = table->clusters;
     const int64_t entries = (dimension + GROUP - 1) / GROUP * ENTRIES;
     const int64_t room = SQ_COARSE_QUERY_BYTES + (int64_t)GROUP * coarse_quads(dimension);
+    rotate_many(table, axes, mean, batch, vector_dimension, unit, scratch);
     for (int64_t q = 0; q < batch->count; q++) {
-        const float *narrow = batch->narrow + q * dimension;
+        float *narrow = batch->narrow + q * dimension;
         coarse_query *coarse = (coarse_query *)(batch->coarse + q * room);
-        turn(table, axes, mean, batch->queries + q * vector_dimension, vector_dimension, unit,
-             batch->projected + q * dimension, batch->entries + q * entries,
-             batch->scalars + 3 * q, scratch, batch->narrow + q * dimension);
+        finish(batch->projected + q * dimension, dimension, batch->entries + q * entries,
+               batch->scalars + 3 * q, narrow);
         coarse->good = 0;
         if (table->coarse) coarsen_query(table, narrow, batch->scalars[3 * q], coarse);
         batch->lazily[q].narrow = coarse->good ? narrow : NULL;

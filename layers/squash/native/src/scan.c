@@ -20,7 +20,7 @@ enum { NORM_AT = 0, SECANT_AT = 128, SHIFT_AT = 192, SINE_AT = 256 };
 typedef struct view {
     double near; /* G */
     double norm; /* |q~| */
-    double scale;
+    double scale; /* until levels are found, the largest magnitude in q~ */
     double shift; /* 7.5 * A */
     double error; /* t */
     double center_norm;
@@ -85,10 +85,11 @@ static void see(state *s, int64_t place) {
     const int64_t c = s->call->clusters[place], d = t->dimension;
     const float *center = t->centers + c * d;
     view *v = &s->views[place];
-    sq_f64x8 sum = sq_f64x8_zero(), cross = sq_f64x8_zero();
+    sq_f64x8 sum = sq_f64x8_zero(), cross = sq_f64x8_zero(), largest = sq_f64x8_zero();
     for (int64_t i = 0; i < d; i += WIDE) {
         const sq_f64x8 x = residual8(s, center, i, d - i);
         sum = sq_f64x8_add(sum, sq_f64x8_mul(x, x));
+        largest = sq_f64x8_larger(largest, x);
         if (t->space == SQ_SPACE_L2) continue;
         const sq_f64x8 y = d - i >= WIDE ? sq_f64x8_widen(center + i)
                                          : sq_f64x8_widen_n(center + i, d - i);
@@ -98,17 +99,10 @@ static void see(state *s, int64_t place) {
     v->norm = __builtin_sqrt(square);
     v->near = t->space == SQ_SPACE_L2 ? square : -(sq_f64x8_sum(cross) + s->call->offset);
     v->center_norm = t->center_norms[c];
-}
-
-static float largest_residual(const state *s, const float *center) {
-    const int64_t d = s->table->dimension;
-    sq_f64x8 largest = sq_f64x8_zero();
-    for (int64_t i = 0; i < d; i += WIDE)
-        largest = sq_f64x8_larger(largest, residual8(s, center, i, d - i));
-    double lanes[WIDE], most = 0;
+    double lanes[WIDE];
     sq_f64x8_store(lanes, largest);
-    for (int j = 0; j < WIDE; j++) most = lanes[j] > most ? lanes[j] : most;
-    return (float)most; /* the largest of the rounded is the largest, rounded */
+    v->scale = 0;
+    for (int j = 0; j < WIDE; j++) v->scale = lanes[j] > v->scale ? lanes[j] : v->scale;
 }
 
 /* The halves of a code lie apart, each with zeros behind it: part levels that lie side by side. */
@@ -123,7 +117,7 @@ static void part_levels(state *s) {
 /* Round the residual to levels; return the square of what is lost. */
 static double round_query(state *s, const float *center, view *v) {
     const int64_t d = s->table->dimension;
-    const float most = largest_residual(s, center);
+    const float most = (float)v->scale; /* the largest of the rounded is the largest, rounded */
     if (!(most > (float)LEVEL_MAX / FLT_MAX && most <= FLT_MAX)) {
         v->scale = v->shift = 0;
         memset(s->low, 0, (size_t)(2 * (s->high - s->low)));
@@ -219,14 +213,16 @@ static void bound_all(const state *s, bounding *b) {
 
 /* ---- what is kept: a heap with the worst on top ---- */
 
+/* Without branches: which of two rows is worse, no processor foresees. */
 SQ_INLINE int worse(const entry *x, const entry *y) {
-    return x->key > y->key || (x->key == y->key && x->place > y->place);
+    return (x->key > y->key) | ((x->key == y->key) & (x->place > y->place));
 }
 
 static void sift(entry *heap, int64_t n, int64_t hole, entry item) {
     int64_t child;
     while ((child = 2 * hole + 1) < n) {
-        child += child + 1 < n && worse(&heap[child + 1], &heap[child]);
+        const int64_t other = child + (child + 1 < n);
+        child += worse(&heap[other], &heap[child]);
         if (!worse(&heap[child], &item)) break;
         heap[hole] = heap[child];
         hole = child;

@@ -6,21 +6,25 @@
  * A walk takes few of many clusters. Those nearer than a pivot, about one in twenty-four, are made a
  * heap first; those up to a second pivot, and so on, follow when they are needed.
  *
- * Distances may be lower bounds. Those of a lot are measured when it comes into the heap, and one is
- * taken only if it is nearer than whatever has not been in the heap can be. */
+ * Distances may be lower bounds. Those that come to the top of the heap are measured, and with them
+ * those just below; one is taken only if it has been, and is nearer than whatever has not been in the
+ * heap can be. */
 
 typedef struct order {
     const sq_table *table;
     const sq_lazily *by; /* NULL: distances are exact */
     const float *distances;
     int64_t n;
-    uint64_t *keys; /* a heap, the smallest on top: a distance's bits, and its place */
+    /* A heap, the smallest on top: a distance's bits, EXACT if it is no bound, and its place. */
+    uint64_t *keys;
     int64_t heap;
     int64_t lots;
     float taken; /* those nearer than this, or that may be so, have been in the heap */
 } order;
 
-enum { GROUPS = 16, FEW = 256, LOTS = 5, MEASURED = 64 };
+enum { GROUPS = 16, FEW = 256, LOTS = 5, TOP = 16, LINE_FLOATS = 16 };
+
+static const uint64_t EXACT = (uint64_t)1 << 31, PLACE = EXACT - 1;
 
 SQ_INLINE void sift(uint64_t *heap, int64_t n, int64_t hole, uint64_t key) {
     int64_t child;
@@ -34,11 +38,16 @@ SQ_INLINE void sift(uint64_t *heap, int64_t n, int64_t hole, uint64_t key) {
 }
 
 /* Bits that ascend as the distances do; -0 and 0 are one, NaN comes last. */
-SQ_INLINE uint64_t key_of(float distance, int64_t i) {
+SQ_INLINE uint64_t key_of(float distance, uint64_t place) {
     const float x = distance + 0.0f;
     const uint32_t bits = sq_bits_f32(x);
     const uint32_t up = x != x ? UINT32_MAX : bits >> 31 ? ~bits : bits | 0x80000000u;
-    return (uint64_t)up << 32 | (uint64_t)i;
+    return (uint64_t)up << 32 | place;
+}
+
+/* Of a bound, which comes before the distances that it equals; NaN bounds nothing. */
+SQ_INLINE uint64_t key_of_bound(float bound, uint64_t place) {
+    return bound != bound ? place : key_of(bound, place);
 }
 
 /* The distance that such a key was made of, 0 for -0. */
@@ -58,11 +67,16 @@ static float pivot_of(const float *distances, int64_t n, int64_t group) {
             const float y = probe[j * GROUPS * stride];
             x = y < x ? y : x;
         }
-        int64_t place = i;
-        for (; place > 0 && least[place - 1] > x; place--) least[place] = least[place - 1];
-        least[place] = x;
+        least[i] = x;
     }
-    return least[GROUPS / 2];
+    /* Counted, not sorted: sixteen compare with one at once. */
+    for (int64_t i = 0; i < GROUPS; i++) {
+        int32_t below = 0;
+        for (int64_t j = 0; j < GROUPS; j++)
+            below += (least[j] < least[i]) | ((least[j] == least[i]) & (j < i));
+        if (below == GROUPS / 2) return least[i];
+    }
+    return least[GROUPS / 2]; /* some are NaN */
 }
 
 /* Which of n <= 16 distances are not below `from`, but below `to`. */
@@ -91,20 +105,32 @@ SQ_INLINE uint32_t between(const float *x, int64_t n, float from, float to) {
 #endif
 }
 
-/* Keys of the clusters from `first` on, which are their numbers. */
-static void order_measure(const order *o, int64_t first, int64_t end) {
-    if (!o->by) {
-        for (int64_t i = first; i < end; i++)
-            o->keys[i] = key_of(o->distances[o->keys[i]], (int64_t)o->keys[i]);
-        return;
+/* Asks for the centers on top of the heap that are not measured. */
+static void order_ahead(const order *o) {
+    const int64_t top = o->heap < TOP ? o->heap : TOP, d = o->table->dimension;
+    for (int64_t i = 0; i < top; i++) {
+        const float *center = o->table->centers + (int64_t)(o->keys[i] & PLACE) * d;
+        if (o->keys[i] & EXACT) continue;
+        for (int64_t j = 0; j < d; j += LINE_FLOATS) __builtin_prefetch(center + j);
     }
-    for (int64_t i = first; i < end; i += MEASURED) {
-        float found[MEASURED];
-        const int64_t count = end - i < MEASURED ? end - i : MEASURED;
-        SQ_NAME(center_distances)(o->table, o->by, o->keys + i, count, found);
-        for (int64_t j = 0; j < count; j++)
-            o->keys[i + j] = key_of(found[j], (int64_t)o->keys[i + j]);
+}
+
+/* Measures what lies on top of the heap. */
+static void order_measure(order *o) {
+    uint64_t places[TOP] = {0};
+    int64_t slots[TOP], count = 0;
+    float found[TOP];
+    const int64_t top = o->heap < TOP ? o->heap : TOP;
+    for (int64_t i = 0; i < top; i++) {
+        if (o->keys[i] & EXACT) continue;
+        places[count] = o->keys[i] & PLACE;
+        slots[count++] = i;
     }
+    SQ_NAME(center_distances)(o->table, o->by, places, count, found);
+    /* From below: what a slot's sift finds beneath it is a heap again. */
+    for (int64_t i = count - 1; i >= 0; i--) o->keys[slots[i]] = key_of(found[i], places[i] | EXACT);
+    for (int64_t i = top - 1; i >= 0; i--) sift(o->keys, o->heap, i, o->keys[i]);
+    order_ahead(o);
 }
 
 /* Puts the next lot of clusters into the heap; there may be none left. */
@@ -129,9 +155,14 @@ static void order_refill(order *o) {
         }
         o->lots = LOTS;
     }
-    order_measure(o, o->heap, count);
+    for (int64_t i = o->heap; i < count; i++) {
+        const uint64_t place = o->keys[i];
+        const float distance = o->distances[place];
+        o->keys[i] = o->by ? key_of_bound(distance, place) : key_of(distance, place | EXACT);
+    }
     o->heap = count;
     for (int64_t i = o->heap / 2 - 1; i >= 0; i--) sift(o->keys, o->heap, i, o->keys[i]);
+    if (o->by) order_ahead(o);
 }
 
 SQ_INLINE void order_begin(order *made, uint64_t *keys, const sq_table *table,
@@ -148,9 +179,13 @@ SQ_INLINE void order_begin(order *made, uint64_t *keys, const sq_table *table,
 
 /* The next cluster, and how far it is; or -1. */
 SQ_INLINE int64_t order_next(order *o, float *distance) {
-    while (o->lots < LOTS && (o->heap == 0 || o->keys[0] >= key_of(o->taken, 0))) order_refill(o);
-    if (o->heap == 0) return -1;
-    const int64_t cluster = (int64_t)(o->keys[0] & UINT32_MAX);
+    for (;;) {
+        while (o->lots < LOTS && (o->heap == 0 || o->keys[0] >= key_of(o->taken, 0))) order_refill(o);
+        if (o->heap == 0) return -1;
+        if (o->keys[0] & EXACT) break;
+        order_measure(o);
+    }
+    const int64_t cluster = (int64_t)(o->keys[0] & PLACE);
     *distance = distance_of(o->keys[0]);
     o->heap--;
     if (o->heap > 0) sift(o->keys, o->heap, 0, o->keys[o->heap]);
