@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from amounts import examples
 from cluster_tables import random_table
-from squash.attributes import CellScheme, compile_filter, matches, parse_filter
+from squash.attributes import CellScheme, compile_filter, intervals_of, matches, parse_filter
 from squash.attributes.attribute_cells import AttributeCells, identity
 from squash.attributes.nodes import And, Exists, OneOf, Within
 from squash.attributes.programs import _intervals
@@ -21,6 +21,7 @@ from squash.errors import FilterError
 from squash.kernels import Range, native
 from squash.kernels.masks import MAYBE, NO, YES, sets_of
 from squash.kernels.native_table import native_table
+from squash.limits import FILTER_DEPTH_MAX, FILTER_NODES_KEPT
 
 NUMBERS = st.integers(-4, 4).map(lambda value: value / 2)
 STRINGS = st.text("ab", max_size=2)
@@ -148,25 +149,102 @@ def read(filter_):
         return str(error)
 
 
-OPERANDS = st.sampled_from(
-    [0, 1, 1.0, -1.5, True, 2**53, 2**53 + 1, 1e300, math.nan, math.inf, "x", None]
+class Name(str):
+    """A string that is none of the plain kind."""
+
+    __slots__ = ()
+
+
+OPERANDS = st.sampled_from([
+    0, 1, 1.0, -1.5, -0.0, True, 2**53, -(2**53), 2.0**53, 2**53 + 1, 1e300, math.nan, math.inf,
+    "x", "x" * 129, "é", Name("x"), None, [1], np.float64(1.5), np.float64(math.nan), np.int64(2),
+])  # fmt: skip
+OPERATORS = st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq", "$between", "$near", Name("$lt")])
+CLAUSES = st.one_of(
+    st.dictionaries(OPERATORS, OPERANDS, max_size=3),
+    st.fixed_dictionaries({"$gte": OPERANDS, "$lt": OPERANDS}),
 )
-OPERATORS = st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq", "$between", "$near"])
-CLAUSES = st.dictionaries(OPERATORS, OPERANDS, max_size=3)
-FILTERS = st.dictionaries(
-    st.sampled_from(["a", "b", "é", "\ud800", "", "$a", "n", "a" * 90]),
-    st.one_of(CLAUSES, OPERANDS),
-    max_size=3,
+NAMES = st.sampled_from(["a", "b", "c", Name("b"), "é", "\ud800", "", "$a", "n", "a" * 129])
+
+
+def named(names, most):
+    return st.dictionaries(names, st.one_of(CLAUSES, OPERANDS), max_size=most)
+
+
+def joining(filters):
+    """Return what joins filters, at the top and further in."""
+    parts = st.lists(filters, max_size=3)
+    return st.one_of(
+        parts.map(lambda some: {"$and": some}),
+        parts.map(lambda some: {"$and": tuple(some)}),
+        st.tuples(parts, filters).map(lambda both: {"$and": both[0], **both[1]}),
+        parts.map(lambda some: {"$or": some}),
+        filters.map(lambda one: {"$not": one}),
+    )
+
+
+# Most of the above have something wrong with them; nothing here has.
+SOUND_NUMBERS = st.sampled_from([0, 1, 1.0, -1.5, -0.0, 2**53, -(2.0**53)])
+SOUND_CLAUSES = st.one_of(
+    st.dictionaries(
+        st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq"]), SOUND_NUMBERS,
+        min_size=1, max_size=3,
+    ),
+    st.fixed_dictionaries({"$gte": SOUND_NUMBERS, "$lt": SOUND_NUMBERS}),
+)  # fmt: skip
+SOUND = st.dictionaries(
+    st.sampled_from(["a", "b", "c", Name("b")]),
+    st.one_of(SOUND_CLAUSES, SOUND_CLAUSES, SOUND_NUMBERS, st.just("x")),
+    min_size=1,
+    max_size=2,
+)
+FILTERS = st.one_of(
+    named(NAMES, 3),
+    SOUND,
+    st.lists(SOUND, min_size=1, max_size=4).map(lambda some: {"$and": some}),
+    st.recursive(st.one_of(SOUND, named(NAMES, 2)), joining, max_leaves=4),
 )
 
 
-@settings(max_examples=examples(100), deadline=None)
-@given(filter_=FILTERS, repeated=st.sampled_from([0, 0, 0, 253, 254, 255]))
+@settings(max_examples=examples(300), deadline=None)
+@given(filter_=FILTERS, repeated=st.sampled_from([0, 0, 0, 0, 0, 0, 253, 254, 255]))
 def test_a_filter_read_in_a_hurry_is_the_filter(filter_, repeated):
     """The same nodes, and the same words for what is wrong, at the limit of clauses too."""
     filter_ = {"$and": [{"a": {"$gt": 1}}] * repeated + [filter_]} if repeated else filter_
     got = read(filter_)
-    if isinstance(got, And) and got.intervals is not None:
-        assert got.intervals == _intervals(And(got.parts))
+    if isinstance(got, And):
+        assert intervals_of(got) == _intervals(And(got.parts))
     with patch("squash.attributes.filters._plain", lambda *_: None):
-        assert got == read(filter_)
+        wanted = read(filter_)
+    assert got == wanted
+    # True is no 1, though they are equal; of the zeros either stands for the other.
+    assert repr(got).replace("-0.0", "0.0") == repr(wanted).replace("-0.0", "0.0")
+
+
+def test_the_depth_of_filters_ends_where_it_did():
+    """What `$and` joins is a level deeper, wherever it stands."""
+    for inner in ({"a": {"$gte": 1, "$lt": 2}}, {"$and": [{"a": {"$gte": 1, "$lt": 2}}]}):
+        for levels in range(FILTER_DEPTH_MAX - 3, FILTER_DEPTH_MAX + 1):
+            filter_ = inner
+            for _ in range(levels):
+                filter_ = {"$not": filter_}
+            got = read(filter_)
+            with patch("squash.attributes.filters._plain", lambda *_: None):
+                assert got == read(filter_)
+            assert isinstance(got, str) == (levels + len(inner.get("$and", ())) >= FILTER_DEPTH_MAX)
+
+
+def test_a_filter_that_is_asked_again_is_one_object():
+    """It knows that it is, and stays when many others come by that are asked once."""
+    asked = {"a": {"$gte": 0.125, "$lt": 0.25}, "b": {"$lt": 1}}
+    other = {"a": {"$gte": 0.125, "$lt": 0.75}}
+    first, lost = parse_filter(asked), parse_filter(other)
+    assert not first.again
+    for number in range(3 * FILTER_NODES_KEPT):
+        parse_filter({"a": {"$gte": number, "$lt": number + 0.5}})
+        joined = {"$and": [{name: dict(clauses)} for name, clauses in asked.items()]}
+        assert parse_filter(joined) is first
+        assert first.again
+    assert parse_filter(other) is not lost
+    assert parse_filter({"$and": [asked, other]}).parts[0] is first
+    assert not parse_filter({"$and": [asked, other]}).again

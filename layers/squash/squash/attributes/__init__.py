@@ -7,7 +7,7 @@ from squash.attributes.filter_json import filter_from_json, filter_to_json
 from squash.attributes.filters import parse_filter
 from squash.attributes.matching import matches
 from squash.attributes.metadata import check_metadata
-from squash.attributes.nodes import FilterNode, is_plain_filter
+from squash.attributes.nodes import FilterNode, is_lasting
 from squash.attributes.patching import merge_patch
 from squash.attributes.programs import asked_of, compile_filter, intervals_of
 
@@ -24,7 +24,7 @@ __all__ = [
     "filter_from_json",
     "filter_to_json",
     "intervals_of",
-    "is_plain_filter",
+    "is_lasting",
     "live_node",
     "matches",
     "merge_patch",

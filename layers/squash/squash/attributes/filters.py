@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Collection, Mapping
-from functools import lru_cache
+from itertools import chain
 from math import inf, nextafter
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ from squash.attributes.nodes import (
     And,
     Exists,
     FilterNode,
-    Intervals,
     Not,
     OneOf,
     Or,
@@ -23,6 +22,7 @@ from squash.attributes.nodes import (
     Plain,
     Within,
     all_of,
+    compared,
     parts_of,
 )
 from squash.errors import FilterError
@@ -42,11 +42,18 @@ _COMPARING = (
     "$startsWith", "$containsAny", "$containsAll", "$not",
 )  # fmt: skip
 _NAME_CHARACTERS_SHOWN_MAX = 80
-_PLAIN: Final = ("$gte", "$lt", "$gt", "$lte", "$eq")
 _PLAIN_CLAUSES_MAX: Final = 16
 _PLAIN_CHARACTERS_MAX: Final = 128
-_INTEGER_LEAST: Final = -INTEGER_MAGNITUDE_MAX
+_ONE_CLAUSE: Final = 3  # a name, an operator and an operand
+_NUMBERS: Final = (float, int)
+_LEAST: Final = -float(INTEGER_MAGNITUDE_MAX)
+_MOST: Final = float(INTEGER_MAGNITUDE_MAX)
 _NO_ATTRIBUTE: Final = ("", "$")  # how a key begins that is none
+
+# The last plain filters, and names of attributes. Threads may put in the same at once: each has
+# what says the same then.
+_kept: Final[dict[Plain, FilterNode]] = {}
+_names: Final[set[str]] = set()
 
 
 def parse_filter(
@@ -71,85 +78,162 @@ def parse_filter(
     """
     if filter is None:
         return None
-    plain = _plain(filter, non_filterable)
-    return _Parser(non_filterable).filter(filter, "", 1) if plain is None else _node_of(plain)
+    plain = filter
+    if type(filter) is dict and "$and" in filter:
+        plain = _joined(filter)
+    node = _plain(plain, non_filterable)
+    return _Parser(non_filterable).other(filter, "", 1) if node is None else node
 
 
-def _plain(filter_: Any, non_filterable: Collection[str]) -> Plain | None:
+def _joined(filter_: dict[Any, Any]) -> dict[Any, Any]:
+    """Return what `$and` joins as one object, if that has the same nodes.
+
+    So it is where each filter is one entry, and no two have the same name.
+    """
+    parts = filter_["$and"]
+    if len(filter_) != 1 or type(parts) is not list or len(parts) > _PLAIN_CLAUSES_MAX:
+        return filter_
+    joined: dict[Any, Any] = {}
+    for part in parts:
+        if type(part) is not dict or len(part) != 1:
+            return filter_
+        joined |= part
+    return joined if len(joined) == len(parts) else filter_
+
+
+def _plain(filter_: Any, non_filterable: Collection[str]) -> FilterNode | None:
     """Read what most filters are: ends of intervals of numbers, and single values.
 
-    None where it is anything else, or something is wrong with it: that has a place to name. What is
-    the same by `==` means the same.
+    None where it is anything else, or something is wrong with it: that has a place to name. The
+    nodes are those that `_Parser` makes of it.
     """
     if type(filter_) is not dict or not 0 < len(filter_) <= _PLAIN_CLAUSES_MAX:
         return None
-    found = []
+    found: list[tuple[Any, ...]] = []
+    ends: list[float] = []
     for name, value in filter_.items():
-        if (
-            type(name) is not str
-            or len(name) > _PLAIN_CHARACTERS_MAX
-            or not name.isascii()
-            or name[:1] in _NO_ATTRIBUTE
-            or name in non_filterable
-        ):
+        if type(name) is not str or (name not in _names and not _is_name(name)):
             return None
-        asked = tuple(value.items()) if type(value) is dict else (("$eq", value),)
-        if not 0 < len(asked) <= _PLAIN_CLAUSES_MAX:
+        if name in non_filterable:
             return None
-        for operator, operand in asked:
-            kind = type(operand)
-            if kind is float or kind is int:
-                if operator not in _PLAIN or not _INTEGER_LEAST <= operand <= INTEGER_MAGNITUDE_MAX:
-                    return None
-            elif operator != "$eq" or not _is_short(operand):
+        if type(value) is dict and len(value) == 2:  # noqa: PLR2004
+            (first, low), (second, high) = value.items()
+            if (
+                first == "$gte"
+                and second == "$lt"
+                and type(low) in _NUMBERS
+                and type(high) in _NUMBERS
+                and _LEAST <= low <= _MOST
+                and _LEAST <= high <= _MOST
+            ):
+                # Most that is asked of numbers is this, and `_entry_of` says the same of it.
+                found.append((name, "$gte", low, "$lt", high))
+                ends += (low, high)
+                continue
+        entry = _entry_of(name, value, ends)
+        if entry is None:
+            return None
+        found.append(entry)
+    return _node_of(tuple(found), tuple(filter_), array("d", ends))
+
+
+def _node_of(plain: Plain, names: tuple[str, ...], ends: array[float]) -> FilterNode:
+    """Return the nodes of a plain filter.
+
+    `ends` are those of each attribute's interval; where there are fewer, it asks for other things.
+    """
+    # Services ask the same again and again: one object then, by which its program is found. What is
+    # the same by `==` means the same.
+    node = _kept.get(plain)
+    if node is not None:
+        if type(node) is And:
+            node.again = True
+    else:
+        if len(plain) == 1 and len(plain[0]) == _ONE_CLAUSE:
+            node = compared(*plain[0])
+        elif len(ends) == 2 * len(names):
+            node = And(None, (names, ends), plain)
+        else:
+            node = And(parts_of(plain))
+        if len(_kept) >= FILTER_NODES_KEPT:
+            _forget()
+        _kept[plain] = node
+    return node
+
+
+def _forget() -> None:
+    """Keep no filters but those that were asked again since the last time, if they are few."""
+    kept = _kept.copy().items()  # of a copy, since other threads put in theirs
+    again = [(plain, node) for plain, node in kept if type(node) is And and node.again]
+    _kept.clear()
+    if len(again) <= FILTER_NODES_KEPT // 2:
+        for plain, node in again:
+            node.again = False
+            _kept[plain] = node
+
+
+def _entry_of(name: str, value: Any, ends: list[float]) -> tuple[Any, ...] | None:
+    """Return what a plain filter asks of one attribute; None where it is not plain.
+
+    The ends of its interval are appended, if it asks for one.
+    """
+    if type(value) is dict:
+        interval = _interval_of(value)
+        if interval is None:
+            return None
+        ends += interval
+        return (name, *chain.from_iterable(value.items()))
+    if type(value) in _NUMBERS and _LEAST <= value <= _MOST:
+        ends += (value, nextafter(value, inf))
+    elif not _is_short(value):
+        return None
+    return name, "$eq", value
+
+
+def _interval_of(asked: dict[Any, Any]) -> tuple[float, ...] | None:
+    """Return the interval [low, high) of numbers that is asked of one attribute.
+
+    It may ask for one number, or for an interval; not for both. Where it asks for anything else
+    that is plain there is none, (); where for what is not plain, None.
+    """
+    if not 0 < len(asked) <= _PLAIN_CLAUSES_MAX:
+        return None
+    low, high = -inf, inf
+    numbers = True
+    for operator, operand in asked.items():
+        if type(operand) not in _NUMBERS or not _LEAST <= operand <= _MOST:
+            if operator != "$eq" or not _is_short(operand):
                 return None
-        found.append((name, asked))
-    return tuple(found)
+            numbers = False
+        elif operator == "$gte":
+            low = max(low, operand)
+        elif operator == "$lt":
+            high = min(high, operand)
+        # An end that is none of [low, high) itself has the next number for it.
+        elif operator == "$gt":
+            low = max(low, nextafter(operand, inf))
+        elif operator == "$lte":
+            high = min(high, nextafter(operand, inf))
+        elif operator != "$eq":
+            return None
+        else:
+            low, high = operand, nextafter(operand, inf)
+            numbers = numbers and len(asked) == 1
+    return (low, high) if numbers else ()
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether an attribute of a plain filter may have a name; those that may are kept."""
+    if not _is_short(name) or name[:1] in _NO_ATTRIBUTE:
+        return False
+    if len(_names) >= FILTER_NODES_KEPT:
+        _names.clear()
+    _names.add(name)
+    return True
 
 
 def _is_short(text: Any) -> bool:
     return type(text) is str and len(text) <= _PLAIN_CHARACTERS_MAX and text.isascii()
-
-
-# Services ask the same again and again: one object then, by which its program is found.
-@lru_cache(maxsize=FILTER_NODES_KEPT)
-def _node_of(plain: Plain) -> FilterNode:
-    """Make the nodes of a filter, the same as `_Parser` makes of it."""
-    if len(plain) > 1 or len(plain[0][1]) > 1:
-        intervals = _plain_intervals(plain)
-        if intervals is not None:
-            return And(None, intervals, plain)
-    return all_of(list(parts_of(plain)))
-
-
-def _plain_intervals(plain: Plain) -> Intervals | None:
-    """Return a filter as intervals; None if it asks for anything else than numbers.
-
-    Of an attribute it may ask for one number, or for an interval; not for both.
-    """
-    names: list[str] = []
-    ends = array("d")
-    operand: Any
-    for name, asked in plain:
-        low, high = -inf, inf
-        for operator, operand in asked:
-            if operator == "$gte":
-                low = max(low, operand)
-            elif operator == "$lt":
-                high = min(high, operand)
-            # An end that is none of [low, high) itself has the next number for it.
-            elif operator == "$gt":
-                low = max(low, nextafter(operand, inf))
-            elif operator == "$lte":
-                high = min(high, nextafter(operand, inf))
-            elif type(operand) is str or len(asked) > 1:
-                return None
-            else:
-                low, high = operand, nextafter(operand, inf)
-        names.append(name)
-        ends.append(low)
-        ends.append(high)
-    return tuple(names), ends
 
 
 class _Parser:
@@ -158,19 +242,26 @@ class _Parser:
         self._clauses = 0
 
     def filter(self, value: Any, place: str, depth: int) -> FilterNode | None:
+        if depth > FILTER_DEPTH_MAX:
+            return self.other(value, place, depth)
+        known = _plain(value, self._non_filterable)
+        if known is not None:
+            asked = [len(one) if type(one) is dict else 1 for one in value.values()]
+            clauses = self._clauses + sum(asked)
+            if clauses <= FILTER_CLAUSES_MAX:
+                self._clauses = clauses
+                return known
+        return self.other(value, place, depth)
+
+    def other(self, value: Any, place: str, depth: int) -> FilterNode | None:
+        """Read what is not plain."""
         if not _is_object(value):
             raise _error(place, f"expected an object, found {_show(value)}")
         if depth > FILTER_DEPTH_MAX:
             raise _error(place, f"filters nest at most {FILTER_DEPTH_MAX} deep")
-        plain = _plain(value, self._non_filterable)
-        if plain is not None:
-            clauses = self._clauses + sum(len(asked) for _, asked in plain)
-            if clauses <= FILTER_CLAUSES_MAX:
-                self._clauses = clauses
-                return _node_of(plain)
         parts = [self._entry(key, part, place, depth) for key, part in value.items()]
-        known = [part for part in parts if part is not None]
-        return all_of(known) if known else None
+        said = [part for part in parts if part is not None]
+        return all_of(said) if said else None
 
     def _entry(self, key: Any, value: Any, place: str, depth: int) -> FilterNode | None:
         if not isinstance(key, str) or not key:
@@ -256,7 +347,11 @@ class _Parser:
             raise _error(here, f"{operator} takes a non-empty list, found {_show(operand)}")
         if len(operand) > FILTER_LIST_VALUES_MAX:
             raise _error(here, f"{operator} takes at most {FILTER_LIST_VALUES_MAX} values")
-        values = [_scalar(value, f"{here}[{i}]") for i, value in enumerate(operand)]
+        # A short string is what it is: only for others a place to name is put together.
+        values = [
+            value if _is_short(value) else _scalar(value, f"{here}[{i}]")
+            for i, value in enumerate(operand)
+        ]
         # A value given twice says nothing new; true and 1 are two, though Python has them equal.
         values = list({(type(value), value): value for value in values}.values())
         if operator == "$containsAll":

@@ -7,7 +7,7 @@ values, does it lie within this interval. Everything else is and, or, and not.
 from __future__ import annotations
 
 from array import array
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from squash.model import Scalar
 from squash.values import dataclass
@@ -15,8 +15,8 @@ from squash.values import dataclass
 Ordered: TypeAlias = float | str
 
 
-# Nodes never change. They are not frozen, since every query with a filter makes some, and Python
-# takes ten times as long to make a frozen one.
+# What nodes say never changes. They are not frozen, since every query with a filter makes some, and
+# Python takes ten times as long to make a frozen one.
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -64,7 +64,7 @@ class And:
 
     """
 
-    __slots__ = ("_parts", "intervals", "plain")
+    __slots__ = ("_parts", "again", "intervals", "plain")
     __match_args__ = ("parts",)
 
     def __init__(
@@ -74,6 +74,8 @@ class And:
         plain: Plain = (),
     ) -> None:
         self._parts = parts
+        self.again = False
+        """Whether the filter was asked before, and this is what was made of it then."""
         self.intervals: Final = intervals
         self.plain: Final = plain
 
@@ -115,8 +117,8 @@ FilterNode: TypeAlias = Exists | OneOf | Within | And | Or | Not
 Intervals: TypeAlias = tuple[tuple[str, ...], "array[float]"]
 """Attributes, and for each low and high of [low, high); an end that is open is infinite."""
 
-Plain: TypeAlias = tuple[tuple[str, tuple[tuple[str, float | str], ...]], ...]
-"""A filter of numbers and short strings alone: of each entry (name, operators and operands)."""
+Plain: TypeAlias = tuple[tuple[Any, ...], ...]
+"""A filter of numbers and short strings alone: of each entry (name, operator, operand, ...)."""
 
 # Of an end of an interval: whether it is the lower one, and whether it belongs to it.
 _ENDS: Final = {
@@ -129,29 +131,32 @@ def all_of(parts: list[FilterNode]) -> FilterNode:
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
-def is_plain_filter(node: FilterNode) -> bool:
-    """Tell whether a filter is all ends of intervals and single values, and so of some KiB.
+def is_lasting(node: FilterNode) -> bool:
+    """Tell whether a filter may be the same object when it is asked again, and of some KiB.
 
-    Others may hold lists of megabytes, and are another object whenever they are asked.
+    So are ends of intervals and single values. Of several, those that were asked before are:
+    mostly there are others each time. Whatever else there is may hold lists of megabytes, and is
+    another object whenever it is asked.
     """
-    if type(node) is And and node.plain:
-        return True
-    for part in node.parts if type(node) is And else (node,):
-        for one in part.parts if type(part) is And else (part,):
-            if type(one) is not Within and (type(one) is not OneOf or len(one.values) > 1):
-                return False
-    return True
+    if type(node) is And:
+        return node.again
+    return type(node) is Within or (type(node) is OneOf and len(node.values) == 1)
 
 
 def parts_of(plain: Plain) -> tuple[FilterNode, ...]:
     """Make the nodes of what must all hold."""
     if len(plain) == 1:
-        name, asked = plain[0]
-        return tuple(_compared(name, *one) for one in asked)
-    return tuple(all_of([_compared(name, *one) for one in asked]) for name, asked in plain)
+        return tuple(_all_compared(plain[0]))
+    return tuple(all_of(_all_compared(entry)) for entry in plain)
 
 
-def _compared(name: str, operator: str, operand: float | str) -> FilterNode:
+def _all_compared(entry: tuple[Any, ...]) -> list[FilterNode]:
+    name = entry[0]
+    return [compared(name, *one) for one in zip(entry[1::2], entry[2::2], strict=True)]
+
+
+def compared(name: str, operator: str, operand: float | str) -> FilterNode:
+    """Make the node of one clause of a plain filter."""
     if operator == "$eq":
         return OneOf(name, (operand if type(operand) is str else float(operand),))
     number = float(operand)

@@ -97,13 +97,22 @@ def intervals_of(node: FilterNode) -> Intervals | None:
 
     They are those of attributes without lists; a single number is an interval, too.
     """
-    known = node.intervals if type(node) is And else None
-    return _intervals(node) if known is None else known
+    if type(node) is And:
+        known = node.intervals
+        return _intervals(node) if known is None else known
+    if type(node) is Within and node.kind is float:
+        ends = [-inf, inf]
+        _narrow(ends, node)
+    elif type(node) is OneOf and (number := _single_number(node)) is not None:
+        ends = [number, nextafter(number, inf)]
+    else:
+        return None
+    return (node.attribute,), array("d", ends)
 
 
-def _intervals(node: FilterNode) -> Intervals | None:
+def _intervals(node: And) -> Intervals | None:
     asked: dict[str, tuple[FilterNode, list[float]]] = {}
-    for part in node.parts if isinstance(node, And) else (node,):
+    for part in node.parts:
         owner, inner = (part, part.parts) if isinstance(part, And) else (node, (part,))
         for one in inner:
             if isinstance(one, OneOf):
@@ -121,7 +130,7 @@ def _intervals(node: FilterNode) -> Intervals | None:
             elif known[0] is not owner:
                 return None  # Those of different groups are not joined.
             _narrow(known[1], one)
-    return tuple(asked), array("d", chain.from_iterable(ends for _, ends in asked.values()))
+    return tuple(asked), array("d", chain.from_iterable([ends for _, ends in asked.values()]))
 
 
 def _single_number(node: OneOf) -> float | None:

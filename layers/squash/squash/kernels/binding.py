@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from squash.errors import InternalError
 from squash.kernels.masks import sets_of
 from squash.kernels.native import Native, address
 from squash.kernels.tables import AND, LEAF, NOT, OR, FilterProgram, Leaf, NumberCells, Range
+from squash.values import maker_of
 
 if TYPE_CHECKING:
     from squash.kernels.native_table import NativeTable
@@ -32,7 +33,7 @@ _ONE_LEAF: Final = ((LEAF, 0),)
 _OPERANDS: Final = {LEAF: 0, NOT: 1, AND: 2, OR: 2}
 
 
-class BoundProgram:
+class BoundProgram(NamedTuple):
     """A filter program bound to a table: `at` is the address of its `sq_program`.
 
     Structures are written into one room: `sq_program`, then the `sq_leaf`s, the intervals of all,
@@ -40,18 +41,19 @@ class BoundProgram:
     and what the truth of a `Range` is, the kernels write.
     """
 
-    __slots__ = ("_kept", "at", "depth", "table")
-
-    def __init__(self, table: NativeTable, at: int, depth: int, kept: object) -> None:
-        self.table = table
-        self.at = at
-        self.depth = depth
-        self._kept = kept
+    table: NativeTable
+    at: int
+    depth: int
+    kept: object
+    """What must outlive it."""
 
     @classmethod
     def of(cls, chosen: Native, table: NativeTable, program: FilterProgram) -> BoundProgram:
         """Bind a program."""
         return _ranges_bound(chosen, table, program) or _bound(chosen, table, program)
+
+
+bound_of: Final = maker_of(BoundProgram)
 
 
 def _ranges_bound(

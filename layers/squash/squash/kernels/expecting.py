@@ -14,7 +14,7 @@ import numpy as np
 
 from squash.arrays import F64, U8
 from squash.kernels import native
-from squash.kernels.binding import BoundProgram, RangesAlike
+from squash.kernels.binding import RangesAlike, bound_of
 from squash.kernels.filtering import filter_sample
 from squash.kernels.native import address
 from squash.kernels.native_table import native_table
@@ -241,12 +241,30 @@ class Ranges:
 
 
 class Expected(NamedTuple):
-    """A filter, about which share of all rows passes and which its cells leave open, and a plan."""
+    """A filter, about which share of all rows passes and which its cells leave open, and a plan.
+
+    The plan's fields are here themselves: every new filter has one of these made.
+    """
 
     program: FilterProgram
     share: float
     still_open: float
-    plan: MatchPlan
+    walk_ns: float
+    scan_all_ns: float
+    filter_ns: float
+    walk_filter_ns: float
+    scan_all: float
+    """1 or 0."""
+
+    @staticmethod
+    def of(program: FilterProgram, share: float, still_open: float, plan: MatchPlan) -> Expected:
+        """Join both."""
+        return _expected_of((program, share, still_open, *plan))
+
+    @property
+    def plan(self) -> MatchPlan:
+        """How the matches are found."""
+        return _plan_of((*self[3:7], self.scan_all != 0.0))
 
 
 _expected_of: Final = maker_of(Expected)
@@ -278,10 +296,8 @@ def expect(
     at = room.buffer_info()[0]
     room[beside.intervals : beside.code] = ends
     chosen.expect(beside.at, planner.at, at)
-    share, still_open, walk, every, filtering, walk_filtering, scan_all = room[beside.end :]
-    program.native = BoundProgram(beside.table, at, beside.depth, room)
-    plan = _plan_of((walk, every, filtering, walk_filtering, scan_all != 0.0))
-    return _expected_of((program, share, still_open, plan))
+    program.native = bound_of((beside.table, at, beside.depth, room))
+    return _expected_of((program, *room[beside.end :]))
 
 
 def _expect(
@@ -302,7 +318,7 @@ def _expect(
         seen, sure, possible = filter_sample(table, program, alike.every)
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
     plan = planner.plan(share, still_open, comparisons=comparisons, numbers=True)
-    return Expected(program, share, still_open, plan)
+    return Expected.of(program, share, still_open, plan)
 
 
 def share_within(numbers: array[float], low: float, high: float, step: int, rows: int) -> float:

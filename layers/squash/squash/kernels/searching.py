@@ -35,7 +35,8 @@ from squash.values import dataclass, maker_of
 _ASKED: Final = Struct("=QQqQq" + "QQQQQQQqdddqq" + "qddqdd")
 # The 64-bit words of it that differ between queries of one plan; the others stay as they are.
 _QUERY: Final = 3
-_FILTER_PLACE: Final = 5 * 8
+_PROGRAM: Final = 5
+_FILTER_PLACE: Final = 8 * _PROGRAM
 _FILTER: Final = Struct("=5Q")  # program, counts of sure and possible rows, and their bitmaps
 _OVERALL: Final = 13
 _ROOMS: Final = Struct("=21Q")
@@ -221,6 +222,7 @@ class Room:
         self._prepared: tuple[SearchPlan, F32, F32, MetricName] | None = None
         self._bitmaps: tuple[U32, U32, int, int] | None = None
         self._admits_all = True
+        self._walks = False  # whether the last filter's bitmaps stand there, and no counts
         self.rows = self.depth = 0
 
     def prepare(
@@ -261,7 +263,7 @@ class Room:
             plan.keep, plan.reach, plan.share_min,
             plan.straight.most, plan.straight.base, plan.straight.each,
         )  # fmt: skip
-        self._admits_all = True
+        self._admits_all, self._walks = True, False
         self._prepared = plan, axes, mean, metric
 
     def ask(self, query: F32) -> F32:
@@ -277,7 +279,7 @@ class Room:
         self._reals[_OVERALL] = overall
         if not self._admits_all:
             _FILTER.pack_into(self._asked, _FILTER_PLACE, 0, 0, 0, 0, 0)
-            self._admits_all = True
+            self._admits_all, self._walks = True, False
 
     def admit(
         self,
@@ -288,16 +290,19 @@ class Room:
         overall: float,
     ) -> None:
         """Say which rows pass: those of a program, or those of counts, by their bitmaps."""
+        self._reals[_OVERALL] = overall
         bitmaps = self._bitmaps
         if bitmaps is None or bitmaps[0] is not sure or bitmaps[1] is not possible:
             bitmaps = self._bitmaps = (sure, possible, address(sure), address(possible))
+        elif counts is None and self._walks:
+            self._words[_PROGRAM] = program_at
+            return
         sure_at, possible_at = (0, 0) if counts is None else map(address, counts)
         _FILTER.pack_into(
             self._asked, _FILTER_PLACE,
             program_at, sure_at, possible_at, bitmaps[2], bitmaps[3],
         )  # fmt: skip
-        self._reals[_OVERALL] = overall
-        self._admits_all = False
+        self._admits_all, self._walks = False, counts is None
 
     def grow(self, table: ClusterTable, rows: int, depth: int) -> None:
         """Make room for so many rows, and filters of this depth."""

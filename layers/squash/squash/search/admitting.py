@@ -11,7 +11,7 @@ from squash import kernels
 from squash.arrays import I64, distinct
 from squash.attributes import FilterNode, asked_of, only_live
 from squash.index.prefetch import prefetch_columns
-from squash.kernels import FilterProgram, MatchPlan
+from squash.kernels import Expected, FilterProgram, MatchPlan
 from squash.limits import SCAN_ALL_MATCHES_MAX
 from squash.search.expecting import expect, planner_of
 from squash.search.expecting import plan as planned
@@ -60,11 +60,14 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return _admission((None, alive, None, few, 0.0))
-    program, share, still_open, plan = expect(job, node, alive)
-    plan = _plan(job, plan, share)
+    expected = expect(job, node, alive)
+    program, share, still_open = expected[:3]
+    plan = _plan(job, expected, share)
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        filter_ns = plan.walk_filter_ns
-        counts = _listed(job, program, share, filter_ns) if alone else None
+        filter_ns, counts = plan.walk_filter_ns, None
+        # With more comparisons a list's row costs more; what one costs mostly says that none pays.
+        if alone and share * clusters.row_count * job.costs.listed(1) < filter_ns:
+            counts = _listed(job, program, share, filter_ns)
         return _admission((program, share, counts, False, filter_ns))
     return _everywhere(job, program, share, plan.filter_ns)
 
@@ -101,15 +104,16 @@ def trace_admission(job: Job, admission: Admission) -> None:
         job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
 
 
-def _plan(job: Job, plan: MatchPlan, share: float) -> MatchPlan:
+def _plan(job: Job, plan: MatchPlan | Expected, share: float) -> MatchPlan | Expected:
     """Note what plans cost; where vectors come page by page, walk."""
     clusters = job.clusters
     if plan.scan_all and not clusters.whole and share * clusters.row_count > SCAN_ALL_MATCHES_MAX:
         # Each match is a page to get: what they cost is not what the model counts.
         plan = plan._replace(scan_all=False)
-    costs_us = job.trace.costs_us
-    costs_us["walk clusters"] = plan.walk_ns / 1000
-    costs_us["scan all matches"] = plan.scan_all_ns / 1000
+    job.trace.costs_us = {
+        "walk clusters": plan.walk_ns / 1000,
+        "scan all matches": plan.scan_all_ns / 1000,
+    }
     return plan
 
 
@@ -183,7 +187,7 @@ def _everywhere(job: Job, program: FilterProgram, share: float, filter_ns: float
         counts, possible = (found, found), int(found.sum())
     share = possible / max(clusters.row_count, 1)
     plan = _plan(job, planned(planner_of(job), program, share, 0.0), share)
-    return Admission(program, share, counts, scan_all=plan.scan_all)
+    return Admission(program, share, counts, scan_all=bool(plan.scan_all))
 
 
 def resolve(job: Job, clusters: I64) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from squash import kernels
-from squash.attributes import FilterNode, asked_of, compile_filter, intervals_of, is_plain_filter
+from squash.attributes import FilterNode, asked_of, compile_filter, intervals_of, is_lasting
+from squash.attributes.nodes import And
 from squash.kernels import (
     ClusterTable,
     Expected,
@@ -19,29 +20,20 @@ from squash.kernels import (
 from squash.limits import FILTER_NODES_KEPT, FILTER_SAMPLE_CLUSTERS
 from squash.search.clusters import Clusters
 from squash.search.jobs import Job
-from squash.values import maker_of
 
 # A bound comparison takes some 500 bytes.
 _KEPT_COMPARISONS_MAX: Final = 16
 _RANGES_KEPT_MAX: Final = 64
 
 
-class _Asked(NamedTuple):
-    """A filter that was asked, and what was expected of it by a planner."""
-
-    node: FilterNode
-    planner: MatchPlanner
-    found: Expected
-
-
-_asked: Final = maker_of(_Asked)
+_Asked: TypeAlias = tuple[FilterNode, MatchPlanner, Expected]
+"""A filter that was asked, and what was expected of it by a planner."""
 
 
 def expect(job: Job, node: FilterNode, alive: float) -> Expected:
-    """Compile a filter, estimate, and plan; the last plain ones are kept with their table.
+    """Compile a filter, estimate, and plan; the last lasting ones are kept with their table.
 
-    Of these what is asked again has the same object for a node. It is kept, so that no other has
-    its id.
+    A node is kept beside, so that no other has its id.
 
     Parameters
     ----------
@@ -55,25 +47,30 @@ def expect(job: Job, node: FilterNode, alive: float) -> Expected:
     """
     clusters, table, query = job.clusters, job.table, job.query
     planner = clusters.planner(job.costs, job.keep, query.recall_target, query.k)
-    known: _Asked | None = table.asked.get(id(node))
+    # As `is_lasting` has it, without a call for what is new.
+    lasting = node.again if type(node) is And else is_lasting(node)
+    known: _Asked | None = table.asked.get(id(node)) if lasting else None
     if known is not None:
-        found = known.found
-        if known.planner is planner:
+        _, by, found = known
+        if by is planner:
             return found
-        return found._replace(plan=plan(planner, found.program, found.share, found.still_open))
-    intervals = intervals_of(node)
+        program, share, still_open, *_ = found
+        return Expected.of(program, share, still_open, plan(planner, program, share, still_open))
+    intervals = node.intervals if type(node) is And else None
+    if intervals is None:
+        intervals = intervals_of(node)
     alike: Ranges | None = None
     if intervals is not None:
         names, ends = intervals
         alike = table.ranges.get(names) or _ranges(clusters, table, names, alive)
-        if alike is not None:
-            found = kernels.expect(table, alike, ends, planner)
-    if alike is None:
+    if alike is not None:
+        found = kernels.expect(table, alike, ends, planner)
+    else:
         found = _expect(job, node, alive)
-    if is_plain_filter(node) and found.program.comparisons <= _KEPT_COMPARISONS_MAX:
+    if lasting and found.program.comparisons <= _KEPT_COMPARISONS_MAX:
         if len(table.asked) >= FILTER_NODES_KEPT:
             table.asked.clear()
-        table.asked[id(node)] = _asked((node, planner, found))
+        table.asked[id(node)] = (node, planner, found)
     return found
 
 
@@ -108,7 +105,8 @@ def _expect(job: Job, node: FilterNode, alive: float) -> Expected:
     else:
         seen, sure, possible = kernels.filter_sample(table, program, _every(table))
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
-    return Expected(program, share, still_open, plan(planner_of(job), program, share, still_open))
+    planned = plan(planner_of(job), program, share, still_open)
+    return Expected.of(program, share, still_open, planned)
 
 
 def _ranges(
