@@ -20,6 +20,7 @@ from squash.maintain.bulk.stages import STAGES
 
 WORKER = "squash.runtime.build_worker"
 PATIENCE_S = 60
+ATTEMPTS_MAX = 3
 
 
 def command(store, *words):
@@ -118,21 +119,26 @@ def test_builds_import_answers_as_putting_does(tmp_path):
 @pytest.mark.slow
 def test_builds_that_ctrl_c_stops_are_resumed_to_the_same_bytes(undisturbed, tmp_path):
     url, expected = undisturbed
-    with prepared(tmp_path / "store", url) as (database, index):
-        process = command(tmp_path / "store", "build", "resume", "papers", BUILD, "--workers", 2)
-        assert wait_until(lambda: begun(database, "sample"), process)
-        process.send_signal(signal.SIGINT)
-        status, _, err = finished(process)
-        assert status == 1
-        assert f"squash build resume papers {BUILD}" in err
-        assert index.build_status(BUILD).state == "stopped"
-        assert index.stats().rows == 0
-        status, out, err = finished(
-            command(tmp_path / "store", "build", "resume", "papers", BUILD, "--workers", 2)
-        )
-        assert (status, err) == (0, "")
-        assert "Published papers" in out
-        assert built(database.store) == expected
+    for number in range(ATTEMPTS_MAX):
+        store = tmp_path / f"store-{number}"
+        resume = (store, "build", "resume", "papers", BUILD, "--workers", 2)
+        with prepared(store, url) as (database, index):
+            process = command(*resume)
+            assert wait_until(lambda: begun(database, "sample"), process)
+            process.send_signal(signal.SIGINT)
+            status, _, err = finished(process)
+            if status == 0:
+                continue  # it was published before the signal came
+            assert status == 1
+            assert f"squash build resume papers {BUILD}" in err
+            assert index.build_status(BUILD).state == "stopped"
+            assert index.stats().rows == 0
+            status, out, err = finished(command(*resume))
+            assert (status, err) == (0, "")
+            assert "Published papers" in out
+            assert built(database.store) == expected
+            return
+    pytest.skip("it was published each time before it was stopped")
 
 
 @pytest.mark.slow
@@ -183,7 +189,8 @@ def test_builds_killed_whole_in_a_stage_are_resumed_to_the_same_bytes(undisturbe
         assert len(reports(database.store)) >= STAGES.index(stage) - 2  # two stages have no task
         if index.build_status(BUILD).state == "published":
             pytest.skip("it was published before it was killed")
-        assert index.stats().rows == 0
+        # What publishes commits first, and then writes down that it has.
+        assert index.stats().rows == 0 or stage == "publish"
         status, out, err = finished(
             command(tmp_path / "store", "build", "resume", "papers", BUILD, "--workers", 2)
         )
