@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from squash.local.template import Function
 
 SUCCEEDED: Final = 0
+_LOOK_SECONDS: Final = 0.5
 
 
 def run_local(arguments: Namespace, output: Output) -> int:
@@ -63,7 +65,8 @@ def run_local(arguments: Namespace, output: Output) -> int:
             output.result(*describe(cloud))
             sys.stdout.flush()
             while True:
-                signal.pause()
+                # Not `signal.pause`: what comes just before that would not end it.
+                time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         return SUCCEEDED
 
