@@ -25,7 +25,9 @@ def plan_of(*, k, keep, gain, straight, anchor_rows):
     )  # fmt: skip
 
 
-def asked(scene, query, *, metric, k, keep, gain, straight, anchor_rows=20, possible=None):
+def asked(
+    scene, query, *, metric, k, keep, gain, straight, anchor_rows=20, possible=None, every=False
+):
     """Search a scene; its bitmaps are those of a filter that was evaluated before."""
     table = scene.table
     counts = None
@@ -39,6 +41,7 @@ def asked(scene, query, *, metric, k, keep, gain, straight, anchor_rows=20, poss
     return kernels.search(
         table, scene.codec.axes, scene.codec.mean, query=query, metric=metric,
         plan=plan, overall=0.5, sure=bits, possible=bits, counts=counts,
+        every=every,
     )  # fmt: skip
 
 
@@ -55,9 +58,10 @@ def asked(scene, query, *, metric, k, keep, gain, straight, anchor_rows=20, poss
     straight=st.sampled_from([(-1, 0.0, 0.0), (30, 30.0, 0.0), (1000, 9.0, 7.5)]),
     anchor_rows=st.sampled_from([0, 20, kernels.UNANCHORED]),
     filtered=st.booleans(),
+    every=st.booleans(),
 )
 def test_every_variant_searches_as_the_twins_do(
-    seed, dimension, metric, kind, k, keep, gain, straight, anchor_rows, filtered
+    seed, dimension, metric, kind, k, keep, gain, straight, anchor_rows, filtered, every
 ):
     """Rows, distances and counts agree."""
     space = "dot" if metric == "dot" else "l2"
@@ -71,7 +75,7 @@ def test_every_variant_searches_as_the_twins_do(
         possible = words.astype(np.uint32) & scene.table.alive
     options = {
         "metric": metric, "k": k, "keep": keep, "gain": gain, "straight": straight,
-        "anchor_rows": anchor_rows,
+        "anchor_rows": anchor_rows, "every": every,
     }  # fmt: skip
     with native.use(native.NUMPY):
         wanted = asked(scene, query, **options, possible=possible)
@@ -79,6 +83,8 @@ def test_every_variant_searches_as_the_twins_do(
         with native.use(variant):
             got = asked(scene, query, **options, possible=possible)
         assert type(got) is type(wanted)
+        if isinstance(got, kernels.StaysOpen):
+            continue
         assert got.distances == wanted.distances
         assert sorted(zip(got.distances, got.partition, got.row, strict=True)) == sorted(
             zip(wanted.distances, wanted.partition, wanted.row, strict=True)

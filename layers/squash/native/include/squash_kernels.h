@@ -373,6 +373,9 @@ SQ_EXPORT int64_t SQ_NAME(gather_keys)(const sq_records *records, int64_t partit
 /* search.c: how many rows are near; or -1 - i if partition i is not loaded, or SQ_STAYS_OPEN if
  * cells leave rows of the clusters taken open. Those are at `taken` in both cases. */
 SQ_EXPORT int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked);
+/* The same of all rows that pass, those of counts or all alive, in whatever cluster: they are measured
+ * one by one. SQ_STAYS_OPEN also where they are more than `straight_most`. */
+SQ_EXPORT int64_t SQ_NAME(search_all)(const sq_table *table, const sq_search *asked);
 /* The same of each of a batch, those near one another one after the other. */
 SQ_EXPORT void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked,
                                     const sq_batch *batch);

@@ -52,6 +52,45 @@ static int64_t absent(const sq_table *table, const int64_t *taken, int64_t count
     return -1;
 }
 
+/* Measures all that is admitted of the clusters taken: the nearest k, or more. */
+static int64_t measure(const sq_table *table, const sq_search *asked, const uint32_t *possible,
+                       int64_t taken) {
+    const int64_t n = SQ_NAME(gather_rows)(table, asked->taken, taken, possible, asked->partition,
+                                           asked->row);
+    SQ_NAME(near_distances)(table, asked->metric, asked->query, asked->partition, asked->row, n,
+                            asked->walk.k, asked->lower_bounds, asked->estimates, asked->measured,
+                            asked->heap);
+    asked->counts[SQ_READ] = n;
+    return n;
+}
+
+/* Of n rows that were measured, the nearest k and what ties with the last of them, ascending. */
+static int64_t nearest(const sq_search *asked, int64_t n) {
+    ranked *items = asked->items;
+    const int64_t k = asked->walk.k;
+    const double worst = kth(asked->measured, n, k, asked->heap);
+    int64_t found = 0;
+    asked->counts[SQ_KEPT] = n;
+    for (int64_t i = 0; i < n; i++) {
+        const ranked item = {asked->measured[i], i};
+        if (item.distance <= worst) items[found++] = item;
+    }
+    sort(items, found);
+    int64_t near = found < k ? found : k;
+    while (near < found && items[near].distance == items[k - 1].distance) near++;
+    for (int64_t i = 0; i < near; i++) {
+        asked->near_distance[i] = items[i].distance;
+        asked->near_partition[i] = asked->partition[items[i].place];
+        asked->near_row[i] = asked->row[items[i].place];
+    }
+    return near;
+}
+
+/* The bitmap of the rows that pass. */
+SQ_INLINE const uint32_t *passing(const sq_table *table, const sq_walk *walk) {
+    return walk->program || walk->sure_counts ? walk->possible : table->alive;
+}
+
 /* Everything behind `prepare`. */
 static int64_t search_prepared(const sq_table *table, const sq_search *asked,
                                const sq_lazily *by) {
@@ -68,16 +107,10 @@ static int64_t search_prepared(const sq_table *table, const sq_search *asked,
     const int straight = admitted <= asked->straight_most && (double)admitted <= straight_rows;
     const int64_t missing = absent(table, asked->taken, taken, !straight);
     if (missing >= 0) return -1 - missing;
-    const int filtered = asked->walk.program != NULL || asked->walk.sure_counts != NULL;
-    const uint32_t *possible = filtered ? asked->walk.possible : table->alive;
+    const uint32_t *possible = passing(table, &asked->walk);
     int64_t n;
     if (straight) {
-        n = SQ_NAME(gather_rows)(table, asked->taken, taken, possible, asked->partition,
-                                 asked->row);
-        SQ_NAME(near_distances)(table, asked->metric, asked->query, asked->partition, asked->row, n,
-                                asked->walk.k, asked->lower_bounds, asked->estimates,
-                                asked->measured, asked->heap);
-        counts[SQ_READ] = n;
+        n = measure(table, asked, possible, taken);
     } else {
         int64_t scanned[4];
         const sq_scan_call call = {
@@ -95,30 +128,34 @@ static int64_t search_prepared(const sq_table *table, const sq_search *asked,
                                           asked->row, asked->lower_bounds, n, asked->walk.k,
                                           asked->measured, asked->heap);
     }
-    counts[SQ_KEPT] = n;
-    /* The nearest k and what ties with the last of them, ascending. */
-    ranked *items = asked->items;
-    const int64_t k = asked->walk.k;
-    const double worst = kth(asked->measured, n, k, asked->heap);
-    int64_t found = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const ranked item = {asked->measured[i], i};
-        if (item.distance <= worst) items[found++] = item;
-    }
-    sort(items, found);
-    int64_t near = found < k ? found : k;
-    while (near < found && items[near].distance == items[k - 1].distance) near++;
-    for (int64_t i = 0; i < near; i++) {
-        asked->near_distance[i] = items[i].distance;
-        asked->near_partition[i] = asked->partition[items[i].place];
-        asked->near_row[i] = asked->row[items[i].place];
-    }
-    return near;
+    return nearest(asked, n);
 }
 
 int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
     const sq_lazily by = SQ_NAME(prepare_lazily)(table, asked);
     return search_prepared(table, asked, &by);
+}
+
+int64_t SQ_NAME(search_all)(const sq_table *table, const sq_search *asked) {
+    const sq_walk *walk = &asked->walk;
+    const int64_t *sure = walk->sure_counts ? walk->sure_counts : table->alive_counts;
+    const int64_t *possible = walk->sure_counts ? walk->possible_counts : table->alive_counts;
+    int64_t *counts = asked->counts, taken = 0;
+    memset(counts, 0, SQ_COUNTS * sizeof *counts);
+    for (int64_t c = 0; c < table->clusters; c++) {
+        if (!possible[c]) continue;
+        asked->taken[taken++] = c;
+        counts[SQ_ROWS_SEEN] += table->rows[c];
+        counts[SQ_POSSIBLE_SEEN] += possible[c];
+        counts[SQ_SURE_SEEN] += sure[c];
+    }
+    counts[SQ_TAKEN] = taken;
+    if (counts[SQ_POSSIBLE_SEEN] > counts[SQ_SURE_SEEN] ||
+        counts[SQ_POSSIBLE_SEEN] > asked->straight_most)
+        return SQ_STAYS_OPEN;
+    const int64_t missing = absent(table, asked->taken, taken, 0);
+    if (missing >= 0) return -1 - missing;
+    return nearest(asked, measure(table, asked, passing(table, walk), taken));
 }
 
 static int64_t nearest_of(const float *distances, int64_t n) {

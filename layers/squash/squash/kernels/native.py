@@ -50,6 +50,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "gather_rows": (_N, (_A, _A, _N, _A, _A, _A)),
     "gather_keys": (_N, (_A, _N, _A, _A, _N, _A, _N)),
     "search": (_N, (_A, _A)),
+    "search_all": (_N, (_A, _A)),
     "search_many": (None, (_A, _A, _A)),
 }
 
@@ -76,6 +77,7 @@ class Native:
     gather_rows: Counting
     gather_keys: Counting
     search: Counting
+    search_all: Counting
     search_many: Operation
 
 

@@ -112,7 +112,10 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StaysOpen:
-    """A search that could not go on: cells leave rows of the clusters taken open."""
+    """A search that could not go on: cells leave rows of the clusters taken open.
+
+    Or more rows pass than are measured at once, where all are.
+    """
 
 
 def search(
@@ -129,6 +132,7 @@ def search(
     program: FilterProgram | None = None,
     counts: tuple[I64, I64] | None = None,
     records: RecordTable | None = None,
+    every: bool = False,
 ) -> Near | Missing | StaysOpen:
     """Search the clusters of a table.
 
@@ -148,6 +152,9 @@ def search(
         As for `walk`.
     records:
         What keys of the rows found are read from, if they are wanted.
+    every:
+        Whether all rows that pass are measured, in whatever cluster; a filter is then given by
+        `counts` and its bitmaps.
 
     """
     chosen = native.active()
@@ -155,6 +162,7 @@ def search(
         return _by_parts(
             table, axes, mean, query=query, metric=metric, plan=plan,
             overall=overall, bitmaps=(sure, possible), program=program, counts=counts,
+            every=every,
         )  # fmt: skip
     beside = native_table(table)
     bound = None if program is None else beside.bind(program)
@@ -168,7 +176,7 @@ def search(
         else:
             program_at = 0 if bound is None or counts is not None else bound.at
             room.admit(program_at, counts, sure, possible, overall)
-        found = chosen.search(beside.at, room.at)
+        found = (chosen.search_all if every else chosen.search)(beside.at, room.at)
         seen = _COUNTS.unpack_from(room.counts)
         if found == _STAYS_OPEN:
             return StaysOpen()
@@ -363,7 +371,10 @@ def _by_parts(
     bitmaps: tuple[U32, U32],
     program: FilterProgram | None,
     counts: tuple[I64, I64] | None,
+    every: bool,
 ) -> Near | Missing | StaysOpen:
+    if every:
+        return _all_by_parts(table, query, metric, plan, counts=counts, possible=bitmaps[1])
     prepared = prepare(table, axes, mean, query, unit=metric == "cosine")
     taken = walk(
         table,
@@ -406,11 +417,7 @@ def _by_parts(
         distances, read = refine(
             metric, query, table, partition, row, lower_bounds=ranked.lower_bounds, k=plan.k
         )
-    order = np.argsort(distances, kind="stable")
-    order = order[: int(np.sum(~np.isnan(distances)))]
-    if len(order) > plan.k:
-        last = distances[order[plan.k - 1]]
-        order = order[: int(np.searchsorted(distances[order], last, side="right"))]
+    order = _nearest(distances, plan.k)
     return Near(
         partition[order].tolist(),
         row[order].tolist(),
@@ -424,3 +431,47 @@ def _by_parts(
         read,
         None,
     )
+
+
+def _all_by_parts(
+    table: ClusterTable,
+    query: F32,
+    metric: MetricName,
+    plan: SearchPlan,
+    *,
+    counts: tuple[I64, I64] | None,
+    possible: U32,
+) -> Near | Missing | StaysOpen:
+    sure_counts, possible_counts = counts or (table.alive_counts, table.alive_counts)
+    chosen = np.flatnonzero(possible_counts)
+    admitted = int(possible_counts.sum())
+    if not int(sure_counts.sum()) == admitted <= plan.straight.most:
+        return StaysOpen()
+    if any(table.vectors[number] is None for number in set(table.partition[chosen].tolist())):
+        return Missing(chosen)
+    partition, row = gather_rows(table, chosen, None if counts is None else possible)
+    distances = row_distances(metric, query, table, partition, row)
+    order = _nearest(distances, plan.k)
+    return Near(
+        partition[order].tolist(),
+        row[order].tolist(),
+        distances[order].tolist(),
+        chosen,
+        int(table.rows[chosen].sum()),
+        admitted,
+        0,
+        0,
+        len(row),
+        len(row),
+        None,
+    )
+
+
+def _nearest(distances: F64, k: int) -> I64:
+    """Return the places of the k nearest, and of what ties with the last of them, ascending."""
+    order = np.argsort(distances, kind="stable")
+    order = order[: int(np.sum(~np.isnan(distances)))]
+    if len(order) > k:
+        last = distances[order[k - 1]]
+        order = order[: int(np.searchsorted(distances[order], last, side="right"))]
+    return order

@@ -47,20 +47,26 @@ def scan_matches(job: Job, admission: Admission) -> Found:
 
 def gather_matches(job: Job, admission: Admission) -> tuple[I64, I64]:
     """Return the partitions and rows of everything that passes, int64 [m] each."""
-    trace, bitmaps = job.trace, job.bitmaps
-    trace.plan = "scan all matches"
+    bitmaps = job.bitmaps
     possible = job.table.alive if admission.program is None else bitmaps.possible
     counts = job.table.alive_counts if admission.counts is None else admission.counts[1]
     chosen = np.flatnonzero(counts)
     if admission.counts is not None and int(admission.counts[0].sum()) < int(counts.sum()):
         resolve(job, chosen)
     partition, rows = kernels.gather_rows(job.table, chosen, possible)
-    trace.examined += job.clusters.row_count
-    trace.passed += len(rows)
-    trace.vectors_read += len(rows)
-    trace.walked(job.table.partition, chosen)
-    trace.level("exact scan", len(rows), min(job.query.k, len(rows)))
+    trace_matches(job, chosen, len(rows))
     return partition, rows
+
+
+def trace_matches(job: Job, clusters: I64, rows: int) -> None:
+    """Note that all rows that pass are measured, and in which clusters, int64 [m], they are."""
+    trace = job.trace
+    trace.plan = "scan all matches"
+    trace.examined += job.clusters.row_count
+    trace.passed += rows
+    trace.vectors_read += rows
+    trace.walked(job.table.partition, clusters)
+    trace.level("exact scan", rows, min(job.query.k, rows))
 
 
 def walk_by_levels(job: Job, admission: Admission) -> Found:

@@ -17,7 +17,7 @@ from squash.search.admitting import Known, admit, admit_alike, listed_most, trac
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.found import Found, Query, ascends, complete, found_at_once
 from squash.search.jobs import Admission, Job
-from squash.search.levels import scan_matches, walk_by_levels
+from squash.search.levels import scan_matches, trace_matches, walk_by_levels
 from squash.search.trace import Trace
 
 # Once for what is missing, and once with it.
@@ -279,20 +279,18 @@ def _records(job: Job) -> kernels.RecordTable | None:
 def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
     """Search for what is admitted: what is found in one call of the kernels is not noted yet."""
     trace_admission(job, admission)
-    if admission.scan_all:
-        return scan_matches(job, admission)
     if job.clusters.trained.codec.scannable and not job.query.explain:
         found = _search_at_once(job, admission)
         if found is not None:
-            return found
-    return walk_by_levels(job, admission)
+            return _found_all(job, found) if admission.scan_all else found
+    return scan_matches(job, admission) if admission.scan_all else walk_by_levels(job, admission)
 
 
 def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
     """Search in one call of the kernels; None where that can't be.
 
     It can't where vectors are not at hand whole, or cells leave rows open that only the exact
-    columns can settle.
+    columns can settle, or where all matches are to be measured and are many.
     """
     query, table, clusters = job.query, job.table, job.clusters
     codec = clusters.trained.codec
@@ -312,6 +310,7 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
             program=admission.program,
             counts=admission.counts,
             records=records,
+            every=admission.scan_all,
         )
         if isinstance(near, kernels.Near):
             return near
@@ -320,7 +319,8 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
         numbers = set(table.partition[near.taken].tolist())
         if not clusters.load_vectors(table, numbers):
             return None
-        clusters.load_codes(table, numbers)
+        if not admission.scan_all:
+            clusters.load_codes(table, numbers)
     return None
 
 
@@ -337,10 +337,20 @@ def _matches_near(job: Job, near: kernels.Near) -> tuple[Match, ...]:
     return make_bare_matches(keys, distances)
 
 
+def _found_all(job: Job, near: kernels.Near) -> Found:
+    """Note that all matches were measured, and return the nearest."""
+    trace_matches(job, near.taken, near.read)
+    return _found(job, near)
+
+
 def _found_near(job: Job, near: kernels.Near) -> Found:
     """Note what was found in one call, and return it."""
     job.trace.walked(job.table.partition, near.taken)
     job.trace.searched(near[4:10])
+    return _found(job, near)
+
+
+def _found(job: Job, near: kernels.Near) -> Found:
     clusters = job.clusters
     return found_at_once(
         (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
