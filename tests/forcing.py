@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
-from squash.kernels import MatchPlan, Straight
+from squash.kernels import MatchPlan, SearchPlan, Straight
 from squash.planning import CostModel
+from squash.search.clusters import Clusters
+
+_search_plan = Clusters.search_plan
 
 
 @contextmanager
@@ -17,5 +21,15 @@ def codes_only() -> Iterator[None]:
     with (
         patch("squash.search.admitting._plan", lambda *_: walk),
         patch.object(CostModel, "straight", lambda *_: Straight(-1, 0.0, 0.0)),
+        patch.object(Clusters, "search_plan", _planned_anew),
     ):
         yield
+
+
+def _planned_anew(clusters: Clusters, *given: Any) -> SearchPlan:
+    """Neither use a plan that was made elsewhere, nor leave one."""
+    kept, clusters._plans = clusters._plans, {}
+    try:
+        return _search_plan(clusters, *given)
+    finally:
+        clusters._plans = kept
