@@ -20,7 +20,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ import squash
 from data import CACHE
 from report import processor, told
 from squash.api.functions import coordinator
+from squash.model import RowBatch
 from squash.planning import DEFAULT_COSTS, keep_for
 from squash.planning.shape import work_of
 from squash.search.distributed import _expected
@@ -87,12 +88,17 @@ def measured(rows: int, folder: Path) -> dict[str, Any]:
     index = squash.connect(str(folder)).create_index("made", dimension=DIMENSION)
     numbers = np.random.default_rng(5).random(rows)
     base = []
-    for first in range(0, rows, 12_500):
-        part = source.draw(12_500, first)
-        base.append(part)
-        keys = [str(row) for row in range(first, first + len(part))]
-        metadata = [{"u": float(numbers[row])} for row in range(first, first + len(part))]
-        index.put(keys=keys, vectors=part, metadata=metadata)
+
+    def batches() -> Iterator[RowBatch]:
+        for first in range(0, rows, 12_500):
+            part = source.draw(12_500, first)
+            base.append(part)
+            keys = [str(row) for row in range(first, first + len(part))]
+            metadata = [{"u": float(numbers[row])} for row in range(first, first + len(part))]
+            yield RowBatch(keys, part, metadata)
+
+    # What is put has a bound until it is folded; an import keeps to it by itself.
+    index.import_batches(batches())
     begin = time.process_time()
     index.optimize()
     build_s = time.process_time() - begin
