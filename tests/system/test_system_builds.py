@@ -190,7 +190,7 @@ def test_builds_killed_whole_in_a_stage_are_resumed_to_the_same_bytes(undisturbe
         if index.build_status(BUILD).state == "published":
             pytest.skip("it was published before it was killed")
         # What publishes commits first, and then writes down that it has.
-        assert index.stats().rows == 0 or stage == "publish"
+        assert index.stats().rows in ({0, 5000} if stage == "publish" else {0})
         status, out, err = finished(
             command(tmp_path / "store", "build", "resume", "papers", BUILD, "--workers", 2)
         )

@@ -28,30 +28,25 @@ def search_partitions(
     metric: Metric, costs: CostModel, clusters: Clusters, query: Query, trace: Trace
 ) -> Found:
     """Find the rows of all partitions that answer a query, and some more, with their distances."""
-    bitmaps = clusters.take_bitmaps()
-    try:
-        keep = keep_for(query.k, query.recall_target)
-        table = clusters.table()
-        job = Job(metric, costs, clusters, table, query, keep, bitmaps, trace)
-        found = _search_admitted(job, admit(job))
-        return _found_near(job, found) if isinstance(found, kernels.Near) else found
-    finally:
-        clusters.give_bitmaps(bitmaps)
+    return _found_of(*_search_one(metric, costs, clusters, query, trace))
 
 
 def match_partitions(
     metric: Metric, costs: CostModel, clusters: Clusters, query: Query, trace: Trace
 ) -> tuple[Match, ...]:
     """Do the same where nothing is searched but partitions: give the matches."""
+    return _matches_of(*_search_one(metric, costs, clusters, query, trace))
+
+
+def _search_one(
+    metric: Metric, costs: CostModel, clusters: Clusters, query: Query, trace: Trace
+) -> tuple[Job, Found | kernels.Near]:
     bitmaps = clusters.take_bitmaps()
     try:
         keep = keep_for(query.k, query.recall_target)
         table = clusters.table()
         job = Job(metric, costs, clusters, table, query, keep, bitmaps, trace)
-        found = _search_admitted(job, admit(job))
-        if isinstance(found, kernels.Near):
-            return _matches_near(job, found)
-        return complete((found,), query, trace)
+        return job, _search_admitted(job, admit(job))
     finally:
         clusters.give_bitmaps(bitmaps)
 
@@ -67,8 +62,7 @@ def search_partitions_many(
     found: list[Found | None] = [None] * len(queries)
     with _together(metric, costs, clusters, queries, traces) as asked:
         for place, job, admission in _search_many(asked, partial(_find, asked, found)):
-            alone = _search_admitted(job, admission)
-            found[place] = _found_near(job, alone) if isinstance(alone, kernels.Near) else alone
+            found[place] = _found_of(job, _search_admitted(job, admission))
     return [one for one in found if one is not None]
 
 
@@ -83,11 +77,7 @@ def match_partitions_many(
     matches: list[tuple[Match, ...]] = [()] * len(queries)
     with _together(metric, costs, clusters, queries, traces) as asked:
         for place, job, admission in _search_many(asked, partial(_match, asked, matches)):
-            found = _search_admitted(job, admission)
-            if isinstance(found, kernels.Near):
-                matches[place] = _matches_near(job, found)
-            else:
-                matches[place] = complete((found,), job.query, job.trace)
+            matches[place] = _matches_of(job, _search_admitted(job, admission))
     return matches
 
 
@@ -223,7 +213,7 @@ def _find(
     left = []
     for i, (place, one) in enumerate(zip(places, near, strict=True)):
         if isinstance(one, kernels.Near):
-            found[place] = _found_near(asked.job(place), one)
+            found[place] = _found_of(asked.job(place), one)
         else:
             left.append(i)
     return left
@@ -265,7 +255,7 @@ def _match_others(
     for i in some:
         one, job = near.outcome(i), asked.job(places[i])
         if isinstance(one, kernels.Near):
-            matches[places[i]] = _matches_near(job, one)
+            matches[places[i]] = _matches_of(job, one)
         else:
             left.append(i)
     return left
@@ -282,7 +272,10 @@ def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
     if job.clusters.trained.codec.scannable and not job.query.explain:
         found = _search_at_once(job, admission)
         if found is not None:
-            return _found_all(job, found) if admission.scan_all else found
+            if not admission.scan_all:
+                return found
+            trace_matches(job, found.taken, found.read)
+            return _rows_of(job, found)
     return scan_matches(job, admission) if admission.scan_all else walk_by_levels(job, admission)
 
 
@@ -324,33 +317,34 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
     return None
 
 
-def _matches_near(job: Job, near: kernels.Near) -> tuple[Match, ...]:
-    """Note what was found in one call, and make its matches."""
-    query, keys, distances = job.query, near.keys, near.distances
+def _matches_of(job: Job, found: Found | kernels.Near) -> tuple[Match, ...]:
+    """Note what was found in one call, if it was, and make matches of what was found."""
+    query = job.query
     bare = not (query.include_metadata or query.include_vector)
-    if keys is None or not bare or len(distances) > query.k or not ascends(distances):
-        return complete((_found_near(job, near),), query, job.trace)
+    if bare and isinstance(found, kernels.Near):
+        keys, distances = found.keys, found.distances
+        if keys is not None and len(distances) <= query.k and ascends(distances):
+            _note(job, found)
+            # None ties with another: they are the k nearest, and in their order.
+            job.trace.noted.append(("merge", len(distances), len(distances)))
+            return make_bare_matches(keys, distances)
+    return complete((_found_of(job, found),), query, job.trace)
+
+
+def _found_of(job: Job, found: Found | kernels.Near) -> Found:
+    """Note what was found in one call, if it was, and return it."""
+    if not isinstance(found, kernels.Near):
+        return found
+    _note(job, found)
+    return _rows_of(job, found)
+
+
+def _note(job: Job, near: kernels.Near) -> None:
     job.trace.walked(job.table.partition, near.taken)
     job.trace.searched(near[4:10])
-    # None ties with another: they are the k nearest, and in their order.
-    job.trace.noted.append(("merge", len(distances), len(distances)))
-    return make_bare_matches(keys, distances)
 
 
-def _found_all(job: Job, near: kernels.Near) -> Found:
-    """Note that all matches were measured, and return the nearest."""
-    trace_matches(job, near.taken, near.read)
-    return _found(job, near)
-
-
-def _found_near(job: Job, near: kernels.Near) -> Found:
-    """Note what was found in one call, and return it."""
-    job.trace.walked(job.table.partition, near.taken)
-    job.trace.searched(near[4:10])
-    return _found(job, near)
-
-
-def _found(job: Job, near: kernels.Near) -> Found:
+def _rows_of(job: Job, near: kernels.Near) -> Found:
     clusters = job.clusters
     return found_at_once(
         (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
