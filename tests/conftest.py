@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from artefacts import build_local
+from squash.attributes import filters
 
 # How long an example takes is the machine's affair, and of what else it does: none fails by that.
 SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -23,3 +24,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def artefacts():
     """The functions and their layer, built for this machine."""
     return build_local()
+
+
+@pytest.fixture
+def no_filters_kept():
+    """No filter was asked before: those of other tests may leave room for few, or for none."""
+    filters._kept.clear()

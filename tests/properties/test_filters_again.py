@@ -4,6 +4,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import numpy as np
+import pytest
 
 import squash
 from squash.attributes import matches, parse_filter
@@ -24,6 +25,7 @@ FILTERS = (
 )
 
 
+@pytest.mark.usefixtures("no_filters_kept")
 def test_a_filter_asked_again_gives_the_same_without_being_compiled():
     """Once in a snapshot; in the next, and after data were let go, it is made anew."""
     rng = np.random.default_rng(11)

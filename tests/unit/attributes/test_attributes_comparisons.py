@@ -8,6 +8,7 @@ from itertools import pairwise
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -234,6 +235,7 @@ def test_the_depth_of_filters_ends_where_it_did():
             assert isinstance(got, str) == (levels + len(inner.get("$and", ())) >= FILTER_DEPTH_MAX)
 
 
+@pytest.mark.usefixtures("no_filters_kept")
 def test_a_filter_that_is_asked_again_is_one_object():
     """It knows that it is, and stays when many others come by that are asked once."""
     asked = {"a": {"$gte": 0.125, "$lt": 0.25}, "b": {"$lt": 1}}
