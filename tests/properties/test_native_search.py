@@ -1,5 +1,7 @@
 """A search in one call gives what its operations give one after another, to the bit."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from scan_scenes import random_query, random_scene
 from squash import kernels
 from squash.kernels import native
+from squash.kernels.masks import MAYBE, NO, YES
 from squash.kernels.tables import AND, LEAF, FilterProgram, Leaf
 
 VARIANTS = [name for name in native.variants() if name != native.NUMPY]
@@ -202,3 +205,117 @@ def test_a_batch_by_lists_is_the_batch_without(variant, seed, k, gain, straight,
         assert left.taken.tolist() == right.taken.tolist()
         for name in COUNTS:
             assert getattr(left, name) == getattr(right, name)
+
+
+@pytest.mark.parametrize("variant", native.variants())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 1 << 30),
+    k=st.sampled_from([1, 5, 60]),
+    straight=st.sampled_from([(30, 30.0, 0.0), (1000, 9.0, 7.5)]),
+    every=st.booleans(),
+    unsure=st.booleans(),
+    listed=st.booleans(),
+    listed_most=st.sampled_from([-1, 0, 40, 1 << 40]),
+    filtered_most=st.sampled_from([0, 25, 1 << 40]),
+)
+def test_a_program_in_a_search_is_what_it_says_of_all_clusters(
+    variant, seed, k, straight, every, unsure, listed, listed_most, filtered_most
+):
+    """Whether lists serve it or not: by the twins, evaluated before, and in the search itself."""
+    rng = np.random.default_rng(seed)
+    scene = random_scene(seed, dimension=8, space="l2", kind="clustered", scale=1.0)
+    table, query = scene.table, random_query(seed, scene, 1.0)
+    rows = np.bincount(table.partition, table.rows, len(table.blocks)).astype(int)
+    truths = [NO, YES, MAYBE] if unsure else [NO, YES]
+    leaves = []
+    for name in ("a", "b"):
+        table.columns[name] = [rng.integers(0, 4, count).astype(np.uint8) for count in rows]
+        leaves.append(Leaf(name, rng.choice(truths, 256).astype(np.uint8).tobytes()))
+        if listed:
+            table.listed[name] = kernels.list_rows(table, name)
+    program = FilterProgram(((LEAF, 0), (LEAF, 1), (AND, 0)), tuple(leaves))
+    plan = plan_of(k=k, keep=20, gain=0.3, straight=straight, anchor_rows=20)
+
+    def found(**given):
+        bits = np.zeros((2, len(table.alive)), dtype=np.uint32)
+        return kernels.search(
+            table, scene.codec.axes, scene.codec.mean, query=query, metric="euclidean",
+            plan=plan, overall=0.25, sure=bits[0], possible=bits[1], program=program, **given,
+        )  # fmt: skip
+
+    in_search = {
+        "every": every,
+        "listed_most": listed_most,
+        "filtered_most": filtered_most,
+    }
+    bits = np.zeros((2, len(table.alive)), dtype=np.uint32)
+    with native.use(native.NUMPY):
+        counts = kernels.filter_clusters(table, program, np.arange(len(table.rows)), *bits)
+        wanted = found(**in_search)
+        before = kernels.search(
+            table, scene.codec.axes, scene.codec.mean, query=query, metric="euclidean",
+            plan=plan, overall=0.25, sure=bits[0], possible=bits[1], program=program,
+            counts=counts, every=every,
+        )  # fmt: skip
+    with native.use(variant):
+        got = found(**in_search)
+    assert type(got) is type(wanted)
+    passing = int(counts[1].sum())
+    if not isinstance(got, kernels.Near):
+        assert isinstance(got, kernels.StaysOpen)
+        open_ = passing > int(counts[0].sum()) or passing > min(plan.straight.most, filtered_most)
+        assert open_ if every else isinstance(before, kernels.StaysOpen)
+        for one in (got, wanted):
+            assert (one.counts is not None) == every
+            for mine, whole in zip(one.counts or (), counts, strict=False):
+                assert mine.tolist() == whole.tolist()
+        return
+    assert (got.distances, got.taken.tolist()) == (before.distances, before.taken.tolist())
+    assert (got.filtered, got.listed) == (wanted.filtered, wanted.listed)
+    assert got.listed == (listed and listed_most == 1 << 40) or listed_most in {0, 40}
+    assert got.filtered == (passing if every or got.listed else -1)
+    for name in COUNTS:
+        assert getattr(got, name) == getattr(wanted, name) == getattr(before, name)
+
+
+@pytest.mark.skipif(not VARIANTS, reason="no native kernels were built")
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("key", ["k{}", "k" * 3_000 + "{}", 'with "quotes" {}', "\u00e9 {}"])
+def test_a_search_reads_the_keys_of_what_it_found(key, every):
+    """They are those that are read of the rows alone; none where one must be read as JSON."""
+    scene = random_scene(5, dimension=8, space="l2", kind="clustered", scale=1.0)
+    table, query = scene.table, random_query(6, scene, 1.0)
+    rows = np.bincount(table.partition, table.rows, len(table.blocks)).astype(int)
+    records = kernels.RecordTable(len(rows))
+    plan = plan_of(k=7, keep=20, gain=0.3, straight=(100_000, 1e6, 0.0), anchor_rows=20)
+    bits = np.zeros(len(table.alive), dtype=np.uint32)
+
+    def found(records):
+        return kernels.search(
+            table, scene.codec.axes, scene.codec.mean, query=query, metric="euclidean", plan=plan,
+            overall=1.0, sure=bits, possible=bits, records=records, every=every,
+        )  # fmt: skip
+
+    assert found(None).keys is None
+    assert found(records).keys is None  # They are not there yet.
+    for partition, count in enumerate(rows):
+        each = [
+            json.dumps([key.format(f"{partition}:{row}"), {}], ensure_ascii=False,
+                       separators=(",", ":")).encode()
+            for row in range(count)
+        ]  # fmt: skip
+        ends = np.cumsum([0, *map(len, each)])
+        records.put(partition, np.frombuffer(b"".join(each), dtype=np.uint8), ends)
+    for _ in range(2):
+        got = found(records)
+        assert got.row
+        if '"' in key:
+            assert got.keys is None
+            continue
+        assert got.keys == records.keys(got.partition, got.row)
+        assert got.keys == [
+            key.format(f"{partition}:{row}")
+            for partition, row in zip(got.partition, got.row, strict=True)
+        ]
+    assert found(None).keys is None

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 14
+#define SQ_INTERFACE 15
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -187,6 +187,15 @@ typedef struct sq_scan_call {
 
 enum { SQ_SCAN_ROW_BYTES = 64, SQ_SCAN_CLUSTER_BYTES = 48, SQ_SCAN_LEVEL_BYTES = 128 };
 
+/* The records of a partition, of which keys are read: row r's lies in begins[r] .. begins[r + 1] of
+ * the data. No row is there where nothing is loaded. */
+typedef struct sq_records {
+    const uint8_t *data;
+    int64_t bytes;
+    const int64_t *begins; /* [rows + 1] */
+    int64_t rows;
+} sq_records;
+
 /* A search: prepare, walk, scan and refine in one. Rooms as the operations want them; those by row
  * have place for `keep`, or for `straight_most` if that is more. */
 typedef struct sq_search {
@@ -225,6 +234,17 @@ typedef struct sq_search {
     int64_t *near_row;
     int64_t *counts;         /* [SQ_COUNTS] */
     void *coarse;            /* SQ_COARSE_QUERY_BYTES and 4 for each 4 of D, or part of them */
+    /* How many rows of lists may be asked to filter all clusters before a walk, as `filter_listed` has
+     * it; below 0, or where `lists` is NULL: none, the filter is evaluated in the walk. */
+    const sq_lists *lists;
+    int64_t listed_most;
+    int64_t filtered_most; /* `search_all` measures so many rows of a program at most */
+    int64_t *all_counts;   /* room: [2, c] */
+    /* What keys of the rows found are read from, or NULL; see `gather_keys`. */
+    const sq_records *records;
+    int64_t record_partitions;
+    uint8_t *key_room;
+    int64_t key_room_bytes;
 } sq_search;
 
 enum { SQ_COARSE_QUERY_BYTES = 32 };
@@ -238,6 +258,9 @@ enum {
     SQ_RANKED,
     SQ_KEPT,
     SQ_READ,
+    SQ_FILTERED, /* how many rows pass, where a program was evaluated for all clusters; else -1 */
+    SQ_LISTED,   /* 1 where that was by lists, else 0 */
+    SQ_KEY_BYTES, /* what `gather_keys` returns; -1 where it was not asked */
     SQ_COUNTS
 };
 #define SQ_STAYS_OPEN INT64_MIN
@@ -278,15 +301,6 @@ typedef struct sq_batch {
     const int64_t *listed_most; /* [count] */
     int64_t *listed_counts;     /* room: [2, c] */
 } sq_batch;
-
-/* The records of a partition, of which keys are read: row r's lies in begins[r] .. begins[r + 1] of
- * the data. No row is there where nothing is loaded. */
-typedef struct sq_records {
-    const uint8_t *data;
-    int64_t bytes;
-    const int64_t *begins; /* [rows + 1] */
-    int64_t rows;
-} sq_records;
 
 /* Which variants this processor can run. */
 SQ_EXPORT uint32_t sq_variants(void);
@@ -373,8 +387,9 @@ SQ_EXPORT int64_t SQ_NAME(gather_keys)(const sq_records *records, int64_t partit
 /* search.c: how many rows are near; or -1 - i if partition i is not loaded, or SQ_STAYS_OPEN if
  * cells leave rows of the clusters taken open. Those are at `taken` in both cases. */
 SQ_EXPORT int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked);
-/* The same of all rows that pass, those of counts or all alive, in whatever cluster: they are measured
- * one by one. SQ_STAYS_OPEN also where they are more than `straight_most`. */
+/* The same of all rows that pass, those of counts, of a program or all alive, in whatever cluster: they
+ * are measured one by one. SQ_STAYS_OPEN also where they are more than `straight_most`, or of a program
+ * more than `filtered_most`; what it admits is then at `all_counts` and in its bitmaps. */
 SQ_EXPORT int64_t SQ_NAME(search_all)(const sq_table *table, const sq_search *asked);
 /* The same of each of a batch, those near one another one after the other. */
 SQ_EXPORT void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked,

@@ -91,6 +91,44 @@ SQ_INLINE const uint32_t *passing(const sq_table *table, const sq_walk *walk) {
     return walk->program || walk->sure_counts ? walk->possible : table->alive;
 }
 
+/* Says that a filter was not evaluated for all clusters, and that no keys were read. */
+static void begin_counts(const sq_search *asked) {
+    asked->counts[SQ_FILTERED] = asked->counts[SQ_KEY_BYTES] = -1;
+    asked->counts[SQ_LISTED] = 0;
+}
+
+/* Takes what is known of all clusters in the place of a program. */
+static void take_counts(const sq_table *table, sq_search *one) {
+    sq_walk *walk = &one->walk;
+    const int64_t *possible = one->all_counts + table->clusters;
+    walk->program = NULL;
+    walk->sure_counts = one->all_counts;
+    walk->possible_counts = possible;
+    int64_t sum = 0;
+    for (int64_t c = 0; c < table->clusters; c++) sum += possible[c];
+    one->counts[SQ_FILTERED] = sum;
+}
+
+/* Filters all clusters by lists, if few of their rows have to be asked; else the walk does it. */
+static void filter_by_lists(const sq_table *table, sq_search *one) {
+    const sq_walk *walk = &one->walk;
+    if (!one->lists || !walk->program || one->listed_most < 0) return;
+    const int64_t asked = SQ_NAME(filter_listed)(
+        table, walk->program, one->lists, one->listed_most, walk->sure, walk->possible,
+        one->all_counts, one->all_counts + table->clusters, one->stack);
+    if (asked < 0) return;
+    one->counts[SQ_LISTED] = 1;
+    take_counts(table, one);
+}
+
+/* The keys of what was found, where they are asked for. */
+static void read_keys(const sq_search *asked, int64_t found) {
+    if (!asked->records || found <= 0) return;
+    asked->counts[SQ_KEY_BYTES] = SQ_NAME(gather_keys)(
+        asked->records, asked->record_partitions, asked->near_partition, asked->near_row, found,
+        asked->key_room, asked->key_room_bytes);
+}
+
 /* Everything behind `prepare`. */
 static int64_t search_prepared(const sq_table *table, const sq_search *asked,
                                const sq_lazily *by) {
@@ -132,30 +170,53 @@ static int64_t search_prepared(const sq_table *table, const sq_search *asked,
 }
 
 int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked) {
-    const sq_lazily by = SQ_NAME(prepare_lazily)(table, asked);
-    return search_prepared(table, asked, &by);
+    sq_search one = *asked;
+    begin_counts(&one);
+    filter_by_lists(table, &one);
+    const sq_lazily by = SQ_NAME(prepare_lazily)(table, &one);
+    const int64_t found = search_prepared(table, &one, &by);
+    read_keys(&one, found);
+    return found;
+}
+
+/* Filters all clusters, by lists or row by row. */
+static void filter_all(const sq_table *table, sq_search *one) {
+    const sq_walk *walk = &one->walk;
+    filter_by_lists(table, one);
+    if (!walk->program) return;
+    for (int64_t c = 0; c < table->clusters; c++) one->taken[c] = c;
+    SQ_NAME(filter)(table, walk->program, table->clusters, one->taken, walk->sure, walk->possible,
+                    one->all_counts, one->all_counts + table->clusters, one->stack);
+    take_counts(table, one);
 }
 
 int64_t SQ_NAME(search_all)(const sq_table *table, const sq_search *asked) {
-    const sq_walk *walk = &asked->walk;
+    sq_search one = *asked;
+    const sq_walk *walk = &one.walk;
+    int64_t *counts = one.counts, taken = 0, most = one.straight_most;
+    memset(counts, 0, SQ_COUNTS * sizeof *counts);
+    begin_counts(&one);
+    if (walk->program) {
+        filter_all(table, &one);
+        if (one.filtered_most < most) most = one.filtered_most;
+    }
     const int64_t *sure = walk->sure_counts ? walk->sure_counts : table->alive_counts;
     const int64_t *possible = walk->sure_counts ? walk->possible_counts : table->alive_counts;
-    int64_t *counts = asked->counts, taken = 0;
-    memset(counts, 0, SQ_COUNTS * sizeof *counts);
     for (int64_t c = 0; c < table->clusters; c++) {
         if (!possible[c]) continue;
-        asked->taken[taken++] = c;
+        one.taken[taken++] = c;
         counts[SQ_ROWS_SEEN] += table->rows[c];
         counts[SQ_POSSIBLE_SEEN] += possible[c];
         counts[SQ_SURE_SEEN] += sure[c];
     }
     counts[SQ_TAKEN] = taken;
-    if (counts[SQ_POSSIBLE_SEEN] > counts[SQ_SURE_SEEN] ||
-        counts[SQ_POSSIBLE_SEEN] > asked->straight_most)
+    if (counts[SQ_POSSIBLE_SEEN] > counts[SQ_SURE_SEEN] || counts[SQ_POSSIBLE_SEEN] > most)
         return SQ_STAYS_OPEN;
-    const int64_t missing = absent(table, asked->taken, taken, 0);
+    const int64_t missing = absent(table, one.taken, taken, 0);
     if (missing >= 0) return -1 - missing;
-    return nearest(asked, measure(table, asked, passing(table, walk), taken));
+    const int64_t found = nearest(&one, measure(table, &one, passing(table, walk), taken));
+    read_keys(&one, found);
+    return found;
 }
 
 static int64_t nearest_of(const float *distances, int64_t n) {
@@ -178,21 +239,6 @@ static void order_queries(const sq_table *table, const sq_batch *batch) {
     }
 }
 
-/* Filter all clusters by lists, if few of their rows have to be asked; else the walk does it. */
-static void filter_by_lists(const sq_table *table, const sq_batch *batch, int64_t q,
-                            sq_search *one) {
-    sq_walk *walk = &one->walk;
-    int64_t *sure = batch->listed_counts, *possible = sure + table->clusters;
-    if (!batch->lists || !walk->program || batch->listed_most[q] < 0) return;
-    const int64_t asked = SQ_NAME(filter_listed)(table, walk->program, batch->lists,
-                                                 batch->listed_most[q], walk->sure, walk->possible,
-                                                 sure, possible, one->stack);
-    if (asked < 0) return;
-    walk->program = NULL;
-    walk->sure_counts = sure;
-    walk->possible_counts = possible;
-}
-
 void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked, const sq_batch *batch) {
     const int64_t c = table->clusters, d = asked->vector_dimension, dimension = table->dimension;
     const int64_t entries = (dimension + 3) / 4 * 16, most = batch->near_most;
@@ -210,7 +256,11 @@ void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked, const s
         one.distances = batch->distances + q * c;
         one.scalars = batch->scalars + 3 * q;
         one.counts = batch->counts + q * SQ_COUNTS;
-        filter_by_lists(table, batch, q, &one);
+        one.lists = batch->lists;
+        one.listed_most = batch->lists ? batch->listed_most[q] : -1;
+        one.all_counts = batch->listed_counts;
+        begin_counts(&one);
+        filter_by_lists(table, &one);
         int64_t found = search_prepared(table, &one, &batch->lazily[q]);
         const int64_t taken = one.counts[SQ_TAKEN];
         memcpy(batch->taken + q * c, one.taken, (size_t)taken * sizeof *one.taken);

@@ -60,7 +60,8 @@ from squash.kernels.packing import (
 from squash.kernels.prepare import prepare
 from squash.kernels.record_keys import RecordTable
 from squash.kernels.scanning import scan
-from squash.kernels.searching import Missing, Near, SearchPlan, StaysOpen, Straight, search
+from squash.kernels.search_rooms import SearchPlan, Straight
+from squash.kernels.searching import Missing, Near, StaysOpen, search
 from squash.kernels.tables import (
     AND,
     BLOCK_FACTOR_BYTES,

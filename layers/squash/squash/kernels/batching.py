@@ -20,22 +20,13 @@ from squash.kernels.native import address
 from squash.kernels.native_table import native_table
 from squash.kernels.packing import low_groups
 from squash.kernels.record_keys import RecordTable
-from squash.kernels.searching import (
-    Missing,
-    Near,
-    SearchPlan,
-    StaysOpen,
-    coarse_query_bytes,
-    near_of,
-    room_of,
-    search,
-)
+from squash.kernels.search_rooms import COUNTS, SearchPlan, coarse_query_bytes, room_of
+from squash.kernels.searching import Missing, Near, StaysOpen, near_of, search
 from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.values import dataclass
 
 # `sq_batch`.
 _BATCH: Final = Struct("=q9Qq11Q")
-_COUNTS: Final = 8
 _TAKEN: Final = 3  # which of them says how many clusters were taken
 _TOO_MANY: Final = -(1 << 63) + 1
 _STAYS_OPEN: Final = -(1 << 63)
@@ -52,7 +43,7 @@ class Told(NamedTuple):
     """What the kernels write of q queries with room for m rows each, and for all c clusters.
 
     `found` is int64 [q], below 0 where there are no rows; `distances` float64 [q, m], `partition`
-    and `row` int64 [q, m]; `taken` int64 [q, c] and `counts` int64 [q, 8].
+    and `row` int64 [q, m]; `taken` int64 [q, c] and `counts` int64 [q, COUNTS].
     """
 
     found: I64
@@ -71,7 +62,7 @@ class Told(NamedTuple):
             np.empty((queries, rows), dtype=np.int64),
             np.empty((queries, rows), dtype=np.int64),
             np.empty((queries, clusters), dtype=np.int64),
-            np.empty((queries, _COUNTS), dtype=np.int64),
+            np.empty((queries, COUNTS), dtype=np.int64),
         )
 
 
@@ -89,7 +80,8 @@ class NearMany:
     taken:
         int64, by part of the batch.
     counts:
-        Of each query, `Near.rows_seen` and what follows it; the third and fourth are no fields.
+        Of each query, `Near.rows_seen` and what follows it up to `read`; the third and fourth, and
+        those behind, are no fields.
     apart:
         The outcome of queries of which there is nothing here, by their places.
 
@@ -134,8 +126,10 @@ class NearMany:
                 self.taken_of(i),
                 seen[0],
                 seen[1],
-                *seen[4:],
+                *seen[4:8],
                 None if self.keys is None else self.keys[mine],
+                seen[8],
+                seen[9] != 0,
             )
         )
 
@@ -194,7 +188,7 @@ class NearMany:
         """Take in what queries gave that were searched one by one."""
         self.apart |= enumerate(outcomes, len(self))
         count = len(outcomes)
-        self.counts += [[0] * _COUNTS] * count
+        self.counts += [[0] * COUNTS] * count
         self.row_begins += self.row_begins[-1:] * count
         self.taken_begins += self.taken_begins[-1:] * count
         self._ascends += [False] * count

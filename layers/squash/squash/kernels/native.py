@@ -16,7 +16,7 @@ import numpy as np
 from squash.arrays import AnyArray
 from squash.values import dataclass
 
-INTERFACE: Final = 14
+INTERFACE: Final = 15
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"

@@ -20,8 +20,8 @@ from squash.kernels.native import address
 PLAIN_KEY: Final = re.compile(rb'\["([^"\\\x00-\x1f]+)",\{')
 _RECORDS: Final = Struct("=QqQq")  # `sq_records`
 # The room for a key at first; of longer ones the second call is told how much they take.
-_KEY_BYTES: Final = 48
-_ROOM_BYTES: Final = 10 * _KEY_BYTES
+KEY_BYTES: Final = 48
+_ROOM_BYTES: Final = 10 * KEY_BYTES
 
 
 class _Room:
@@ -49,8 +49,10 @@ class RecordTable:
     def __init__(self, partitions: int) -> None:
         self._held: list[tuple[U8, I64] | None] = [None] * partitions
         self._table: U64 = np.zeros((partitions, _RECORDS.size // 8), dtype=np.uint64)
-        self._table_at = address(self._table)
         self._rooms: list[_Room] = []
+        self.at: Final = address(self._table)
+        """Where their `sq_records` lie, one for each partition."""
+        self.partitions: Final = partitions
 
     def holds(self, partition: int) -> bool:
         """Tell whether a partition's records are here."""
@@ -81,7 +83,7 @@ class RecordTable:
         chosen = native.active()
         if chosen is None:
             found = self._gathered(partition, row)
-            return None if found is None else _split(found)
+            return None if found is None else split_keys(found)
         # The function keeps what it has made of a format; a `Struct` is made each time.
         form = f"={len(row)}q"
         return self.keys_at(chosen, pack(form, *partition), pack(form, *row), len(row))
@@ -99,16 +101,14 @@ class RecordTable:
         try:
             room = rooms.pop()
         except IndexError:
-            room = _Room(max(count * _KEY_BYTES, _ROOM_BYTES))
-        held = len(self._held)
-        written = chosen.gather_keys(
-            self._table_at, held, partition, row, count, room.at, room.bytes
-        )
+            room = _Room(max(count * KEY_BYTES, _ROOM_BYTES))
+        held = self.partitions
+        written = chosen.gather_keys(self.at, held, partition, row, count, room.at, room.bytes)
         if written > room.bytes:
             room = _Room(written)
-            chosen.gather_keys(self._table_at, held, partition, row, count, room.at, room.bytes)
+            chosen.gather_keys(self.at, held, partition, row, count, room.at, room.bytes)
         try:
-            return _split(room.view[: written - 1]) if written > 0 else None
+            return split_keys(room.view[: written - 1]) if written > 0 else None
         finally:
             rooms.append(room)
 
@@ -128,7 +128,8 @@ class RecordTable:
         return b"\n".join(keys)
 
 
-def _split(keys: bytes | memoryview) -> list[str] | None:
+def split_keys(keys: bytes | memoryview) -> list[str] | None:
+    """Return the keys that `gather_keys` wrote, without the last line feed; None if no UTF-8."""
     try:
         # No key has a line feed, and no character of several bytes does.
         return str(keys, "utf-8").split("\n")

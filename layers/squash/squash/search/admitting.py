@@ -10,6 +10,7 @@ import numpy as np
 from squash import kernels
 from squash.arrays import I64, distinct
 from squash.attributes import FilterNode, asked_of, only_live
+from squash.errors import InternalError
 from squash.index.prefetch import prefetch_columns
 from squash.kernels import Expected, FilterProgram, MatchPlan
 from squash.limits import SCAN_ALL_MATCHES_MAX
@@ -17,6 +18,7 @@ from squash.search.expecting import expect, planner_of
 from squash.search.expecting import plan as planned
 from squash.search.expiring import split_live
 from squash.search.jobs import Admission, Job
+from squash.search.listing import MISSES_EACH
 from squash.values import maker_of
 
 # Where more than this share of the possible rows is unsure, the cells say too little to walk by.
@@ -59,17 +61,26 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     alive = clusters.alive_share
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
-        return _admission((None, alive, None, few, 0.0))
+        return _admission((None, alive, None, few, 0.0, -1))
     expected = expect(job, node, alive)
     program, share, still_open = expected[:3]
     plan = _plan(job, expected, share)
+    # Nobody is told of levels that a search in one call goes by.
+    at_once = alone and not job.query.explain and clusters.trained.codec.scannable
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        filter_ns, counts = plan.walk_filter_ns, None
+        filter_ns, counts, most = plan.walk_filter_ns, None, -1
         # With more comparisons a list's row costs more; what one costs mostly says that none pays.
         if alone and share * clusters.row_count * job.costs.listed(1) < filter_ns:
-            counts = _listed(job, program, share, filter_ns)
-        return _admission((program, share, counts, False, filter_ns))
-    return _everywhere(job, program, share, plan.filter_ns)
+            if at_once:
+                most = _listed_most(job, program, share, filter_ns)
+            else:
+                counts = _listed(job, program, share, filter_ns)
+        return _admission((program, share, counts, False, filter_ns, most))
+    filter_ns = plan.filter_ns
+    if at_once and share * clusters.row_count <= SCAN_ALL_MATCHES_MAX:
+        most = _listed_most(job, program, share, filter_ns)
+        return _admission((program, share, None, True, filter_ns, most))
+    return _everywhere(job, program, _filter_all(job, program, share, filter_ns))
 
 
 Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]
@@ -95,6 +106,25 @@ def admit_alike(job: Job, known: Known) -> tuple[Admission, bool]:
         known[asked] = (admission, job.trace.costs_us)
     admission, job.trace.costs_us = known[asked]
     return admission, False
+
+
+def admit_filtered(job: Job, admission: Admission, counts: tuple[I64, I64] | None) -> Admission:
+    """Admit again a query of which not all that passes could be measured at once.
+
+    Parameters
+    ----------
+    job, admission:
+        The query, and what was known of its filter.
+    counts:
+        Sure and possible rows of every cluster, if all were filtered; the bitmaps hold these rows.
+
+    """
+    program = admission.program
+    if program is None:
+        raise InternalError("a query without a filter was to be filtered")
+    if counts is None:
+        counts = _filter_all(job, program, admission.overall, admission.filter_ns)
+    return _everywhere(job, program, counts)
 
 
 def trace_admission(job: Job, admission: Admission) -> None:
@@ -129,8 +159,15 @@ def _listed(
         found = kernels.filter_listed(table, program, most, bitmaps.sure, bitmaps.possible)
         if found is not None:
             return found
-    _miss_lists(job, program, filter_ns)
+    miss_lists(job, program, filter_ns)
     return None
+
+
+def _listed_most(job: Job, program: FilterProgram, share: float, filter_ns: float) -> int:
+    """Return how many rows of lists may be asked in the place of a filter; -1 is none."""
+    if not _lists_pay(job, program, share, filter_ns):
+        return -1
+    return int(filter_ns / job.costs.listed(program.comparisons))
 
 
 def listed_most(job: Job, admission: Admission) -> int:
@@ -139,14 +176,15 @@ def listed_most(job: Job, admission: Admission) -> int:
     It is for queries that are searched in one call. What lists that there are not would have
     spared is noted.
     """
-    program, filter_ns = admission.program, admission.walk_filter_ns
-    if program is None or not _lists_pay(job, program, admission.overall, filter_ns):
+    program, filter_ns = admission.program, admission.filter_ns
+    most = -1 if program is None else _listed_most(job, program, admission.overall, filter_ns)
+    if program is None or most < 0:
         return -1
     # With several comparisons only queries asked alone note what they miss: to find out takes a
     # twentieth of a query's time in a batch, and mostly the list of one would spare nothing.
     if program.comparisons == 1 and program.asked[0].attribute not in job.table.listed:
-        _miss_lists(job, program, filter_ns)
-    return int(filter_ns / job.costs.listed(program.comparisons)) if job.table.listed else -1
+        miss_lists(job, program, filter_ns)
+    return most if job.table.listed else -1
 
 
 def _lists_pay(job: Job, program: FilterProgram, share: float, filter_ns: float) -> bool:
@@ -155,9 +193,11 @@ def _lists_pay(job: Job, program: FilterProgram, share: float, filter_ns: float)
     return job.clusters.listing.serves and rows * share * each_ns < filter_ns
 
 
-def _miss_lists(job: Job, program: FilterProgram, filter_ns: float) -> None:
+def miss_lists(job: Job, program: FilterProgram, filter_ns: float) -> None:
     """Note what lists that there are not would have spared."""
     clusters, table, costs = job.clusters, job.table, job.costs
+    if not clusters.listing.is_counted():
+        return
     rows, comparisons = clusters.row_count, program.comparisons
     expected: dict[str, float] = {}
     for leaf in program.asked:
@@ -165,19 +205,26 @@ def _miss_lists(job: Job, program: FilterProgram, filter_ns: float) -> None:
             passing, still_open = clusters.shares(leaf.attribute).of(leaf)
             # Half of what is open counts as passing.
             spared = filter_ns - rows * (passing + still_open / 2) * costs.listed(comparisons)
-            expected[leaf.attribute] = max(spared, 0.0)
+            expected[leaf.attribute] = MISSES_EACH * max(spared, 0.0)
     clusters.listing.miss(table, expected, pays_ns=costs.listing_pays(rows))
 
 
-def _everywhere(job: Job, program: FilterProgram, share: float, filter_ns: float) -> Admission:
-    """Evaluate a filter for all rows; what the cells leave open by the values, if it is much."""
-    bitmaps, clusters = job.bitmaps, job.clusters
+def _filter_all(
+    job: Job, program: FilterProgram, share: float, filter_ns: float
+) -> tuple[I64, I64]:
+    """Evaluate a filter for all rows."""
     counts = _listed(job, program, share, filter_ns)
-    if counts is None:
-        every_cluster = np.arange(len(job.table.rows))
-        counts = kernels.filter_clusters(
-            job.table, program, every_cluster, bitmaps.sure, bitmaps.possible
-        )
+    if counts is not None:
+        return counts
+    every_cluster = np.arange(len(job.table.rows))
+    return kernels.filter_clusters(
+        job.table, program, every_cluster, job.bitmaps.sure, job.bitmaps.possible
+    )
+
+
+def _everywhere(job: Job, program: FilterProgram, counts: tuple[I64, I64]) -> Admission:
+    """Admit what counts say; what the cells leave open is settled by the values, if it is much."""
+    bitmaps, clusters = job.bitmaps, job.clusters
     sure, possible = int(counts[0].sum()), int(counts[1].sum())
     if possible - sure > _UNSURE_SHARE_MAX * possible:
         # Of other clusters the bitmaps may mean nothing.

@@ -42,5 +42,8 @@ class Admission(NamedTuple):
     counts: tuple[I64, I64] | None
     """Sure and possible rows of every cluster, if all were filtered."""
     scan_all: bool
-    walk_filter_ns: float = 0.0
-    """What it is expected to take to filter in the walk; 0 where it is not."""
+    """Whether all that passes is measured; without `counts`, as far as that proves to be little."""
+    filter_ns: float = 0.0
+    """What it is expected to take to filter in the search; 0 where it is not."""
+    listed_most: int = -1
+    """How many rows of lists may be asked to filter all clusters there; below 0 where none pay."""

@@ -11,9 +11,18 @@ import numpy as np
 
 from squash import kernels
 from squash.drafts import make_bare_matches
+from squash.limits import SCAN_ALL_MATCHES_MAX
 from squash.model import Match, Metric
 from squash.planning import CostModel, keep_for
-from squash.search.admitting import Known, admit, admit_alike, listed_most, trace_admission
+from squash.search.admitting import (
+    Known,
+    admit,
+    admit_alike,
+    admit_filtered,
+    listed_most,
+    miss_lists,
+    trace_admission,
+)
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.found import Found, Query, ascends, complete, found_at_once
 from squash.search.jobs import Admission, Job
@@ -213,7 +222,9 @@ def _find(
     left = []
     for i, (place, one) in enumerate(zip(places, near, strict=True)):
         if isinstance(one, kernels.Near):
-            found[place] = _found_of(asked.job(place), one)
+            job = asked.job(place)
+            _note(job, one)
+            found[place] = _found_of(job, one)
         else:
             left.append(i)
     return left
@@ -236,7 +247,9 @@ def _match(
             matches[place] = made[begin:end]
             trace = asked.traces[place]
             trace.visited(partitions, counts[3])
-            trace.searched(counts[:2] + counts[4:])
+            if counts[8] >= 0:
+                trace.level("filter", asked.clusters.row_count, counts[8])
+            trace.searched(counts[:2] + counts[4:8])
             trace.noted.append(("merge", end - begin, end - begin))
         else:
             others.append(i)
@@ -255,6 +268,7 @@ def _match_others(
     for i in some:
         one, job = near.outcome(i), asked.job(places[i])
         if isinstance(one, kernels.Near):
+            _note(job, one)
             matches[places[i]] = _matches_of(job, one)
         else:
             left.append(i)
@@ -267,24 +281,22 @@ def _records(job: Job) -> kernels.RecordTable | None:
 
 
 def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
-    """Search for what is admitted: what is found in one call of the kernels is not noted yet."""
+    """Search for what is admitted, and note how."""
+    if admission.scan_all and admission.counts is None and admission.program is not None:
+        near = _search_at_once(job, admission)
+        if isinstance(near, kernels.Near):
+            return near
+        admission = admit_filtered(job, admission, None if near is None else near.counts)
     trace_admission(job, admission)
     if job.clusters.trained.codec.scannable and not job.query.explain:
-        found = _search_at_once(job, admission)
-        if found is not None:
-            if not admission.scan_all:
-                return found
-            trace_matches(job, found.taken, found.read)
-            return _rows_of(job, found)
+        near = _search_at_once(job, admission)
+        if isinstance(near, kernels.Near):
+            return near
     return scan_matches(job, admission) if admission.scan_all else walk_by_levels(job, admission)
 
 
-def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
-    """Search in one call of the kernels; None where that can't be.
-
-    It can't where vectors are not at hand whole, or cells leave rows open that only the exact
-    columns can settle, or where all matches are to be measured and are many.
-    """
+def _search_at_once(job: Job, admission: Admission) -> kernels.Near | kernels.StaysOpen | None:
+    """Search in one call of the kernels, and note it; None where vectors are not at hand whole."""
     query, table, clusters = job.query, job.table, job.clusters
     codec = clusters.trained.codec
     plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
@@ -304,11 +316,14 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
             counts=admission.counts,
             records=records,
             every=admission.scan_all,
+            listed_most=admission.listed_most,
+            filtered_most=SCAN_ALL_MATCHES_MAX,
         )
         if isinstance(near, kernels.Near):
+            _note(job, near, admission)
             return near
         if isinstance(near, kernels.StaysOpen):
-            return None
+            return near
         numbers = set(table.partition[near.taken].tolist())
         if not clusters.load_vectors(table, numbers):
             return None
@@ -318,13 +333,12 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | None:
 
 
 def _matches_of(job: Job, found: Found | kernels.Near) -> tuple[Match, ...]:
-    """Note what was found in one call, if it was, and make matches of what was found."""
+    """Make matches of what was found."""
     query = job.query
     bare = not (query.include_metadata or query.include_vector)
     if bare and isinstance(found, kernels.Near):
         keys, distances = found.keys, found.distances
         if keys is not None and len(distances) <= query.k and ascends(distances):
-            _note(job, found)
             # None ties with another: they are the k nearest, and in their order.
             job.trace.noted.append(("merge", len(distances), len(distances)))
             return make_bare_matches(keys, distances)
@@ -332,20 +346,32 @@ def _matches_of(job: Job, found: Found | kernels.Near) -> tuple[Match, ...]:
 
 
 def _found_of(job: Job, found: Found | kernels.Near) -> Found:
-    """Note what was found in one call, if it was, and return it."""
     if not isinstance(found, kernels.Near):
         return found
-    _note(job, found)
-    return _rows_of(job, found)
-
-
-def _note(job: Job, near: kernels.Near) -> None:
-    job.trace.walked(job.table.partition, near.taken)
-    job.trace.searched(near[4:10])
-
-
-def _rows_of(job: Job, near: kernels.Near) -> Found:
     clusters = job.clusters
     return found_at_once(
-        (clusters.partitions, near.partition, near.row, near.distances, near.keys, clusters.keys)
+        (
+            clusters.partitions,
+            found.partition,
+            found.row,
+            found.distances,
+            found.keys,
+            clusters.keys,
+        )
     )
+
+
+def _note(job: Job, near: kernels.Near, admission: Admission | None = None) -> None:
+    """Note what was found in one call, with what was known of the filter where it is alone."""
+    trace = job.trace
+    if near.filtered >= 0:
+        trace.level("filter", job.clusters.row_count, near.filtered)
+    if admission is not None:
+        program, filter_ns = admission.program, admission.filter_ns
+        if program is not None and admission.listed_most >= 0 and not near.listed:
+            miss_lists(job, program, filter_ns)
+        if admission.scan_all:
+            trace_matches(job, near.taken, near.read)
+            return
+    trace.walked(job.table.partition, near.taken)
+    trace.searched(near[4:10])
