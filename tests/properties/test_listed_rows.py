@@ -28,6 +28,7 @@ def lists():
 
     with (
         patch("squash.search.listing.LISTED_ROWS_MIN", 0),
+        patch("squash.search.listing.MISSES_EACH", 1),
         patch("squash.kernels.list_rows", count),
         patch.object(CostModel, "listed", lambda *_: 1e-9),
         patch.object(CostModel, "listing_pays", lambda *_: 0.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ from squash.arrays import I64, distinct
 from squash.attributes import FilterNode, asked_of, only_live
 from squash.errors import InternalError
 from squash.index.prefetch import prefetch_columns
-from squash.kernels import Expected, FilterProgram, MatchPlan
+from squash.kernels import Expected, FilterProgram, MatchPlan, MatchPlanner
 from squash.limits import SCAN_ALL_MATCHES_MAX
 from squash.search.expecting import expect, planner_of
 from squash.search.expecting import plan as planned
@@ -127,6 +128,21 @@ def admit_filtered(job: Job, admission: Admission, counts: tuple[I64, I64] | Non
     return _everywhere(job, program, counts)
 
 
+def trace_measured(job: Job, program: FilterProgram, matches: int) -> None:
+    """Note that all matches of a filter were measured at once: how many, and what plans cost."""
+    rows = job.clusters.row_count
+    share = matches / max(rows, 1)
+    job.trace.predicted = share
+    job.trace.level("filter", rows, matches)
+    job.trace.expected = partial(_costs_measured, planner_of(job), program, share)
+
+
+def _costs_measured(
+    planner: MatchPlanner, program: FilterProgram, share: float
+) -> dict[str, float]:
+    return _costs_us(planned(planner, program, share, 0.0))
+
+
 def trace_admission(job: Job, admission: Admission) -> None:
     """Note what is known of a filter before the walk."""
     job.trace.predicted = admission.overall
@@ -140,11 +156,15 @@ def _plan(job: Job, plan: MatchPlan | Expected, share: float) -> MatchPlan | Exp
     if plan.scan_all and not clusters.whole and share * clusters.row_count > SCAN_ALL_MATCHES_MAX:
         # Each match is a page to get: what they cost is not what the model counts.
         plan = plan._replace(scan_all=False)
-    job.trace.costs_us = {
+    job.trace.expected = _costs_us(plan)
+    return plan
+
+
+def _costs_us(plan: MatchPlan | Expected) -> dict[str, float]:
+    return {
         "walk clusters": plan.walk_ns / 1000,
         "scan all matches": plan.scan_all_ns / 1000,
     }
-    return plan
 
 
 def _listed(

@@ -22,6 +22,7 @@ from squash.search.admitting import (
     listed_most,
     miss_lists,
     trace_admission,
+    trace_measured,
 )
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.found import Found, Query, ascends, complete, found_at_once
@@ -364,14 +365,16 @@ def _found_of(job: Job, found: Found | kernels.Near) -> Found:
 def _note(job: Job, near: kernels.Near, admission: Admission | None = None) -> None:
     """Note what was found in one call, with what was known of the filter where it is alone."""
     trace = job.trace
-    if near.filtered >= 0:
-        trace.level("filter", job.clusters.row_count, near.filtered)
     if admission is not None:
-        program, filter_ns = admission.program, admission.filter_ns
+        program = admission.program
         if program is not None and admission.listed_most >= 0 and not near.listed:
-            miss_lists(job, program, filter_ns)
+            miss_lists(job, program, admission.filter_ns)
         if admission.scan_all:
+            if program is not None and near.filtered >= 0:
+                trace_measured(job, program, near.filtered)
             trace_matches(job, near.taken, near.read)
             return
+    if near.filtered >= 0:
+        trace.level("filter", job.clusters.row_count, near.filtered)
     trace.walked(job.table.partition, near.taken)
     trace.searched(near[4:10])

@@ -412,7 +412,7 @@ def _trace_from_json(text: bytes) -> Trace:
             )
             for name, candidates, survivors in levels
         ],
-        costs_us={str(name): real(cost) for name, cost in costs.items()},
+        expected={str(name): real(cost) for name, cost in costs.items()},
         predicted=real(predicted),
         certified=flag(certified),
         missing=tuple(str(one) for one in missing),

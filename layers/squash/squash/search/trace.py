@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 
 import numpy as np
@@ -28,8 +28,8 @@ class Trace:
     plan: str = "exact"
     noted: list[tuple[str, int, int]] = field(default_factory=list)
     """The fields of `levels`, which few look at."""
-    costs_us: dict[str, float] = field(default_factory=dict)
-    """What the plans were expected to cost, the one taken and those not taken."""
+    expected: dict[str, float] | Callable[[], dict[str, float]] = field(default_factory=dict)
+    """`costs_us`, or what finds them out."""
     clusters_visited: int = 0
     predicted: float = 1.0
     examined: int = 0
@@ -43,6 +43,15 @@ class Trace:
     """What was spent in other processes; of queries answered together, the first has it."""
     _partitions: int = 0
     _walked: tuple[I64, I64] | None = None
+
+    @property
+    def costs_us(self) -> dict[str, float]:
+        """What the plans were expected to cost, the one taken and those not taken."""
+        return self.expected if isinstance(self.expected, dict) else self.expected()
+
+    @costs_us.setter
+    def costs_us(self, costs: dict[str, float]) -> None:
+        self.expected = costs
 
     @property
     def levels(self) -> tuple[Level, ...]:
