@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,13 +21,14 @@ from squash.clock import SystemClock, SystemIds
 from squash.errors import PartialAnswerError, SquashError, ThrottledError, UnavailableError
 from squash.maintain import BuildOptions
 from squash.planning.shape import FAN_OUT, Shape
-from squash.planning.slots import assign_slots, slot_names
+from squash.planning.slots import slot_names
 from squash.planning.tree import Tree
 from squash.runtime.invokers import Fault, InProcessInvoker
 from squash.search import Query, keys_passing, search_many
 from squash.search.calls import Calling, CallPolicy
 from squash.search.events import error_event, open_request
 from squash.search.exchange import ThreadExchange, thread_pool
+from squash.search.homes import homes_of
 from squash.search.messages import read_task
 
 DIMENSION = 6
@@ -63,6 +65,13 @@ def filled(roles: Roles, name: str = "x"):
     index.put(keys=[f"f{i}" for i in range(9)], vectors=vectors[:9] + 0.01)
     assert index.stats().partitions > 8
     return index
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _every_slot():
+    """Let few partitions be spread over all slots."""
+    with patch("squash.planning.slots.SLOT_PARTITIONS", 1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +233,8 @@ def test_a_partition_that_is_lost_is_named(warm, shape):
     queries = make_queries(5, 12, allow_partial=True)
     cloud = roles.cloud(fates())
     process = cloud.handlers["processor"]
-    ids = [partition.reader.ref.id for partition in view.partitions]
-    away = {one for one, slot in assign_slots(ids, slot_names(3)).items() if slot == "slot-1"}
+    homes = zip(view.partitions, homes_of(view, slot_names(3)), strict=True)
+    away = {partition.reader.ref.id for partition, slot in homes if slot == "slot-1"}
 
     def process_some(world, event):
         task = read_task(open_request(event, "process").body)

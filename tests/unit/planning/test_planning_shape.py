@@ -19,6 +19,7 @@ from squash.planning.shape import (
     read_shape,
     work_of,
 )
+from squash.planning.slots import slots_used
 from squash.planning.tree import Tree
 
 
@@ -92,7 +93,8 @@ def test_the_best_is_chosen(some):
         assert worth <= estimate(other, some).worth_usd(costs) * (1 + 1e-9)
     if shape.tree:
         assert shape.tree.nodes <= some.queries
-        assert shape.tree.nodes * (1 + min(some.slots, some.partitions)) <= costs.calls_max
+        used = slots_used(some.partitions, some.index_bytes, some.slots)
+        assert shape.tree.nodes * (1 + used) <= costs.calls_max
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Slots: even, and stable when their number changes."""
+"""Slots: stable when their number changes, and no more than pay."""
 
 from collections import Counter
 
@@ -7,13 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squash.planning.slots import (
-    assign_slots,
+    SLOT_BYTES,
+    SLOT_PARTITIONS,
     by_rendezvous,
     home_of,
     is_replica,
     replica_of,
     slot_names,
     slot_of,
+    slots_used,
     stand_in,
 )
 
@@ -49,25 +51,17 @@ def test_preferences_are_even():
     assert all(850 < counts[slot] < 1150 for slot in slots)
 
 
-@given(NAMES, SLOTS, st.randoms(use_true_random=False))
+@given(st.integers(1, 5_000), st.integers(0, 1 << 40), st.integers(1, 1_024))
 @settings(deadline=None)
-def test_assignment(names, slots, random):
-    """Every name has one slot, no slot has more than its share, and order does not matter."""
-    found = assign_slots(names, slots)
-    assert set(found) == set(names)
-    assert set(found.values()) <= set(slots)
-    assert max(Counter(found.values()).values(), default=0) <= -(-len(names) // len(slots))
-    shuffled = random.sample(names, len(names))
-    assert assign_slots(shuffled, random.sample(slots, len(slots))) == found
-
-
-def test_assignment_is_near_to_what_is_preferred():
-    """Most names keep their slot if one is added, and most have the slot that they prefer."""
-    names = [f"{number:032x}" for number in range(512)]
-    fewer, more = assign_slots(names, slot_names(16)), assign_slots(names, slot_names(17))
-    assert sum(fewer[name] == more[name] for name in names) > 0.7 * len(names)
-    preferred = sum(fewer[name] == slot_of(name, slot_names(16)) for name in names)
-    assert preferred > 0.8 * len(names)
+def test_as_many_slots_as_pay(partitions, index_bytes, slots):
+    """Some, no more than there are, nor than partitions; and more only if it is more to hold."""
+    used = slots_used(partitions, index_bytes, slots)
+    assert 1 <= used <= min(partitions, slots)
+    assert used <= slots_used(partitions + 1, index_bytes, slots)
+    assert used <= slots_used(partitions, 2 * index_bytes, slots)
+    assert used <= slots_used(partitions, index_bytes, slots + 1) <= used + 1
+    few = partitions <= (used - 1) * SLOT_PARTITIONS
+    assert used == 1 or not (few and index_bytes <= (used - 1) * SLOT_BYTES)
 
 
 @given(st.text(max_size=20), SLOTS)

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from squash.limits import TREE_BRANCHES_MAX, TREE_DEPTH_MAX
 from squash.planning.costs import CostModel, Matches, plan_matches
+from squash.planning.slots import slots_used
 from squash.planning.tree import Tree
 from squash.values import dataclass
 
@@ -71,7 +72,7 @@ class ShapeCosts:
     process_ms: float = 0.26
     merge_ms: float = 0.09
     search_ms: float = 0.06
-    slots_needed: float = 3.0
+    slots_needed: float = 2.8
     round_ms: float = 30.0
     rounds: int = 3
     requests: int = 8
@@ -105,7 +106,7 @@ class Load:
     retained_bytes:
         What the process that chooses can retain.
     partitions, slots:
-        Of the index; that processors are spread over.
+        Of the index; that there are.
     vcpus:
         Cores of each function.
 
@@ -234,7 +235,7 @@ def _shapes(load: Load, costs: ShapeCosts) -> Iterator[Shape]:
 
 
 def _slots(load: Load) -> int:
-    return min(load.slots, load.partitions)
+    return slots_used(load.partitions, load.index_bytes, load.slots)
 
 
 def _alone(load: Load, costs: ShapeCosts) -> Estimate:

@@ -84,6 +84,8 @@ class Clusters:
         self._plans: dict[tuple[float, int], tuple[tuple[Keep, CostModel], SearchPlan]] = {}
         self._planners: dict[tuple[float, int], tuple[CostModel, MatchPlanner]] = {}
         self._listless: set[str] = set()
+        self.homes: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        """Of some slots, which of them each partition has; see `search.homes`."""
         self._shares: dict[str, AttributeShares] = {}
         self.listing = Listing(self.row_count, self._keep_list)
         table = self._table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final, TypeAlias
 
 from squash.errors import InternalError, TooLargeError
@@ -14,11 +13,12 @@ from squash.limits import (
 )
 from squash.planning import CostModel
 from squash.planning.payloads import Part
-from squash.planning.slots import assign_slots, replica_of
+from squash.planning.slots import replica_of
 from squash.search.allocating import Allocation, allocate, tasks_of
 from squash.search.calls import Call
 from squash.search.found import Found, Query
 from squash.search.gathering import gather
+from squash.search.homes import homes_of
 from squash.search.index_view import IndexView
 from squash.search.messages import read_task_answer, split_task, write_task
 from squash.search.requests import (
@@ -97,8 +97,8 @@ class QueryWork:
     def begin(self, queries: Sequence[Query]) -> BegunQueries:
         """Plan queries, and divide them among the slots."""
         allocation = allocate(self._view, queries, costs=self._costs)
-        ids = tuple(one.reader.ref.id for one in self._view.partitions)
-        tasks = tasks_of(allocation, _homes(ids, self._slots), prefix=self._entry.prefix)
+        homes = homes_of(self._view, self._slots)
+        tasks = tasks_of(allocation, homes, prefix=self._entry.prefix)
         calls = [
             self._call(slot, task)
             for slot, whole in tasks.items()
@@ -145,9 +145,3 @@ class BegunQueries:
             [read_task_answer(answer) for answer in answers if answer is not None],
             allow_partial=self._allow_partial,
         )
-
-
-@lru_cache(maxsize=8)
-def _homes(segments: tuple[str, ...], slots: tuple[str, ...]) -> tuple[str, ...]:
-    assigned = assign_slots(segments, slots)
-    return tuple(assigned[segment] for segment in segments)

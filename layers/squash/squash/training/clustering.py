@@ -166,7 +166,7 @@ def group_clusters(centers: F32, rows: I64, *, rows_max: int) -> I64:
             group[members] = done
             done += 1
             continue
-        along = _spread(centers[members], np.maximum(rows[members], 1).astype(np.float64))
+        along = principal_spread(centers[members], np.maximum(rows[members], 1).astype(np.float64))
         order = members[np.argsort(along, kind="stable")]
         # Cut where the rows are halved to a whole number of final groups, so that sizes stay even.
         parts = -(-total // rows_max)
@@ -288,7 +288,7 @@ def _shares(rows: I64, clusters: int) -> I64:
     return np.asarray(shares)
 
 
-def _spread(points: F32, weights: F64) -> F64:
+def principal_spread(points: F32 | F64, weights: F64) -> F64:
     """Project points on the direction of largest weighted variance, by power iteration."""
     wide = points.astype(np.float64)
     centred = wide - np.average(wide, axis=0, weights=weights)
