@@ -20,8 +20,9 @@ from cost_model import (
     sized,
     slots_that_hold,
 )
-from cost_steps import DIMENSION, Asked, Assumptions, Deployed, steps
+from cost_steps import DIMENSION, Asked, Assumptions, Deployed, load_of, steps
 from report import dollars, number, table
+from squash.planning.slots import slots_used
 
 SHARE: Final = 0.1
 BATCH: Final = 100
@@ -196,7 +197,9 @@ def _cold(
     """Return what containers that were taken away add to a query: dollars, and milliseconds."""
     calls = steps(one, deployed, Asked(rows)).calls
     idle = monthly / MONTH_MINUTES * IDLE_MINUTES
-    away = Away(math.exp(-idle), math.exp(-idle * calls / deployed.slots), calls)
+    load = load_of(one, deployed, Asked(rows), 1.0, function_mb=deployed.coordinator_mb)
+    used = slots_used(load.partitions, load.index_bytes, load.slots)
+    away = Away(math.exp(-idle), math.exp(-idle * calls / used), calls)
     return away, *away_usd(one, deployed, Asked(rows), away)
 
 
