@@ -10,6 +10,7 @@ from squash.arrays import F32, F64, AnyArray
 
 # Values widened at once: 8 MiB of float64.
 _CHUNK_VALUES: Final = 1 << 20
+_POWER_STEPS: Final = 8
 
 
 def random_rotation(dimension: int, seed: int) -> F32:
@@ -30,6 +31,35 @@ def principal_axes(centered: F64) -> F32:
     largest = np.argmax(np.abs(axes), axis=1)
     signs = np.where(axes[np.arange(len(axes)), largest] < 0, -1.0, 1.0)
     return np.ascontiguousarray(axes * signs[:, None], dtype=np.float32)
+
+
+def principal_spread(points: F32 | F64, weights: F64) -> F64:
+    """Return where points lie along the direction of their largest variance, by power iteration.
+
+    Parameters
+    ----------
+    points, weights:
+        float [n, d], and what each counts for in the variance, float64 [n].
+
+    Returns
+    -------
+    float64 [n], from their weighted mean on.
+
+    """
+    wide = points.astype(np.float64)
+    centred = wide - np.average(wide, axis=0, weights=weights)
+    scale = float(np.abs(centred).max())
+    if scale == 0.0:
+        return np.zeros(len(points))
+    centred /= scale
+    direction = centred[int(np.argmax(np.einsum("ij,ij->i", centred, centred)))]
+    for _ in range(_POWER_STEPS):
+        turned = (centred * weights[:, None]).T @ (centred @ direction)
+        norm = float(np.linalg.norm(turned))
+        if norm == 0.0:
+            break
+        direction = turned / norm
+    return np.asarray(centred @ direction)
 
 
 def mean_of(rows: F32) -> F32:

@@ -13,8 +13,8 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64
 from squash.planning.slots import by_rendezvous, slots_used
+from squash.quantize.transforms import principal_spread
 from squash.search.index_view import IndexView
-from squash.training import principal_spread
 
 # Of the partitions' middles: so many numbers are halved in 0.2 s or less.
 _NUMBERS_MAX: Final = 1 << 18

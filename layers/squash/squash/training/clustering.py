@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64
+from squash.arrays import F32, I64
+from squash.quantize.transforms import principal_spread
 
 _CHUNK_ROWS = 8_192
 # Scores of rows against all centres held at once: 2 MiB, so that they stay in cache.
@@ -21,7 +22,6 @@ _GROUP_BLOCK_ROWS = 128
 _WHOLE_PASSES = 2
 _NEAR_CENTERS = 64
 _GROUPS_SEARCHED = 6
-_POWER_STEPS = 8
 
 Tick = Callable[[int, int], None]
 
@@ -286,21 +286,3 @@ def _shares(rows: I64, clusters: int) -> I64:
         if shares[group] < rows[group]:
             shares[group] += 1
     return np.asarray(shares)
-
-
-def principal_spread(points: F32 | F64, weights: F64) -> F64:
-    """Project points on the direction of largest weighted variance, by power iteration."""
-    wide = points.astype(np.float64)
-    centred = wide - np.average(wide, axis=0, weights=weights)
-    scale = float(np.abs(centred).max())
-    if scale == 0.0:
-        return np.zeros(len(points))
-    centred /= scale
-    direction = centred[int(np.argmax(np.einsum("ij,ij->i", centred, centred)))]
-    for _ in range(_POWER_STEPS):
-        turned = (centred * weights[:, None]).T @ (centred @ direction)
-        norm = float(np.linalg.norm(turned))
-        if norm == 0.0:
-            break
-        direction = turned / norm
-    return np.asarray(centred @ direction)
