@@ -27,6 +27,8 @@ from squash.model import AttributeType
 _CHARACTER_BYTES_MAX = 6
 _NUMBER_BYTES_MAX = 24
 _MARKS_BYTES = 6
+# A float: against integers of so many bits Python compares floats slowly.
+_PLAIN_NUMBER_MAX = float(INTEGER_MAGNITUDE_MAX)
 _ELEMENT_TYPES = {"number": float, "string": str, "boolean": bool}
 
 
@@ -64,6 +66,8 @@ def check_metadata(
         raise _wrong(key, "metadata", f"must be a JSON object, not {type(metadata).__name__}")
     if len(metadata) > METADATA_KEYS_MAX:
         raise _large(key, "metadata", f"has {len(metadata)} keys; at most {METADATA_KEYS_MAX}")
+    if _surely_plain(metadata, non_filterable, declared):
+        return dict(metadata)
     checked: dict[str, Any] = {}
     for name, value in metadata.items():
         if type(name) is not str or not _is_name(name):
@@ -76,6 +80,39 @@ def check_metadata(
             _check_declared(checked[name], declared[name], key, f"metadata.{name}")
     _check_bytes(checked, non_filterable, key)
     return checked
+
+
+def _surely_plain(
+    metadata: Mapping[str, Any], non_filterable: Collection[str], declared: Collection[str]
+) -> bool:
+    """Tell, of what most records hold, that it passes all checks as it is: looked at once."""
+    if type(metadata) is not dict or not metadata.keys().isdisjoint(non_filterable):
+        return False
+    if declared and not metadata.keys().isdisjoint(declared):
+        return False
+    most = _names_bytes_max(tuple(metadata))
+    for value in metadata.values():
+        kind = type(value)
+        if kind is float or kind is int:
+            # NaN is in no interval; larger floats are looked at apart.
+            if not -_PLAIN_NUMBER_MAX <= value <= _PLAIN_NUMBER_MAX:
+                return False
+        elif kind is str:
+            if not value.isascii():
+                return False
+            most += _CHARACTER_BYTES_MAX * len(value)
+        elif kind is not bool:
+            return False
+    return most <= min(METADATA_FILTERABLE_BYTES_MAX, METADATA_BYTES_MAX)
+
+
+@lru_cache(maxsize=256)
+def _names_bytes_max(names: tuple[Any, ...]) -> float:
+    """Return what names and a number each take at most; infinite where one is no name."""
+    if not all(isinstance(name, str) and _is_name(name) for name in names):
+        return math.inf
+    marks = _MARKS_BYTES + _NUMBER_BYTES_MAX
+    return 2 + sum(_CHARACTER_BYTES_MAX * len(name) + marks for name in names)
 
 
 @lru_cache(maxsize=256)
