@@ -27,6 +27,7 @@ from squash.model import AttributeType
 _CHARACTER_BYTES_MAX = 6
 _NUMBER_BYTES_MAX = 24
 _MARKS_BYTES = 6
+_PLAIN_BYTES_MAX = min(METADATA_FILTERABLE_BYTES_MAX, METADATA_BYTES_MAX)
 # A float: against integers of so many bits Python compares floats slowly.
 _PLAIN_NUMBER_MAX = float(INTEGER_MAGNITUDE_MAX)
 _ELEMENT_TYPES = {"number": float, "string": str, "boolean": bool}
@@ -62,12 +63,12 @@ def check_metadata(
     """
     if metadata is None:
         return {}
+    if type(metadata) is dict and _surely_plain(metadata, non_filterable, declared):
+        return metadata.copy()
     if not isinstance(metadata, Mapping):
         raise _wrong(key, "metadata", f"must be a JSON object, not {type(metadata).__name__}")
     if len(metadata) > METADATA_KEYS_MAX:
         raise _large(key, "metadata", f"has {len(metadata)} keys; at most {METADATA_KEYS_MAX}")
-    if _surely_plain(metadata, non_filterable, declared):
-        return dict(metadata)
     checked: dict[str, Any] = {}
     for name, value in metadata.items():
         if type(name) is not str or not _is_name(name):
@@ -83,13 +84,12 @@ def check_metadata(
 
 
 def _surely_plain(
-    metadata: Mapping[str, Any], non_filterable: Collection[str], declared: Collection[str]
+    metadata: dict[str, Any], non_filterable: Collection[str], declared: Collection[str]
 ) -> bool:
     """Tell, of what most records hold, that it passes all checks as it is: looked at once."""
-    if type(metadata) is not dict or not metadata.keys().isdisjoint(non_filterable):
-        return False
-    if declared and not metadata.keys().isdisjoint(declared):
-        return False
+    for special in (non_filterable, declared):
+        if special and not metadata.keys().isdisjoint(special):
+            return False
     most = _names_bytes_max(tuple(metadata))
     for value in metadata.values():
         kind = type(value)
@@ -103,13 +103,14 @@ def _surely_plain(
             most += _CHARACTER_BYTES_MAX * len(value)
         elif kind is not bool:
             return False
-    return most <= min(METADATA_FILTERABLE_BYTES_MAX, METADATA_BYTES_MAX)
+    return most <= _PLAIN_BYTES_MAX
 
 
 @lru_cache(maxsize=256)
 def _names_bytes_max(names: tuple[Any, ...]) -> float:
-    """Return what names and a number each take at most; infinite where one is no name."""
-    if not all(isinstance(name, str) and _is_name(name) for name in names):
+    """Return what names and a number each take at most; infinite where they are not allowed."""
+    named = all(isinstance(name, str) and _is_name(name) for name in names)
+    if not named or len(names) > METADATA_KEYS_MAX:
         return math.inf
     marks = _MARKS_BYTES + _NUMBER_BYTES_MAX
     return 2 + sum(_CHARACTER_BYTES_MAX * len(name) + marks for name in names)

@@ -48,7 +48,7 @@ class LiveRows:
         for reader, live in self._segments:
             vectors = reader.all_vectors()
             for start in range(0, len(live), _BATCH_ROWS):
-                yield np.asarray(vectors[live[start : start + _BATCH_ROWS]])
+                yield _some(vectors, live[start : start + _BATCH_ROWS])
 
 
 def segment_batches(reader: SegmentReader, live: I64) -> Iterator[WrittenRows]:
@@ -67,7 +67,15 @@ def segment_batches(reader: SegmentReader, live: I64) -> Iterator[WrittenRows]:
             records = write_records([key for key, _ in pairs], [values for _, values in pairs])
         else:
             records = whole.written_all(rows)
-        yield WrittenRows(np.asarray(vectors[rows]), records)
+        yield WrittenRows(_some(vectors, rows), records)
+
+
+def _some(vectors: F32, rows: I64) -> F32:
+    """Return some rows, at least one; where they lie side by side, in order, without a copy."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    if last - first == len(rows) and np.array_equal(rows, np.arange(first, last)):
+        return np.asarray(vectors[first:last])
+    return np.asarray(vectors[rows])
 
 
 def drop(store: ObjectStore, segments: list[SegmentRef], others: list[str]) -> None:
