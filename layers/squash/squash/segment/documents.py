@@ -55,10 +55,11 @@ def pack_documents(keys: Sequence[str], metadata: Sequence[Metadata]) -> Documen
 
 def write_records(keys: Sequence[str], metadata: Sequence[Metadata]) -> list[bytes]:
     """Return the JSON of each [key, metadata], as segments hold it."""
-    pairs = [(key, dict(values)) for key, values in zip(keys, metadata, strict=True)]
     records: list[bytes] = []
-    for start in range(0, len(pairs), _TOGETHER):
-        some = pairs[start : start + _TOGETHER]
+    for start in range(0, len(keys), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        # Pairs of all rows at once would be old to the garbage collector, and cost it a round.
+        some = list(zip(keys[part], map(dict, metadata[part]), strict=True))
         text = _LINES_ENCODER.encode(some)[1:-1]
         lines = text.replace("}],\n[", "}]\n[").replace(",\n", ",").encode().split(b"\n")
         # Lists of lists with objects in them may look like the end of a record.

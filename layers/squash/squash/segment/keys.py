@@ -138,6 +138,9 @@ class KeyTable:
         if not len(self._rows) or not len(hashes):
             return found
         position = np.searchsorted(self._first, hashes[:, 0])
+        # Mostly keys are new: beyond the last place is none that is as large.
+        if not np.any(self._first.take(position, mode="clip") == hashes[:, 0]):
+            return found
         # Equal first halves are next to impossible, yet cost one more comparison each to get right.
         for _ in range(len(self._rows)):
             inside = position < len(self._rows)
