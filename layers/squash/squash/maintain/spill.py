@@ -9,6 +9,7 @@ it is written where it is not at hand yet, and parsed once, for columns and hash
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
@@ -94,10 +95,12 @@ class Spill:
         """
         ends = self._record_ends(bucket)
         begins = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
-        data = self._path(bucket, _RECORDS).read_bytes()
         places = zip(begins[rows].tolist(), ends[rows].tolist(), strict=True)
-        records = [data[begin:end] for begin, end in places]
-        del data
+        with (
+            self._path(bucket, _RECORDS).open("rb") as file,
+            mmap(file.fileno(), 0, access=ACCESS_READ) as data,
+        ):
+            records = [data[begin:end] for begin, end in places]
         keys, metadata = read_records(records)
         return RowBatch(keys, np.asarray(self.vectors(bucket)[rows]), metadata), records
 
