@@ -1,6 +1,7 @@
 """Every short cut over metadata agrees with the long way."""
 
 import json
+from collections import UserDict
 
 import numpy as np
 from hypothesis import given, settings
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from amounts import examples
 from squash.attributes import Columns
-from squash.attributes.metadata import _surely_small
+from squash.attributes.metadata import _surely_plain, _surely_small, check_metadata
 from squash.limits import METADATA_FILTERABLE_BYTES_MAX
+from squash.model import AttributeType
 
 SCALARS = st.one_of(
     st.booleans(),
@@ -26,6 +28,23 @@ def test_what_is_called_small_is_small(metadata: dict) -> None:
     """Metadata that is not written to be measured would be within the limit if it were."""
     text = json.dumps(metadata, separators=(",", ":"), ensure_ascii=False)
     assert not _surely_small(metadata) or len(text.encode()) <= METADATA_FILTERABLE_BYTES_MAX
+
+
+@settings(max_examples=examples(200, least=25), deadline=None)
+@given(
+    metadata=st.dictionaries(
+        NAMES | st.sampled_from(["$a", "", "x" * 300, "free", "said"]) | st.integers(0, 1),
+        SCALARS | st.floats() | st.integers() | st.none() | st.lists(SCALARS, max_size=3),
+        max_size=4,
+    )
+)
+def test_what_is_called_plain_passes_every_check_as_it_is(metadata: dict) -> None:
+    """Metadata that is looked at once only would be given back by the checks one by one."""
+    about = {"non_filterable": ("free",), "declared": {"said": AttributeType.NUMBER}}
+    if _surely_plain(metadata, **about):
+        # Of another type of mapping nothing is called plain.
+        checked = check_metadata(UserDict(metadata), key="k", **about)
+        assert repr(checked) == repr(metadata)
 
 
 @settings(max_examples=examples(100, least=25), deadline=None)

@@ -7,10 +7,11 @@ from cluster_tables import random_table
 from squash.kernels import walk
 from squash.maintain.calibrate import NeighbourCollector, admission, counted_together
 from squash.maintain.parts import Sizes, parts_of
-from squash.maintain.spill import Spill
+from squash.maintain.spill import Spill, written_rows
 from squash.model import Metric, RowBatch
 from squash.planning import BANDS, CALIBRATED_NEIGHBOURS, TARGETS
 from squash.quantize.residual import ResidualCodec
+from squash.segment import write_records
 
 
 def rows(count: int, start: int = 0) -> RowBatch:
@@ -24,9 +25,12 @@ def test_a_bucket_gives_its_rows_back_in_the_order_asked_for(tmp_path) -> None:
     spill = Spill(tmp_path, dimension=3, buckets=2)
     for start in (0, 10):
         bucket = np.arange(10) % 2
-        spill.add(rows(10, start), bucket=bucket, cluster=np.arange(start, start + 10))
+        spill.add(
+            written_rows(rows(10, start)), bucket=bucket, cluster=np.arange(start, start + 10)
+        )
     assert spill.clusters(1).tolist() == list(range(1, 20, 2))
-    found = spill.read(1, np.array([9, 0, 4]))
+    found, records = spill.read(1, np.array([9, 0, 4]))
+    assert records == write_records(found.keys, found.metadata)
     assert found.keys == ["k\u00e919", "k\u00e91", "k\u00e99"]
     assert found.vectors[:, 0].tolist() == [19, 1, 9]
     assert found.metadata == [{"n": n, "f": n / 7} for n in (19, 1, 9)]
@@ -36,13 +40,13 @@ def test_a_bucket_is_split_without_losing_a_row(tmp_path) -> None:
     """Every row lies in its part, in the order it had, with the cluster it was given."""
     spill = Spill(tmp_path, dimension=3, buckets=1)
     for start in (0, 7, 14):
-        spill.add(rows(7, start), bucket=np.zeros(7, int), cluster=np.zeros(7, int))
+        spill.add(written_rows(rows(7, start)), bucket=np.zeros(7, int), cluster=np.zeros(7, int))
     part = np.arange(21) % 3
     parts = spill.split(0, part=part, cluster=np.arange(21) * 2)
     for number in range(3):
         mine = np.flatnonzero(part == number)
         assert parts.clusters(number).tolist() == (mine * 2).tolist()
-        found = parts.read(number, np.arange(len(mine)))
+        found, _ = parts.read(number, np.arange(len(mine)))
         assert found.vectors[:, 0].tolist() == mine.tolist()
         assert [one["n"] for one in found.metadata] == mine.tolist()
         parts.drop(number)
@@ -55,7 +59,7 @@ def test_clusters_of_a_part_lie_along_a_path(tmp_path, rows_max) -> None:
     # Ten rows of each of 20 clusters, side by side on a line, which are numbered by chance.
     member = rng.permutation(20)[np.arange(200) // 10]
     spill = Spill(tmp_path, dimension=3, buckets=1)
-    spill.add(rows(200), bucket=np.zeros(200, int), cluster=member)
+    spill.add(written_rows(rows(200)), bucket=np.zeros(200, int), cluster=member)
     codec = ResidualCodec.train(rows(200).vectors, space="l2", seed=3)
     found = []
     for part in parts_of(

@@ -1,5 +1,7 @@
 """Keys are found by their hashes, and pages of documents come back as they were."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,15 @@ from hypothesis import strategies as st
 
 from amounts import examples
 from squash.errors import ChecksumError, DataError
-from squash.segment import KeyTable, Records, hash_keys, pack_documents, parse_page
+from squash.segment import (
+    KeyTable,
+    Records,
+    hash_keys,
+    pack_documents,
+    parse_page,
+    read_records,
+    write_records,
+)
 
 KEYS = st.lists(
     st.text(min_size=1, max_size=20).filter(lambda s: s.isprintable()), unique=True, max_size=200
@@ -90,6 +100,57 @@ def test_records_are_those_of_their_pages(data, rows) -> None:
         for row, record in enumerate(parsed, 64 * page):
             assert whole.record(row) == alone.record(row) == record
             assert alone.key(row) == record[0]
+
+
+@settings(max_examples=examples(60, least=25), deadline=None)
+@given(data=st.data(), rows=st.sampled_from([0, 1, 2, 63, 64, 65, 130]))
+def test_records_written_together_are_as_written_alone(data, rows) -> None:
+    """Each has the bytes that it has alone, in a page too, and they read back as they were."""
+    lists = st.lists(st.lists(st.dictionaries(st.text(max_size=2), st.text(), max_size=1)))
+    inside = (
+        METADATA | st.fixed_dictionaries({"a": lists}) | st.fixed_dictionaries({"b": st.text()})
+    )
+    some = data.draw(st.lists(st.tuples(st.text(), inside), min_size=1, max_size=8))
+    keys = [some[i % len(some)][0] for i in range(rows)]
+    metadata = [some[i % len(some)][1] for i in range(rows)]
+    records = write_records(keys, metadata)
+    alone = [
+        json.dumps(pair, separators=(",", ":"), ensure_ascii=False).encode()
+        for pair in zip(keys, metadata, strict=True)
+    ]
+    assert records == alone
+    assert read_records(records) == (keys, metadata)
+    whole = records_in(pack_documents(keys, metadata))
+    places = np.arange(rows)[::-1]
+    assert whole.written_all(places) == [whole.written(row) for row in places] == alone[::-1]
+
+
+def test_what_only_looks_like_the_end_of_a_record_is_none() -> None:
+    """Lists of lists with objects in them, and line feeds in strings, stay in their record."""
+    metadata = [{"a": [[{}], [{}], ["}],\n["]]}, {}, {"b": "}],\n["}]
+    records = write_records(["x", "y", "z"], metadata)
+    assert [json.loads(record)[1] for record in records] == metadata
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [b'["a",{}]', b'["b",[]]'],
+        [b'["a",{}],["b",{}]'],
+        [b'["a",{}', b'["b",{}]'],
+        [b'["a",{}]', b""],
+        [b"[1,{}]"],
+        [b'["a"]'],
+        [b'["a",{},1]'],
+        [b'["\xff",{}]'],
+        [b"[" * 100_000],
+    ],
+    ids=repr,
+)
+def test_what_is_no_record_is_refused(records) -> None:
+    """Bytes that a wrong writer left are told as damage, not as an error of JSON."""
+    with pytest.raises(DataError, match="damaged"):
+        read_records(records)
 
 
 @pytest.mark.parametrize(

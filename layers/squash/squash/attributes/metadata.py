@@ -27,6 +27,9 @@ from squash.model import AttributeType
 _CHARACTER_BYTES_MAX = 6
 _NUMBER_BYTES_MAX = 24
 _MARKS_BYTES = 6
+_PLAIN_BYTES_MAX = min(METADATA_FILTERABLE_BYTES_MAX, METADATA_BYTES_MAX)
+# A float: against integers of so many bits Python compares floats slowly.
+_PLAIN_NUMBER_MAX = float(INTEGER_MAGNITUDE_MAX)
 _ELEMENT_TYPES = {"number": float, "string": str, "boolean": bool}
 
 
@@ -60,6 +63,8 @@ def check_metadata(
     """
     if metadata is None:
         return {}
+    if type(metadata) is dict and _surely_plain(metadata, non_filterable, declared):
+        return metadata.copy()
     if not isinstance(metadata, Mapping):
         raise _wrong(key, "metadata", f"must be a JSON object, not {type(metadata).__name__}")
     if len(metadata) > METADATA_KEYS_MAX:
@@ -76,6 +81,39 @@ def check_metadata(
             _check_declared(checked[name], declared[name], key, f"metadata.{name}")
     _check_bytes(checked, non_filterable, key)
     return checked
+
+
+def _surely_plain(
+    metadata: dict[str, Any], non_filterable: Collection[str], declared: Collection[str]
+) -> bool:
+    """Tell, of what most records hold, that it passes all checks as it is: looked at once."""
+    for special in (non_filterable, declared):
+        if special and not metadata.keys().isdisjoint(special):
+            return False
+    most = _names_bytes_max(tuple(metadata))
+    for value in metadata.values():
+        kind = type(value)
+        if kind is float or kind is int:
+            # NaN is in no interval; larger floats are looked at apart.
+            if not -_PLAIN_NUMBER_MAX <= value <= _PLAIN_NUMBER_MAX:
+                return False
+        elif kind is str:
+            if not value.isascii():
+                return False
+            most += _CHARACTER_BYTES_MAX * len(value)
+        elif kind is not bool:
+            return False
+    return most <= _PLAIN_BYTES_MAX
+
+
+@lru_cache(maxsize=256)
+def _names_bytes_max(names: tuple[Any, ...]) -> float:
+    """Return what names and a number each take at most; infinite where they are not allowed."""
+    named = all(isinstance(name, str) and _is_name(name) for name in names)
+    if not named or len(names) > METADATA_KEYS_MAX:
+        return math.inf
+    marks = _MARKS_BYTES + _NUMBER_BYTES_MAX
+    return 2 + sum(_CHARACTER_BYTES_MAX * len(name) + marks for name in names)
 
 
 @lru_cache(maxsize=256)

@@ -36,8 +36,9 @@ from squash.maintain.learning import (
 )
 from squash.maintain.one_thread import one_blas_thread
 from squash.maintain.parts import Sizes
-from squash.maintain.spill import Spill
-from squash.model import IndexConfig, Metadata, Progress, RowBatch
+from squash.maintain.spill import Spill, WrittenRows
+from squash.model import IndexConfig, Progress
+from squash.segment import read_records
 from squash.values import dataclass
 
 
@@ -46,7 +47,7 @@ class RowSource(Protocol):
 
     rows: int
 
-    def batches(self) -> Iterator[RowBatch]:
+    def batches(self) -> Iterator[WrittenRows]:
         """Yield all rows, some thousands at a time."""
         ...
 
@@ -143,15 +144,16 @@ def build(
         spill = Spill(scratch, dimension=config.dimension, buckets=learned.buckets)
         placer = Placer(learned, config.metric)
         done = 0
-        seen: list[Metadata] = []
+        seen: list[bytes] = []
         for batch in source.batches():
             first, last = np.searchsorted(for_cells, (done, done + len(batch)))
-            seen.extend(batch.metadata[row] for row in (for_cells[first:last] - done).tolist())
+            seen.extend(batch.records[row] for row in (for_cells[first:last] - done).tolist())
             cluster, bucket = placer.place(batch.vectors)
             spill.add(batch, bucket=bucket, cluster=cluster)
             done += len(batch)
             report(Progress("assign", done, source.rows, "rows"))
-        cells = learn_cells(seen, config)
+        cells = learn_cells(read_records(seen)[1], config)
+        del seen
         assembly = Assembly(
             learned,
             cells,

@@ -28,7 +28,7 @@ from squash.index.state import claimed_until
 from squash.index.writer import replace, write_segment
 from squash.limits import FLAT_SEGMENT_ROWS_MAX, FLATTEN_SEGMENT_BYTES_MAX
 from squash.maintain.live_rows import LiveRows, drop
-from squash.maintain.spill import concatenate
+from squash.maintain.spill import concatenate, read_rows
 from squash.model import IndexConfig, RowBatch, SegmentRef
 from squash.segment import build_flat
 from squash.values import dataclass
@@ -120,10 +120,10 @@ def flatten(
         _live_fresh(opened, plan.fresh, config.dimension, load_keys),
         [live_of(segment) for segment in plan.segments],
     )
-    rows = concatenate(list(source.batches()), config.dimension)
+    rows, records = read_rows(list(source.batches()), config.dimension)
     written: list[SegmentRef] = []
     if len(rows):
-        objects = build_flat(rows, non_filterable=config.non_filterable)
+        objects = build_flat(rows, non_filterable=config.non_filterable, records=records)
         written.append(
             write_segment(log.store, log.ids.new_id(), "flat", rows=len(rows), objects=objects)
         )

@@ -11,8 +11,9 @@ from squash.arrays import F32, I64
 from squash.clock import IdSource
 from squash.index.reader import SegmentReader
 from squash.index.writer import write_segment
-from squash.maintain.spill import batches
+from squash.maintain.spill import WrittenRows, batches, written_rows
 from squash.model import RowBatch, SegmentRef
+from squash.segment import write_records
 from squash.storage import ObjectStore
 
 _BATCH_ROWS = 16_384
@@ -35,9 +36,9 @@ class LiveRows:
         self._segments = segments
         self.rows = len(fresh) + sum(len(rows) for _, rows in segments)
 
-    def batches(self) -> Iterator[RowBatch]:
+    def batches(self) -> Iterator[WrittenRows]:
         """Yield all rows, some thousands at a time."""
-        yield from batches(self._fresh, _BATCH_ROWS)
+        yield from map(written_rows, batches(self._fresh, _BATCH_ROWS))
         for reader, live in self._segments:
             yield from segment_batches(reader, live)
 
@@ -47,22 +48,34 @@ class LiveRows:
         for reader, live in self._segments:
             vectors = reader.all_vectors()
             for start in range(0, len(live), _BATCH_ROWS):
-                yield np.asarray(vectors[live[start : start + _BATCH_ROWS]])
+                yield _some(vectors, live[start : start + _BATCH_ROWS])
 
 
-def segment_batches(reader: SegmentReader, live: I64) -> Iterator[RowBatch]:
-    """Yield some rows of a segment, some thousands at a time, in the order given."""
+def segment_batches(reader: SegmentReader, live: I64) -> Iterator[WrittenRows]:
+    """Yield some rows of a segment, some thousands at a time, in the order given.
+
+    Where the segment's records are read whole, they are handed on as they are stored.
+    """
     if not len(live):
         return
     vectors = reader.all_vectors()
     for start in range(0, len(live), _BATCH_ROWS):
         rows = live[start : start + _BATCH_ROWS]
-        documents = reader.documents(rows)
-        yield RowBatch(
-            [key for key, _ in documents],
-            np.asarray(vectors[rows]),
-            [metadata for _, metadata in documents],
-        )
+        whole = reader.whole_records(rows)
+        if whole is None:
+            pairs = reader.documents(rows)
+            records = write_records([key for key, _ in pairs], [values for _, values in pairs])
+        else:
+            records = whole.written_all(rows)
+        yield WrittenRows(_some(vectors, rows), records)
+
+
+def _some(vectors: F32, rows: I64) -> F32:
+    """Return some rows, at least one; where they lie side by side, in order, without a copy."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    if last - first == len(rows) and np.array_equal(rows, np.arange(first, last)):
+        return np.asarray(vectors[first:last])
+    return np.asarray(vectors[rows])
 
 
 def drop(store: ObjectStore, segments: list[SegmentRef], others: list[str]) -> None:

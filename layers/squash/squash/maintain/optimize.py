@@ -13,7 +13,7 @@ from squash.index.log import IndexLog
 from squash.index.writer import replace, write_object
 from squash.maintain.build import BuildOptions, build
 from squash.maintain.live_rows import LiveRows, drop, store_segment
-from squash.maintain.spill import concatenate
+from squash.maintain.spill import read_rows
 from squash.model import IndexConfig, ObjectRef, Progress, SegmentRef
 from squash.segment import build_flat
 
@@ -75,8 +75,9 @@ def optimize(
             others.append(f"trained/{log.ids.new_id()}")
             trained = write_object(log.store, others[0], built.to_bytes())
         elif source.rows:
-            rows = concatenate(list(source.batches()), config.dimension)
-            write("flat", build_flat(rows, non_filterable=config.non_filterable), len(rows))
+            rows, records = read_rows(list(source.batches()), config.dimension)
+            objects = build_flat(rows, non_filterable=config.non_filterable, records=records)
+            write("flat", objects, len(rows))
             report(Progress("encode", len(rows), len(rows), "rows"))
         return replace(
             log,

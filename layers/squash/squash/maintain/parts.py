@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -45,10 +45,11 @@ class Part:
     """The rows of one partition to be, side by side by cluster.
 
     `projected` is float32 [n, D], `centers` float32 [c, D]; cluster i is rows begins[i] to
-    begins[i + 1].
+    begins[i + 1]. `records` are what segments hold of keys and metadata.
     """
 
     rows: RowBatch
+    records: Sequence[bytes]
     projected: F32
     centers: F32
     begins: I64
@@ -128,11 +129,11 @@ def _part(spill: Spill, bucket: int, cluster: I64, codec: Codec, metric: Metric)
     member = np.unique(cluster, return_inverse=True)[1]  # noqa: TID251 - with places
     member = _along_path(spill.vectors(bucket), member, metric)
     order, begins = _by_cluster(member)
-    rows = spill.read(bucket, order)
+    rows, records = spill.read(bucket, order)
     projected = codec.project(measured(rows.vectors, metric))
     # The mean of the rows a cluster really has is a better centre than the sample's.
     centers = [projected[a:b].mean(axis=0, dtype=np.float64) for a, b in pairwise(begins.tolist())]
-    return Part(rows, projected, np.stack(centers).astype(np.float32), begins)
+    return Part(rows, records, projected, np.stack(centers).astype(np.float32), begins)
 
 
 def _along_path(vectors: F32, member: I64, metric: Metric) -> I64:

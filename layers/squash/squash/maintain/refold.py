@@ -31,8 +31,8 @@ from squash.maintain.live_rows import LiveRows, drop, segment_batches, store_seg
 from squash.maintain.parts import measured, parts_of
 from squash.maintain.regroup import assign_rows, update_centers
 from squash.maintain.routing import Routing, encode
-from squash.maintain.spill import Spill, concatenate
-from squash.model import IndexConfig, Progress, RowBatch, SegmentRef
+from squash.maintain.spill import Spill, WrittenRows, read_rows
+from squash.model import IndexConfig, Progress, SegmentRef
 from squash.planning import (
     PartitionCounts,
     choose_partitions,
@@ -356,12 +356,13 @@ class _Fold:
     def _write_waiting(self, numbers: Sequence[int]) -> None:
         """Write what is pending for some partitions into flat segments."""
         config = self._standing.config
-        held: list[RowBatch] = []
+        held: list[WrittenRows] = []
         count = 0
 
         def write() -> None:
-            rows = concatenate(held, config.dimension)
-            self._store("flat", build_flat(rows, non_filterable=config.non_filterable), len(rows))
+            rows, records = read_rows(held, config.dimension)
+            objects = build_flat(rows, non_filterable=config.non_filterable, records=records)
+            self._store("flat", objects, len(rows))
             held.clear()
 
         for number in numbers:

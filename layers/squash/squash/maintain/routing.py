@@ -162,4 +162,5 @@ def encode(part: Part, *, codec: Codec, cells: CellScheme, config: IndexConfig) 
         codec=codec,
         cells=cells,
         non_filterable=config.non_filterable,
+        records=part.records,
     )

@@ -2,20 +2,42 @@
 
 A build reads its source once from front to back and must hand over one partition at a time.
 Between the two lie files in a scratch folder, some for each bucket, so that memory holds one bucket
-at most, whatever the size of the whole. Keys and metadata lie there as blocks of JSON, a block for
-each batch: one call writes or reads a block, and it is the calls that cost.
+at most, whatever the size of the whole. Keys and metadata lie there as the JSON that segments hold:
+it is written where it is not at hand yet, and parsed once, for columns and hashes of keys.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
 
 from squash.arrays import F32, I64
-from squash.model import Metadata, RowBatch
+from squash.model import RowBatch
+from squash.segment import read_records, write_records
+from squash.values import dataclass
+
+_BATCH_ROWS = 16_384
+_LENGTHS = ".lengths"
+_RECORDS = ".documents"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WrittenRows:
+    """Rows on their way: float32 [n, d], and the JSON of each [key, metadata]."""
+
+    vectors: F32
+    records: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def written_rows(rows: RowBatch) -> WrittenRows:
+    """Write the records of some rows."""
+    return WrittenRows(rows.vectors, write_records(rows.keys, rows.metadata))
 
 
 class Spill:
@@ -35,11 +57,10 @@ class Spill:
     def __init__(self, folder: Path, *, dimension: int, buckets: int) -> None:
         self._folder = folder
         self._dimension = dimension
-        self._block_bytes: list[list[int]] = [[] for _ in range(buckets)]
         self.buckets = buckets
         self.rows = 0
 
-    def add(self, rows: RowBatch, *, bucket: I64, cluster: I64) -> None:
+    def add(self, rows: WrittenRows, *, bucket: I64, cluster: I64) -> None:
         """Append rows, each to its bucket, with the cluster it was assigned to."""
         self.rows += len(rows)
         order = np.argsort(bucket, kind="stable")
@@ -48,11 +69,10 @@ class Spill:
             mine = order[begins[number] : begins[number + 1]]
             self._append(number, ".vectors", rows.vectors[mine].astype("<f4").tobytes())
             self._append(number, ".clusters", cluster[mine].astype("<i8").tobytes())
-            keys = [rows.keys[row] for row in mine.tolist()]
-            metadata = [rows.metadata[row] for row in mine.tolist()]
-            block = json.dumps([keys, metadata], ensure_ascii=False).encode()
-            self._append(number, ".documents", block)
-            self._block_bytes[number].append(len(block))
+            records = [rows.records[row] for row in mine.tolist()]
+            self._append(number, _RECORDS, b"".join(records))
+            lengths = np.fromiter(map(len, records), dtype="<u4", count=len(records))
+            self._append(number, _LENGTHS, lengths.tobytes())
 
     def clusters(self, bucket: int) -> I64:
         """Return the cluster of each row of a bucket."""
@@ -64,28 +84,36 @@ class Spill:
         path = self._path(bucket, ".vectors")
         return np.memmap(path, dtype="<f4", mode="r").reshape(-1, self._dimension)
 
-    def read(self, bucket: int, rows: I64) -> RowBatch:
-        """Read a bucket whole, its rows in the given order."""
-        keys: list[str] = []
-        metadata: list[Metadata] = []
-        for some_keys, some_metadata in self._blocks(bucket):
-            keys += some_keys
-            metadata += some_metadata
-        places = rows.tolist()
-        return RowBatch(
-            [keys[row] for row in places],
-            np.asarray(self.vectors(bucket)[rows]),
-            [metadata[row] for row in places],
-        )
+    def read(self, bucket: int, rows: I64) -> tuple[RowBatch, Sequence[bytes]]:
+        """Read a bucket whole, its rows in the given order; with each row's record.
 
-    def batches(self, bucket: int) -> Iterator[tuple[RowBatch, I64]]:
-        """Yield a bucket's rows as they were added, with their clusters."""
+        Raises
+        ------
+        DataError
+            If one is no record: the segment that it comes from is damaged.
+
+        """
+        ends = self._record_ends(bucket)
+        begins = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
+        places = zip(begins[rows].tolist(), ends[rows].tolist(), strict=True)
+        with (
+            self._path(bucket, _RECORDS).open("rb") as file,
+            mmap(file.fileno(), 0, access=ACCESS_READ) as data,
+        ):
+            records = [data[begin:end] for begin, end in places]
+        keys, metadata = read_records(records)
+        return RowBatch(keys, np.asarray(self.vectors(bucket)[rows]), metadata), records
+
+    def batches(self, bucket: int) -> Iterator[tuple[WrittenRows, I64]]:
+        """Yield a bucket's rows, some thousands at a time, with their clusters."""
         cluster, vectors = self.clusters(bucket), self.vectors(bucket)
-        start = 0
-        for keys, metadata in self._blocks(bucket):
-            mine = slice(start, start + len(keys))
-            yield RowBatch(keys, np.asarray(vectors[mine]), metadata), cluster[mine]
-            start += len(keys)
+        ends = self._record_ends(bucket)
+        with self._path(bucket, _RECORDS).open("rb") as file:
+            for start in range(0, len(ends), _BATCH_ROWS):
+                mine = slice(start, start + _BATCH_ROWS)
+                lengths = np.diff(ends[mine], prepend=ends[start - 1] if start else 0)
+                records = [file.read(length) for length in lengths.tolist()]
+                yield WrittenRows(np.asarray(vectors[mine]), records), cluster[mine]
 
     def split(self, bucket: int, *, part: I64, cluster: I64) -> Spill:
         """Distribute a bucket that is too large to be read whole.
@@ -110,14 +138,12 @@ class Spill:
 
     def drop(self, bucket: int) -> None:
         """Remove a bucket's files."""
-        for suffix in (".vectors", ".clusters", ".documents"):
+        for suffix in (".vectors", ".clusters", _LENGTHS, _RECORDS):
             self._path(bucket, suffix).unlink(missing_ok=True)
 
-    def _blocks(self, bucket: int) -> Iterator[tuple[list[str], list[Metadata]]]:
-        with self._path(bucket, ".documents").open("rb") as file:
-            for length in self._block_bytes[bucket]:
-                keys, metadata = json.loads(file.read(length))
-                yield keys, metadata
+    def _record_ends(self, bucket: int) -> I64:
+        lengths = np.fromfile(self._path(bucket, _LENGTHS), dtype="<u4")
+        return np.cumsum(lengths, dtype=np.int64)
 
     def _append(self, bucket: int, suffix: str, data: bytes) -> None:
         with self._path(bucket, suffix).open("ab") as file:
@@ -132,6 +158,21 @@ def batches(rows: RowBatch, size: int) -> Iterator[RowBatch]:
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
         yield RowBatch(rows.keys[part], rows.vectors[part], rows.metadata[part])
+
+
+def read_rows(parts: Sequence[WrittenRows], dimension: int) -> tuple[RowBatch, Sequence[bytes]]:
+    """Join batches and read their records, which come with them.
+
+    Raises
+    ------
+    DataError
+        If one is no record: the segment that it comes from is damaged.
+
+    """
+    records = [record for part in parts for record in part.records]
+    keys, metadata = read_records(records)
+    vectors = [np.empty((0, dimension), np.float32), *(part.vectors for part in parts)]
+    return RowBatch(keys, np.concatenate(vectors), metadata), records
 
 
 def concatenate(parts: Sequence[RowBatch], dimension: int) -> RowBatch:

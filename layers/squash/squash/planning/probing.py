@@ -96,11 +96,11 @@ class Weighted:
         walked = np.full(needed.shape, float(clusters))
         for band, (own, curve) in enumerate(zip(weights, curves, strict=True)):
             measured = np.flatnonzero([len(one) > 0 for one in own])
-            for row in range(len(TARGETS) if len(measured) else 0):
-                least = needed[row, band]
+            if len(measured):
                 # A walk takes whole clusters: as many as together count so much at least.
+                least = needed[:, band]
                 taken = [np.ceil(np.interp(least, curve[q], grid) - 1e-6) for q in measured]
-                walked[row, band] = np.mean(taken)
+                walked[:, band] = [np.mean(column) for column in np.array(taken).T.copy()]
         return cls(exponent, needed, _monotone(walked))
 
     def cost(self) -> float:
@@ -338,8 +338,8 @@ def _needs(counts: Sequence[Sequence[F64]], *, k: int, most: float) -> F64:
         measured = [one for one in per_query if len(one)]
         if not measured:
             continue
-        for row, target in enumerate(TARGETS):
-            needed[row, band] = _least_for(measured, _with_margin(target, len(measured) * k))
+        targets = [_with_margin(target, len(measured) * k) for target in TARGETS]
+        needed[:, band] = _least_for(measured, targets)
     return np.minimum(_monotone(needed), most)
 
 
@@ -348,14 +348,14 @@ def _monotone(needed: F64) -> F64:
     return np.asarray(np.maximum.accumulate(np.maximum.accumulate(needed, axis=0), axis=1))
 
 
-def _least_for(per_query: Sequence[F64], target: float) -> float:
-    """Return the smallest count with which the mean recall reaches `target`."""
+def _least_for(per_query: Sequence[F64], targets: Sequence[float]) -> F64:
+    """Return the smallest counts with which the mean recall reaches each target."""
     counts = np.concatenate(per_query)
     weights = np.concatenate([np.full(len(r), 1.0 / len(r)) for r in per_query]) / len(per_query)
     order = np.argsort(counts, kind="stable")
     covered = np.cumsum(weights[order])
-    position = int(np.searchsorted(covered, target - 1e-9))
-    return float(counts[order[min(position, len(order) - 1)]])
+    positions = np.searchsorted(covered, np.array(targets) - 1e-9)
+    return np.asarray(counts[order[np.minimum(positions, len(order) - 1)]])
 
 
 def _between(table: F64, recall_target: float, selectivity: F64) -> F64:

@@ -196,13 +196,16 @@ class ResidualCodec:
         some = norms > 0
         directions = np.abs(residuals) / np.where(some, norms, 1.0)[:, None]
         levels = grid_levels(directions.astype(np.float32), self.bits, version=self.version)
-        codes = grid_codes(levels, negative=residuals < 0, bits=self.bits)
+        negative = residuals < 0
+        codes = grid_codes(levels, negative=negative, bits=self.bits)
         wide = levels.astype(np.float64)
         cosines = np.vecdot(wide, directions) / norms_of(wide)
         sines = np.sqrt(np.maximum(1 - cosines * cosines, 0.0))
         # <r, s> / |r|: at least 1 for any residual but 0.
         heights = directions.sum(axis=1)
-        slants = np.where(residuals < 0, -centers, centers).sum(axis=1)
+        # A sign bit turned is the opposite: `np.where` would take five times as long.
+        turned = negative.astype(np.uint64) << np.uint64(63)
+        slants = (centers.view(np.uint64) ^ turned).view(np.float64).sum(axis=1)
         shifts = slants / np.where(some, norms * heights, 1.0)
         return {
             "full": kernels.pack_grid(codes, self.bits),

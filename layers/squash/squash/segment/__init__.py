@@ -1,7 +1,14 @@
 """One segment to and from bytes, and search inside it: arrays in, arrays out, no I/O."""
 
 from squash.segment.cluster_codes import ClusterCodes
-from squash.segment.documents import DocumentPages, Records, pack_documents, parse_page
+from squash.segment.documents import (
+    DocumentPages,
+    Records,
+    pack_documents,
+    parse_page,
+    read_records,
+    write_records,
+)
 from squash.segment.head import CodeArray, CodesHead
 from squash.segment.keys import KeyTable, hash_keys
 from squash.segment.layout import (
@@ -51,4 +58,6 @@ __all__ = [
     "parse_page",
     "read_cells",
     "read_column",
+    "read_records",
+    "write_records",
 ]

@@ -25,6 +25,13 @@ _FOLLOWED_BY: Final = frozenset({",", "]", "]["})
 _FOLLOWED_BY_BYTES: Final = tuple(sorted(one.encode() for one in _FOLLOWED_BY))
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _DECODER: Final = json.JSONDecoder()
+# Writes many records at once: raw line feeds stand in no string of JSON, so they tell where values
+# end. What is written holds no value that is part of itself.
+_LINES_ENCODER: Final = json.JSONEncoder(
+    separators=(",\n", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
+# Records written or parsed in one call: it is the calls that cost.
+_TOGETHER: Final = ROW_PAGE_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +50,59 @@ class DocumentPages:
 
 def pack_documents(keys: Sequence[str], metadata: Sequence[Metadata]) -> DocumentPages:
     """Pack records into pages of `ROW_PAGE_ROWS`: each page a JSON list of [key, metadata]."""
-    records = [
-        _ENCODER.encode([key, dict(meta)]).encode()
-        for key, meta in zip(keys, metadata, strict=True)
-    ]
+    return pack_records(write_records(keys, metadata))
+
+
+def write_records(keys: Sequence[str], metadata: Sequence[Metadata]) -> list[bytes]:
+    """Return the JSON of each [key, metadata], as segments hold it."""
+    records: list[bytes] = []
+    for start in range(0, len(keys), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        # Pairs of all rows at once would be old to the garbage collector, and cost it a round.
+        some = list(zip(keys[part], map(dict, metadata[part]), strict=True))
+        text = _LINES_ENCODER.encode(some)[1:-1]
+        lines = text.replace("}],\n[", "}]\n[").replace(",\n", ",").encode().split(b"\n")
+        # Lists of lists with objects in them may look like the end of a record.
+        alike = len(lines) > len(some)
+        records += [_ENCODER.encode(pair).encode() for pair in some] if alike else lines
+    return records
+
+
+def read_records(records: Sequence[bytes]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return keys and metadata of what `write_records` or a segment's pages gave.
+
+    Raises
+    ------
+    DataError
+        If one is no record.
+
+    """
+    keys: list[str] = []
+    metadata: list[dict[str, Any]] = []
+    for start in range(0, len(records), _TOGETHER):
+        some = records[start : start + _TOGETHER]
+        try:
+            found = _DECODER.decode(str(b"[%b]" % b",".join(some), "utf-8"))
+            keys += [key for key, _ in found]
+            metadata += [values for _, values in found]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _no_records() from error
+        if len(found) != len(some):
+            raise _no_records()
+    if set(map(type, keys)) - {str} or set(map(type, metadata)) - {dict}:
+        raise _no_records()
+    return keys, metadata
+
+
+def _no_records() -> DataError:
+    return DataError(
+        "a segment has no record where it says that a row's is: it is damaged. Run "
+        "`squash verify` to see which, and restore it from a copy."
+    )
+
+
+def pack_records(records: Sequence[bytes]) -> DocumentPages:
+    """Pack what `write_records` gave into pages; see `pack_documents`."""
     starts = range(0, len(records), ROW_PAGE_ROWS)
     pages = [b"[" + b",".join(records[s : s + ROW_PAGE_ROWS]) + b"]" for s in starts]
     offsets = np.zeros(len(pages) + 1, dtype=np.uint64)
@@ -135,6 +191,16 @@ class Records:
             if text.endswith(b"}]" + follows):
                 return text[: -len(follows)]
         return _ENCODER.encode(self.record(row)).encode()
+
+    def written_all(self, rows: I64) -> list[bytes]:
+        """Return what `written` gives for each of some rows, int64 [m]."""
+        begins, ends = self.begins[rows] - self.start, self.begins[rows + 1] - self.start
+        data = self.data
+        texts = [bytes(data[a:b]) for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return [
+            text[:-1] if text.endswith(b"}],") else self.written(row)
+            for text, row in zip(texts, rows.tolist(), strict=True)
+        ]
 
     def _damaged(self, row: int) -> DataError:
         return DataError(

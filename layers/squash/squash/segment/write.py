@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,22 @@ from squash.limits import ROW_PAGE_ROWS
 from squash.model import RowBatch
 from squash.quantize import Codec
 from squash.segment import layout
-from squash.segment.documents import pack_documents
+from squash.segment.documents import pack_records, write_records
 from squash.segment.head import describe_codes
 from squash.segment.keys import KeyTable
 
 
-def build_flat(rows: RowBatch, *, non_filterable: tuple[str, ...]) -> dict[str, bytes]:
+def build_flat(
+    rows: RowBatch, *, non_filterable: tuple[str, ...], records: Sequence[bytes] | None = None
+) -> dict[str, bytes]:
     """Write a flat segment: rows as they came, searched exactly, without training.
+
+    Parameters
+    ----------
+    rows, non_filterable:
+        The rows, and which attributes of them have no columns.
+    records:
+        What `write_records` gives for the rows, where it is at hand.
 
     Returns
     -------
@@ -30,7 +39,7 @@ def build_flat(rows: RowBatch, *, non_filterable: tuple[str, ...]) -> dict[str, 
     """
     columns = Columns.from_metadata(rows.metadata, non_filterable=non_filterable)
     header, arrays = columns.to_arrays()
-    stored, _, _ = _stored_rows(rows)
+    stored, _, _ = _stored_rows(rows, records)
     return {
         **stored,
         layout.ATTRIBUTES: pack(
@@ -51,6 +60,7 @@ def build_partition(
     codec: Codec,
     cells: CellScheme,
     non_filterable: tuple[str, ...],
+    records: Sequence[bytes] | None = None,
 ) -> dict[str, bytes]:
     """Write a partition.
 
@@ -66,6 +76,8 @@ def build_partition(
         int64 [c + 1], cluster i is rows cluster_begins[i] to cluster_begins[i + 1].
     codec, cells, non_filterable:
         What the index was trained with.
+    records:
+        What `write_records` gives for the rows, where it is at hand.
 
     Returns
     -------
@@ -87,7 +99,7 @@ def build_partition(
         header={"rows": len(rows), **coded},
         arrays={**clusters, **_prefixed("codes", codes)},
     )
-    stored, directory_header, directory_arrays = _stored_rows(rows)
+    stored, directory_header, directory_arrays = _stored_rows(rows, records)
     head_header: dict[str, Any] = {**directory_header, **coded}
     head_arrays: dict[str, AnyArray] = {**clusters, **directory_arrays}
     if codec.scannable:
@@ -114,10 +126,12 @@ def build_partition(
 
 
 def _stored_rows(
-    rows: RowBatch,
+    rows: RowBatch, records: Sequence[bytes] | None
 ) -> tuple[dict[str, bytes], dict[str, Any], dict[str, AnyArray]]:
     """Return the objects that every segment has, and what their directory is made of."""
-    documents = pack_documents(rows.keys, rows.metadata)
+    if records is None:
+        records = write_records(rows.keys, rows.metadata)
+    documents = pack_records(records)
     vectors = np.ascontiguousarray(rows.vectors, dtype=np.float32)
     vector_object = pack("segment-vectors", layout.VERSION, header={}, arrays={"vector": vectors})
     document_object = pack(
@@ -155,9 +169,9 @@ def _stored_rows(
 
 def _page_checksums(vectors: F32) -> AnyArray:
     starts = range(0, len(vectors), ROW_PAGE_ROWS)
+    pages = vectors.astype("<f4", copy=False)
     return np.array(
-        [zlib.crc32(vectors[s : s + ROW_PAGE_ROWS].astype("<f4").tobytes()) for s in starts],
-        dtype=np.uint32,
+        [zlib.crc32(pages[s : s + ROW_PAGE_ROWS].data) for s in starts], dtype=np.uint32
     )
 
 

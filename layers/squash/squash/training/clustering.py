@@ -244,7 +244,7 @@ def _assign_near(sample: F32, member: I64, centers: F32) -> I64:
         scores -= half_squares
         near = np.argpartition(scores, -_NEAR_CENTERS)[-_NEAR_CENTERS:]
         rows = order[begins[cluster] : begins[cluster + 1]]
-        scores = sample[rows] @ centers[near].T
+        scores = sample.take(rows, axis=0) @ centers[near].T
         scores -= half_squares[near]
         nearest[rows] = near[np.argmax(scores, axis=1)]
     return nearest
@@ -256,7 +256,7 @@ def _means(sample: F32, member: I64, centers: F32, generator: np.random.Generato
     moved = centers.copy()
     for cluster in np.flatnonzero(counts).tolist():
         rows = order[begins[cluster] : begins[cluster + 1]]
-        moved[cluster] = sample[rows].mean(axis=0, dtype=np.float64)
+        moved[cluster] = sample.take(rows, axis=0).mean(axis=0, dtype=np.float64)
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         # An empty cluster takes a row of one of the fullest: that is where rows are crowded.

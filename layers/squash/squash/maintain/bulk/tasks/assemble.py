@@ -22,7 +22,7 @@ from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.runs import RunRows, read_group, read_replaced
 from squash.maintain.learning import Learned
 from squash.maintain.parts import Sizes
-from squash.maintain.spill import Spill, concatenate
+from squash.maintain.spill import Spill, concatenate, written_rows
 from squash.model import Progress, RowBatch, SegmentRef
 from squash.segment import build_flat
 
@@ -77,7 +77,7 @@ class _Group:
             spill = Spill(Path(folder), dimension=config.dimension, buckets=last - first)
             for found in self._rows():
                 bucket = learned.bucket_of_cluster[found.clusters] - first
-                spill.add(found.rows, bucket=bucket, cluster=found.clusters)
+                spill.add(written_rows(found.rows), bucket=bucket, cluster=found.clusters)
             sizes = self._request.sizes
             assembly = Assembly(
                 learned,
