@@ -74,7 +74,7 @@ def bills(one: Assumptions) -> str:
                 f"{size // MILLION} million × {DIMENSION}",
                 ", ".join(_settings(deployed)) or "by default",
                 "0",
-                f"{took.calls:.0f}",
+                f"{took.calls:.2g}",
                 f"{took.ms / 1e3:.3g}, 0, {each_s:.2g}",
                 f"{one.warm_requests + took.asks:.3g}",
                 dollars(bill.total),
