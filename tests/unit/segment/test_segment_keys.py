@@ -13,7 +13,7 @@ from squash.segment import (
     KeyTable,
     Records,
     hash_keys,
-    pack_documents,
+    pack_records,
     parse_page,
     read_records,
     write_records,
@@ -47,7 +47,7 @@ def test_documents_come_back_from_their_pages(rows: int) -> None:
     """Every page parses to its records; a flipped bit is refused."""
     keys = [f"k{i}" for i in range(rows)]
     metadata = [{"n": i, "t": "ä" * (i % 5), "l": [1, "x"]} for i in range(rows)]
-    packed = pack_documents(keys, metadata)
+    packed = pack_records(write_records(keys, metadata))
     back = []
     for page in range(len(packed.crc32)):
         start, stop = int(packed.offsets[page]), int(packed.offsets[page + 1])
@@ -89,7 +89,7 @@ def test_records_are_those_of_their_pages(data, rows) -> None:
     some = data.draw(st.lists(st.tuples(st.text(min_size=1), METADATA), min_size=1, max_size=8))
     keys = [f"{some[i % len(some)][0]}{i}" for i in range(rows)]
     metadata = [some[i % len(some)][1] for i in range(rows)]
-    packed = pack_documents(keys, metadata)
+    packed = pack_records(write_records(keys, metadata))
     whole = records_in(packed)
     assert [whole.key(row) for row in range(rows)] == keys
     for page in range(len(packed.crc32)):
@@ -120,7 +120,7 @@ def test_records_written_together_are_as_written_alone(data, rows) -> None:
     ]
     assert records == alone
     assert read_records(records) == (keys, metadata)
-    whole = records_in(pack_documents(keys, metadata))
+    whole = records_in(pack_records(write_records(keys, metadata)))
     places = np.arange(rows)[::-1]
     assert whole.written_all(places) == [whole.written(row) for row in places] == alone[::-1]
 

@@ -4,7 +4,7 @@ from squash.segment.cluster_codes import ClusterCodes
 from squash.segment.documents import (
     DocumentPages,
     Records,
-    pack_documents,
+    pack_records,
     parse_page,
     read_records,
     write_records,
@@ -53,7 +53,7 @@ __all__ = [
     "build_partition",
     "describe_attributes",
     "hash_keys",
-    "pack_documents",
+    "pack_records",
     "page_ranges",
     "parse_page",
     "read_cells",

@@ -48,11 +48,6 @@ class DocumentPages:
     row_offsets: U32
 
 
-def pack_documents(keys: Sequence[str], metadata: Sequence[Metadata]) -> DocumentPages:
-    """Pack records into pages of `ROW_PAGE_ROWS`: each page a JSON list of [key, metadata]."""
-    return pack_records(write_records(keys, metadata))
-
-
 def write_records(keys: Sequence[str], metadata: Sequence[Metadata]) -> list[bytes]:
     """Return the JSON of each [key, metadata], as segments hold it."""
     records: list[bytes] = []
@@ -102,7 +97,7 @@ def _no_records() -> DataError:
 
 
 def pack_records(records: Sequence[bytes]) -> DocumentPages:
-    """Pack what `write_records` gave into pages; see `pack_documents`."""
+    """Pack what `write_records` gave into pages of `ROW_PAGE_ROWS`: each a JSON list of records."""
     starts = range(0, len(records), ROW_PAGE_ROWS)
     pages = [b"[" + b",".join(records[s : s + ROW_PAGE_ROWS]) + b"]" for s in starts]
     offsets = np.zeros(len(pages) + 1, dtype=np.uint64)
@@ -218,7 +213,7 @@ def parse_page(page: Buffer, *, crc32: int, where: str) -> list[tuple[str, dict[
     ChecksumError
         If the page's checksum differs.
     DataError
-        If a page with the right checksum is not what `pack_documents` writes.
+        If a page with the right checksum is not what `pack_records` writes.
 
     """
     if zlib.crc32(page) != crc32:
