@@ -69,9 +69,11 @@ makes CPU time up to twice as long): made vectors near a surface of 24 dimension
 recall {recall:.3f} without a filter, {recall_filtered:.3f} where 1 % pass. Clusters needed by \
 share of rows that pass, of 1,000, and the power with which they grow ({growth_min} at least): \
 {needed}. CPU of the coordinator's function for a query in JSON {handler} ms, of a search beside \
-`CostModel` {search} ms, of an S3 request {request} ms (decision 0012); to start a processor \
+`CostModel` {search} ms, of an S3 request {request} ms (decision 0029); to start a processor \
 {start:.0f} ms and the coordinator {coordinator_start:.0f}, for their first answers {first:.0f} \
-and {coordinator_first:.0f} (the section *Cold starts*). Bytes a row: codes {codes:.0f}, vectors \
+and {coordinator_first:.0f} (the section *Cold starts*, where S3 is asked without TLS), for the \
+first connection by TLS {connect:.0f} more, and for the coordinator's client of Lambda, if it \
+calls others, {client:.0f}. Bytes a row: codes {codes:.0f}, vectors \
 {vectors:.0f}, attributes {attributes:.0f}, in all {stored:.0f}. Work is `planning.costs`, calls \
 `planning.shape`, with its numbers for hops and slots. **Assumed, not measured on AWS**: \
 {hop:.0f} ms a hop, {round:.0f} ms a round to S3, {rate:.0f} MB a second, {begin:.0f} ms until a \
@@ -177,6 +179,8 @@ def note(fitted: Fitted) -> str:
         coordinator_start=one.coordinator_start_ms,
         first=one.first_ms,
         coordinator_first=one.coordinator_first_ms,
+        connect=one.connect_ms,
+        client=one.client_ms,
         begin=one.begin_ms,
         gets=one.coordinator_requests,
         lists=one.coordinator_lists,

@@ -120,8 +120,8 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
 VARIED: Final = (
     "handler_ms", "search_ms", "work", "needed", "request_ms", "hop_ms", "round_ms",
     "read_mb_per_s", "slots_needed", "begin_ms", "start_ms", "coordinator_start_ms", "first_ms",
-    "coordinator_first_ms", "cold_requests", "cold_mb", "coordinator_lists", "warm_requests",
-    "line_bytes", "access_bytes",
+    "coordinator_first_ms", "connect_ms", "client_ms", "cold_requests", "cold_mb",
+    "coordinator_lists", "warm_requests", "line_bytes", "access_bytes",
 )  # fmt: skip
 
 

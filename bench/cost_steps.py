@@ -68,6 +68,10 @@ class Assumptions:
         CPU to import a processor or another function, and the coordinator: billed.
     first_ms, coordinator_first_ms:
         CPU of the first answer, the requests that it takes without a filter included.
+    connect_ms:
+        CPU that a process's first connection to S3 takes, by TLS.
+    client_ms:
+        CPU of the coordinator to load the client of Lambda, and for its connections.
     cold_requests, cold_rounds, cold_mb:
         What a processor asks of S3 that has nothing yet, for a query.
     coordinator_requests, coordinator_lists, coordinator_rounds:
@@ -87,7 +91,7 @@ class Assumptions:
     search_ms: float
     needed: Mapping[float, float]
     growth: Mapping[float, float]
-    request_ms: float = 1.0
+    request_ms: float = 0.1
     work: float = 1.0
     code_bytes: float = 500.0
     row_bytes: float = 3_072.0
@@ -98,10 +102,12 @@ class Assumptions:
     read_mb_per_s: float = DEFAULT_SHAPE_COSTS.read_mb_per_s
     slots_needed: float = DEFAULT_SHAPE_COSTS.slots_needed
     begin_ms: float = 150.0
-    start_ms: float = 400.0
-    coordinator_start_ms: float = 450.0
-    first_ms: float = 33.0
-    coordinator_first_ms: float = 73.0
+    start_ms: float = 230.0
+    coordinator_start_ms: float = 280.0
+    first_ms: float = 25.0
+    coordinator_first_ms: float = 30.0
+    connect_ms: float = 45.0
+    client_ms: float = 150.0
     cold_requests: float = 8.0
     cold_rounds: float = 3.0
     cold_mb: float = 4.0
@@ -423,7 +429,7 @@ class Start:
 
 def processor_start(one: Assumptions, deployed: Deployed) -> Start:
     """Return what a processor that knows nothing does before it answers."""
-    cpu_ms = slowness(deployed.processor_mb) * (one.start_ms + one.first_ms)
+    cpu_ms = slowness(deployed.processor_mb) * (one.start_ms + one.first_ms + one.connect_ms)
     return Start(one.begin_ms, cpu_ms, one.cold_rounds, one.cold_mb, one.cold_requests, 0.0)
 
 
@@ -432,7 +438,7 @@ def coordinator_start(
 ) -> Start:
     """Return what a coordinator that knows nothing does; alone, what a processor would, too."""
     rows, count = asked.rows, partitions(asked.rows)
-    cpu_ms = one.coordinator_start_ms + one.coordinator_first_ms
+    cpu_ms = one.coordinator_start_ms + one.coordinator_first_ms + one.connect_ms
     cpu_ms += snapshot_bytes(rows) / 1e6 * one.parse_ms_per_mb
     mb = (snapshot_bytes(rows) + routing_bytes(rows, asked.dimension)) / 1e6
     gets, rounds = one.coordinator_requests, one.coordinator_rounds
@@ -443,7 +449,7 @@ def coordinator_start(
         gets, rounds, mb = gets + one.cold_requests, rounds + one.cold_rounds, mb + one.cold_mb
         cpu_ms += one.first_ms
     else:
-        cpu_ms += count * deployed.slots * one.deal_us / 1e3
+        cpu_ms += one.client_ms + count * deployed.slots * one.deal_us / 1e3
     return Start(
         one.begin_ms,
         slowness(deployed.coordinator_mb) * cpu_ms,

@@ -85,6 +85,8 @@ _UNUSED_LIBRARY: Final = (
     "numpy/f2py",
     "numpy/random/_examples",
     "numpy/random/lib",
+    "obstore/auth",
+    "obstore/fsspec.py",
     "squash/encoders/export",
 )  # fmt: skip
 _UNUSED_ENCODER: Final = (

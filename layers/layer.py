@@ -64,7 +64,7 @@ class Target:
         if self.here:
             return []
         # pip takes no wheels for an older glibc than it is told of, though they run as well.
-        systems = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+        systems = ("manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
         return [
             *(f"--platform={system}_{self.machine}" for system in systems),
             f"--python-version={self.python}",

@@ -110,7 +110,9 @@ class Functions:
             self.stores[name] = RecordingStore(self._store)
             with monkeypatch.context() as patch:
                 found = self.stores[name]
-                patch.setattr("squash.runtime.functions.store_of", lambda _, store=found: store)
+                patch.setattr(
+                    "squash.runtime.functions.store_of", lambda _, store=found, **_more: store
+                )
                 environment = {
                     "SQUASH_STORE": "memory://x",
                     "SQUASH_SIGNING_KEY": "store",

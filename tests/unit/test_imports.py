@@ -122,9 +122,16 @@ def test_imports_connect_needs_no_s3():
     assert not (bad | {"squash.training", "squash.runtime.maintenance"}) & modules
 
 
-def test_imports_s3_without_boto3():
-    """A store in S3 loads botocore alone: boto3 would add a third to that."""
+def test_imports_s3_reads_without_botocore():
+    """A store in S3 reads by obstore alone: botocore would take ten times as long to load."""
     modules = loaded("squash.storage.s3")
+    assert "obstore" in modules
+    assert not {"botocore", "urllib3", "http", "ssl", "email", "asyncio"} & modules
+
+
+def test_imports_s3_writes_without_boto3():
+    """What writes loads botocore alone: boto3 would add a third to that."""
+    modules = loaded("squash.storage.s3_writes")
     assert "botocore" in modules
     assert not {"boto3", "s3transfer", "multiprocessing", "asyncio"} & modules
 

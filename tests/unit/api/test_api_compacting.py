@@ -67,7 +67,7 @@ def test_the_compactor_collects_what_is_old(environment, monkeypatch):
     clock = HandClock()
     monkeypatch.setattr("squash.clock.SystemClock", lambda: clock)
     store = MemoryStore(clock)
-    monkeypatch.setattr("squash.runtime.functions.store_of", lambda _: store)
+    monkeypatch.setattr("squash.runtime.functions.store_of", lambda _, **_more: store)
     database = functions.open_database(environment)
     index = database.create_index("papers", dimension=2, metric="euclidean")
     handle = functions.compactor(environment)

@@ -244,7 +244,6 @@ def test_too_much_is_not_sent(endpoint):
 def test_threads_share_an_invoker(endpoint):
     """Calls from many threads at once are all answered."""
     made = invoker(endpoint)
-    made.warm_up()
     with thread_pool() as pool:
         exchange = ThreadExchange(pool, SystemClock())
         for token in range(20):

@@ -58,6 +58,7 @@ def documents(environment: Mapping[str, str]) -> Handler:
         environment,
         fold_soon=None if face.compactor is None else _asker_of(face.compactor),
         encoding=make_encoding(environment, lambda: make_calling(environment, clock=SystemClock())),
+        writes=True,
     )
     return _face("documents", ENDPOINTS, face, database)
 
@@ -149,6 +150,7 @@ def open_database(
     searcher: Searcher | None = None,
     encoding: Encoding | None = None,
     fold_soon: Callable[[str], None] | None = None,
+    writes: bool = False,
 ) -> Database:
     """Open the indexes of a function's store; they share what may be retained."""
     from squash.clock import SystemClock, SystemIds
@@ -156,7 +158,7 @@ def open_database(
     from squash.runtime.functions import settings_of, store_of, tmp_of
 
     return Database(
-        store_of(environment),
+        store_of(environment, writes=writes),
         settings=settings_of(environment),
         clock=SystemClock(),
         ids=SystemIds(),

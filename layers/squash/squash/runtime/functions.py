@@ -268,8 +268,15 @@ def _with_allocator(fleet: FleetSettings, own_name: str | None) -> FleetSettings
     return fleet if fleet.allocator else replace(fleet, allocator=own_name)
 
 
-def store_of(environment: Mapping[str, str]) -> ObjectStore:
+def store_of(environment: Mapping[str, str], *, writes: bool = False) -> ObjectStore:
     """Open the store of a function; nothing is read yet.
+
+    Parameters
+    ----------
+    environment:
+        Names it.
+    writes:
+        Whether most of what the function is asked for writes: what that needs is loaded now.
 
     Raises
     ------
@@ -280,7 +287,9 @@ def store_of(environment: Mapping[str, str]) -> ObjectStore:
     location = environment.get(STORE_VARIABLE)
     if not location:
         raise InvalidArgumentError(f"{STORE_VARIABLE} is not set: name a store, as s3://bucket/x")
-    return open_store(location, endpoint_url=environment.get(ENDPOINT_VARIABLE) or None)
+    return open_store(
+        location, endpoint_url=environment.get(ENDPOINT_VARIABLE) or None, writes=writes
+    )
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:

@@ -119,10 +119,6 @@ class LambdaInvoker:
             raise _crashed(name, answer)
         return answer
 
-    def warm_up(self) -> None:
-        """Make the client that most calls use, before the first of them waits for it."""
-        self._client(30)
-
     def _target(self, role: str, slot: str | None) -> dict[str, Any]:
         name = self._functions[role]
         if slot is None or self._affinity == "none":

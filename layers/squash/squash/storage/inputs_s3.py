@@ -15,12 +15,11 @@ from squash.errors import (
     SquashError,
 )
 from squash.storage.inputs import InputInfo, changed, is_data, no_files, no_input, vanished
-from squash.storage.s3 import S3Bucket, S3RefusedError
+from squash.storage.s3_bucket import S3Bucket, S3RefusedError
 from squash.storage.s3_errors import error_code, translate
 
 _FORBIDDEN: Final = frozenset({"AccessDenied", "AllAccessDisabled", "403"})
 _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
-_REGION_HEADER: Final = "x-amz-bucket-region"
 
 
 class S3Inputs(S3Bucket):
@@ -118,17 +117,13 @@ class S3Inputs(S3Bucket):
             if self._checked:
                 return
             try:
-                answer = self._ask("head_bucket", "")
+                there = self.region()
             except S3RefusedError as error:
-                if error_code(error) in {"404", "NoSuchBucket"}:
-                    raise NotFoundError(
-                        f"{url}: there is no bucket {self._bucket!r}: correct the location",
-                        object_key=url,
-                    ) from error
-                # Who may read objects and not list them is refused this, and told the region.
-                answer = dict(error.response)
-            headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            there, here = headers.get(_REGION_HEADER), self._client.meta.region_name
+                raise NotFoundError(
+                    f"{url}: there is no bucket {self._bucket!r}: correct the location",
+                    object_key=url,
+                ) from error
+            here = self._client.meta.region_name
             if there and here not in {there, "aws-global"}:
                 raise InvalidArgumentError(
                     f"{url}: the bucket {self._bucket!r} is in {there}, and the build runs in "

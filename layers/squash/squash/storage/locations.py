@@ -17,7 +17,11 @@ _memory_lock: Final = threading.Lock()
 
 
 def open_store(
-    location: str, *, endpoint_url: str | None = None, region: str | None = None
+    location: str,
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    writes: bool = False,
 ) -> ObjectStore:
     """Open the store that a location names; nothing is read yet.
 
@@ -28,6 +32,8 @@ def open_store(
         same store for the same name, as long as the process lives.
     endpoint_url, region:
         For ``s3://``: another S3 than AWS's, and the bucket's region.
+    writes:
+        For ``s3://``: whether what writes is loaded now; else the first write loads it.
 
     Raises
     ------
@@ -55,8 +61,11 @@ def open_store(
         bucket, _, prefix = rest.partition("/")
         if not bucket:
             raise InvalidArgumentError(f"the location {location!r} names no bucket: {_KINDS}")
-        # Loading botocore takes a fifth of a second, which who stays local need not spend.
+        # Who stays local need not load what speaks to S3.
         from squash.storage.s3 import S3Store  # noqa: PLC0415
 
-        return S3Store(bucket, prefix, endpoint_url=endpoint_url, region=region)
+        store = S3Store(bucket, prefix, endpoint_url=endpoint_url, region=region)
+        if writes:
+            store.writes()
+        return store
     raise InvalidArgumentError(f"the location {location!r} begins with an unknown scheme: {_KINDS}")

@@ -1,4 +1,4 @@
-"""What S3's errors are in our words. Knows them by their names alone, without botocore."""
+"""What S3's errors are in our words. Knows them by their names alone, whoever asked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UNKNOWN_CREDENTIAL: Final = frozenset(
 _FORBIDDEN: Final = frozenset(
     {"AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidObjectState", "403"}
 )
-_WRONG_PLACE: Final = frozenset(
+WRONG_PLACE: Final = frozenset(
     {
         "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed",
         "IllegalLocationConstraintException", "NoRegionError", "InvalidRegionError", "301", "307",
@@ -59,12 +59,12 @@ def error_code(error: Exception) -> str:
 
 
 def translate(error: Exception, bucket: str, key: str) -> SquashError:
-    """Return the typed error for one of botocore's.
+    """Return the typed error for one of botocore's, or of a read.
 
     Parameters
     ----------
     error:
-        What botocore raised.
+        What was raised.
     bucket, key:
         Where it happened; `key` whole, with the store's prefix.
 
@@ -104,7 +104,7 @@ def _by_code(code: str, status: int, where: str, *, key: str, error: Exception) 
             "answers so for objects that are only absent.",
             object_key=key,
         )
-    if code in _WRONG_PLACE or status in {301, 307}:
+    if code in WRONG_PLACE or status in {301, 307}:
         return InvalidArgumentError(
             f"{where}: the bucket is in another region, or no region is set ({code}). Set "
             "AWS_REGION to the bucket's region.",
@@ -112,7 +112,7 @@ def _by_code(code: str, status: int, where: str, *, key: str, error: Exception) 
         )
     if code == "EntityTooLarge":
         return TooLargeError(f"{where}: S3 takes at most 5 GiB in one piece", object_key=key)
-    # What botocore raises without an answer is a lost connection or a time-out, save what it
+    # What is raised without an answer is a lost connection or a time-out, save what it
     # refuses to send in the first place.
     unsent = status == 0 and not isinstance(error, ValueError)
     if code in {"ParamValidationError", "InvalidBucketName", "InvalidEndpointURLError"}:

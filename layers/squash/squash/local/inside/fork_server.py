@@ -26,6 +26,8 @@ from tethered import tether  # type: ignore[import-not-found]
 SCOUT_SECONDS_MAX = 10
 # The service models that botocore reads for a client cost more than all else in a cold start.
 WARMED_SERVICES = ("s3", "lambda")
+# What functions load only once they write, or call others.
+LATER = ("botocore.session",)
 
 
 def scout(handler: str, task_folder: str) -> list[str]:
@@ -56,7 +58,7 @@ def scout(handler: str, task_folder: str) -> list[str]:
 
 def preload(names: list[str]) -> None:
     """Load modules, and what botocore's clients read."""
-    for name in names:
+    for name in (*names, *LATER):
         with contextlib.suppress(BaseException):
             importlib.import_module(name)
     for service in WARMED_SERVICES:
