@@ -37,6 +37,7 @@ _ORDER: Final = (
     "imports",
     "starts",
     "deployment",
+    "waiting",
     "cost",
     "commits",
     "s3vectors",

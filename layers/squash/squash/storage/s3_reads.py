@@ -45,6 +45,7 @@ _STATUS: Final = re.compile(r"status code: ([0-9]{3})")
 _CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,100})</Code>")
 _REDIRECTED: Final = "redirect without LOCATION"
 _UNANSWERED: Final = "NoAnswer"
+_MESSAGE_MAX: Final = 400
 _T = TypeVar("_T")
 
 
@@ -55,9 +56,9 @@ class S3ReadError(Exception):
     """
 
     def __init__(self, error: BaseException) -> None:
-        # What follows are the fields of its own structures.
+        # What follows the answer are the fields of its own structures.
         text = str(error).partition("\n\nDebug source")[0]
-        super().__init__(text)
+        super().__init__(text.partition("\n")[0][:_MESSAGE_MAX])
         status, code = _STATUS.search(text), _CODE.search(text)
         self.response: dict[str, Any] = {
             "Error": {"Code": code[1] if code else _code_of(error, text, status and status[1])},
