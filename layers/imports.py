@@ -77,6 +77,30 @@ def __getattr__(name):
 # Other words for the same: a type for annotations that loads all of numpy._typing, a tenth of
 # NumPy's import, and a function that would load its module.
 _REWORDED: Final = {
+    # Powertools' paths into events, metrics and tracer: who logs alone asks for none of them.
+    "aws_lambda_powertools/logging/logger.py": (
+        "from aws_lambda_powertools.utilities import jmespath_utils\n",
+        """from _later import _Later
+
+jmespath_utils = _Later("aws_lambda_powertools.utilities.jmespath_utils")
+""",
+    ),
+    "aws_lambda_powertools/__init__.py": (
+        "from aws_lambda_powertools.metrics import Metrics, single_metric\n",
+        """
+
+def __getattr__(name):
+    if name in {"Metrics", "single_metric"}:
+        from aws_lambda_powertools import metrics as found
+    elif name == "Tracer":
+        from aws_lambda_powertools import tracing as found
+    else:
+        raise AttributeError(name)
+    return getattr(found, name)
+
+
+""",
+    ),
     "botocore/credentials.py": (
         "from dateutil.parser import parse\n",
         "def parse(*words, **named): return dateutil.parser.parse(*words, **named)\n",
@@ -86,6 +110,7 @@ _REWORDED: Final = {
         "from numpy._core import ndarray as NDArray\n",
     ),
 }
+_NO_TRACER: Final = ("from aws_lambda_powertools.tracing import Tracer\n", "")
 # For every connection botocore has urllib3 read all certificates of its bundle, which takes a third
 # as long as NumPy's import; a cold function opens up to ten at once. They are read once for a
 # client, when its first connection wants them, and by one thread: another would find some of them
@@ -118,6 +143,7 @@ def shorten_imports(site: Path) -> None:
         _reword(site / name, _ADDRESS, _ADDRESS_SHORT)
     for name, (words, others) in _REWORDED.items():
         _reword(site / name, words, others)
+    _reword(site / "aws_lambda_powertools" / "__init__.py", *_NO_TRACER)
     for words, others in _TRUSTED_ONCE:
         _reword(site / "botocore" / "httpsession.py", words, others)
     (site / f"{_LATER_MODULE}.py").write_text(_LATER_SOURCE)

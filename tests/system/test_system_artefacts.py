@@ -41,10 +41,13 @@ MACHINE_NAMES = ["DescribeExecution", "StartExecution", "StopExecution"]
 # call that wants them.
 NEVER = {
     "aws_lambda_powertools.event_handler",
+    "aws_lambda_powertools.metrics",
+    "aws_lambda_powertools.tracing",
     "aws_xray_sdk",
     "boto3",
     "configparser",
     "dateutil.parser",
+    "jmespath",
     "moto",
     "numpy._typing",
     "numpy.f2py",
@@ -60,21 +63,24 @@ NEVER = {
 }
 ROLES = {
     "aws_lambda_powertools",
-    "jmespath",
     "squash.api.face",
     "squash.database",
     "squash.runtime.session",
 }
 CALLING = {"squash.api.calling", "squash.runtime.invokers", "squash.search.calls"}
 MODELS = {"onnxruntime", "tokenizers", "PIL", "squash.encoders.encoder"}
+# What writes to S3 and calls functions: loaded by the first write or call, save where most calls
+# write.
+CLIENTS = {"botocore.session", "urllib3", "squash.storage.s3_writes"}
 NOT_IN = {
-    "Allocator": ROLES,
-    "Processor": ROLES | CALLING | {"squash.index.log", "squash.runtime.views"},
+    "Allocator": ROLES | CLIENTS,
+    "Processor": ROLES | CALLING | CLIENTS | {"squash.index.log", "squash.runtime.views"},
+    "Coordinator": CLIENTS,
     "Documents": CALLING,
-    "Indexes": CALLING,
-    "Compactor": CALLING | {"squash.api.face"},
-    "Encoder": ROLES | CALLING | {"PIL", "squash.index.log", "squash.runtime.views"},
-    "Builder": CALLING | {"squash.api.face"},
+    "Indexes": CALLING | CLIENTS,
+    "Compactor": CALLING | CLIENTS | {"squash.api.face"},
+    "Encoder": ROLES | CALLING | CLIENTS | {"PIL", "squash.index.log", "squash.runtime.views"},
+    "Builder": CALLING | CLIENTS | {"squash.api.face"},
 }
 
 # Prints what is loaded besides the standard library, and what it took.
@@ -287,7 +293,7 @@ def test_artefacts_load_what_they_run(artefacts, name, record_property):
 LATER = """
 import io, sys
 sys.path.insert(0, {path!r})
-import botocore.session, numpy as np
+import aws_lambda_powertools.logging, botocore.session, numpy as np
 from botocore import configloader, credentials, paginate, regions, tokens, utils, waiter
 assert not {later} & set(sys.modules), {later} & set(sys.modules)
 objects = np.array([None, "a"], dtype=object)
@@ -304,9 +310,24 @@ assert credentials.parse("2026-01-02T03:04:05Z").minute == 4
 assert paginate.jmespath.search("a.b", {{"a": {{"b": 7}}}}) == 7
 open({config!r}, "w").write("[default]\\nregion = eu-west-1\\n")
 assert configloader.load_config({config!r})["profiles"]["default"]["region"] == "eu-west-1"
+import aws_lambda_powertools
+from aws_lambda_powertools.logging import logger
+assert logger.jmespath_utils.query(envelope="a.b", data={{"a": {{"b": 7}}}}) == 7
+assert aws_lambda_powertools.Metrics.__name__ == "Metrics"
+assert aws_lambda_powertools.Tracer.__name__ == "Tracer"
+assert callable(aws_lambda_powertools.single_metric)
 assert {later} <= set(sys.modules), {later} - set(sys.modules)
 """
-PUT_OFF = {"configparser", "dateutil.parser", "jmespath", "numpy._typing", "pickle"}
+PUT_OFF = {
+    "aws_lambda_powertools.metrics",
+    "aws_lambda_powertools.tracing",
+    "aws_lambda_powertools.utilities.jmespath_utils",
+    "configparser",
+    "dateutil.parser",
+    "jmespath",
+    "numpy._typing",
+    "pickle",
+}
 
 
 def test_artefacts_import_later_what_is_rarely_asked_for(artefacts, tmp_path):
