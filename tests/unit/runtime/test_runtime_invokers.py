@@ -241,6 +241,36 @@ def test_too_much_is_not_sent(endpoint):
     assert len(endpoint.asked[0][2]) == CALL_BYTES_MAX
 
 
+def test_ready_before_the_first_call(endpoint):
+    """The client is made beside the caller, once; a call that comes meanwhile waits for it."""
+    made = LambdaInvoker(
+        allocator="a",
+        processor="p",
+        affinity="none",
+        slots=(),
+        endpoint_url=endpoint.url,
+        region="us-east-1",
+    )
+    before = threading.active_count()
+    made.make_ready()
+    made.make_ready()
+    assert threading.active_count() <= before + 1
+    endpoint.says = [Said(200, {}, b"{}")]
+    assert made.invoke("processor", b"{}", slot=None, timeout_s=20) == b"{}"
+    assert list(made._clients) == [30]
+
+
+def test_what_cannot_be_made_ready_is_told_by_the_call(monkeypatch, tmp_path):
+    """Without a region no client can be made, and the first call says so."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    made = LambdaInvoker(allocator="a", processor="p", affinity="none", slots=())
+    made.make_ready()
+    with pytest.raises(InternalError, match="NoRegionError"):
+        made.invoke("processor", b"{}", slot=None, timeout_s=20)
+
+
 def test_threads_share_an_invoker(endpoint):
     """Calls from many threads at once are all answered."""
     made = invoker(endpoint)

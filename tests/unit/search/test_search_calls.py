@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,18 @@ def test_all_are_begun_at_once():
     spent = caller.total()
     assert (spent.invocations, spent.invocations_cold, spent.retries, spent.hedges) == (20, 0, 0, 0)
     assert spent.gb_seconds == pytest.approx(20 * 2.0 * 0.005)
+
+
+def test_what_calls_need_is_begun_before_the_first():
+    """Who is going to call has it made ready at once, whatever it still does before it calls."""
+    began: list[int] = []
+    world = cloud_of().world()
+    calling = replace(world.calling, make_ready=lambda: began.append(1))
+    assert not began
+    caller = calling.caller(DEADLINE_MS)
+    assert began == [1]
+    assert caller.gather(caller.launch(calls(1))) == [b"!0"]
+    assert began == [1]
 
 
 @pytest.mark.parametrize("kind", ["fail", "throttle"])

@@ -261,7 +261,13 @@ def _calling(fleet: FleetSettings, clock: Clock) -> Calling:
         slots=fleet.slots,
     )
     pool = thread_pool()
-    return Calling(invoker, lambda: ThreadExchange(pool, clock), clock, SystemIds())
+    return Calling(
+        invoker,
+        lambda: ThreadExchange(pool, clock),
+        clock,
+        SystemIds(),
+        make_ready=invoker.make_ready,
+    )
 
 
 def _with_allocator(fleet: FleetSettings, own_name: str | None) -> FleetSettings:

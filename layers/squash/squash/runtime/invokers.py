@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from squash.clock import Clock
@@ -26,6 +27,7 @@ AFFINITIES: Final[tuple[Affinity, ...]] = ("tenant", "pool", "none")
 
 # A client's time-out holds for all of its calls: there is one for calls up to each of these.
 _TIMEOUTS_S: Final = (1, 3, 10, 30, 90, 300, 900)
+_USUAL_TIMEOUT_S: Final = 30
 _CONNECT_TIMEOUT_S: Final = 2
 _CONNECTION_TRIES: Final = 2
 _RETRY_AFTER_MS: Final = 100
@@ -87,6 +89,7 @@ class LambdaInvoker:
         self._lock = threading.Lock()
         self._session: Any = None
         self._clients: dict[int, Any] = {}
+        self._made_ready = False
 
     def invoke(self, role: str, payload: bytes, *, slot: str | None, timeout_s: float) -> bytes:
         """Call a function.
@@ -118,6 +121,22 @@ class LambdaInvoker:
         if "FunctionError" in response:
             raise _crashed(name, answer)
         return answer
+
+    def make_ready(self) -> None:
+        """Begin to make the client that most calls use, beside what else is waited for.
+
+        Loading botocore takes a tenth of a second, in which a cold process reads from S3.
+        """
+        if self._made_ready:
+            return
+        self._made_ready = True  # of two threads, one's client is used by both
+
+        def make() -> None:
+            # Whatever is wrong is wrong for the first call too, which tells.
+            with suppress(Exception):
+                self._client(_USUAL_TIMEOUT_S)
+
+        threading.Thread(target=make, name="squash-client", daemon=True).start()
 
     def _target(self, role: str, slot: str | None) -> dict[str, Any]:
         name = self._functions[role]
@@ -304,6 +323,9 @@ class InProcessInvoker:
         self._faults = faults or iter(())
         self._memory_mb = memory_mb
         self._lock = threading.Lock()
+
+    def make_ready(self) -> None:
+        """Do nothing: all is there."""
 
     def invoke(self, role: str, payload: bytes, *, slot: str | None, timeout_s: float) -> bytes:
         """Call a role, whichever the slot; only what a fault delays is stopped by the time-out.

@@ -164,6 +164,9 @@ class Calling:
         Time; jitter.
     policy:
         When a call is made again.
+    make_ready:
+        Begins to make what calls need, and waits for nothing: whoever is to call has something to
+        read before.
 
     """
 
@@ -172,11 +175,14 @@ class Calling:
     clock: Clock
     ids: IdSource
     policy: CallPolicy = field(default_factory=CallPolicy)
+    make_ready: Callable[[], None] | None = None
 
     def caller(
         self, deadline_ms: int, *, allow_partial: bool = False, may_hedge: bool = True
     ) -> Caller:
         """Return the caller of one invocation; see `Caller`."""
+        if self.make_ready is not None:
+            self.make_ready()
         return Caller(self, deadline_ms, allow_partial=allow_partial, may_hedge=may_hedge)
 
 
