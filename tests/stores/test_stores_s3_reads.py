@@ -273,6 +273,18 @@ def test_whom_is_trusted(tmp_path, monkeypatch):
             S3Store("bucket", "", endpoint_url=url, region="eu-west-1")
 
 
+def test_a_proxy_is_gone_through(s3, monkeypatch):
+    """What is asked of another machine goes through the proxy that the environment names."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, s3.url)
+    s3.answers(found(b"ok"))
+    store = S3Store("bucket", "", endpoint_url="http://s3.example.test", region="eu-west-1")
+    assert store.get("k") == b"ok"
+    assert [one.path for one in s3.requests] == ["http://s3.example.test/bucket/k"]
+
+
 def test_an_error_keeps_the_answer(s3):
     """What is raised has S3's code and status, and none of the client's own structures."""
     s3.answers(refusal(403, "AccessDenied"))
