@@ -225,6 +225,17 @@ def test_who_asks(s3, monkeypatch, tmp_path):
     assert "/ap-south-1/s3/" in s3.requests[0].headers["authorization"]
 
 
+def test_writes_go_where_reads_go(s3, monkeypatch):
+    """AWS_REGION alone is enough, also for what botocore does, which looks at another variable."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_REGION", "ca-central-1")
+    store = S3Store("bucket", "p", endpoint_url=s3.url)
+    s3.answers(found(b"ok"))
+    store.get("k")
+    assert "/ca-central-1/s3/" in s3.requests[0].headers["authorization"]
+    assert store.writes().access().region == "ca-central-1"
+
+
 def test_nobody_asks(s3, monkeypatch):
     """Without any keys nothing is sent, and what to do is said."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

@@ -65,6 +65,8 @@ class S3Store:
         self._lock = threading.Lock()
         self._writes: S3Writes | None = None
         access = access_of_environment(os.environ, endpoint_url=endpoint_url, region=region)
+        if access is not None:
+            self._region = access.region  # botocore looks at AWS_DEFAULT_REGION alone
         self._access = access or self.writes().access()
         self._reads = self._reads_by(self._access)
 
