@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -294,6 +298,32 @@ def test_a_proxy_is_gone_through(s3, monkeypatch):
     store = S3Store("bucket", "", endpoint_url="http://s3.example.test", region="eu-west-1")
     assert store.get("k") == b"ok"
     assert [one.path for one in s3.requests] == ["http://s3.example.test/bucket/k"]
+
+
+# Asks, is interrupted while it waits, and says what it ended by.
+INTERRUPTED = """
+from squash.storage.s3 import S3Store
+store = S3Store("bucket", "", endpoint_url={url!r}, region="eu-west-1")
+try:
+    store.get("k")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_ends_the_wait():
+    """Ctrl-C ends a process that waits for an S3 which says nothing, long before its time-outs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        asking = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-c", INTERRUPTED.format(url=url)], stdout=subprocess.PIPE, text=True
+        )
+        with asking:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)  # it has asked, and waits
+                asking.send_signal(signal.SIGINT)
+                assert asking.communicate(timeout=20) == ("interrupted\n", None)
 
 
 def test_an_error_keeps_the_answer(s3):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -168,9 +170,25 @@ class S3Reads:
 
 def _asked(ask: Callable[[], _T]) -> _T:
     try:
-        return ask()
+        return _interruptible(ask)
     except (BaseError, OSError, ValueError) as error:
         raise S3ReadError(error) from error
+
+
+def _interruptible(ask: Callable[[], _T]) -> _T:
+    """Ask so that Ctrl-C ends the wait: signals reach Python's main thread, and not native code."""
+    if threading.current_thread() is not threading.main_thread():
+        return ask()
+    answer: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="squash-s3-read", daemon=True).start()
+    return answer.result()
 
 
 def _code_of(error: BaseException, text: str, status: str | None) -> str:
