@@ -198,6 +198,21 @@ def test_a_bucket_elsewhere_is_asked_there(s3, store):
     assert "/sa-east-1/s3/" in s3.requests[0].headers["authorization"]
 
 
+@pytest.mark.parametrize(("read", "expected"), [("list", ["k"]), ("list_folders", [])])
+def test_a_listing_of_a_bucket_elsewhere(s3, store, read, expected):
+    """A listing that comes first finds the bucket, too."""
+    there = refusal(200, x_amz_bucket_region="sa-east-1")
+    listing = Answer(
+        200,
+        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>p/k</Key>"
+        b"<Size>1</Size><LastModified>2026-11-27T12:00:00.000Z</LastModified></Contents>"
+        b"</ListBucketResult>",
+    )
+    s3.answers(refusal(301, "PermanentRedirect"), there, listing)
+    assert [getattr(one, "key", one) for one in READS[read](store)] == expected
+    assert "/sa-east-1/s3/" in s3.requests[-1].headers["authorization"]
+
+
 @pytest.mark.parametrize("status", [200, 404])
 def test_a_bucket_that_is_nowhere_else_is_refused(s3, store, status):
     """Where nobody knows of another region, what was refused is."""

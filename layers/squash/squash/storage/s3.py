@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from squash.clock import Clock, SystemClock
@@ -154,7 +154,7 @@ class S3Store:
         after = self._prefix + start_after if start_after else ""
         cut = len(self._prefix)
         try:
-            for info in self._there(lambda reads: reads.list(full, after)):
+            for info in self._there(lambda reads: _begun(reads.list(full, after))):
                 yield ObjectInfo(info.key[cut:], info.bytes, info.modified_ms)
         except S3ReadError as error:
             raise translate(error, self._bucket, full) from error
@@ -218,3 +218,8 @@ class S3Store:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-s3")
             return self._pool
+
+
+def _begun(found: Iterator[_T]) -> Iterator[_T]:
+    """Ask for the first page now, so that who looks for the bucket hears if it is elsewhere."""
+    return chain(list(islice(found, 1)), found)
