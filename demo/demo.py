@@ -28,7 +28,8 @@ from squash.cli.output import rich_progress
 from squash.encoders.encoder import OnnxEncoder, open_encoder
 from squash.encoders.export.export import export_encoder
 from squash.errors import DataError, NotFoundError, SquashError
-from squash.model import Answer, Inputs, Level, Modality, Progress, Purpose
+from squash.model import Answer, Inputs, Level, Modality, Purpose
+from squash.reports import Progress
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = ROOT / ".cache" / "demo"

@@ -19,7 +19,8 @@ from squash.limits import (
     FOLD_STOP_MS_MIN,
     SNAPSHOT_EVERY_COMMITS,
 )
-from squash.model import Backlog, DatabaseGcReport, GcReport, ObjectCount, Progress
+from squash.model import Backlog
+from squash.reports import DatabaseGcReport, GcReport, ObjectCount, Progress
 from squash.storage import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("logger_put_back")

@@ -16,15 +16,8 @@ from squash.api import bodies, build_bodies, problems
 from squash.api.routes import ROUTES, Body
 from squash.maintain.bulk.request import Executor, InputColumns
 from squash.maintain.bulk.stages import STAGES
-from squash.model import (
-    AttributeType,
-    BuildEstimate,
-    BuildProblem,
-    BuildState,
-    BuildStatus,
-    Metric,
-    StageProgress,
-)
+from squash.model import AttributeType, Metric
+from squash.reports import BuildEstimate, BuildProblem, BuildState, BuildStatus, StageProgress
 
 PAGE = Path(__file__).resolve().parents[3] / "infra" / "openapi.yaml"
 SPEC = yaml.safe_load(PAGE.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from squash import errors, model
+from squash import errors, model, reports
 
 LEVELS = (model.Level("filter", 3, 2), model.Level("refine", 2, 2))
 
@@ -137,7 +137,7 @@ class FakeIndex:
         self.optimized += 1
         self.full = full
         if progress is not None:
-            progress(model.Progress("train", 1, 1, "partitions"))
+            progress(reports.Progress("train", 1, 1, "partitions"))
         return self._commit(len(self.records))
 
     def stats(self):
@@ -158,18 +158,18 @@ class FakeIndex:
 
     def gc(self, retention_s=86_400, *, dry_run=False, progress=None):
         self.retention_s = retention_s
-        kinds = {"commits": model.ObjectCount(4, 400), "segments": model.ObjectCount(1, 50)}
-        none = model.ObjectCount()
-        return model.GcReport(64, 1_000, kinds, model.ObjectCount(2, 20), none, dry_run)
+        kinds = {"commits": reports.ObjectCount(4, 400), "segments": reports.ObjectCount(1, 50)}
+        none = reports.ObjectCount()
+        return reports.GcReport(64, 1_000, kinds, reports.ObjectCount(2, 20), none, dry_run)
 
     def repair(self, *, dry_run=False, drop_lost=False, progress=None):
-        mended = (model.Repaired("segments/a/rows", "written anew, as it was"),)
+        mended = (reports.Repaired("segments/a/rows", "written anew, as it was"),)
         lost = (0, ()) if drop_lost else (2, ("k1",))
         left = () if drop_lost else self.damages
-        return model.RepairReport(mended, *lost, left, (), dry_run)
+        return reports.RepairReport(mended, *lost, left, (), dry_run)
 
     def verify(self, *, progress=None):
-        return model.VerifyReport(3, 999, len(self.records), self.damages)
+        return reports.VerifyReport(3, 999, len(self.records), self.damages)
 
 
 class FakeExport:
@@ -229,8 +229,8 @@ class FakeDatabase:
         found = {
             name: index.gc(retention_s, dry_run=dry_run) for name, index in self.indexes.items()
         }
-        remains = model.ObjectCount(3, 30)
-        return model.DatabaseGcReport(found, {"bad": "damaged"}, remains, ("old",), dry_run)
+        remains = reports.ObjectCount(3, 30)
+        return reports.DatabaseGcReport(found, {"bad": "damaged"}, remains, ("old",), dry_run)
 
     def drop_index(self, name):
         del self.indexes[name]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squash import limits, model
+from squash import limits, reports
 
 
 def lines(path, *records):
@@ -398,7 +398,7 @@ def test_optimize_reports_its_snapshot(run, papers):
 
 def test_verify_fails_if_anything_is_damaged(run, papers):
     assert "all as it must be" in run("verify", "papers").out
-    papers.damages = (model.Damage("segments/1/codes", "its checksum differs"),)
+    papers.damages = (reports.Damage("segments/1/codes", "its checksum differs"),)
     done = run("verify", "papers")
     assert done.status == 1
     assert "segments/1/codes" in done.out

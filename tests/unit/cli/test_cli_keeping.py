@@ -2,7 +2,7 @@
 
 import pytest
 
-from squash import model
+from squash import reports
 
 
 def test_gc_of_one_index(run, papers):
@@ -31,7 +31,7 @@ def test_gc_of_all_indexes(run, papers):
 
 
 def test_repair_fails_if_anything_is_left(run, papers):
-    papers.damages = (model.Damage("segments/a/vectors", "has another checksum"),)
+    papers.damages = (reports.Damage("segments/a/vectors", "has another checksum"),)
     done = run("repair", "papers")
     assert done.status == 1
     assert "written anew" in done.out
@@ -43,7 +43,7 @@ def test_repair_fails_if_anything_is_left(run, papers):
 
 
 def test_verify_counts_what_nothing_names(run, papers, monkeypatch):
-    found = model.VerifyReport(3, 999, 3, (), model.ObjectCount(2, 64))
+    found = reports.VerifyReport(3, 999, 3, (), reports.ObjectCount(2, 64))
     monkeypatch.setattr(papers, "verify", lambda **_: found)
     done = run("verify", "papers")
     assert done.status == 0

@@ -9,7 +9,7 @@ import pytest
 
 from squash.cli.output import Output, Table, cell, plain_table, printable, summary
 from squash.errors import FilterError
-from squash.model import Progress
+from squash.reports import Progress
 
 
 class Terminal(io.StringIO):

@@ -9,7 +9,7 @@ from squash.index import snapshots
 from squash.index.commits import log_key
 from squash.index.snapshots import snapshot_key
 from squash.maintain.gc import KINDS
-from squash.model import ObjectCount
+from squash.reports import ObjectCount
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from squash.errors import SquashError
 from squash.planning.prices import Architecture
 
 if TYPE_CHECKING:
-    from squash.model import BuildStatus
+    from squash.reports import BuildStatus
     from squash.runtime.build_requests import Runner
     from squash.runtime.building import IndexBuilds
     from squash.runtime.state_machines import StateMachine

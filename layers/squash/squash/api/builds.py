@@ -15,7 +15,7 @@ from squash.errors import ConflictError
 from squash.limits import BUILD_UNBEGUN_MS_MAX
 
 if TYPE_CHECKING:
-    from squash.model import BuildStatus
+    from squash.reports import BuildStatus
     from squash.runtime.building import IndexBuilds
 
 _RUNNING: Final = "running"

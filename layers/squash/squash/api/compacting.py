@@ -20,8 +20,9 @@ from squash.limits import (
     FOLD_GROUP_MS_MIN,
     FOLD_STOP_MS_MIN,
 )
-from squash.model import Backlog, Progress
+from squash.model import Backlog
 from squash.planning import pending_rows_max
+from squash.reports import Progress
 from squash.values import dataclass
 
 if TYPE_CHECKING:

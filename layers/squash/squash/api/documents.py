@@ -8,18 +8,14 @@ from typing import Any
 from squash.arrays import F32
 from squash.model import (
     Answer,
-    BuildStatus,
-    DatabaseGcReport,
     EncodingReport,
-    GcReport,
     IndexConfig,
     IndexStats,
     Record,
-    RepairReport,
     SnapshotInfo,
-    VerifyReport,
     WriteResult,
 )
+from squash.reports import BuildStatus, DatabaseGcReport, GcReport, RepairReport, VerifyReport
 
 
 def config_document(config: IndexConfig) -> dict[str, Any]:

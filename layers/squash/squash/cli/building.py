@@ -16,7 +16,7 @@ from squash.cli.problems import UsageError
 from squash.cli.service_index import ServiceIndex
 from squash.clock import SystemClock
 from squash.errors import SquashError
-from squash.model import BuildStatus, Progress
+from squash.reports import BuildStatus, Progress
 
 if TYPE_CHECKING:
     from squash.database import Database, Index

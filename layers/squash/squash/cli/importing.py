@@ -15,7 +15,8 @@ from squash.cli.output import Output, Report, counted
 from squash.cli.problems import UsageError
 from squash.cli.service_index import ServiceIndex
 from squash.errors import SquashError
-from squash.model import InputBatch, Progress, RowBatch
+from squash.model import InputBatch, RowBatch
+from squash.reports import Progress
 
 if TYPE_CHECKING:
     from squash.database import Database

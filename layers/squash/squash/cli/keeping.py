@@ -13,7 +13,7 @@ from squash.api.documents import (
     verify_document,
 )
 from squash.cli.output import Output, Table, counted
-from squash.model import Damage, GcReport, ObjectCount
+from squash.reports import Damage, GcReport, ObjectCount
 
 if TYPE_CHECKING:
     # The commands are handed an open database: which one is the caller's affair.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 from squash.cli.problems import problem
-from squash.model import Progress
+from squash.reports import Progress
 from squash.values import dataclass
 
 Report = Callable[[Progress], None]

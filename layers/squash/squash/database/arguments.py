@@ -11,7 +11,7 @@ import numpy as np
 
 from squash.errors import InvalidArgumentError
 from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
-from squash.model import Progress
+from squash.reports import Progress
 from squash.search import Query
 
 # What is aimed at where nothing is said. An encoder takes longer than any search: what the rest of

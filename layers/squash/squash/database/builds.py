@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from squash.database.arguments import flag, silent, whole_number
 from squash.errors import InvalidArgumentError
 from squash.limits import BUILD_WORKERS_MAX
-from squash.model import BuildStatus, Progress
+from squash.reports import BuildStatus, Progress
 from squash.runtime.session import IndexSession
 
 if TYPE_CHECKING:

@@ -20,15 +20,10 @@ from squash.index import catalogue
 from squash.index.entries import Entry, entry_key
 from squash.index.names import bucket_of, check_index_name
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
-from squash.model import (
-    AttributeType,
-    DatabaseGcReport,
-    IndexConfig,
-    Metric,
-    Progress,
-)
+from squash.model import AttributeType, IndexConfig, Metric
 from squash.planning.prices import architecture_of
 from squash.quantize import PRESETS
+from squash.reports import DatabaseGcReport, Progress
 from squash.runtime import RetainedMemory, Settings, choose_kernels, read_costs
 from squash.runtime.encoder_names import encoder_label
 from squash.runtime.encoding import Encoding

@@ -13,16 +13,8 @@ from squash.database.builds import IndexBulk
 from squash.database.reads import IndexReads
 from squash.database.writes import IndexWrites
 from squash.limits import GC_RETENTION_S_DEFAULT
-from squash.model import (
-    Backlog,
-    GcReport,
-    IndexConfig,
-    IndexStats,
-    Progress,
-    RepairReport,
-    VerifyReport,
-    WriteResult,
-)
+from squash.model import Backlog, IndexConfig, IndexStats, WriteResult
+from squash.reports import GcReport, Progress, RepairReport, VerifyReport
 from squash.runtime.session import IndexSession
 
 if TYPE_CHECKING:

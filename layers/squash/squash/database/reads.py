@@ -13,16 +13,8 @@ from squash.database.arguments import (
     whole_number,
 )
 from squash.errors import InvalidArgumentError
-from squash.model import (
-    Answer,
-    AsOf,
-    Consistency,
-    Filter,
-    Progress,
-    Record,
-    RecordPage,
-    SnapshotInfo,
-)
+from squash.model import Answer, AsOf, Consistency, Filter, Record, RecordPage, SnapshotInfo
+from squash.reports import Progress
 from squash.runtime.session import IndexSession
 
 if TYPE_CHECKING:

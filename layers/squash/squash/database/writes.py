@@ -12,15 +12,8 @@ from squash.database.arguments import (
     snapshot_number,
 )
 from squash.errors import InvalidArgumentError
-from squash.model import (
-    AsOf,
-    Filter,
-    InputBatch,
-    Metadata,
-    Progress,
-    RowBatch,
-    WriteResult,
-)
+from squash.model import AsOf, Filter, InputBatch, Metadata, RowBatch, WriteResult
+from squash.reports import Progress
 from squash.runtime.session import IndexSession
 
 

@@ -37,7 +37,8 @@ from squash.maintain.learning import (
 from squash.maintain.one_thread import one_blas_thread
 from squash.maintain.parts import Sizes
 from squash.maintain.spill import Spill, WrittenRows
-from squash.model import IndexConfig, Progress
+from squash.model import IndexConfig
+from squash.reports import Progress
 from squash.segment import read_records
 from squash.values import dataclass
 

@@ -84,7 +84,8 @@ from squash.index.commits import (
 from squash.index.references import MALFORMED
 from squash.index.state import State, dropped
 from squash.limits import BUILD_KEPT_MS, DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
-from squash.model import GcReport, ObjectCount, ObjectRef, Progress, SegmentRef
+from squash.model import ObjectRef, SegmentRef
+from squash.reports import GcReport, ObjectCount, Progress
 from squash.storage import ObjectInfo, ObjectStore
 from squash.values import dataclass
 

@@ -18,7 +18,8 @@ from squash.index.references import MALFORMED, read_object
 from squash.index.settings import check_settings
 from squash.index.state import State, apply
 from squash.maintain.gc import Listed, Needed, count, list_objects
-from squash.model import Damage, ObjectCount, ObjectRef, Progress, SegmentRef
+from squash.model import ObjectRef, SegmentRef
+from squash.reports import Damage, ObjectCount, Progress
 from squash.storage import ObjectStore
 from squash.values import dataclass
 

@@ -15,9 +15,10 @@ import numpy as np
 from squash.arrays import F32, I64
 from squash.attributes import CellScheme, Columns
 from squash.maintain.parts import measured
-from squash.model import IndexConfig, Metadata, Metric, Progress
+from squash.model import IndexConfig, Metadata, Metric
 from squash.planning import choose_rows
 from squash.quantize import PRESETS, Codec, Space, train_codec
+from squash.reports import Progress
 from squash.training import Assigner, group_clusters, kmeans
 from squash.values import dataclass
 

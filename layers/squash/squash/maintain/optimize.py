@@ -14,7 +14,8 @@ from squash.index.writer import replace, write_object
 from squash.maintain.build import BuildOptions, build
 from squash.maintain.live_rows import LiveRows, drop, store_segment
 from squash.maintain.spill import read_rows
-from squash.model import IndexConfig, ObjectRef, Progress, SegmentRef
+from squash.model import IndexConfig, ObjectRef, SegmentRef
+from squash.reports import Progress
 from squash.segment import build_flat
 
 

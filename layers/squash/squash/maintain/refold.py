@@ -32,13 +32,14 @@ from squash.maintain.parts import measured, parts_of
 from squash.maintain.regroup import assign_rows, update_centers
 from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill, WrittenRows, read_rows
-from squash.model import IndexConfig, Progress, SegmentRef
+from squash.model import IndexConfig, SegmentRef
 from squash.planning import (
     PartitionCounts,
     choose_partitions,
     join_partitions,
     measures_recall,
 )
+from squash.reports import Progress
 from squash.segment import build_flat
 from squash.training import Assigner
 from squash.values import dataclass

@@ -8,7 +8,7 @@ from squash.clock import Clock, IdSource
 from squash.index import buckets
 from squash.limits import GC_GRACE_MS
 from squash.maintain.gc import batches, store_time
-from squash.model import ObjectCount
+from squash.reports import ObjectCount
 from squash.storage import ObjectStore, PrefixStore
 
 

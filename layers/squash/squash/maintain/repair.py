@@ -38,13 +38,8 @@ from squash.maintain.salvage import (
     rebuild,
     salvage,
 )
-from squash.model import (
-    Damage,
-    IndexConfig,
-    ObjectRef,
-    Repaired,
-    SegmentRef,
-)
+from squash.model import IndexConfig, ObjectRef, SegmentRef
+from squash.reports import Damage, Repaired
 from squash.segment import ATTRIBUTES, ROWS, KeyTable, Sections, describe_attributes
 from squash.storage import ObjectStore
 from squash.values import dataclass

@@ -19,8 +19,9 @@ from squash.index.state import State
 from squash.index.trained import Trained
 from squash.kernels import block_begins, split_blocks, unpack_low
 from squash.maintain.history import Ledger
-from squash.model import Damage, IndexConfig, Metric, ObjectRef, Progress
+from squash.model import IndexConfig, Metric, ObjectRef
 from squash.quantize import Codec, Codes
+from squash.reports import Damage, Progress
 from squash.segment import (
     HEAD,
     ROWS,

@@ -12,13 +12,13 @@ from dataclasses import field
 from typing import Final
 
 from squash.limits import BUILD_BATCHES_MAX, BUILD_GROUP_BYTES_MAX, MIB
-from squash.model import BuildEstimate
 from squash.planning.prices import (
     Architecture,
     invocation_cost_usd,
     request_cost_usd,
     transition_cost_usd,
 )
+from squash.reports import BuildEstimate
 from squash.values import dataclass
 
 VCPU_MB: Final = 1_769

@@ -30,7 +30,7 @@ from squash.maintain.bulk.resting import check_rested
 from squash.maintain.bulk.stages import Stage, Task
 from squash.maintain.bulk.status import build_status, list_builds
 from squash.maintain.bulk.stops import Stop, note_stop
-from squash.model import BuildStatus
+from squash.reports import BuildStatus
 from squash.runtime.build_requests import (
     BUILD_ID,
     Runner,

@@ -22,7 +22,7 @@ from squash.maintain.bulk.run import run_task
 from squash.maintain.bulk.stages import STAGES, Stage, Task
 from squash.maintain.bulk.stops import Stop, note_stop
 from squash.maintain.one_thread import one_blas_thread
-from squash.model import BuildStatus, Progress
+from squash.reports import BuildStatus, Progress
 from squash.runtime.build_records import BuildRecords
 from squash.runtime.build_requests import SCHEMES
 from squash.runtime.settings import Settings

@@ -23,7 +23,7 @@ from squash.errors import (
 )
 from squash.index import catalogue
 from squash.limits import ENCODERS_MAX
-from squash.model import Progress
+from squash.reports import Progress
 from squash.runtime.encoder_files import pieces, read_checked, whole_folder
 from squash.runtime.encoder_names import encoder_label, read_reference
 from squash.storage import ObjectStore

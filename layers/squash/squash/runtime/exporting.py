@@ -14,7 +14,8 @@ from squash.arrays import F32, I64, Mask
 from squash.attributes import FilterNode
 from squash.errors import DataError
 from squash.limits import EXPORT_BATCH_BYTES_MAX, EXPORT_BATCH_ROWS_MAX
-from squash.model import Progress, RowBatch
+from squash.model import RowBatch
+from squash.reports import Progress
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
 from squash.search import IndexView, Rows, SegmentView, live_count

@@ -39,12 +39,11 @@ from squash.maintain import (
     verify_segments,
     verify_trained,
 )
-from squash.model import (
+from squash.model import IndexConfig, ObjectRef
+from squash.reports import (
     DatabaseGcReport,
     GcReport,
-    IndexConfig,
     ObjectCount,
-    ObjectRef,
     Progress,
     RepairReport,
     VerifyReport,

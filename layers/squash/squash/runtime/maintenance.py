@@ -27,14 +27,10 @@ from squash.maintain import (
     optimize,
     refold,
 )
-from squash.model import (
-    IndexConfig,
-    Progress,
-    RowBatch,
-    WriteResult,
-)
+from squash.model import IndexConfig, RowBatch, WriteResult
 from squash.planning import FoldFacts, PartitionCounts, choose_partitions, why_rebuild
 from squash.quantize import is_of_preset
+from squash.reports import Progress
 from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
 

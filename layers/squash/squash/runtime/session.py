@@ -23,18 +23,15 @@ from squash.model import (
     Answer,
     AsOf,
     Backlog,
-    GcReport,
     IndexStats,
     Inputs,
     Match,
-    Progress,
     Record,
     RecordPage,
-    RepairReport,
     SnapshotInfo,
-    VerifyReport,
     WriteResult,
 )
+from squash.reports import GcReport, Progress, RepairReport, VerifyReport
 from squash.runtime.content import Asked, Content
 from squash.runtime.encoding import Encoding
 from squash.runtime.pressure import FreshGuard

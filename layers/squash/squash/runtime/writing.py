@@ -22,7 +22,8 @@ from squash.index.live import Opened
 from squash.index.prefetch import prefetch_rows
 from squash.index.state import committed_at
 from squash.index.writer import Putting, check_unchanged
-from squash.model import AsOf, IndexConfig, InputBatch, Metadata, Progress, RowBatch, WriteResult
+from squash.model import AsOf, IndexConfig, InputBatch, Metadata, RowBatch, WriteResult
+from squash.reports import Progress
 from squash.runtime.content import Content, ReportSum
 from squash.runtime.pressure import FreshGuard
 from squash.runtime.views import IndexViews

@@ -21,7 +21,8 @@ from squash.cli.importers.inputs import (
 from squash.cli.importers.rows import batch_rows, count_lines
 from squash.errors import InvalidArgumentError
 from squash.maintain.bulk.files.objects import parse_object
-from squash.model import InputBatch, Metadata, Modality, Progress, RowBatch
+from squash.model import InputBatch, Metadata, Modality, RowBatch
+from squash.reports import Progress
 from squash.values import dataclass
 
 _KINDS: Final = ("vector", "text", "image", "image_file")

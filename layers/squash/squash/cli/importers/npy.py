@@ -20,7 +20,8 @@ from squash.cli.importers.rows import (
 )
 from squash.errors import InvalidArgumentError
 from squash.maintain.bulk.files.objects import parse_object
-from squash.model import Metadata, Progress, RowBatch
+from squash.model import Metadata, RowBatch
+from squash.reports import Progress
 
 
 class NpyRows:

@@ -30,7 +30,8 @@ from squash.maintain.bulk.files.columns import (
     told_by_export,
 )
 from squash.maintain.bulk.files.objects import parse_object
-from squash.model import InputBatch, Modality, Progress, RowBatch
+from squash.model import InputBatch, Modality, RowBatch
+from squash.reports import Progress
 from squash.values import dataclass
 
 _INPUTS_READ_AT_ONCE: Final = 16  # if each is as long as may be, they fill a batch

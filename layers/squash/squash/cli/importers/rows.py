@@ -11,7 +11,8 @@ import numpy as np
 from squash import limits
 from squash.arrays import F32, AnyArray
 from squash.errors import InvalidArgumentError
-from squash.model import InputBatch, Progress, RowBatch
+from squash.model import InputBatch, RowBatch
+from squash.reports import Progress
 
 
 class RowSource(Protocol):

@@ -8,7 +8,7 @@ from typing import Final
 from squash.cli.moving.records import BadRow
 from squash.clock import Clock
 from squash.errors import InvalidArgumentError
-from squash.model import Progress
+from squash.reports import Progress
 
 Report = Callable[[Progress], None]
 _SECOND_MS: Final = 1_000

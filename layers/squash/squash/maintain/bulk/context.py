@@ -9,7 +9,8 @@ from typing import Any, Self, TypeAlias
 
 from squash.arrays import F32
 from squash.clock import Clock, IdSource
-from squash.model import IndexConfig, Progress
+from squash.model import IndexConfig
+from squash.reports import Progress
 from squash.storage import CountingStore
 from squash.storage.inputs import InputStore
 from squash.values import dataclass

@@ -11,7 +11,7 @@ from squash.maintain.bulk.batches import stage_tasks
 from squash.maintain.bulk.context import BuildContext, TaskReport
 from squash.maintain.bulk.run import run_task
 from squash.maintain.bulk.stages import STAGES, Stage, Task
-from squash.model import Progress
+from squash.reports import Progress
 from squash.values import dataclass
 
 Report = Callable[[Progress], None]

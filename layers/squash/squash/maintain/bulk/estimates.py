@@ -14,7 +14,6 @@ from squash.maintain.bulk.plan import Plan
 from squash.maintain.bulk.records import read_report
 from squash.maintain.bulk.request import Attempt, BuildRequest
 from squash.maintain.bulk.stages import Stage, Task
-from squash.model import BuildEstimate
 from squash.planning.build_costs import (
     BuildFacts,
     StageEstimate,
@@ -22,6 +21,7 @@ from squash.planning.build_costs import (
     estimate_build,
     estimate_stages,
 )
+from squash.reports import BuildEstimate
 from squash.storage import ObjectStore
 from squash.values import dataclass
 

@@ -14,8 +14,8 @@ from squash.maintain.bulk.progress import StageState, stage_states, workers_of
 from squash.maintain.bulk.records import read_attempt, read_json, read_report, read_request
 from squash.maintain.bulk.stages import STAGES, Stage, Task
 from squash.maintain.bulk.tasks.assign import BAD
-from squash.model import BuildProblem, BuildState, BuildStatus, StageProgress
 from squash.planning.build_costs import StageEstimate, Workers
+from squash.reports import BuildProblem, BuildState, BuildStatus, StageProgress
 from squash.storage import ObjectStore
 
 _BUILD: Final = re.compile("[0-9a-f]{32}")

@@ -23,7 +23,8 @@ from squash.maintain.bulk.runs import RunRows, read_group, read_replaced
 from squash.maintain.learning import Learned
 from squash.maintain.parts import Sizes
 from squash.maintain.spill import Spill, concatenate, written_rows
-from squash.model import Progress, RowBatch, SegmentRef
+from squash.model import RowBatch, SegmentRef
+from squash.reports import Progress
 from squash.segment import build_flat
 
 

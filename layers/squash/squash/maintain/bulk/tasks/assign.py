@@ -18,7 +18,7 @@ from squash.maintain.bulk.records import read_attempt, read_plan
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.rows import BadRow
 from squash.maintain.bulk.runs import Run, Runs
-from squash.model import Progress
+from squash.reports import Progress
 
 BAD: Final = "bad"
 """The folder of the lists of rows that are left out."""

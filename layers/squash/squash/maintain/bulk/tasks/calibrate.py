@@ -12,7 +12,8 @@ from squash.maintain.bulk.outcome import Outcome, write_outcome
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.calibrate import Neighbours
 from squash.maintain.routing import Routing
-from squash.model import Progress, SegmentRef
+from squash.model import SegmentRef
+from squash.reports import Progress
 
 
 def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:

@@ -25,7 +25,8 @@ from squash.maintain.bulk.rows import (
     divided,
     rows_in_hand,
 )
-from squash.model import IndexConfig, Metadata, Progress
+from squash.model import IndexConfig, Metadata
+from squash.reports import Progress
 
 T = TypeVar("T")
 

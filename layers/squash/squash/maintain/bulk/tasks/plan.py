@@ -31,7 +31,7 @@ from squash.maintain.bulk.plan import InputFile, Piece, Plan
 from squash.maintain.bulk.records import read_attempt, write_json
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.learning import sample_rows
-from squash.model import IndexConfig, Progress
+from squash.model import IndexConfig
 from squash.planning.building import (
     cut_pieces,
     deal,
@@ -39,6 +39,7 @@ from squash.planning.building import (
     piece_rows_max,
     sample_pieces,
 )
+from squash.reports import Progress
 from squash.storage import Reads
 from squash.storage.inputs import InputInfo
 

@@ -11,7 +11,8 @@ from squash.maintain.bulk.records import read_plan
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.rows import GoodAndBad
 from squash.maintain.bulk.samples import Sample, draw, write_sample
-from squash.model import Metadata, Progress
+from squash.model import Metadata
+from squash.reports import Progress
 from squash.segment import hash_keys
 
 
