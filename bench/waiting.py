@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--delay-ms", type=float, default=30.0)
     parser.add_argument("--mb-per-s", type=float, default=75.0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="write a section of this document")
     options = parser.parse_args()
     os.environ.update(dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "bench"))
     folder, _ = kept(options.data, None, ROOT / ".cache" / "bench" / options.data, any_source=True)
