@@ -61,8 +61,8 @@ bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, 
 	$(BIN)/python bench/run.py --data fashion
 	$(BIN)/python bench/growth.py --data sift
 	$(BIN)/python bench/threads.py --data sift
-	$(BIN)/python bench/waiting.py --data sift --out docs/benchmarks.md
-	$(BIN)/python bench/waiting.py --data text --out docs/benchmarks.md
+	$(BIN)/python bench/cold_waits.py --data sift --out docs/benchmarks.md
+	$(BIN)/python bench/cold_waits.py --data text --out docs/benchmarks.md
 	$(BIN)/python bench/quality.py
 	$(BIN)/python bench/encoding.py
 	$(BIN)/python bench/bulk.py --data sift made-384:200000 made-768:200000 --save --out docs/benchmarks.md

@@ -1,6 +1,6 @@
 """How long a cold query waits behind an S3 that is far, beside what its rounds and bytes come to.
 
-    python bench/run.py --data sift && python bench/waiting.py --data sift
+    python bench/run.py --data sift && python bench/cold_waits.py --data sift
 
 The index is the bench's own. Each question is asked of a library that knows nothing yet: no client,
 no connection, nothing retained.
