@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from https_server import https_server
 
 # Asks one URL several times at once, with each client anew; prints what came of each, and how often
