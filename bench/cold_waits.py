@@ -34,6 +34,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 SHARES: Final = (1.0, 0.1)
 K: Final = 10
 TARGET: Final = 0.95
+HEAD: Final = ("rows that pass", "ms", "floor", "above it", "requests", "rounds", "MB")
 NOTE: Final = """\
 {rows:,} x {dimension} in {partitions} partitions behind an S3 that begins each answer {delay:g} \
 ms later and brings {rate:g} MB a second, all answers together. {questions} questions for ten at \
@@ -52,8 +53,7 @@ def far_s3(folder: Path, *, delay_ms: float, mb_per_s: float) -> Iterator[str]:
     ) as server:
         if server.stdout is None:
             raise RuntimeError("the server has no output to tell its URL by")
-        yield server.stdout.readline().strip()
-        server.terminate()
+        yield server.stdout.readline().strip()  # with its input, which closes then, it ends
 
 
 def asked(url: str, name: str, vector: Any, given: dict[str, Any] | None) -> tuple[float, Usage]:
@@ -79,6 +79,26 @@ def filters(share: float, questions: int) -> list[dict[str, Any] | None]:
     return [{"u": {"$gte": float(low), "$lt": float(low + share)}} for low in lows]
 
 
+def measured(url: str, options: argparse.Namespace, queries: Any) -> list[list[str]]:
+    """Ask all questions, without a filter and with; return the table's rows."""
+    asked(url, options.data, queries[0], None)  # what is imported is not waited for again
+    rows = []
+    for share in SHARES:
+        found = [
+            asked(url, options.data, query, given)
+            for query, given in zip(queries, filters(share, len(queries)), strict=True)
+        ]
+        took = np.array([ms for ms, _ in found])
+        used = np.array(
+            [(one.store_requests, one.store_rounds, one.store_bytes / 1e6) for _, one in found]
+        )
+        floor = used[:, 1] * options.delay_ms + used[:, 2] / options.mb_per_s * 1e3
+        medians = [np.median(took), np.median(floor), np.median(took - floor)]
+        medians += list(np.median(used, axis=0))
+        rows.append([f"{100 * share:g} %", *(number(float(one)) for one in medians)])
+    return rows
+
+
 def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description="How long cold queries wait.")
@@ -91,38 +111,15 @@ def main() -> None:
     os.environ.update(dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "bench"))
     folder, _ = kept(options.data, None, ROOT / ".cache" / "bench" / options.data, any_source=True)
     queries = np.ascontiguousarray(load(options.data).queries[: options.questions], np.float32)
-    about = squash.connect(str(folder)).index(options.data).stats()
-    rows = []
     with far_s3(folder, delay_ms=options.delay_ms, mb_per_s=options.mb_per_s) as url:
-        asked(url, options.data, queries[0], None)  # what is imported is not waited for again
-        for share in SHARES:
-            chosen = filters(share, len(queries))
-            found = [
-                asked(url, options.data, query, given)
-                for query, given in zip(queries, chosen, strict=True)
-            ]
-            took = np.array([ms for ms, _ in found])
-            used = np.array(
-                [(one.store_requests, one.store_rounds, one.store_bytes / 1e6) for _, one in found]
-            )
-            floor = used[:, 1] * options.delay_ms + used[:, 2] / options.mb_per_s * 1e3
-            above = float(np.median(took - floor))
-            rows.append(
-                (
-                    f"{100 * share:g} %",
-                    number(float(np.median(took))),
-                    number(float(np.median(floor))),
-                    number(above),
-                    *(number(float(one)) for one in np.median(used, axis=0)),
-                )
-            )
-    head = ("rows that pass", "ms", "floor", "above it", "requests", "rounds", "MB")
-    text = table(head, rows)
+        rows = measured(url, options, queries)
+    text = table(HEAD, rows)
     print(text)
     if options.out is not None:
+        about = squash.connect(str(folder)).index(options.data).stats()
         note = NOTE.format(
             rows=about.rows,
-            dimension=queries.shape[1],
+            dimension=about.dimension,
             partitions=about.partitions,
             delay=options.delay_ms,
             rate=options.mb_per_s,
@@ -131,9 +128,8 @@ def main() -> None:
         )
         where = conditions(command_line(), ("numpy", "obstore"))
         title = f"## What a cold query waits for: {options.data}"
-        write_section(
-            options.out, f"waiting-{options.data}", f"{title}\n\n{where}\n\n{note}\n\n{text}"
-        )
+        section = f"{title}\n\n{where}\n\n{note}\n\n{text}"
+        write_section(options.out, f"waiting-{options.data}", section)
 
 
 if __name__ == "__main__":

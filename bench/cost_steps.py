@@ -102,12 +102,12 @@ class Assumptions:
     read_mb_per_s: float = DEFAULT_SHAPE_COSTS.read_mb_per_s
     slots_needed: float = DEFAULT_SHAPE_COSTS.slots_needed
     begin_ms: float = 150.0
-    start_ms: float = 230.0
-    coordinator_start_ms: float = 280.0
+    start_ms: float = 250.0
+    coordinator_start_ms: float = 300.0
     first_ms: float = 25.0
-    coordinator_first_ms: float = 30.0
+    coordinator_first_ms: float = 40.0
     connect_ms: float = 45.0
-    client_ms: float = 150.0
+    client_ms: float = 215.0
     cold_requests: float = 8.0
     cold_rounds: float = 3.0
     cold_mb: float = 4.0

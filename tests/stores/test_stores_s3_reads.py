@@ -255,6 +255,40 @@ def test_writes_go_where_reads_go(s3, monkeypatch):
     assert store.writes().access().region == "ca-central-1"
 
 
+HOSTS = [
+    ({}, "s3.us-east-1.amazonaws.com"),
+    ({"AWS_DEFAULT_REGION": "us-east-1"}, "s3.us-east-1.amazonaws.com"),
+    ({"AWS_DEFAULT_REGION": "eu-west-1"}, "s3.eu-west-1.amazonaws.com"),
+    ({"AWS_DEFAULT_REGION": "cn-north-1"}, "s3.cn-north-1.amazonaws.com.cn"),
+    ({"AWS_DEFAULT_REGION": "us-gov-west-1"}, "s3.us-gov-west-1.amazonaws.com"),
+    (
+        {"AWS_DEFAULT_REGION": "us-east-1", "AWS_USE_FIPS_ENDPOINT": "true"},
+        "s3-fips.us-east-1.amazonaws.com",
+    ),
+    (
+        {"AWS_DEFAULT_REGION": "us-east-1", "AWS_USE_DUALSTACK_ENDPOINT": "true"},
+        "s3.dualstack.us-east-1.amazonaws.com",
+    ),
+    (
+        {"AWS_DEFAULT_REGION": "ca-central-1", "AWS_USE_DUALSTACK_ENDPOINT": "true"},
+        "s3.dualstack.ca-central-1.amazonaws.com",
+    ),
+]
+
+
+@pytest.mark.parametrize(("variables", "host"), HOSTS)
+def test_hosts_as_the_configuration_has_them(monkeypatch, variables, host):
+    """Where botocore is asked, reads go to the host of a region, which can be told for another."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    access = S3Store("bucket", "").writes().access()
+    assert access.endpoint_url == f"https://{host}"
+    assert access.bucket_url("bucket") == (f"https://bucket.{host}", True)
+    there = access.moved("ap-south-1").endpoint_url
+    assert there == f"https://{host}".replace(access.region, "ap-south-1")
+
+
 def test_nobody_asks(s3, monkeypatch):
     """Without any keys nothing is sent, and what to do is said."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

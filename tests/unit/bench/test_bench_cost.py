@@ -51,7 +51,7 @@ def test_a_bill_by_hand(warm):
     assert (alone.calls_wait, alone.processors) == pytest.approx((0.0, 0.0))
     assert 1e6 * 1.6 * gb_ms <= alone.coordinator <= 1e6 * 2.1 * gb_ms
     read_ms = (4e6 + 632 + 10_000 / 512 * (768 * 4 + 8)) / 70e6 * 1e3
-    start_ms = 280 + 30 + 45 + 25 + 632e-6 * 38 + (3 + 3) * 30 + read_ms
+    start_ms = 300 + 40 + 45 + 25 + 632e-6 * 38 + (3 + 3) * 30 + read_ms
     cold = 1e6 * (1 - warm) * (start_ms * gb_ms + (3 + 8) * 0.4e-6 + 2 * 5e-6)
     assert alone.cold == pytest.approx(cold)
     waited = price(ASSUMED, deployed, Asked(10_000), shape=NONE).ms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,17 +51,16 @@ from squash.search import (
 )
 from squash.search.query import live_only
 from squash.storage import CountingStore, ObjectStore, PrefixStore
+from squash.storage.threads import Threads
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
     from squash.maintain import BuildOptions
     from squash.runtime.building import IndexBuilds
     from squash.runtime.exporting import RowExport
 
-# Queries of several threads that wait for the log at once.
-_THREADS = 16
 _LOG = logging.getLogger("squash")
 _PASSING_RETAINED_BYTES = 1
 
@@ -118,8 +116,7 @@ class IndexSession:
         self._counted = CountingStore(store)
         self._store = PrefixStore(self._counted, entry.prefix)
         self._searcher = searcher or LocalSearcher(settings.costs)
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._threads = Threads("squash-log")
         self._views = IndexViews(
             self._store,
             entry,
@@ -256,7 +253,7 @@ class IndexSession:
         """Begin to open the index while queries are encoded, if both take their time."""
         if not isinstance(asked, Inputs) or not self._settings.billed or self._views.at_hand():
             return None
-        return self._threads().submit(self.view, "strong")
+        return self._threads.pool().submit(self.view, "strong")
 
     def _searched(
         self, queries: Sequence[Query], consistency: str
@@ -272,7 +269,7 @@ class IndexSession:
             guess = self._views.at_hand()
         if guess is None:
             return self._reading(consistency, self._search, queries)
-        newest = self._threads().submit(self.view, consistency)
+        newest = self._threads.pool().submit(self.view, consistency)
         try:
             found = self._search(guess, queries)
         except SquashError:
@@ -312,15 +309,6 @@ class IndexSession:
             if query.deadline_ms is not None:
                 self._check_time(query.deadline_ms)
         return self._searcher.search(view, queries)
-
-    def _threads(self) -> ThreadPoolExecutor:
-        # Loaded here, since it brings the logging module, which who reads alone need not load.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-log")
-            return self._pool
 
     def deadline_ms(self, timeout_ms: int | None) -> int | None:
         """Return when an answer must be there that may take so long from now."""

@@ -17,6 +17,7 @@ from squash.errors import (
 from squash.storage.inputs import InputInfo, changed, is_data, no_files, no_input, vanished
 from squash.storage.s3_bucket import S3Bucket, S3RefusedError
 from squash.storage.s3_errors import error_code, translate
+from squash.storage.threads import Threads
 
 _FORBIDDEN: Final = frozenset({"AccessDenied", "AllAccessDisabled", "403"})
 _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -48,6 +49,7 @@ class S3Inputs(S3Bucket):
         self._root = f"s3://{bucket}/"
         self._checked = False
         self._check_lock = threading.Lock()
+        self._threads = Threads("squash-inputs")
 
     def files(self, url: str) -> Iterator[InputInfo]:
         """Yield what `url` names; see `InputStore`."""
@@ -73,7 +75,7 @@ class S3Inputs(S3Bucket):
         self._check_region(info.url)
         if len(ranges) < 2:  # noqa: PLR2004
             return [self._range(info, one) for one in ranges]
-        return list(self._threads().map(lambda one: self._range(info, one), ranges))
+        return list(self._threads.pool().map(lambda one: self._range(info, one), ranges))
 
     def _one(self, url: str, key: str) -> InputInfo:
         try:

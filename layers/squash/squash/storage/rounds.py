@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
-_THREADS: Final = 16
+from squash.storage.threads import Threads
 
 
 class Round:
@@ -45,8 +42,7 @@ class Reads:
     """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._threads = Threads("squash-reads")
 
     def run(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Run all jobs, wait for all of them, then raise the first one's error, if any failed.
@@ -58,17 +54,8 @@ class Reads:
             return
         context = copy_context()
         context.run(_JOINT.set, Round())
-        futures = [self._threads().submit(context.copy().run, job) for job in jobs]
+        futures = [self._threads.pool().submit(context.copy().run, job) for job in jobs]
         errors = [future.exception() for future in futures]
         for error in errors:
             if error is not None:
                 raise error
-
-    def _threads(self) -> ThreadPoolExecutor:
-        # Loaded here, since it brings the logging module, which who reads alone need not load.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-reads")
-            return self._pool

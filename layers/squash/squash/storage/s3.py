@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from squash.clock import Clock, SystemClock
 from squash.container import Buffer
@@ -23,11 +22,11 @@ from squash.storage.ranges import plan_reads
 from squash.storage.s3_access import S3Access, access_of_environment, check_endpoint
 from squash.storage.s3_errors import WRONG_PLACE, error_code, translate
 from squash.storage.s3_reads import S3ReadError, S3Reads
+from squash.storage.threads import Threads
 
 if TYPE_CHECKING:
     from squash.storage.s3_writes import S3Writes
 
-_THREADS: Final = 16
 _T = TypeVar("_T")
 
 
@@ -61,7 +60,7 @@ class S3Store:
         check_endpoint(endpoint_url)
         self._bucket, self._endpoint_url, self._region = bucket, endpoint_url, region
         self._clock = clock or SystemClock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads = Threads("squash-s3")
         self._lock = threading.Lock()
         self._writes: S3Writes | None = None
         access = access_of_environment(os.environ, endpoint_url=endpoint_url, region=region)
@@ -89,10 +88,8 @@ class S3Store:
         def read(start_stop: tuple[int, int]) -> bytes:
             return self._read_range(key, *start_stop)
 
-        reads = plan.reads
-        return plan.assemble(
-            [read(r) for r in reads] if len(reads) < 2 else list(self._threads().map(read, reads))  # noqa: PLR2004
-        )
+        one = len(plan.reads) == 1
+        return plan.assemble(list((map if one else self._threads.pool().map)(read, plan.reads)))
 
     def put(self, key: str, data: Buffer) -> None:
         """Store an object."""
@@ -212,12 +209,6 @@ class S3Store:
             return S3Reads(self._bucket, access, self._clock)
         except S3ReadError as error:
             raise translate(error, self._bucket, self._prefix) from error
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="squash-s3")
-            return self._pool
 
 
 def _begun(found: Iterator[_T]) -> Iterator[_T]:

@@ -5,9 +5,7 @@ Loaded only by who writes or builds: importing botocore takes its time.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
 from botocore.config import Config
@@ -32,8 +30,8 @@ from squash.storage.s3_access import (
     S3Access,
 )
 from squash.storage.s3_errors import error_code, translate
+from squash.storage.threads import READS_AT_ONCE
 
-THREADS: Final = 16
 ATTEMPTS_MAX: Final = 5
 FIRST_WAIT_S: Final = 0.05
 _BODY_ERRORS: Final = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
@@ -41,7 +39,7 @@ _CONFIG: Final = Config(
     connect_timeout=CONNECT_S,
     read_timeout=READ_S,
     retries={"mode": "standard", "total_max_attempts": TRIES},
-    max_pool_connections=2 * THREADS,
+    max_pool_connections=2 * READS_AT_ONCE,
     user_agent_extra=USER_AGENT,
 )
 # A bucket's own host name needs DNS that local S3 servers rarely have.
@@ -50,6 +48,7 @@ _REGION_HEADER: Final = "x-amz-bucket-region"
 # What a client of no region goes by, and where it begins to ask.
 _ANYWHERE: Final = "aws-global"
 _FIRST_REGION: Final = "us-east-1"
+_HOST_OF_NO_REGION: Final = "https://s3.amazonaws.com"
 
 
 S3RefusedError: TypeAlias = ClientError
@@ -79,8 +78,6 @@ class S3Bucket:
     ) -> None:
         self._bucket = bucket
         self._clock = clock or SystemClock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_lock = threading.Lock()
         try:
             self._session = Session()
             self._client: Any = self._session.create_client(
@@ -94,14 +91,15 @@ class S3Bucket:
 
     def access(self) -> S3Access:
         """Return where and as whom this asks, by all that the AWS configuration says."""
-        meta, session = self._client.meta, self._session
-        region = meta.region_name
-        return S3Access(
-            meta.endpoint_url,
-            _FIRST_REGION if region in {None, _ANYWHERE} else region,
-            self._credentials,
-            session.get_config_variable("ca_bundle"),
-        )
+        region = self._client.meta.region_name
+        region = _FIRST_REGION if region in {None, _ANYWHERE} else region
+        # What a client says of itself may be a host of no region, or of one that is none: it asks
+        # the region's own.
+        url = self._client.meta.endpoint_url.replace(f".{_ANYWHERE}.", f".{region}.")
+        if url == _HOST_OF_NO_REGION:
+            url = f"https://s3.{region}.amazonaws.com"
+        bundle = self._session.get_config_variable("ca_bundle")
+        return S3Access(url, region, self._credentials, bundle)
 
     def region(self) -> str | None:
         """Return the region that the bucket is in, if S3 says so.
@@ -199,9 +197,3 @@ class S3Bucket:
             if not page.get("IsTruncated"):
                 return
             arguments["ContinuationToken"] = page["NextContinuationToken"]
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._pool_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="squash-s3")
-            return self._pool

@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from squash.container import Buffer
 from squash.errors import UnavailableError
-from squash.storage.s3_bucket import ATTEMPTS_MAX, FIRST_WAIT_S, S3Bucket
+from squash.storage.s3_bucket import ATTEMPTS_MAX, FIRST_WAIT_S, S3Bucket, S3RefusedError
 from squash.storage.s3_errors import error_code, translate
 
 _KEYS_PER_DELETE: Final = 1000
@@ -27,10 +25,8 @@ class S3Writes(S3Bucket):
         """Store an object unless there is one."""
         for attempt in range(ATTEMPTS_MAX):
             try:
-                self._client.put_object(
-                    Bucket=self._bucket, Key=full, Body=_body(data), IfNoneMatch="*"
-                )
-            except ClientError as error:
+                self._ask("put_object", full, Key=full, Body=_body(data), IfNoneMatch="*")
+            except S3RefusedError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if status == 412:  # noqa: PLR2004
                     return False
@@ -38,8 +34,6 @@ class S3Writes(S3Bucket):
                 if status != 409:  # noqa: PLR2004
                     raise translate(error, self._bucket, full) from error
                 self._clock.sleep(FIRST_WAIT_S * 2**attempt)
-            except BotoCoreError as error:
-                raise translate(error, self._bucket, full) from error
             else:
                 return True
         raise _under_way(self._bucket, full)
@@ -53,7 +47,7 @@ class S3Writes(S3Bucket):
                 "delete_objects", batch[0], Delete={"Objects": objects, "Quiet": True}
             )
             for failure in answer.get("Errors", ()):
-                error = ClientError({"Error": failure}, "DeleteObjects")
+                error = S3RefusedError({"Error": failure}, "DeleteObjects")
                 raise translate(error, self._bucket, failure.get("Key", "")) from error
 
     def delete_if_same(self, full: str, data: Buffer) -> None:
@@ -66,7 +60,7 @@ class S3Writes(S3Bucket):
                     return
                 matches = {"IfMatch": tag} if condition else {}
                 self._ask("delete_object", full, Key=full, **matches)
-            except ClientError as error:
+            except S3RefusedError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 # Somebody was first, or it was this: an answer that is lost is asked for again.
                 if status == 412 or error_code(error) == "NoSuchKey":  # noqa: PLR2004
