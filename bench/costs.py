@@ -30,7 +30,14 @@ from numpy.typing import NDArray
 from data import CACHE
 from report import command_line, conditions, number, processor, table, told, write_section
 from squash import kernels
-from squash.kernels import BLOCK_FACTOR_BYTES, BLOCK_ROWS, ClusterTable, FilterProgram, Leaf
+from squash.kernels import (
+    BLOCK_FACTOR_BYTES,
+    BLOCK_ROWS,
+    ClusterTable,
+    FilterProgram,
+    HadamardRotation,
+    Leaf,
+)
 from squash.kernels.prepare import prepare
 from squash.planning import DEFAULT_COSTS, CostModel, Matches, keep_for, plan_matches
 
@@ -200,7 +207,7 @@ def scans(rng: np.random.Generator, dimension: int) -> Iterator[Sample]:
 
 def preparations(rng: np.random.Generator, dimension: int) -> Iterator[Sample]:
     """Rotate queries and measure their distances to few and to many centers."""
-    axes = rng.standard_normal((dimension, dimension)).astype(np.float32)
+    rotation = HadamardRotation.random(dimension, 7)
     mean = np.zeros(dimension, np.float32)
     query = rng.standard_normal(dimension).astype(np.float32)
     for count in (64, 2048):
@@ -208,10 +215,10 @@ def preparations(rng: np.random.Generator, dimension: int) -> Iterator[Sample]:
         yield Sample(
             "prepare",
             dimension,
-            median_ns([partial(prepare, world, axes, mean, query)] * HOT_REPEATS),
+            median_ns([partial(prepare, world, rotation, mean, query)] * HOT_REPEATS),
             {
                 "call": 1,
-                "rotated_value": dimension * dimension,
+                "rotated_dimension": dimension,
                 "center_value": count * dimension,
             },
         )

@@ -84,7 +84,7 @@ def processor(
     figures = []
     for vector in vectors:
         unit = view.metric is Metric.COSINE
-        prepared = prepare(table, codec.axes, codec.mean, vector, unit=unit)
+        prepared = prepare(table, codec.rotation, codec.mean, vector, unit=unit)
         blank = np.zeros_like(table.alive)
         taken = take_clusters(
             table, prepared.distances, k=K, need=clusters.need(TARGET), overall=1.0,

@@ -9,6 +9,7 @@ written changes in a way that a reader sees, the next folder is begun and the ol
 - v4: snapshots that say which commit last changed records, one after each fold; what was trained
   says on what.
 - v5: what was trained says where the attributes of each partition lie.
+- v6: codec `residual` version 3, in an index of its own: of few dimensions it stays version 2.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from squash.storage import MemoryStore
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-VERSIONS = ("v1", "v2", "v3", "v4", "v5")
+VERSIONS = ("v1", "v2", "v3", "v4", "v5", "v6")
 NEWEST = VERSIONS[-1]
 DIMENSION = 6
+MANY = 70
 ROWS = 90
 SMALL = BuildOptions(
     partition_rows_target=50,
@@ -85,11 +87,11 @@ def open_database(store):
     )
 
 
-def rows(first, count, seed):
+def rows(first, count, seed, dimension=DIMENSION):
     generator = np.random.Generator(np.random.Philox(seed))
-    centers = generator.standard_normal((5, DIMENSION)) * 3
+    centers = generator.standard_normal((5, dimension)) * 3
     vectors = centers[generator.integers(5, size=count)]
-    vectors = (vectors + generator.standard_normal((count, DIMENSION))).astype(np.float32)
+    vectors = (vectors + generator.standard_normal((count, dimension))).astype(np.float32)
     metadata = []
     for i in range(first, first + count):
         one = {"name": f"{'éabc'[i % 4]}{i}", "open": i % 3 == 0, "tags": list("abc")[: i % 4]}
@@ -132,6 +134,9 @@ def make(store):
         write_snapshot(index)
         index.put(**rows(3, 2, 6))
         index.delete(keys=["k9"])
+    many = database.create_index("many", metric="euclidean", **{**more, "dimension": MANY})
+    many.put(**rows(0, ROWS, 7, MANY))
+    many.optimize(options=SMALL)
 
 
 def wrong(store):
@@ -148,9 +153,9 @@ def wrong(store):
     }
 
 
-def queries():
+def queries(dimension=DIMENSION):
     generator = np.random.Generator(np.random.Philox(99))
-    return generator.standard_normal((4, DIMENSION)).astype(np.float32)
+    return generator.standard_normal((4, dimension)).astype(np.float32)
 
 
 def stored_of(version):
@@ -189,7 +194,7 @@ def _answers(index):
                 for f in FILTERS
                 for found in [index.query(q, top_k=5, filter=f, exact=exact, recall_target=0.999)]
             ]
-            for q in queries()
+            for q in queries(index.config.dimension)
             for exact in (True, False)
         ],
     }

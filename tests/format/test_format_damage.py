@@ -38,11 +38,12 @@ def kind_of(key):
     return read_layout(STORED[key], where=key).header["kind"]
 
 
-# One index has every kind that there is; the others add what is special about fresh rows and osq.
+# One index has every kind that there is; the others add what is special about fresh rows, osq and
+# many dimensions.
 BY_KIND = {}
 for each in STORED:
     version, name, _ = each.split("/", 2)
-    if version == NEWEST and name in {"residual", "fresh", "osq"}:
+    if version == NEWEST and name in {"residual", "fresh", "osq", "many"}:
         BY_KIND.setdefault(kind_of(each), []).append(each)
     elif name == "residual" and kind_of(each) in OLDER:
         BY_KIND.setdefault(f"{version} {kind_of(each)}", []).append(each)
@@ -73,7 +74,7 @@ def everything(store, name, version=NEWEST):
     expected = EXPECTED[version][name]
     index = open_database(store).index(name)
     answers = []
-    for number, query in enumerate(queries()):
+    for number, query in enumerate(queries(index.config.dimension)):
         for exact in (True, False):
             asked = [
                 index.query(query, top_k=5, filter=f, exact=exact, recall_target=0.999)

@@ -106,7 +106,7 @@ def test_which_commit_changed_records(version):
     for key, data in STORED[version].items():
         if "/snapshots/" in key:
             snapshot = Container(data, kind="snapshot", versions=(1,), where=key)
-            assert ("changed" in snapshot.header) == (version in {"v4", "v5"})
+            assert ("changed" in snapshot.header) == (version in {"v4", "v5", "v6"})
             assert snapshot.header.get("changed", 0) <= snapshot.header["sequence"]
     index = database.index("fresh")
     newest = index.backlog().snapshot
@@ -118,15 +118,21 @@ def test_which_commit_changed_records(version):
 
 
 @pytest.mark.parametrize(
-    ("version", "codec_version", "offsets"), [("v1", 1, False), ("v2", 2, True)]
+    ("version", "name", "codec_version", "offsets"),
+    [("v1", "residual", 1, False), ("v2", "residual", 2, True), ("v6", "many", 3, True)],
 )
-def test_what_a_version_is(version, codec_version, offsets):
+def test_what_a_version_is(version, name, codec_version, offsets):
     """Each folder holds what it was begun for."""
+    assert any(key.startswith(f"{name}/") and key.endswith("/codes") for key in STORED[version])
     for key, data in STORED[version].items():
-        if key.endswith("/codes") and key.startswith("residual/"):
+        if key.endswith("/codes") and key.startswith(f"{name}/"):
             codes = Container(data, kind="segment-codes", versions=(1,), where=key)
             assert codes.header["codec_version"] == codec_version
-            assert ("codes.blocks" in codes.names()) == (codec_version == 2)
+            assert ("codes.blocks" in codes.names()) == (codec_version >= 2)
+        if "/trained/" in key and key.startswith(f"{name}/"):
+            trained = Container(data, kind="trained", versions=(1,), where=key)
+            assert ("codec.flips" in trained.names()) == (codec_version == 3)
+            assert ("codec.rotation" in trained.names()) == (codec_version < 3)
         if key.endswith("/rows"):
             rows = Container(data, kind="segment-rows", versions=(1,), where=key)
             assert ("document_row_offsets" in rows.names()) == offsets

@@ -192,7 +192,7 @@ def ask(store, name, *, whole_bytes_max=1 << 20):
     database._settings = Settings(whole_bytes_max=whole_bytes_max)
     index = database.index(name)
     errors = []
-    for query in queries():
+    for query in queries(index.config.dimension):
         for filter_ in FILTERS:
             try:
                 answer = index.query(query, top_k=5, filter=filter_, recall_target=0.999)

@@ -81,6 +81,7 @@ def test_with_and_without(whole_bytes_max):
     assert records_of(store, whole_bytes_max) == expected
     golden = store_of("v1")
     assert all(NAME not in container_of(golden, key).names() for key in rows_objects(golden, ""))
+    del expected["many"]  # which v1 has not
     assert records_of(golden, whole_bytes_max) == expected
 
 

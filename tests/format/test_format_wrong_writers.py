@@ -31,7 +31,7 @@ def checksums_hold(monkeypatch):
 def use(store, name):
     """Ask everything; answers may be any, errors only DataErrors."""
     index = open_database(store).index(name)
-    for query in queries()[:2]:
+    for query in queries(index.config.dimension)[:2]:
         for filter_ in FILTERS:
             with suppress(DataError):
                 index.query(query, filter=filter_, include=["metadata", "vector"])

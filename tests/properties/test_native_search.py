@@ -42,7 +42,7 @@ def asked(
         counts = (np.array(ones, dtype=np.int64), np.array(ones, dtype=np.int64))
     plan = plan_of(k=k, keep=keep, gain=gain, straight=straight, anchor_rows=anchor_rows)
     return kernels.search(
-        table, scene.codec.axes, scene.codec.mean, query=query, metric=metric,
+        table, scene.codec.rotation, scene.codec.mean, query=query, metric=metric,
         plan=plan, overall=0.5, sure=bits, possible=bits, counts=counts,
         every=every,
     )  # fmt: skip
@@ -141,7 +141,7 @@ def test_a_batch_gives_what_single_searches_give(
     with native.use(variant):
         singles = [asked(scene, query, **options) for query in queries]
         batch = kernels.search_many(
-            scene.table, scene.codec.axes, scene.codec.mean, queries=queries,
+            scene.table, scene.codec.rotation, scene.codec.mean, queries=queries,
             metric=metric, plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
             overall=np.full(count, 0.5), programs=[None] * count, sure=bits, possible=bits,
         )  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_batch_by_lists_is_the_batch_without(variant, seed, k, gain, straight,
     def batch(listed_most):
         with native.use(variant):
             return kernels.search_many(
-                table, scene.codec.axes, scene.codec.mean, queries=queries,
+                table, scene.codec.rotation, scene.codec.mean, queries=queries,
                 metric="euclidean",
                 plan=plan_of(k=k, keep=20, gain=gain, straight=straight, anchor_rows=20),
                 overall=np.full(len(most), 0.25), programs=[*programs, None],
@@ -240,7 +240,7 @@ def test_a_program_in_a_search_is_what_it_says_of_all_clusters(
     def found(**given):
         bits = np.zeros((2, len(table.alive)), dtype=np.uint32)
         return kernels.search(
-            table, scene.codec.axes, scene.codec.mean, query=query, metric="euclidean",
+            table, scene.codec.rotation, scene.codec.mean, query=query, metric="euclidean",
             plan=plan, overall=0.25, sure=bits[0], possible=bits[1], program=program, **given,
         )  # fmt: skip
 
@@ -254,7 +254,7 @@ def test_a_program_in_a_search_is_what_it_says_of_all_clusters(
         counts = kernels.filter_clusters(table, program, np.arange(len(table.rows)), *bits)
         wanted = found(**in_search)
         before = kernels.search(
-            table, scene.codec.axes, scene.codec.mean, query=query, metric="euclidean",
+            table, scene.codec.rotation, scene.codec.mean, query=query, metric="euclidean",
             plan=plan, overall=0.25, sure=bits[0], possible=bits[1], program=program,
             counts=counts, every=every,
         )  # fmt: skip
@@ -293,8 +293,8 @@ def test_a_search_reads_the_keys_of_what_it_found(key, every):
 
     def found(records):
         return kernels.search(
-            table, scene.codec.axes, scene.codec.mean, query=query, metric="euclidean", plan=plan,
-            overall=1.0, sure=bits, possible=bits, records=records, every=every,
+            table, scene.codec.rotation, scene.codec.mean, query=query, metric="euclidean",
+            plan=plan, overall=1.0, sure=bits, possible=bits, records=records, every=every,
         )  # fmt: skip
 
     assert found(None).keys is None

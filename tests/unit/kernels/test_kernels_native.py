@@ -2,6 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from cluster_tables import (
 from squash.errors import InternalError
 from squash.kernels import (
     UNANCHORED,
+    HadamardRotation,
     cells_of,
     filter_clusters,
     filter_sample,
@@ -76,10 +78,17 @@ def run_prepare(variant, seed, *, dimension, vector_dimension, clusters, space):
     rng = np.random.default_rng(seed)
     table = random_table(rng, np.zeros(clusters), dimension=dimension, space=space)
     axes = shifted(rng.standard_normal((dimension, vector_dimension)).astype(np.float32), 4)
+    rotations = [axes]
+    if dimension == vector_dimension:
+        rotations.append(HadamardRotation.random(dimension, seed))
     mean = shifted(rng.standard_normal(vector_dimension).astype(np.float32), 4)
     query = shifted(rng.standard_normal(vector_dimension).astype(np.float32), 12)
-    for unit in (False, True):
-        same(*both(variant, lambda unit=unit: prepare(table, axes, mean, query, unit=unit)))
+    for rotation, unit in product(rotations, (False, True)):
+
+        def prepared(rotation=rotation, unit=unit):
+            return prepare(table, rotation, mean, query, unit=unit)
+
+        same(*both(variant, prepared))
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
@@ -91,6 +100,9 @@ def test_prepare_has_the_twins_bits_at_every_dimension(variant, dimension):
         )
         run_prepare(
             variant, dimension, dimension=5, vector_dimension=dimension, clusters=1, space=space
+        )
+        run_prepare(
+            variant, 3, dimension=dimension, vector_dimension=dimension, clusters=1, space=space
         )
 
 
@@ -280,7 +292,9 @@ def test_search_takes_the_twins_clusters(seed, count, dimension, space, scale):
     table.centers = table.centers[rng.integers(0, int(rng.choice([3, count])), count)]
     table.centers *= rng.choice([0.0, 0.01, 1.0, 7.0], (count, 1)).astype(np.float32)
     table.centers *= np.float32(scale)
-    axes = np.eye(dimension, dtype=np.float32)
+    rotation = np.eye(dimension, dtype=np.float32)
+    if rng.integers(2):
+        rotation = HadamardRotation.random(dimension, seed)
     mean = table.centers.mean(axis=0)
     queries = rng.standard_normal((4, dimension)).astype(np.float32) * np.float32(scale)
     queries[1] = table.centers[7]
@@ -292,7 +306,7 @@ def test_search_takes_the_twins_clusters(seed, count, dimension, space, scale):
     asked = {"metric": "euclidean", "plan": plan, **bitmaps}
 
     def ask(i):
-        found = search(table, axes, mean, query=queries[i], overall=overall, **asked)
+        found = search(table, rotation, mean, query=queries[i], overall=overall, **asked)
         assert isinstance(found, Missing)  # nothing but the clusters is there
         return found.taken.tolist()
 
@@ -302,7 +316,7 @@ def test_search_takes_the_twins_clusters(seed, count, dimension, space, scale):
         with native.use(variant):
             assert [ask(i) for i in range(len(queries))] == wanted
             many = search_many(
-                table, axes, mean, queries=queries,
+                table, rotation, mean, queries=queries,
                 overall=np.full(len(queries), overall), programs=[None] * len(queries), **asked,
             )  # fmt: skip
             assert [one.taken.tolist() for one in many] == wanted

@@ -88,6 +88,13 @@ def test_costs_come_back_from_json():
     assert CostModel.from_json(DEFAULT_COSTS.to_json()) == DEFAULT_COSTS
 
 
+def test_costs_of_when_rotations_were_matrices_are_read():
+    """They say what a value of the matrix takes; the default stands for what replaced it."""
+    older = replace(DEFAULT_COSTS, exact_row=7.0).to_json() | {"rotated_value": 0.05}
+    del older["rotated_dimension"]
+    assert CostModel.from_json(older) == replace(DEFAULT_COSTS, exact_row=7.0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,6 +1,7 @@
 """Codecs on known data: sizes, quality, naive formulas, errors."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from squash import kernels
 from squash.errors import DataError, InvalidArgumentError, UnsupportedFormatError
-from squash.quantize import load_codec, train_codec
+from squash.kernels import native
+from squash.quantize import is_of_preset, load_codec, train_codec
 
 OSQ_OPTIONS = [
     {"factors": factors, "residual": residual}
@@ -348,15 +350,45 @@ def test_unknown_stored_codecs_are_refused():
     """A name or version that this release does not know is an UnsupportedFormatError."""
     codec, *_ = encoded("residual")
     header, arrays = codec.to_arrays()
-    for change in ({"codec": "saq"}, {"codec_version": 3}, {"codec": None}):
+    for change in ({"codec": "saq"}, {"codec_version": 4}, {"codec": None}):
         with pytest.raises(UnsupportedFormatError, match="Install a newer release"):
             load_codec({**header, **change}, arrays.__getitem__)
 
 
-@pytest.mark.parametrize("name", ["residual", "osq"])
-def test_damaged_stored_codecs_are_refused(name):
+@pytest.mark.parametrize(("dimension", "version"), [(63, 2), (64, 3), (100, 3)])
+def test_rotations_are_stored_as_they_are(dimension, version):
+    """Few dimensions are turned by a matrix, more without; either is read as it was trained."""
+    codec, codes, *_, vectors = encoded("residual", data=clustered(dimension=dimension))
+    header, arrays = codec.to_arrays()
+    assert header["codec_version"] == codec.version == version
+    assert set(arrays) == {"mean", "rotation" if version == 2 else "flips"}
+    again = load_codec(header, arrays.__getitem__)
+    assert again.project(vectors).tobytes() == codec.project(vectors).tobytes()
+    assert again.readable(codes, np.array([0, len(vectors)])) is codes
+    with native.use(native.NUMPY):
+        turned = codec.project(vectors)
+    np.testing.assert_allclose(turned, codec.project(vectors), atol=1e-5)
+    gaps = np.linalg.norm(vectors[1:].astype(float) - vectors[:-1], axis=1)
+    np.testing.assert_allclose(np.linalg.norm(np.diff(turned, axis=0), axis=1), gaps, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dimension", [48, 72])
+def test_what_need_not_be_trained_anew(dimension):
+    """What training gives fits, and an older rotation; older codes and other codecs do not."""
+    codec, *_ = encoded("residual", data=clustered(dimension=dimension))
+    assert is_of_preset(codec, "residual")
+    matrix = np.eye(dimension, dtype=np.float32)
+    older = replace(codec, rotation=matrix, version=2)
+    assert is_of_preset(older, "residual")
+    assert not is_of_preset(replace(older, version=1), "residual")
+    assert not is_of_preset(codec, "osq")
+    assert not is_of_preset(encoded("osq")[0], "residual")
+
+
+@pytest.mark.parametrize(("name", "dimension"), [("residual", 48), ("residual", 72), ("osq", 48)])
+def test_damaged_stored_codecs_are_refused(name, dimension):
     """A header or array that is not what it must be is a DataError, never a wrong answer."""
-    codec, *_ = encoded(name)
+    codec, *_ = encoded(name, data=clustered(dimension=dimension))
     header, arrays = codec.to_arrays()
     for key in set(header) - {"codec", "codec_version"}:
         with pytest.raises(DataError):

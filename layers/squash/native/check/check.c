@@ -38,6 +38,7 @@ typedef struct operations {
     __typeof__(&sq_coarsen_portable) coarsen;
     __typeof__(&sq_prepare_portable) prepare;
     __typeof__(&sq_prepare_lazily_portable) prepare_lazily;
+    __typeof__(&sq_rotate_rows_portable) rotate_rows;
     __typeof__(&sq_filter_portable) filter;
     __typeof__(&sq_filter_sample_portable) filter_sample;
     __typeof__(&sq_filter_listed_portable) filter_listed;
@@ -57,8 +58,8 @@ typedef struct operations {
 } operations;
 
 #define VARIANT(name, bit)                                                                         \
-    {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, sq_filter_##name, \
-     sq_filter_sample_##name, sq_filter_listed_##name, sq_bind_##name, sq_expect_##name,           \
+    {#name, bit, sq_coarsen_##name, sq_prepare_##name, sq_prepare_lazily_##name, \
+     sq_rotate_rows_##name, sq_filter_##name, sq_filter_sample_##name, sq_filter_listed_##name, sq_bind_##name, sq_expect_##name,           \
      sq_walk_##name, sq_walk_lazily_##name, sq_top_k_f32_##name, sq_top_k_f64_##name,              \
      sq_scan_##name, sq_exact_distances_##name, sq_row_distances_##name, sq_near_distances_##name,                 \
      sq_refine_##name, sq_gather_rows_##name, sq_gather_keys_##name}
@@ -320,11 +321,32 @@ static void make_program(const world *w, sq_program *program) {
 
 /* ---- the operations ---- */
 
+/* By a matrix, or without one where both dimensions are the same. */
+static sq_rotation some_rotation(int64_t dimension, int64_t d) {
+    sq_rotation by = {.mean = floats(d)};
+    if (dimension == d && below(2)) by.flips = bytes(SQ_FLIPS * ((d + 7) / 8), 1);
+    else by.axes = floats(dimension * d);
+    return by;
+}
+
+static void check_rotate(const operations *o) {
+    const int64_t n = some_size(9), d = 1 + some_size(1100);
+    const sq_rotation by = {.flips = bytes(SQ_FLIPS * ((d + 7) / 8), 1), .mean = floats(d)};
+    const float *rows = floats(n * d);
+    float *found[2];
+    for (int i = 0; i < 2; i++) {
+        found[i] = array(4 * n * d, 4);
+        (i ? o : variants)->rotate_rows(&by, rows, n, d, found[i], array(16 * d, 8));
+    }
+    same("rotate_rows", o->name, found[1], found[0], 4 * n * d);
+}
+
 static void check_prepare(const operations *o, const world *w) {
     const sq_table *t = &w->table;
-    const int64_t dimension = t->dimension, d = t->vector_dimension;
+    const int64_t dimension = t->dimension, d = below(2) ? dimension : t->vector_dimension;
     const int64_t groups = (dimension + 3) / 4;
-    const float *axes = floats(dimension * d), *mean = floats(d), *query = floats(d);
+    const sq_rotation by = some_rotation(dimension, d);
+    const float *query = floats(d);
     const int64_t unit = below(2);
     double *projected[2], *scalars[2];
     uint8_t *entries[2];
@@ -334,8 +356,8 @@ static void check_prepare(const operations *o, const world *w) {
         scalars[i] = array(24, 8);
         entries[i] = array(16 * groups, 1);
         distances[i] = array(4 * t->clusters, 4);
-        (i ? o : variants)->prepare(t, axes, mean, query, d, unit, projected[i],
-                                    entries[i], distances[i], scalars[i], array(8 * (d + dimension), 8));
+        (i ? o : variants)->prepare(t, &by, query, d, unit, projected[i], entries[i],
+                                    distances[i], scalars[i], array(8 * (d + dimension), 8));
     }
     same("prepare: projected", o->name, projected[1], projected[0], 8 * dimension);
     same("prepare: scalars", o->name, scalars[1], scalars[0], 24);
@@ -346,7 +368,8 @@ static void check_prepare(const operations *o, const world *w) {
 /* Bounds lie below the distances, and a walk takes the same clusters by them. */
 static void check_lazily(const operations *o, const world *w) {
     sq_table t = w->table;
-    const int64_t c = t.clusters, dimension = t.dimension, d = t.vector_dimension;
+    const int64_t c = t.clusters, dimension = t.dimension;
+    const int64_t d = below(2) ? dimension : t.vector_dimension;
     const int64_t quads = (dimension + 3) / 4, size = (c + 15) / 16 * 16 * (4 * quads + 16);
     uint8_t *coarse[2];
     int64_t good[2];
@@ -361,9 +384,9 @@ static void check_lazily(const operations *o, const world *w) {
     double *cells = array(8 * SQ_CELLS, 8);
     for (int i = 0; i < SQ_CELLS; i++) cells[i] = 1.0 / (double)(1 + below(300));
     float *exact = array(4 * c, 4), *bounds = array(4 * c, 4);
+    const sq_rotation by_flips = some_rotation(dimension, d);
     const sq_search asked = {
-        .axes = floats(dimension * d),
-        .mean = floats(d),
+        .rotation = &by_flips,
         .vector_dimension = d,
         .query = floats(d),
         .metric = below(3),
@@ -377,7 +400,7 @@ static void check_lazily(const operations *o, const world *w) {
         .scratch = array(8 * (d + dimension), 8),
         .coarse = array(SQ_COARSE_QUERY_BYTES + 4 * quads, 4),
     };
-    o->prepare(&t, asked.axes, asked.mean, asked.query, d, asked.metric == SQ_COSINE,
+    o->prepare(&t, asked.rotation, asked.query, d, asked.metric == SQ_COSINE,
                asked.projected, asked.entries, exact, asked.scalars, asked.scratch);
     const sq_lazily by = o->prepare_lazily(&t, &asked);
     for (int64_t i = 0; i < c; i++)
@@ -951,6 +974,7 @@ int main(int argc, char **argv) {
             sq_program program;
             make_world(&w);
             make_program(&w, &program);
+            check_rotate(&variants[v]);
             check_prepare(&variants[v], &w);
             check_lazily(&variants[v], &w);
             check_filter(&variants[v], &w, &program);

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 15
+#define SQ_INTERFACE 16
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -196,11 +196,18 @@ typedef struct sq_records {
     int64_t rows;
 } sq_records;
 
+/* How vectors are rotated about a mean: by a matrix, or by flips and Walsh-Hadamard transforms. */
+enum { SQ_FLIPS = 6 };
+typedef struct sq_rotation {
+    const float *axes;    /* [D, d], or NULL */
+    const uint8_t *flips; /* then [SQ_FLIPS, (d + 7) / 8], and D = d; else NULL */
+    const float *mean;    /* [d] */
+} sq_rotation;
+
 /* A search: prepare, walk, scan and refine in one. Rooms as the operations want them; those by row
  * have place for `keep`, or for `straight_most` if that is more. */
 typedef struct sq_search {
-    const float *axes;
-    const float *mean;
+    const sq_rotation *rotation;
     int64_t vector_dimension;
     const float *query;
     int64_t metric;
@@ -313,10 +320,13 @@ SQ_EXPORT uint32_t sq_interface(void);
 /* prepare.c: `projected` [D], `entries` [groups, 16], `distances` [c]; `scalars` gets the offset, the
  * step and the base. `scratch` is float64 [d + D]; `unit` says that the query is scaled to length one
  * first. */
-SQ_EXPORT void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
-                                const float *query, int64_t vector_dimension, int64_t unit,
-                                double *projected, uint8_t *entries, float *distances,
-                                double *scalars, double *scratch);
+SQ_EXPORT void SQ_NAME(prepare)(const sq_table *table, const sq_rotation *by, const float *query,
+                                int64_t vector_dimension, int64_t unit, double *projected,
+                                uint8_t *entries, float *distances, double *scalars,
+                                double *scratch);
+/* rotate.c: rows float32 [n, d] by flips; `scratch` is float64 [2, d]. */
+SQ_EXPORT void SQ_NAME(rotate_rows)(const sq_rotation *by, const float *rows, int64_t n, int64_t d,
+                                    float *found, double *scratch);
 
 /* filter.c: `stack` is uint64 [program->depth, SQ_STACK_WORDS]. */
 SQ_EXPORT void SQ_NAME(filter)(const sq_table *table, const sq_program *program, int64_t count,
@@ -414,8 +424,7 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
                              const sq_walk *asked, int64_t *taken, int64_t *sums, uint64_t *keys,
                              uint64_t *stack);
 /* prepare.c, for search_many: `prepare` of all queries of a batch, center by center. */
-void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
-                           const sq_batch *batch, int64_t vector_dimension, int unit,
-                           double *scratch);
+void SQ_NAME(prepare_many)(const sq_table *table, const sq_rotation *by, const sq_batch *batch,
+                           int64_t vector_dimension, int unit, double *scratch);
 
 #endif

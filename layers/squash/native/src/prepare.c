@@ -1,5 +1,6 @@
 /* Rotate a query, make its table of signs, and measure its distances to all centers. */
 #include "products.h"
+#include "rotate.h"
 
 enum { GROUP = 4, ENTRIES = 16, TILE_BYTES = 16384, AHEAD_BYTES = 4096 };
 
@@ -171,11 +172,11 @@ static void finish(const double *projected, int64_t dimension, uint8_t *entries,
 }
 
 /* All but the distances to the centers. */
-static void turn(const sq_table *table, const float *axes, const float *mean, const float *query,
-                 int64_t d, int unit, double *projected, uint8_t *entries, double *scalars,
-                 double *wide, float *narrow) {
-    center(table, mean, query, d, unit, wide, scalars);
-    products(axes, wide, table->dimension, d, projected);
+static void turn(const sq_table *table, const sq_rotation *by, const float *query, int64_t d, int unit,
+                 double *projected, uint8_t *entries, double *scalars, double *wide, float *narrow) {
+    center(table, by->mean, query, d, unit, wide, scalars);
+    if (by->flips) rotate(by->flips, d, wide, projected);
+    else products(by->axes, wide, table->dimension, d, projected);
     finish(projected, table->dimension, entries, scalars, narrow);
 }
 
@@ -422,29 +423,29 @@ void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const
     for (int64_t i = 0; i < n; i++) found[i] = -(found[i] + shift);
 }
 
-/* Two queries at a time, if there is room for two. */
-static void rotate_many(const sq_table *table, const float *axes, const float *mean,
-                        const sq_batch *batch, int64_t d, int unit, double *scratch) {
-    const int64_t dimension = table->dimension, together = dimension >= d ? 2 : 1;
+/* By a matrix two queries at a time, if there is room for two. */
+static void rotate_many(const sq_table *table, const sq_rotation *by, const sq_batch *batch, int64_t d,
+                        int unit, double *scratch) {
+    const int64_t dimension = table->dimension, together = !by->flips && dimension >= d ? 2 : 1;
     for (int64_t q = 0; q < batch->count; q += together) {
         const int two = q + 1 < batch->count && together == 2;
         double *projected = batch->projected + q * dimension;
         for (int64_t i = q; i < q + 1 + two; i++)
-            center(table, mean, batch->queries + i * d, d, unit, scratch + (i - q) * d,
+            center(table, by->mean, batch->queries + i * d, d, unit, scratch + (i - q) * d,
                    batch->scalars + 3 * i);
-        if (two) products_of_two(axes, scratch, dimension, d, projected);
-        else products(axes, scratch, dimension, d, projected);
+        if (by->flips) rotate(by->flips, d, scratch, projected);
+        else if (two) products_of_two(by->axes, scratch, dimension, d, projected);
+        else products(by->axes, scratch, dimension, d, projected);
     }
 }
 
 /* Every query comes by some centers while these are in the first-level cache. */
-void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float *mean,
-                           const sq_batch *batch, int64_t vector_dimension, int unit,
-                           double *scratch) {
+void SQ_NAME(prepare_many)(const sq_table *table, const sq_rotation *by, const sq_batch *batch,
+                           int64_t vector_dimension, int unit, double *scratch) {
     const int64_t dimension = table->dimension, c = table->clusters;
     const int64_t entries = (dimension + GROUP - 1) / GROUP * ENTRIES;
     const int64_t room = SQ_COARSE_QUERY_BYTES + (int64_t)GROUP * coarse_quads(dimension);
-    rotate_many(table, axes, mean, batch, vector_dimension, unit, scratch);
+    rotate_many(table, by, batch, vector_dimension, unit, scratch);
     for (int64_t q = 0; q < batch->count; q++) {
         float *narrow = batch->narrow + q * dimension;
         coarse_query *coarse = (coarse_query *)(batch->coarse + q * room);
@@ -470,13 +471,12 @@ void SQ_NAME(prepare_many)(const sq_table *table, const float *axes, const float
         }
 }
 
-void SQ_NAME(prepare)(const sq_table *table, const float *axes, const float *mean,
-                      const float *query, int64_t vector_dimension, int64_t unit,
-                      double *projected, uint8_t *entries, float *distances, double *scalars,
-                      double *scratch) {
+void SQ_NAME(prepare)(const sq_table *table, const sq_rotation *by, const float *query,
+                      int64_t vector_dimension, int64_t unit, double *projected, uint8_t *entries,
+                      float *distances, double *scalars, double *scratch) {
     float *narrow = (float *)(scratch + vector_dimension);
-    turn(table, axes, mean, query, vector_dimension, unit != 0, projected, entries, scalars,
-         scratch, narrow);
+    turn(table, by, query, vector_dimension, unit != 0, projected, entries, scalars, scratch,
+         narrow);
     measure_centers(table, narrow, scalars[0], 0, table->clusters, distances);
 }
 
@@ -484,8 +484,8 @@ sq_lazily SQ_NAME(prepare_lazily)(const sq_table *table, const sq_search *asked)
     const int64_t d = asked->vector_dimension;
     float *narrow = (float *)(asked->scratch + d);
     coarse_query *coarse = asked->coarse;
-    turn(table, asked->axes, asked->mean, asked->query, d, asked->metric == SQ_COSINE,
-         asked->projected, asked->entries, asked->scalars, asked->scratch, narrow);
+    turn(table, asked->rotation, asked->query, d, asked->metric == SQ_COSINE, asked->projected,
+         asked->entries, asked->scalars, asked->scratch, narrow);
     const double offset = asked->scalars[0];
     sq_lazily by = {NULL, offset};
     if (table->coarse) coarsen_query(table, narrow, offset, coarse);

@@ -242,7 +242,7 @@ static void order_queries(const sq_table *table, const sq_batch *batch) {
 void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked, const sq_batch *batch) {
     const int64_t c = table->clusters, d = asked->vector_dimension, dimension = table->dimension;
     const int64_t entries = (dimension + 3) / 4 * 16, most = batch->near_most;
-    SQ_NAME(prepare_many)(table, asked->axes, asked->mean, batch, d, asked->metric == SQ_COSINE,
+    SQ_NAME(prepare_many)(table, asked->rotation, batch, d, asked->metric == SQ_COSINE,
                           asked->scratch);
     order_queries(table, batch);
     for (int64_t i = 0; i < batch->count; i++) {

@@ -68,7 +68,9 @@ SQ_INLINE float sq_rint_f32(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 /* ---- eight lanes of float64 ----
  *
  * `larger` is, lane by lane, the magnitude of x where it is more. `levels` multiplies float32(x),
- * rounds to whole numbers of a byte, writes and counts these, and gives them as lanes again. */
+ * rounds to whole numbers of a byte, writes and counts these, and gives them as lanes again.
+ * `butterflies` are three stages of a Walsh-Hadamard transform: lanes 1, then 2, then 4 apart. `flip`
+ * negates the lanes whose bit is set. */
 
 #if defined(SQ_USE_AVX512)
 
@@ -111,6 +113,19 @@ SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
     const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+SQ_INLINE sq_f64x8 sq_f64x8_butterflies(sq_f64x8 x) {
+    sq_f64x8 y = _mm512_permute_pd(x, 0x55);
+    x = _mm512_mask_sub_pd(_mm512_add_pd(x, y), 0xAA, y, x);
+    y = _mm512_permutex_pd(x, 0x4E);
+    x = _mm512_mask_sub_pd(_mm512_add_pd(x, y), 0xCC, y, x);
+    y = _mm512_shuffle_f64x2(x, x, 0x4E);
+    return _mm512_mask_sub_pd(_mm512_add_pd(x, y), 0xF0, y, x);
+}
+SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
+    const __m512i all = _mm512_castpd_si512(x);
+    return _mm512_castsi512_pd(
+        _mm512_mask_xor_epi64(all, bits, all, _mm512_set1_epi64(INT64_MIN)));
 }
 
 #elif defined(SQ_USE_AVX2)
@@ -176,6 +191,24 @@ SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
+SQ_INLINE __m256d sq_butterflies4(__m256d x) {
+    __m256d y = _mm256_permute_pd(x, 5);
+    x = _mm256_blend_pd(_mm256_add_pd(x, y), _mm256_sub_pd(y, x), 0xA);
+    y = _mm256_permute2f128_pd(x, x, 1);
+    return _mm256_blend_pd(_mm256_add_pd(x, y), _mm256_sub_pd(y, x), 0xC);
+}
+SQ_INLINE sq_f64x8 sq_f64x8_butterflies(sq_f64x8 x) {
+    const __m256d low = sq_butterflies4(x.low), high = sq_butterflies4(x.high);
+    return sq_f64x8_of(_mm256_add_pd(low, high), _mm256_sub_pd(low, high));
+}
+SQ_INLINE __m256d sq_flip4(__m256d x, int64_t bits) {
+    const __m256i each = _mm256_set_epi64x(8, 4, 2, 1);
+    const __m256i set = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(bits), each), each);
+    return _mm256_xor_pd(x, _mm256_castsi256_pd(_mm256_slli_epi64(set, 63)));
+}
+SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
+    return sq_f64x8_of(sq_flip4(x.low, bits), sq_flip4(x.high, bits >> 4));
+}
 
 #elif defined(SQ_USE_NEON)
 
@@ -232,6 +265,30 @@ SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const float64x2_t two = vaddq_f64(even, odd);
     return vgetq_lane_f64(two, 0) + vgetq_lane_f64(two, 1);
 }
+SQ_INLINE float64x2_t sq_butterfly2(float64x2_t x) {
+    const float64x2_t y = vextq_f64(x, x, 1);
+    return vcombine_f64(vget_low_f64(vaddq_f64(x, y)), vget_high_f64(vsubq_f64(y, x)));
+}
+SQ_INLINE sq_f64x8 sq_f64x8_butterflies(sq_f64x8 x) {
+    for (int i = 0; i < 4; i++) x.part[i] = sq_butterfly2(x.part[i]);
+    for (int apart = 1; apart < 4; apart *= 2)
+        for (int i = 0; i < 4; i++) {
+            if (i & apart) continue;
+            const float64x2_t low = x.part[i], high = x.part[i + apart];
+            x.part[i] = vaddq_f64(low, high);
+            x.part[i + apart] = vsubq_f64(low, high);
+        }
+    return x;
+}
+SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
+    for (int i = 0; i < 4; i++) {
+        const uint64x2_t each = vcombine_u64(vcreate_u64(1), vcreate_u64(2));
+        const uint64x2_t set = vtstq_u64(vdupq_n_u64((uint64_t)bits >> 2 * i), each);
+        x.part[i] = vreinterpretq_f64_u64(
+            veorq_u64(vreinterpretq_u64_f64(x.part[i]), vshlq_n_u64(set, 63)));
+    }
+    return x;
+}
 #undef SQ_EACH4
 
 #else
@@ -275,6 +332,19 @@ SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const double *l = x.lane;
     return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+}
+SQ_INLINE sq_f64x8 sq_f64x8_butterflies(sq_f64x8 x) {
+    for (int apart = 1; apart < 8; apart *= 2)
+        for (int i = 0; i < 8; i++) {
+            if (i & apart) continue;
+            const double low = x.lane[i], high = x.lane[i + apart];
+            x.lane[i] = low + high;
+            x.lane[i + apart] = low - high;
+        }
+    return x;
+}
+SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
+    SQ_EACH8(bits >> i & 1 ? -x.lane[i] : x.lane[i]);
 }
 #undef SQ_EACH8
 

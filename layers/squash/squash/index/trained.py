@@ -13,7 +13,7 @@ from squash.container import Buffer, Container, pack
 from squash.errors import DataError
 from squash.index.references import MALFORMED
 from squash.planning import Calibration
-from squash.quantize import Codec, load_codec
+from squash.quantize import Codec, are_finite, load_codec
 from squash.segment import Sections
 from squash.segment.sections import sections_from_container, sections_to_arrays
 from squash.values import dataclass
@@ -186,8 +186,6 @@ class Trained:
                 f"{dimension}",
                 object_key=where,
             )
-        if not all(
-            np.isfinite(part).all() for part in (found.centers, found.codec.mean, found.codec.axes)
-        ):
+        if not are_finite(found.centers, found.codec.mean, found.codec.rotation):
             raise DataError(f"{where} holds values that are not finite", object_key=where)
         return found

@@ -59,6 +59,7 @@ from squash.kernels.packing import (
 )
 from squash.kernels.prepare import prepare
 from squash.kernels.record_keys import RecordTable
+from squash.kernels.rotations import FLIPS, HadamardRotation, Rotation, rotate_rows, rotated
 from squash.kernels.scanning import scan
 from squash.kernels.search_rooms import SearchPlan, Straight
 from squash.kernels.searching import Missing, Near, StaysOpen, search
@@ -94,6 +95,7 @@ __all__ = [
     "BLOCK_FACTOR_BYTES",
     "BLOCK_ROWS",
     "FARTHEST",
+    "FLIPS",
     "LEAF",
     "NOT",
     "OR",
@@ -101,6 +103,7 @@ __all__ = [
     "ClusterTable",
     "Expected",
     "FilterProgram",
+    "HadamardRotation",
     "Leaf",
     "MatchPlan",
     "MatchPlanner",
@@ -113,6 +116,7 @@ __all__ = [
     "Ranges",
     "Ranked",
     "RecordTable",
+    "Rotation",
     "SearchPlan",
     "SignTable",
     "StaysOpen",
@@ -153,6 +157,8 @@ __all__ = [
     "refine",
     "refresh",
     "rescaling_cosines",
+    "rotate_rows",
+    "rotated",
     "row_distances",
     "safe_bounds",
     "scan",

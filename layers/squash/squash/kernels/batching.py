@@ -20,6 +20,7 @@ from squash.kernels.native import address
 from squash.kernels.native_table import native_table
 from squash.kernels.packing import low_groups
 from squash.kernels.record_keys import RecordTable
+from squash.kernels.rotations import Rotation
 from squash.kernels.search_rooms import COUNTS, SearchPlan, coarse_query_bytes, room_of
 from squash.kernels.searching import Missing, Near, StaysOpen, near_of, search
 from squash.kernels.tables import ClusterTable, FilterProgram
@@ -207,7 +208,7 @@ class _Shared:
     """What all queries of a batch have in common."""
 
     table: ClusterTable
-    axes: F32
+    rotation: Rotation
     mean: F32
     metric: MetricName
     plan: SearchPlan
@@ -218,7 +219,7 @@ class _Shared:
     def one(self, query: F32, overall: float, program: FilterProgram | None) -> Outcome:
         """Search for one of them."""
         return search(
-            self.table, self.axes, self.mean, query=query, metric=self.metric,
+            self.table, self.rotation, self.mean, query=query, metric=self.metric,
             plan=self.plan, overall=overall, sure=self.sure, possible=self.possible,
             program=program, records=self.records,
         )  # fmt: skip
@@ -226,7 +227,7 @@ class _Shared:
 
 def search_many(
     table: ClusterTable,
-    axes: F32,
+    rotation: Rotation,
     mean: F32,
     *,
     queries: F32,
@@ -243,7 +244,7 @@ def search_many(
 
     Parameters
     ----------
-    table, axes, mean, metric, plan:
+    table, rotation, mean, metric, plan:
         As for `search`.
     queries:
         float32 [n, d].
@@ -260,7 +261,7 @@ def search_many(
     """
     size = min(_DISTANCES_MAX // max(1, len(table.centers)), _NEAR_MAX // _near_most(plan))
     size = max(1, size)
-    shared = _Shared(table, axes, mean, metric, plan, sure, possible, records)
+    shared = _Shared(table, rotation, mean, metric, plan, sure, possible, records)
     found = NearMany()
     for begin in range(0, len(queries), size):
         part = slice(begin, begin + size)
@@ -332,8 +333,9 @@ def _search_part(
     room = room_of(beside, len(shared.mean))
     try:
         room.prepare(
-            chosen, table, shared.axes, shared.mean, metric=shared.metric, plan=plan, depth=depth
-        )
+            chosen, table, shared.rotation, shared.mean,
+            metric=shared.metric, plan=plan, depth=depth,
+        )  # fmt: skip
         room.admit(0, None, shared.sure, shared.possible, 0.0)
         chosen.search_many(beside.at, room.at, batch)
     finally:

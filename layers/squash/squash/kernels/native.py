@@ -14,9 +14,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from squash.arrays import AnyArray
+from squash.errors import InternalError
 from squash.values import dataclass
 
-INTERFACE: Final = 15
+INTERFACE: Final = 16
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -39,7 +40,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bind": (None, (_A, _N, _A, _A)),
     "expect": (None, (_A, _A, _A)),
     "coarsen": (_N, (_A, _A, _A)),
-    "prepare": (None, (_A, _A, _A, _A, _N, _N, _A, _A, _A, _A, _A)),
+    "prepare": (None, (_A, _A, _A, _N, _N, _A, _A, _A, _A, _A)),
+    "rotate_rows": (None, (_A, _A, _N, _N, _A, _A)),
     "walk": (_N, (_A, _A, _A, _A, _A, _A, _A)),
     "top_k_f32": (None, (_A, _N, _N, _A)),
     "top_k_f64": (None, (_A, _N, _N, _A, _A)),
@@ -67,6 +69,7 @@ class Native:
     expect: Operation
     coarsen: Counting
     prepare: Operation
+    rotate_rows: Operation
     walk: Operation
     top_k_f32: Operation
     top_k_f64: Operation
@@ -186,6 +189,29 @@ _word_at: Final = ctypes.c_uint64.from_address
 def address(array: AnyArray) -> int:
     """Return where an array's first element lies; the array must outlive the number."""
     return _word_at(id(array) + _DATA_PLACE).value
+
+
+def checked_address(array: AnyArray, dtype: Any, name: str) -> int:
+    """Return the address of an array that an operation reads.
+
+    Raises
+    ------
+    InternalError
+        If it is not C-contiguous, or of another dtype.
+
+    """
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        raise InternalError(
+            f"the native kernels want {name} as C-contiguous {np.dtype(dtype)}, not {array.dtype}"
+        )
+    return address(array)
+
+
+def aligned_address(array: AnyArray, dtype: Any, name: str) -> int:
+    """Return the same of an array that has to be aligned; raises as `checked_address` does."""
+    if not array.flags.aligned:
+        raise InternalError(f"the native kernels want {name} aligned to its {array.dtype}")
+    return checked_address(array, dtype, name)
 
 
 def _found() -> dict[str, Native]:

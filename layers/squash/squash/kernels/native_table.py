@@ -16,7 +16,8 @@ import numpy as np
 from squash.arrays import F32, F64, U8, U64, AnyArray
 from squash.errors import InternalError
 from squash.kernels.binding import BoundProgram, RangesAlike
-from squash.kernels.native import Native, active, address
+from squash.kernels.native import Native, active, address, aligned_address, checked_address
+from squash.kernels.rotations import NativeRotation, Rotation
 from squash.kernels.sampled import Sample
 from squash.kernels.tables import ClusterTable, FilterProgram, RowList
 
@@ -134,8 +135,8 @@ class Workspace:
         """Return the addresses of a walk's tables by cell; the last ones are kept."""
         kept = self._cells
         if kept is None or kept[0] is not inverse_need or kept[1] is not adverse:
-            at = _aligned(inverse_need, np.float64, "inverse_need")
-            kept = (inverse_need, adverse, at, _aligned(adverse, np.float64, "adverse"))
+            at = aligned_address(inverse_need, np.float64, "inverse_need")
+            kept = (inverse_need, adverse, at, aligned_address(adverse, np.float64, "adverse"))
             self._cells = kept
         return kept[2], kept[3]
 
@@ -197,7 +198,7 @@ class NativeTable:
         self._spaces: list[Workspace] = []
         self.rooms: list[Any] = []
         """A pool: what searches work in, one at a time."""
-        self._rotation: tuple[F32, F32, int, int] | None = None
+        self._rotation: NativeRotation | None = None
         self._coarse: U8 | None = None
         self._lists = Lists()
         clusters, dimension = table.centers.shape
@@ -206,10 +207,10 @@ class NativeTable:
             dimension=dimension,
             partitions=self.partitions,
             space=_SPACES[table.space],
-            centers=_aligned(table.centers, np.float32, "centers"),
-            center_norms=_aligned(table.center_norms, np.float64, "center_norms"),
+            centers=aligned_address(table.centers, np.float32, "centers"),
+            center_norms=aligned_address(table.center_norms, np.float64, "center_norms"),
             **{
-                name: _aligned(getattr(table, name), np.int64, name)
+                name: aligned_address(getattr(table, name), np.int64, name)
                 for name in (
                     "rows",
                     "partition",
@@ -220,7 +221,7 @@ class NativeTable:
                     "row_base",
                 )
             },
-            alive=_aligned(table.alive, np.uint32, "alive"),
+            alive=aligned_address(table.alive, np.uint32, "alive"),
             **{name: address(self.addresses(name, "")) for name in ("blocks", "full", "vectors")},
         )
         self.at = ctypes.addressof(self._structure)
@@ -347,27 +348,26 @@ class NativeTable:
                 *(
                     _List(
                         address(self.addresses("columns", name)),
-                        _aligned(one.slots, np.uint32, "slots"),
-                        _aligned(one.begins, np.int64, "begins"),
-                        _aligned(one.numbered, np.int64, "numbered"),
+                        aligned_address(one.slots, np.uint32, "slots"),
+                        aligned_address(one.begins, np.int64, "begins"),
+                        aligned_address(one.numbered, np.int64, "numbered"),
                     )
                     for name, one in given
                 )
             )
-            owners = _aligned(given[0][1].owners, np.uint32, "owners")
+            owners = aligned_address(given[0][1].owners, np.uint32, "owners")
             # A new one: another query may be reading the last.
             lists = Lists(len(given), ctypes.addressof(array), owners)
             lists.kept = (array, given, self._lists)
             self._lists = lists
         return ctypes.addressof(lists)
 
-    def rotation(self, axes: F32, mean: F32) -> tuple[int, int]:
-        """Return the addresses of a codec's axes and mean; the last ones are kept."""
+    def rotation(self, rotation: Rotation, mean: F32) -> NativeRotation:
+        """Return a codec's rotation and mean as searches take them; the last ones are kept."""
         kept = self._rotation
-        if kept is None or kept[0] is not axes or kept[1] is not mean:
-            axes_at = _aligned(axes, np.float32, "axes")
-            kept = self._rotation = (axes, mean, axes_at, _aligned(mean, np.float32, "mean"))
-        return kept[2], kept[3]
+        if kept is None or kept.rotation is not rotation or kept.mean is not mean:
+            kept = self._rotation = NativeRotation(rotation, mean)
+        return kept
 
     def take_workspace(self) -> Workspace:
         """Take a workspace out of the pool, or make one; `give_workspace` puts it back."""
@@ -383,7 +383,7 @@ class NativeTable:
     def _set(
         self, kind: str, name: str, partition: int, array: AnyArray | None, dtype: Any
     ) -> None:
-        at = 0 if array is None else _address_of(array, dtype, f"{kind} {name}")
+        at = 0 if array is None else checked_address(array, dtype, f"{kind} {name}")
         known = self.addresses(kind, name)
         if name and self._sample is not None and known[partition] != at:
             self._sample.forget(name)
@@ -411,17 +411,3 @@ def refresh(table: ClusterTable, partition: int) -> None:
     with _LOCK:
         if isinstance(table.native, NativeTable):
             table.native.refresh(table, partition)
-
-
-def _aligned(array: AnyArray, dtype: Any, name: str) -> int:
-    if not array.flags.aligned:
-        raise InternalError(f"the native kernels want {name} aligned to its {array.dtype}")
-    return _address_of(array, dtype, name)
-
-
-def _address_of(array: AnyArray, dtype: Any, name: str) -> int:
-    if array.dtype != dtype or not array.flags.c_contiguous:
-        raise InternalError(
-            f"the native kernels want {name} as C-contiguous {np.dtype(dtype)}, not {array.dtype}"
-        )
-    return address(array)

@@ -11,6 +11,7 @@ from squash.kernels import native
 from squash.kernels.lanes import lanes8, lanes16
 from squash.kernels.native_table import native_table
 from squash.kernels.packing import GROUP_DIMENSIONS, low_groups
+from squash.kernels.rotations import HadamardRotation, Rotation, rotated
 from squash.kernels.tables import ClusterTable, PreparedQuery
 
 _ENTRIES: Final = 1 << GROUP_DIMENSIONS
@@ -20,7 +21,7 @@ _CHUNK_VALUES: Final = 1 << 19
 
 
 def prepare(
-    table: ClusterTable, axes: F32, mean: F32, query: F32, *, unit: bool = False
+    table: ClusterTable, rotation: Rotation, mean: F32, query: F32, *, unit: bool = False
 ) -> PreparedQuery:
     """Rotate a query, make its table of signs, and measure its distances to all centers.
 
@@ -28,8 +29,8 @@ def prepare(
     ----------
     table:
         The clusters; its space says what a distance is.
-    axes:
-        float32 [D, d].
+    rotation:
+        float32 [D, d], or one without a matrix.
     mean:
         float32 [d].
     query:
@@ -40,7 +41,7 @@ def prepare(
     """
     chosen = native.active()
     if chosen is not None:
-        return _prepare_natively(chosen, table, axes, mean, query, unit=unit)
+        return _prepare_natively(chosen, table, rotation, mean, query, unit=unit)
     wide = query.astype(np.float64)
     if unit:
         wide = (wide / np.sqrt(lanes8(wide * wide))).astype(np.float32).astype(np.float64)
@@ -49,7 +50,10 @@ def prepare(
         wide -= mean
     else:
         offset = float(lanes8(wide * mean))
-    projected = _products(axes, wide)
+    if isinstance(rotation, HadamardRotation):
+        projected = rotated(rotation, wide)
+    else:
+        projected = _products(rotation, wide)
     entries, step, base = _sign_entries(projected)
     narrow = projected.astype(np.float32)
     if table.space == "l2":
@@ -60,11 +64,17 @@ def prepare(
 
 
 def _prepare_natively(
-    chosen: native.Native, table: ClusterTable, axes: F32, mean: F32, query: F32, *, unit: bool
+    chosen: native.Native,
+    table: ClusterTable,
+    rotation: Rotation,
+    mean: F32,
+    query: F32,
+    *,
+    unit: bool,
 ) -> PreparedQuery:
     kept = native_table(table)
-    dimension, vector_dimension = axes.shape
-    axes_at, mean_at = kept.rotation(axes, mean)
+    dimension, vector_dimension = table.centers.shape[1], len(mean)
+    by = kept.rotation(rotation, mean)
     asked = np.ascontiguousarray(query, dtype=np.float32)
     projected = np.empty(dimension, dtype=np.float64)
     entries = np.empty((low_groups(dimension), _ENTRIES), dtype=np.uint8)
@@ -72,8 +82,7 @@ def _prepare_natively(
     space = kept.take_workspace()
     chosen.prepare(
         kept.at,
-        axes_at,
-        mean_at,
+        by.at,
         native.address(asked),
         vector_dimension,
         unit,

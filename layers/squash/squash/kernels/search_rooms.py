@@ -19,18 +19,19 @@ from squash.kernels.native import address
 from squash.kernels.native_table import NativeTable, native_table
 from squash.kernels.packing import low_groups
 from squash.kernels.record_keys import KEY_BYTES, RecordTable
+from squash.kernels.rotations import NativeRotation, Rotation
 from squash.kernels.scanning import ROOM_CLUSTER_BYTES, ROOM_ROW_BYTES, level_bytes
 from squash.kernels.tables import ClusterTable
 from squash.values import dataclass
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
-_ASKED: Final = Struct("=QQqQq" + "QQQQQQQqdddqq" + "qddqdd")
+_ASKED: Final = Struct("=QqQq" + "QQQQQQQqdddqq" + "qddqdd")
 # The 64-bit words of it that differ between queries of one plan; the others stay as they are.
-_QUERY: Final = 3
-_PROGRAM: Final = 5
+_QUERY: Final = 2
+_PROGRAM: Final = 4
 _FILTER_PLACE: Final = 8 * _PROGRAM
 _FILTER: Final = Struct("=5Q")  # program, counts of sure and possible rows, and their bitmaps
-_OVERALL: Final = 13
+_OVERALL: Final = 12
 _ROOMS: Final = Struct("=21Q")
 # And what lists and keys want: lists, listed_most, filtered_most, all_counts; records and how many
 # partitions they are of, and the room for keys and its bytes.
@@ -104,7 +105,7 @@ class Room:
         self._asked = memory.data
         self._words = self._asked.cast("Q")
         self._reals = self._asked.cast("d")
-        self._prepared: tuple[SearchPlan, F32, F32, MetricName] | None = None
+        self._prepared: tuple[SearchPlan, NativeRotation, MetricName] | None = None
         self._bitmaps: tuple[U32, U32, int, int] | None = None
         self._admits_all = True
         self._walks = False  # whether the last filter's bitmaps stand there, and no counts
@@ -116,7 +117,7 @@ class Room:
         self,
         chosen: native.Native,
         table: ClusterTable,
-        axes: F32,
+        rotation: Rotation,
         mean: F32,
         *,
         metric: MetricName,
@@ -128,9 +129,9 @@ class Room:
         if (
             last is not None
             and last[0] is plan
-            and last[1] is axes
-            and last[2] is mean
-            and last[3] == metric
+            and last[1].rotation is rotation
+            and last[1].mean is mean
+            and last[2] == metric
             and depth <= self.depth
         ):
             return
@@ -141,17 +142,17 @@ class Room:
             self.grow(table, rows, depth)
         beside = native_table(table)
         beside.coarsen(chosen)
-        axes_at, mean_at = beside.rotation(axes, mean)
+        by = beside.rotation(rotation, mean)
         _ASKED.pack_into(
             self._asked, 0,
-            axes_at, mean_at, len(mean), 0, METRIC_NUMBERS[metric],
+            by.at, len(mean), 0, METRIC_NUMBERS[metric],
             0, 0, 0, 0, 0, address(plan.inverse_need), address(plan.adverse),
             plan.k, 0.0, plan.prior_rows, plan.thinning, plan.anchor_rows, plan.exponent,
             plan.keep, plan.reach, plan.share_min,
             plan.straight.most, plan.straight.base, plan.straight.each,
         )  # fmt: skip
         self._admits_all, self._walks = True, False
-        self._prepared = plan, axes, mean, metric
+        self._prepared = plan, by, metric
 
     def ask(self, query: F32) -> F32:
         """Write down what is asked; the array returned must outlive the search."""

@@ -18,6 +18,7 @@ from squash.kernels.listed import filter_listed
 from squash.kernels.native_table import native_table
 from squash.kernels.prepare import prepare
 from squash.kernels.record_keys import RecordTable, split_keys
+from squash.kernels.rotations import Rotation
 from squash.kernels.scanning import scan
 from squash.kernels.search_rooms import COUNTS_FORM, SearchPlan, room_of
 from squash.kernels.tables import ClusterTable, FilterProgram
@@ -75,7 +76,7 @@ class StaysOpen:
 
 def search(
     table: ClusterTable,
-    axes: F32,
+    rotation: Rotation,
     mean: F32,
     *,
     query: F32,
@@ -97,7 +98,7 @@ def search(
     ----------
     table:
         The clusters; codes and vectors of those taken must be loaded.
-    axes, mean:
+    rotation, mean:
         As for `prepare`.
     query:
         float32 [d]; for cosine it is prepared as of length one.
@@ -122,7 +123,7 @@ def search(
     chosen = native.active()
     if chosen is None:
         return _by_parts(
-            table, axes, mean, query=query, metric=metric, plan=plan,
+            table, rotation, mean, query=query, metric=metric, plan=plan,
             overall=overall, bitmaps=(sure, possible), program=program, counts=counts,
             every=every, listed_most=listed_most, filtered_most=filtered_most,
         )  # fmt: skip
@@ -131,7 +132,7 @@ def search(
     room = room_of(beside, len(mean))
     try:
         depth = 1 if bound is None else bound.depth
-        room.prepare(chosen, table, axes, mean, metric=metric, plan=plan, depth=depth)
+        room.prepare(chosen, table, rotation, mean, metric=metric, plan=plan, depth=depth)
         query = room.ask(query)  # which must outlive the search
         if bound is None and counts is None:
             room.admit_all(overall)
@@ -175,7 +176,7 @@ def search(
 
 def _by_parts(
     table: ClusterTable,
-    axes: F32,
+    rotation: Rotation,
     mean: F32,
     *,
     query: F32,
@@ -205,7 +206,7 @@ def _by_parts(
         return (
             found._replace(filtered=filtered, listed=listed) if isinstance(found, Near) else found
         )
-    prepared = prepare(table, axes, mean, query, unit=metric == "cosine")
+    prepared = prepare(table, rotation, mean, query, unit=metric == "cosine")
     taken = walk(
         table,
         prepared.distances,

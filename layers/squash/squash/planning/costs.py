@@ -31,6 +31,8 @@ STRAIGHT_ROWS_MAX: Final = 4_096
 _LISTING_PAYS: Final = 12 / 4
 # An interval of numbers has two ends, each in a cell of some 250.
 _OPEN_SHARE: Final = 2 / 250
+# What a matrix's value took, in files of when all rotations were matrices.
+_MATRIX_COST: Final = "rotated_value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class CostModel:
         To look up one row's cell for one comparison of a filter, all rows in their order.
     open_row:
         To look up the value of a row whose cell leaves it open.
-    rotated_value:
-        To rotate a query: a value of the matrix.
+    rotated_dimension:
+        To rotate a query: a dimension.
     center_value:
         To measure a query's distance to a center: a dimension.
     cluster, cluster_dimension:
@@ -60,7 +62,7 @@ class CostModel:
 
     filter_row: float = 0.046
     open_row: float = 22.0
-    rotated_value: float = 0.048
+    rotated_dimension: float = 3.0
     center_value: float = 0.04
     cluster: float = 300.0
     cluster_dimension: float = 1.06
@@ -79,9 +81,13 @@ class CostModel:
         ------
         ValueError
             If a name is unknown or missing, or a value is not a finite number above 0. Costs of
-            two machines mean nothing side by side, so that none may be left out.
+            two machines mean nothing side by side, so that none may be left out; but for what it
+            takes to rotate a query, of which older files have another measure.
 
         """
+        if _MATRIX_COST in value:
+            kept = {name: cost for name, cost in value.items() if name != _MATRIX_COST}
+            value = {"rotated_dimension": cls().rotated_dimension, **kept}
         names = {field.name for field in fields(cls)}
         if unknown := sorted(set(value) - names):
             raise ValueError(f"{unknown[0]!r} is no cost: they are {', '.join(sorted(names))}")
@@ -110,7 +116,7 @@ class CostModel:
 
     def preparation(self, dimension: int, clusters: int) -> float:
         """Return what it costs to rotate a query and measure its distances to all centers."""
-        return (self.rotated_value * dimension + self.center_value * clusters) * dimension
+        return (self.rotated_dimension + self.center_value * clusters) * dimension
 
     def begun(self, dimension: int) -> float:
         """Return what a cluster costs before the first of its rows."""

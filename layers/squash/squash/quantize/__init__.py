@@ -9,6 +9,7 @@ from squash.quantize.registry import (
     scanned_layout,
     train_codec,
 )
+from squash.quantize.transforms import are_finite
 
 __all__ = [
     "CODEC_NAMES",
@@ -18,6 +19,7 @@ __all__ = [
     "Codes",
     "Prepared",
     "Space",
+    "are_finite",
     "is_of_preset",
     "load_codec",
     "scanned_layout",

@@ -162,6 +162,11 @@ class OsqCodec:
         del cluster_begins
         return codes
 
+    @property
+    def rotation(self) -> F32:
+        """The axes, as `kernels.prepare` takes them."""
+        return self.axes
+
     def code_bytes_per_row(self) -> float:
         """Return the bytes of low-bit code, full code and factors of one row."""
         full = kernels.packed_bytes(self.cells.widths)
@@ -169,7 +174,7 @@ class OsqCodec:
 
     def project(self, vectors: F32) -> F32:
         """Turn rows float32 [n, d] to the principal axes; distances stay as they are."""
-        return project_rows(vectors, mean=self.mean, axes=self.axes)
+        return project_rows(vectors, mean=self.mean, rotation=self.axes)
 
     def encode(self, projected: F32, *, centers: F32, cluster_begins: I64) -> Codes:
         """Encode projected rows float32 [n, D]; see `Codec.encode`."""
@@ -209,7 +214,7 @@ class OsqCodec:
     def prepare(self, query: F32) -> Prepared:
         """Project a query float32 [d]; where rows are coded as they are, make its tables."""
         projected, offset = project_query(
-            query, mean=self.mean, axes=self.axes, centered=self.space == "l2"
+            query, mean=self.mean, rotation=self.axes, centered=self.space == "l2"
         )
         tables = None
         # The same for all clusters unless the query's residual or a cluster's reach enters.

@@ -10,6 +10,7 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, F64, I64, AnyArray
+from squash.kernels import Rotation
 from squash.values import dataclass
 
 Space: TypeAlias = Literal["l2", "dot"]
@@ -87,8 +88,8 @@ class Codec(Protocol):
         ...
 
     @property
-    def axes(self) -> F32:
-        """float32 [D, d]: `project` takes the mean off and multiplies with it."""
+    def rotation(self) -> Rotation:
+        """What `project` does when it has taken the mean off."""
         ...
 
     @property

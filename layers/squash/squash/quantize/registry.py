@@ -10,8 +10,8 @@ from squash.errors import InvalidArgumentError, UnsupportedFormatError
 from squash.quantize.checks import checked_space
 from squash.quantize.osq import OsqCodec
 from squash.quantize.protocol import Codec, Space
+from squash.quantize.residual import BLOCKS_VERSION, ResidualCodec
 from squash.quantize.residual import VERSION as RESIDUAL_VERSION
-from squash.quantize.residual import ResidualCodec
 
 CODEC_NAMES: Final = (ResidualCodec.name, OsqCodec.name)
 PRESETS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -30,6 +30,8 @@ _VERSIONS: Final[Mapping[tuple[str, int], type[ResidualCodec | OsqCodec]]] = {
     **{(ResidualCodec.name, version): ResidualCodec for version in range(1, RESIDUAL_VERSION + 1)},
     (OsqCodec.name, OsqCodec.version): OsqCodec,
 }
+# Versions that need not be trained anew for what a newer one does better.
+_SERVES_FROM: Final = {ResidualCodec.name: BLOCKS_VERSION, OsqCodec.name: OsqCodec.version}
 
 
 def train_codec(
@@ -84,14 +86,17 @@ def train_codec(
 
 
 def is_of_preset(codec: Codec, preset: str) -> bool:
-    """Tell if a codec is what training by a preset of `PRESETS` gives now, and not before."""
+    """Tell if a codec is what training by a preset of `PRESETS` gives, or serves as it does."""
     name, options = PRESETS[preset]
     header = codec.to_arrays()[0]
-    newest = max(version for known, version in _VERSIONS if known == name)
-    return (codec.name, codec.version) == (name, newest) and all(
-        header.get(option) == value
-        for option, value in {"residual": False, **options}.items()
-        if option in header
+    return (
+        codec.name == name
+        and codec.version >= _SERVES_FROM[name]
+        and all(
+            header.get(option) == value
+            for option, value in {"residual": False, **options}.items()
+            if option in header
+        )
     )
 
 

@@ -27,7 +27,8 @@ The low-bit estimate uses one table of <q', s> for all clusters, since with f = 
     <q~, r> ~ f <q~, s> = f <q', s> - f <c, s> = f <q', s> - |r|^2 shift      (space l2)
     <q', r> ~ f <q', s>                                                      (space dot)
 
-Version 1 stored the same in six arrays, with the cosine in the secant's place; `readable` lays
+Version 3 rotates without a matrix; version 2, which vectors of few dimensions keep, by one. Version
+1 stored what version 2 does in six arrays, with the cosine in the secant's place; `readable` lays
 them out as blocks.
 """
 
@@ -41,15 +42,27 @@ import numpy as np
 
 from squash import kernels
 from squash.arrays import F32, F64, I64, AnyArray
-from squash.kernels import alignments, cosine_interval, product_limits, rescaling_cosines
+from squash.kernels import (
+    FLIPS,
+    HadamardRotation,
+    Rotation,
+    alignments,
+    cosine_interval,
+    product_limits,
+    rescaling_cosines,
+)
 from squash.quantize.bounds import frame_of, norms_of
 from squash.quantize.checks import check_clusters, checked_array, checked_int, checked_space
 from squash.quantize.grid import BITS_MAX, grid_codes, grid_levels
 from squash.quantize.protocol import ArraySpec, Codes, Prepared, Space
-from squash.quantize.transforms import mean_of, project_query, project_rows, random_rotation
+from squash.quantize.transforms import mean_of, project_query, project_rows, random_matrix
 from squash.values import dataclass
 
-VERSION: Final = 2
+VERSION: Final = 3
+BLOCKS_VERSION: Final = 2
+"""From this version on factors lie in blocks, beside the signs."""
+# Below, a matrix is small, and signs are too few to make a rotation of.
+_HADAMARD_DIMENSION_MIN: Final = 64
 GROUP_BYTES: Final = 16
 _SCANNED_BITS: Final = 4
 _FACTOR_BYTES: Final = 10
@@ -67,10 +80,10 @@ class ResidualCodec:
     """B, the bits a dimension of the full code, sign included."""
     mean: F32
     """float32 [d]."""
-    rotation: F32
-    """float32 [D, d], orthogonal; D = d."""
-    version: int = VERSION
-    """The version its codes are stored in; `encode` gives the newest."""
+    rotation: Rotation
+    """Of version 3 a `HadamardRotation`, before it float32 [D, d], orthogonal; D = d."""
+    version: int
+    """The version its codes are stored in; `encode` gives the newest layout."""
 
     name: ClassVar[str] = "residual"
     low_keep_share: ClassVar[float] = 0.0
@@ -78,11 +91,18 @@ class ResidualCodec:
     @classmethod
     def train(cls, sample: F32, *, space: Space, seed: int, bits: int = 4) -> Self:
         """Take the mean of a sample float32 [s, d], and draw a rotation from the seed."""
+        dimension = sample.shape[1]
+        matrix = dimension < _HADAMARD_DIMENSION_MIN
         return cls(
             space=space,
             bits=checked_int(bits, name="bits", least=1, most=BITS_MAX),
             mean=mean_of(sample),
-            rotation=random_rotation(sample.shape[1], seed),
+            rotation=(
+                random_matrix(dimension, seed)
+                if matrix
+                else HadamardRotation.random(dimension, seed)
+            ),
+            version=BLOCKS_VERSION if matrix else VERSION,
         )
 
     @classmethod
@@ -102,11 +122,6 @@ class ResidualCodec:
         return self.bits == _SCANNED_BITS
 
     @property
-    def axes(self) -> F32:
-        """The rotation, as `kernels.prepare` takes it."""
-        return self.rotation
-
-    @property
     def specs(self) -> tuple[ArraySpec, ...]:
         """The arrays that `encode` gives and `readable` makes, in stored order."""
         signs = GROUP_BYTES * kernels.low_groups(self.dimension)
@@ -118,7 +133,7 @@ class ResidualCodec:
     @property
     def stored_specs(self) -> tuple[ArraySpec, ...]:
         """The arrays that a segment of this version holds."""
-        if self.version == VERSION:
+        if self.version >= BLOCKS_VERSION:
             return self.specs
         return (
             ArraySpec("low", "block", "|u1", (kernels.low_groups(self.dimension), GROUP_BYTES)),
@@ -135,7 +150,7 @@ class ResidualCodec:
 
     def readable(self, codes: Codes, cluster_begins: I64) -> Codes:
         """Return stored codes as `encode` gives them: those of version 1 laid out anew."""
-        if self.version == VERSION:
+        if self.version >= BLOCKS_VERSION:
             return codes
         first_rows = kernels.block_begins(cluster_begins)[:-1] * kernels.BLOCK_ROWS
         inside = kernels.concatenated_ranges(first_rows, np.diff(cluster_begins))
@@ -157,7 +172,7 @@ class ResidualCodec:
 
     def project(self, vectors: F32) -> F32:
         """Rotate rows float32 [n, d] about the mean; distances stay as they are."""
-        return project_rows(vectors, mean=self.mean, axes=self.rotation)
+        return project_rows(vectors, mean=self.mean, rotation=self.rotation)
 
     def encode(self, projected: F32, *, centers: F32, cluster_begins: I64) -> Codes:
         """Encode projected rows float32 [n, D]; see `Codec.encode`."""
@@ -218,7 +233,7 @@ class ResidualCodec:
     def prepare(self, query: F32) -> Prepared:
         """Project a query float32 [d] and make its table of signs."""
         projected, offset = project_query(
-            query, mean=self.mean, axes=self.rotation, centered=self.space == "l2"
+            query, mean=self.mean, rotation=self.rotation, centered=self.space == "l2"
         )
         return Prepared(self.space, projected, offset, signs=kernels.sign_table(projected))
 
@@ -304,6 +319,8 @@ class ResidualCodec:
             "space": self.space,
             "bits": self.bits,
         }
+        if isinstance(self.rotation, HadamardRotation):
+            return header, {"mean": self.mean, "flips": self.rotation.flips}
         return header, {"mean": self.mean, "rotation": self.rotation}
 
     @classmethod
@@ -317,14 +334,22 @@ class ResidualCodec:
 
         """
         dimension = checked_int(header.get("dimension"), name="dimension", stored=True)
+        version = checked_int(
+            header.get("codec_version"), name="codec_version", most=VERSION, stored=True
+        )
+        rotation: Rotation
+        if version == VERSION:
+            shape = (FLIPS, -(-dimension // 8))
+            flips = checked_array(array, "flips", shape, dtype=np.uint8)
+            rotation = HadamardRotation(flips, dimension)
+        else:
+            rotation = checked_array(array, "rotation", (dimension, dimension))
         return cls(
             space=checked_space(header.get("space"), stored=True),
             bits=checked_int(header.get("bits"), name="bits", most=BITS_MAX, stored=True),
             mean=checked_array(array, "mean", (dimension,)),
-            rotation=checked_array(array, "rotation", (dimension, dimension)),
-            version=checked_int(
-                header.get("codec_version"), name="codec_version", most=VERSION, stored=True
-            ),
+            rotation=rotation,
+            version=version,
         )
 
 

@@ -1,4 +1,4 @@
-"""The transforms before a codec: a random rotation, and the principal axes (the paper's KLT)."""
+"""The transforms before a codec: random rotations, and the principal axes (the paper's KLT)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import F32, F64, AnyArray
+from squash.kernels import HadamardRotation, Rotation, rotate_rows, rotated
 
 # Values widened at once: 8 MiB of float64.
 _CHUNK_VALUES: Final = 1 << 20
 _POWER_STEPS: Final = 8
 
 
-def random_rotation(dimension: int, seed: int) -> F32:
+def random_matrix(dimension: int, seed: int) -> F32:
     """Return float32 [d, d], a random orthogonal matrix; the same for the same seed."""
     normal = np.random.Generator(np.random.Philox(seed)).standard_normal((dimension, dimension))
     q, r = np.linalg.qr(normal)
@@ -70,8 +71,11 @@ def mean_of(rows: F32) -> F32:
     return mean
 
 
-def project_rows(vectors: F32, *, mean: F32, axes: F32) -> F32:
-    """Return float32 [n, D]: `(x - mean) @ axes.T`, in float64, rounded once."""
+def project_rows(vectors: F32, *, mean: F32, rotation: Rotation) -> F32:
+    """Return float32 [n, D]: x - mean rotated, in float64, rounded once."""
+    if isinstance(rotation, HadamardRotation):
+        return rotate_rows(rotation, mean, vectors)
+    axes = rotation
     result = np.empty((len(vectors), len(axes)), dtype=np.float32)
     wide = axes.astype(np.float64).T
     size = max(1, _CHUNK_VALUES // max(1, vectors.shape[1]))
@@ -81,9 +85,25 @@ def project_rows(vectors: F32, *, mean: F32, axes: F32) -> F32:
     return result
 
 
-def project_query(query: AnyArray, *, mean: F32, axes: F32, centered: bool) -> tuple[F64, float]:
+def project_query(
+    query: AnyArray, *, mean: F32, rotation: Rotation, centered: bool
+) -> tuple[F64, float]:
     """Return a query's projection float64 [D], and `<q, mean>` where the mean stays in."""
     wide = query.astype(np.float64)
+    offset = 0.0
     if centered:
-        return axes.astype(np.float64) @ (wide - mean), 0.0
-    return axes.astype(np.float64) @ wide, float(wide @ mean.astype(np.float64))
+        wide -= mean
+    else:
+        offset = float(wide @ mean.astype(np.float64))
+    if isinstance(rotation, HadamardRotation):
+        return rotated(rotation, wide), offset
+    return rotation.astype(np.float64) @ wide, offset
+
+
+def are_finite(*arrays: Rotation) -> bool:
+    """Tell whether all numbers are: those of arrays; a rotation without a matrix has none."""
+    return all(
+        bool(np.isfinite(array).all())
+        for array in arrays
+        if not isinstance(array, HadamardRotation)
+    )

@@ -91,7 +91,7 @@ def walk_clusters(job: Job, admission: Admission) -> Walked:
     query, table, trace, bitmaps = job.query, job.table, job.trace, job.bitmaps
     codec = job.clusters.trained.codec
     prepared = kernels.prepare(
-        table, codec.axes, codec.mean, query.vector, unit=job.metric is Metric.COSINE
+        table, codec.rotation, codec.mean, query.vector, unit=job.metric is Metric.COSINE
     )
     taken = take_clusters(
         table,

@@ -202,7 +202,7 @@ def _near_many(
     queries = queries.reshape(len(places), -1)
     return kernels.search_many(
         job.table,
-        codec.axes,
+        codec.rotation,
         codec.mean,
         queries=queries,
         metric=job.metric.value,
@@ -305,7 +305,7 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | kernels.St
     for _ in range(_ATTEMPTS):
         near = kernels.search(
             table,
-            codec.axes,
+            codec.rotation,
             codec.mean,
             query=query.vector,
             metric=job.metric._value_,

@@ -20,7 +20,7 @@ from squash.index.sealed import open_sealed, seal
 from squash.maintain.bulk import keys
 from squash.maintain.learning import Learned, Placer
 from squash.model import Metric
-from squash.quantize import load_codec
+from squash.quantize import are_finite, load_codec
 from squash.storage import ObjectStore
 from squash.values import dataclass
 
@@ -221,10 +221,8 @@ def _check(model: BuildModel, where: str, dimension: int) -> None:
         or bool(np.any(learned.bucket_rows < 0))
     ):
         raise _broken(where, "has clusters and buckets that do not fit each other")
-    if not all(
-        np.isfinite(part).all()
-        for part in (learned.centers, learned.queries, learned.codec.mean, learned.codec.axes)
-    ):
+    codec = learned.codec
+    if not are_finite(learned.centers, learned.queries, codec.mean, codec.rotation):
         raise _broken(where, "holds values that are not finite")
 
 
