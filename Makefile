@@ -60,6 +60,7 @@ bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, 
 	$(BIN)/python bench/run.py --data glove
 	$(BIN)/python bench/run.py --data fashion
 	$(BIN)/python bench/growth.py --data sift
+	$(BIN)/python bench/rotations.py
 	$(BIN)/python bench/threads.py --data sift
 	$(BIN)/python bench/cold_waits.py --data sift --out docs/benchmarks.md
 	$(BIN)/python bench/cold_waits.py --data text --out docs/benchmarks.md

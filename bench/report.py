@@ -26,6 +26,7 @@ _ORDER: Final = (
     "text",
     "growth",
     "costs",
+    "rotations",
     "threads",
     "quality",
     "encoding",

@@ -58,20 +58,23 @@ class CostModel:
     exact_row, exact_row_dimension:
         To measure a row's exact distance wherever it lies: once, and a dimension.
 
+    The defaults are geometric means of what two machines take, one of AMD and one of Intel
+    (decision 0007).
+
     """
 
-    filter_row: float = 0.046
-    open_row: float = 22.0
-    rotated_dimension: float = 3.0
-    center_value: float = 0.04
-    cluster: float = 300.0
-    cluster_dimension: float = 1.06
-    low_row: float = 0.44
-    low_row_dimension: float = 0.0007
-    gathered_row: float = 5.1
-    gathered_row_dimension: float = 0.053
-    exact_row: float = 23.7
-    exact_row_dimension: float = 0.26
+    filter_row: float = 0.073
+    open_row: float = 27.0
+    rotated_dimension: float = 6.0
+    center_value: float = 0.062
+    cluster: float = 310.0
+    cluster_dimension: float = 0.78
+    low_row: float = 0.4
+    low_row_dimension: float = 0.0032
+    gathered_row: float = 11.0
+    gathered_row_dimension: float = 0.056
+    exact_row: float = 30.0
+    exact_row_dimension: float = 0.38
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
