@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amounts import examples
-from cluster_tables import shifted
+from cluster_tables import random_table, shifted
 from squash.errors import InternalError
-from squash.kernels import FLIPS, HadamardRotation, native, rotate_rows, rotated
+from squash.kernels import FLIPS, HadamardRotation, native, prepare, rotate_rows, rotated
 
 # Powers of two, and what lies beside them: there the two windows overlap least, or wholly.
 DIMENSIONS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 96, 100, 127, 128, 129]
@@ -122,3 +122,26 @@ def test_what_the_kernels_cannot_read_is_refused():
     for wrong in (rotation.flips.astype(np.int8), np.asfortranarray(rotation.flips)):
         with pytest.raises(InternalError, match="flips"):
             rotate_rows(HadamardRotation(wrong, 16), mean, rows)
+    for wrong in (rotation.flips[:5], rotation.flips[:, :1]):
+        with pytest.raises(InternalError, match="flips"):
+            rotate_rows(HadamardRotation(np.ascontiguousarray(wrong), 16), mean, rows)
+
+
+@pytest.mark.skipif(len(native.variants()) == 1, reason="no native kernels were built here")
+@pytest.mark.parametrize(
+    ("dimension", "means", "columns"), [(16, 16, 15), (16, 15, 16), (15, 16, 16)]
+)
+def test_other_dimensions_are_refused(dimension, means, columns):
+    """Native code would read, or write, beyond an array's end."""
+    rotation = HadamardRotation.random(dimension, 0)
+    with pytest.raises(InternalError, match="another dimension"):
+        rotate_rows(rotation, np.zeros(means, np.float32), np.ones((2, columns), np.float32))
+
+
+@pytest.mark.skipif(len(native.variants()) == 1, reason="no native kernels were built here")
+@pytest.mark.parametrize("rotation", [HadamardRotation.random(9, 0), np.eye(9, dtype=np.float32)])
+def test_a_table_of_another_dimension_is_refused(rotation):
+    """A query is not rotated into a place that is too small for it."""
+    table = random_table(np.random.default_rng(0), np.zeros(3), dimension=8)
+    with pytest.raises(InternalError, match="another dimension"):
+        prepare(table, rotation, np.zeros(9, np.float32), np.ones(9, np.float32))

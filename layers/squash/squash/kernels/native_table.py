@@ -366,7 +366,7 @@ class NativeTable:
         """Return a codec's rotation and mean as searches take them; the last ones are kept."""
         kept = self._rotation
         if kept is None or kept.rotation is not rotation or kept.mean is not mean:
-            kept = self._rotation = NativeRotation(rotation, mean)
+            kept = self._rotation = NativeRotation(rotation, mean, self._structure.dimension)
         return kept
 
     def take_workspace(self) -> Workspace:

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from squash.arrays import F32, F64, U8
+from squash.errors import InternalError
 from squash.kernels import native
 from squash.values import dataclass
 
@@ -27,7 +28,7 @@ class HadamardRotation:
     lengths and angles, and after six of them no coordinate tells of a single one of before: entries
     of the matrix that this amounts to have the moments of normal ones, whatever d is (decision
     0030). The steps without moves are those of the fast Johnson-Lindenstrauss transform (Ailon and
-    Chazelle 2009, section 3); flipped and transformed three times, they stand in for a random
+    Chazelle 2009); flipped and transformed three times, they stand in for a random
     rotation in Andoni et al., arXiv 1509.02897, section 3.1.
     """
 
@@ -49,16 +50,29 @@ Rotation: TypeAlias = F32 | HadamardRotation
 
 
 class NativeRotation:
-    """`sq_rotation` of squash_kernels.h: `at` is its address."""
+    """`sq_rotation` of squash_kernels.h, to so many dimensions: `at` is its address.
+
+    Raises
+    ------
+    InternalError
+        If the arrays are not what native code may read.
+
+    """
 
     __slots__ = ("_structure", "at", "mean", "rotation")
 
-    def __init__(self, rotation: Rotation, mean: F32) -> None:
+    def __init__(self, rotation: Rotation, mean: F32, dimension: int) -> None:
         self.rotation, self.mean = rotation, mean
         axes_at = flips_at = 0
         if isinstance(rotation, HadamardRotation):
+            if dimension != rotation.dimension or len(mean) != dimension:
+                raise InternalError("a rotation of another dimension was given to the kernels")
+            if rotation.flips.shape != (FLIPS, -(-dimension // 8)):
+                raise InternalError("a rotation has too many flips for its dimension, or too few")
             flips_at = native.checked_address(rotation.flips, np.uint8, "flips")
         else:
+            if rotation.shape != (dimension, len(mean)):
+                raise InternalError("a rotation of another dimension was given to the kernels")
             axes_at = native.aligned_address(rotation, np.float32, "axes")
         mean_at = native.aligned_address(mean, np.float32, "mean")
         self._structure = np.array([axes_at, flips_at, mean_at], dtype=np.uint64)
@@ -87,7 +101,7 @@ def rotate_rows(rotation: HadamardRotation, mean: F32, rows: F32) -> F32:
     chosen = native.active()
     if chosen is not None:
         given = np.ascontiguousarray(rows, dtype=np.float32)
-        by = NativeRotation(rotation, mean)
+        by = NativeRotation(rotation, mean, dimension)
         scratch = np.empty(2 * dimension, dtype=np.float64)
         chosen.rotate_rows(
             by.at, native.address(given), count, dimension,
