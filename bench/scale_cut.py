@@ -13,6 +13,7 @@ from typing import Final
 
 from scale_platform import FILE_BYTES
 from squash import limits
+from squash.kernels import FLIPS
 from squash.maintain import BuildOptions, parts
 from squash.maintain.bulk.stages import STAGES, Stage
 from squash.planning.building import key_range_count, piece_rows_max
@@ -95,12 +96,12 @@ class Cut:
         dimension, clusters = self.dimension, self.clusters
         match stage:
             case Stage.TRAIN:
-                codec = min(self.sample_rows, _CODEC_ROWS) * dimension * dimension
+                codec = min(self.sample_rows, _CODEC_ROWS) * rotation_work(dimension)
                 return kmeans_work(self.sample_rows, clusters, dimension) + codec
             case Stage.ASSIGN:
                 return self.rows * assign_work(clusters, dimension)
             case Stage.ASSEMBLE:  # cut, rotated, and measured against the held-out queries
-                each = dimension * (dimension + OPTIONS.calibration_queries)
+                each = rotation_work(dimension) + dimension * OPTIONS.calibration_queries
                 return self.rows * each + cutting_work(self.rows, clusters, dimension)
             case Stage.CALIBRATE:
                 return float(OPTIONS.calibration_queries * clusters * dimension)
@@ -136,6 +137,12 @@ def cutting_work(rows: int, clusters: int, dimension: int) -> float:
     sample = min(round(each), CUT_SAMPLE_BYTES // (4 * dimension))
     count = max(min(sample // 8, round(each / OPTIONS.cluster_rows_target)), 1)
     return clusters * kmeans_work(sample, count, dimension) + rows * assign_work(count, dimension)
+
+
+def rotation_work(dimension: int) -> float:
+    """Return how many sums rotate a row of 64 dimensions or more (decision 0030)."""
+    stages = dimension.bit_length() - 1
+    return float(FLIPS * stages * 2**stages)
 
 
 def cut(rows: int, dimension: int, *, keyed: bool = False, files: int | None = None) -> Cut:
