@@ -29,7 +29,7 @@ class HadamardRotation:
     of the matrix that this amounts to have the moments of normal ones, whatever d is (decision
     0030). The steps without moves are those of the fast Johnson-Lindenstrauss transform (Ailon and
     Chazelle 2009); flipped and transformed three times, they stand in for a random
-    rotation in Andoni et al., arXiv 1509.02897, section 3.1.
+    rotation in Andoni et al., arXiv 1509.02897.
     """
 
     flips: U8

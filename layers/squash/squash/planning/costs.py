@@ -58,8 +58,8 @@ class CostModel:
     exact_row, exact_row_dimension:
         To measure a row's exact distance wherever it lies: once, and a dimension.
 
-    The defaults are geometric means of what two machines take, one of AMD and one of Intel
-    (decision 0007).
+    The defaults lie near the geometric means of what two machines take, one of AMD and one of
+    Intel (decision 0007).
 
     """
 
