@@ -265,8 +265,13 @@ def test_a_date_header_tells_the_time_where_there_is_no_other():
     assert "x-amz-date" not in event["headers"]
     assert event["headers"]["date"].startswith("Thu, 26 Nov 2026 10:20:31")
     assert admitted(event)
-    header("date", "yesterday")(event)
-    assert refusal(event)[0] == "IncompleteSignature"
+    for never in (
+        "yesterday",
+        "Sat, 28 Nov 99999999999 05:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+    ):
+        header("date", never)(event)
+        assert refusal(event)[0] == "IncompleteSignature"
     header("date", "Thu, 26 Nov 2026 10:20:31 GMT")(event)
     replaced("date;host", "host")(event)
     assert refusal(event)[0] == "InvalidSignature"

@@ -247,8 +247,8 @@ def _signed_at(headers: Mapping[str, str]) -> str:
             found = parsedate_to_datetime(value)
             found = found.astimezone(UTC) if found.tzinfo else found
             return f"{found:{_TIME_FORMAT}}"
-    except ValueError:
-        pass
+    except (ValueError, OverflowError):
+        pass  # the latter of a year, or of a year in UTC, that there is not
     raise _incomplete(
         "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header, with "
         "a time such as 20150830T123600Z."
