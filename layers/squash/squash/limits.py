@@ -200,6 +200,7 @@ HTTP_API_TIMEOUT_S: Final = 30
 # The HTTP interface
 HTTP_BODY_BYTES_MAX: Final = 6 * MIB  # Lambda takes no more, and gives no more
 HTTP_ANSWER_BYTES_MAX: Final = 6 * MIB - 16 * KIB  # with room for the headers
+PROBLEM_CHARACTERS_MAX: Final = 8_192  # of each text in a problem, which quotes what was sent
 # What `squash serve` reads: all that S3 Vectors takes; its handlers say what is too large.
 SERVED_BODY_BYTES_MAX: Final = 20 * MIB
 PASSED_BODY_BYTES_MAX: Final = 64 * MIB  # of a larger one, read and forgotten

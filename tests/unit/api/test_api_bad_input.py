@@ -435,3 +435,30 @@ def test_what_is_no_event_of_an_http_api_is_a_problem_too(shared):
         raw = shared.faces["indexes"](made, None)
         assert raw["statusCode"] == 400
         assert raw["headers"]["x-request-id"]
+
+
+LONG = "é" * 1_400_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "end"),
+    [
+        (Q, f'{{"{LONG}": 1, "{LONG}": 2}}', "twice in one object"),
+        (V, record(metadata={LONG: 1}), "at most 63 bytes"),
+        (P, patch(metadata={LONG: 1}), "at most 63 bytes"),
+        (V, record(metadata={"text": {LONG: float("inf")}}), "leave the key out"),
+        (I, {"name": LONG, "dimension": 2}, '"-" and "."'),
+    ],
+    ids=["twice", "metadata", "patch", "inside", "index"],
+)
+def test_a_long_name_is_not_given_back_whole(path, body, end):
+    """Else the problem could be more than Lambda lets through; what to do stands in it still."""
+    world = World()
+    world.ask("POST", I, {"name": "papers", "dimension": 2, "non_filterable": ["text"]})
+    world.ask("POST", V, {"vectors": [{"key": "a", "vector": [1, 2]}]})
+    if not isinstance(body, str):
+        body = json.dumps(body, ensure_ascii=False).replace("Infinity", "1e999")
+    answer = world.ask("POST", path, body)
+    assert answer.status in {400, 413}
+    assert answer.document["detail"].endswith(end)
+    assert len(answer.raw["body"]) < 13 * limits.PROBLEM_CHARACTERS_MAX

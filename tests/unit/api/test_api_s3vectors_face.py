@@ -12,7 +12,7 @@ from squash.api.requests import HttpRequest
 from squash.api.s3vectors.bodies import members_of, refuse_too_large, written
 from squash.api.s3vectors.operations import OPERATIONS
 from squash.api.s3vectors.problems import STATUS, ServiceError, body_of, refusal_of
-from squash.limits import HTTP_ANSWER_BYTES_MAX, HTTP_BODY_BYTES_MAX
+from squash.limits import HTTP_ANSWER_BYTES_MAX, HTTP_BODY_BYTES_MAX, PROBLEM_CHARACTERS_MAX
 
 MODEL = service_model()
 STORED = "s3://my-bucket/_buckets/media"
@@ -114,6 +114,16 @@ def test_face_errors_credentials():
     assert refusal_of(none).code == "MissingAuthenticationTokenException"
     assert refusal_of(wrong).code == "UnrecognizedClientException"
     assert refusal_of(RefusedError("x")).code == "AccessDeniedException"
+
+
+def test_face_long_words():
+    """What quotes a name of megabytes is told without the middle, and is no more than fits."""
+    with live() as running:
+        name = "é" * 10**6
+        body = f'{{"{name}": 1, "{name}": 1}}'.encode()
+        reply = running.call("CreateVectorBucket", body)
+    assert reply.code == "ValidationException"
+    assert len(reply.message) < 2 * PROBLEM_CHARACTERS_MAX
 
 
 def test_face_error_body():

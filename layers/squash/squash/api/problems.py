@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from squash import errors
+from squash.limits import PROBLEM_CHARACTERS_MAX
 from squash.values import dataclass
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -136,8 +137,8 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
         "type": type_of(title),
         "title": title,
         "status": status,
-        "detail": detail,
-        **{name: value for name, value in members.items() if value not in (None, "")},
+        "detail": shortened(detail),
+        **{name: _member(value) for name, value in members.items() if value not in (None, "")},
         "instance": request_id,
     }
     return Problem(status, document, _headers(error, status))
@@ -151,6 +152,22 @@ def title_of(kind: type[errors.SquashError]) -> str:
 def type_of(title: str) -> str:
     """Return the stable name of the problems of a title."""
     return _TYPE_PREFIX + title.lower().replace(" ", "-")
+
+
+def shortened(text: str) -> str:
+    """Return a text about a request without its middle, if it is long.
+
+    It may quote a name of megabytes, and as an answer be more than Lambda lets through; what to do
+    stands at its end.
+    """
+    if len(text) <= PROBLEM_CHARACTERS_MAX:
+        return text
+    half = PROBLEM_CHARACTERS_MAX // 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
+def _member(value: Any) -> Any:
+    return shortened(value) if isinstance(value, str) else value
 
 
 def _told(error: Exception) -> tuple[type[errors.SquashError], str] | None:

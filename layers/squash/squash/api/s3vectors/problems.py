@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from squash import errors
-from squash.api.problems import MethodNotAllowedError, NoCredentialError, nearest
+from squash.api.problems import MethodNotAllowedError, NoCredentialError, nearest, shortened
 from squash.api.s3vectors.operations import Operation
 from squash.values import dataclass
 
@@ -138,9 +138,11 @@ def refusal_of(error: Exception, operation: Operation | None = None) -> Refusal:
     told = _told(error, operation)
     if told.code == "ConflictException" and operation and not operation.names_conflict:
         told = _SAID[errors.UnavailableError]
-    document: dict[str, Any] = {"message": told.message}
+    document: dict[str, Any] = {"message": shortened(told.message)}
     if told.fields:
-        document["fieldList"] = [{"path": path, "message": said} for path, said in told.fields]
+        document["fieldList"] = [
+            {"path": shortened(path), "message": shortened(said)} for path, said in told.fields
+        ]
     status = STATUS[told.code]
     headers = {"x-amzn-ErrorType": told.code, **_headers(error, status)}
     return Refusal(status, told.code, document, headers)
