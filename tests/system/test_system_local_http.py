@@ -55,6 +55,17 @@ def test_headers_that_stand_twice_are_joined(shared):
     assert "queryStringParameters" not in event
 
 
+def test_a_header_that_is_no_utf8_reaches_the_function(shared):
+    """What is in no encoding of text is "?" there: a client's mistake is no failure of ours."""
+    connection = http.client.HTTPConnection(urlsplit(shared.cloud.api_url).netloc)
+    connection.request("GET", "/echo/a/b", headers={"X-Odd": b"a\xffb", "Cookie": b"c=\xff"})
+    answer = connection.getresponse()
+    event = json.loads(answer.read())
+    connection.close()
+    assert answer.status == 200
+    assert (event["headers"]["x-odd"], event["cookies"]) == ("a?b", ["c=?"])
+
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [("application/octet-stream", b"text"), ("application/json", b"\xff"), ("image/png", b"\x89P")],

@@ -13,7 +13,7 @@ from squash.errors import UnavailableError
 from squash.limits import LAMBDA_REQUEST_BYTES_MAX
 from squash.local.account import Account
 from squash.local.calls import AnswerDroppedError, Call, Refusal, RefusedError
-from squash.local.http_events import body_of, event_of, iam_context, response_of
+from squash.local.http_events import body_of, event_of, iam_context, payload_of, response_of
 from squash.local.invoke_api import request_id
 from squash.local.template import FunctionUrl
 from squash.local.template.values import ACCOUNT_ID, REGION
@@ -59,7 +59,7 @@ class UrlFace:
                 **({} if caller is None else {"authorizer": {"iam": caller}}),
             },
         )
-        payload = json.dumps(event, ensure_ascii=False).encode()
+        payload = payload_of(event)
         if len(payload) > LAMBDA_REQUEST_BYTES_MAX:
             return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, identifier)
         return await self._answer(payload, identifier)

@@ -19,7 +19,7 @@ from squash.limits import (
 )
 from squash.local.account import Account
 from squash.local.calls import AnswerDroppedError, Call, RefusedError
-from squash.local.http_events import body_of, event_of, iam_context, response_of
+from squash.local.http_events import body_of, event_of, iam_context, payload_of, response_of
 from squash.local.invoke_api import request_id
 from squash.local.routes import Match, Routes
 from squash.local.template.values import ACCOUNT_ID
@@ -66,7 +66,7 @@ class HttpApi:
         return await self._answer(match, event, identifier)
 
     async def _answer(self, match: Match, event: dict[str, Any], identifier: str) -> web.Response:
-        payload = json.dumps(event, ensure_ascii=False).encode()
+        payload = payload_of(event)
         if len(payload) > LAMBDA_REQUEST_BYTES_MAX:
             return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, identifier)
         call = Call(request_id=request_id(self._ids), payload=payload)

@@ -99,6 +99,11 @@ def event_of(
     return event
 
 
+def payload_of(event: Mapping[str, Any]) -> bytes:
+    """Write an event as Lambda takes it: of a header that is no UTF-8, such bytes as "?"."""
+    return json.dumps(event, ensure_ascii=False).encode(errors="replace")
+
+
 def _joined(pairs: Any) -> dict[str, str]:
     """Join the values of a name that stands several times."""
     values: dict[str, str] = {}
