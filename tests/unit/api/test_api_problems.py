@@ -133,6 +133,29 @@ def test_a_write_of_unknown_outcome_carries_its_commit():
     assert problem.document["commit_id"] == "ab" * 16
 
 
+def test_a_query_whose_time_is_over_is_told_of_its_time(papers, monkeypatch):
+    """Where nothing was searched yet, repeating it unchanged may never help."""
+    monkeypatch.setattr(
+        "squash.runtime.session.IndexSession.deadline_ms",
+        lambda session, _: session._clock.now_ms(),
+    )
+    body = {"vector": [1, 2], "timeout_ms": 1, "allow_partial": True}
+    answer = papers.ask("POST", "/v1/indexes/papers/query", body)
+    assert (answer.status, answer.kind) == (503, "unavailable")
+    assert "timeout_ms" in answer.document["detail"]
+
+
+def test_another_write_with_the_same_commit_is_taken_for_a_repetition(papers):
+    """As the documents say of an id: it is for one write."""
+    path, commit = "/v1/indexes/papers/vectors", {"commit_id": "ab" * 16}
+    first = papers.ask("POST", path, {"vectors": [{"key": "x", "vector": [1, 2]}], **commit})
+    other = papers.ask("POST", path, {"vectors": [{"key": "y", "vector": [1, 2]}], **commit})
+    gone = papers.ask("POST", f"{path}/delete", {"keys": ["x"], **commit})
+    assert {one.document["snapshot"] for one in (first, other, gone)} == {2}
+    found = papers.ask("POST", f"{path}/get", {"keys": ["x", "y"]}).document["records"]
+    assert [one["key"] for one in found] == ["x"]
+
+
 def test_a_failing_store_is_a_problem_of_every_route(papers, monkeypatch):
     """Through the whole handler: the error is logged, the caller reads that it may try again."""
     from squash.storage import MemoryStore

@@ -86,7 +86,8 @@ _SAID: Final[dict[type[errors.SquashError], str]] = {
     errors.ThrottledError: "too much is asked of the store at once: wait as long as Retry-After "
     "says, then repeat, with more in each call",
     errors.UnavailableError: "a service that is needed did not answer in time: wait as long as "
-    "Retry-After says, then repeat the request, which is safe",
+    "Retry-After says, then repeat the request, which is safe; a query with a timeout_ms of its "
+    "own, with a longer one",
     errors.PartialAnswerError: "part of the index could not be searched in the time there was, or "
     "failed twice: repeat the query, with fewer queries at once or a longer timeout_ms, or allow a "
     "partial answer by allow_partial",
