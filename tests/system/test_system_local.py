@@ -186,6 +186,13 @@ def test_what_is_not_json_is_refused(shared):
         shared.client.invoke(FunctionName="squash-Toy", Payload=b"{")
     with pytest.raises(ClientError, match="InvalidRequestContentException"):
         shared.client.invoke(FunctionName="squash-Toy", Payload=b"{}", ClientContext="%")
+    with pytest.raises(ClientError, match="InvalidRequestContentException"):
+        shared.client.invoke(FunctionName="squash-Toy", Payload=b"[" * 100_000)
+    url, path = shared.cloud.lambda_url, "/2015-03-31/functions/squash-Toy/invocations"
+    odd = {"X-Amz-Client-Context": b"\xff"}
+    assert request(url, "POST", path, body=b"{}", headers=odd)[0] == 400
+    json_type = {"Content-Type": "application/json"}
+    assert request(url, "POST", "/_local/faults", body=b"[" * 100_000, headers=json_type)[0] == 400
 
 
 def test_requests_are_limited_to_the_byte(shared):

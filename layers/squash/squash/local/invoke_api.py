@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -138,7 +137,7 @@ class InvokeApi:
             document = json.loads(text) if text else None
             what = request.path.removeprefix(CONTROL_PREFIX)
             return _json(await self._control(request.method, what, document))
-        except (SquashError, ValueError) as error:
+        except (SquashError, ValueError, RecursionError) as error:
             return _json({"message": str(error)}, status=400)
 
 
@@ -162,7 +161,7 @@ def _checked(payload: bytes) -> bytes:
         return b"{}"
     try:
         json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RefusedError(
             Refusal.BAD_CONTENT, f"Could not parse request body into json: {error}"
         ) from error
@@ -181,7 +180,7 @@ def _client_context(text: str | None) -> str | None:
     if text is not None:
         try:
             base64.b64decode(text, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:  # whether it is no base64, or that of no text
             raise RefusedError(
                 Refusal.BAD_CONTENT, "The client context is not base64 of text."
             ) from error
