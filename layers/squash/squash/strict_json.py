@@ -55,15 +55,18 @@ def loads(text: str | bytes) -> Any:
         place, first = _find(value, "")
     except RecursionError as error:
         raise JsonError("it is nested too deeply") from error
-    except ValueError as error:
+    except (JsonError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise JsonError(str(error)) from error
+    except ValueError as error:
+        # Of an integer, whose digits Python limits; its advice is for who programs.
+        raise JsonError("it has an integer of thousands of digits") from error
     raise JsonError(first.problem, place=_member(place, first.name) if first.name else place)
 
 
 def _find(value: Any, place: str) -> tuple[str, _Wrong]:
     found = _seek(value, place)
     if found is None:  # cannot be: one is in it, unless inside of another, which is
-        raise ValueError("it names a member twice, or holds NaN")
+        raise JsonError("it names a member twice, or holds NaN")
     return found
 
 

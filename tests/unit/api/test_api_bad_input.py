@@ -437,6 +437,13 @@ def test_what_is_no_event_of_an_http_api_is_a_problem_too(shared):
         assert raw["headers"]["x-request-id"]
 
 
+def test_of_a_number_of_thousands_of_digits_only_that_is_said(shared):
+    """Python has words for it that advise to set something in the process."""
+    answer = shared.ask("POST", Q, '{"vector": [' + "9" * 5_000 + ", 1]}")
+    refused(shared, answer, 400, "invalid-argument")
+    assert answer.document["detail"].endswith("it has an integer of thousands of digits")
+
+
 LONG = "é" * 1_400_000
 
 
