@@ -125,6 +125,17 @@ def test_npy_cut_short_is_refused(tmp_path, kept):
     assert "cut short" in refused(path)
 
 
+def test_npy_in_name_alone_is_refused(tmp_path):
+    """An archive of arrays, and text: neither is opened as what numpy.load would take it for."""
+    with (tmp_path / "v.npy").open("wb") as file:
+        np.savez(file, a=np.ones((2, 2)))
+    assert "not an array that numpy.save wrote" in refused(tmp_path / "v.npy")
+    (tmp_path / "v.npy").write_bytes(b"key,vector\n")
+    message = refused(tmp_path / "v.npy")
+    assert "not an array that numpy.save wrote" in message
+    assert "pickle" not in message
+
+
 @pytest.mark.parametrize("lines", [["a"], ["a", "b", "c"]])
 def test_npy_with_another_number_of_keys_is_refused_before_anything(tmp_path, lines):
     np.save(tmp_path / "v.npy", np.ones((2, 2)))

@@ -118,8 +118,9 @@ def open_array(path: Path) -> AnyArray:
 
     """
     try:
-        array: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # Not np.load, which opens archives too, and takes what it does not know for a pickle.
+        array: AnyArray = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
         raise InvalidArgumentError(
             f"{path.name}: not an array that numpy.save wrote, or cut short: {error}"
         ) from error
