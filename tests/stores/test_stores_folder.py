@@ -229,3 +229,8 @@ def test_errors_of_the_system_have_a_type(tmp_path, monkeypatch):
             store.get("a")
         with pytest.raises(expected):
             store.get_ranges("a", [(0, 1)])
+
+
+def test_the_home_of_nobody_names_no_folder():
+    with pytest.raises(InvalidArgumentError, match="home folder"):
+        FolderStore("~nobody-of-this-name/x")

@@ -113,6 +113,10 @@ def test_a_build_is_one_document_for_machines(run, index, tmp_path):
     assert run("build", "status", "papers", BUILD, "--watch", "--json").document == document
     assert run("build", "list", "papers", "--json").document == {"builds": [document]}
     assert BUILD in run("build", "list", "papers").out
+    # What an error says is to be typed is a whole command.
+    for action in ("resume", "cancel"):
+        refused = run("build", action, "papers", BUILD)
+        assert f"`squash restore papers --as-of {document['before']}`" in refused.err
 
 
 @pytest.mark.parametrize(

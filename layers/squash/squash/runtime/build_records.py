@@ -336,11 +336,11 @@ class BuildRecords:
             self._release(build)
 
     def _refuse_published(self, build: str, so: str) -> None:
-        read_request(self._store, self.there(build))
+        request = read_request(self._store, self.there(build))
         if self.published(build):
             raise ConflictError(
-                f"build {build} is published: {so}. `squash restore {self._config.name}` takes "
-                "the index back to what it was",
+                f"build {build} is published: {so}. `squash restore {self._config.name} "
+                f"--as-of {request.base}` takes the index back to what it was",
                 index=self._config.name,
             )
 

@@ -57,12 +57,18 @@ class FolderStore:
     Raises
     ------
     InvalidArgumentError
-        If `path` is something else than a folder.
+        If `path` is something else than a folder, or begins with the `~` of nobody.
 
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._root = Path(path).expanduser().absolute()
+        try:
+            self._root = Path(path).expanduser().absolute()
+        except RuntimeError as error:
+            raise InvalidArgumentError(
+                f"{os.fspath(path)}: the home folder that ~ stands for is not known; write the "
+                "whole path"
+            ) from error
         self._before_key = os.path.join(self._root, "")  # noqa: PTH118 - keeps the last "/"
         self._path_before_key = os.fsencode(self._before_key)
         for above in (self._root, *self._root.parents):
