@@ -185,7 +185,7 @@ def _delete(parser: argparse.ArgumentParser) -> None:
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX", nargs="?", help="list this index's records")
     parser.add_argument("--cursor", help="go on where a page ended")
-    parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), default=100, metavar="N")
+    parser.add_argument("--limit", type=count(limits.LIST_PAGE_MAX), metavar="N")
     add_include(parser, default=("metadata",))
     add_as_of(parser)
 

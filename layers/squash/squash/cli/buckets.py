@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from squash.cli.output import Output, Table
+from squash.cli.values import by_name
 from squash.index.bucket_content import BucketSettings, VectorBucket
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def buckets(arguments: Namespace, database: Database, output: Output) -> int:
 
 
 def _create(arguments: Namespace, database: Database, output: Output) -> int:
-    settings = BucketSettings(tags=dict(arguments.tag))
+    settings = BucketSettings(tags=by_name(arguments.tag, "--tag"))
     made = database.vector_buckets.create(arguments.bucket, settings)
     output.result(
         bucket_document(made),

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from squash.api.documents import build_document
 from squash.cli.output import Output, Report, Table, counted
 from squash.cli.problems import UsageError
-from squash.cli.service_index import ServiceIndex
+from squash.cli.service_index import ServiceIndex, refuse_service_options
+from squash.cli.values import home_expanded
 from squash.clock import SystemClock
 from squash.errors import SquashError
 from squash.reports import BuildStatus, Progress
@@ -37,6 +38,7 @@ def import_files(arguments: Namespace, database: Database, output: Output) -> in
     ):
         if wanted:
             raise UsageError(f"{name} does not go with --workers, which builds the whole index")
+    refuse_service_options(arguments)
     inputs = [url for source in arguments.files for url in input_urls(source)]
     index = database.index(arguments.index)
     with output.progress() as report:
@@ -73,7 +75,7 @@ def input_urls(source: str | Path | ServiceIndex) -> list[str]:
         )
     if "://" in text:
         return [text]
-    path = Path(text).expanduser()
+    path = home_expanded(text)
     if not path.exists() and glob.has_magic(text):
         found = sorted(glob.glob(str(path)))  # noqa: PTH207 - of absolute patterns, too
         if not found:

@@ -27,6 +27,7 @@ from squash.cli.keeping import gc, repair, verify
 from squash.cli.output import Output, Table, counted, summary
 from squash.cli.problems import UsageError
 from squash.cli.querying import query, shown_of
+from squash.cli.values import by_name
 from squash.cli.writing import patch, put
 from squash.errors import NotFoundError
 from squash.model import AsOf, EncoderPin, Metric, Record
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 SUCCEEDED: Final = 0
 TEXT_KEY_DEFAULT: Final = "text"
+_PAGE_DEFAULT: Final = 100
 
 Command: TypeAlias = "Callable[[Namespace, Database, Output], int]"
 
@@ -45,7 +47,7 @@ def create(arguments: Namespace, database: Database, output: Output) -> int:
     """Make an empty index."""
     config = database.create_index(
         arguments.index,
-        attributes=dict(arguments.attribute),
+        attributes=by_name(arguments.attribute, "--attribute"),
         non_filterable=arguments.non_filterable,
         expires=arguments.expires,
         codec=arguments.codec,
@@ -62,7 +64,7 @@ def create(arguments: Namespace, database: Database, output: Output) -> int:
 
 
 def _tagged(arguments: Namespace) -> dict[str, Any]:
-    return {"tags": dict(arguments.tag)} if arguments.tag else {}
+    return {"tags": by_name(arguments.tag, "--tag")} if arguments.tag else {}
 
 
 def _measured_by(arguments: Namespace) -> dict[str, Any]:
@@ -113,11 +115,14 @@ def delete(arguments: Namespace, database: Database, output: Output) -> int:
     index = database.index(arguments.index)
     if arguments.keys:
         result = index.delete(keys=arguments.keys, if_snapshot=arguments.if_snapshot)
+        # Nobody looked which of them there were.
+        deleted = f"what there was of {counted(result.rows, 'key')}"
     else:
         result = index.delete(filter=arguments.filter, if_snapshot=arguments.if_snapshot)
+        deleted = counted(result.rows, "record")
     output.result(
         write_document(result),
-        f"Deleted {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}.",
+        f"Deleted {deleted}; the snapshot is {result.snapshot:,}.",
     )
     return SUCCEEDED
 
@@ -125,6 +130,13 @@ def delete(arguments: Namespace, database: Database, output: Output) -> int:
 def list_any(arguments: Namespace, database: Database, output: Output) -> int:
     """List the indexes, or one page of the records of one."""
     if arguments.index is None:
+        for given, name in (
+            (arguments.cursor, "--cursor"),
+            (arguments.limit, "--limit"),
+            (arguments.as_of, "--as-of"),
+        ):
+            if given is not None:
+                raise UsageError(f"{name} goes with an index, whose records are listed")
         configs = sorted(database.list_indexes(), key=lambda config: config.name)
         rows = [
             (config.name, config.dimension, str(config.metric), pin_label(config.encoder))
@@ -139,7 +151,7 @@ def list_any(arguments: Namespace, database: Database, output: Output) -> int:
         return SUCCEEDED
     page = database.index(arguments.index).list(
         cursor=arguments.cursor,
-        limit=arguments.limit,
+        limit=arguments.limit or _PAGE_DEFAULT,
         include=arguments.include,
         as_of=arguments.as_of,
     )

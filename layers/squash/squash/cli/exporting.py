@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from squash.cli.exporters import ExportSource, RowSink, open_sink
 from squash.cli.output import Output, counted
-from squash.cli.service_index import ServiceIndex
+from squash.cli.service_index import ServiceIndex, refuse_service_options
 from squash.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def export(arguments: Namespace, database: Database, output: Output) -> int:
         from squash.cli.moving.exporting import export_index  # noqa: PLC0415
 
         return export_index(arguments, database, output)
+    refuse_service_options(arguments)
     index = database.index(arguments.index)
     path: Path = arguments.file
     _check_absent(path, force=arguments.force)

@@ -13,7 +13,7 @@ from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_shown
 from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.output import Output, Report, counted
 from squash.cli.problems import UsageError
-from squash.cli.service_index import ServiceIndex
+from squash.cli.service_index import ServiceIndex, refuse_service_options
 from squash.errors import SquashError
 from squash.model import InputBatch, RowBatch
 from squash.reports import Progress
@@ -45,10 +45,12 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
     if isinstance(arguments.file, str):
         raise UsageError(f"{arguments.file}: URLs are built from, with --workers")
     if isinstance(arguments.file, ServiceIndex):
+        _refuse_file_options(arguments)
         # Only now: it loads botocore.
         from squash.cli.moving.importing import import_index  # noqa: PLC0415
 
         return import_index(arguments, database, output)
+    refuse_service_options(arguments)
     index = database.index(arguments.index)
     options = ImportOptions(
         keys=arguments.keys,
@@ -81,6 +83,13 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
         *encoding_shown(result.encoding),
     )
     return _SUCCEEDED
+
+
+def _refuse_file_options(arguments: Namespace) -> None:
+    for name in ("keys", "metadata", "vector_column", "text_column", "image_column", "key_column"):
+        if getattr(arguments, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} goes with a file, and {arguments.file} is an index")
 
 
 class ImportedRows:

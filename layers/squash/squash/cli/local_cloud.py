@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from squash.api.s3vectors.operations import is_ours
 from squash.cli.output import Output, Table, printable
+from squash.cli.values import by_name
 from squash.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def run_local(arguments: Namespace, output: Output) -> int:
         template=arguments.template,
         build=arguments.build,
         data=arguments.data,
-        parameters=dict(arguments.parameter),
-        environment=dict(arguments.environment),
+        parameters=by_name(arguments.parameter, "--parameter"),
+        environment=by_name(arguments.environment, "--environment"),
         fork_server=not arguments.no_fork_server,
         faults=read_faults(arguments.faults) if arguments.faults else (),
         policy=Policy(

@@ -7,12 +7,12 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from squash.cli.arguments import STORE_DEFAULT, STORE_VARIABLE, build_parser
 from squash.cli.output import Output
 from squash.cli.problems import UsageError
+from squash.cli.values import home_expanded
 from squash.errors import SquashError
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before parsing, since what is wrong with the arguments is said in JSON too.
     output = Output(json_wanted="--json" in words)
     try:
-        return _run(build_parser().parse_args(words), output)
+        arguments = build_parser().parse_args(words)
+        # As it was parsed: a key after -- may be called so, and options may be cut short.
+        output = Output(json_wanted=arguments.json)
+        return _run(arguments, output)
     except SystemExit as stop:  # argparse has printed the help that was asked for
         return int(stop.code or 0)
     except UsageError as error:
@@ -84,7 +87,7 @@ def connect(location: str, *, endpoint_url: str | None, region: str | None) -> D
 
 def as_location(text: str) -> str:
     """Turn a folder's path into a location; what has a scheme is one already."""
-    return text if "://" in text else Path(text).expanduser().absolute().as_uri()
+    return text if "://" in text else home_expanded(text).absolute().as_uri()
 
 
 if __name__ == "__main__":

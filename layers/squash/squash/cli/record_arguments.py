@@ -7,7 +7,7 @@ from pathlib import Path
 
 from squash import limits
 from squash.cli.building_arguments import build_arguments_of
-from squash.cli.service_index import file_or_index, source
+from squash.cli.service_index import SERVICE_OPTIONS, file_or_index, source
 from squash.cli.shared_arguments import add_as_of, add_filter, add_if_snapshot, add_index
 from squash.cli.values import count, count_or_none
 
@@ -102,7 +102,7 @@ def _add_service(parser: argparse.ArgumentParser, target: str) -> None:
     group.add_argument(
         "--parallel",
         type=count(limits.MOVE_SEGMENTS_MAX),
-        default=4,
+        default=SERVICE_OPTIONS["parallel"],
         metavar="N",
         help="requests at once (default 4)",
     )
@@ -116,14 +116,14 @@ def _add_service(parser: argparse.ArgumentParser, target: str) -> None:
     group.add_argument(
         "--bad-rows",
         type=count_or_none(limits.MOVE_BAD_ROWS_MAX),
-        default=0,
+        default=SERVICE_OPTIONS["bad_rows"],
         metavar="N",
         help="go on without so many records that the target does not take (default 0)",
     )
     group.add_argument(
         "--sample",
         type=count_or_none(limits.MOVE_SAMPLE_MAX),
-        default=100,
+        default=SERVICE_OPTIONS["sample"],
         metavar="N",
         help="records that are compared whole at the end, beside all keys (default 100)",
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from squash.cli.problems import UsageError
 from squash.limits import BUCKET_NAME_PATTERN
 from squash.values import dataclass
 
@@ -16,6 +19,22 @@ _ARN: Final = re.compile(
     r"arn:aws[-a-z0-9]*:s3vectors:(?P<region>[a-z0-9-]+):\d{12}:"
     rf"bucket/(?P<bucket>{BUCKET_NAME_PATTERN})/index/(?P<index>{BUCKET_NAME_PATTERN})"
 )
+
+
+# The options of a copy, and what each is when nobody gives it.
+SERVICE_OPTIONS: Final[Mapping[str, Any]] = {
+    "create": False,
+    "service_url": None,
+    "service_region": None,
+    "service_profile": None,
+    "parallel": 4,
+    "state": None,
+    "restart": False,
+    "bad_rows": 0,
+    "sample": 100,
+    "no_check": False,
+    "check_only": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +69,21 @@ def file_or_index(text: str) -> Path | ServiceIndex:
             f"{text!r} names no index of S3 Vectors: write {SCHEME}BUCKET/INDEX, or its ARN"
         )
     return ServiceIndex(found["bucket"], found["index"], found.groupdict().get("region"))
+
+
+def refuse_service_options(arguments: Namespace) -> None:
+    """Refuse what is said of a copy where files are read or written: --check-only moves nothing.
+
+    Raises
+    ------
+    UsageError
+        If one of the options was given.
+
+    """
+    for name, default in SERVICE_OPTIONS.items():
+        if getattr(arguments, name) != default:
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"--{option} goes with an index of Amazon S3 Vectors, {SCHEME}BUCKET/INDEX, "
+                "and not with files"
+            )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from squash import limits, strict_json
 from squash.api import moments
+from squash.cli.problems import UsageError
 from squash.model import AsOf, AttributeType
 
 INCLUDABLE: Final = ("metadata", "vector")
@@ -63,6 +65,24 @@ def lifetime_ms(text: str) -> int:
     return int(number) * _UNITS_MS[unit]
 
 
+def home_expanded(text: str) -> Path:
+    """Return a path, with a home folder in the place of `~` or `~user`.
+
+    Raises
+    ------
+    UsageError
+        If nobody of that name has one.
+
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{text}: the home folder that ~ stands for is not known; write the whole path, or "
+            "./~ for a name that begins so"
+        ) from error
+
+
 def port(text: str) -> int:
     """Parse a port's number; 0 takes one that is free."""
     if not (text.isascii() and text.isdecimal()) or int(text[:6]) > _PORT_MAX:
@@ -89,23 +109,40 @@ def named_value(text: str) -> tuple[str, str]:
     return name, value
 
 
+def by_name(pairs: Sequence[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return what an option said of each name.
+
+    Raises
+    ------
+    UsageError
+        If it said something of one twice.
+
+    """
+    named: dict[str, str] = {}
+    for name, value in pairs:
+        if name in named:
+            raise UsageError(f"{option} names {name!r} twice: {named[name]} and {value}")
+        named[name] = value
+    return named
+
+
 def count(largest: int) -> Callable[[str], int]:
     """Return a parser of numbers from 1 to `largest`."""
-
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= largest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {largest:,}")
-        return int(text)
-
-    return parse
+    return _whole(1, largest)
 
 
 def count_or_none(largest: int) -> Callable[[str], int]:
     """Return a parser of numbers from 0 to `largest`."""
-    parse_count = count(largest)
+    return _whole(0, largest)
 
+
+def _whole(least: int, largest: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        return 0 if text == "0" else parse_count(text)
+        if not text.isascii() or not text.isdecimal() or not least <= int(text) <= largest:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number from {least} to {largest:,}"
+            )
+        return int(text)
 
     return parse
 
