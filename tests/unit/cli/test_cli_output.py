@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
@@ -93,3 +94,19 @@ def test_bars_are_for_people():
 def test_long_values_are_cut_and_control_characters_escaped():
     assert len(summary("x" * 1_000)) == 100
     assert printable("a\tb\x00\n") == "a\\tb\\x00\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "UTF_8"])
+def test_json_is_json_whatever_the_streams_can_encode(encoding):
+    """As `main` sets them up, with what they cannot encode escaped."""
+    document = {"key": "é文😀"}
+    written, failed = io.BytesIO(), io.BytesIO()
+    streams = [
+        io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", write_through=True)
+        for raw in (written, failed)
+    ]
+    output = Output(json_wanted=True, stdout=streams[0], stderr=streams[1])
+    output.result(document)
+    output.error(FilterError(document["key"], field=""))
+    assert json.loads(written.getvalue().decode(encoding)) == document
+    assert json.loads(failed.getvalue().decode(encoding))["detail"] == document["key"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -95,3 +99,15 @@ def test_a_delete_by_keys_does_not_say_that_they_were_there(run, papers):
     done = run("delete", "papers", "gone")
     assert done.status == 0
     assert done.out.startswith("Deleted what there was of 1 key;")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["list", "put papers -", "query papers [1]"])
+def test_streams_that_the_shell_closed_cost_no_traceback(tmp_path, closed, words):
+    python = shlex.quote(sys.executable)
+    line = f"{python} -m squash.cli.main --store data {words} {closed}"
+    done = subprocess.run(  # noqa: S602 - a shell is what closes them
+        line, shell=True, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert done.returncode == (0 if words == "list" else 1)
+    assert b"Traceback" not in done.stderr

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 if it failed, or 2 if the command itself is not well formed.
 
     """
+    _open_what_is_closed()
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A key that the terminal's encoding lacks is shown escaped, and stops nothing.
@@ -59,6 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SquashError, OSError, KeyboardInterrupt) as error:
         output.error(error)
         return FAILED
+
+
+def _open_what_is_closed() -> None:
+    """Put nothing in the place of a standard stream that the shell closed, as by ``>&-``."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # For as long as the process lives, as what stands there otherwise.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _run(arguments: Namespace, output: Output) -> int:

@@ -42,7 +42,7 @@ class Output:
     def result(self, document: Mapping[str, Any], *shown: Table | str) -> None:
         """Write a result: the document for machines, else the tables and lines for people."""
         if self._json_wanted:
-            self._stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+            self._stdout.write(_json(document, self._stdout) + "\n")
             return
         for part in shown:
             if isinstance(part, str):
@@ -62,7 +62,7 @@ class Output:
         """Write what failed."""
         members = problem(error)
         if self._json_wanted:
-            self._stderr.write(json.dumps(members, ensure_ascii=False) + "\n")
+            self._stderr.write(_json(members, self._stderr) + "\n")
             return
         place = members.get("field", "")
         # The message of a filter error names the place already.
@@ -80,6 +80,15 @@ class Output:
         else:
             with _plain_progress(self._stderr) as report:
                 yield report
+
+
+def _json(document: Mapping[str, Any], stream: TextIO) -> str:
+    """Return JSON on one line, in ASCII where the stream would escape what it cannot encode.
+
+    Its escapes, with an x and two digits, are none of JSON's.
+    """
+    encoding = (stream.encoding or "utf-8").lower().replace("_", "-")
+    return json.dumps(document, ensure_ascii=encoding not in {"utf-8", "utf8"}, allow_nan=False)
 
 
 def printable(text: str) -> str:
