@@ -111,3 +111,8 @@ def test_streams_that_the_shell_closed_cost_no_traceback(tmp_path, closed, words
     )
     assert done.returncode == (0 if words == "list" else 1)
     assert b"Traceback" not in done.stderr
+
+
+def test_an_s3_for_the_local_cloud_is_a_url(run):
+    done = run("local", "--s3", "nonsense")
+    assert (done.status, "http://host:port" in done.err) == (1, True)

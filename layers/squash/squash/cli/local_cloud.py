@@ -41,6 +41,10 @@ def run_local(arguments: Namespace, output: Output) -> int:
             f"{error.name} is not installed, which squash local needs: "
             "pip install 'squash-search[local]'"
         ) from error
+    # Only now: nothing else of the command line needs it so early.
+    from squash.storage.s3_access import check_endpoint  # noqa: PLC0415
+
+    check_endpoint(arguments.s3)
     names = ("s3", "s3_memory", "s3_proxy", "api_port", "lambda_port", "url_port", "schedules")
     options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     cloud = LocalCloud(
