@@ -116,3 +116,16 @@ def test_streams_that_the_shell_closed_cost_no_traceback(tmp_path, closed, words
 def test_an_s3_for_the_local_cloud_is_a_url(run):
     done = run("local", "--s3", "nonsense")
     assert (done.status, "http://host:port" in done.err) == (1, True)
+
+
+def test_the_local_cloud_takes_no_store(run, monkeypatch):
+    monkeypatch.setenv(entry.STORE_VARIABLE, "data")  # which is for other commands
+    assert run("local", "--template", "gone.yaml").status == 1
+    done = run("local", "--template", "gone.yaml", "--store", "data")
+    assert (done.status, "--store" in done.err) == (2, True)
+
+
+def test_an_export_into_a_folder_that_is_not_there_names_the_folder(run, papers, tmp_path):
+    done = run("export", "papers", tmp_path / "gone" / "out.jsonl")
+    assert done.status == 1
+    assert done.err.startswith(f"squash: {tmp_path / 'gone'}: No such file")

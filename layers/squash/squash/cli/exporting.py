@@ -68,6 +68,11 @@ def _copy(batches: RowExport, sink: RowSink) -> int:
 def _check_absent(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise InvalidArgumentError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        # Else the error would be about the temporary name, which nobody gave.
+        raise InvalidArgumentError(
+            f"{path.parent}: No such file or directory; make the folder first"
+        )
     if path.exists() and not force:
         raise InvalidArgumentError(f"{path} is there already: say --force to replace it")
 

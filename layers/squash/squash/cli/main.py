@@ -72,6 +72,8 @@ def _open_what_is_closed() -> None:
 
 def _run(arguments: Namespace, output: Output) -> int:
     if arguments.command == "local":
+        if arguments.store is not None:
+            raise UsageError("local takes no --store: the template says where the indexes lie")
         # It opens no store of ours, and nothing else needs what it loads.
         from squash.cli.local_cloud import run_local  # noqa: PLC0415
 
