@@ -64,6 +64,8 @@ def random_table(rng, rows, *, dimension=8, partitions=3, space="l2", dead=0.1):
             "listed": [shifted(rng.integers(0, 1 << 63, n).astype(np.uint64), 3) for n in part_rows]
         },
     )
+    if space == "l2" and rng.random() < 0.5:
+        table.spreads = shifted(rng.random(len(rows), dtype=np.float32) * 8, 4)
     for name in ("plain", "absent"):
         table.values[name] = []
         for count in part_rows:

@@ -68,6 +68,7 @@ def test_prepare_rotates_and_measures(space, dimension, unit):
     if space == "l2":
         projected = axes.astype(np.float64) @ (query.astype(np.float64) - mean)
         distances = ((table.centers - projected) ** 2).sum(axis=1)
+        distances += 0 if table.spreads is None else table.spreads
         assert found.offset == 0.0
     else:
         projected = axes.astype(np.float64) @ query

@@ -131,7 +131,7 @@ def test_a_target_is_reached_on_what_was_seen_in_fewer_clusters() -> None:
     collector = NeighbourCollector(queries, space="l2", seed=3)
     collector.add(data, member, place=(0,))
     rows = np.bincount(member, minlength=64)
-    fitted = collector.fit(centers, rows)
+    fitted = collector.fit(centers, rows, spreads=None)
     weighted = fitted.weighted
     assert weighted is not None
     near = collector.neighbours().clusters[0]
@@ -158,4 +158,48 @@ def test_products_are_counted_alike() -> None:
     data = rng.normal(size=(500, 4)).astype(np.float32)
     collector = NeighbourCollector(data[:20], space="dot", seed=3)
     collector.add(data, np.arange(500) // 50, place=(0,))
-    assert collector.fit(data[::50], np.full(10, 50)).weighted is None
+    fitted = collector.fit(data[::50], np.full(10, 50), spreads=None)
+    assert fitted.weighted is None
+    assert fitted.spread is None
+
+
+def clusters_of_length_one(rows: int, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows that spread less and less by dimension, their clusters, and these's means."""
+    rng = np.random.default_rng(4)
+    data = rng.normal(size=(rows, 32)) * np.arange(1, 33) ** -0.5
+    data = (data / np.linalg.norm(data, axis=1, keepdims=True)).astype(np.float32)
+    centers = data[rng.choice(rows, clusters, replace=False)]
+    for _ in range(7):
+        member = (data @ centers.T - (centers**2).sum(axis=1) / 2).argmax(axis=1)
+        sums = np.zeros((clusters, 32))
+        np.add.at(sums, member, data)
+        centers = (sums / np.bincount(member, minlength=clusters)[:, None]).astype(np.float32)
+    return data, member, centers
+
+
+def test_rows_of_length_one_are_found_in_fewer_clusters_by_their_own_distances() -> None:
+    """Both ways reach the target, and the shorter is taken."""
+    data, member, centers = clusters_of_length_one(8_000, 80)
+    rows = np.bincount(member, minlength=80)
+    spreads = (1 - (centers.astype(np.float64) ** 2).sum(axis=1)).astype(np.float32)
+    queries = data[::20]
+    collector = NeighbourCollector(queries, space="l2", seed=3)
+    collector.add(data, member, place=(0,))
+    fitted = collector.fit(centers, rows, spreads=spreads)
+    plain = collector.fit(centers, rows, spreads=None)
+    spread = fitted.spread
+    assert spread is not None
+    assert plain.spread is None
+    assert fitted.to_json().get("weighted") == plain.to_json().get("weighted")
+    assert plain.weighted is None or spread.cost() < plain.weighted.cost()
+    near = collector.neighbours().clusters[0]
+    distances = ((queries[:, None] - centers) ** 2).sum(axis=2) + spreads
+    for row, target in enumerate(TARGETS):
+        found = []
+        for own, true in zip(distances, near, strict=True):
+            order = np.argsort(own, kind="stable")
+            seen = np.cumsum(rows[order]).astype(np.float64)
+            counted = list(counted_together(own[order], seen))[spread.exponent]
+            last = np.searchsorted(counted, spread.needed[row, 0] * (1 - 1e-9))
+            found.append(np.isin(true, order[: last + 1]).mean())
+        assert np.mean(found) >= target

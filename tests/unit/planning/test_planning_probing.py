@@ -1,5 +1,7 @@
 """Choosing clusters: enough rows always, the calibrated number of clusters otherwise."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -149,6 +151,38 @@ def weighted(clusters: int) -> Calibration:
     known = calibration(clusters)
     twice = Weighted(3, known.clusters_needed, 1 + known.clusters_needed / 2)
     return Calibration(known.clusters_needed, twice)
+
+
+def test_walks_go_by_distances_to_rows_where_these_are_shorter() -> None:
+    """And earlier releases, which do not know them, by what they know."""
+    needed = calibration(100).clusters_needed
+    ways = [Weighted(exponent, needed, needed * 2) for exponent in range(5)]
+    longer = [Weighted(exponent, needed, needed * 2.1) for exponent in range(5)]
+    shorter = [Weighted(exponent, needed, needed * (1.9 - exponent / 10)) for exponent in range(5)]
+    assert Calibration.best(ways, spread=longer, clusters=100).spread is None
+    best = Calibration.best(ways, spread=shorter, clusters=100)
+    assert best.spread is best.walked_by is shorter[4]
+    assert best.weighted is None
+    read = Calibration.from_json(json.loads(json.dumps(best.to_json())))
+    assert read.to_json() == best.to_json()
+    assert Need.of(best, 0.95).exponent == 4
+    scaled = best.scaled(measured=100, clusters=400).spread
+    assert scaled is not None
+    np.testing.assert_allclose(scaled.walked, np.minimum(shorter[4].walked * 2, 400))
+    old = best.to_json()
+    del old["spread"]
+    assert Calibration.from_json(old).walked_by is None
+
+
+@pytest.mark.parametrize("exponent", [5, -1, 1.5, "2"])
+def test_an_exponent_of_distances_to_rows_that_is_none_is_refused(exponent: object) -> None:
+    """All may count alike; kernels multiply as often as it says."""
+    value = weighted(10).to_json()
+    value["spread"] = {**value["weighted"], "exponent": 0}
+    assert Calibration.from_json(value).spread is not None
+    value["spread"]["exponent"] = exponent
+    with pytest.raises(ValueError, match="exponent of spread"):
+        Calibration.from_json(value)
 
 
 def test_a_query_close_to_a_center_takes_fewer_clusters() -> None:

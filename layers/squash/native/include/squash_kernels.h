@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 16
+#define SQ_INTERFACE 17
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -39,6 +39,7 @@ typedef struct sq_table {
     int64_t vector_dimension; /* d */
     const float *centers;
     const double *center_norms;
+    const float *spreads; /* added to squared distances to centers; NULL: nothing is */
     const int64_t *rows;
     const int64_t *partition;
     const int64_t *first_row;

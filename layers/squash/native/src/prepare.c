@@ -188,6 +188,8 @@ static void measure_centers(const sq_table *table, const float *narrow, double o
     float *found = distances + first;
     if (table->space == SQ_SPACE_L2) {
         scan(centers, narrow, count, dimension, 1, found);
+        if (table->spreads)
+            for (int64_t j = 0; j < count; j++) found[j] += table->spreads[first + j];
         return;
     }
     scan(centers, narrow, count, dimension, 0, found);
@@ -409,6 +411,9 @@ static void bound_centers(const sq_table *table, const coarse_query *q, int64_t 
         if (l2) bound_group(codes, q, quads, 1, some, bounds + first + i);
         else bound_group(codes, q, quads, 0, some, bounds + first + i);
     }
+    /* Rounding keeps order: what bounds a distance still does when the same is added to both. */
+    if (l2 && table->spreads)
+        for (int64_t i = first; i < first + count; i++) bounds[i] += table->spreads[i];
 }
 
 void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const uint64_t *places,
@@ -416,6 +421,8 @@ void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const
     const int64_t d = table->dimension;
     if (table->space == SQ_SPACE_L2) {
         gather(table->centers, by->narrow, places, n, d, 1, found);
+        if (table->spreads)
+            for (int64_t i = 0; i < n; i++) found[i] += table->spreads[places[i]];
         return;
     }
     gather(table->centers, by->narrow, places, n, d, 0, found);

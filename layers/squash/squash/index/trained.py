@@ -13,7 +13,7 @@ from squash.container import Buffer, Container, pack
 from squash.errors import DataError
 from squash.index.references import MALFORMED
 from squash.planning import Calibration
-from squash.quantize import Codec, are_finite, load_codec
+from squash.quantize import Codec, are_finite, load_codec, unit_spreads
 from squash.segment import Sections
 from squash.segment.sections import sections_from_container, sections_to_arrays
 from squash.values import dataclass
@@ -87,6 +87,12 @@ class Trained:
         """Return int64 [p], the rows of each partition, dead ones among them."""
         ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.cluster_rows)))
         return np.asarray(np.diff(ends[self.partition_begins]))
+
+    def walked_spreads(self) -> F32 | None:
+        """Return float32 [c], what walks add to squared distances to centers; None for nothing."""
+        if self.calibration.spread is None:
+            return None
+        return unit_spreads(self.codec, self.centers)
 
     def energy(self) -> float | None:
         """Return the energy of all rows of which it is known; None if it is of none."""

@@ -17,7 +17,7 @@ from squash.arrays import AnyArray
 from squash.errors import InternalError
 from squash.values import dataclass
 
-INTERFACE: Final = 16
+INTERFACE: Final = 17
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"

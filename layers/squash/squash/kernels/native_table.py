@@ -41,6 +41,7 @@ class _Table(ctypes.Structure):
             for name in (
                 "centers",
                 "center_norms",
+                "spreads",
                 "rows",
                 "partition",
                 "first_row",
@@ -209,6 +210,11 @@ class NativeTable:
             space=_SPACES[table.space],
             centers=aligned_address(table.centers, np.float32, "centers"),
             center_norms=aligned_address(table.center_norms, np.float64, "center_norms"),
+            spreads=(
+                None
+                if table.spreads is None
+                else aligned_address(table.spreads, np.float32, "spreads")
+            ),
             **{
                 name: aligned_address(getattr(table, name), np.int64, name)
                 for name in (

@@ -25,6 +25,8 @@ def prepare(
 ) -> PreparedQuery:
     """Rotate a query, make its table of signs, and measure its distances to all centers.
 
+    These are what clusters are taken by: squared ones with the table's spreads, if it has any.
+
     Parameters
     ----------
     table:
@@ -58,6 +60,8 @@ def prepare(
     narrow = projected.astype(np.float32)
     if table.space == "l2":
         distances = _squared_distances(table.centers, narrow)
+        if table.spreads is not None:
+            distances += table.spreads
     else:
         distances = -(_narrow_products(table.centers, narrow) + np.float32(offset))
     return PreparedQuery(projected, offset, entries, step, base, distances)

@@ -79,6 +79,9 @@ class ClusterTable:
     """What is known of filters that were asked lately, for who asks them."""
     ranges: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """And, by attributes, what filters of intervals of these have in common."""
+    spreads: F32 | None = None
+    """float32 [c], what is added to the squared distances to centers by which clusters are taken;
+    None where that is nothing."""
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 from squash.attributes import CellScheme
 from squash.index.trained import History, Trained
 from squash.maintain.calibrate import NeighbourCollector, Neighbours, fit
-from squash.maintain.learning import Learned, space_of
+from squash.maintain.learning import Learned, space_of, spreads_of
 from squash.maintain.parts import Sizes, parts_of
 from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill
@@ -110,12 +110,14 @@ def finish(
         What the sample taught, and the index's configuration.
 
     """
+    centers = routing.centers()
     calibration = fit(
         neighbours,
         learned.queries,
-        routing.centers(),
+        centers,
         routing.cluster_rows(),
         space=space_of(config.metric),
+        spreads=spreads_of(config.metric, learned.codec, centers),
     )
     history = History(rows_trained=routing.rows, energy_trained=routing.energy(), rows_since=0)
     return routing.trained(learned.codec, cells, calibration, history)

@@ -124,9 +124,11 @@ class NeighbourCollector:
         """Return what was found so far."""
         return Neighbours(self._distances.copy(), self._clusters.copy())
 
-    def fit(self, centers: F32, rows: I64) -> Calibration:
+    def fit(self, centers: F32, rows: I64, *, spreads: F32 | None) -> Calibration:
         """Learn from what was seen; see the function `fit`."""
-        return fit(self.neighbours(), self._queries, centers, rows, space=self._space)
+        return fit(
+            self.neighbours(), self._queries, centers, rows, space=self._space, spreads=spreads
+        )
 
     def _keep(self, band: int, partial: F32, *, squares: F32, clusters: I64) -> None:
         kept = self._distances[band]
@@ -158,7 +160,13 @@ def admission(seed: int, place: Sequence[int], rows: int) -> F64:
 
 
 def fit(
-    neighbours: Neighbours, queries: F32, centers: F32, rows: I64, *, space: Space
+    neighbours: Neighbours,
+    queries: F32,
+    centers: F32,
+    rows: I64,
+    *,
+    space: Space,
+    spreads: F32 | None,
 ) -> Calibration:
     """Learn how many clusters queries need.
 
@@ -174,39 +182,83 @@ def fit(
         int64 [c], how many each cluster has.
     space:
         "l2" or "dot".
+    spreads:
+        float32 [c], what may be added to squared distances to centers; None if nothing.
 
     """
     clusters = len(centers)
     steps = 1 + _GRID * clusters.bit_length()
     grid = distinct(np.geomspace(1, clusters, steps).round().astype(np.int64))
     exponents = EXPONENTS if space == "l2" else EXPONENTS[:1]
-    weights: list[list[list[F64]]] = [[[] for _ in BANDS] for _ in exponents]
-    curves = np.empty((len(exponents), len(BANDS), len(queries), len(grid)))
+    added = [None] if spreads is None else [None, spreads]
+    ways = [_Ways(exponents, len(queries), grid) for _ in added]
     factors = -queries if space == "dot" else -2 * queries
     own = np.einsum("ij,ij->i", queries, queries)
     squares = np.einsum("ij,ij->i", centers, centers)
     size = max(_RANKED_VALUES_MAX // max(clusters, 1), 1)
     for start in range(0, len(queries), size):
         to_centers = _measure(factors[start : start + size], centers, squares, space)
-        for query, distances in enumerate(to_centers, start):
-            order = np.argsort(distances, kind="stable")
-            place = np.empty(clusters, dtype=np.int64)
-            place[order] = np.arange(clusters)
-            ascending = np.maximum(distances[order] + own[query], 0)
-            seen = np.cumsum(rows[order]).astype(np.float64)
-            for band, share in enumerate(BANDS):
-                true = neighbours.clusters[band, query]
-                reached = place[true[true >= 0]]
-                counts = counted_together(ascending, seen * share)
-                for number, counted in zip(range(len(exponents)), counts, strict=False):
-                    weights[number][band].append(counted[reached])
-                    curves[number, band, query] = counted[grid - 1]
-    k = CALIBRATED_NEIGHBOURS
-    ways = [
-        Weighted.fit(exponent, weights[number], list(curves[number]), grid, k=k, clusters=clusters)
-        for number, exponent in enumerate(exponents)
-    ]
-    return Calibration.best(ways, clusters=clusters)
+        for query, measured in enumerate(to_centers, start):
+            for way, more in zip(ways, added, strict=True):
+                distances = np.maximum(measured + own[query], 0) if space == "l2" else measured
+                if more is not None:
+                    distances = distances + more
+                way.add(query, distances, rows, neighbours.clusters[:, query])
+    fitted = [way.fit(clusters) for way in ways]
+    return Calibration.best(
+        fitted[0], spread=fitted[1] if len(fitted) > 1 else (), clusters=clusters
+    )
+
+
+class _Ways:
+    """What the clusters that held-out queries need count together, by each exponent."""
+
+    def __init__(self, exponents: Sequence[int], queries: int, grid: I64) -> None:
+        self._exponents = exponents
+        self._grid = grid
+        self._weights: list[list[list[F64]]] = [[[] for _ in BANDS] for _ in exponents]
+        self._curves = np.empty((len(exponents), len(BANDS), queries, len(grid)))
+
+    def add(self, query: int, distances: F32, rows: I64, true: I64) -> None:
+        """Count for one query.
+
+        Parameters
+        ----------
+        query:
+            Its number.
+        distances:
+            float32 [c], to all clusters.
+        rows:
+            int64 [c], how many each has.
+        true:
+            int64 [bands, k], the clusters of its nearest rows; -1 where there is none.
+
+        """
+        order = np.argsort(distances, kind="stable")
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        ascending = distances[order]
+        seen = np.cumsum(rows[order]).astype(np.float64)
+        for band, share in enumerate(BANDS):
+            reached = place[true[band][true[band] >= 0]]
+            counts = counted_together(ascending, seen * share)
+            for number, counted in zip(range(len(self._exponents)), counts, strict=False):
+                self._weights[number][band].append(counted[reached])
+                self._curves[number, band, query] = counted[self._grid - 1]
+
+    def fit(self, clusters: int) -> list[Weighted]:
+        """Return what walks need, by exponent."""
+        return [
+            Weighted.fit(
+                exponent,
+                self._weights[number],
+                list(self._curves[number]),
+                self._grid,
+                k=CALIBRATED_NEIGHBOURS,
+                clusters=clusters,
+            )
+            for number, exponent in enumerate(self._exponents)
+        ]
 
 
 def counted_together(distances: F32, expected: F64) -> Iterator[F64]:

@@ -17,7 +17,7 @@ from squash.attributes import CellScheme, Columns
 from squash.maintain.parts import measured
 from squash.model import IndexConfig, Metadata, Metric
 from squash.planning import choose_rows
-from squash.quantize import PRESETS, Codec, Space, train_codec
+from squash.quantize import PRESETS, Codec, Space, train_codec, unit_spreads
 from squash.reports import Progress
 from squash.training import Assigner, group_clusters, kmeans
 from squash.values import dataclass
@@ -205,3 +205,11 @@ def _spread(rows: F32, count: int) -> F32:
     """Take `count` rows at even distances: the sample is in the source's order."""
     step = max(len(rows) // max(count, 1), 1)
     return np.asarray(rows[::step][:count])
+
+
+def spreads_of(metric: Metric, codec: Codec, centers: F32) -> F32 | None:
+    """Return how far rows lie from the centers of their clusters, where centers tell.
+
+    That is for cosine, whose rows have length one; see `unit_spreads`.
+    """
+    return unit_spreads(codec, centers) if metric is Metric.COSINE else None

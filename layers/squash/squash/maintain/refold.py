@@ -26,7 +26,7 @@ from squash.index.trained import History, Trained
 from squash.limits import FLAT_SEGMENT_ROWS_MAX
 from squash.maintain.build import BuildOptions
 from squash.maintain.calibrate import NeighbourCollector
-from squash.maintain.learning import space_of
+from squash.maintain.learning import space_of, spreads_of
 from squash.maintain.live_rows import LiveRows, drop, segment_batches, store_segment
 from squash.maintain.parts import measured, parts_of
 from squash.maintain.regroup import assign_rows, update_centers
@@ -192,7 +192,9 @@ class _Fold:
         trained = self._standing.trained
         if collector is not None:
             history = replace(history, rows_since=0)
-            calibration = collector.fit(routing.centers(), routing.cluster_rows())
+            centers = routing.centers()
+            spreads = spreads_of(self._standing.config.metric, trained.codec, centers)
+            calibration = collector.fit(centers, routing.cluster_rows(), spreads=spreads)
         else:
             calibration = trained.calibration.scaled(
                 measured=len(trained.centers), clusters=routing.clusters

@@ -5,7 +5,8 @@ needed grow about as selectivity^-0.43 (ALGORITHMS 7.2). So `Calibration` holds,
 target and selectivity band, what held-out queries needed, and `take_clusters` walks the clusters
 from the nearest on until the need is met. Not all queries need as much: of one that lies close to
 the nearest center others are far, and few clusters hold what is near. So a cluster counts the more,
-the farther it is compared with the anchor (`kernels.walk`), where distances are squares.
+the farther it is compared with the anchor (`kernels.walk`), where distances are squares. Of rows of
+length one, a cluster is as far as its rows are on average, where that makes walks shorter.
 """
 
 from __future__ import annotations
@@ -127,13 +128,39 @@ class Calibration:
 
     clusters_needed: F64
     weighted: Weighted | None = None
+    spread: Weighted | None = None
+    """What it needs where a cluster is as far as its rows are on average (`unit_spreads`), if walks
+    are shorter so: they go by this then, and those of earlier releases by the others."""
 
     @classmethod
-    def best(cls, ways: Sequence[Weighted], *, clusters: int) -> Calibration:
-        """Choose the way to count with the shortest walks; of the first the exponent is 0."""
+    def best(
+        cls, ways: Sequence[Weighted], *, spread: Sequence[Weighted] = (), clusters: int
+    ) -> Calibration:
+        """Choose the way to count with the shortest walks.
+
+        Parameters
+        ----------
+        ways:
+            Those by distances to centers; of the first the exponent is 0.
+        spread:
+            And by distances to rows.
+        clusters:
+            How many there are.
+
+        """
         best = min(ways, key=Weighted.cost)
         plain = np.minimum(ways[0].needed, clusters)
-        return cls(plain, best if best.exponent else None)
+        shorter = min(spread, key=Weighted.cost, default=best)
+        return cls(
+            plain,
+            best if best.exponent else None,
+            shorter if shorter.cost() < best.cost() else None,
+        )
+
+    @property
+    def walked_by(self) -> Weighted | None:
+        """By what walks go; None where all clusters count alike, by distances to centers."""
+        return self.spread if self.spread is not None else self.weighted
 
     def needed(self, recall_target: float, selectivity: F64) -> F64:
         """Return how many clusters are needed at each of the given selectivities.
@@ -149,10 +176,12 @@ class Calibration:
         nearest rows lie in a smaller part of space, but of clusters more.
         """
         factor = (clusters / max(measured, 1)) ** _NEED_EXPONENT
-        weighted = self.weighted
         return Calibration(
             np.clip(self.clusters_needed * factor, 1.0, max(clusters, 1)),
-            None if weighted is None else weighted.scaled(factor, clusters=clusters),
+            *(
+                None if one is None else one.scaled(factor, clusters=clusters)
+                for one in (self.weighted, self.spread)
+            ),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -162,12 +191,13 @@ class Calibration:
             "bands": list(BANDS),
             "clusters_needed": self.clusters_needed.tolist(),
         }
-        if self.weighted is not None:
-            made["weighted"] = {
-                "exponent": self.weighted.exponent,
-                "needed": self.weighted.needed.tolist(),
-                "walked": self.weighted.walked.tolist(),
-            }
+        for name, one in (("weighted", self.weighted), ("spread", self.spread)):
+            if one is not None:
+                made[name] = {
+                    "exponent": one.exponent,
+                    "needed": one.needed.tolist(),
+                    "walked": one.walked.tolist(),
+                }
         return made
 
     @classmethod
@@ -180,20 +210,10 @@ class Calibration:
             If it is not what `to_json` gives.
 
         """
-        needed = _table(value["clusters_needed"], "clusters_needed")
-        weighted = value.get("weighted")
-        if weighted is None:
-            return cls(needed)
-        exponent = weighted["exponent"]
-        if exponent not in EXPONENTS[1:]:
-            raise ValueError(f"the exponent of weights is {exponent}, not one of {EXPONENTS[1:]}")
         return cls(
-            needed,
-            Weighted(
-                int(exponent),
-                _table(weighted["needed"], "weighted needed"),
-                _table(weighted["walked"], "weighted walked"),
-            ),
+            _table(value["clusters_needed"], "clusters_needed"),
+            _weighted(value, "weighted", EXPONENTS[1:]),
+            _weighted(value, "spread", EXPONENTS),
         )
 
 
@@ -215,7 +235,7 @@ class Need:
         """Make the tables of one recall target."""
         shares = cell_values()
         needed = walked = calibration.needed(recall_target, shares)
-        weighted = calibration.weighted
+        weighted = calibration.walked_by
         if weighted is not None:
             needed = _between(weighted.needed, recall_target, shares)
             walked = _between(weighted.walked, recall_target, shares)
@@ -379,3 +399,17 @@ def _table(value: Any, name: str) -> F64:
     if found.shape != (len(TARGETS), len(BANDS)) or not np.all(found >= 1.0):
         raise ValueError(f"{name} has the shape {found.shape}, or values below 1")
     return found
+
+
+def _weighted(value: dict[str, Any], name: str, exponents: Sequence[int]) -> Weighted | None:
+    found = value.get(name)
+    if found is None:
+        return None
+    exponent = found["exponent"]
+    if exponent not in exponents:
+        raise ValueError(f"the exponent of {name} is {exponent}, not one of {tuple(exponents)}")
+    return Weighted(
+        int(exponent),
+        _table(found["needed"], f"{name} needed"),
+        _table(found["walked"], f"{name} walked"),
+    )

@@ -9,6 +9,7 @@ from squash.quantize.registry import (
     scanned_layout,
     train_codec,
 )
+from squash.quantize.spreads import unit_spreads
 from squash.quantize.transforms import are_finite
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "load_codec",
     "scanned_layout",
     "train_codec",
+    "unit_spreads",
 ]

@@ -442,6 +442,7 @@ class Clusters:
             blocks=[None] * count,
             full=[None] * count,
             vectors=[None] * count,
+            spreads=trained.walked_spreads(),
         )  # fmt: skip
         self._bury(table)
         return table
