@@ -225,19 +225,27 @@ def flipped_signs(header, arrays):
     blocks[:, :-320] ^= 0xFF
 
 
+def other_bits(old):
+    return old ^ np.uint8(0xFF)
+
+
 def test_verify_compares_signs():
     """Signs that are not those of the vectors, and cells not those of values, verify names."""
-    changes = {
-        "codes": flipped_signs,
-        "attributes": array(
-            "cells.0.codes", lambda old: np.where(old == 0, 1, 0).astype(old.dtype)
+    changes = [
+        ("residual", "codes", flipped_signs),
+        (
+            "residual",
+            "attributes",
+            array("cells.0.codes", lambda old: np.where(old == 0, 1, 0).astype(old.dtype)),
         ),
-    }
-    for part, change in changes.items():
+        ("osq", "codes", array("codes.low", other_bits)),
+        ("osq", "codes", array("codes.full", other_bits)),
+    ]
+    for name, part, change in changes:
         store = store_of(NEWEST)
-        key = objects_of(store, "residual", part)[1]
+        key = objects_of(store, name, part)[1]
         rewrite(store, key, change)
-        (damage,) = open_database(store).index("residual").verify().damages
+        (damage,) = open_database(store).index(name).verify().damages
         assert key.endswith(damage.object_key)
 
 

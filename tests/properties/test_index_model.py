@@ -211,6 +211,22 @@ def test_a_build_is_the_same_for_a_seed_and_holds_its_caps():
     assert written[0] == written[1]
 
 
+@pytest.mark.parametrize("codec", PRESETS)
+def test_a_sound_index_is_never_called_damaged(codec):
+    """Where vectors do not reach, their codes are those of rounding, and that is no damage."""
+    rng = np.random.default_rng(6)
+    for dimension in (33, 63, 65, 96):
+        axis = rng.normal(size=dimension)
+        few = np.eye(dimension)[rng.integers(dimension, size=100)]
+        for vectors in (few, axis * rng.choice([1, -1], size=(40, 1)), np.ones_like(few) * 0.3):
+            index = squash.connect(f"memory://{uuid4().hex}").create_index(
+                "x", dimension=dimension, metric="euclidean", codec=codec
+            )
+            index.put(keys=[str(i) for i in range(len(vectors))], vectors=vectors)
+            index.optimize(options=SMALL)
+            assert not index.verify().damages
+
+
 def test_recall_reaches_its_target_on_clustered_data():
     """A small honest sample of what bench/ measures on real data: 20,000 rows in clusters."""
     rng = np.random.default_rng(8)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import F32, U8, Mask, distinct
+from squash.arrays import F32, U8, AnyArray, Mask, distinct
 from squash.container import read_layout
 from squash.index.live import unpack_mask
 from squash.index.loading import Loader
@@ -17,7 +17,7 @@ from squash.index.reader import SegmentReader
 from squash.index.references import read_object
 from squash.index.state import State
 from squash.index.trained import Trained
-from squash.kernels import block_begins, split_blocks, unpack_low
+from squash.kernels import HadamardRotation, block_begins, split_blocks, unpack_low
 from squash.maintain.history import Ledger
 from squash.model import IndexConfig, Metric, ObjectRef
 from squash.quantize import Codec, Codes
@@ -39,6 +39,8 @@ _KNOWN = frozenset({ROWS, VECTORS, DOCUMENTS, ATTRIBUTES, CODES, HEAD})
 _SAMPLE_ROWS = 256
 # Codes are written by sums of float32 products, whose last bits depend on the machine.
 _FLIPPED_SHARE_MAX = 0.01
+# Of a dimension's share in a sum of float64 products: two sums of it differ by twice as much.
+_ROUNDING: Final = float(np.finfo(np.float64).eps)
 
 
 def verify_trained(
@@ -235,12 +237,13 @@ def _codes(reader: SegmentReader, trained: Trained | None, config: IndexConfig) 
         if not np.isfinite(vectors).all():
             continue  # these have no codes; where they lie they are named
         with np.errstate(all="ignore"):  # A center may be as far off as numbers go.
-            again = trained.codec.encode(
-                trained.codec.project(vectors),
+            encode = partial(
+                trained.codec.encode,
                 centers=codes.centers[cluster : cluster + 1],
                 cluster_begins=np.array([0, last - first]),
             )
-        if _differ(trained.codec, codes, again, cluster, rows=(first, last)):
+            again, *between = map(encode, _projections(trained.codec, vectors))
+        if _differ(trained.codec, codes, again, between, cluster, rows=(first, last)):
             return f"codes of rows {first} to {last} are not those of their vectors"
     return None
 
@@ -280,23 +283,56 @@ def _alike(one: Directory, other: Directory) -> bool:
     )
 
 
+def _projections(codec: Codec, vectors: F32) -> list[F32]:
+    """Return how rows project here, and the least and the most that they may elsewhere.
+
+    A rotation without a matrix has the same bits everywhere. Products with a matrix are summed in
+    an order that depends on the machine, and on how many rows there are: where vectors do not
+    reach, as where rows are fewer than dimensions, what comes of it is nothing but rounding.
+    """
+    projected = codec.project(vectors)
+    if isinstance(codec.rotation, HadamardRotation):
+        return [projected]
+    apart = vectors.astype(np.float64) - codec.mean
+    lengths = np.sqrt(np.vecdot(apart, apart))[:, np.newaxis]
+    reach = 2 * vectors.shape[1] * _ROUNDING * lengths
+    least, most = (projected - reach).astype(np.float32), (projected + reach).astype(np.float32)
+    infinity = np.float32(np.inf)
+    return [projected, np.nextafter(least, -infinity), np.nextafter(most, infinity)]
+
+
 def _differ(
-    codec: Codec, codes: PartitionCodes, again: Codes, cluster: int, *, rows: tuple[int, int]
+    codec: Codec,
+    codes: PartitionCodes,
+    again: Codes,
+    between: Sequence[Codes],
+    cluster: int,
+    *,
+    rows: tuple[int, int],
 ) -> bool:
-    """Tell whether the first rows of a cluster have other codes than those of their vectors."""
+    """Tell whether the first rows of a cluster have other codes than those of their vectors.
+
+    Codes are compared where those of the least and the most that rows may project to, `between`,
+    agree: what differs there is no rounding.
+    """
     first, last = rows
     first_block = int(block_begins(codes.cluster_begins)[cluster])
     for spec in codec.specs:
         made = again[spec.name]
         if made.dtype != np.uint8 or spec.per == "cluster":
             continue
+        several: list[AnyArray] = [made, *(one[spec.name] for one in between)]
         if spec.per == "row":
-            flipped = codes.arrays[spec.name][first:last] != made
+            stored: AnyArray = codes.arrays[spec.name][first:last]
         else:
             # A block's factors are floats, whose last bits may differ; its signs are compared.
-            stored = codes.arrays[spec.name][first_block : first_block + len(made)]
-            flipped = _signs(stored, codec, last - first) != _signs(made, codec, last - first)
-        if float(np.mean(flipped)) > _FLIPPED_SHARE_MAX:
+            blocks = codes.arrays[spec.name][first_block : first_block + len(made)]
+            stored = _signs(blocks, codec, last - first)
+            several = [_signs(one, codec, last - first) for one in several]
+        made, *bounds = several
+        flipped = stored != made
+        sure = np.logical_and.reduce([bound == made for bound in bounds])
+        if np.any(sure) and float(np.mean(flipped, where=sure)) > _FLIPPED_SHARE_MAX:
             return True
     return False
 
