@@ -1,5 +1,7 @@
 """Every error has a status and one base; messages say what happened, where, and what to do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -97,6 +99,68 @@ FAILURES = [
         "InvalidArgumentError",
         ["'pq'", "take one of residual"],
     ),
+    (
+        lambda d, i: squash.connect(Path("x")),
+        "InvalidArgumentError",
+        ["no string but PosixPath", "file://"],
+    ),
+    (
+        lambda d, i: d.create_index("x", dimension=2, codec=["pq"]),
+        "InvalidArgumentError",
+        ["['pq']", "take one of residual"],
+    ),
+    (
+        lambda d, i: d.create_index("x", dimension=2, seed=-1),
+        "InvalidArgumentError",
+        ["seed", "from 0, not -1"],
+    ),
+    (
+        lambda d, i: d.create_index("x", dimension=2, non_filterable="text"),
+        "InvalidArgumentError",
+        ["non_filterable is 'text'", "give a list"],
+    ),
+    *(
+        (
+            lambda d, i, name=name: d.create_index("x", dimension=2, non_filterable=[name]),
+            "InvalidArgumentError",
+            ["non_filterable", repr(name), "1 to 63 bytes"],
+        )
+        for name in (5, "", "$a", "a" * 64, "\ud800")
+    ),
+    *(
+        (
+            lambda d, i, name=name: d.create_index("x", dimension=2, attributes={name: "number"}),
+            "InvalidArgumentError",
+            ["attributes", repr(name), "1 to 63 bytes"],
+        )
+        for name in (5, "", "$a", "a" * 64, "\ud800")
+    ),
+    (
+        lambda d, i: d.create_index("x", dimension=2, attributes=["year"]),
+        "InvalidArgumentError",
+        ["['year']", "the type of each"],
+    ),
+    (
+        lambda d, i: d.create_index(
+            "x", dimension=2, attributes={f"a{i}": "number" for i in range(51)}
+        ),
+        "InvalidArgumentError",
+        ["51 attributes", "at most 50"],
+    ),
+    (lambda d, i: put(i, keys=5), "InvalidArgumentError", ["keys is 5", "give a list"]),
+    (lambda d, i: i.get(keys=None), "InvalidArgumentError", ["keys is None", "give a list"]),
+    (lambda d, i: put(i, metadata=5), "InvalidArgumentError", ["metadata", "give a list"]),
+    (
+        lambda d, i: i.patch(keys=["a"], metadata=5),
+        "InvalidArgumentError",
+        ["metadata", "give a list"],
+    ),
+    (lambda d, i: i.import_batches(5), "InvalidArgumentError", ["batches is 5", "RowBatch"]),
+    (lambda d, i: i.import_batches(["a"]), "InvalidArgumentError", ["not str", "RowBatch"]),
+    (lambda d, i: i.query_many([[1, 2]], filters=5), "InvalidArgumentError", ["filters is 5"]),
+    (lambda d, i: i.query([1, 2], include=None), "InvalidArgumentError", ["include is None"]),
+    (lambda d, i: i.get(keys=["a"], include=5), "InvalidArgumentError", ["include is 5"]),
+    (lambda d, i: i.list(include=[["vector"]]), "InvalidArgumentError", ["include takes"]),
     (lambda d, i: put(i, keys=["a", "a"], vectors=[[1, 2]] * 2), "InvalidArgumentError", ["once"]),
     (lambda d, i: put(i, keys=[""]), "InvalidArgumentError", ["keys[0]", "1 to 1024 bytes"]),
     (lambda d, i: put(i, keys="a"), "InvalidArgumentError", ["single string", "give a list"]),

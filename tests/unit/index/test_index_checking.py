@@ -169,6 +169,7 @@ def test_zero_vectors():
     with pytest.raises(InvalidArgumentError, match="length zero") as caught:
         rows(vectors=tiny)
     assert caught.value.key == "b"
+    assert "length 1e-16" in str(caught.value)
     with pytest.raises(InvalidArgumentError, match="length zero"):
         check_vector([0, 0, 0], COSINE)
     assert rows(vectors=tiny, config=DOT).vectors.shape == (2, 3)

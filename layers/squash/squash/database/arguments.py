@@ -37,6 +37,13 @@ def whole_number(value: Any, field: str) -> int:
     return int(value)
 
 
+def listed(value: Any, field: str) -> list[Any]:
+    """Refuse what is no list, and a string, which Python takes for a list of characters."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidArgumentError(f"{field} is {value!r:.80}: give a list", field=field)
+    return list(value)
+
+
 def flag(value: Any, field: str) -> bool:
     """Refuse what is neither true nor false."""
     if not isinstance(value, (bool, np.bool_)):
@@ -77,13 +84,13 @@ def commit_id_of(value: Any) -> str | None:
 
 def check_include(include: Iterable[str]) -> frozenset[str]:
     """Check what a reader wants to have with every record."""
-    wanted = frozenset([include] if isinstance(include, str) else include)
-    if not wanted <= _INCLUDABLE:
-        raise InvalidArgumentError(
-            f"include takes 'metadata' and 'vector', not {min(wanted - _INCLUDABLE)!r}",
-            field="include",
-        )
-    return wanted
+    wanted = [include] if isinstance(include, str) else listed(include, "include")
+    for one in wanted:
+        if not isinstance(one, str) or one not in _INCLUDABLE:
+            raise InvalidArgumentError(
+                f"include takes 'metadata' and 'vector', not {one!r:.80}", field="include"
+            )
+    return frozenset(wanted)
 
 
 def recall_target_of(given: Any, *, encoded: bool) -> float:
@@ -139,7 +146,8 @@ def query_options(include: Iterable[str], *given: Any) -> Query:
         and whether the index has an encoder.
 
     """
-    wanted = include if isinstance(include, str) else tuple(include)
+    known = isinstance(include, str | tuple)
+    wanted: Any = include if known else tuple(listed(include, "include"))
     try:
         return _known_options(wanted, *given)
     except TypeError:

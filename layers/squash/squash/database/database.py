@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from squash.clock import Clock, IdSource, SystemClock, SystemIds
 from squash.database.arguments import (
+    listed,
     one_of,
     silent,
     whole_number,
@@ -222,16 +223,21 @@ class Database:
             If an argument is out of its range, or does not go with the encoder.
 
         """
+        types = {} if attributes is None else attributes
+        if not isinstance(types, Mapping):
+            raise InvalidArgumentError(
+                f"attributes is {types!r:.80}: give an object with the type of each",
+                field="attributes",
+            )
         declared = {
-            key: one_of(AttributeType, kind, f"attributes.{key}")
-            for key, kind in (attributes or {}).items()
+            key: one_of(AttributeType, kind, f"attributes.{key}") for key, kind in types.items()
         }
         if expires is not None:
             declared.setdefault(expires, AttributeType.NUMBER)
         check_index_name(name)
         chosen = None if metric is None else one_of(Metric, metric, "metric")
         size = None if dimension is None else whole_number(dimension, "dimension")
-        unfilterable = tuple(non_filterable)
+        unfilterable = tuple(listed(non_filterable, "non_filterable"))
         pin = None
         if encoder is not None:
             # Here, and not with the module: most processes make no index.
@@ -259,7 +265,7 @@ class Database:
             created_ms=self._clock.now_ms(),
             expires=expires,
         )
-        if codec not in PRESETS:
+        if not isinstance(codec, str) or codec not in PRESETS:
             raise InvalidArgumentError(
                 f"there is no codec {codec!r}; take one of {', '.join(PRESETS)}", field="codec"
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from squash.database.arguments import (
     check_count,
     check_include,
+    listed,
     query_options,
     silent,
     whole_number,
@@ -274,7 +275,8 @@ class IndexReads:
         if filters is None or isinstance(filters, Mapping):
             nodes = [session.parse(filters)] * len(asked)
         else:
-            nodes = [None if one is None else session.parse(one) for one in filters]
+            several = listed(filters, "filters")
+            nodes = [None if one is None else session.parse(one) for one in several]
         if len(nodes) != len(asked):
             raise InvalidArgumentError(
                 f"there are {len(asked)} queries and {len(nodes)} filters: give one filter for "

@@ -176,6 +176,11 @@ class IndexWrites:
             As `put`; batches before the one that failed stay.
 
         """
+        if not isinstance(batches, Iterable):
+            raise InvalidArgumentError(
+                f"batches is {batches!r:.80}: give an iterable of RowBatch or InputBatch",
+                field="batches",
+            )
         return self._session.writing.import_batches(batches, progress or silent, encoder)
 
     def delete(

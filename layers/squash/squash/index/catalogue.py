@@ -19,7 +19,7 @@ from squash.errors import ConflictError, DataError, NotFoundError, UnavailableEr
 from squash.index import dropping
 from squash.index.entries import (
     Entry,
-    check_config,
+    check_new_config,
     entry_from_bytes,
     entry_key,
     entry_to_bytes,
@@ -86,7 +86,7 @@ def create(
         If the configuration cannot be.
 
     """
-    check_config(config)
+    check_new_config(config)
     mine = ids.new_id()
     entry = Entry(config, prefix_of(config.name, mine))
     data = entry_to_bytes(config, mine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -141,6 +141,8 @@ def _check_notes(
     *,
     check_metadata: CheckMetadata,
 ) -> list[dict[str, Any]]:
+    if metadata is not None and not isinstance(metadata, Iterable):
+        raise _single_metadata()
     notes = [None] * len(names) if metadata is None else list(metadata)
     count, what = items
     if not len(names) == count == len(notes):
@@ -182,11 +184,8 @@ def check_patches(
 
     """
     names = _check_names(keys)
-    if isinstance(patches, Mapping | str | bytes):
-        raise InvalidArgumentError(
-            "metadata is a single value: give a list with one object for each key",
-            field="metadata",
-        )
+    if isinstance(patches, Mapping | str | bytes) or not isinstance(patches, Iterable):
+        raise _single_metadata()
     listed = list(patches)
     if len(listed) != len(names):
         raise InvalidArgumentError(
@@ -283,6 +282,8 @@ def check_keys(keys: Sequence[str]) -> list[str]:
     """
     if isinstance(keys, str | bytes):
         raise InvalidArgumentError("keys is a single string: give a list", field="keys")
+    if not isinstance(keys, Iterable):
+        raise InvalidArgumentError(f"keys is {keys!r:.80}: give a list of strings", field="keys")
     names = list(keys)
     if len(names) > KEYS_PER_CALL_MAX:
         raise TooLargeError(
@@ -361,6 +362,12 @@ def _square(array: AnyArray) -> float:
     return float(np.vdot(array, array))
 
 
+def _single_metadata() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "metadata is a single value: give a list with one object for each key", field="metadata"
+    )
+
+
 def _as_numbers(values: Any, *, field: str) -> AnyArray:
     """Return integers or floats of whatever width."""
     try:
@@ -419,8 +426,11 @@ def sound_vectors(array: AnyArray, config: IndexConfig) -> tuple[F32, dict[int, 
     if config.metric is Metric.COSINE:
         squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
         for row in np.flatnonzero(good & (squares < _NORM_MIN**2)).tolist():
+            length = float(np.sqrt(squares[row]))
+            less = f"{length:.2g}; below {_NORM_MIN:g} that counts as length zero, which"
+            said = less if length else "zero, which"
             problems[row] = (
-                "has the length zero, which has no direction: cosine cannot compare it. Leave the "
+                f"has the length {said} has no direction: cosine cannot compare it. Leave the "
                 "record out, or create the index with another metric"
             )
     return vectors, problems

@@ -15,6 +15,7 @@ from squash.index.names import check_index_name, folder_of
 from squash.index.references import MALFORMED
 from squash.limits import (
     ATTRIBUTE_NAME_BYTES_MAX,
+    DECLARED_ATTRIBUTES_MAX,
     DIMENSION_MAX,
     INDEX_NAME_PATTERN,
     NON_FILTERABLE_KEYS_MAX,
@@ -100,6 +101,45 @@ def check_config(config: IndexConfig) -> None:
         )
     _check_expires(config)
     _check_encoder(config)
+
+
+def check_new_config(config: IndexConfig) -> None:
+    """Refuse what no new index can be; there may be older ones that are, and serve.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With what is wrong.
+
+    """
+    check_config(config)
+    if len(config.attributes) > DECLARED_ATTRIBUTES_MAX:
+        raise InvalidArgumentError(
+            f"index {config.name!r} declares the types of {len(config.attributes)} attributes: at "
+            f"most {DECLARED_ATTRIBUTES_MAX} can be, as many as a record has",
+            index=config.name,
+            field="attributes",
+        )
+    declared = [(name, "attributes") for name in config.attributes]
+    for name, field in [*declared, *((name, "non_filterable") for name in config.non_filterable)]:
+        if not _is_metadata_key(name):
+            raise InvalidArgumentError(
+                f"{field} names metadata keys, and {name!r:.80} is none: they are strings of 1 to "
+                f"{ATTRIBUTE_NAME_BYTES_MAX} bytes, the first not $",
+                index=config.name,
+                field=field,
+            )
+    if config.seed < 0:
+        raise InvalidArgumentError(
+            f"seed is a whole number from 0, not {config.seed}", index=config.name, field="seed"
+        )
+
+
+def _is_metadata_key(name: object) -> bool:
+    if not isinstance(name, str) or not name or name.startswith("$"):
+        return False
+    # Nothing but half of a surrogate pair has no UTF-8.
+    return not _too_long(name) and name.encode(errors="ignore").decode() == name
 
 
 def _check_encoder(config: IndexConfig) -> None:

@@ -124,6 +124,12 @@ class Content:
 
     def batch(self, batch: RowBatch | InputBatch, encoder: str | None) -> RowBatch | InputBatch:
         """Check a batch of an import, before anything is encoded."""
+        if not isinstance(batch, RowBatch | InputBatch):
+            raise InvalidArgumentError(
+                f"a batch of an import is a RowBatch or an InputBatch, not {type(batch).__name__}: "
+                "give an iterable of these",
+                field="batches",
+            )
         inputs = batch.inputs if isinstance(batch, InputBatch) else None
         text = inputs is not None and inputs.modality is Modality.TEXT
         return self.records(

@@ -41,6 +41,10 @@ def open_store(
         If the location names no store.
 
     """
+    if not isinstance(location, str):
+        raise InvalidArgumentError(
+            f"the location {location!r:.80} is no string but {type(location).__name__}: {_KINDS}"
+        )
     scheme, separator, rest = location.partition("://")
     if not location.strip() or "\0" in location:
         raise InvalidArgumentError(f"the location {location!r} names no store: {_KINDS}")
