@@ -164,7 +164,7 @@ def test_products_are_counted_alike() -> None:
 
 
 def clusters_of_length_one(rows: int, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows that spread less and less by dimension, their clusters, and these's means."""
+    """Return rows that spread less and less by dimension, clusters, and their means."""
     rng = np.random.default_rng(4)
     data = rng.normal(size=(rows, 32)) * np.arange(1, 33) ** -0.5
     data = (data / np.linalg.norm(data, axis=1, keepdims=True)).astype(np.float32)

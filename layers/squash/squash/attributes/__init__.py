@@ -6,7 +6,7 @@ from squash.attributes.expiry import expired, live_node, only_live
 from squash.attributes.filter_json import filter_from_json, filter_to_json
 from squash.attributes.filters import parse_filter
 from squash.attributes.matching import matches
-from squash.attributes.metadata import check_metadata
+from squash.attributes.metadata import check_metadata, is_metadata_key
 from squash.attributes.nodes import FilterNode, is_lasting
 from squash.attributes.patching import merge_patch
 from squash.attributes.programs import asked_of, compile_filter, intervals_of
@@ -25,6 +25,7 @@ __all__ = [
     "filter_to_json",
     "intervals_of",
     "is_lasting",
+    "is_metadata_key",
     "live_node",
     "matches",
     "merge_patch",

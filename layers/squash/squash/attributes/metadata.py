@@ -71,7 +71,7 @@ def check_metadata(
         raise _large(key, "metadata", f"has {len(metadata)} keys; at most {METADATA_KEYS_MAX}")
     checked: dict[str, Any] = {}
     for name, value in metadata.items():
-        if type(name) is not str or not _is_name(name):
+        if type(name) is not str or not is_metadata_key(name):
             _check_name(name, key, f"metadata.{name}")
         if name in non_filterable:
             checked[name] = _any_json(value, key, f"metadata.{name}", depth=0)
@@ -109,7 +109,7 @@ def _surely_plain(
 @lru_cache(maxsize=256)
 def _names_bytes_max(names: tuple[Any, ...]) -> float:
     """Return what names and a number each take at most; infinite where they are not allowed."""
-    named = all(isinstance(name, str) and _is_name(name) for name in names)
+    named = all(is_metadata_key(name) for name in names)
     if not named or len(names) > METADATA_KEYS_MAX:
         return math.inf
     marks = _MARKS_BYTES + _NUMBER_BYTES_MAX
@@ -117,8 +117,8 @@ def _names_bytes_max(names: tuple[Any, ...]) -> float:
 
 
 @lru_cache(maxsize=256)
-def _is_name(name: str) -> bool:
-    """Tell if `_check_name` passes a name: an import has the same few in every record."""
+def is_metadata_key(name: object) -> bool:
+    """Tell if metadata may have a key: an import has the same few in every record."""
     try:
         _check_name(name, "", "")
     except SquashError:

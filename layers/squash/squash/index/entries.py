@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from squash.attributes import is_metadata_key
 from squash.container import Buffer
 from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnsupportedFormatError
 from squash.index.names import check_index_name, folder_of
@@ -122,7 +123,7 @@ def check_new_config(config: IndexConfig) -> None:
         )
     declared = [(name, "attributes") for name in config.attributes]
     for name, field in [*declared, *((name, "non_filterable") for name in config.non_filterable)]:
-        if not _is_metadata_key(name):
+        if not is_metadata_key(name):
             raise InvalidArgumentError(
                 f"{field} names metadata keys, and {name!r:.80} is none: they are strings of 1 to "
                 f"{ATTRIBUTE_NAME_BYTES_MAX} bytes, the first not $",
@@ -133,13 +134,6 @@ def check_new_config(config: IndexConfig) -> None:
         raise InvalidArgumentError(
             f"seed is a whole number from 0, not {config.seed}", index=config.name, field="seed"
         )
-
-
-def _is_metadata_key(name: object) -> bool:
-    if not isinstance(name, str) or not name or name.startswith("$"):
-        return False
-    # Nothing but half of a surrogate pair has no UTF-8.
-    return not _too_long(name) and name.encode(errors="ignore").decode() == name
 
 
 def _check_encoder(config: IndexConfig) -> None:

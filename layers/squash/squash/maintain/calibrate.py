@@ -199,11 +199,10 @@ def fit(
     for start in range(0, len(queries), size):
         to_centers = _measure(factors[start : start + size], centers, squares, space)
         for query, measured in enumerate(to_centers, start):
+            distances = np.maximum(measured + own[query], 0) if space == "l2" else measured
             for way, more in zip(ways, added, strict=True):
-                distances = np.maximum(measured + own[query], 0) if space == "l2" else measured
-                if more is not None:
-                    distances = distances + more
-                way.add(query, distances, rows, neighbours.clusters[:, query])
+                walked = distances if more is None else distances + more
+                way.add(query, walked, rows, neighbours.clusters[:, query])
     fitted = [way.fit(clusters) for way in ways]
     return Calibration.best(
         fitted[0], spread=fitted[1] if len(fitted) > 1 else (), clusters=clusters

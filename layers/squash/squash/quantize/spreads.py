@@ -29,8 +29,10 @@ def unit_spreads(codec: Codec, centers: F32) -> F32 | None:
     """
     if not codec.scannable:
         return None
-    origin = codec.project(np.zeros((1, len(codec.mean)), dtype=np.float32))
-    means = centers.astype(np.float64) - origin.astype(np.float64)
-    squares = np.einsum("ij,ij->i", means, means)
+    (origin,) = codec.project(np.zeros((1, len(codec.mean)), dtype=np.float32))
+    # |c - o|^2 in parts, for the centers of a large index are not to be in memory twice.
+    squares = np.einsum("ij,ij->i", centers, centers, dtype=np.float64)
+    squares -= 2 * np.einsum("ij,j->i", centers, origin, dtype=np.float64)
+    squares += np.einsum("i,i->", origin, origin, dtype=np.float64)
     spreads: F32 = np.maximum(1.0 - squares, 0.0).astype(np.float32)
     return spreads
