@@ -15,6 +15,7 @@ from model import ModelIndex
 from squash.maintain import BuildOptions
 from squash.planning import Keep
 from squash.quantize import PRESETS
+from squash.search.clusters import Clusters
 from strategies import filters_for, metadata_rows
 
 # The fixture only narrows cuts, and does so alike for every example.
@@ -28,9 +29,8 @@ def narrow(request, monkeypatch):
 
     Filters are evaluated for all rows before the walk, or, as in large indexes, on the way.
     """
-    search = "squash.search.partitions"
     monkeypatch.setattr("squash.segment.partition._LOW_SCAN_ROWS_MIN", 0)
-    monkeypatch.setattr(f"{search}.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0))
+    monkeypatch.setattr(Clusters, "keep", lambda _, k, __: Keep(low=k, refined=k, reach=0.0))
     # A filter is evaluated for all rows first if the cells leave more than this share open.
     share = 1.0 if request.param == "on the way" else -1.0
     monkeypatch.setattr("squash.search.admitting._UNSURE_SHARE_MAX", share)

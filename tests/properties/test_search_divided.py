@@ -18,6 +18,7 @@ from squash.maintain import BuildOptions
 from squash.planning import CostModel, Keep
 from squash.quantize import PRESETS
 from squash.search import Query, search, search_many
+from squash.search.clusters import Clusters
 from strategies import filters_for, metadata_rows
 
 SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -38,10 +39,7 @@ def plans(request, monkeypatch):
 def keep_few(monkeypatch):
     """Let every level keep as few rows as may be."""
     monkeypatch.setattr("squash.segment.partition._LOW_SCAN_ROWS_MIN", 0)
-    for module in ("partitions", "allocating"):
-        monkeypatch.setattr(
-            f"squash.search.{module}.keep_for", lambda k, _: Keep(low=k, refined=k, reach=0.0)
-        )
+    monkeypatch.setattr(Clusters, "keep", lambda _, k, __: Keep(low=k, refined=k, reach=0.0))
 
 
 def make(metric, rows, dimension, seed, codec, whole=None):

@@ -84,15 +84,14 @@ def test_neighbours_are_those_of_brute_force(space: str) -> None:
     data = rng.normal(size=(9_000, 12)).astype(np.float32)
     data = data[np.argsort(data[:, 0])]
     queries = data[::900]
-    collector = NeighbourCollector(queries, space=space, seed=3)
+    collector = NeighbourCollector(queries, own=queries, space=space, seed=3)
     order = np.concatenate([admission(3, (0, 0), 5_000), admission(3, (0, 1), 4_000)])
     collector.add(data[:5_000], np.arange(5_000), place=(0, 0))
     collector.add(data[5_000:], np.arange(5_000, 9_000), place=(0, 1))
     wide = data.astype(np.float64)
     for number, query in enumerate(queries.astype(np.float64)):
         distances = -(wide @ query) if space == "dot" else ((wide - query) ** 2).sum(axis=1)
-        if space == "l2":
-            distances[number * 900] = np.inf
+        distances[number * 900] = np.inf
         for band, share in enumerate(BANDS):
             passing = np.flatnonzero((order < share) & np.isfinite(distances))
             nearest = passing[np.argsort(distances[passing])][:CALIBRATED_NEIGHBOURS]
@@ -128,10 +127,10 @@ def test_a_target_is_reached_on_what_was_seen_in_fewer_clusters() -> None:
     centers = data[rng.choice(6_000, 64, replace=False)]
     member = ((data[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
     queries = data[::20]
-    collector = NeighbourCollector(queries, space="l2", seed=3)
+    collector = NeighbourCollector(queries, own=queries, space="l2", seed=3)
     collector.add(data, member, place=(0,))
     rows = np.bincount(member, minlength=64)
-    fitted = collector.fit(centers, rows, spreads=None)
+    fitted = collector.fit(centers, rows, spreads=None, kept=None)
     weighted = fitted.weighted
     assert weighted is not None
     near = collector.neighbours().clusters[0]
@@ -156,9 +155,9 @@ def test_products_are_counted_alike() -> None:
     """What is no square has no ratio that says how far."""
     rng = np.random.default_rng(5)
     data = rng.normal(size=(500, 4)).astype(np.float32)
-    collector = NeighbourCollector(data[:20], space="dot", seed=3)
+    collector = NeighbourCollector(data[:20], own=data[:20], space="dot", seed=3)
     collector.add(data, np.arange(500) // 50, place=(0,))
-    fitted = collector.fit(data[::50], np.full(10, 50), spreads=None)
+    fitted = collector.fit(data[::50], np.full(10, 50), spreads=None, kept=None)
     assert fitted.weighted is None
     assert fitted.spread is None
 
@@ -183,10 +182,10 @@ def test_rows_of_length_one_are_found_in_fewer_clusters_by_their_own_distances()
     rows = np.bincount(member, minlength=80)
     spreads = (1 - (centers.astype(np.float64) ** 2).sum(axis=1)).astype(np.float32)
     queries = data[::20]
-    collector = NeighbourCollector(queries, space="l2", seed=3)
+    collector = NeighbourCollector(queries, own=queries, space="l2", seed=3)
     collector.add(data, member, place=(0,))
-    fitted = collector.fit(centers, rows, spreads=spreads)
-    plain = collector.fit(centers, rows, spreads=None)
+    fitted = collector.fit(centers, rows, spreads=spreads, kept=None)
+    plain = collector.fit(centers, rows, spreads=None, kept=None)
     spread = fitted.spread
     assert spread is not None
     assert plain.spread is None

@@ -1,5 +1,6 @@
 """What training leaves to later tasks, and groups to calibration: kept whole, or refused."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulk_scene import BUILD, Scene, build, config_of
+from squash.attributes import CellScheme, Columns
 from squash.errors import ChecksumError, DataError, UnavailableError
+from squash.maintain.assembly import finish
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.assembled import ASSEMBLED, read_assembled
+from squash.maintain.bulk.assembled import ASSEMBLED, read_assembled, write_assembled
 from squash.maintain.bulk.model import (
     BuildModel,
     GroupPlacer,
@@ -19,7 +22,8 @@ from squash.maintain.bulk.model import (
 )
 from squash.maintain.bulk.outcome import read_outcome
 from squash.maintain.bulk.samples import SAMPLE, read_sample
-from squash.model import Metric
+from squash.maintain.routing import Routing
+from squash.model import IndexConfig, Metric
 from squash.storage import MemoryStore
 
 
@@ -91,6 +95,30 @@ def test_a_changed_bit_is_found(built, what):
         held.put(key, data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
         with pytest.raises(DataError):
             readers[what](held)
+
+
+def test_a_share_of_an_earlier_release_is_read(built):
+    """It has no ranks; a build that went on with it says nothing of rows to keep."""
+    store, _ = built
+    share = read_assembled(store, BUILD, 0, queries=20, dimension=4)
+    assert share.ranks is not None
+    assert np.all(np.diff(share.ranks.estimates, axis=1) >= 0)
+    held = MemoryStore()
+    write_assembled(held, BUILD, 0, replace(share, ranks=None))
+    assert read_assembled(held, BUILD, 0, queries=20, dimension=4).ranks is None
+    learned = read_model(store, BUILD, dimension=4).learned
+    assert learned is not None
+    routing = Routing()
+    routing.take(
+        [segment.id for segment in share.segments],
+        begins=share.begins, centers=share.centers, rows=share.cluster_rows, energy=share.energy,
+        sections=share.sections,
+    )  # fmt: skip
+    config = IndexConfig(name="x", dimension=4, metric=Metric.EUCLIDEAN)
+    cells = CellScheme.fit(Columns.from_metadata([{}], non_filterable=()))
+    for ranks in (None, share.ranks):
+        made = finish(routing, share.neighbours, ranks, learned=learned, cells=cells, config=config)
+        assert (made.calibration.kept is None) == (ranks is None)
 
 
 def test_objects_of_another_build_or_dimension_are_refused(built):

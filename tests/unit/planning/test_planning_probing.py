@@ -15,7 +15,6 @@ from squash.planning import (
     Calibration,
     Need,
     Weighted,
-    keep_for,
     take_clusters,
 )
 
@@ -241,15 +240,6 @@ def test_an_exponent_that_is_none_is_refused(exponent: object) -> None:
     value["weighted"]["exponent"] = exponent
     with pytest.raises(ValueError, match="exponent"):
         Calibration.from_json(value)
-
-
-def test_more_rows_are_kept_for_more_answers_and_higher_targets() -> None:
-    """Every level keeps at least k."""
-    for k in (1, 10, 100, 10_000):
-        for low, high in ((0.5, 0.9), (0.9, 0.99), (0.99, 1.0)):
-            assert k <= keep_for(k, low).refined <= keep_for(k, high).refined
-            assert keep_for(k, low).refined <= keep_for(k, low).low <= keep_for(k, high).low
-            assert 0 < keep_for(k, low).reach <= keep_for(k, high).reach
 
 
 def test_more_answers_need_no_fewer_clusters() -> None:

@@ -56,8 +56,9 @@ from squash.kernels.packing import (
     unpack_low,
     unpack_nibbles,
     unpack_rows,
+    whole_blocks,
 )
-from squash.kernels.prepare import prepare
+from squash.kernels.prepare import prepare, prepare_projected
 from squash.kernels.record_keys import RecordTable
 from squash.kernels.rotations import FLIPS, HadamardRotation, Rotation, rotate_rows, rotated
 from squash.kernels.scanning import scan
@@ -152,6 +153,7 @@ __all__ = [
     "pack_rows",
     "packed_bytes",
     "prepare",
+    "prepare_projected",
     "product_limits",
     "ratios_beyond",
     "refine",
@@ -176,4 +178,5 @@ __all__ = [
     "unpack_nibbles",
     "unpack_rows",
     "walk",
+    "whole_blocks",
 ]

@@ -30,13 +30,14 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import F16, F32, I64, U8, AnyArray, Mask
+from squash.arrays import F16, F32, I64, U8, U32, AnyArray, Mask
 from squash.kernels.tables import BLOCK_FACTOR_BYTES
 from squash.limits import CODE_BLOCK_ROWS
 
 WIDTH_BITS_MAX: Final = 8
 GROUP_DIMENSIONS: Final = 4
 _BYTE_BITS: Final = 8
+_ALL_ROWS: Final = np.uint32(0xFFFFFFFF)
 _HALF: Final = CODE_BLOCK_ROWS // 2
 # The factors of a block's rows, in their order, with the bytes of one.
 _FACTORS: Final = ((np.float32, 4), (np.float16, 2), (np.float16, 2), (np.float16, 2))
@@ -123,6 +124,16 @@ def block_begins(cluster_begins: I64) -> I64:
     """Return int64 [c + 1], the first low-bit block of each cluster, and the number of blocks."""
     blocks = -(-np.diff(cluster_begins) // CODE_BLOCK_ROWS)
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(blocks)]).astype(np.int64)
+
+
+def whole_blocks(rows: I64) -> U32:
+    """Return uint32 [blocks] with a bit for each row that there is, of clusters of so many rows."""
+    blocks = -(-rows // CODE_BLOCK_ROWS)
+    words = np.full(int(blocks.sum()), _ALL_ROWS, dtype=np.uint32)
+    ends = rows % CODE_BLOCK_ROWS
+    short = np.flatnonzero(ends)
+    words[(np.cumsum(blocks) - 1)[short]] = (np.left_shift(1, ends[short]) - 1).astype(np.uint32)
+    return words
 
 
 def low_groups(dimension: int) -> int:

@@ -16,6 +16,8 @@ from squash.kernels.tables import ClusterTable, PreparedQuery
 
 _ENTRIES: Final = 1 << GROUP_DIMENSIONS
 _ENTRY_MAX: Final = 255
+# Of each entry, the sign of each of a group's dimensions.
+_SIGNS: Final = np.where(np.arange(_ENTRIES)[:, None] >> np.arange(GROUP_DIMENSIONS) & 1, 1.0, -1.0)
 # Values multiplied at once: 4 MiB of float64.
 _CHUNK_VALUES: Final = 1 << 19
 
@@ -65,6 +67,27 @@ def prepare(
     else:
         distances = -(_narrow_products(table.centers, narrow) + np.float32(offset))
     return PreparedQuery(projected, offset, entries, step, base, distances)
+
+
+def prepare_projected(table: ClusterTable, projected: F32) -> PreparedQuery:
+    """Make a query ready for scans of a table that is projected already.
+
+    Parameters
+    ----------
+    table:
+        What is scanned.
+    projected:
+        float32 [D]; in space `dot` rotated only, and distances are then without its product with
+        the mean.
+
+    Returns
+    -------
+    What `prepare` gives, but for the distances to the centers, which are zeros.
+
+    """
+    wide = projected.astype(np.float64)
+    entries, step, base = _sign_entries(wide)
+    return PreparedQuery(wide, 0.0, entries, step, base, np.zeros(len(table.rows), np.float32))
 
 
 def _prepare_natively(
@@ -142,14 +165,12 @@ def _sign_entries(projected: F64) -> tuple[U8, float, float]:
         base += part
     entries = np.zeros((groups, _ENTRIES), dtype=np.uint8)
     if step > 0.0:
-        for entry in range(_ENTRIES):
-            signs = [1.0 if entry >> i & 1 else -1.0 for i in range(GROUP_DIMENSIONS)]
-            steps = np.rint((_added(values * signs) - least) / step)
-            entries[:, entry] = np.clip(steps, 0, _ENTRY_MAX)
+        sums = _added(values[:, None, :] * _SIGNS)
+        entries[:] = np.clip(np.rint((sums - least[:, None]) / step), 0, _ENTRY_MAX)
     return entries, step, base
 
 
 def _added(values: AnyArray) -> F64:
-    """Return ((q0 + q1) + q2) + q3 of float64 [groups, 4]."""
-    sums = ((values[:, 0] + values[:, 1]) + values[:, 2]) + values[:, 3]
+    """Return ((q0 + q1) + q2) + q3 of float64 [.., 4]."""
+    sums = ((values[..., 0] + values[..., 1]) + values[..., 2]) + values[..., 3]
     return np.asarray(sums, dtype=np.float64)

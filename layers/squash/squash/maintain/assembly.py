@@ -13,7 +13,8 @@ import numpy as np
 from squash.attributes import CellScheme
 from squash.index.trained import History, Trained
 from squash.maintain.calibrate import NeighbourCollector, Neighbours, fit
-from squash.maintain.learning import Learned, space_of, spreads_of
+from squash.maintain.code_ranks import CodeRanks, RankCollector
+from squash.maintain.learning import Learned, own_rows, space_of, spreads_of
 from squash.maintain.parts import Sizes, parts_of
 from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill
@@ -57,8 +58,15 @@ class Assembly:
         self._sizes = sizes
         self._write = write_partition
         self._report = report
+        own = own_rows(learned.codec, learned.queries)
         self._collector = NeighbourCollector(
-            learned.queries, space=space_of(config.metric), seed=config.seed
+            learned.queries, own=own, space=space_of(config.metric), seed=config.seed
+        )
+        self._ranks = RankCollector(
+            learned.queries,
+            own=own,
+            codec=learned.codec,
+            centers=learned.codec.project(learned.centers),
         )
         self.routing = Routing()
         """The partitions written so far."""
@@ -80,6 +88,7 @@ class Assembly:
                 part.projected, routing.clusters + part.clusters(), place=(bucket, number)
             )
             objects = encode(part, codec=learned.codec, cells=self._cells, config=config)
+            self._ranks.add(part, objects)
             routing.add(self._write(bucket, number, objects, len(part.rows)), part, objects)
             self._rows += len(part.rows)
             self._report(self._rows)
@@ -89,10 +98,15 @@ class Assembly:
         """Return the nearest rows of the held-out queries among all that was written."""
         return self._collector.neighbours()
 
+    def ranks(self) -> CodeRanks:
+        """Return as which rows they are ranked by their codes."""
+        return self._ranks.ranks()
+
 
 def finish(
     routing: Routing,
     neighbours: Neighbours,
+    ranks: CodeRanks | None,
     *,
     learned: Learned,
     cells: CellScheme,
@@ -106,6 +120,8 @@ def finish(
         All of them, at least one, in the order of their buckets.
     neighbours:
         The nearest rows of the held-out queries among all rows.
+    ranks:
+        What their codes rank first; None where that is not known of all partitions.
     learned, cells, config:
         What the sample taught, and the index's configuration.
 
@@ -118,6 +134,7 @@ def finish(
         routing.cluster_rows(),
         space=space_of(config.metric),
         spreads=spreads_of(config.metric, learned.codec, centers),
+        kept=None if ranks is None else ranks.kept(),
     )
     history = History(rows_trained=routing.rows, energy_trained=routing.energy(), rows_since=0)
     return routing.trained(learned.codec, cells, calibration, history)

@@ -166,8 +166,9 @@ def build(
         for bucket_number in range(spill.buckets):
             assembly.add(spill, bucket_number, bucket=bucket_number)
         return finish(
-            assembly.routing, assembly.neighbours(), learned=learned, cells=cells, config=config
-        )
+            assembly.routing, assembly.neighbours(), assembly.ranks(), learned=learned,
+            cells=cells, config=config,
+        )  # fmt: skip
 
 
 def _sample(source: RowSource, chosen: I64, dimension: int, report: Report) -> F32:

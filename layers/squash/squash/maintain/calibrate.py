@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, distinct
+from squash.arrays import F32, F64, I64, Mask, distinct
 from squash.kernels import ratios_beyond
 from squash.planning import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
     EXPONENTS,
     Calibration,
+    Kept,
     Weighted,
 )
 from squash.quantize import Space
@@ -20,7 +21,8 @@ from squash.values import dataclass
 
 # Rows compared with all queries at once: few enough that their distances stay in cache.
 _CHUNK_ROWS = 2_048
-# Below this share of |x|^2 + |q|^2 a squared distance is zero but for rounding.
+# Below this share of |x|^2 + |q|^2 a squared distance is zero but for rounding, and below this one
+# of |x||q| inner products are alike.
 _SAME = 1e-6
 # Distances of queries to all centres that are held at once, in values: 64 MiB.
 _RANKED_VALUES_MAX = 1 << 24
@@ -57,6 +59,40 @@ class Neighbours:
         )
 
 
+class Itself:
+    """Finds the rows that held-out queries are themselves.
+
+    Parameters
+    ----------
+    queries, own:
+        float32 [q, D], as queries and as projected rows.
+    space:
+        "l2" or "dot".
+
+    """
+
+    def __init__(self, queries: F32, own: F32, space: Space) -> None:
+        self._space = space
+        self._squares: F32 = np.einsum("ij,ij->i", queries, queries)
+        self._products: F32 = np.einsum("ij,ij->i", queries, own)
+
+    def among(self, distances: F32, squares: F32, query: I64) -> Mask:
+        """Tell of distances of rows to queries which are a query's to itself, but for rounding.
+
+        Parameters
+        ----------
+        distances:
+            float32 of any shape.
+        squares, query:
+            The rows' squares, and the queries' numbers, int64, of shapes that fit it.
+
+        """
+        if self._space == "l2":
+            return distances <= _SAME * (squares + self._squares[query])
+        away = np.abs(distances + self._products[query])
+        return np.asarray(away <= _SAME * np.sqrt(squares * self._squares[query]))
+
+
 class NeighbourCollector:
     """Collects the true nearest rows of held-out queries while a build passes the rows by.
 
@@ -66,8 +102,10 @@ class NeighbourCollector:
     Parameters
     ----------
     queries:
-        float32 [q, D], projected rows of the index; a row at distance zero is the query itself
-        and is not counted.
+        float32 [q, D], rows of the index as queries; see `learning.held_out`.
+    own:
+        float32 [q, D], the same as projected rows: what is as far as one of these is the query
+        itself, and is not counted.
     space:
         "l2" or "dot", as the codec has it.
     seed:
@@ -75,8 +113,9 @@ class NeighbourCollector:
 
     """
 
-    def __init__(self, queries: F32, *, space: Space, seed: int) -> None:
+    def __init__(self, queries: F32, *, own: F32, space: Space, seed: int) -> None:
         self._queries = queries
+        self._itself = Itself(queries, own, space)
         self._space = space
         self._seed = seed
         # A row's product with these, and its square where that counts, is its distance but for
@@ -124,11 +163,14 @@ class NeighbourCollector:
         """Return what was found so far."""
         return Neighbours(self._distances.copy(), self._clusters.copy())
 
-    def fit(self, centers: F32, rows: I64, *, spreads: F32 | None) -> Calibration:
+    def fit(
+        self, centers: F32, rows: I64, *, spreads: F32 | None, kept: Kept | None
+    ) -> Calibration:
         """Learn from what was seen; see the function `fit`."""
         return fit(
-            self.neighbours(), self._queries, centers, rows, space=self._space, spreads=spreads
-        )
+            self.neighbours(), self._queries, centers, rows, space=self._space, spreads=spreads,
+            kept=kept,
+        )  # fmt: skip
 
     def _keep(self, band: int, partial: F32, *, squares: F32, clusters: I64) -> None:
         kept = self._distances[band]
@@ -137,9 +179,7 @@ class NeighbourCollector:
             return
         own = self._own[nearer, None]
         distances = partial[nearer] + own
-        if self._space == "l2":
-            # The query itself is a row of the index.
-            distances[distances <= _SAME * (squares + own)] = np.inf
+        distances[self._itself.among(distances, squares, nearer[:, None])] = np.inf
         owners = np.broadcast_to(clusters, distances.shape)
         if distances.shape[1] > CALIBRATED_NEIGHBOURS:
             some = _first_smallest(distances, CALIBRATED_NEIGHBOURS)
@@ -167,6 +207,7 @@ def fit(
     *,
     space: Space,
     spreads: F32 | None,
+    kept: Kept | None,
 ) -> Calibration:
     """Learn how many clusters queries need.
 
@@ -184,6 +225,8 @@ def fit(
         "l2" or "dot".
     spreads:
         float32 [c], what may be added to squared distances to centers; None if nothing.
+    kept:
+        How many rows must be kept, if it was measured.
 
     """
     clusters = len(centers)
@@ -205,7 +248,7 @@ def fit(
                 way.add(query, walked, rows, neighbours.clusters[:, query])
     fitted = [way.fit(clusters) for way in ways]
     return Calibration.best(
-        fitted[0], spread=fitted[1] if len(fitted) > 1 else (), clusters=clusters
+        fitted[0], spread=fitted[1] if len(fitted) > 1 else (), clusters=clusters, kept=kept
     )
 
 

@@ -71,7 +71,7 @@ class Learned:
     bucket_rows:
         int64 [b], about how many rows each will have.
     queries:
-        float32 [q, D], projected: held-out queries.
+        float32 [q, D], held-out queries; see `held_out`.
 
     """
 
@@ -186,7 +186,7 @@ def learn(
         centers=centers,
         bucket_of_cluster=bucket,
         bucket_rows=np.bincount(bucket, weights=cluster_rows).astype(np.int64),
-        queries=codec.project(_spread(sample, sizes.calibration_queries)),
+        queries=held_out(codec, _spread(sample, sizes.calibration_queries)),
     )
 
 
@@ -205,6 +205,27 @@ def _spread(rows: F32, count: int) -> F32:
     """Take `count` rows at even distances: the sample is in the source's order."""
     step = max(len(rows) // max(count, 1), 1)
     return np.asarray(rows[::step][:count])
+
+
+def held_out(codec: Codec, rows: F32) -> F32:
+    """Return rows float32 [n, d] as queries, float32 [n, D].
+
+    They are projected; in space `dot` the mean is not taken off, as it is not off queries. A
+    query's products with projected rows are then those of the vectors, but for its product with the
+    mean, which is the same for all rows.
+    """
+    return codec.project(rows) - off_queries(codec)
+
+
+def own_rows(codec: Codec, queries: F32) -> F32:
+    """Return float32 [n, D], the projected rows that queries of `held_out` are."""
+    return queries + off_queries(codec)
+
+
+def off_queries(codec: Codec) -> F32:
+    """Return float32 [1, D], what is taken off rows by their projection and not off queries."""
+    nothing = np.zeros((1, len(codec.mean)), dtype=np.float32)
+    return codec.project(nothing) if codec.space == "dot" else nothing[:, :1]
 
 
 def spreads_of(metric: Metric, codec: Codec, centers: F32) -> F32 | None:

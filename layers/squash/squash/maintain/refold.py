@@ -26,7 +26,8 @@ from squash.index.trained import History, Trained
 from squash.limits import FLAT_SEGMENT_ROWS_MAX
 from squash.maintain.build import BuildOptions
 from squash.maintain.calibrate import NeighbourCollector
-from squash.maintain.learning import space_of, spreads_of
+from squash.maintain.code_ranks import RanksWithin
+from squash.maintain.learning import held_out, own_rows, space_of, spreads_of
 from squash.maintain.live_rows import LiveRows, drop, segment_batches, store_segment
 from squash.maintain.parts import measured, parts_of
 from squash.maintain.regroup import assign_rows, update_centers
@@ -34,6 +35,7 @@ from squash.maintain.routing import Routing, encode
 from squash.maintain.spill import Spill, WrittenRows, read_rows
 from squash.model import IndexConfig, SegmentRef
 from squash.planning import (
+    Calibration,
     PartitionCounts,
     choose_partitions,
     join_partitions,
@@ -135,6 +137,7 @@ class _Fold:
         self._report = report
         # Files of a folder of their own: a group of partitions has the same names.
         self._arrived = self._new_spill("arrived", len(standing.partitions))
+        self._ranks = RanksWithin(standing.trained.codec)
 
     def run(self) -> Opened:
         standing = self._standing
@@ -194,11 +197,14 @@ class _Fold:
             history = replace(history, rows_since=0)
             centers = routing.centers()
             spreads = spreads_of(self._standing.config.metric, trained.codec, centers)
-            calibration = collector.fit(centers, routing.cluster_rows(), spreads=spreads)
+            calibration = collector.fit(
+                centers, routing.cluster_rows(), spreads=spreads, kept=trained.calibration.kept
+            )
         else:
             calibration = trained.calibration.scaled(
                 measured=len(trained.centers), clusters=routing.clusters
             )
+        calibration = self._raised(calibration)
         return routing.trained(trained.codec, trained.cells, calibration, history)
 
     # What there is
@@ -257,11 +263,17 @@ class _Fold:
                     parts.append(
                         reader.vectors(live[mine]) if own is None else np.asarray(own[mine])
                     )
-        config = self._standing.config
-        queries = self._standing.trained.codec.project(
-            measured(np.concatenate(parts), config.metric)
-        )
-        return NeighbourCollector(queries, space=space_of(config.metric), seed=config.seed)
+        config, trained = self._standing.config, self._standing.trained
+        queries = held_out(trained.codec, measured(np.concatenate(parts), config.metric))
+        own = own_rows(trained.codec, queries)
+        return NeighbourCollector(queries, own=own, space=space_of(config.metric), seed=config.seed)
+
+    def _raised(self, calibration: Calibration) -> Calibration:
+        """Let more rows be kept, if those written anew need many more than was measured."""
+        seen = self._ranks.kept()
+        if calibration.kept is None or seen is None:
+            return calibration
+        return replace(calibration, kept=calibration.kept.raised(seen))
 
     def _show(self, collector: NeighbourCollector, number: int, first: int) -> None:
         """Let a partition that stays be seen by what measures recall."""
@@ -305,6 +317,7 @@ class _Fold:
                     clusters = routing.clusters + part.clusters()
                     collector.add(part.projected, clusters, place=(group[0], number))
                 objects = encode(part, codec=trained.codec, cells=trained.cells, config=config)
+                self._ranks.add(part, objects, share=len(part.rows) / max(total, 1))
                 routing.add(self._store("partition", objects, len(part.rows)), part, objects)
                 rows += len(part.rows)
                 self._report(Progress("encode", rows, max(total, rows), "rows"))

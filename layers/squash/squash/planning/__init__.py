@@ -21,15 +21,23 @@ from squash.planning.probing import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
     EXPONENTS,
-    TARGETS,
     Calibration,
     Need,
     Weighted,
     search_plan,
     take_clusters,
 )
+from squash.planning.recall import TARGETS
 from squash.planning.sampling import choose_rows
-from squash.planning.scanning import KEEP_MAX, Keep, keep_for
+from squash.planning.scanning import (
+    KEEP_MAX,
+    KEPT_FOR,
+    KEPT_MEASURED_MAX,
+    KEPT_TARGETS,
+    Keep,
+    Kept,
+    keep_for,
+)
 
 __all__ = [
     "BANDS",
@@ -37,11 +45,15 @@ __all__ = [
     "DEFAULT_COSTS",
     "EXPONENTS",
     "KEEP_MAX",
+    "KEPT_FOR",
+    "KEPT_MEASURED_MAX",
+    "KEPT_TARGETS",
     "TARGETS",
     "Calibration",
     "CostModel",
     "FoldFacts",
     "Keep",
+    "Kept",
     "Matches",
     "Need",
     "PartitionCounts",

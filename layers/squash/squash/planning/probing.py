@@ -29,10 +29,10 @@ from squash.kernels import (
     cell_values,
     walk,
 )
-from squash.planning.scanning import Keep
+from squash.planning.recall import TARGETS, between_targets, least_for, with_margin
+from squash.planning.scanning import Keep, Kept, keep_for
 from squash.values import dataclass
 
-TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 BANDS: Final = (1.0, 0.1, 0.01, 0.001)
 """Selectivities at which an index is calibrated, descending."""
 
@@ -131,10 +131,17 @@ class Calibration:
     spread: Weighted | None = None
     """What it needs where a cluster is as far as its rows are on average (`unit_spreads`), if walks
     are shorter so: they go by this then, and those of earlier releases by the others."""
+    kept: Kept | None = None
+    """How many rows must pass from the codes to the exact distances, where that was measured."""
 
     @classmethod
     def best(
-        cls, ways: Sequence[Weighted], *, spread: Sequence[Weighted] = (), clusters: int
+        cls,
+        ways: Sequence[Weighted],
+        *,
+        spread: Sequence[Weighted] = (),
+        clusters: int,
+        kept: Kept | None = None,
     ) -> Calibration:
         """Choose the way to count with the shortest walks.
 
@@ -146,6 +153,8 @@ class Calibration:
             And by distances to rows.
         clusters:
             How many there are.
+        kept:
+            How many rows must be kept.
 
         """
         best = min(ways, key=Weighted.cost)
@@ -155,12 +164,19 @@ class Calibration:
             plain,
             best if best.exponent else None,
             shorter if shorter.cost() < best.cost() else None,
+            kept,
         )
 
     @property
     def walked_by(self) -> Weighted | None:
         """By what walks go; None where all clusters count alike, by distances to centers."""
         return self.spread if self.spread is not None else self.weighted
+
+    def keep(self, k: int, recall_target: float) -> Keep:
+        """Return how many rows are to be kept for k answers."""
+        if self.kept is None:
+            return keep_for(k, recall_target)
+        return self.kept.keep(k, recall_target)
 
     def needed(self, recall_target: float, selectivity: F64) -> F64:
         """Return how many clusters are needed at each of the given selectivities.
@@ -176,13 +192,12 @@ class Calibration:
         nearest rows lie in a smaller part of space, but of clusters more.
         """
         factor = (clusters / max(measured, 1)) ** _NEED_EXPONENT
-        return Calibration(
-            np.clip(self.clusters_needed * factor, 1.0, max(clusters, 1)),
-            *(
-                None if one is None else one.scaled(factor, clusters=clusters)
-                for one in (self.weighted, self.spread)
-            ),
+        weighted, spread = (
+            None if one is None else one.scaled(factor, clusters=clusters)
+            for one in (self.weighted, self.spread)
         )
+        needed = np.clip(self.clusters_needed * factor, 1.0, max(clusters, 1))
+        return Calibration(needed, weighted, spread, self.kept)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -198,6 +213,8 @@ class Calibration:
                     "needed": one.needed.tolist(),
                     "walked": one.walked.tolist(),
                 }
+        if self.kept is not None:
+            made["kept"] = self.kept.to_json()
         return made
 
     @classmethod
@@ -214,6 +231,7 @@ class Calibration:
             _table(value["clusters_needed"], "clusters_needed"),
             _weighted(value, "weighted", EXPONENTS[1:]),
             _weighted(value, "spread", EXPONENTS),
+            Kept.from_json(value["kept"]) if value.get("kept") is not None else None,
         )
 
 
@@ -345,12 +363,6 @@ def take_clusters(
     )
 
 
-def _with_margin(target: float, samples: int) -> float:
-    """Aim above the target by the sampling error of a mean of `samples` hits, and a little."""
-    error = np.sqrt(target * (1.0 - target) / max(samples, 1))
-    return min(target + 1.5 * float(error) + 0.1 * (1.0 - target), 1.0)
-
-
 def _needs(counts: Sequence[Sequence[F64]], *, k: int, most: float) -> F64:
     """Return float64 [targets, bands]: what reaches a target, of what reaches each true row."""
     needed = np.full((len(TARGETS), len(BANDS)), most)
@@ -358,8 +370,8 @@ def _needs(counts: Sequence[Sequence[F64]], *, k: int, most: float) -> F64:
         measured = [one for one in per_query if len(one)]
         if not measured:
             continue
-        targets = [_with_margin(target, len(measured) * k) for target in TARGETS]
-        needed[:, band] = _least_for(measured, targets)
+        targets = [with_margin(target, len(measured) * k) for target in TARGETS]
+        needed[:, band] = least_for(measured, targets)
     return np.minimum(_monotone(needed), most)
 
 
@@ -368,20 +380,8 @@ def _monotone(needed: F64) -> F64:
     return np.asarray(np.maximum.accumulate(np.maximum.accumulate(needed, axis=0), axis=1))
 
 
-def _least_for(per_query: Sequence[F64], targets: Sequence[float]) -> F64:
-    """Return the smallest counts with which the mean recall reaches each target."""
-    counts = np.concatenate(per_query)
-    weights = np.concatenate([np.full(len(r), 1.0 / len(r)) for r in per_query]) / len(per_query)
-    order = np.argsort(counts, kind="stable")
-    covered = np.cumsum(weights[order])
-    positions = np.searchsorted(covered, np.array(targets) - 1e-9)
-    return np.asarray(counts[order[np.minimum(positions, len(order) - 1)]])
-
-
 def _between(table: F64, recall_target: float, selectivity: F64) -> F64:
-    missed = -np.log10(np.maximum(1.0 - np.array([*TARGETS, recall_target]), 1e-6))
-    target = min(max(missed[-1], missed[0]), missed[-2])
-    y = np.array([np.interp(target, missed[:-1], column) for column in np.log(table).T])[::-1]
+    y = between_targets(np.log(table), recall_target)[::-1]
     wanted = np.log(np.clip(selectivity, BANDS[-1] / 8.0, 1.0))
     x = np.log(BANDS[::-1])
     slope = min((y[0] - y[1]) / (x[0] - x[1]), -0.3)

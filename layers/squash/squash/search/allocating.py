@@ -236,7 +236,6 @@ class _Drafts:
     def add(self, query: Query) -> None:
         """Plan a query."""
         trace = Trace()
-        keep = keep_for(query.k, query.recall_target)
         if query.exact:
             trained = self._view.trained
             trace.exact_partitions(
@@ -250,6 +249,7 @@ class _Drafts:
             return
         bitmaps = clusters.take_bitmaps()
         try:
+            keep = clusters.keep(query.k, query.recall_target)
             job = Job(self._view.metric, self._costs, clusters, table, query, keep, bitmaps, trace)
             admission, _ = admit_alike(job, self._known)
             trace_admission(job, admission)
@@ -322,8 +322,9 @@ class _Drafts:
         self._planned.append(Planned(query, asked, Mode.MEASURE, trace, None, admitted, none, none))
 
     def _asked(self, query: Query) -> Asked:
-        keep = keep_for(query.k, query.recall_target)
-        trained = self._view.trained
+        clusters, trained = self._view.clusters, self._view.trained
+        # Without clusters all that is asked is exact distances, and nothing goes by it.
+        keep = (clusters.keep if clusters else keep_for)(query.k, query.recall_target)
         dimension = trained.codec.dimension if trained else self._view.dimension
         return Asked(
             k=query.k,

@@ -21,6 +21,7 @@ from squash.kernels import (
     SearchPlan,
     Straight,
     refresh,
+    whole_blocks,
 )
 from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, planner_of, search_plan
@@ -30,7 +31,6 @@ from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
 from squash.segment import ROWS, ClusterCodes
 
-_ALL_ROWS = np.uint32(0xFFFFFFFF)
 _PLANS_MAX = 64
 
 
@@ -81,6 +81,7 @@ class Clusters:
         # Held while arrays are put into a table: who finds them there finds them whole.
         self._lock = threading.Lock()
         self._needs: dict[float, Need] = {}
+        self._keeps: dict[tuple[int, float], Keep] = {}
         self._plans: dict[tuple[float, int], tuple[tuple[Keep, CostModel], SearchPlan]] = {}
         self._planners: dict[tuple[float, int], tuple[CostModel, MatchPlanner]] = {}
         self._listless: set[str] = set()
@@ -154,6 +155,16 @@ class Clusters:
             if len(self._needs) >= _PLANS_MAX:
                 self._needs.clear()
             self._needs[recall_target] = known
+        return known
+
+    def keep(self, k: int, recall_target: float) -> Keep:
+        """Return how many rows pass from level to level; the last ones are kept."""
+        known = self._keeps.get((k, recall_target))
+        if known is None:
+            known = self.trained.calibration.keep(k, recall_target)
+            if len(self._keeps) >= _PLANS_MAX:
+                self._keeps.clear()
+            self._keeps[k, recall_target] = known
         return known
 
     def search_plan(self, recall_target: float, k: int, keep: Keep, costs: CostModel) -> SearchPlan:
@@ -470,16 +481,6 @@ def _has_codes(table: ClusterTable, number: int) -> bool:
     if isinstance(kept, ClusterCodes) and not kept.is_whole:
         return False
     return table.full[number] is not None
-
-
-def whole_blocks(rows: I64) -> U32:
-    """Return uint32 [blocks] with a bit for each row that there is, of clusters of so many rows."""
-    blocks = -(-rows // CODE_BLOCK_ROWS)
-    words = np.full(int(blocks.sum()), _ALL_ROWS, dtype=np.uint32)
-    ends = rows % CODE_BLOCK_ROWS
-    short = np.flatnonzero(ends)
-    words[(np.cumsum(blocks) - 1)[short]] = (np.left_shift(1, ends[short]) - 1).astype(np.uint32)
-    return words
 
 
 def _values(column: Column | None) -> tuple[F64, U32] | None:

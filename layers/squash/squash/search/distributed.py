@@ -7,7 +7,7 @@ from typing import Final
 
 from squash.limits import QUERY_TIMEOUT_MS
 from squash.model import Match
-from squash.planning import DEFAULT_COSTS, CostModel, Matches, keep_for
+from squash.planning import DEFAULT_COSTS, CostModel, Matches
 from squash.planning.shape import (
     DEFAULT_SHAPE_COSTS,
     NONE,
@@ -160,7 +160,7 @@ def _expected(clusters: Clusters, queries: Sequence[Query]) -> Matches:
         clusters=count,
         clusters_needed=needed,
         dimension=clusters.trained.codec.dimension,
-        refined=keep_for(query.k, query.recall_target).refined,
+        refined=clusters.keep(query.k, query.recall_target).refined,
     )
 
 

@@ -13,7 +13,7 @@ from squash import kernels
 from squash.drafts import make_bare_matches
 from squash.limits import SCAN_ALL_MATCHES_MAX
 from squash.model import Match, Metric
-from squash.planning import CostModel, keep_for
+from squash.planning import CostModel
 from squash.search.admitting import (
     Known,
     admit,
@@ -53,7 +53,7 @@ def _search_one(
 ) -> tuple[Job, Found | kernels.Near]:
     bitmaps = clusters.take_bitmaps()
     try:
-        keep = keep_for(query.k, query.recall_target)
+        keep = clusters.keep(query.k, query.recall_target)
         table = clusters.table()
         job = Job(metric, costs, clusters, table, query, keep, bitmaps, trace)
         return job, _search_admitted(job, admit(job))
@@ -123,7 +123,7 @@ class _Together(NamedTuple):
     def job(self, place: int) -> Job:
         """Return one of them as it is searched alone."""
         query = self.queries[place]
-        keep = keep_for(query.k, query.recall_target)
+        keep = self.clusters.keep(query.k, query.recall_target)
         return Job(
             self.metric, self.costs, self.clusters, self.table, query, keep, self.bitmaps,
             self.traces[place],

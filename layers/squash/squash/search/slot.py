@@ -20,7 +20,6 @@ from squash.index.trained import Trained
 from squash.kernels import BLOCK_ROWS, ClusterTable
 from squash.limits import SLOT_SEGMENTS_MAX
 from squash.quantize import ArraySpec, Codec, Space, scanned_layout
-from squash.search.clusters import whole_blocks
 from squash.search.tasks import Part, Task
 from squash.segment import ClusterCodes
 from squash.values import dataclass
@@ -325,7 +324,7 @@ def _table_of(
     blocks = -(-rows // BLOCK_ROWS)
     firsts = np.cumsum(blocks) - blocks
     sizes = np.bincount(partition, weights=blocks, minlength=len(members)).astype(np.int64)
-    alive: U32 = whole_blocks(rows)
+    alive: U32 = kernels.whole_blocks(rows)
     loaded = len(before.blocks) if before is not None else 0
     more: list[None] = [None] * (len(members) - loaded)
     return ClusterTable(

@@ -12,13 +12,14 @@ from typing import Any, Final
 import numpy as np
 
 from squash.arrays import F32, I64, AnyArray
-from squash.container import Buffer
+from squash.container import Buffer, Container
 from squash.errors import DataError
 from squash.index.references import segment_from_json, segment_to_json
 from squash.index.sealed import open_sealed, seal
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.records import read_part
 from squash.maintain.calibrate import Neighbours
+from squash.maintain.code_ranks import CodeRanks
 from squash.maintain.routing import Routing
 from squash.model import SegmentRef
 from squash.segment import Sections
@@ -45,6 +46,8 @@ class Assembled:
         `Trained`; of no clusters where segments are flat.
     neighbours:
         The nearest rows of held-out queries among those of the group.
+    ranks:
+        What their codes rank first; None of flat segments, and where an earlier release wrote them.
 
     """
 
@@ -55,6 +58,7 @@ class Assembled:
     energy: Sequence[float]
     sections: Sequence[Sections | None]
     neighbours: Neighbours
+    ranks: CodeRanks | None = None
 
     @classmethod
     def flat(cls, segments: Sequence[SegmentRef], dimension: int) -> Assembled:
@@ -75,12 +79,13 @@ class Assembled:
         segments: Sequence[SegmentRef],
         routing: Routing,
         neighbours: Neighbours,
+        ranks: CodeRanks,
         dimension: int,
     ) -> Assembled:
         """Return that of partitions."""
         if not segments:
             none = cls.flat((), dimension)
-            return cls((), none.begins, none.centers, none.cluster_rows, (), (), neighbours)
+            return cls((), none.begins, none.centers, none.cluster_rows, (), (), neighbours, ranks)
         energy = [one for one in routing.energies if one is not None]
         return cls(
             segments,
@@ -90,6 +95,7 @@ class Assembled:
             energy,
             routing.sections,
             neighbours,
+            ranks,
         )
 
 
@@ -111,6 +117,9 @@ def write_assembled(store: ObjectStore, build: str, group: int, share: Assembled
         "centers": share.centers.astype("<f4"),
         **places,
     }
+    if share.ranks is not None:
+        arrays["rank_estimates"] = share.ranks.estimates.astype("<f4")
+        arrays["rank_distances"] = share.ranks.distances.astype("<f4")
     store.put(
         keys.part_key(build, ASSEMBLED, group), seal(_KIND, _VERSION, header=header, arrays=arrays)
     )
@@ -141,6 +150,7 @@ def read_assembled(
         or found.neighbours.distances.shape != shape
         or found.neighbours.clusters.shape != shape
         or int(found.neighbours.clusters.max(initial=-1)) >= clusters
+        or (found.ranks is not None and found.ranks.estimates.shape != found.ranks.distances.shape)
     ):
         raise DataError(
             f"{key} has partitions and clusters that do not fit: start the build anew",
@@ -165,4 +175,14 @@ def _share(data: Buffer, key: str, build: str, group: int) -> Assembled:
         Neighbours(
             container.array_of("distances", "<f4", 3), container.array_of("clusters", "<i8", 3)
         ),
+        _ranks(container),
+    )
+
+
+def _ranks(container: Container) -> CodeRanks | None:
+    if "rank_estimates" not in container.names():
+        return None
+    return CodeRanks(
+        container.array_of("rank_estimates", "<f4", 2),
+        container.array_of("rank_distances", "<f4", 2),
     )

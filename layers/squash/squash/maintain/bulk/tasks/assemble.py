@@ -96,6 +96,7 @@ class _Group:
             self._written,
             assembly.routing,
             assembly.neighbours(),
+            assembly.ranks(),
             dimension=learned.queries.shape[1],
         )
 

@@ -11,6 +11,7 @@ from squash.maintain.bulk.model import read_model
 from squash.maintain.bulk.outcome import Outcome, write_outcome
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.calibrate import Neighbours
+from squash.maintain.code_ranks import CodeRanks
 from squash.maintain.routing import Routing
 from squash.model import SegmentRef
 from squash.reports import Progress
@@ -32,10 +33,18 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
     queries = 0 if learned is None else len(learned.queries)
     segments: list[SegmentRef] = []
     routing, neighbours = Routing(), Neighbours.none(queries)
+    ranks: list[CodeRanks] = []
+    ranked = True
     for group in range(model.groups):
         share = read_assembled(store, build, group, queries=queries, dimension=config.dimension)
         segments += share.segments
         neighbours = neighbours.joined(share.neighbours, clusters=routing.clusters)
+        if share.ranks is None:
+            ranked = False
+        elif ranks:
+            ranks = [ranks[0].joined(share.ranks)]
+        else:
+            ranks = [share.ranks]
         routing.take(
             [segment.id for segment in share.segments if segment.kind == "partition"],
             begins=share.begins,
@@ -47,7 +56,8 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
         context.report(Progress("calibrate", group + 1, model.groups, "groups"))
     trained = None
     if learned is not None and routing.clusters:
-        made = finish(routing, neighbours, learned=learned, cells=model.cells, config=config)
+        seen = ranks[0] if ranked and ranks else None
+        made = finish(routing, neighbours, seen, learned=learned, cells=model.cells, config=config)
         trained = write_object(store, keys.trained_key(build), made.to_bytes())
     rows = sum(segment.rows for segment in segments)
     write_outcome(store, build, Outcome(tuple(segments), trained, rows))
