@@ -165,7 +165,7 @@ FAILURES = [
     (lambda d, i: put(i, keys=[""]), "InvalidArgumentError", ["keys[0]", "1 to 1024 bytes"]),
     (lambda d, i: put(i, keys="a"), "InvalidArgumentError", ["single string", "give a list"]),
     (lambda d, i: put(i, vectors=[[1, 2, 3]]), "InvalidArgumentError", ["[1, 3]", "[rows, 2]"]),
-    (lambda d, i: put(i, vectors=[[0, 0]]), "InvalidArgumentError", ["'a'", "Leave the record"]),
+    (lambda d, i: put(i, vectors=[[0, 0]]), "InvalidArgumentError", ["'a'", "another vector"]),
     (lambda d, i: put(i, vectors=[[np.nan, 1]]), "InvalidArgumentError", ["'a'", "finite"]),
     (lambda d, i: put(i, metadata=[{"year": "x"}]), "InvalidArgumentError", ["'a'", "number"]),
     (

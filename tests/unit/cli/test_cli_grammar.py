@@ -6,15 +6,19 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from squash import errors, strict_json
 from squash.api.problems import TITLES
 from squash.cli import problems
-from squash.cli.arguments import VERBS, build_parser
+from squash.cli.arguments import DISTRIBUTION, VERBS, build_parser
 from squash.cli.commands import COMMANDS
 from squash.cli.main import main
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_verb_has_a_command():
@@ -28,6 +32,14 @@ def test_help_holds_an_example_that_parses(verb, capsys):
     example = re.search(r"example:\n  squash (.*)", capsys.readouterr().out)
     arguments = build_parser().parse_args(shlex.split(example.group(1)))
     assert arguments.command == verb.name
+
+
+def test_the_release_is_that_of_the_project(capsys):
+    """As it is written where the package is made."""
+    assert main(["--version"]) == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == DISTRIBUTION
+    assert capsys.readouterr().out == f"squash {project['version']}\n"
 
 
 def test_help_needs_no_store(capsys):

@@ -1,8 +1,11 @@
 """What queries of a call have in common is the same whether it was asked before or not."""
 
+from uuid import uuid4
+
 import numpy as np
 import pytest
 
+import squash
 from squash.database.arguments import query_options
 from squash.errors import InvalidArgumentError
 
@@ -37,6 +40,44 @@ def test_what_is_no_number_is_refused_as_such(top_k):
     for _ in range(2):
         with pytest.raises(InvalidArgumentError, match="top_k is"):
             query_options((), top_k, *KNOWN[1:])
+
+
+@pytest.mark.parametrize("place", [2, 3, 4])
+@pytest.mark.parametrize("wrong", ["false", "no", 0, 1, None, []])
+def test_what_is_neither_true_nor_false_is_refused(place, wrong):
+    """`exact="false"` would be exact."""
+    given = [*KNOWN]
+    given[place] = wrong
+    with pytest.raises(InvalidArgumentError, match="is true or false, not"):
+        query_options((), *given)
+    given[place] = np.bool_(True)
+    assert query_options((), *given) == query_options((), *KNOWN[:place], True, *KNOWN[place + 1 :])
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 5])
+def test_integers_of_thousands_of_digits_are_refused(place):
+    """Python writes none of them out."""
+    given = [*KNOWN]
+    given[place] = 10**5_000
+    with pytest.raises(InvalidArgumentError, match="not an integer of thousands of digits"):
+        query_options((), *given)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda index: index.gc(dry_run="no"),
+        lambda index: index.repair(dry_run="no"),
+        lambda index: index.repair(drop_lost=1),
+        lambda index: index.optimize(full="no"),
+        lambda index: index.optimize(options=5),
+    ],
+)
+def test_what_would_count_as_true_is_refused(call):
+    """Also where nothing is there to be done."""
+    index = squash.connect("memory://arguments").create_index(f"i{uuid4().hex}", dimension=2)
+    with pytest.raises(InvalidArgumentError, match=r"true or false|BuildOptions"):
+        call(index)
 
 
 def test_recall_that_nobody_asked_for():

@@ -33,6 +33,9 @@ from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, moment,
 from squash.model import AttributeType, Metric
 from squash.values import dataclass
 
+DISTRIBUTION: Final = "squash-search"
+"""What the package is called where it is installed from."""
+
 __all__ = ["STORE_DEFAULT", "STORE_VARIABLE", "VERBS", "build_parser", "lifetime_ms"]
 
 
@@ -42,6 +45,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the error with the command's usage beneath it."""
         raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+class _Version(argparse.Action):
+    """Says which release of the package is installed, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        # No other command asks.
+        from importlib.metadata import version  # noqa: PLC0415
+
+        print(f"squash {version(DISTRIBUTION)}")  # noqa: T201 - as argparse's own
+        parser.exit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Vector search with exact filters: indexes in a folder or in S3.",
         epilog="`squash COMMAND --help` has an example of each command.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which release this is")
     add_global(parser, suppress=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for verb in VERBS:

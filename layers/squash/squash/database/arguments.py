@@ -30,24 +30,33 @@ def silent(progress: Progress) -> None:
     del progress
 
 
+def shown(value: Any) -> str:
+    """Return the beginning of a value as it is written in a program."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        # Python writes out no integers of thousands of digits.
+        return "an integer of thousands of digits"
+
+
 def whole_number(value: Any, field: str) -> int:
     """Refuse what is no whole number."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InvalidArgumentError(f"{field} is a whole number, not {value!r}", field=field)
+        raise InvalidArgumentError(f"{field} is a whole number, not {shown(value)}", field=field)
     return int(value)
 
 
 def listed(value: Any, field: str) -> list[Any]:
     """Refuse what is no list, and a string, which Python takes for a list of characters."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise InvalidArgumentError(f"{field} is {value!r:.80}: give a list", field=field)
+        raise InvalidArgumentError(f"{field} is {shown(value)}: give a list", field=field)
     return list(value)
 
 
 def flag(value: Any, field: str) -> bool:
     """Refuse what is neither true nor false."""
     if not isinstance(value, (bool, np.bool_)):
-        raise InvalidArgumentError(f"{field} is true or false, not {value!r}", field=field)
+        raise InvalidArgumentError(f"{field} is true or false, not {shown(value)}", field=field)
     return bool(value)
 
 
@@ -58,7 +67,7 @@ def snapshot_number(value: Any) -> int | None:
     number = whole_number(value, "if_snapshot")
     if number < 0:
         raise InvalidArgumentError(
-            f"if_snapshot is the number of a snapshot, not {number}", field="if_snapshot"
+            f"if_snapshot is the number of a snapshot, not {shown(number)}", field="if_snapshot"
         )
     return number
 
@@ -69,7 +78,7 @@ def one_of(kind: type[Any], value: Any, field: str) -> Any:
         return kind(value)
     except ValueError as error:
         known = ", ".join(member.value for member in kind)
-        message = f"{field} is one of {known}, not {value!r}"
+        message = f"{field} is one of {known}, not {shown(value)}"
         raise InvalidArgumentError(message, field=field) from error
 
 
@@ -77,7 +86,7 @@ def commit_id_of(value: Any) -> str | None:
     """Refuse what can be no commit's id; None is none."""
     if value is not None and (not isinstance(value, str) or not _COMMIT_ID.fullmatch(value)):
         raise InvalidArgumentError(
-            f"commit_id is 32 of 0-9 and a-f, not {value!r:.80}", field="commit_id"
+            f"commit_id is 32 of 0-9 and a-f, not {shown(value)}", field="commit_id"
         )
     return value
 
@@ -88,7 +97,7 @@ def check_include(include: Iterable[str]) -> frozenset[str]:
     for one in wanted:
         if not isinstance(one, str) or one not in _INCLUDABLE:
             raise InvalidArgumentError(
-                f"include takes 'metadata' and 'vector', not {one!r:.80}", field="include"
+                f"include takes 'metadata' and 'vector', not {shown(one)}", field="include"
             )
     return frozenset(wanted)
 
@@ -103,7 +112,7 @@ def recall_target_of(given: Any, *, encoded: bool) -> float:
         or not 0.0 < given <= 1.0
     ):
         raise InvalidArgumentError(
-            f"recall_target is above 0 and at most 1, not {given!r}", field="recall_target"
+            f"recall_target is above 0 and at most 1, not {shown(given)}", field="recall_target"
         )
     return float(given)
 
@@ -113,14 +122,17 @@ def check_limits(*, top_k: Any, timeout_ms: Any = None) -> None:
     if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
         raise InvalidArgumentError("top_k is a whole number", field="top_k")
     if not 1 <= top_k <= TOP_K_MAX:
-        raise InvalidArgumentError(f"top_k is from 1 to {TOP_K_MAX}, not {top_k}", field="top_k")
+        raise InvalidArgumentError(
+            f"top_k is from 1 to {TOP_K_MAX}, not {shown(top_k)}", field="top_k"
+        )
     if timeout_ms is not None and (
         isinstance(timeout_ms, bool)
         or not isinstance(timeout_ms, (int, np.integer))
         or not 1 <= timeout_ms <= QUERY_TIMEOUT_MS_MAX
     ):
         raise InvalidArgumentError(
-            f"timeout_ms is a whole number from 1 to {QUERY_TIMEOUT_MS_MAX}, not {timeout_ms!r}",
+            f"timeout_ms is a whole number from 1 to {QUERY_TIMEOUT_MS_MAX}, "
+            f"not {shown(timeout_ms)}",
             field="timeout_ms",
         )
 
@@ -174,9 +186,9 @@ def _known_options(  # noqa: PLR0917 - by their places they are found sooner
         vector=_NO_VECTOR,
         k=int(top_k),
         recall_target=target,
-        exact=exact or target >= 1.0,
+        exact=flag(exact, "exact") or target >= 1.0,
         include_metadata="metadata" in wanted,
         include_vector="vector" in wanted,
-        explain=explain,
-        allow_partial=bool(allow_partial),
+        explain=flag(explain, "explain"),
+        allow_partial=flag(allow_partial, "allow_partial"),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from squash.clock import Clock, IdSource, SystemClock, SystemIds
 from squash.database.arguments import (
+    flag,
     listed,
     one_of,
     silent,
@@ -343,7 +344,7 @@ class Database:
             ids=self._ids,
             clock=self._clock,
             retention_s=retention_s,
-            dry_run=bool(dry_run),
+            dry_run=flag(dry_run, "dry_run"),
             report=progress or silent,
         )
 

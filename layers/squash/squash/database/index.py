@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squash.database.arguments import (
+    flag,
     silent,
 )
 from squash.database.builds import IndexBulk
@@ -74,7 +75,7 @@ class Index(IndexReads, IndexWrites, IndexBulk):
             options=options,
             scratch=Path(scratch) if scratch is not None else None,
             report=progress or silent,
-            full=full,
+            full=flag(full, "full"),
         )
 
     def backlog(self) -> Backlog:
@@ -116,7 +117,7 @@ class Index(IndexReads, IndexWrites, IndexBulk):
 
         """
         return self._session.gc(
-            retention_s=retention_s, dry_run=bool(dry_run), report=progress or silent
+            retention_s=retention_s, dry_run=flag(dry_run, "dry_run"), report=progress or silent
         )
 
     def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:
@@ -158,5 +159,7 @@ class Index(IndexReads, IndexWrites, IndexBulk):
 
         """
         return self._session.repair(
-            dry_run=bool(dry_run), drop_lost=bool(drop_lost), report=progress or silent
+            dry_run=flag(dry_run, "dry_run"),
+            drop_lost=flag(drop_lost, "drop_lost"),
+            report=progress or silent,
         )

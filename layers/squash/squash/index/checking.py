@@ -430,8 +430,8 @@ def sound_vectors(array: AnyArray, config: IndexConfig) -> tuple[F32, dict[int, 
             less = f"{length:.2g}; below {_NORM_MIN:g} that counts as length zero, which"
             said = less if length else "zero, which"
             problems[row] = (
-                f"has the length {said} has no direction: cosine cannot compare it. Leave the "
-                "record out, or create the index with another metric"
+                f"has the length {said} has no direction: cosine cannot compare it. Give "
+                "another vector, or create the index with another metric"
             )
     return vectors, problems
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from squash.arrays import I64
 from squash.attributes import expired, live_node
-from squash.errors import ConflictError, DataError, SquashError
+from squash.errors import ConflictError, DataError, InvalidArgumentError, SquashError
 from squash.index.claims import claim, refuse_while_building
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
@@ -60,7 +60,13 @@ def fold(
         Whether to train and build the whole anew, whatever `why_rebuild` would say.
 
     """
-    options = (options or BuildOptions()).fitted(config.dimension)
+    if options is None:
+        options = BuildOptions()
+    if not isinstance(options, BuildOptions):
+        raise InvalidArgumentError(
+            f"options is {options!r:.80}: give maintain.BuildOptions, or nothing", field="options"
+        )
+    options = options.fitted(config.dimension)
     opened = views.refresh()
     claimed = _is_long(opened)
     while True:
