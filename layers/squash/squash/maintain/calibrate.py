@@ -90,7 +90,8 @@ class Itself:
         if self._space == "l2":
             return distances <= _SAME * (squares + self._squares[query])
         away = np.abs(distances + self._products[query])
-        return np.asarray(away <= _SAME * np.sqrt(squares * self._squares[query]))
+        lengths = np.sqrt(squares) * np.sqrt(self._squares[query])
+        return np.asarray(away <= _SAME * lengths)
 
 
 class NeighbourCollector:
