@@ -9,6 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 
+def shown(value: object) -> str:
+    """Return the beginning of a value as it is written in a program, for a message."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        # Python writes out no integers of thousands of digits.
+        return "an integer of thousands of digits"
+
+
 class SquashError(Exception):
     """The base of all errors raised by Squash.
 

@@ -22,6 +22,8 @@ NON_FILTERABLE_KEYS_MAX: Final = 10
 METADATA_LIST_ELEMENTS_MAX: Final = 256
 # Numbers are IEEE doubles, as JSON's are between programs: beyond this, integers are not exact.
 INTEGER_MAGNITUDE_MAX: Final = 1 << 53
+# Of arguments, such as an index's seed: Python writes no integers of thousands of digits out.
+WHOLE_NUMBER_BITS_MAX: Final = 128
 # A squared float32 distance must stay finite: |x| this large in every dimension still does.
 VECTOR_VALUE_MAGNITUDE_MAX: Final = 1e15
 

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def test_the_release_is_that_of_the_project(capsys):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == DISTRIBUTION
     assert capsys.readouterr().out == f"squash {project['version']}\n"
+
+
+def test_what_is_not_installed_has_no_release(monkeypatch, capsys):
+    """As in a layer, or where the source is run."""
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert main(["--version"]) == 2
+    assert "is not installed" in capsys.readouterr().err
 
 
 def test_help_needs_no_store(capsys):

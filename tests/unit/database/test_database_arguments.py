@@ -64,6 +64,30 @@ def test_integers_of_thousands_of_digits_are_refused(place):
 
 
 @pytest.mark.parametrize(
+    "number", [10**5_000, -(10**5_000), 1 << 128], ids=["long", "negative", "wide"]
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda database, _, number: database.create_index("wide", dimension=number),
+        lambda database, _, number: database.create_index("seeded", dimension=2, seed=number),
+        lambda _, index, number: index.put(keys=["a"], vectors=[[1, 0]], if_snapshot=number),
+        lambda _, index, number: index.query([1, 0], as_of=number),
+        lambda _, index, number: index.restore(as_of=number),
+        lambda _, index, number: index.snapshots(limit=number),
+        lambda _, index, number: index.build([], dollars_max=-abs(number)),
+        lambda _, index, number: index.gc(-abs(number)),
+    ],
+)
+def test_whole_numbers_that_no_store_holds_are_refused_wherever_they_are_given(call, number):
+    """None is written out, in a message or to the store."""
+    database = squash.connect(f"memory://{uuid4().hex}")
+    index = database.create_index("x", dimension=2)
+    with pytest.raises(InvalidArgumentError):
+        call(database, index, number)
+
+
+@pytest.mark.parametrize(
     "call",
     [
         lambda index: index.gc(dry_run="no"),

@@ -52,9 +52,13 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         # No other command asks.
-        from importlib.metadata import version  # noqa: PLC0415
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 
-        print(f"squash {version(DISTRIBUTION)}")  # noqa: T201 - as argparse's own
+        try:
+            release = version(DISTRIBUTION)
+        except PackageNotFoundError:
+            parser.error(f"it runs from its source: {DISTRIBUTION} is not installed")
+        print(f"squash {release}")  # noqa: T201 - as argparse's own
         parser.exit()
 
 

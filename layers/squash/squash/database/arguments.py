@@ -9,8 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.errors import InvalidArgumentError
-from squash.limits import QUERIES_PER_CALL_MAX, QUERY_TIMEOUT_MS_MAX, TOP_K_MAX
+from squash.errors import InvalidArgumentError, shown
+from squash.limits import (
+    QUERIES_PER_CALL_MAX,
+    QUERY_TIMEOUT_MS_MAX,
+    TOP_K_MAX,
+    WHOLE_NUMBER_BITS_MAX,
+)
 from squash.reports import Progress
 from squash.search import Query
 
@@ -30,20 +35,18 @@ def silent(progress: Progress) -> None:
     del progress
 
 
-def shown(value: Any) -> str:
-    """Return the beginning of a value as it is written in a program."""
-    try:
-        return f"{value!r:.80}"
-    except ValueError:
-        # Python writes out no integers of thousands of digits.
-        return "an integer of thousands of digits"
-
-
 def whole_number(value: Any, field: str) -> int:
     """Refuse what is no whole number."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise InvalidArgumentError(f"{field} is a whole number, not {shown(value)}", field=field)
-    return int(value)
+    number = int(value)
+    if number.bit_length() > WHOLE_NUMBER_BITS_MAX:
+        raise InvalidArgumentError(
+            f"{field} is a whole number of at most {WHOLE_NUMBER_BITS_MAX} bits, not "
+            f"{shown(number)}",
+            field=field,
+        )
+    return number
 
 
 def listed(value: Any, field: str) -> list[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squash.database.arguments import flag, silent, whole_number
-from squash.errors import InvalidArgumentError
+from squash.errors import InvalidArgumentError, shown
 from squash.limits import BUILD_WORKERS_MAX
 from squash.reports import BuildStatus, Progress
 from squash.runtime.session import IndexSession
@@ -207,7 +207,7 @@ def _columns(columns: Any) -> InputColumns:
     for name, value in given.items():
         if value is not None and (not isinstance(value, str) or not value):
             raise InvalidArgumentError(
-                f"the column of {name} is a name, not {value!r:.80}", field=f"columns.{name}"
+                f"the column of {name} is a name, not {shown(value)}", field=f"columns.{name}"
             )
     return InputColumns(**given)
 
@@ -224,7 +224,7 @@ def _limits(bad_rows_max: Any, dollars_max: Any) -> Limits:
         or not dollars_max > 0
     ):
         raise InvalidArgumentError(
-            f"dollars_max is a number above 0, not {dollars_max!r:.80}", field="dollars_max"
+            f"dollars_max is a number above 0, not {shown(dollars_max)}", field="dollars_max"
         )
     return Limits(rows, None if dollars_max is None else float(dollars_max))
 

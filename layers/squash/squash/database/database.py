@@ -17,7 +17,7 @@ from squash.database.arguments import (
     whole_number,
 )
 from squash.database.index import Index
-from squash.errors import DataError, InvalidArgumentError, NotFoundError
+from squash.errors import DataError, InvalidArgumentError, NotFoundError, shown
 from squash.index import catalogue
 from squash.index.entries import Entry, entry_key
 from squash.index.names import bucket_of, check_index_name
@@ -227,7 +227,7 @@ class Database:
         types = {} if attributes is None else attributes
         if not isinstance(types, Mapping):
             raise InvalidArgumentError(
-                f"attributes is {types!r:.80}: give an object with the type of each",
+                f"attributes is {shown(types)}: give an object with the type of each",
                 field="attributes",
             )
         declared = {

@@ -11,7 +11,7 @@ from squash.database.arguments import (
     silent,
     snapshot_number,
 )
-from squash.errors import InvalidArgumentError
+from squash.errors import InvalidArgumentError, shown
 from squash.model import AsOf, Filter, InputBatch, Metadata, RowBatch, WriteResult
 from squash.reports import Progress
 from squash.runtime.session import IndexSession
@@ -178,7 +178,7 @@ class IndexWrites:
         """
         if not isinstance(batches, Iterable):
             raise InvalidArgumentError(
-                f"batches is {batches!r:.80}: give an iterable of RowBatch or InputBatch",
+                f"batches is {shown(batches)}: give an iterable of RowBatch or InputBatch",
                 field="batches",
             )
         return self._session.writing.import_batches(batches, progress or silent, encoder)

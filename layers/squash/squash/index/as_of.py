@@ -14,7 +14,7 @@ from typing import Any, Final, assert_never
 
 import numpy as np
 
-from squash.errors import InvalidArgumentError, NotFoundError
+from squash.errors import InvalidArgumentError, NotFoundError, shown
 from squash.index import snapshots
 from squash.index.commits import (
     Commit,
@@ -28,7 +28,12 @@ from squash.index.commits import (
 )
 from squash.index.live import Opened
 from squash.index.state import dropped
-from squash.limits import COMMIT_TIMES_KEPT_MAX, LIST_PAGE_MAX, SNAPSHOT_EVERY_COMMITS
+from squash.limits import (
+    COMMIT_TIMES_KEPT_MAX,
+    LIST_PAGE_MAX,
+    SNAPSHOT_EVERY_COMMITS,
+    WHOLE_NUMBER_BITS_MAX,
+)
 from squash.model import SnapshotInfo, SnapshotOperation
 from squash.storage import ObjectStore
 
@@ -56,10 +61,14 @@ def check_as_of(value: Any) -> int | datetime:
                 field="as_of",
             )
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or not 0 <= value < 1 << WHOLE_NUMBER_BITS_MAX
+    ):
         raise InvalidArgumentError(
             f"as_of is a snapshot's number, from 0, or a datetime with a time zone, not "
-            f"{value!r:.80}",
+            f"{shown(value)}",
             field="as_of",
         )
     return int(value)

@@ -122,8 +122,8 @@ class NeighbourCollector:
         # A row's product with these, and its square where that counts, is its distance but for
         # the query's own square, which changes no order.
         self._factors: F32 = -queries if space == "dot" else -2 * queries
-        own = np.einsum("ij,ij->i", queries, queries)
-        self._own: F32 = np.zeros_like(own) if space == "dot" else own
+        squares = np.einsum("ij,ij->i", queries, queries)
+        self._squares: F32 = np.zeros_like(squares) if space == "dot" else squares
         none = Neighbours.none(len(queries))
         self._distances = none.distances
         self._clusters = none.clusters
@@ -175,10 +175,10 @@ class NeighbourCollector:
 
     def _keep(self, band: int, partial: F32, *, squares: F32, clusters: I64) -> None:
         kept = self._distances[band]
-        nearer = np.flatnonzero(partial.min(axis=1) + self._own < kept[:, -1])
+        nearer = np.flatnonzero(partial.min(axis=1) + self._squares < kept[:, -1])
         if not len(nearer):
             return
-        own = self._own[nearer, None]
+        own = self._squares[nearer, None]
         distances = partial[nearer] + own
         distances[self._itself.among(distances, squares, nearer[:, None])] = np.inf
         owners = np.broadcast_to(clusters, distances.shape)

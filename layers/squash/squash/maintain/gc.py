@@ -69,7 +69,7 @@ from typing import Final, assert_never
 
 from squash.clock import Clock, IdSource
 from squash.container import Buffer
-from squash.errors import DataError, InvalidArgumentError, UnavailableError
+from squash.errors import DataError, InvalidArgumentError, UnavailableError, shown
 from squash.index import snapshots
 from squash.index.commits import (
     Commit,
@@ -366,7 +366,7 @@ def check_retention(retention_s: float) -> None:
     if not number or not GC_RETENTION_S_MIN <= retention_s < math.inf:
         raise InvalidArgumentError(
             f"retention_s is a number of seconds, at least {GC_RETENTION_S_MIN}, not "
-            f"{retention_s!r}: readers and writers rely on what is younger",
+            f"{shown(retention_s)}: readers and writers rely on what is younger",
             field="retention_s",
         )
 

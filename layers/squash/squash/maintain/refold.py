@@ -137,7 +137,9 @@ class _Fold:
         self._report = report
         # Files of a folder of their own: a group of partitions has the same names.
         self._arrived = self._new_spill("arrived", len(standing.partitions))
-        self._ranks = RanksWithin(standing.trained.codec)
+        # What was never measured is not raised.
+        measured_before = standing.trained.calibration.kept is not None
+        self._ranks = RanksWithin(standing.trained.codec) if measured_before else None
 
     def run(self) -> Opened:
         standing = self._standing
@@ -270,7 +272,7 @@ class _Fold:
 
     def _raised(self, calibration: Calibration) -> Calibration:
         """Let more rows be kept, if those written anew need many more than was measured."""
-        seen = self._ranks.kept()
+        seen = None if self._ranks is None else self._ranks.kept()
         if calibration.kept is None or seen is None:
             return calibration
         return replace(calibration, kept=calibration.kept.raised(seen))
@@ -317,7 +319,8 @@ class _Fold:
                     clusters = routing.clusters + part.clusters()
                     collector.add(part.projected, clusters, place=(group[0], number))
                 objects = encode(part, codec=trained.codec, cells=trained.cells, config=config)
-                self._ranks.add(part, objects, share=len(part.rows) / max(total, 1))
+                if self._ranks is not None:
+                    self._ranks.add(part, objects, share=len(part.rows) / max(total, 1))
                 routing.add(self._store("partition", objects, len(part.rows)), part, objects)
                 rows += len(part.rows)
                 self._report(Progress("encode", rows, max(total, rows), "rows"))

@@ -21,7 +21,7 @@ def with_margin(target: float, samples: int) -> float:
     return min(target + 1.5 * float(error) + 0.1 * (1.0 - target), 1.0)
 
 
-def least_for(per_query: Sequence[F64], targets: Sequence[float]) -> F64:
+def least_for(per_query: Sequence[F64], targets: Sequence[float] | F64) -> F64:
     """Return the smallest counts with which the mean recall reaches each target.
 
     Parameters

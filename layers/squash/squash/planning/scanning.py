@@ -98,18 +98,20 @@ class Kept:
             m the last of KEPT_FOR, or how many rows there are. At least one query is there.
 
         """
-        rows = np.empty((len(TARGETS), len(KEPT_FOR)))
+        missed = 1.0 - np.array(TARGETS)
+        hits = 1.0 - np.minimum(_MISSED_SHARE * missed + _MISSED_MORE, _MISSED_SHARE_MAX * missed)
+        # A target between those measured trusts signs no farther than the one below it.
+        below = np.searchsorted(KEPT_TARGETS[1:], TARGETS, side="right")
         every = [one for some in ranks for one in some]
-        for number, target in enumerate(TARGETS):
-            # A target between those measured trusts signs no farther than the one below it.
-            below = sum(one <= target for one in KEPT_TARGETS[1:])
+        rows = np.empty((len(TARGETS), len(KEPT_FOR)))
+        for column, k in enumerate(KEPT_FOR):
+            needed = [
+                least_for([one[:k].astype(np.float64) for one in some or every], hits)
+                for some in (*ranks, every)
+            ]
             # The nearest rows alone are few: those of all queries tell more, if they need more.
-            seen = (ranks[below] or every, every)
-            missed = 1.0 - target
-            hit = 1.0 - min(_MISSED_SHARE * missed + _MISSED_MORE, _MISSED_SHARE_MAX * missed)
-            for column, k in enumerate(KEPT_FOR):
-                first = [[one[:k].astype(np.float64) for one in some] for some in seen]
-                rows[number, column] = max(least_for(one, [hit]).item() for one in first)
+            mine = np.array(needed)[below, np.arange(len(TARGETS))]
+            rows[:, column] = np.maximum(mine, needed[-1])
         return cls(np.maximum.accumulate(np.maximum(rows, KEPT_FOR), axis=0))
 
     def keep(self, k: int, recall_target: float) -> Keep:

@@ -14,7 +14,7 @@ import numpy as np
 
 from squash.arrays import I64
 from squash.attributes import expired, live_node
-from squash.errors import ConflictError, DataError, InvalidArgumentError, SquashError
+from squash.errors import ConflictError, DataError, InvalidArgumentError, SquashError, shown
 from squash.index.claims import claim, refuse_while_building
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
@@ -64,7 +64,7 @@ def fold(
         options = BuildOptions()
     if not isinstance(options, BuildOptions):
         raise InvalidArgumentError(
-            f"options is {options!r:.80}: give maintain.BuildOptions, or nothing", field="options"
+            f"options is {shown(options)}: give maintain.BuildOptions, or nothing", field="options"
         )
     options = options.fitted(config.dimension)
     opened = views.refresh()

@@ -324,7 +324,8 @@ class _Drafts:
     def _asked(self, query: Query) -> Asked:
         clusters, trained = self._view.clusters, self._view.trained
         # Without clusters all that is asked is exact distances, and nothing goes by it.
-        keep = (clusters.keep if clusters else keep_for)(query.k, query.recall_target)
+        chosen = keep_for if clusters is None else clusters.keep
+        keep = chosen(query.k, query.recall_target)
         dimension = trained.codec.dimension if trained else self._view.dimension
         return Asked(
             k=query.k,
