@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ _CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,100})</Code>")
 _REDIRECTED: Final = "redirect without LOCATION"
 _UNANSWERED: Final = "NoAnswer"
 _MESSAGE_MAX: Final = 400
+# An interrupt that missed the wait it should have ended is heard after this.
+_TURN_S: Final = 0.2
 _T = TypeVar("_T")
 
 
@@ -180,14 +183,23 @@ def _interruptible(ask: Callable[[], _T]) -> _T:
     if threading.current_thread() is not threading.main_thread():
         return ask()
     answer: Future[_T] = Future()
+    asking = threading.Lock()
+    asking.acquire()
 
     def run() -> None:
         try:
             answer.set_result(ask())
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             answer.set_exception(error)
+        finally:
+            asking.release()
 
-    threading.Thread(target=run, name="squash-s3-read", daemon=True).start()
+    # A lock is waited for here and nothing else, as `Thread.start` and a future's own wait are
+    # conditions', which an interrupt leaves broken. By turns, as a signal that comes just before
+    # the wait begins does not end it.
+    _thread.start_new_thread(run, ())
+    while not asking.acquire(timeout=_TURN_S):
+        continue
     return answer.result()
 
 
