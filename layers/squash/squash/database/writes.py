@@ -63,7 +63,8 @@ class IndexWrites:
         commit_id:
             32 hexadecimal digits, the same in every repetition of a call: what happened already
             is not done again, and asks no condition. A `CommitUnknownError` carries the one to
-            repeat its call with. The last 256 commits are remembered.
+            repeat its call with. The last 256 commits are remembered; what comes with the id of
+            another kind of write, or of other keys, is refused.
 
         Returns
         -------

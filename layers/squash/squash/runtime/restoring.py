@@ -10,6 +10,7 @@ from squash.index.commits import Replace
 from squash.index.state import committed_at
 from squash.maintain.restore import restore, restored_rows
 from squash.model import AsOf, IndexConfig, WriteResult
+from squash.runtime.repeating import check_repeated, restores
 from squash.runtime.views import IndexViews
 from squash.segment import build_flat
 
@@ -61,6 +62,8 @@ def restore_content(
                     "a snapshot could not be written; the next writer tries again: %s", error
                 )
         views.install(opened)
+    if commit_id is not None:
+        check_repeated(log, opened, commit_id, restores(as_of))
     sequence = committed_at(opened.state, mine)
     if sequence is None:
         return WriteResult(opened.sequence, 0)

@@ -26,6 +26,7 @@ from squash.model import AsOf, IndexConfig, InputBatch, Metadata, RowBatch, Writ
 from squash.reports import Progress
 from squash.runtime.content import Content, ReportSum
 from squash.runtime.pressure import FreshGuard
+from squash.runtime.repeating import Same, check_repeated, deletes, deletes_passing, puts
 from squash.runtime.views import IndexViews
 from squash.search import FreshView, IndexView, Rows, SegmentView, keys_passing
 from squash.segment import KeyTable, build_flat, hash_keys
@@ -136,7 +137,7 @@ class IndexWriter:
         commit_id: str | None = None,
         importing: bool = False,
     ) -> WriteResult:
-        commit_id = commit_id or self._views.log.ids.new_id()
+        mine = commit_id or self._views.log.ids.new_id()
         absent = _Absent(self._views, rows.keys, self._live) if if_absent else None
 
         def condition(opened: Opened) -> None:
@@ -150,9 +151,10 @@ class IndexWriter:
             rows,
             build_flat=self._build_flat,
             condition=condition if if_absent or if_snapshot is not None else None,
-            commit_id=commit_id,
+            commit_id=mine,
         )
-        return self._result(opened, commit_id, len(rows), importing=importing)
+        self._check_repeated(opened, commit_id, puts(rows.keys))
+        return self._result(opened, mine, len(rows), importing=importing)
 
     def import_batches(
         self,
@@ -194,7 +196,7 @@ class IndexWriter:
         names, patches = check_patches(keys, patches)
         self._content.check_patches(names, patches)
         self._guard.admit(commit_id)
-        commit_id = commit_id or self._views.log.ids.new_id()
+        mine = commit_id or self._views.log.ids.new_id()
         patching = _Patching(
             self._views, self._config, names, patches, build=self._build_flat, live=self._live
         )
@@ -203,8 +205,9 @@ class IndexWriter:
             check_unchanged(opened.state, if_snapshot)
             return patching.operation(opened) if names else None
 
-        opened = self._views.log.append(self._views.known(), decide, commit_id=commit_id)
-        return self._result(opened, commit_id, len(names))
+        opened = self._views.log.append(self._views.known(), decide, commit_id=mine)
+        self._check_repeated(opened, commit_id, puts(names))
+        return self._result(opened, mine, len(names))
 
     def delete(
         self,
@@ -215,9 +218,9 @@ class IndexWriter:
         commit_id: str | None = None,
     ) -> WriteResult:
         """Delete by key, or what passes a filter in the newest snapshot; one commit."""
-        commit_id = commit_id or self._views.log.ids.new_id()
         if keys is None:
             return self._delete_passing(node, if_snapshot, commit_id)
+        mine = commit_id or self._views.log.ids.new_id()
         given = check_keys(keys)
 
         def condition(opened: Opened) -> None:
@@ -228,9 +231,10 @@ class IndexWriter:
             self._views.known(),
             given,
             condition=condition if if_snapshot is not None else None,
-            commit_id=commit_id,
+            commit_id=mine,
         )
-        return self._result(opened, commit_id, len(given))
+        self._check_repeated(opened, commit_id, deletes(given))
+        return self._result(opened, mine, len(given))
 
     def restore(
         self, as_of: AsOf, *, if_snapshot: int | None, commit_id: str | None
@@ -243,9 +247,10 @@ class IndexWriter:
         )
 
     def _delete_passing(
-        self, node: FilterNode | None, if_snapshot: int | None, commit_id: str
+        self, node: FilterNode | None, if_snapshot: int | None, commit_id: str | None
     ) -> WriteResult:
         """Delete what passes a filter in the very state that the commit follows."""
+        mine = commit_id or self._views.log.ids.new_id()
         passing: dict[int, list[str]] = {}
 
         def decide(opened: Opened) -> Operation | None:
@@ -256,17 +261,23 @@ class IndexWriter:
             return DeleteKeys(found) if found else None
 
         # Not what is known: most often others have written, and all would be filtered twice.
-        opened = self._views.log.append(self._views.refresh(), decide, commit_id=commit_id)
-        sequence = committed_at(opened.state, commit_id)
+        opened = self._views.log.append(self._views.refresh(), decide, commit_id=mine)
+        self._check_repeated(opened, commit_id, deletes_passing)
+        sequence = committed_at(opened.state, mine)
         if sequence is None:
-            return self._result(opened, commit_id, 0)
+            return self._result(opened, mine, 0)
         # An earlier call by this id may have done it, by another decision.
         commit = opened.commits.get(sequence)
         if commit is None and sequence - 1 not in passing:
             commit = self._views.log.commit_at(sequence)
         if commit is not None and isinstance(commit.operation, DeleteKeys):
-            return self._result(opened, commit_id, len(commit.operation.keys))
-        return self._result(opened, commit_id, len(passing.get(sequence - 1, ())))
+            return self._result(opened, mine, len(commit.operation.keys))
+        return self._result(opened, mine, len(passing.get(sequence - 1, ())))
+
+    def _check_repeated(self, opened: Opened, commit_id: str | None, same: Same) -> None:
+        """Refuse the id of another write, where the caller gave one."""
+        if commit_id is not None:
+            check_repeated(self._views.log, opened, commit_id, same)
 
     def _result(
         self, opened: Opened, commit_id: str, rows: int, *, importing: bool = False
