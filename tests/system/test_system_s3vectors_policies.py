@@ -68,7 +68,7 @@ class Live:
 @pytest.fixture
 def live():
     made = Live()
-    thread = threading.Thread(target=made.server.serve_forever)
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
     thread.start()
     root = made.client("root")
     root.create_vector_bucket(**bucket("media"))
