@@ -74,7 +74,8 @@ share of rows that pass, of 1,000, and the power with which they grow ({growth_m
 and {coordinator_first:.0f} (the section *Cold starts*, where S3 is asked without TLS), for the \
 first connection by TLS {connect:.0f} more, and for the coordinator's client of Lambda, if it \
 calls others, {client:.0f}. Bytes a row: codes {codes:.0f}, vectors \
-{vectors:.0f}, attributes {attributes:.0f}, in all {stored:.0f}. Work is `planning.costs`, calls \
+{vectors:.0f}, attributes {attributes:.0f}, in all {stored:.0f}. A query measures {refined} rows \
+exactly. Work is `planning.costs`, calls \
 `planning.shape`, with its numbers for hops and slots. **Assumed, not measured on AWS**: \
 {hop:.0f} ms a hop, {round:.0f} ms a round to S3, {rate:.0f} MB a second, {begin:.0f} ms until a \
 new container's import begins, which are waited for and not billed; all else of a start is. \
@@ -190,6 +191,7 @@ def note(fitted: Fitted) -> str:
         vectors=one.row_bytes,
         attributes=one.attribute_bytes,
         stored=one.stored_bytes,
+        refined=one.refined,
         hop=one.hop_ms,
         round=one.round_ms,
         rate=one.read_mb_per_s,

@@ -19,7 +19,7 @@ FITTED_PATH: Final = Path(__file__).with_name("cost_fitted.json")
 SHARES: Final = (1.0, 0.1, 0.01)
 FITTED: Final = (
     "handler_ms", "search_ms", "needed", "growth", "code_bytes", "row_bytes", "attribute_bytes",
-    "stored_bytes",
+    "stored_bytes", "refined",
 )  # fmt: skip
 # Made data has few centers, near which no more clusters are needed however many rows there are;
 # real data, and prudence, want some.
@@ -102,6 +102,7 @@ def assumptions(found: Mapping[str, Any]) -> Assumptions:
         row_bytes=sizes_of["vectors"] / rows,
         attribute_bytes=sizes_of["attributes"] / rows,
         stored_bytes=sum(sizes_of.values()) / rows,
+        refined=last["refined"],
     )
 
 

@@ -34,7 +34,7 @@ from data import CACHE
 from report import processor, told
 from squash.api.functions import coordinator
 from squash.model import RowBatch
-from squash.planning import DEFAULT_COSTS, keep_for
+from squash.planning import DEFAULT_COSTS
 from squash.planning.shape import work_of
 from squash.search.distributed import _expected
 from squash.search.found import Query
@@ -152,7 +152,7 @@ def measured(rows: int, folder: Path) -> dict[str, Any]:
             "batch_ms": least_ms(together) / QUERIES,
             "modelled_ms": work_of(DEFAULT_COSTS, expected),
         }
-    figures["refined"] = keep_for(K, TARGET).refined
+    figures["refined"] = view.clusters.keep(K, TARGET).refined
     figures["handler_ms"] = handler_ms(folder, queries) - figures["shares"]["1"]["call_ms"]
     return figures
 

@@ -58,6 +58,8 @@ class Assumptions:
         Of a row of 768 dimensions: codes; vector; attributes, by which the coordinator filters.
     stored_bytes:
         Of such a row, all objects together.
+    refined:
+        How many rows of a query are measured exactly, each in a page of vectors.
     hop_ms, round_ms, read_mb_per_s:
         From a call to its first line and back; a round to S3; how fast S3 sends.
     slots_needed:
@@ -97,6 +99,7 @@ class Assumptions:
     row_bytes: float = 3_072.0
     attribute_bytes: float = 13.0
     stored_bytes: float = 3_650.0
+    refined: int = keep_for(K, TARGET).refined
     hop_ms: float = DEFAULT_SHAPE_COSTS.hop_ms
     round_ms: float = DEFAULT_SHAPE_COSTS.round_ms
     read_mb_per_s: float = DEFAULT_SHAPE_COSTS.read_mb_per_s
@@ -220,7 +223,7 @@ def expected(one: Assumptions, asked: Asked, share: float) -> Matches:
         clusters=max(asked.rows // CLUSTER_ROWS_TARGET, 1),
         clusters_needed=clusters_needed(one, asked.rows, share),
         dimension=asked.dimension,
-        refined=keep_for(K, TARGET).refined,
+        refined=one.refined,
     )
 
 
@@ -282,7 +285,7 @@ def missed(one: Assumptions, deployed: Deployed, asked: Asked) -> Missed:
     no_code = 1.0 - min(held / codes, 1.0)
     no_vector = 1.0 - min(max(held - codes, 0.0) / vectors, 1.0)
     needed = clusters_needed(one, asked.rows, asked.share) * no_code
-    pages = keep_for(K, TARGET).refined * no_vector
+    pages = one.refined * no_vector
     read = needed * CLUSTER_ROWS_TARGET * each.codes + pages * ROW_PAGE_ROWS * each.vector
     times = asked.queries
     return Missed(times * (needed + pages), times * read / 1e6, min(needed, 1.0) + min(pages, 1.0))

@@ -159,6 +159,8 @@ def test_what_is_held_is_not_read():
     all_codes = missed(ASSUMED, Deployed(slots=60), asked)
     assert 20 < all_codes.requests < 26
     assert all_codes.rounds == 1.0
+    fewer = missed(replace(ASSUMED, refined=13), Deployed(slots=60), asked)
+    assert fewer.requests == pytest.approx(all_codes.requests / 2)
     assert missed(ASSUMED, Deployed(), asked).rounds == 2.0
 
 
@@ -197,6 +199,7 @@ def test_slope_and_fit(tmp_path):
             "rows": rows,
             "clusters": rows // 500,
             "bytes": {"codes": 500 * rows, "vectors": 3072 * rows, "attributes": 13 * rows},
+            "refined": rows // 25_000,
             "handler_ms": 1.0,
             "shares": {
                 f"{share:g}": {
@@ -214,7 +217,7 @@ def test_slope_and_fit(tmp_path):
     assert found.growth == pytest.approx({1.0: 0.25, 0.1: 1.0, 0.01: 1.0})
     assert found.needed == pytest.approx({1.0: 10.0, 0.1: 100.0, 0.01: 500.0})
     assert found.search_ms == pytest.approx(0.3)
-    assert (found.code_bytes, found.stored_bytes) == (500, 3585)
+    assert (found.code_bytes, found.stored_bytes, found.refined) == (500, 3585, 20)
     path = tmp_path / "fitted.json"
     save(path, {"sizes": sizes, "processor": "one"}, measured="2026-11-26")
     again = load(path)
