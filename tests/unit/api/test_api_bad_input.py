@@ -283,11 +283,13 @@ def test_bad_bodies(shared, method, path, body, status, kind, field):
         ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"),
         ("limit=%C2%B2", "limit"),
         ("limit=" + "9" * 5_000, "limit"), ("limit=-1", "limit"), ("cursor=x", "cursor"),
+        ("limit=0000000011001", "limit"), ("limit=000000001" + "9" * 5_000, "limit"),
         ("cursor=-" + "0" * 31, "cursor"), ("include=all", "include"), ("include=", "include"),
         ("limit=1&limit=2", "limit"), ("prefix=a", "prefix"), ("%FF=1", None),
         ("&".join(f"a{i}=1" for i in range(50)), None),
         ("as_of=", "as_of"), ("as_of=-1", "as_of"), ("as_of=1.0", "as_of"),
         ("as_of=%C2%B2", "as_of"), ("as_of=" + "9" * 5_000, "as_of"), ("as_of=99", "as_of"),
+        ("as_of=" + "0" * 30 + "99", "as_of"),
         ("as_of=2026-01-31", "as_of"), ("as_of=2026-01-31T00:00:00", "as_of"),
     ],
 )  # fmt: skip
@@ -300,6 +302,7 @@ def test_bad_query_strings(shared, query, field):
     [
         ("limit=0", "limit"), ("limit=1001", "limit"), ("before=", "before"),
         ("before=0", "before"), ("before=-1", "before"), ("before=x", "before"),
+        ("limit=000000001" + "9" * 5_000, "limit"),
         ("before=" + "9" * 5_000, "before"), ("cursor=" + "0" * 32, "cursor"),
     ],
 )  # fmt: skip
@@ -410,9 +413,18 @@ def test_a_body_is_measured_before_it_is_read(shared):
     assert shared.stored() == before
 
 
-def test_bytes_that_are_no_utf8_are_refused(shared):
-    coded = base64.b64encode(b'{"vector": "\xff"}').decode()
-    refused(shared, shared.ask("POST", Q, coded, isBase64Encoded=True), 400, "invalid-argument")
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_bytes_that_are_no_utf8_are_refused(shared, coding):
+    coded = base64.b64encode('{"vector": [1, 2], "é": 1}'.encode(coding)).decode()
+    answer = shared.ask("POST", Q, coded, isBase64Encoded=True)
+    refused(shared, answer, 400, "invalid-argument")
+    assert "is not JSON" in answer.document["detail"]
+
+
+def test_numbers_of_query_strings_may_begin_with_zeros(shared):
+    answer = shared.ask("GET", V, query=f"limit={'0' * 30}2&as_of={'0' * 30}1")
+    assert answer.status == 200
+    assert len(answer.document["records"]) == 2
 
 
 def test_an_index_that_is_not_there_is_not_found(shared):

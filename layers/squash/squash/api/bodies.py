@@ -35,6 +35,7 @@ CODECS: Final = ("residual", "osq")
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _ENCODER_BYTES_MAX: Final = 256  # of a name, "@" and 64 digits there is room
 _DIGITS_MAX: Final = 20  # more than a snapshot's number can have
+_QUERY_STRING: Final = "the query string"
 _CURSOR: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -166,14 +167,18 @@ def create_body(document: Any) -> CreateBody:
             "text_key": members.or_null(_attribute_name),
             "metric": members.one_of(*Metric),
             "attributes": _attributes,
-            "non_filterable": list_of(_attribute_name, most=NON_FILTERABLE_KEYS_MAX),
+            "non_filterable": list_of(
+                _attribute_name, most=NON_FILTERABLE_KEYS_MAX, way="leave some filterable"
+            ),
             "expires": _attribute_name,
             "codec": members.one_of(*CODECS),
         },
     )
     if "encoder" not in found:
         if "dimension" not in found:
-            raise wrong("dimension", "the body lacks 'dimension', or an 'encoder': give one")
+            raise InvalidArgumentError(
+                "the body lacks 'dimension', or an 'encoder': give one", field="dimension"
+            )
         if "text_key" in found:
             raise wrong("text_key", "goes with an encoder: name one, or leave it out")
     return CreateBody(**found)
@@ -253,13 +258,19 @@ def list_query(parameters: Mapping[str, str]) -> ListQuery:
             "include": _included_words,
             "as_of": _as_of_word,
         },
+        whole=_QUERY_STRING,
     )
     return ListQuery(**found)
 
 
 def snapshots_query(parameters: Mapping[str, str]) -> SnapshotsQuery:
     """Read the query string of `GET …/snapshots`."""
-    found = read_object(dict(parameters), "", optional={"limit": _limit, "before": _snapshot_word})
+    found = read_object(
+        dict(parameters),
+        "",
+        optional={"limit": _limit, "before": _snapshot_word},
+        whole=_QUERY_STRING,
+    )
     return SnapshotsQuery(**found)
 
 
@@ -354,7 +365,7 @@ def _distinct_keys(records: Sequence[Mapping[str, Any]], place: str) -> list[str
 
 
 _keys: Final = list_of(_key, most=KEYS_PER_REQUEST_MAX, least=1)
-_include: Final = list_of(members.one_of(*INCLUDABLE), most=len(INCLUDABLE))
+_include: Final = list_of(members.one_of(*INCLUDABLE), most=len(INCLUDABLE), way="name each once")
 
 
 def _attributes(value: Any, place: str) -> dict[str, str]:
@@ -403,17 +414,22 @@ def _as_of(value: Any, place: str) -> AsOf:
 
 
 def _as_of_word(value: str, place: str) -> AsOf:
-    return _as_of(int(value[:_DIGITS_MAX]) if _is_number(value) else value, place)
+    return _as_of(_whole(value) if _is_number(value) else value, place)
 
 
 def _snapshot_word(value: str, place: str) -> int:
     if not _is_number(value):
         raise wrong(place, "is a snapshot's number")
-    return int(_snapshot(int(value[:_DIGITS_MAX]), place))
+    return int(_snapshot(_whole(value), place))
 
 
 def _is_number(value: str) -> bool:
     return value.isascii() and value.isdecimal()
+
+
+def _whole(digits: str) -> int:
+    """Return a number; of one that is longer than any may be, what its first digits say."""
+    return int(digits.lstrip("0")[:_DIGITS_MAX] or "0")
 
 
 def _share(value: Any, place: str) -> float:
@@ -438,9 +454,9 @@ def _cursor(value: str, place: str) -> str:
 
 
 def _limit(value: str, place: str) -> int:
-    if not value.isascii() or not value.isdecimal() or not 1 <= int(value[:9]) <= LIST_PAGE_MAX:
+    if not _is_number(value) or not 1 <= _whole(value) <= LIST_PAGE_MAX:
         raise wrong(place, f"is a number from 1 to {LIST_PAGE_MAX}")
-    return int(value)
+    return _whole(value)
 
 
 def _included_words(value: str, place: str) -> list[str]:

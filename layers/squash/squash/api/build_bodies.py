@@ -76,7 +76,7 @@ def resume_body(document: Any) -> ResumeBody:
 def _url(value: Any, place: str) -> str:
     url = members.text(value, place)
     if not 1 <= len(url.encode()) <= BUILD_URL_BYTES_MAX:
-        raise wrong(place, f"is the URL of a file or a folder, of {BUILD_URL_BYTES_MAX} bytes")
+        raise wrong(place, f"is the URL of a file or a folder: 1 to {BUILD_URL_BYTES_MAX} bytes")
     return url
 
 

@@ -85,10 +85,10 @@ def one_kind(parts: Sequence[Mapping[str, Any]], places: Sequence[str]) -> Conte
     for part, place in zip(parts, places, strict=True):
         given = [name for name in KINDS if name in part]
         if len(given) != 1:
-            said = f"not both {given[0]} and {given[1]}" if given else "it has none of them"
-            raise wrong(
-                members.under(place, given[1] if given else "vector"),
-                f"give one of {', '.join(KINDS)}: {said}",
+            said = f"both {given[0]} and {given[1]}" if given else "none of them"
+            raise InvalidArgumentError(
+                f"{place or 'the body'} has one of {', '.join(KINDS)}, not {said}",
+                field=members.under(place, given[1] if given else "vector"),
             )
         kind = kind or given[0]
         if given[0] != kind:

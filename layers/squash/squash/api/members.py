@@ -30,6 +30,7 @@ def read_object(
     *,
     required: Mapping[str, Check] | None = None,
     optional: Mapping[str, Check] | None = None,
+    whole: str = "the body",
 ) -> dict[str, Any]:
     """Check an object's members, and that there are no others.
 
@@ -38,9 +39,11 @@ def read_object(
     value:
         Parsed JSON.
     place:
-        The object's path; empty for the body itself.
+        The object's path; empty for the whole.
     required, optional:
         A check for each member there must, or may, be.
+    whole:
+        What the object is called where it has no path.
 
     Returns
     -------
@@ -53,7 +56,9 @@ def read_object(
 
     """
     if not isinstance(value, dict):
-        raise wrong(place, f"{_of(place)} is a JSON object, not {kind_of(value)}")
+        raise InvalidArgumentError(
+            f"{place or whole} is a JSON object, not {kind_of(value)}", field=place or None
+        )
     checks = {**(required or {}), **(optional or {})}
     for name in value:
         if name not in checks:
@@ -61,12 +66,15 @@ def read_object(
 
             near = get_close_matches(name[:_SHOWN_CHARACTERS_MAX], list(checks), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(checks)}"
-            raise wrong(
-                under(place, shown(name)), f"{_of(place)} has no member of this name; {hint}"
+            raise InvalidArgumentError(
+                f"{place or whole} has no member '{shown(name)}'; {hint}",
+                field=under(place, shown(name)) or None,
             )
     for name in required or ():
         if name not in value:
-            raise wrong(under(place, name), f"{_of(place)} lacks {name!r}: give it")
+            raise InvalidArgumentError(
+                f"{place or whole} lacks {name!r}: give it", field=under(place, name)
+            )
     return {name: checks[name](part, under(place, name)) for name, part in value.items()}
 
 
@@ -129,8 +137,10 @@ def one_of(*names: str) -> Check:
     return check
 
 
-def list_of(check_one: Check, *, most: int, least: int = 0) -> Check:
-    """Return a check for lists; too long a one passes a limit and is told so."""
+def list_of(
+    check_one: Check, *, most: int, least: int = 0, way: str = "make several requests"
+) -> Check:
+    """Return a check for lists; too long a one passes a limit and is told so, and a way round."""
 
     def check(value: Any, place: str) -> list[Any]:
         if not isinstance(value, list):
@@ -139,8 +149,7 @@ def list_of(check_one: Check, *, most: int, least: int = 0) -> Check:
             raise wrong(place, f"is a list of at least {least}")
         if len(value) > most:
             raise TooLargeError(
-                f"{place} has {len(value)} elements; a request takes at most {most}: make several "
-                "requests",
+                f"{place} has {len(value)} elements; a request takes at most {most}: {way}",
                 field=place,
             )
         return [check_one(part, f"{place}[{i}]") for i, part in enumerate(value)]
@@ -217,8 +226,7 @@ def _check_length(length: int, place: str) -> None:
 
 def wrong(place: str, what: str) -> InvalidArgumentError:
     """Make the error for something at a place."""
-    said = what if not place or what.startswith(_of(place)) else f"{_of(place)} {what}"
-    return InvalidArgumentError(said, field=place or None)
+    return InvalidArgumentError(f"{place or 'the body'} {what}", field=place or None)
 
 
 def under(place: str, name: str) -> str:
@@ -239,7 +247,3 @@ def kind_of(value: Any) -> str:
 
 def _number_or(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else kind_of(value)
-
-
-def _of(place: str) -> str:
-    return place or "the body"
