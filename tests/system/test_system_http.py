@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -69,6 +70,14 @@ def ask(port, method, path, body=None, *, token="", **headers):
         connection.close()
 
 
+def exchange(port, sent):
+    """What is answered to these bytes and no more."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
 def test_it_listens_to_this_machine_alone(database):
     """And to its own names: a page elsewhere cannot point a name of its own here."""
     with served(database) as (port, token):
@@ -76,7 +85,8 @@ def test_it_listens_to_this_machine_alone(database):
         assert (status, json.loads(body)) == (200, {"indexes": []})
         assert headers["content-type"] == "application/json"
         assert ask(port, "GET", "/v1/indexes", token=token, host="evil.example")[0] == 421
-        assert ask(port, "GET", "/v1/indexes", token=token, host=f"localhost:{port}")[0] == 200
+        for name in ("localhost", "LocalHost"):
+            assert ask(port, "GET", "/v1/indexes", token=token, host=f"{name}:{port}")[0] == 200
         server_address = socket.create_connection(("127.0.0.1", port))
         assert server_address.getpeername()[0] == "127.0.0.1"
         server_address.close()
@@ -97,6 +107,37 @@ def test_requests_that_cannot_be_read_are_refused(database):
         assert ask(port, "POST", "/v1/indexes", b"\xff{", token=token)[0] == 400
         assert ask(port, "GET", "/v1/indexes/%2e%2e%2f_keys/vectors", token=token)[0] == 404
         assert ask(port, "GET", "/v1/indexes/%00/vectors", token=token)[0] == 400
+
+
+def test_what_cannot_be_read_is_refused_in_json(database):
+    """Whatever of it is quoted; and a body whose length is said twice has none that is known."""
+    with served(database) as (port, _):
+        host = f"Host: 127.0.0.1:{port}\r\n".encode()
+        twice = b"Content-Length: 2\r\nContent-Length: 9\r\n"
+        for sent, status in (
+            (b'GET /a"b\\c d HTTP/1.1\r\n', b"400"),
+            (b"POST /v1/indexes HTTP/1.1\r\n" + twice, b"400"),
+            (b"GET /" + b'"' * 70_000 + b" HTTP/1.1\r\n", b"414"),
+        ):
+            head, _, body = exchange(port, sent + host + b"\r\n{}").partition(b"\r\n\r\n")
+            assert head.split()[1] == status
+            assert json.loads(body)["message"]
+
+
+def test_who_goes_away_in_the_middle_leaves_nothing_behind(database, capfd):
+    """Part of a body is not taken for all of it, and no traceback tells of who did not wait."""
+    with served(database) as (port, token):
+        given = f"Host: localhost\r\nx-api-key: {token}\r\ncontent-type: application/json\r\n"
+        cut = f"POST /v1/indexes HTTP/1.1\r\n{given}content-length: 90\r\n\r\n"
+        whole = '{"name": "papers", "dimension": 2}'
+        assert exchange(port, (cut + whole).encode()) == b""
+        assert json.loads(ask(port, "GET", "/v1/indexes", token=token)[2]) == {"indexes": []}
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port)) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.sendall(f"GET /v1/indexes HTTP/1.1\r\n{given}\r\n".encode() * 50)
+        assert ask(port, "GET", "/v1/health")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_put_that_is_too_large_gets_to_the_face_which_says_how_many_fit(database):

@@ -7,6 +7,8 @@ serve in Lambda, all in one process and without a cloud.
 from __future__ import annotations
 
 import base64
+import json
+import sys
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
@@ -96,9 +98,16 @@ def make_server(faces: Faces, *, port: int, ids: IdSource, clock: Clock) -> Thre
         def event(self, body: bytes) -> dict[str, Any]:
             return _event(self, body, request_id=ids.new_id(), now_ms=clock.now_ms())
 
-    server = ThreadingHTTPServer((HOST, port), Handler)
-    server.daemon_threads = True
-    return server
+    return _Server((HOST, port), Handler)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of what went wrong; that somebody did not wait for an answer is no such thing."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -133,7 +142,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(*refusal)
             self._pass_over_body()
             return
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        length = int(self.headers.get("content-length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Who sent it is gone; a part of it, or none, may be another request.
+            self.close_connection = True
+            return
         answer = self.answer(self.event(body))
         data = answer["body"].encode()
         self.send_response(answer["statusCode"])
@@ -143,6 +157,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer one that cannot be read: it may be quoted, and the body is JSON nevertheless."""
+        super().send_error(code, message and json.dumps(message)[1:-1], explain)
 
     def _pass_over_body(self) -> None:
         """Read what is being sent: who sends would find the connection broken, not the answer."""
@@ -155,12 +173,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refusal(self) -> tuple[int, str] | None:
         """Return the status and reason for which a request is not even read."""
-        host = (self.headers.get("host") or "").rsplit(":", 1)[0]
+        host = (self.headers.get("host") or "").rsplit(":", 1)[0].lower()
         if host not in {HOST, "localhost"}:
             # A page in the user's browser can have a name of its own point here.
             return 421, "This server is asked as 127.0.0.1 or localhost"
         if self.headers.get("transfer-encoding"):
             return 411, "Send a content-length"
+        if len(self.headers.get_all("content-length", ())) > 1:
+            return 400, "The content-length is given twice"
         length = self.headers.get("content-length") or "0"
         if not (length.isascii() and length.isdecimal()):
             return 400, "The content-length is no number"
