@@ -122,6 +122,13 @@ def test_validation_lists(operation, least, most):
         )
 
 
+def test_validation_of_too_long_a_list_says_that_alone():
+    """What a body has room for are millions, and of each there is something wrong."""
+    error = refused("GetVectors", {"keys": [0] * 101})
+    assert [path for path, _ in error.fields] == ["/keys"]
+    assert "Value with length 101 at '/keys'" in str(error)
+
+
 @pytest.mark.parametrize("top_k", [0, 10_001, -1, 10**30])
 def test_validation_top_k(top_k):
     """Top K is from 1 to 10,000."""

@@ -152,6 +152,8 @@ def _list(shape: ListOf, value: Any, path: str, wrong: list[Wrong]) -> Any:
     if not _is_of(value, list, "a list", path, wrong):
         return value
     _length(value, shape.least, shape.most, path, wrong)
+    if shape.most is not None and len(value) > shape.most:
+        return value  # of millions of elements, what is wrong with each takes a gigabyte
     return [_check(shape.of, one, f"{path}/{i}", wrong) for i, one in enumerate(value)]
 
 
@@ -168,10 +170,9 @@ def _structure(shape: Structure, value: Any, path: str, wrong: list[Wrong]) -> A
     if not _is_of(value, dict, "an object", path, wrong):
         return value
     given = {name: one for name, one in value.items() if one is not None}
+    known = f"Member must be one of: [{', '.join(shape.members)}]"  # once, for all there may be
     wrong.extend(
-        Wrong(f"{path}/{shown(name)}", f"Member must be one of: [{', '.join(shape.members)}]")
-        for name in value
-        if name not in shape.members
+        Wrong(f"{path}/{shown(name)}", known) for name in value if name not in shape.members
     )
     wrong.extend(
         Wrong(f"{path}/{name}", "Member must not be null")
