@@ -202,6 +202,7 @@ def test_an_answer_longer_than_lambda_lets_through_asks_for_less(papers, monkeyp
     large = papers.ask("POST", "/v1/indexes/papers/query", body)
     assert (large.status, large.kind) == (413, "too-large")
     assert "top_k" in large.document["detail"]
+    assert f"more than {escaped - 1} bytes" in large.document["detail"]
 
 
 @pytest.mark.parametrize("body", ["[1.5e0, -2]", "[1, 2.0]"])

@@ -243,6 +243,6 @@ def _check_length(body: str) -> None:
         return
     if len(body) > HTTP_ANSWER_BYTES_MAX or len(json.dumps(body)) > HTTP_ANSWER_BYTES_MAX:
         raise TooLargeError(
-            f"the answer has more than {HTTP_ANSWER_BYTES_MAX // MIB} MiB: ask for fewer records "
-            "or queries in a request (top_k, limit, keys, queries), or include less"
+            f"the answer has more than {HTTP_ANSWER_BYTES_MAX} bytes: ask for fewer records or "
+            "queries in a request (top_k, limit, keys, queries), or include less"
         )
