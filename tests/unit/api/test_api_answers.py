@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from api_world import Answer, World, event
 
+import squash.api.documents
 import squash.api.requests
 from squash.api.access import IamGate, OpenGate
 from squash.database import Index
@@ -203,6 +204,26 @@ def test_an_answer_longer_than_lambda_lets_through_asks_for_less(papers, monkeyp
     assert (large.status, large.kind) == (413, "too-large")
     assert "top_k" in large.document["detail"]
     assert f"more than {escaped - 1} bytes" in large.document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "query", "least"),
+    [
+        ("POST", "/query", {"vector": [1, 0], "include": ["vector"]}, "",
+         '{"key":"a","distance":0.0,0.0,0.0},'),
+        ("POST", "/vectors/get", {"keys": ["a", "b", "c"], "include": ["vector"]}, "",
+         '{"key":"a",0.0,0.0},'),
+        ("GET", "/vectors", None, "include=vector", '{"key":"a",0.0,0.0},'),
+    ],
+)  # fmt: skip
+def test_what_is_too_long_is_not_even_written(
+    papers, monkeypatch, method, path, body, query, least
+):
+    """A vector takes many times as much as numbers and as text: it could be all the memory."""
+    monkeypatch.setattr(squash.api.documents, "_included", None)
+    monkeypatch.setattr(squash.api.requests, "HTTP_ANSWER_BYTES_MAX", 3 * len(least) - 4)
+    large = papers.ask(method, f"/v1/indexes/papers{path}", body, query=query)
+    assert (large.status, large.kind) == (413, "too-large")
 
 
 @pytest.mark.parametrize("body", ["[1.5e0, -2]", "[1, 2.0]"])

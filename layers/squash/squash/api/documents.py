@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from squash.arrays import F32
 from squash.model import (
@@ -11,11 +12,16 @@ from squash.model import (
     EncodingReport,
     IndexConfig,
     IndexStats,
+    Match,
     Record,
     SnapshotInfo,
     WriteResult,
 )
 from squash.reports import BuildStatus, DatabaseGcReport, GcReport, RepairReport, VerifyReport
+
+_RECORD_BYTES_MIN: Final = len('{"key":"a"},')
+_MATCH_BYTES_MIN: Final = len('{"key":"a","distance":0.0},')
+_NUMBER_BYTES_MIN: Final = len("0.0,")
 
 
 def config_document(config: IndexConfig) -> dict[str, Any]:
@@ -57,6 +63,19 @@ def build_document(status: BuildStatus) -> dict[str, Any]:
 def record_document(record: Record) -> dict[str, Any]:
     """Describe a record, with what was asked for of it."""
     return {"key": record.key, **_included(record.metadata, record.vector)}
+
+
+def least_bytes(records: Iterable[Record | Match]) -> int:
+    """Return how long records are at least, once they are written.
+
+    A vector that is written takes ten times what it took, and more: whether that is too long to be
+    answered is better known before.
+    """
+    return sum(
+        (_MATCH_BYTES_MIN if isinstance(one, Match) else _RECORD_BYTES_MIN)
+        + (0 if one.vector is None else _NUMBER_BYTES_MIN * len(one.vector))
+        for one in records
+    )
 
 
 def answer_document(answer: Answer) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from squash.api import rows
 from squash.api.access import Caller
 from squash.api.bodies import QueryBody, query_body
 from squash.api.contents import check_dimensions
-from squash.api.documents import answer_document
-from squash.api.requests import Reply
+from squash.api.documents import answer_document, least_bytes
+from squash.api.requests import Reply, refuse_longer
 from squash.api.services import Call, Endpoint, Services
 from squash.attributes import parse_filter
 from squash.database import Index
@@ -36,6 +36,7 @@ def query(services: Services, call: Call) -> Reply:
     spent = services.catalogue_store.counts() - before
     usage = _charged(answers[0].usage, spent, billed=services.database.settings.billed)
     answers = [replace(answers[0], usage=usage), *answers[1:]]
+    refuse_longer(sum(least_bytes(answer.matches) for answer in answers))
     documents = [_document(answer, call.caller) for answer in answers]
     document = documents[0] if body.single else {"answers": documents}
     return Reply(document, spent=_spent(usage))

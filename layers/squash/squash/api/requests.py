@@ -221,6 +221,19 @@ def answer_of(reply: Reply, *, request_id: str) -> dict[str, Any]:
     return _answer(reply.status, body, {"content-type": _JSON, **reply.headers}, request_id)
 
 
+def refuse_longer(least_bytes: int) -> None:
+    """Refuse a result that is known to be too long before it is written.
+
+    Raises
+    ------
+    TooLargeError
+        If what it has at least is more than Lambda lets through.
+
+    """
+    if least_bytes > HTTP_ANSWER_BYTES_MAX:
+        raise _too_long()
+
+
 def problem_answer(problem: Problem, *, request_id: str) -> dict[str, Any]:
     """Write a problem as the gateway takes it; in ASCII, since it may quote half a character."""
     body = json.dumps(problem.document, allow_nan=False, separators=(",", ":"))
@@ -242,7 +255,11 @@ def _check_length(body: str) -> None:
     if 2 * len(body) <= HTTP_ANSWER_BYTES_MAX and body.isascii():
         return
     if len(body) > HTTP_ANSWER_BYTES_MAX or len(json.dumps(body)) > HTTP_ANSWER_BYTES_MAX:
-        raise TooLargeError(
-            f"the answer has more than {HTTP_ANSWER_BYTES_MAX} bytes: ask for fewer records or "
-            "queries in a request (top_k, limit, keys, queries), or include less"
-        )
+        raise _too_long()
+
+
+def _too_long() -> TooLargeError:
+    return TooLargeError(
+        f"the answer has more than {HTTP_ANSWER_BYTES_MAX} bytes: ask for fewer records or queries "
+        "in a request (top_k, limit, keys, queries), or include less"
+    )

@@ -17,8 +17,8 @@ from squash.api.bodies import (
     put_body,
 )
 from squash.api.contents import check_dimensions, in_metadata
-from squash.api.documents import record_document, write_document
-from squash.api.requests import Reply
+from squash.api.documents import least_bytes, record_document, write_document
+from squash.api.requests import Reply, refuse_longer
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
 from squash.errors import FilterError, SquashError
@@ -49,6 +49,7 @@ def get(services: Services, call: Call) -> Reply:
             index, call.caller, body.keys, include=body.include, as_of=body.as_of
         ),
     )
+    refuse_longer(least_bytes(records))
     return Reply({"records": [record_document(record) for record in records]})
 
 
@@ -85,6 +86,7 @@ def list_page(services: Services, call: Call) -> Reply:
             as_of=asked.as_of,
         ),
     )
+    refuse_longer(least_bytes(page.records))
     records = [record_document(record) for record in page.records]
     return Reply({"records": records, "cursor": page.cursor})
 
