@@ -30,6 +30,8 @@ def record(**changes):
          "the query string has no member 'limits'; did you mean limit?"),
         ("POST", Q, {"vector": {"b": 1}}, "",
          "vector has no member 'b'; known are base64"),
+        ("POST", V, record() | {"commit_id": "A" * 32}, "",
+         "commit_id is one that a problem gave, or your own: 32 of 0-9 and a-f"),
         ("POST", I, {"dimension": 2}, "", "the body lacks 'name': give it"),
         ("POST", I, {"name": "x"}, "", "the body lacks 'dimension', or an 'encoder': give one"),
         ("POST", V, {"vectors": [{"key": "k"}]}, "",

@@ -393,7 +393,7 @@ def _attribute_name(value: Any, place: str) -> str:
 
 def _commit_id(value: Any, place: str) -> str:
     if not _COMMIT_ID.fullmatch(members.text(value, place)):
-        raise wrong(place, "is the one that a problem gave: 32 hexadecimal digits")
+        raise wrong(place, "is one that a problem gave, or your own: 32 of 0-9 and a-f")
     return str(value)
 
 
