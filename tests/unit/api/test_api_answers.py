@@ -246,3 +246,21 @@ def test_indexes_in_vector_buckets_are_not_asked_here(world):
     for path in ("/v1/indexes/media/papers", "/v1/indexes/media%2Fpapers"):
         assert world.ask("GET", path).status in {400, 404}
     assert [one.name for one in world.database.list_indexes()] == ["plain", "media/papers"]
+
+
+@pytest.mark.parametrize("action", ["gc", "optimize"])
+def test_a_web_page_does_nothing_where_nobody_need_have_a_key(action):
+    """A form of any page can be posted to this machine, as anything but JSON."""
+    world = World(gate=OpenGate())
+    world.papers()
+    before = world.stored()
+    path = f"/v1/indexes/papers/{action}"
+    page = {"origin": "https://evil.example"}
+    for kind in ("application/x-www-form-urlencoded", "text/plain", ""):
+        refused = world.ask("POST", path, key="", headers=page | {"content-type": kind})
+        assert (refused.status, refused.kind) == (403, "permission-denied")
+    assert world.stored() == before
+    own = page | {"content-type": "application/json"}
+    assert world.ask("POST", path, key="", headers=own).status == 200
+    assert world.ask("POST", path, key="").status == 200
+    assert world.ask("GET", "/v1/indexes", key="", headers=page).status == 200

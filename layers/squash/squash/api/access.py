@@ -104,11 +104,26 @@ class Gate(Protocol):
 
 
 class OpenGate:
-    """Lets everybody do everything: for a laptop."""
+    """Lets everybody do everything: for a laptop, and for no page in its browser.
+
+    A page from anywhere may have a browser post to this machine, but not as JSON, for which the
+    browser would ask here first. Of what needs no body that has to be asked for.
+    """
 
     def admit(self, request: HttpRequest) -> Caller:
-        """Return anybody."""
-        del request
+        """Return anybody.
+
+        Raises
+        ------
+        RefusedError
+            If a page asks, as any page can.
+
+        """
+        if "origin" in request.headers and request.method == "POST" and not request.says_json():
+            raise RefusedError(
+                "a web page from anywhere could ask this, and nobody need have a key here: a page "
+                "of your own sends the header content-type: application/json"
+            )
         return Caller("anybody")
 
 

@@ -83,7 +83,10 @@ class HttpRequest:
             If it is not JSON, or null, which no route takes: None is no body at all.
 
         """
-        self._check_content_type()
+        if not self.says_json():
+            raise UnsupportedMediaTypeError(
+                f"the body is not said to be JSON: send the header content-type: {_JSON}"
+            )
         data = self.data()
         if not data:
             raise InvalidArgumentError("the body is empty: send a JSON object")
@@ -98,13 +101,11 @@ class HttpRequest:
             raise InvalidArgumentError("the body is null: send a JSON object")
         return found
 
-    def _check_content_type(self) -> None:
+    def says_json(self) -> bool:
+        """Tell if the body is said to be JSON, whether there is one or not."""
         kind, _, parameters = self.headers.get("content-type", "").partition(";")
         words = parameters.replace('"', "").strip().lower()
-        if kind.strip().lower() != _JSON or words not in {"", "charset=utf-8"}:
-            raise UnsupportedMediaTypeError(
-                f"the body is not said to be JSON: send the header content-type: {_JSON}"
-            )
+        return kind.strip().lower() == _JSON and words in {"", "charset=utf-8"}
 
     def values(self, name: str) -> list[str]:
         """Return all values of a parameter of the query string.
