@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from squash import strict_json
@@ -26,3 +28,16 @@ def test_bytes_are_utf8(coding):
 def test_half_of_a_surrogate_pair_is_no_utf8():
     with pytest.raises(strict_json.JsonError):
         strict_json.loads(b'["\xed\xa0\x80"]')
+
+
+def test_many_numbers_that_are_none_take_little_memory():
+    """Vectors of NaN are what a client sends whose model failed."""
+    text = "[1," + "NaN," * 200_000 + "Infinity]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(strict_json.JsonError, match="NaN") as refused:
+            strict_json.loads(text)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(text)
+    finally:
+        tracemalloc.stop()
+    assert refused.value.place == "[1]"

@@ -34,6 +34,8 @@ def loads(text: str | bytes) -> Any:
 
     """
     wrong: list[_Wrong] = []
+    # One for all of a kind: whole vectors may be of nothing else.
+    constants: dict[str, _Wrong] = {}
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
@@ -46,8 +48,10 @@ def loads(text: str | bytes) -> Any:
         return wrong[-1]
 
     def constant(name: str) -> dict[str, Any]:
-        wrong.append(_Wrong(f"it holds {name}, which is not JSON"))
-        return wrong[-1]
+        if name not in constants:
+            constants[name] = _Wrong(f"it holds {name}, which is not JSON")
+            wrong.append(constants[name])
+        return constants[name]
 
     try:
         if isinstance(text, bytes):
