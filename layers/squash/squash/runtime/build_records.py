@@ -181,10 +181,10 @@ class BuildRecords:
     def _check_empty(self) -> int:
         """Refuse an index that has records; return the snapshot that has none."""
         view = self._views.view("strong")
-        rows = sum(live_count(one) for one in view.everything())
-        if rows:
+        if any(live_count(one) for one in view.everything()):
+            # How many is not for all who may write to know.
             raise ConflictError(
-                f"index {self._config.name!r} has {rows:,} records, and a build makes a whole "
+                f"index {self._config.name!r} has records already, and a build makes a whole "
                 "index: let it replace them (`--replace`, replace=True), build into a new index, "
                 "or add to this one with `squash import` without --workers",
                 index=self._config.name,
