@@ -58,6 +58,19 @@ def test_targets_are_met_among_near_duplicates(metric, spread):
             assert recall(index, vectors, queries, metric, k, target) >= target - 0.01
 
 
+def test_targets_are_met_where_most_rows_nearly_are_others():
+    """Rows that differ in the fifth digit are no less neighbours of each other."""
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(3_400, 64)).astype(np.float32)
+    alike = rng.random(3_400) < 0.9
+    vectors[alike] = groups(rng, 3_400, 3e-5)[alike]
+    vectors, queries = vectors[:3_000], vectors[3_000:]
+    index = index_of(vectors, "euclidean")
+    for target in TARGETS:
+        for k in ANSWERS:
+            assert recall(index, vectors, queries, "euclidean", k, target) >= target - 0.01
+
+
 @pytest.mark.parametrize("shift", [1.0, 30.0])
 def test_targets_of_products_are_met_far_from_the_origin(shift):
     """A product with the mean, the same for all rows, is no part of what tells them apart."""

@@ -71,6 +71,19 @@ def test_distances_are_those_of_brute_force_but_for_the_query_itself(space, shif
     assert np.all(np.diff(ranks.estimates, axis=1) >= 0)
 
 
+@pytest.mark.parametrize("space", ["l2", "dot"])
+@pytest.mark.parametrize("spread", [1e-3, 1e-5])
+def test_rows_much_nearer_than_the_mean_are_not_taken_for_the_query(space, spread) -> None:
+    """Of rows that nearly are the query, as of all others, only the query itself is left out."""
+    rng = np.random.default_rng(8)
+    middles = np.repeat(rng.normal(size=(4, 16)), 50, axis=0)
+    vectors = (middles + spread * rng.normal(size=middles.shape)).astype(np.float32)
+    codec = train_codec("residual", sample=vectors, residuals=vectors, space=space, seed=3)
+    ranks = collected([part_of(vectors, codec, 4)], vectors[::40], codec)
+    assert ranks.distances.shape == (5, 199)
+    assert np.isfinite(ranks.distances).all()
+
+
 def test_only_clusters_around_a_query_are_ranked() -> None:
     """What competes with its nearest rows lies there."""
     rng = np.random.default_rng(4)

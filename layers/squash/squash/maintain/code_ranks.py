@@ -11,7 +11,6 @@ import numpy as np
 from squash.arrays import F32, I64
 from squash.container import Container
 from squash.kernels import ClusterTable, block_begins, prepare_projected, scan, whole_blocks
-from squash.maintain.calibrate import Itself
 from squash.maintain.learning import off_queries
 from squash.maintain.parts import Part
 from squash.planning import KEPT_FOR, KEPT_MEASURED_MAX, KEPT_TARGETS, Kept, keep_for
@@ -24,6 +23,11 @@ from squash.values import dataclass
 _CLUSTERS_SCANNED: Final = 16
 # Of held-out queries so many are asked at most, a third for each of KEPT_TARGETS.
 _QUERIES_MAX: Final = 240
+# A row projected again, or with the mean put back, is the same but for its last place: below this
+# share of the squares of both and of the query, a squared distance is that of a row to itself. Rows
+# that only expanded distances cannot tell apart are others, and what codes tell apart worst: far
+# from the mean there are many.
+_SAME_ROW: Final = 1e-13
 # Distances of queries to centers that are held at once, in values: 16 MiB.
 _MEASURED_VALUES_MAX: Final = 1 << 22
 
@@ -94,7 +98,7 @@ class RankCollector:
         some = np.linspace(0, len(queries) - 1, wanted).astype(np.int64)
         self._queries = queries[some]
         self._codec = codec
-        self._itself = Itself(self._queries, own[some], codec.space)
+        self._own = own[some]
         self._within = self._around(centers)
         self._found = [CodeRanks.none(1) for _ in self._queries]
 
@@ -122,7 +126,7 @@ class RankCollector:
 
     def _ranked(self, table: ClusterTable, part: Part, clusters: I64, query: int) -> CodeRanks:
         """Rank the rows of some clusters."""
-        asked = self._queries[query]
+        asked, own = self._queries[query], self._own[query]
         ranked = scan(
             table,
             clusters,
@@ -135,14 +139,13 @@ class RankCollector:
             bounds=False,
         )
         rows = part.projected[ranked.row]
-        if self._codec.space == "dot":
-            distances = -np.einsum("ij,j->i", rows, asked)
-        else:
-            away = rows - asked
-            distances = np.einsum("ij,ij->i", away, away)
-        squares = np.einsum("ij,ij->i", rows, rows)
-        itself = self._itself.among(distances, squares, np.array(query))
-        best = np.flatnonzero(~itself)[:KEPT_MEASURED_MAX]
+        away = rows - own
+        apart = np.einsum("ij,ij->i", away, away)
+        product = self._codec.space == "dot"
+        distances = -np.einsum("ij,j->i", rows, asked) if product else apart
+        squares = np.einsum("ij,ij->i", rows, rows) + np.dot(own, own) + np.dot(asked, asked)
+        others = apart > _SAME_ROW * squares
+        best = np.flatnonzero(others)[:KEPT_MEASURED_MAX]
         return CodeRanks(ranked.estimates[None, best], distances[None, best])
 
     def _around(self, centers: F32) -> F32:
