@@ -138,6 +138,18 @@ def test_leftovers_are_no_objects(tmp_path):
     assert list(store.list_folders("")) == []
 
 
+def test_leftovers_are_removed_when_old(tmp_path):
+    """A killed process's temporary file goes a day later, with somebody's first write."""
+    folder = tmp_path / ".squash-tmp"
+    folder.mkdir()
+    for name, hours in (("old", 25), ("young", 23)):
+        (folder / name).write_bytes(b"half")
+        at_ns = (folder / name).stat().st_mtime_ns - hours * 3_600_000_000_000
+        os.utime(folder / name, ns=(at_ns, at_ns))
+    FolderStore(tmp_path).put("a", b"1")
+    assert [one.name for one in folder.iterdir()] == ["young"]
+
+
 def test_a_file_is_no_store(tmp_path):
     """A path that is a file, or lies below one, is refused at once; a new path is fine."""
     (tmp_path / "file").write_bytes(b"")

@@ -36,6 +36,8 @@ from squash.storage.ranges import check_ranges
 
 # Keys have no part that begins with a dot, so no object can be mistaken for a temporary file.
 _TEMPORARY: Final = ".squash-tmp"
+# Nobody writes one object for so long: what is older was left by who died.
+_LEFT_AFTER_S: Final = 24 * 3_600
 _MMAP_BYTES_MIN: Final = MIB
 _ATTEMPTS_MAX: Final = 100
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -69,6 +71,7 @@ class FolderStore:
                 f"{os.fspath(path)}: the home folder that ~ stands for is not known; write the "
                 "whole path"
             ) from error
+        self._swept = False
         self._before_key = os.path.join(self._root, "")  # noqa: PTH118 - keeps the last "/"
         self._path_before_key = os.fsencode(self._before_key)
         for above in (self._root, *self._root.parents):
@@ -232,6 +235,9 @@ class FolderStore:
                 while view:
                     view = view[file.write(view) :]
                 os.fsync(file.fileno())
+                if not self._swept:
+                    self._swept = True
+                    _sweep(folder, before_s=os.fstat(file.fileno()).st_mtime - _LEFT_AFTER_S)
             yield path
         finally:
             path.unlink(missing_ok=True)
@@ -265,6 +271,15 @@ def _access() -> Callable[[bytes, int], int] | None:
     function.argtypes, function.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_int
     found: Callable[[bytes, int], int] = function
     return found
+
+
+def _sweep(folder: Path, *, before_s: float) -> None:
+    """Remove the temporary files of who was killed long ago, by the clock of the file system."""
+    with suppress(OSError), os.scandir(folder) as entries:  # they do no harm but take room
+        for entry in entries:
+            with suppress(OSError):
+                if entry.stat().st_mtime < before_s:
+                    os.unlink(entry)  # noqa: PTH108 - as scandir gives it
 
 
 def _opened_to_hold(path: Path) -> int | None:
