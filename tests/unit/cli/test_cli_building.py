@@ -212,3 +212,15 @@ def test_a_home_and_a_relative_path_are_made_whole(tmp_path, monkeypatch):
     assert building.input_urls(".") == [f"{tmp_path.as_uri()}/"]
     assert building.input_urls("s3://bucket/x") == ["s3://bucket/x"]
     assert os.listdir(tmp_path) == ["a b.npy"]  # noqa: PTH208 - names alone
+
+
+def test_restoring_nothing_says_that_nothing_is_left(run, index):
+    """All is gone after it, which is not what is said where nothing was to be done."""
+    before = index.put(keys=["a", "b"], vectors=vectors(2)).snapshot
+    assert "No record has changed since" in run("restore", "papers", "--as-of", before).out
+    for _ in range(2):
+        emptied = run("restore", "papers", "--as-of", 0)
+        assert emptied.status == 0
+        assert "There was no record, and is none now" in emptied.out
+        assert not index.list().records
+    assert "Restored 2 records" in run("restore", "papers", "--as-of", before).out

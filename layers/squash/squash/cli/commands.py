@@ -195,12 +195,12 @@ def restore(arguments: Namespace, database: Database, output: Output) -> int:
     """Make the records again what they were after a snapshot."""
     index = database.index(arguments.index)
     result = index.restore(arguments.as_of, if_snapshot=arguments.if_snapshot)
-    done = (
-        f"Restored {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}."
-        if result.rows
-        else f"No record is there or has changed since; the snapshot is {result.snapshot:,}."
-    )
-    output.result(write_document(result), done)
+    done = f"Restored {counted(result.rows, 'record')}"
+    if not result.rows:
+        # Either all there was is gone, or nothing was to be done.
+        left = index.list(limit=1, include=(), as_of=result.snapshot).records
+        done = "No record has changed since" if left else "There was no record, and is none now"
+    output.result(write_document(result), f"{done}; the snapshot is {result.snapshot:,}.")
     return SUCCEEDED
 
 
