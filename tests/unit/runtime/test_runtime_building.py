@@ -173,6 +173,34 @@ def test_bad_rows_stop_a_build_which_goes_on_with_another_limit(database, index,
     assert [one["row"] for one in listed] == [5, 77]
 
 
+def test_a_build_that_failed_before_it_was_planned_keeps_nobody_waiting(index, tmp_path):
+    """Others fold and build; if it cannot go on then, that is said at once, not at its end."""
+    index.put(keys=["a"], vectors=vectors(1))
+    gone = (tmp_path / "gone.npy").as_uri()
+    with pytest.raises(NotFoundError, match=r"gone\.npy"):
+        index.build([gone], sizes=SIZES, replace=True, build=BUILD)
+    assert index.backlog().building is None
+    np.save(tmp_path / "gone.npy", vectors(4))
+    index.put(keys=["b"], vectors=vectors(1))
+    index.optimize()
+    with pytest.raises(ConflictError, match="mixed records"):
+        index.resume_build(BUILD)
+    assert index.backlog().building is None
+    assert index.build([gone], sizes=SIZES, replace=True).state == "published"
+
+
+def test_a_build_that_failed_before_it_was_planned_goes_on(index, tmp_path):
+    index.put(keys=["a"], vectors=vectors(1))
+    gone = (tmp_path / "gone.npy").as_uri()
+    with pytest.raises(NotFoundError):
+        index.build([gone], sizes=SIZES, replace=True, build=BUILD)
+    index.optimize()
+    np.save(tmp_path / "gone.npy", vectors(4))
+    index.put(keys=["b"], vectors=vectors(1))
+    assert index.resume_build(BUILD).state == "published"
+    assert sorted(one.key for one in index.list().records) == ["0", "1", "2", "3", "b"]
+
+
 def test_a_later_row_of_a_key_replaces_earlier_ones(index, tmp_path):
     rows = vectors(30)
     url = write_parquet(

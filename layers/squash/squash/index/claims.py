@@ -89,8 +89,9 @@ def claim_for_build(
         there = building(opened.state, now_ms)
         if there is not None and there.build != build:
             raise ConflictError(
-                f"build {there.build} of this index has begun: wait until it is published, or "
-                "give it up with `squash build cancel`"
+                f"build {there.build} of this index has begun: wait until it is published; if "
+                "`squash build status` says that it runs no more, go on with it by `squash build "
+                "resume`, or give it up by `squash build cancel`"
             )
         if there is not None and base is not None and _is_young(there, now_ms, lasts_ms):
             return None

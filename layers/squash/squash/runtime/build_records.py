@@ -11,6 +11,7 @@ from squash.clock import Clock
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
 from squash.index.claims import claim_for_build, release_build
 from squash.index.entries import Entry
+from squash.index.state import building
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.records import (
     attempt_from_json,
@@ -19,6 +20,7 @@ from squash.maintain.bulk.records import (
     read_report,
     read_request,
 )
+from squash.maintain.bulk.replaced_part import SinceBase
 from squash.maintain.bulk.request import (
     Attempt,
     BuildRequest,
@@ -301,14 +303,18 @@ class BuildRecords:
         NotFoundError
             If there is no such build.
         ConflictError
-            If it is published, or another build of the index is running.
+            If it is published, or another build of the index is running; or if what it would
+            replace was folded together with later records while nothing kept others from it.
         BuildStoppedError
             If it rested so long that its objects may be gone.
 
         """
         self._refuse_published(build, "there is nothing to resume")
         check_rested(self._store, self._ids, build)
+        claim = building(self._views.refresh().state, self._clock.now_ms())
         self.renew_claim(build)
+        if claim is None:
+            self._refuse_mixed(build)
         before = read_attempt(self._store, build)
         limits = Limits(
             before.limits.bad_rows_max if bad_rows_max is None else bad_rows_max,
@@ -331,9 +337,31 @@ class BuildRecords:
         self._views.install(opened)
 
     def let_fold(self, build: str) -> None:
-        """Let others fold while a build that was ended rests, if it replaces nothing of theirs."""
-        if not read_request(self._store, build).replaces:
+        """Let others fold while a build that was ended rests, where little is lost by it.
+
+        Of one that replaces nothing no fold takes anything; one that was not even planned, as for
+        a file that is not there, has done nothing that starting it anew would do again.
+        """
+        planned = read_report(self._store, Task(self._config.name, build, Stage.PLAN)) is not None
+        if not (planned and read_request(self._store, build).replaces):
             self._release(build)
+
+    def _refuse_mixed(self, build: str) -> None:
+        """Refuse at once what would be refused when it is published; others may have folded.
+
+        Raises
+        ------
+        ConflictError
+            If it is so. Others may fold again.
+
+        """
+        request, log = read_request(self._store, build), self._views.log
+        since = SinceBase(build, request.base, keys.commit_id(build), commit_at=log.commit_at)
+        try:
+            since.follow(self._views.known().sequence)
+        except ConflictError:
+            self._release(build)
+            raise
 
     def _refuse_published(self, build: str, so: str) -> None:
         request = read_request(self._store, self.there(build))
