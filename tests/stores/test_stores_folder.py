@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from store_cases import files
 
+import squash
 from squash.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
 from squash.storage import FolderStore, folder
 
@@ -148,6 +149,26 @@ def test_leftovers_are_removed_when_old(tmp_path):
         os.utime(folder / name, ns=(at_ns, at_ns))
     FolderStore(tmp_path).put("a", b"1")
     assert [one.name for one in folder.iterdir()] == ["young"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS])
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_write_for_which_there_is_no_room_did_not_happen(tmp_path, monkeypatch, number, call):
+    """That is what is said of it, not that it may have happened; and the next one goes through."""
+    index = squash.connect(str(tmp_path)).create_index("papers", dimension=2)
+    index.put(keys=["a"], vectors=[[1, 0]])
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        kind = PermissionDeniedError if number == errno.EROFS else UnavailableError
+        words = "read-only" if number == errno.EROFS else os.strerror(number)
+        with pytest.raises(kind, match=words):
+            index.put(keys=["b"], vectors=[[0, 1]])
+    assert [one.key for one in index.list().records] == ["a"]
+    assert index.put(keys=["c"], vectors=[[0, 1]]).snapshot == 2
 
 
 def test_a_file_is_no_store(tmp_path):

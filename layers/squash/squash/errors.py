@@ -100,7 +100,29 @@ class ThrottledError(SquashError):
 
 
 class UnavailableError(SquashError):
-    """A service below did not answer; the call is safe to repeat."""
+    """A service below did not answer; the call is safe to repeat.
+
+    Parameters
+    ----------
+    message, index, key, field, object_key:
+        As of `SquashError`.
+    unchanged:
+        Whether it is certain that nothing was stored, and will not be; else it may have been.
+
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        index: str | None = None,
+        key: str | None = None,
+        field: str | None = None,
+        object_key: str | None = None,
+        unchanged: bool = False,
+    ) -> None:
+        super().__init__(message, index=index, key=key, field=field, object_key=object_key)
+        self.unchanged = unchanged
 
 
 class PartialAnswerError(UnavailableError):

@@ -167,6 +167,7 @@ class IndexLog(LogReader):
     def _put(self, commit: Commit, data: bytes) -> Commit:
         """Try to take a number; return the commit that has it now."""
         cause: SquashError | None = None
+        unchanged = True
         for attempt in range(_SAME_NUMBER_ATTEMPTS_MAX):
             try:
                 if self.store.put_if_absent(log_key(commit.sequence), data):
@@ -175,6 +176,7 @@ class IndexLog(LogReader):
                 found = self._get(commit.sequence)
             except (UnavailableError, ThrottledError) as error:
                 cause = error
+                unchanged &= isinstance(error, UnavailableError) and error.unchanged
                 found = self._look(commit.sequence)
             except SquashError as error:
                 if cause is None:
@@ -183,6 +185,8 @@ class IndexLog(LogReader):
             if found is not None:
                 return found
             self._wait(attempt)
+        if cause is not None and unchanged:
+            raise cause  # as of a full disk: that is what is to be said, and it did not happen
         raise _unknown(commit) from cause
 
     def _look(self, sequence: int) -> Commit | None:

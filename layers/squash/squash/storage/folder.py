@@ -41,6 +41,8 @@ _LEFT_AFTER_S: Final = 24 * 3_600
 _MMAP_BYTES_MIN: Final = MIB
 _ATTEMPTS_MAX: Final = 100
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+# Of a full disk or quota, or a file that may not be so long: then no file gets its name.
+_FULL_NUMBERS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ABSENT_NUMBERS: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -384,6 +386,12 @@ def _translated(key: str, error: OSError) -> SquashError:
             "folder's permissions, or run as a user who may.",
             object_key=key,
         )
+    if error.errno == errno.EROFS:
+        return PermissionDeniedError(
+            f"{error.filename or key}: the file system is mounted read-only. Mount it so that it "
+            "can be written, or copy the store to another.",
+            object_key=key,
+        )
     if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
         return InvalidArgumentError(
             f"object {key} cannot lie beside another of which it is a folder, or which is a "
@@ -399,4 +407,5 @@ def _translated(key: str, error: OSError) -> SquashError:
         f"object {key}: the file system answered {error.strerror or error}. Check the disk "
         "and its free space, then repeat.",
         object_key=key,
+        unchanged=error.errno in _FULL_NUMBERS,
     )
