@@ -94,6 +94,34 @@ def test_builds_by_processes_give_the_same_bytes_as_one_process(undisturbed, tmp
     assert index.stats().rows == 5000
 
 
+def test_a_worker_of_builds_that_is_interrupted_while_it_starts_goes_on(undisturbed, tmp_path):
+    """Ctrl-C reaches all processes of a terminal; it is for the one that was typed."""
+    url, _ = undisturbed
+    squash.connect(str(tmp_path)).create_index("papers", dimension=DIMENSION)
+    files = url.removeprefix("file://")
+    process = command(tmp_path, "import", "papers", files, "--workers", 2)
+    interrupted = set()
+    while process.poll() is None:
+        for pid in workers_of(process):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+                interrupted.add(pid)
+        time.sleep(0.02)
+    assert interrupted
+    status, _, err = finished(process)
+    assert (status, err) == (0, "")
+
+
+def test_the_workers_of_builds_whose_process_is_killed_end_without_a_word(undisturbed, tmp_path):
+    url, _ = undisturbed
+    with prepared(tmp_path, url) as (database, _):
+        process = command(tmp_path, "build", "resume", "papers", BUILD, "--workers", 2)
+        assert wait_until(lambda: begun(database, "assign") and workers_of(process), process)
+        process.kill()
+        _, _, err = finished(process)  # which is when the last of them has closed it
+    assert err == ""
+
+
 def test_builds_import_answers_as_putting_does(tmp_path):
     rows = [vectors(3000, 0), vectors(2500, 1)]
     write_npy(tmp_path / "in", *map(len, rows))

@@ -30,6 +30,7 @@ from squash.storage import open_store
 def main() -> int:
     """Run tasks until no more come, and return the exit status."""
     # Who presses Ctrl-C is answered by the process that tells the tasks, which then ends this one.
+    # It holds the signal back until here, too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What a library prints must not be taken for an answer.
     answers = os.dup(sys.stdout.fileno())
@@ -39,14 +40,17 @@ def main() -> int:
         StorePlace(told["location"], told["endpoint_url"], told["region"]), told["index"]
     )
     folder = Path(told["scratch"])
-    with os.fdopen(answers, "w", encoding="utf-8") as out, builds.context(folder) as context:
-        for line in sys.stdin:
-            try:
-                answer = _answer(context, Task.from_json(json.loads(line)))
-            except MemoryError:
-                return NO_MEMORY
-            out.write(json.dumps(answer) + "\n")
-            out.flush()
+    try:
+        with os.fdopen(answers, "w", encoding="utf-8") as out, builds.context(folder) as context:
+            for line in sys.stdin:
+                try:
+                    answer = _answer(context, Task.from_json(json.loads(line)))
+                except MemoryError:
+                    return NO_MEMORY
+                out.write(json.dumps(answer) + "\n")
+                out.flush()
+    except BrokenPipeError:
+        pass  # Who tells the tasks was killed: what is done lies in the store.
     return 0
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -133,12 +133,13 @@ class WorkerProcesses:
         with self._lock:
             if self._closed:
                 raise UnavailableError("the build's processes are being ended")
-            process = subprocess.Popen(  # noqa: S603 - this very library
-                [sys.executable, "-m", MODULE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=_environment(os.environ),
-            )
+            with _no_interrupt():
+                process = subprocess.Popen(  # noqa: S603 - this very library
+                    [sys.executable, "-m", MODULE],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=_environment(os.environ),
+                )
             self._processes.add(process)
         _tell(process, self._told)
         return process
@@ -170,6 +171,19 @@ class WorkerProcesses:
         raise InternalError(
             f"a worker of the build ended with status {status}: what it wrote above says why"
         )
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Let a process that is started here never see Ctrl-C, not even before it can say so itself.
+
+    It inherits what this thread holds back; of the others each is interrupted as before.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
