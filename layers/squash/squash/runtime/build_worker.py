@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,19 @@ def main() -> int:
         StorePlace(told["location"], told["endpoint_url"], told["region"]), told["index"]
     )
     folder = Path(told["scratch"])
-    try:
-        with os.fdopen(answers, "w", encoding="utf-8") as out, builds.context(folder) as context:
-            for line in sys.stdin:
-                try:
-                    answer = _answer(context, Task.from_json(json.loads(line)))
-                except MemoryError:
-                    return NO_MEMORY
-                out.write(json.dumps(answer) + "\n")
-                out.flush()
-    except BrokenPipeError:
-        pass  # Who tells the tasks was killed: what is done lies in the store.
+    # Who tells the tasks may be killed: what is done lies in the store, and nobody is to be told.
+    with (
+        suppress(BrokenPipeError),
+        os.fdopen(answers, "w", encoding="utf-8") as out,
+        builds.context(folder) as context,
+    ):
+        for line in sys.stdin:
+            try:
+                answer = _answer(context, Task.from_json(json.loads(line)))
+            except MemoryError:
+                return NO_MEMORY
+            out.write(json.dumps(answer) + "\n")
+            out.flush()
     return 0
 
 
