@@ -12,6 +12,8 @@ sys.path.insert(0, str(ROOT / "bench"))
 from cost_deploy import MINUTES, bills, kept
 from cost_fit import FITTED_PATH, load
 from report import read_sections
+from squash.cli.arguments import STORE_VARIABLE
+from squash.cli.building import MACHINE_VARIABLE
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 TEMPLATE = read("template.yaml")
@@ -43,6 +45,15 @@ def test_deploy_page_has_every_output():
     """What the stack prints is explained."""
     told = [name for names, *_ in cells("From nothing to a query") for name in names.split(", ")]
     assert sorted(name.strip(" `") for name in told) == sorted(TEMPLATE["Outputs"])
+
+
+def test_the_variables_that_outputs_are_for_are_those_that_the_command_reads():
+    """The page and the template say the same, and `squash build` looks there."""
+    section = "From nothing to a query"
+    said = {names.strip("`"): re.findall(r"`([A-Z0-9_]+)`", why) for names, why in cells(section)}
+    for name, variable in (("Store", STORE_VARIABLE), ("BuildMachine", MACHINE_VARIABLE)):
+        assert said[name] == [variable]
+        assert variable in TEMPLATE["Outputs"][name]["Description"]
 
 
 def test_deploy_page_links_lead_somewhere():
