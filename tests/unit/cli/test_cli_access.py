@@ -9,8 +9,8 @@ import pytest
 
 import squash
 from squash.api import credentials
-from squash.cli.arguments import lifetime_ms
 from squash.cli.main import main
+from squash.cli.values import lifetime_ms, retention_ms
 
 
 @pytest.fixture
@@ -126,3 +126,14 @@ def test_times_are_counted_in_minutes_hours_and_days():
     for text in ("", "d", "0d", "1", "-1d", "1.5d", "1y", "3651d", "\u00b2d", "9" * 400 + "d"):
         with pytest.raises(argparse.ArgumentTypeError):
             lifetime_ms(text)
+
+
+def test_who_asks_for_too_long_a_retention_is_not_told_to_leave_it_out():
+    """Left out, a key lives for ever, but states are kept for a day."""
+    import argparse
+
+    with pytest.raises(argparse.ArgumentTypeError, match="longer than 3650 days: ask for less"):
+        retention_ms("3651d")
+    with pytest.raises(argparse.ArgumentTypeError, match="leave it out for ever"):
+        lifetime_ms("3651d")
+    assert retention_ms("3650d") == 3_650 * 86_400_000

@@ -29,14 +29,22 @@ from squash.cli.shared_arguments import (
     add_index,
     add_tag,
 )
-from squash.cli.values import INCLUDABLE, attribute, count, lifetime_ms, moment, share, snapshot
+from squash.cli.values import (
+    INCLUDABLE,
+    attribute,
+    count,
+    moment,
+    retention_ms,
+    share,
+    snapshot,
+)
 from squash.model import AttributeType, Metric
 from squash.values import dataclass
 
 DISTRIBUTION: Final = "squash-search"
 """What the package is called where it is installed from."""
 
-__all__ = ["STORE_DEFAULT", "STORE_VARIABLE", "VERBS", "build_parser", "lifetime_ms"]
+__all__ = ["STORE_DEFAULT", "STORE_VARIABLE", "VERBS", "build_parser"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -213,7 +221,7 @@ def _gc(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX", nargs="?", help="of this index alone")
     parser.add_argument(
         "--retention",
-        type=lifetime_ms,
+        type=retention_ms,
         default=limits.GC_RETENTION_S_DEFAULT * 1000,
         metavar="TIME",
         help="for which every state stays readable, such as 90m, 12h or 7d (default 1d)",

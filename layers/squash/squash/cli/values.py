@@ -54,13 +54,22 @@ def words(text: str) -> list[str]:
 
 
 def lifetime_ms(text: str) -> int:
-    """Parse a time such as `90m`, `12h` or `30d`."""
+    """Parse the time that something lives which else lives for ever, such as `90m` or `30d`."""
+    return _time_ms(text, "leave it out for ever")
+
+
+def retention_ms(text: str) -> int:
+    """Parse the time that states are kept; without one it is a day."""
+    return _time_ms(text, "ask for less, or collect nothing")
+
+
+def _time_ms(text: str, otherwise: str) -> int:
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS_MS or not (number.isascii() and number.isdecimal()) or int(number) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 12h or 30d")
     if int(number) * _UNITS_MS[unit] > limits.KEY_LIFETIME_DAYS_MAX * _UNITS_MS["d"]:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is longer than {limits.KEY_LIFETIME_DAYS_MAX} days: leave it out for ever"
+            f"{text!r} is longer than {limits.KEY_LIFETIME_DAYS_MAX} days: {otherwise}"
         )
     return int(number) * _UNITS_MS[unit]
 
