@@ -42,6 +42,13 @@ def test_repair_fails_if_anything_is_left(run, papers):
     assert run("repair", "papers", "--json").document["lost_keys"] == ["k1"]
 
 
+def test_a_trial_says_that_there_is_nothing_to_mend(run, papers, monkeypatch):
+    """And nothing else only after something."""
+    sound = reports.RepairReport((), (), 0, (), (), dry_run=True)
+    monkeypatch.setattr(papers, "repair", lambda **_: sound)
+    assert run("repair", "papers", "--dry-run").out.strip() == "The newest state is as it must be."
+
+
 def test_verify_counts_what_nothing_names(run, papers, monkeypatch):
     found = reports.VerifyReport(3, 999, 3, (), reports.ObjectCount(2, 64))
     monkeypatch.setattr(papers, "verify", lambda **_: found)

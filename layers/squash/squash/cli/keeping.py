@@ -63,7 +63,9 @@ def repair(arguments: Namespace, database: Database, output: Output) -> int:
     if done.left:
         shown += [_damages(done.left, "left as it is"), f"{len(done.left):,} are damaged still."]
     else:
-        shown.append("The newest state is as it must be." if not done.dry_run else "Nothing else.")
+        # A trial has mended nothing: what it has shown is all that there is to mend.
+        trial = done.dry_run and bool(shown)
+        shown.append("Nothing else." if trial else "The newest state is as it must be.")
     output.result(repair_document(done), *shown)
     return 1 if done.left else 0
 
