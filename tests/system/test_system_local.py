@@ -335,6 +335,7 @@ def test_the_control_calls_speak_json(toys):
     assert control("GET", "faults") == (200, [])
     assert control("POST", "kill", {"function": "Toy"}) == (200, {"killed": 1})
     assert control("POST", "evict", {})[0] == 200
+    assert control("POST", "evict", {"older_than_s": 1e6}) == (200, {"evicted": 0})
     assert control("GET", "containers") == (200, [])
     assert control("GET", "stats")[1] == toys.cloud.stats()
     assert control("POST", "schedules/ToyHourly", {}) == (200, {"invoked": "ToyHourly"})
@@ -343,6 +344,9 @@ def test_the_control_calls_speak_json(toys):
     for method, what, document in (
         ("POST", "faults", {"kind": "kill"}), ("POST", "kill", {}),
         ("POST", "kill", {"function": "x"}), ("GET", "anything", None), ("POST", "schedules/x", {}),
+        ("POST", "evict", {"function": "Toy"}), ("POST", "evict", [1]),
+        ("POST", "evict", {"older_than_s": None}), ("POST", "evict", {"older_than_s": -1}),
+        ("POST", "evict", {"older_than_s": 10**400}),
     ):  # fmt: skip
         assert control(method, what, document)[0] == 400
     # A form of a page in a browser is not taken for an order.

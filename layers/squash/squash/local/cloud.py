@@ -16,6 +16,7 @@ from aiohttp import web
 
 from squash.clock import SystemClock, SystemIds
 from squash.errors import InvalidArgumentError, UnavailableError
+from squash.limits import INTEGER_MAGNITUDE_MAX
 from squash.local.account import Account, Policy, Pool
 from squash.local.artefacts import Artefact, find_artefacts, link_runtime
 from squash.local.buckets import make_buckets
@@ -168,15 +169,29 @@ class Cloud:
                 )
                 return {"killed": killed}
             case ("POST", ["evict"]):
-                seconds = float((document or {}).get("older_than_s", 0))
-                return {"evicted": self.account.evict_idle(older_than_s=seconds)}
+                return {"evicted": self.account.evict_idle(older_than_s=_idle_s(document))}
             case ("POST", ["schedules", name]):
                 self.schedules.run(name)
                 return {"invoked": name}
         raise InvalidArgumentError(
             "known are GET stats, containers, faults and logs/FUNCTION; POST faults, kill "
-            '{"function": …}, evict and schedules/NAME'
+            '{"function": …}, evict {"older_than_s": …} and schedules/NAME'
         )
+
+
+def _idle_s(document: Any) -> float:
+    """Return how long containers are idle that a control call evicts; 0 if it does not say."""
+    if document is None or document == {}:
+        return 0.0
+    if isinstance(document, dict) and list(document) == ["older_than_s"]:
+        seconds = document["older_than_s"]
+        known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if known and 0 <= seconds <= INTEGER_MAGNITUDE_MAX:
+            return float(seconds)
+    raise InvalidArgumentError(
+        'evict takes {"older_than_s": …}, a number from 0, or nothing: idle containers of all '
+        "functions are evicted"
+    )
 
 
 @asynccontextmanager
