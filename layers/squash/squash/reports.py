@@ -172,8 +172,10 @@ class BuildStatus:
     rows: int
     """Of all files; 0 until they are counted."""
     bad: int
-    """Rows that were left out; `bad_key` names where they are listed."""
+    """Rows that were left out, as far as tasks are done."""
     bad_key: str | None
+    """What the keys of the lists of bad rows begin with, below the index's own; None if there are
+    none. A build that too many of them have stopped has it as well."""
     replaced: int
     """Rows that a later one of the same key replaced."""
     cost_usd: float

@@ -233,6 +233,20 @@ def test_a_status_tells_why_a_build_ended(state):
     assert (status.state, status.attempt, len(status.problems)) == ("running", 2, 1)
 
 
+def test_a_build_that_bad_rows_stopped_tells_where_they_are_listed():
+    """The task that found too many has stored its list, and no report."""
+    world = World(scene_of(bad=frozenset({5})), bad=0)
+    for stage in (Stage.SAMPLE, Stage.TRAIN):
+        world.run(stage)
+    with pytest.raises(BuildStoppedError):
+        world.run(Stage.ASSIGN)
+    world.stop("stopped")
+    status = world.status()
+    assert (status.state, status.bad) == ("stopped", 0)
+    (listed,) = world.store.list(status.bad_key)
+    assert b'"row": 5' in world.store.get(listed.key)
+
+
 def test_what_is_published_stays_so():
     """Whatever else is noted: the commit is durable."""
     world = World(scene_of())

@@ -306,7 +306,7 @@ def _show(output: Output, status: BuildStatus) -> None:
 def _lines(status: BuildStatus) -> Sequence[str]:
     """Say what to do next."""
     lines = []
-    if status.bad and status.bad_key is not None:
+    if status.bad_key is not None:
         lines.append(f"The bad rows are listed in {status.bad_key}.")
     if status.replaced:
         lines.append(

@@ -72,7 +72,9 @@ def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = T
         inputs=request.inputs,
         rows=sums[Stage.PLAN].rows if Stage.PLAN in sums else 0,
         bad=bad,
-        bad_key=f"{keys.folder(build)}{BAD}/" if assigned is not None and assigned.bad else None,
+        bad_key=_bad_key(
+            store, build, counted=assigned is not None and assigned.bad > 0, ended=bool(stops)
+        ),
         replaced=sum(one.replaced for one in sums.values()),
         cost_usd=sum(one.cost_usd(workers) for one in sums.values()),
         estimate=estimates.whole,
@@ -129,6 +131,13 @@ def _stop(value: Mapping[str, Any]) -> tuple[str, BuildProblem]:
     if value["state"] not in _ENDED:
         raise ValueError(f"{value['state']!r} is no end of a build")
     return value["state"], problem
+
+
+def _bad_key(store: ObjectStore, build: str, *, counted: bool, ended: bool) -> str | None:
+    """Return where bad rows are listed, if any are."""
+    key = f"{keys.folder(build)}{BAD}/"
+    # A task that found too many has listed them and reported nothing: only its list tells.
+    return key if counted or (ended and any(store.list(key))) else None
 
 
 def _bad_rows(state: StageState | None) -> Sequence[BuildProblem]:
