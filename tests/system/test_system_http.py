@@ -27,6 +27,7 @@ from squash.api import credentials, functions
 from squash.api.access import KeyGate
 from squash.api.serving import make_faces, make_server
 from squash.clock import SystemClock, SystemIds
+from squash.errors import UnavailableError
 from squash.limits import HTTP_BODY_BYTES_MAX, SERVED_BODY_BYTES_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +139,29 @@ def test_who_goes_away_in_the_middle_leaves_nothing_behind(database, capfd):
                 one.sendall(f"GET /v1/indexes HTTP/1.1\r\n{given}\r\n".encode() * 50)
         assert ask(port, "GET", "/v1/health")[0] == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "told"), [(ConnectionResetError, False), (ValueError, True)])
+def test_who_breaks_a_connection_off_leaves_no_traceback(error, told, capsys):
+    """A client that was stopped is no failure; whatever else goes wrong is told."""
+
+    def answer():
+        raise error
+
+    with make_server({}, port=0, ids=SystemIds(), clock=SystemClock()) as server:
+        try:
+            answer()
+        except error:
+            server.handle_error(None, ("127.0.0.1", 1))
+    assert ("Traceback" in capsys.readouterr().err) == told
+
+
+def test_a_port_that_somebody_has_is_named(database):
+    with (
+        served(database) as (port, _),
+        pytest.raises(UnavailableError, match=f"the port {port} cannot be had"),
+    ):
+        make_server({}, port=port, ids=SystemIds(), clock=SystemClock())
 
 
 def test_a_put_that_is_too_large_gets_to_the_face_which_says_how_many_fit(database):

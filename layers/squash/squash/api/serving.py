@@ -23,6 +23,7 @@ from squash.api.services import Endpoint, make_services
 from squash.api.telemetry import LogTelemetry
 from squash.clock import Clock, IdSource
 from squash.database import Database
+from squash.errors import UnavailableError
 from squash.limits import MIB, PASSED_BODY_BYTES_MAX, SERVED_BODY_BYTES_MAX
 
 HOST: Final = "127.0.0.1"
@@ -88,6 +89,11 @@ def make_server(faces: Faces, *, port: int, ids: IdSource, clock: Clock) -> Thre
     ids, clock:
         Name the requests; tell when they came.
 
+    Raises
+    ------
+    UnavailableError
+        If nobody may listen at the port, or somebody does.
+
     """
 
     class Handler(_Handler):
@@ -98,7 +104,12 @@ def make_server(faces: Faces, *, port: int, ids: IdSource, clock: Clock) -> Thre
         def event(self, body: bytes) -> dict[str, Any]:
             return _event(self, body, request_id=ids.new_id(), now_ms=clock.now_ms())
 
-    return _Server((HOST, port), Handler)
+    try:
+        return _Server((HOST, port), Handler)
+    except OSError as error:
+        raise UnavailableError(
+            f"the port {port} cannot be had ({error.strerror}): choose another, or 0 for any"
+        ) from error
 
 
 class _Server(ThreadingHTTPServer):
