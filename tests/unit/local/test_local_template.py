@@ -13,9 +13,9 @@ TEMPLATE = """
 AWSTemplateFormatVersion: 2010-09-09
 Transform: AWS::Serverless-2016-10-31
 Parameters:
-  Memory: {Type: Number, Default: 512}
+  Memory: {Type: Number, Default: 512, MinValue: 128, MaxValue: 1024}
   Affinity: {Type: String, Default: tenant, AllowedValues: [tenant, pool]}
-  Prefix: {Type: String, Default: data}
+  Prefix: {Type: String, Default: data, AllowedPattern: "^[a-z]+$"}
 Mappings:
   Sizes: {tenant: {Tmp: 1024}, pool: {Tmp: 512}}
 Conditions:
@@ -184,8 +184,12 @@ def test_what_is_not_understood_is_an_error_with_its_place(read, text, place):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"Affinity": "neither"}, {"Unknown": "1"}], ids=["value", "name"]
-)
+    "parameters",
+    [
+        {"Affinity": "neither"}, {"Unknown": "1"}, {"Memory": "127"}, {"Memory": "1025"},
+        {"Memory": "nan"}, {"Memory": "much"}, {"Prefix": "a b"},
+    ],
+)  # fmt: skip
 def test_a_parameter_that_is_not_allowed_is_refused(read, parameters):
     with pytest.raises(InvalidArgumentError, match=next(iter(parameters))):
         read(**parameters)

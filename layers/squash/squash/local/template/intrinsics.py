@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -232,17 +233,32 @@ def _parameters(declared: Mapping[str, Any], *, given: Mapping[str, str]) -> dic
                 f"the parameter {name} has no default: say --parameter {name}=VALUE", field=at
             )
         value = str(given.get(name, facts.get("Default")))
-        allowed = [_text(choice) for choice in facts.get("AllowedValues", [])]
         if isinstance(facts.get("Default"), bool) and name not in given:
             value = _text(facts["Default"])
-        if allowed and value not in allowed:
-            raise InvalidArgumentError(
-                f"the parameter {name} is {value!r}, which is not among {', '.join(allowed)}",
-                field=at,
-            )
+        if (problem := _problem(value, facts)) is not None:
+            raise InvalidArgumentError(f"the parameter {name} is {value!r}, {problem}", field=at)
         lists = facts.get("Type") in {"CommaDelimitedList", "List<Number>"}
         values[name] = [part.strip() for part in value.split(",")] if lists else value
     return values
+
+
+def _problem(value: str, facts: Mapping[str, Any]) -> str | None:
+    """Say why CloudFormation would not take a parameter's value."""
+    allowed = [_text(choice) for choice in facts.get("AllowedValues", [])]
+    if allowed and value not in allowed:
+        return f"which is not among {', '.join(allowed)}"
+    pattern = facts.get("AllowedPattern")
+    if pattern is not None and re.fullmatch(pattern, value) is None:
+        return f"which is not of the pattern {pattern}"
+    if facts.get("Type") == "Number":
+        try:
+            number = float(value)
+        except ValueError:
+            return "which is no number"
+        least, most = facts.get("MinValue", -math.inf), facts.get("MaxValue", math.inf)
+        if not float(least) <= number <= float(most):
+            return f"which is not from {least} to {most}"
+    return None
 
 
 def _text(value: Any) -> str:
