@@ -10,7 +10,7 @@ import pytest
 import squash
 from squash.api import credentials
 from squash.cli.main import main
-from squash.cli.values import lifetime_ms, retention_ms
+from squash.cli.values import lifetime_ms, retention_ms, seconds
 
 
 @pytest.fixture
@@ -137,3 +137,12 @@ def test_who_asks_for_too_long_a_retention_is_not_told_to_leave_it_out():
     with pytest.raises(argparse.ArgumentTypeError, match="leave it out for ever"):
         lifetime_ms("3651d")
     assert retention_ms("3650d") == 3_650 * 86_400_000
+
+
+def test_seconds_are_from_0_and_end():
+    import argparse
+
+    assert seconds("0.5") == 0.5
+    for text in ("nan", "inf", "-1", "1e400", "x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="from 0"):
+            seconds(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from squash.cli.values import count, named_value, port
+from squash.cli.values import count, named_value, port, seconds
 
 
 def local_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def local_arguments(parser: argparse.ArgumentParser) -> None:
         "--containers", type=count(2500), default=64, metavar="N", help="kept, the idle ones too"
     )
     how.add_argument(
-        "--idle-seconds", type=float, default=600.0, metavar="S", help="that a container is kept"
+        "--idle-seconds", type=seconds, default=600.0, metavar="S", help="that a container is kept"
     )
     how.add_argument("--schedules", action="store_true", help="run the template's schedules too")
     how.add_argument("--logs", action="store_true", help="show what functions print")

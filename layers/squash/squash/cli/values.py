@@ -173,6 +173,17 @@ def share(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """Parse a time in seconds, from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
+    return value
+
+
 def dollars(text: str) -> float:
     """Parse an amount above 0."""
     try:
