@@ -145,13 +145,16 @@ def test_a_query_whose_time_is_over_is_told_of_its_time(papers, monkeypatch):
     assert "timeout_ms" in answer.document["detail"]
 
 
-def test_another_write_with_the_same_commit_is_taken_for_a_repetition(papers):
+def test_another_write_with_the_same_commit_is_refused(papers):
     """As the documents say of an id: it is for one write."""
     path, commit = "/v1/indexes/papers/vectors", {"commit_id": "ab" * 16}
     first = papers.ask("POST", path, {"vectors": [{"key": "x", "vector": [1, 2]}], **commit})
     other = papers.ask("POST", path, {"vectors": [{"key": "y", "vector": [1, 2]}], **commit})
     gone = papers.ask("POST", f"{path}/delete", {"keys": ["x"], **commit})
-    assert {one.document["snapshot"] for one in (first, other, gone)} == {2}
+    assert (first.status, first.document["snapshot"]) == (200, 2)
+    for refused in (other, gone):
+        assert (refused.status, refused.kind) == (409, "conflict")
+        assert refused.document["field"] == "commit_id"
     found = papers.ask("POST", f"{path}/get", {"keys": ["x", "y"]}).document["records"]
     assert [one["key"] for one in found] == ["x"]
 
