@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from squash.maintain.spill import read_rows
 from squash.model import IndexConfig, ObjectRef, SegmentRef
 from squash.reports import Progress
 from squash.segment import build_flat
+from squash.storage.scratch import scratch_folder
 
 
 def optimize(
@@ -62,12 +62,12 @@ def optimize(
     try:
         write = partial(store_segment, log.store, log.ids, written)
         if source.rows > options.exact_rows_max:
-            with tempfile.TemporaryDirectory(prefix="squash-", dir=scratch) as folder:
+            with scratch_folder(scratch) as folder:
                 built = build(
                     source,
                     config,
                     options=options,
-                    scratch=Path(folder),
+                    scratch=folder,
                     write_partition=lambda _bucket, _part, objects, rows: write(
                         "partition", objects, rows
                     ),

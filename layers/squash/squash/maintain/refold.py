@@ -8,7 +8,6 @@ back into a flat segment. Memory holds one partition, whatever the size of the w
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from squash.planning import (
 )
 from squash.reports import Progress
 from squash.segment import build_flat
+from squash.storage.scratch import scratch_folder
 from squash.training import Assigner
 from squash.values import dataclass
 
@@ -110,8 +110,8 @@ def refold(
         If it is not known whether the fold was committed; nothing is dropped then.
 
     """
-    with tempfile.TemporaryDirectory(prefix="squash-", dir=scratch) as folder:
-        fold = _Fold(log, standing, options, Path(folder), report)
+    with scratch_folder(scratch) as folder:
+        fold = _Fold(log, standing, options, folder, report)
         try:
             return fold.run()
         except CommitUnknownError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from squash.runtime.build_records import BuildRecords
 from squash.runtime.build_requests import SCHEMES
 from squash.runtime.settings import Settings
 from squash.storage.inputs import InputStore
+from squash.storage.scratch import scratch_folder
 
 Report = Callable[[Progress], None]
 _CAUSE_CHARACTERS_MAX: Final = 2_000
@@ -165,17 +165,14 @@ class IndexBuilds(BuildRecords):
             How much time is left to a task; much, if None.
 
         """
-        if scratch is not None:
-            scratch.mkdir(parents=True, exist_ok=True)
-        folder_made = tempfile.TemporaryDirectory(prefix="squash-build-", dir=scratch)
-        with folder_made as folder, one_blas_thread():
+        with scratch_folder(scratch) as folder, one_blas_thread():
             yield BuildContext(
                 store=self._store,
                 config=self._config,
                 open_inputs=self._open_inputs,
                 clock=self._clock,
                 ids=self._ids,
-                scratch=Path(folder),
+                scratch=folder,
                 encode=None if self._config.encoder is None else self._content.document_vectors,
                 remaining_ms=remaining_ms or (lambda: _LONG_MS),
                 memory_mb=self._settings.memory_mb,
