@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,13 @@ from api_world import HandClock, context, event, rows
 import squash
 from squash.api import functions
 from squash.api.compacting import is_due
-from squash.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from squash.errors import (
+    CommitUnknownError,
+    InvalidArgumentError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
 from squash.limits import (
     EXACT_ROWS_MAX,
     FOLD_BEGIN_MS_MIN,
@@ -147,6 +154,42 @@ def test_the_compactor_folds_what_is_due_on_a_schedule_and_what_is_named(environ
         handle({"index": "../x"}, context())
     with pytest.raises(InvalidArgumentError):
         handle({"index": 5}, context())
+    # What a variable that is not set leaves of a name is none: not every index is folded for it.
+    with pytest.raises(InvalidArgumentError):
+        handle({"index": "", "full": True}, context())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ThrottledError("another writer was first", retry_after_ms=1),
+        CommitUnknownError("was it stored?", commit_id="0"),
+    ],
+)
+def test_an_index_that_cannot_be_folded_stops_none_of_the_others(environment, monkeypatch, error):
+    """Whatever it is for; and whoever watches the function sees that it failed."""
+    database = squash.connect(environment["SQUASH_STORE"])
+    for name in ("a", "b"):
+        database.create_index(name, dimension=2, metric="euclidean")
+        database.index(name).put(**rows(EXACT_ROWS_MAX + 1))
+    plain, seen = squash.Index.optimize, []
+
+    def optimize(self, **more):
+        seen.append(self.config.name)
+        if self.config.name == "a":
+            raise error
+        return plain(self, **more)
+
+    monkeypatch.setattr(squash.Index, "optimize", optimize)
+    handle = functions.compactor(environment)
+    with pytest.raises(type(error)) as caught:
+        handle(event("schedule"), context())
+    assert caught.value is error
+    assert seen == ["a", "b"]
+    assert database.index("b").backlog().rows == 0
+    with pytest.raises(type(error)):
+        handle({"index": "a"}, context())
 
 
 def test_the_compactor_heeds_the_time(environment):

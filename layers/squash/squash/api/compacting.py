@@ -11,6 +11,7 @@ from squash.errors import (
     DataError,
     InvalidArgumentError,
     NotFoundError,
+    SquashError,
     UnavailableError,
 )
 from squash.index import catalogue
@@ -113,21 +114,33 @@ def compact(
         If the index that the event names is damaged.
     UnavailableError
         If time ran out in the midst of a fold, which left nothing behind.
+    SquashError, OSError
+        As the fold of the index that the event names. Of several the first that was met, when the
+        others have been looked at: whoever watches the function sees that it failed.
 
     """
     name = _name(event)
     full = event.get("full", False) is True
     thrifty = name is None or event.get("thrifty", False) is True
     # One that is asked for by name is folded whether it is due or not.
-    names = [name] if name else catalogue.names(database.store)
+    asked = name is not None
+    names = catalogue.names(database.store) if name is None else [name]
     done: list[Folded] = []
+    failure: SquashError | OSError | None = None
     for one in names:
-        asked = name is not None
         options = _options(thrifty=thrifty, remaining_ms=remaining_ms)
-        done.append(
-            _fold(database, one, asked=asked, full=full, options=options, remaining_ms=remaining_ms)
-        )
-        folded = done[-1]
+        try:
+            folded = _fold(
+                database, one, asked=asked, full=full, options=options, remaining_ms=remaining_ms
+            )
+        except (SquashError, OSError) as error:
+            if asked:
+                raise
+            # Its rows may be too many for the disk: every run would end with it, and never come to
+            # those after it.
+            failure = failure or error
+            folded = Folded(one, "failed", why=str(error))
+        done.append(folded)
         note(
             f"index {folded.index}: {folded.outcome}",
             index=folded.index,
@@ -136,6 +149,8 @@ def compact(
             rows=folded.rows,
             why=folded.why,
         )
+    if failure is not None:
+        raise failure
     return done
 
 
