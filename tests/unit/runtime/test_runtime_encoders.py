@@ -284,22 +284,24 @@ def test_a_folder_that_cannot_be_written(store, tiny, tmp_path):
         registry.fetch("tiny", tmp_path / "file" / "below")
 
 
-def test_what_an_ended_process_left_is_removed(store, tiny, tmp_path):
-    """But not what another process is writing just now, nor what belongs to another encoder."""
+@pytest.mark.parametrize("into", ["fetched", "[a-z]*"])
+def test_what_an_ended_process_left_is_removed(store, tiny, tmp_path, into):
+    """But not what another is writing just now, what is another encoder's, or the user's own."""
     registry = unchecked(store)
     registry.add(tiny)
     cache = tmp_path / "cache"
-    for name in (".fetched.left", ".fetched.busy", ".other.left"):
+    left, busy = f".{into}.squash-left", f".{into}.squash-busy"
+    others = [f".{into}.old", ".fetching.squash-left", ".git.d"]
+    for name in (left, busy, *others):
         (cache / name).mkdir(parents=True)
         (cache / name / "model.onnx").write_bytes(b"half")
-    held = os.open(cache / ".fetched.busy", os.O_RDONLY)
+    held = os.open(cache / busy, os.O_RDONLY)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
-        registry.fetch("tiny", cache / "fetched")
+        registry.fetch("tiny", cache / into)
     finally:
         os.close(held)
-    names = sorted(path.name for path in cache.iterdir())
-    assert names == [".fetched.busy", ".other.left", "fetched"]
+    assert {path.name for path in cache.iterdir()} == {busy, *others, into}
 
 
 def test_remove_is_refused_while_an_index_pins_it(store, tmp_path):

@@ -1,5 +1,6 @@
 """The encoder function and who calls it: what is divided, sent, lost and joined is as one call."""
 
+import base64
 import hashlib
 import json
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes import FakeClock
 from simulated import START_MS, Cloud, Fate, fates
 from squash.encoders.encoded import Encoded
 from squash.errors import (
@@ -28,7 +30,9 @@ from squash.runtime.encode_messages import (
     write_request,
 )
 from squash.runtime.encoder_role import EncoderRole, StoreMeter
+from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import EncodedFor
+from squash.runtime.local_encoding import EncoderFolders, LocalEncoding
 from squash.runtime.remote_encoding import POLICY, CallLimits, RemoteEncoding, divide
 from squash.search.spending import Spent
 from squash.storage import CountingStore, MemoryStore
@@ -151,8 +155,6 @@ def test_any_division_is_as_one_call(items, tokens, size, at_once, bad):
 
 
 def read_request_of(seen):
-    import base64
-
     return read_request(base64.b64decode(json.loads(seen.payload)["body"])).inputs
 
 
@@ -313,6 +315,47 @@ def test_the_role_refuses_what_is_late_or_damaged():
     assert role.handle(event | {"deadline_ms": START_MS})["error"]["type"] == "UnavailableError"
     assert role.handle(event | {"kind": "process"})["error"]["type"] == "InvalidArgumentError"
     assert encoding.seen == []
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("tiny", digest)
+        for digest in (
+            "",
+            ".",
+            "..",
+            "../kept",
+            "{folder}/kept",
+            "0" * 63,
+            "0" * 64 + "\n",
+            "A" * 64,
+        )
+    ]
+    + [("../x", "0" * 64), ("", "0" * 64), (None, "0" * 64), ("tiny", None), ("tiny", ["0"])],
+)
+def test_the_role_lets_nobody_name_a_folder(tmp_path, name, digest):
+    """Folders are called by digests: what is none is refused, and no folder is touched."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"1")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "file").write_bytes(b"1")
+    digest = digest.format(folder=tmp_path) if isinstance(digest, str) else digest
+    store = CountingStore(MemoryStore())
+    folders = EncoderFolders((), tmp_path / "cache")
+    encoding = LocalEncoding(EncoderRegistry(store), folders, clock=FakeClock(START_MS))
+    role = EncoderRole(encoding, lambda: StoreMeter(store), FakeClock(START_MS))
+    pin = EncoderPin(name, digest)
+    body = write_request(pin, Modality.TEXT, [b"red"], purpose=Purpose.QUERY, dimension=16)
+    event = {"v": 1, "kind": "encode", "body": base64.b64encode(body).decode()}
+    answer = role.handle(event | {"deadline_ms": START_MS + 1_000})
+    assert answer["error"]["type"] == "DataError"
+    if isinstance(name, str) and isinstance(digest, str) and name == "tiny":
+        # Not from elsewhere either.
+        with pytest.raises(InvalidArgumentError, match="digest"):
+            encoding.opened(pin)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["cache", "cache/file", "kept", "kept/file"]
 
 
 def test_the_role_tells_what_it_asked_of_the_store():

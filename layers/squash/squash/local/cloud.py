@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -40,6 +41,7 @@ from squash.values import dataclass
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 # A header line this long is parsed, so that what is too long can be refused as AWS does.
 _HEADER_LINE_BYTES_MAX = 1 << 16
+_RUN = re.compile(r"run-(?P<pid>[0-9]+)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +353,8 @@ def _run_folder(data: Path) -> Iterator[Path]:
     """Make a folder for what runs, and remove it, and those that a killed run has left."""
     data.mkdir(parents=True, exist_ok=True)
     for old in data.glob("run-*"):
-        pid = old.name.removeprefix("run-").partition("-")[0]
-        if pid.isdecimal() and not _lives(int(pid)):
+        run = _RUN.fullmatch(old.name)
+        if run and not _lives(int(run["pid"])):
             shutil.rmtree(old, ignore_errors=True)
     folder = data.absolute() / f"run-{os.getpid()}-{SystemIds().new_id()[:8]}"
     folder.mkdir()

@@ -16,6 +16,7 @@ from squash.limits import (
     REQUEST_BODY_BYTES_MAX,
 )
 from squash.model import EncoderPin, Inputs, Modality, Purpose
+from squash.runtime.encoder_names import is_digest, is_name
 from squash.search.wire import Reader, begins_of, open_message, reading, write_message
 from squash.values import dataclass
 
@@ -95,8 +96,14 @@ def read_request(body: bytes) -> EncodeRequest:
         dimension = header["dimension"]
         if type(dimension) is not int:
             raise ValueError(f"dimension {dimension!r:.40}")
+        name, digest = header["name"], header["digest"]
+        # A folder is called by the digest: what comes from elsewhere must not name another.
+        if not (isinstance(name, str) and is_name(name)):
+            raise ValueError(f"name {name!r:.40}")
+        if not (isinstance(digest, str) and is_digest(digest)):
+            raise ValueError(f"digest {digest!r:.40}")
         return EncodeRequest(
-            EncoderPin(str(header["name"]), str(header["digest"]), None),
+            EncoderPin(name, digest, None),
             Inputs(modality, [part.decode() for part in parts] if texts else parts),
             Purpose(header["purpose"]),
             dimension,

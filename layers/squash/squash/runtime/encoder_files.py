@@ -103,7 +103,7 @@ def whole_folder(into: Path) -> Iterator[Path]:
 def _held_folder(into: Path) -> tuple[Path, int]:
     """Make a folder beside `into`, and hold it: that tells others that somebody is at work here."""
     while True:
-        beside = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
+        beside = Path(tempfile.mkdtemp(prefix=_prefix(into), dir=into.parent))
         held = _hold(beside, wait=True)
         if held is not None and beside.exists():
             return beside, held
@@ -112,8 +112,15 @@ def _held_folder(into: Path) -> tuple[Path, int]:
             os.close(held)
 
 
+def _prefix(into: Path) -> str:
+    """Return what the folders' names begin with that are to become `into`, and no others'."""
+    return f".{into.name}.squash-"
+
+
 def _remove_left(into: Path) -> None:
-    for path in into.parent.glob(f".{into.name}.*"):
+    for path in into.parent.iterdir():
+        if not path.name.startswith(_prefix(into)) or path.is_symlink() or not path.is_dir():
+            continue
         held = _hold(path, wait=False)
         if held is not None:
             shutil.rmtree(path, ignore_errors=True)

@@ -12,6 +12,7 @@ from squash.model import EncoderPin
 DIGEST_DIGITS_SHOWN: Final = 12
 _DIGEST_DIGITS_MIN: Final = 8
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _REFERENCE: Final = re.compile(
     rf"(?P<name>{INDEX_NAME_PATTERN})(?:@(?P<digest>[0-9a-f]{{{_DIGEST_DIGITS_MIN},64}}))?"
 )
@@ -27,6 +28,16 @@ class EncoderReference(NamedTuple):
     def fits(self, pin: EncoderPin) -> bool:
         """Tell whether it can mean a pinned encoder."""
         return self.name in {None, pin.name} and pin.digest.startswith(self.digest)
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can be an encoder's name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether a text can be a digest: an encoder's folder is called so, and nothing else."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def encoder_label(name: str, digest: str) -> str:

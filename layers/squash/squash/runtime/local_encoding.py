@@ -16,7 +16,7 @@ from squash.encoders.encoded import Encoded
 from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnavailableError
 from squash.limits import ENCODERS_OPEN_MAX
 from squash.model import EncoderPin, Inputs, Purpose
-from squash.runtime.encoder_names import encoder_label
+from squash.runtime.encoder_names import encoder_label, is_digest
 from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import EncodedFor, Told
 from squash.values import dataclass
@@ -166,13 +166,19 @@ class LocalEncoding:
         NotFoundError
             If no folder has it, nor the store.
         InvalidArgumentError
-            If what runs it is not installed.
+            If its digest is none, or what runs it is not installed.
         DataError
             If its files are damaged.
         UnavailableError
             If it could not be fetched.
 
         """
+        if not is_digest(pin.digest):
+            # Folders are read, written and removed by it: it must not lead to another.
+            raise InvalidArgumentError(
+                f"{pin.digest!r:.80} is no encoder's digest: that has 64 of 0-9 and a-f",
+                field="encoder",
+            )
         with self._lock:
             found = self._known(pin.digest)
             if found is not None:
