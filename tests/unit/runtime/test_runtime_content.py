@@ -89,6 +89,14 @@ def test_what_does_not_go_with_an_encoder(db, more, field):
     assert db.list_indexes() == []
 
 
+def test_a_key_of_texts_goes_with_an_encoder(db):
+    """Without one nobody would keep a text under it."""
+    with pytest.raises(InvalidArgumentError, match="goes with an encoder") as told:
+        db.create_index("x", dimension=2, text_key="body")
+    assert told.value.field == "text_key"
+    assert db.list_indexes() == []
+
+
 def test_an_encoder_that_is_not_there(db):
     """What there is, is named."""
     with pytest.raises(NotFoundError, match="tiny-dual@"):

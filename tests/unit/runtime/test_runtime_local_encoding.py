@@ -121,13 +121,20 @@ def test_a_damaged_layer_is_refused(world, tmp_path, name):
     assert path.exists()
 
 
-def test_damage_in_the_store_is_told(world):
-    """Nothing is cached of it."""
+@pytest.mark.parametrize("damage", ["other bytes", "too short", "gone"])
+def test_damage_in_the_store_is_told(world, damage):
+    """And what mends it, which does; nothing is cached of it."""
     key = f"_encoders/tiny/{world.digest}/model.onnx"
-    world.store.put(key, b"!" * len(bytes(world.store.get(key))))
-    with pytest.raises(DataError):
+    data = bytes(world.store.get(key))
+    if damage == "gone":
+        world.store.delete([key])
+    else:
+        world.store.put(key, b"!" * len(data) if damage == "other bytes" else data[:-1])
+    with pytest.raises(DataError, match="Add the encoder again"):
         encode(world.process(), world.pin, "red")
     assert list(world.cache.iterdir()) == []
+    world.registry.add(world.made)
+    encode(world.process(), world.pin, "red")
 
 
 def test_an_encoder_that_was_removed(world):

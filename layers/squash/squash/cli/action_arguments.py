@@ -11,6 +11,9 @@ from squash.cli.shared_arguments import add_global, add_tag
 from squash.cli.values import count, dimensions, filter_object, lifetime_ms, words
 from squash.encoders.contract import OverLong, Pooling
 
+KNOWN_MODELS: Final = ("minilm", "bge-small", "efficientnet-lite0")
+"""What `squash.encoders.export.sources.KNOWN` has, which is not loaded to tell of it."""
+
 _NAMED: Final = "its name; where several have it, with some digits of the digest: NAME@DIGITS"
 
 
@@ -102,7 +105,8 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a known model such as minilm, or a folder as Hugging Face lays them out",
+        help=f"a known model ({', '.join(KNOWN_MODELS)}), or a folder as Hugging Face lays them "
+        "out",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
     parser.add_argument("--name", metavar="NAME", help="of the encoder (default: the model's)")

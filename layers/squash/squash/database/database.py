@@ -249,6 +249,10 @@ class Database:
             )
             if pin.text_key is not None and pin.text_key not in unfilterable:
                 unfilterable += (pin.text_key,)
+        elif text_key not in {None, "text"}:
+            raise InvalidArgumentError(
+                "text_key goes with an encoder: name one, or leave it out", field="text_key"
+            )
         if size is None:
             raise InvalidArgumentError(
                 "give the dimension of the index's vectors, or an encoder, which has one",

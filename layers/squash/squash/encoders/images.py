@@ -111,6 +111,12 @@ def read_pixels(image: bytes, part: ImagePart, *, place: int = 0) -> F32 | U8:
         raise
     except (library.DecompressionBombError, library.DecompressionBombWarning) as error:
         raise _too_many_pixels(field, "more") from error
+    except library.UnidentifiedImageError as error:
+        raise InvalidArgumentError(
+            f"{field} is no image that can be read ({', '.join(FORMATS)}): its first bytes are of "
+            "no such file",
+            field=field,
+        ) from error
     # Pillow's readers of some file types raise whatever broken bytes lead them to.
     except Exception as error:
         raise InvalidArgumentError(

@@ -55,7 +55,14 @@ def pieces(store: ObjectStore, key: str, file: FileRef) -> Iterator[bytes]:
     sha256 = hashlib.sha256()
     for start in range(0, file.bytes, _PIECE_BYTES):
         stop = min(start + _PIECE_BYTES, file.bytes)
-        piece = bytes(store.get_ranges(key, [(start, stop)])[0])
+        try:
+            piece = bytes(store.get_ranges(key, [(start, stop)])[0])
+        except ChecksumError as error:
+            raise ChecksumError(
+                f"{key} is missing or too short. Add the encoder again from its folder; that mends "
+                "it.",
+                object_key=key,
+            ) from error
         sha256.update(piece)
         if stop == file.bytes and sha256.hexdigest() != file.sha256:
             raise ChecksumError(

@@ -100,6 +100,15 @@ def test_a_folder_without_an_encoder_is_told_how_one_is_made(run, tmp_path):
     assert "minilm" in detail(run("encoder", "add", "no-such-model"))
 
 
+def test_the_help_of_export_lists_the_known_models(say):
+    from squash.cli.action_arguments import KNOWN_MODELS
+    from squash.encoders.export.sources import KNOWN
+
+    assert tuple(KNOWN) == KNOWN_MODELS
+    _, shown = say("encoder", "export", "--help")
+    assert all(name in shown for name in KNOWN)
+
+
 def test_create_takes_what_is_not_told_from_the_encoder(run, say, tiny):
     status, made = run("create", "notes", "--encoder", "tiny")
     assert status == 0
