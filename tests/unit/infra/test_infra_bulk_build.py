@@ -124,6 +124,8 @@ def test_machine_gives_every_task_longer_than_the_function_has():
         assert state["TimeoutSeconds"] > timeout_s, name
         assert state["Retry"], name
         assert state["Parameters"]["FunctionName"] == GIVEN["Builder"]
+    # Both commit: the one renews the build's claim, the other publishes.
+    assert tasks["Open"]["Retry"] == tasks["Do"]["Retry"]
 
 
 def test_machine_takes_what_it_is_given_and_nothing_else():
