@@ -1,5 +1,7 @@
 """Every error has a status and one base; messages say what happened, where, and what to do."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +207,24 @@ def test_common_failures(database, index, do, kind, words):
     assert type(caught.value).__name__ == kind
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.SquashError("m", index="i", key="k", field="f", object_key="o"),
+        errors.FilterError("m", field="f"),
+        errors.ThrottledError("m", retry_after_ms=5, index="i", limit="L"),
+        errors.CommitUnknownError("m", commit_id="0" * 32),
+        errors.PartialAnswerError("m", missing=("p",)),
+        errors.UnavailableError("m", unchanged=True),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("through", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301 - ours
+def test_errors_come_whole_from_another_process(error, through):
+    """A pool of processes sends what its workers raise; what cannot be read breaks the pool."""
+    made = through(error)
+    assert type(made) is type(error)
+    assert str(made) == str(error)
+    assert vars(made) == vars(error)

@@ -6,7 +6,7 @@ differently; `HTTP_STATUS` maps each to its status.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 
 def shown(value: object) -> str:
@@ -45,6 +45,16 @@ class SquashError(Exception):
         self.key = key
         self.field = field
         self.object_key = object_key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with the message alone, and some classes need more than that.
+        return _restored, (type(self), self.args, dict(vars(self)))
+
+
+def _restored(kind: type[SquashError], args: tuple[Any, ...], kept: dict[str, Any]) -> SquashError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(kept)
+    return error
 
 
 class InvalidArgumentError(SquashError):
