@@ -224,3 +224,29 @@ def test_number_and_repetition_of_keys(monkeypatch):
     monkeypatch.setattr(checking, "KEYS_PER_CALL_MAX", 1)
     with pytest.raises(TooLargeError, match="several calls"):
         rows()
+
+
+class Tensor:
+    """What cannot be made an array without being asked to, as a tensor that is trained."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("call detach() first")
+
+
+def test_what_refuses_to_be_an_array_is_told():
+    """Its own words are in the error."""
+    for check in (lambda: rows(vectors=Tensor()), lambda: check_vector(Tensor(), COSINE)):
+        with pytest.raises(InvalidArgumentError, match=r"detach\(\) first"):
+            check()
+
+
+def test_masked_values_are_refused():
+    """What is masked is not known, whatever lies below; a mask of nothing hides nothing."""
+    masked = np.ma.masked_greater(np.array(GOOD), 5)
+    with pytest.raises(InvalidArgumentError, match="vectors has masked values"):
+        rows(vectors=masked)
+    with pytest.raises(InvalidArgumentError, match="vector has masked values"):
+        check_vector(masked[1], COSINE)
+    with pytest.raises(InvalidArgumentError, match="masked values"):
+        check_vectors(masked, COSINE)
+    assert rows(vectors=np.ma.array(GOOD)).vectors.tolist() == GOOD

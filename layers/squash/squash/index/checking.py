@@ -258,7 +258,7 @@ def check_vector(vector: Any, config: IndexConfig) -> F32:
 def check_vectors(vectors: Sequence[Any] | AnyArray, config: IndexConfig) -> list[F32]:
     """Check the vectors of several queries, each as `check_vector` does; an array's all at once."""
     if (
-        isinstance(vectors, np.ndarray)
+        type(vectors) is np.ndarray
         and vectors.dtype.char in "fd"
         and vectors.shape[1:] == (config.dimension,)
     ):
@@ -372,10 +372,20 @@ def _as_numbers(values: Any, *, field: str) -> AnyArray:
     """Return integers or floats of whatever width."""
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        # Tensors that are trained, or lie on another device, say so by one of these.
         raise InvalidArgumentError(
-            f"{field} cannot be made an array ({error}): give rows of equal length", field=field
+            f"{field} cannot be made an array ({error}): give an array, or rows of equal length",
+            field=field,
         ) from error
+    # Not asked of what is no array: others have something else of that name.
+    plain = type(values) is np.ndarray or not isinstance(values, np.ndarray)
+    if not plain and np.any(getattr(values, "mask", False)):
+        raise InvalidArgumentError(
+            f"{field} has masked values, and a vector has a value everywhere: fill them, or leave "
+            "these rows out",
+            field=field,
+        )
     if array.dtype.kind not in "fiu":
         raise InvalidArgumentError(
             f"{field} has the element type {array.dtype}: give floats or integers, best float32",
