@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ READS_AT_ONCE: Final = 16
 
 
 class Threads:
-    """A pool of threads that is there once somebody asks for it.
+    """A pool of threads that is there once somebody asks for it, in each process.
 
     Parameters
     ----------
@@ -26,12 +27,16 @@ class Threads:
         self._name = name
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def pool(self) -> ThreadPoolExecutor:
         """Return the pool, the same for all who ask."""
         # Loaded here, since it brings the logging module, which who reads alone need not load.
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
+        if self._process != os.getpid():
+            # A fork takes no threads along: what its pool is given would be waited for forever.
+            self._pool, self._lock, self._process = None, threading.Lock(), os.getpid()
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix=self._name)
