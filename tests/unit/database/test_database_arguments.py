@@ -108,3 +108,11 @@ def test_recall_that_nobody_asked_for():
     """It is another one of an index with an encoder."""
     of = [query_options((), 1, None, False, False, False, None, encoded) for encoded in (0, 1)]
     assert [one.recall_target for one in of] == [0.95, 0.99]
+
+
+@pytest.mark.parametrize("given", ["x", None, -1, 1.5, True])
+def test_what_is_no_number_of_bytes_is_refused_before_anything_is_written(given):
+    """Else a put is durable, and what is read after it fails."""
+    with pytest.raises(InvalidArgumentError, match="retained_bytes_max") as caught:
+        squash.connect("memory://", retained_bytes_max=given)
+    assert caught.value.field == "retained_bytes_max"

@@ -63,15 +63,21 @@ def connect(
     Raises
     ------
     InvalidArgumentError
-        If the location is none of these, or the environment's SQUASH_KERNELS names kernels that
-        this machine cannot run, or its SQUASH_COSTS a file that holds no costs.
+        If the location is none of these, `retained_bytes_max` is no whole number from 0, the
+        environment's SQUASH_KERNELS names kernels that this machine cannot run, or its
+        SQUASH_COSTS a file that holds no costs.
 
     """
+    retained = whole_number(retained_bytes_max, "retained_bytes_max")
+    if retained < 0:
+        raise InvalidArgumentError(
+            f"retained_bytes_max is 0 or more, not {shown(retained)}", field="retained_bytes_max"
+        )
     choose_kernels(os.environ)
     store = open_store(location, endpoint_url=endpoint_url, region=region)
     remote = location.startswith("s3://")
     settings = Settings(
-        retained_bytes_max=retained_bytes_max,
+        retained_bytes_max=retained,
         whole_bytes_max=0 if remote else _LOCAL_WHOLE_BYTES_MAX,
         billed=remote,
         costs=read_costs(os.environ),
