@@ -342,4 +342,5 @@ def _first_smallest(values: F32, count: int) -> I64:
     tied = values == last
     left = count - np.count_nonzero(below, axis=1)[:, None]
     chosen = below | (tied & (np.cumsum(tied, axis=1) <= left))
-    return np.nonzero(chosen)[1].reshape(len(values), count)
+    columns: I64 = np.nonzero(chosen)[1].reshape(len(values), count)
+    return columns
