@@ -290,7 +290,10 @@ class RecordPage:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """A durable write: the snapshot it made, and how many rows it put or keys it deleted."""
+    """A durable write: the snapshot it made, and how many rows it put or keys it deleted.
+
+    Keys that a deletion was given count whether they were there or not.
+    """
 
     snapshot: int
     rows: int
@@ -308,8 +311,8 @@ class SnapshotInfo:
     operation: SnapshotOperation
     """A fold changes no record, only how they are stored."""
     rows: int
-    """How many it put, how many keys it deleted, how many rows it folded, or of a build or a
-    restoration how many rows its segments have."""
+    """How many it put, how many keys it deleted (there or not), how many rows it folded, or of a
+    build or a restoration how many rows its segments have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,3 +116,26 @@ def test_what_is_no_number_of_bytes_is_refused_before_anything_is_written(given)
     with pytest.raises(InvalidArgumentError, match="retained_bytes_max") as caught:
         squash.connect("memory://", retained_bytes_max=given)
     assert caught.value.field == "retained_bytes_max"
+
+
+@pytest.mark.parametrize("name", ["endpoint_url", "region"])
+def test_where_s3_is_said_in_texts(name):
+    with pytest.raises(InvalidArgumentError, match=name) as caught:
+        squash.connect("s3://bucket/prefix", **{name: 5})
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize("call", ["optimize", "gc", "verify", "repair", "export_batches"])
+def test_who_is_told_of_a_long_job_is_a_function(call):
+    """It is refused before anything is done."""
+    index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=2)
+    with pytest.raises(InvalidArgumentError, match="progress") as caught:
+        getattr(index, call)(progress="yes")
+    assert caught.value.field == "progress"
+
+
+def test_a_folder_for_temporary_files_is_one():
+    index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=2)
+    with pytest.raises(InvalidArgumentError, match="scratch is a folder") as caught:
+        index.optimize(scratch=5)
+    assert caught.value.field == "scratch"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -30,9 +32,30 @@ _NO_VECTOR: Final = np.empty(0, np.float32)
 _COMMIT_ID: Final = re.compile("[0-9a-f]{32}")
 
 
-def silent(progress: Progress) -> None:
-    """Tell nobody how far a long job is."""
+def _silent(progress: Progress) -> None:
     del progress
+
+
+def told(progress: Any) -> Callable[[Progress], None]:
+    """Return whom a long job tells how far it is: nobody, if None."""
+    if progress is None:
+        return _silent
+    if not callable(progress):
+        raise InvalidArgumentError(
+            f"progress is a function that is told of each step, not {shown(progress)}",
+            field="progress",
+        )
+    teller: Callable[[Progress], None] = progress
+    return teller
+
+
+def scratch_of(folder: Any) -> Path | None:
+    """Read where temporary files are made; None is the system's own folder."""
+    if folder is None:
+        return None
+    if not isinstance(folder, (str, PathLike)):
+        raise InvalidArgumentError(f"scratch is a folder, not {shown(folder)}", field="scratch")
+    return Path(folder)
 
 
 def whole_number(value: Any, field: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squash.database.arguments import flag, silent, whole_number
+from squash.database.arguments import flag, scratch_of, told, whole_number
 from squash.errors import InvalidArgumentError, shown
 from squash.limits import BUILD_WORKERS_MAX
 from squash.reports import BuildStatus, Progress
@@ -111,8 +111,8 @@ class IndexBulk:
         return builds.run(
             request.build,
             workers=count,
-            report=progress or silent,
-            scratch=None if scratch is None else Path(scratch),
+            report=told(progress),
+            scratch=scratch_of(scratch),
         )
 
     def builds(self) -> list[BuildStatus]:
@@ -190,8 +190,8 @@ class IndexBulk:
         return builds.run(
             build,
             workers=count,
-            report=progress or silent,
-            scratch=None if scratch is None else Path(scratch),
+            report=told(progress),
+            scratch=scratch_of(scratch),
         )
 
 

@@ -13,7 +13,7 @@ from squash.database.arguments import (
     flag,
     listed,
     one_of,
-    silent,
+    told,
     whole_number,
 )
 from squash.database.index import Index
@@ -355,7 +355,7 @@ class Database:
             clock=self._clock,
             retention_s=retention_s,
             dry_run=flag(dry_run, "dry_run"),
-            report=progress or silent,
+            report=told(progress),
         )
 
     def _open(self, entry: Entry) -> Index:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from squash.database.arguments import (
     flag,
-    silent,
+    scratch_of,
+    told,
 )
 from squash.database.builds import IndexBulk
 from squash.database.reads import IndexReads
@@ -73,8 +74,8 @@ class Index(IndexReads, IndexWrites, IndexBulk):
         """
         return self._session.optimize(
             options=options,
-            scratch=Path(scratch) if scratch is not None else None,
-            report=progress or silent,
+            scratch=scratch_of(scratch),
+            report=told(progress),
             full=flag(full, "full"),
         )
 
@@ -117,7 +118,7 @@ class Index(IndexReads, IndexWrites, IndexBulk):
 
         """
         return self._session.gc(
-            retention_s=retention_s, dry_run=flag(dry_run, "dry_run"), report=progress or silent
+            retention_s=retention_s, dry_run=flag(dry_run, "dry_run"), report=told(progress)
         )
 
     def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:
@@ -128,7 +129,7 @@ class Index(IndexReads, IndexWrites, IndexBulk):
         its codes is derived again; of stored snapshots, that the log leads to them. What nothing
         names is counted, and no damage.
         """
-        return self._session.verify(progress or silent)
+        return self._session.verify(told(progress))
 
     def repair(
         self,
@@ -161,5 +162,5 @@ class Index(IndexReads, IndexWrites, IndexBulk):
         return self._session.repair(
             dry_run=flag(dry_run, "dry_run"),
             drop_lost=flag(drop_lost, "drop_lost"),
-            report=progress or silent,
+            report=told(progress),
         )

@@ -10,7 +10,7 @@ from squash.database.arguments import (
     check_include,
     listed,
     query_options,
-    silent,
+    told,
     whole_number,
 )
 from squash.errors import InvalidArgumentError
@@ -121,7 +121,7 @@ class IndexReads:
         session = self._session
         wanted = check_include(include)
         node = session.parse(filter)
-        return session.export(node, wanted, as_of=as_of, report=progress or silent)
+        return session.export(node, wanted, as_of=as_of, report=told(progress))
 
     def query(
         self,

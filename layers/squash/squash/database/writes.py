@@ -8,8 +8,8 @@ from typing import Any
 from squash.database.arguments import (
     commit_id_of,
     flag,
-    silent,
     snapshot_number,
+    told,
 )
 from squash.errors import InvalidArgumentError, shown
 from squash.model import AsOf, Filter, InputBatch, Metadata, RowBatch, WriteResult
@@ -182,7 +182,7 @@ class IndexWrites:
                 f"batches is {shown(batches)}: give an iterable of RowBatch or InputBatch",
                 field="batches",
             )
-        return self._session.writing.import_batches(batches, progress or silent, encoder)
+        return self._session.writing.import_batches(batches, told(progress), encoder)
 
     def delete(
         self,

@@ -6,7 +6,7 @@ import threading
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from squash.errors import InvalidArgumentError
+from squash.errors import InvalidArgumentError, shown
 from squash.storage.folder import FolderStore
 from squash.storage.memory import MemoryStore
 from squash.storage.protocol import ObjectStore
@@ -38,9 +38,11 @@ def open_store(
     Raises
     ------
     InvalidArgumentError
-        If the location names no store.
+        If the location names no store, or the endpoint or region is no text.
 
     """
+    _check_text(endpoint_url, "endpoint_url")
+    _check_text(region, "region")
     if not isinstance(location, str):
         raise InvalidArgumentError(
             f"the location {location!r:.80} is no string but {type(location).__name__}: {_KINDS}"
@@ -73,3 +75,8 @@ def open_store(
             store.writes()
         return store
     raise InvalidArgumentError(f"the location {location!r} begins with an unknown scheme: {_KINDS}")
+
+
+def _check_text(value: object, name: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidArgumentError(f"{name} is a text, not {shown(value)}", field=name)
