@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from squash.arrays import F32
 from squash.values import dataclass
@@ -55,6 +55,10 @@ class Purpose(StrEnum):
 
     DOCUMENT = "document"
     QUERY = "query"
+
+
+TEXT_KEY_DEFAULT: Final = "text"
+"""The metadata key under which texts are kept where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)

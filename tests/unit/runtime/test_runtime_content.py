@@ -89,10 +89,11 @@ def test_what_does_not_go_with_an_encoder(db, more, field):
     assert db.list_indexes() == []
 
 
-def test_a_key_of_texts_goes_with_an_encoder(db):
+@pytest.mark.parametrize("key", ["body", "", 5, ["body"]])
+def test_a_key_of_texts_goes_with_an_encoder(db, key):
     """Without one nobody would keep a text under it."""
     with pytest.raises(InvalidArgumentError, match="goes with an encoder") as told:
-        db.create_index("x", dimension=2, text_key="body")
+        db.create_index("x", dimension=2, text_key=key)
     assert told.value.field == "text_key"
     assert db.list_indexes() == []
 

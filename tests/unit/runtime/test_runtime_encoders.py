@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -26,6 +24,7 @@ from squash.runtime import Settings
 from squash.runtime.encoder_names import read_reference
 from squash.runtime.encoders import EncoderRegistry
 from squash.storage import CountingStore, FolderStore, MemoryStore
+from squash.storage.scratch import scratch_folder
 from tiny_encoders import make_dual_encoder, make_text_encoder
 
 
@@ -286,22 +285,18 @@ def test_a_folder_that_cannot_be_written(store, tiny, tmp_path):
 
 @pytest.mark.parametrize("into", ["fetched", "[a-z]*"])
 def test_what_an_ended_process_left_is_removed(store, tiny, tmp_path, into):
-    """But not what another is writing just now, what is another encoder's, or the user's own."""
+    """But not what another is writing just now, nor what is the user's own."""
     registry = unchecked(store)
     registry.add(tiny)
     cache = tmp_path / "cache"
-    left, busy = f".{into}.squash-left", f".{into}.squash-busy"
-    others = [f".{into}.old", ".fetching.squash-left", ".git.d"]
-    for name in (left, busy, *others):
-        (cache / name).mkdir(parents=True)
-        (cache / name / "model.onnx").write_bytes(b"half")
-    held = os.open(cache / busy, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    others = {f".{into}.old", ".git.d", "squash-scratch"}
+    for name in ("squash-scratch-left", *others):
+        (cache / name / "made").mkdir(parents=True)
+        (cache / name / "made" / "model.onnx").write_bytes(b"half")
+        (cache / name / ".lock").touch()
+    with scratch_folder(cache) as busy:
         registry.fetch("tiny", cache / into)
-    finally:
-        os.close(held)
-    assert {path.name for path in cache.iterdir()} == {busy, *others, into}
+        assert {path.name for path in cache.iterdir()} == {busy.name, *others, into}
 
 
 def test_remove_is_refused_while_an_index_pins_it(store, tmp_path):

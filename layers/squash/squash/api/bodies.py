@@ -27,7 +27,7 @@ from squash.limits import (
     TOP_K_MAX,
     VECTORS_PER_REQUEST_MAX,
 )
-from squash.model import AsOf, AttributeType, Filter, Metadata, Metric
+from squash.model import TEXT_KEY_DEFAULT, AsOf, AttributeType, Filter, Metadata, Metric
 from squash.values import dataclass
 
 INCLUDABLE: Final = ("metadata", "vector")
@@ -47,7 +47,7 @@ class CreateBody:
     dimension: int | None = None
     metric: str | None = None
     encoder: str | None = None
-    text_key: str | None = "text"
+    text_key: str | None = TEXT_KEY_DEFAULT
     attributes: Mapping[str, str] | None = None
     non_filterable: Sequence[str] = ()
     expires: str | None = None

@@ -30,14 +30,13 @@ from squash.cli.querying import query, shown_of
 from squash.cli.values import by_name
 from squash.cli.writing import patch, put
 from squash.errors import NotFoundError
-from squash.model import AsOf, EncoderPin, Metric, Record
+from squash.model import TEXT_KEY_DEFAULT, AsOf, EncoderPin, Metric, Record
 
 if TYPE_CHECKING:
     # The commands are handed an open database: which one is the caller's affair.
     from squash.database import Database
 
 SUCCEEDED: Final = 0
-TEXT_KEY_DEFAULT: Final = "text"
 _PAGE_DEFAULT: Final = 100
 
 Command: TypeAlias = "Callable[[Namespace, Database, Output], int]"

@@ -22,7 +22,7 @@ from squash.index import catalogue
 from squash.index.entries import Entry, entry_key
 from squash.index.names import bucket_of, check_index_name
 from squash.limits import GC_RETENTION_S_DEFAULT, MIB
-from squash.model import AttributeType, IndexConfig, Metric
+from squash.model import TEXT_KEY_DEFAULT, AttributeType, IndexConfig, Metric
 from squash.planning.prices import architecture_of
 from squash.quantize import PRESETS
 from squash.reports import DatabaseGcReport, Progress
@@ -178,7 +178,7 @@ class Database:
         dimension: int | None = None,
         metric: str | Metric | None = None,
         encoder: str | None = None,
-        text_key: str | None = "text",
+        text_key: str | None = TEXT_KEY_DEFAULT,
         attributes: Mapping[str, str | AttributeType] | None = None,
         non_filterable: Sequence[str] = (),
         expires: str | None = None,
@@ -255,7 +255,7 @@ class Database:
             )
             if pin.text_key is not None and pin.text_key not in unfilterable:
                 unfilterable += (pin.text_key,)
-        elif text_key not in {None, "text"}:
+        elif text_key is not None and text_key != TEXT_KEY_DEFAULT:
             raise InvalidArgumentError(
                 "text_key goes with an encoder: name one, or leave it out", field="text_key"
             )

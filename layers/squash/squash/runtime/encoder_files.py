@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ from squash.encoders.contract import CONFIG_FILE, FileRef
 from squash.errors import ChecksumError, InvalidArgumentError, UnavailableError
 from squash.limits import MIB
 from squash.storage import ObjectStore
+from squash.storage.scratch import scratch_folder
 
 _PIECE_BYTES: Final = 32 * MIB  # of a file on its way in: so much is in memory
 
@@ -88,64 +86,17 @@ def whole_folder(into: Path) -> Iterator[Path]:
 
     """
     try:
-        into.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left(into)
-        beside, held = _held_folder(into)
-    except OSError as error:
-        raise _unwritable(into, error) from error
-    try:
-        yield beside
-        os.rename(beside, into)  # noqa: PTH104 - it fails where a folder with files is
+        with scratch_folder(into.parent) as beside:
+            made = beside / "made"
+            made.mkdir(mode=0o700)
+            yield made
+            os.rename(made, into)  # noqa: PTH104 - it fails where a folder with files is
     except OSError as error:
         if into.exists():
             raise InvalidArgumentError(
                 f"{into} is there already: name a folder that is not", field="into"
             ) from error
         raise _unwritable(into, error) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        os.close(held)
-
-
-def _held_folder(into: Path) -> tuple[Path, int]:
-    """Make a folder beside `into`, and hold it: that tells others that somebody is at work here."""
-    while True:
-        beside = Path(tempfile.mkdtemp(prefix=_prefix(into), dir=into.parent))
-        held = _hold(beside, wait=True)
-        if held is not None and beside.exists():
-            return beside, held
-        # Another process took it for something left, before it was held.
-        if held is not None:
-            os.close(held)
-
-
-def _prefix(into: Path) -> str:
-    """Return what the folders' names begin with that are to become `into`, and no others'."""
-    return f".{into.name}.squash-"
-
-
-def _remove_left(into: Path) -> None:
-    for path in into.parent.iterdir():
-        if not path.name.startswith(_prefix(into)) or path.is_symlink() or not path.is_dir():
-            continue
-        held = _hold(path, wait=False)
-        if held is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(held)
-
-
-def _hold(folder: Path, *, wait: bool) -> int | None:
-    """Hold a folder, until the number returned is closed; None if it is gone, or another's."""
-    try:
-        held = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        return None
-    return held
 
 
 def _unwritable(into: Path, error: OSError) -> UnavailableError:

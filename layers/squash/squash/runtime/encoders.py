@@ -6,7 +6,6 @@ is there from the moment its `encoder.json` is, which is written last and remove
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -25,11 +24,10 @@ from squash.index import catalogue
 from squash.limits import ENCODERS_MAX
 from squash.reports import Progress
 from squash.runtime.encoder_files import pieces, read_checked, whole_folder
-from squash.runtime.encoder_names import encoder_label, read_reference
+from squash.runtime.encoder_names import encoder_label, is_digest, read_reference
 from squash.storage import ObjectStore
 
 FOLDER: Final = "_encoders/"
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 Report = Callable[[Progress], None]
 CheckFolder = Callable[[Path], Any]
@@ -151,7 +149,7 @@ class EncoderRegistry:
     def _find(self, reference: str) -> tuple[EncoderInfo, bytes]:
         """Return the encoder that is asked for, and its `encoder.json`."""
         wanted = read_reference(reference)
-        if wanted.name is not None and _DIGEST.fullmatch(wanted.digest):
+        if wanted.name is not None and is_digest(wanted.digest):
             # As an index pins it: a cold start need not look what else there is.
             places = [(wanted.name, wanted.digest)]
         else:
@@ -275,7 +273,7 @@ class EncoderRegistry:
         names = self._store.list_folders(FOLDER) if name is None else [name]
         for one in names:
             for digest in self._store.list_folders(f"{FOLDER}{one}/"):
-                if _DIGEST.fullmatch(digest):
+                if is_digest(digest):
                     yield one, digest
 
     def _has(self, name: str, digest: str) -> bool:
