@@ -398,6 +398,19 @@ def test_json_is_said_in_several_ways(shared, content_type):
     assert answer.status == 200
 
 
+def test_the_detail_names_places_in_the_body(shared):
+    """The library tells the bad one of many by a place of its own, which is nobody's here."""
+    good = {"vector": [1, 2]}
+    queries = {"queries": [good, good, {"vector": [1e16, 0]}]}
+    refused = shared.ask("POST", Q, queries)
+    assert refused.document["field"] == "queries[2].vector"
+    assert refused.document["detail"].startswith("queries[2].vector has 1e+16 at position 0: ")
+    queries = {"queries": [good, {**good, "filter": {"a": {"$x": 1}}}]}
+    refused = shared.ask("POST", Q, queries)
+    assert refused.document["field"] == "queries[1].filter.a.$x"
+    assert refused.document["detail"].startswith("the filter is not well formed at a.$x: ")
+
+
 def test_a_body_is_measured_before_it_is_read(shared):
     """Too long a one is refused unread, in text and in base64; what is no base64 is refused."""
     before = shared.stored()

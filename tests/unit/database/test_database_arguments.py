@@ -7,7 +7,7 @@ import pytest
 
 import squash
 from squash.database.arguments import query_options
-from squash.errors import InvalidArgumentError
+from squash.errors import FilterError, InvalidArgumentError
 
 KNOWN = (1, 1, False, False, False, 1, False)  # top_k, recall_target, ..., timeout_ms, encoded
 
@@ -139,3 +139,18 @@ def test_a_folder_for_temporary_files_is_one():
     with pytest.raises(InvalidArgumentError, match="scratch is a folder") as caught:
         index.optimize(scratch=5)
     assert caught.value.field == "scratch"
+
+
+def test_of_several_filters_the_bad_one_is_named():
+    """A list of them may be long: which one it is stands in the message and in the field."""
+    index = squash.connect("memory://").create_index("x", dimension=2, metric="dot")
+    with pytest.raises(FilterError) as caught:
+        index.query_many([[1, 0]] * 3, filters=[None, {"a": 1}, {"a": {"$x": 1}}])
+    assert caught.value.field == "filters[2].a.$x"
+    assert str(caught.value).startswith("filters[2]: the filter is not well formed at a.$x: ")
+    with pytest.raises(FilterError) as caught:
+        index.query_many([[1, 0]] * 2, filters=[{"a": 1}, 5])
+    assert caught.value.field == "filters[1]"
+    with pytest.raises(FilterError) as caught:
+        index.query_many([[1, 0]] * 2, filters={"a": {"$x": 1}})
+    assert caught.value.field == "a.$x"

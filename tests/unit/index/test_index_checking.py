@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,3 +251,29 @@ def test_masked_values_are_refused():
     with pytest.raises(InvalidArgumentError, match="masked values"):
         check_vectors(masked, COSINE)
     assert rows(vectors=np.ma.array(GOOD)).vectors.tolist() == GOOD
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ([1, np.nan, 0], "has nan at position 1"),
+        ([0, 0, 0], "length zero"),
+        ([1, 0], "the shape [2]"),
+        (["a", "b", "c"], "the element type <U1"),
+    ],
+)
+def test_of_several_queries_the_bad_one_is_named(bad, says):
+    """Each is checked as a single one is, and is told by its place; an array's rows as well."""
+    good = [1.0, 2.0, 3.0]
+    several: list[Any] = [[good, good, bad]]
+    if len(bad) == len(good) and not isinstance(bad[0], str):
+        several.append(np.array([good, good, bad], np.float32))
+    for vectors in several:
+        with pytest.raises(InvalidArgumentError) as caught:
+            check_vectors(vectors, COSINE)
+        assert caught.value.field == "vectors[2]"
+        assert str(caught.value).startswith("vectors[2] has ")
+        assert says in str(caught.value)
+    with pytest.raises(InvalidArgumentError, match=r"^vector has ") as caught:
+        check_vectors([bad], COSINE)
+    assert caught.value.field == "vector"

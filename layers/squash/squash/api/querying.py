@@ -97,7 +97,7 @@ def _filters(index: Index, body: QueryBody, caller: Caller) -> Sequence[Filter |
 def _locate(error: SquashError, body: QueryBody, config: IndexConfig) -> None:
     """Let an error name the place in the body: which of the queries it was is found by trying."""
     vectors = body.contents.kind == "vector"
-    if not vectors and body.contents.locate(error):
+    if body.contents.locate(error):
         return
     for i, (item, filter_) in enumerate(zip(body.contents.items, body.filters, strict=True)):
         try:
@@ -105,7 +105,7 @@ def _locate(error: SquashError, body: QueryBody, config: IndexConfig) -> None:
                 check_vector(item, config)
             parse_filter(filter_, non_filterable=config.non_filterable)
         except FilterError as found:
-            error.field = _filter_place(body, i, found.field)
+            error.args, error.field = found.args, _filter_place(body, i, found.field)
             return
         except InvalidArgumentError:
             error.field = body.contents.places[i]

@@ -13,12 +13,13 @@ from squash.database.arguments import (
     told,
     whole_number,
 )
-from squash.errors import InvalidArgumentError
+from squash.errors import FilterError, InvalidArgumentError
 from squash.model import Answer, AsOf, Consistency, Filter, Record, RecordPage, SnapshotInfo
 from squash.reports import Progress
 from squash.runtime.session import IndexSession
 
 if TYPE_CHECKING:
+    from squash.attributes import FilterNode
     from squash.runtime.exporting import RowExport
 
 # `IndexReads.list` hides the type's name from what follows it in the class.
@@ -275,8 +276,7 @@ class IndexReads:
         if filters is None or isinstance(filters, Mapping):
             nodes = [session.parse(filters)] * len(asked)
         else:
-            several = listed(filters, "filters")
-            nodes = [None if one is None else session.parse(one) for one in several]
+            nodes = [_parsed(session, one, i) for i, one in enumerate(listed(filters, "filters"))]
         if len(nodes) != len(asked):
             raise InvalidArgumentError(
                 f"there are {len(asked)} queries and {len(nodes)} filters: give one filter for "
@@ -284,3 +284,14 @@ class IndexReads:
                 field="filters",
             )
         return session.query_many(asked, nodes, options, consistency, as_of)
+
+
+def _parsed(session: IndexSession, filter_: Filter | None, place: int) -> FilterNode | None:
+    """Read one of several filters; what is wrong with it says which it is."""
+    try:
+        return None if filter_ is None else session.parse(filter_)
+    except FilterError as error:
+        which = f"filters[{place}]"
+        error.args = (f"{which}: {error}", *error.args[1:])
+        error.field = f"{which}.{error.field}" if error.field else which
+        raise

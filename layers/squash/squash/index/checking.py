@@ -225,8 +225,8 @@ def text_too_long(text: str) -> str | None:
     )
 
 
-def check_vector(vector: Any, config: IndexConfig) -> F32:
-    """Check a query's vector.
+def check_vector(vector: Any, config: IndexConfig, *, place: int | None = None) -> F32:
+    """Check a query's vector; `place` is which of several it is, if it is one of them.
 
     Returns
     -------
@@ -238,20 +238,24 @@ def check_vector(vector: Any, config: IndexConfig) -> F32:
         With what is wrong.
 
     """
+    field = "vector" if place is None else f"vectors[{place}]"
     plain = type(vector) is np.ndarray and vector.dtype.char in "fd"
-    array = vector if plain else _as_numbers(vector, field="vector")
+    array = vector if plain else _as_numbers(vector, field=field)
     if array.shape != (config.dimension,):
         raise InvalidArgumentError(
-            f"vector has the shape {list(array.shape)}; index {config.name!r} takes "
+            f"{field} has the shape {list(array.shape)}; index {config.name!r} takes "
             f"[{config.dimension}]",
             index=config.name,
-            field="vector",
+            field=field,
         )
     # One product, which NaN, infinities and too large values spoil, speaks for nearly every vector;
     # what it leaves open is checked value by value.
     if array.dtype.char in "fd" and _SURE_SQUARE_MIN <= _square(array) <= _SURE_SQUARE_MAX:
         return array.astype(np.float32, order="C", copy=True)
-    found: F32 = _as_vectors(array[np.newaxis], config, names=None)[0]
+    vectors, problems = sound_vectors(array[np.newaxis], config)
+    if problems:
+        raise InvalidArgumentError(f"{field} {problems[0]}", index=config.name, field=field)
+    found: F32 = vectors[0]
     return found
 
 
@@ -266,7 +270,11 @@ def check_vectors(vectors: Sequence[Any] | AnyArray, config: IndexConfig) -> lis
         squares = np.einsum("ij,ij->i", vectors, vectors)
         if np.all((squares >= _SURE_SQUARE_MIN) & (squares <= _SURE_SQUARE_MAX)):
             return list(vectors.astype(np.float32, order="C", copy=True))
-    return [check_vector(vector, config) for vector in vectors]
+    several = len(vectors) > 1
+    return [
+        check_vector(vector, config, place=place if several else None)
+        for place, vector in enumerate(vectors)
+    ]
 
 
 def check_keys(keys: Sequence[str]) -> list[str]:
@@ -394,11 +402,16 @@ def _as_numbers(values: Any, *, field: str) -> AnyArray:
     return array
 
 
-def _as_vectors(array: AnyArray, config: IndexConfig, *, names: list[str] | None) -> F32:
+def _as_vectors(array: AnyArray, config: IndexConfig, *, names: list[str]) -> F32:
     """Convert [n, d] to float32, each row checked."""
     vectors, problems = sound_vectors(array, config)
     for row, problem in problems.items():
-        raise _bad_row(problem, row, config, names=names)
+        raise InvalidArgumentError(
+            f"the vector of record {names[row][:_SHOWN_CHARACTERS_MAX]!r} {problem}",
+            index=config.name,
+            key=names[row],
+            field=f"vectors[{row}]",
+        )
     return vectors
 
 
@@ -452,17 +465,4 @@ def _value_problem(values: AnyArray) -> str:
     return (
         f"has {values[at]} at position {at}: values are finite and at most "
         f"{VECTOR_VALUE_MAGNITUDE_MAX:g} in magnitude"
-    )
-
-
-def _bad_row(
-    problem: str, row: int, config: IndexConfig, *, names: list[str] | None
-) -> InvalidArgumentError:
-    if names is None:
-        return InvalidArgumentError(f"vector {problem}", index=config.name, field="vector")
-    return InvalidArgumentError(
-        f"the vector of record {names[row][:_SHOWN_CHARACTERS_MAX]!r} {problem}",
-        index=config.name,
-        key=names[row],
-        field=f"vectors[{row}]",
     )
