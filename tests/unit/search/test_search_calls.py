@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulated import HOP_MS, START_MS, Cloud, Fate, fates
+from squash.clock import SystemClock
 from squash.errors import (
     DataError,
     InternalError,
@@ -20,6 +24,7 @@ from squash.errors import (
 )
 from squash.search.calls import Call, CallPolicy
 from squash.search.events import Answered, answer_event, error_event, open_request
+from squash.search.exchange import ThreadExchange, thread_pool
 
 DEADLINE_MS = START_MS + 10_000
 
@@ -73,6 +78,22 @@ def test_what_calls_need_is_begun_before_the_first():
     assert began == [1]
     assert caller.gather(caller.launch(calls(1))) == [b"!0"]
     assert began == [1]
+
+
+def test_a_deadline_that_no_clock_reaches():
+    """Who has a number for one that is none waits as anybody does, by a clock of its own."""
+    found, _, _ = asked(cloud_of(), 1, deadline_ms=1 << 53)
+    assert found == [b"!0"]
+    answer = json.dumps(answer_event(Answered(b"!"))).encode()
+    threads = ThreadExchange(thread_pool(), SystemClock())
+    assert threads.next_done(1) is None
+    calling = replace(
+        cloud_of().world().calling,
+        invoker=SimpleNamespace(invoke=lambda *_, **__: time.sleep(0.05) or answer),
+        exchange=lambda: threads,
+    )
+    caller = calling.caller(1 << 53, may_hedge=False)
+    assert caller.gather(caller.launch(calls(1))) == [b"!"]
 
 
 @pytest.mark.parametrize("kind", ["fail", "throttle"])

@@ -59,6 +59,7 @@ GOOD = {"v": 1, "kind": "process", "body": "", "deadline_ms": 5}
     "change",
     [{"v": 2}, {"kind": "allocate"}, {"kind": None}, {"body": 3}, {"body": "!"}, {"body": "é"},
      {"body": None}, {"deadline_ms": "5"}, {"deadline_ms": 5.5}, {"deadline_ms": True},
+     {"deadline_ms": 10**400},
      {"place": 7}, {"place": [3, 2]}, {"place": [0, 1, 0, 1]}, {"place": [3, 2, 0, "1"]}],
 )  # fmt: skip
 def test_events_that_are_no_requests(change):
@@ -68,6 +69,14 @@ def test_events_that_are_no_requests(change):
         open_request(GOOD | change, "process")
     with pytest.raises(InvalidArgumentError):
         open_request({}, "process")
+
+
+@pytest.mark.parametrize("name", ["v", "kind", "deadline_ms"])
+def test_what_is_quoted_of_an_event_is_short(name):
+    """A refusal goes back as an answer, which must not be as long as what it refuses."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        open_request(GOOD | {name: "x" * 10_000_000}, "process")
+    assert len(str(caught.value)) < 400
 
 
 @given(st.binary(max_size=99), SPENT, st.booleans())
@@ -135,7 +144,9 @@ def test_errors_that_are_not_known():
 @pytest.mark.parametrize(
     "payload",
     [b"", b"null", b"[]", b"{}", b'{"v": 2}', b'{"v": 1}', b'{"v": 1, "body": "!"}',
-     b'{"v": 1, "body": "", "spent": {}}', b'{"v": 1, "error": {}}', b"\xff"],
+     b'{"v": 1, "body": "", "spent": {}}', b'{"v": 1, "error": {}}', b"\xff",
+     b'{"v": 1, "body": "", "duration_ms": 1' + b"0" * 400 + b"}",
+     b'{"v": 1, "error": {"type": "ThrottledError", "message": "", "retry_after_ms": Infinity}}'],
 )  # fmt: skip
 def test_payloads_that_are_no_answers(payload):
     """What no function of ours answers is an error that says so."""

@@ -255,6 +255,9 @@ def test_a_task_that_does_not_fit_its_segments_is_refused():
     for one in wrong:
         with pytest.raises(DataError):
             process(one, slot_for(index))
+    by_pages = Division(whole_bytes_max=0).slot(session_of(index)._store, "here")
+    with pytest.raises(DataError, match="names a cluster that its segment does not have"):
+        process(wrong[0], by_pages)
 
 
 def test_bits_beyond_a_cluster_s_rows_admit_nothing():

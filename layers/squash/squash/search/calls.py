@@ -28,6 +28,8 @@ from squash.search.exchange import Done, Exchange
 from squash.search.spending import Spent
 from squash.values import dataclass
 
+_WAIT_MS_MAX: Final = 1 << 40  # more than anybody waits; much more no clock can count
+
 Role: TypeAlias = Literal["allocator", "processor", "encoder"]
 _KINDS: Final[dict[Role, Kind]] = {
     "allocator": "allocate",
@@ -220,7 +222,8 @@ class Caller:
         self._policy = calling.policy
         self._allow_partial = allow_partial
         self._hedging = may_hedge
-        self._nested = nest(self._clock.now_ms(), deadline_ms)
+        now_ms = self._clock.now_ms()
+        self._nested = nest(now_ms, min(deadline_ms, now_ms + _WAIT_MS_MAX))
         self._batches: list[Batch] = []
         self._attempts: list[_Pending] = []
         self._calls = 0

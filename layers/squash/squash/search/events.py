@@ -28,7 +28,7 @@ from squash.errors import (
     ThrottledError,
     TooLargeError,
 )
-from squash.limits import ANSWER_BODY_BYTES_MAX
+from squash.limits import ANSWER_BODY_BYTES_MAX, INTEGER_MAGNITUDE_MAX
 from squash.planning.tree import NO_TREE, Node, Place, Tree
 from squash.search.spending import Spent
 from squash.values import dataclass
@@ -40,7 +40,9 @@ KINDS: Final[tuple[Kind, ...]] = ("allocate", "process", "encode")
 _ERRORS: Final = {kind.__name__: kind for kind in HTTP_STATUS}
 _PLACES: Final = ("index", "key", "field", "object_key")
 _MB_PER_GB: Final = 1024.0
-_MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_MALFORMED: Final = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,11 @@ def open_request(event: Mapping[str, Any], kind: Kind) -> Request:
     try:
         version, found, body = event["v"], event["kind"], event["body"]
         deadline_ms = event["deadline_ms"]
-        if version != VERSION or found != kind or type(deadline_ms) is not int:
-            raise ValueError(f"v {version!r}, kind {found!r}, deadline_ms {deadline_ms!r}")
+        timely = type(deadline_ms) is int and abs(deadline_ms) <= INTEGER_MAGNITUDE_MAX
+        if version != VERSION or found != kind or not timely:
+            raise ValueError(
+                f"v {version!r:.40}, kind {found!r:.40}, deadline_ms {deadline_ms!r:.40}"
+            )
         return Request(
             kind,
             base64.b64decode(body, validate=True),
@@ -105,8 +110,8 @@ def open_request(event: Mapping[str, Any], kind: Kind) -> Request:
         )
     except (*_MALFORMED, binascii.Error) as error:
         raise InvalidArgumentError(
-            f"this function takes events of version {VERSION} and kind {kind!r} ({error}): deploy "
-            "all functions from one release"
+            f"this function takes events of version {VERSION} and kind {kind!r} ({error!s:.200}): "
+            "deploy all functions from one release"
         ) from error
 
 
@@ -171,7 +176,7 @@ def open_answer(payload: bytes) -> tuple[Answered | SquashError, Spent]:
     try:
         event = json.loads(payload)
         if event["v"] != VERSION:
-            raise ValueError(f"v is {event['v']!r}")
+            raise ValueError(f"v is {event['v']!r:.40}")
         spent = Spent.from_json(event["spent"]) if "spent" in event else Spent()
         spent.invocations += 1
         spent.invocations_cold += bool(event.get("cold", False))

@@ -175,7 +175,11 @@ def _found_by_codes(work: _Work) -> dict[int, _Result]:
     parts = sorted({task.admitted[at].part for _, query in asked for at in query.admitted})
     held = slot.hold(task, parts)
     if asked[0][1].mode == Mode.SCAN and not slot.holds_codes(task, held, parts):
-        held = slot.load_codes(task, held, _clusters_by_part(query for _, query in asked))
+        wanted = _clusters_by_part(query for _, query in asked)
+        for part, clusters in wanted.items():
+            # Before they are looked for: a task may name some that its segment does not have.
+            held.clusters(np.full(len(clusters), part), clusters, "a query")
+        held = slot.load_codes(task, held, wanted)
     place_of = np.zeros(len(held.table.blocks), dtype=np.int64)
     place_of[held.numbers[parts]] = parts
     found: dict[int, Ranked] = {}
