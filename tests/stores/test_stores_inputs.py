@@ -23,7 +23,7 @@ from squash.errors import (
 from squash.maintain.bulk.opened import OpenedInputs
 from squash.maintain.bulk.pieces import Pieces
 from squash.storage import MemoryStore
-from squash.storage.inputs import CountingInputs, InputInfo, open_inputs
+from squash.storage.inputs import CountingInputs, InputInfo, open_inputs, touches_store
 from squash.storage.inputs_folder import FolderInputs
 from squash.storage.inputs_memory import MemoryInputs
 from squash.storage.s3_errors import error_code
@@ -277,3 +277,36 @@ def test_a_listing_goes_over_pages(s3_endpoint, s3_client, monkeypatch):
     names = [info.url.rpartition("/")[2] for info in inputs.files(f"s3://{BUCKET}/{prefix}")]
     assert names == [f"{number}.npy" for number in range(5)]
     assert len(pages) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "touches"),
+    [
+        ("s3://data/squash/", "s3://data/squash", True),
+        ("s3://data/squash/papers/index.json", "s3://data/squash/", True),
+        ("s3://data/squash/_keys/", "s3://data/squash", True),
+        ("s3://data/", "s3://data/squash", True),
+        ("s3://data/team/", "s3://data/team/_squash", False),  # what begins with _ is passed over
+        ("s3://data/squash-inputs/", "s3://data/squash", False),
+        ("s3://data/inputs/a.npy", "s3://data", True),
+        ("s3://other/squash/", "s3://data/squash", False),
+        ("s3://data/team", "s3://data/team/squash", False),  # one object
+        ("file:///no/where/data/a.npy", "/no/where/data", True),
+        ("file:///no/where/", "file:///no/where/data", True),
+        ("file://localhost/no/other/../where/d%61ta/", "/no/where/data/", True),
+        ("file:///no/where/database/", "/no/where/data", False),
+        ("s3://no/where/data/", "/no/where/data", False),
+        ("memory://one/papers/", "memory://one", True),
+        ("file:///no/where/data/\0", "/no/where/data", False),
+        ("/no/where/data/", "/no/where/data", False),  # no URL
+    ],
+)
+def test_what_is_in_a_store_or_holds_it_is_told_by_its_name(url, location, touches):
+    assert touches_store(url, location) == touches
+
+
+def test_a_store_is_told_behind_a_link_too(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    assert touches_store(f"file://{tmp_path}/link/", str(tmp_path / "store"))
+    assert touches_store(f"file://{tmp_path}/store/", str(tmp_path / "link"))

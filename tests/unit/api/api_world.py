@@ -66,10 +66,12 @@ class Answer:
 class World:
     """A store, its keys, and the handlers over it."""
 
-    def __init__(self, store=None, gate=None, clock=None):
+    def __init__(self, store=None, gate=None, clock=None, settings=None):
         self.store = store or MemoryStore()
         self.clock = clock or HandClock()
-        self.database = Database(self.store, settings=Settings(), clock=self.clock, ids=SystemIds())
+        self.database = Database(
+            self.store, settings=settings or Settings(), clock=self.clock, ids=SystemIds()
+        )
         self.gate = gate or KeyGate(self.store, self.clock)
         self.faces = make_faces(self.database, gate=self.gate, clock=self.clock, ids=SystemIds())
         self.admin = self.key("read", "write", "admin")

@@ -22,7 +22,8 @@ from squash.api.telemetry import LogTelemetry
 from squash.clock import SystemIds
 from squash.errors import BuildStoppedError, InvalidArgumentError, NotFoundError, UnavailableError
 from squash.maintain.bulk import keys
-from squash.runtime import state_machines
+from squash.runtime import Settings, state_machines
+from squash.runtime.settings import StorePlace
 from templates import ROOT
 
 BUILDS = "/v1/indexes/papers/builds"
@@ -223,6 +224,25 @@ def test_bad_bodies_are_refused_and_leave_nothing(world, body, status, kind, fie
     assert field is None or found[2] == field
     assert world.stored() == before
     assert world.runner.begun == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://your-bucket/squash/",
+        "s3://your-bucket/squash/others/index.json",
+        "s3://your-bucket/squash/_keys/",
+        "s3://your-bucket/",
+    ],
+)
+def test_what_the_store_holds_is_no_input(url):
+    """Which files a build found would tell a key of indexes and keys that it is not for."""
+    world = BuildWorld(settings=Settings(place=StorePlace("s3://your-bucket/squash"))).papers()
+    before = world.stored()
+    answer = world.ask("POST", BUILDS, INPUTS | {"inputs": [*INPUTS["inputs"], url]})
+    assert (answer.status, answer.document["field"]) == (400, "inputs[1]")
+    assert "lie elsewhere" in answer.document["detail"]
+    assert (world.stored(), world.runner.begun) == (before, [])
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from squash.api.build_bodies import ResumeBody, build_body, resume_body
 from squash.api.documents import build_document
+from squash.api.members import shown
 from squash.api.requests import Reply
 from squash.api.routes import build_of
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
-from squash.errors import ConflictError
+from squash.errors import ConflictError, InvalidArgumentError
 from squash.limits import BUILD_UNBEGUN_MS_MAX
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def start(services: Services, call: Call) -> Reply:
     """Begin a build; asked again with the id of one that was begun, tell of that."""
     call.caller.check_unrestricted("a build")
     body = build_body(call.document)
+    _refuse_the_store(services, body.inputs)
     builds = _builds(services, call)
     # Only now: what builds need takes its time to be loaded.
     from squash.maintain.bulk.request import InputColumns, Limits  # noqa: PLC0415
@@ -81,6 +83,21 @@ def resume(services: Services, call: Call) -> Reply:
         runner=services.build_runner.runner(),
     )
     return _begun(services, builds, build)
+
+
+def _refuse_the_store(services: Services, inputs: Sequence[str]) -> None:
+    """Refuse inputs that are the service's own: what they are called tells of other indexes."""
+    # Only now, as in `start`.
+    from squash.storage.inputs import touches_store  # noqa: PLC0415
+
+    place = services.database.settings.place
+    for i, url in enumerate(inputs):
+        if place is not None and touches_store(url, place.location):
+            raise InvalidArgumentError(
+                f"{shown(url)} is, or holds, where the service keeps its own data: name files that "
+                "lie elsewhere",
+                field=f"inputs[{i}]",
+            )
 
 
 def _builds(services: Services, call: Call) -> IndexBuilds:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, Protocol
+from urllib.parse import unquote
 
 from squash.container import Buffer
 from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
@@ -146,9 +148,39 @@ def open_inputs(
             raise no_input(url)
 
 
+def touches_store(url: str, location: str) -> bool:
+    """Tell if a URL names what is in a store, or a folder whose files are partly a store's.
+
+    Parameters
+    ----------
+    url:
+        Of a file or folder to build from.
+    location:
+        The store's, as `open_store` takes it.
+
+    """
+    if "\0" in url or "://" not in url:
+        return False  # nor is it anywhere else
+    named, store = _steps(url), _steps(location)
+    if named[: len(store)] == store:
+        return True
+    inside = "/".join(store[len(named) :])
+    return url.endswith("/") and store[: len(named)] == named and is_data(inside)
+
+
 def is_data(name: str) -> bool:
     """Tell if a file below a folder is data, by its name from there: see `InputStore.files`."""
     return bool(name) and not any(part.startswith(_NOT_DATA) for part in name.split("/"))
+
+
+def _steps(location: str) -> tuple[str, ...]:
+    """Return a location's scheme and the names on the way to it, of a folder without its links."""
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        return ("file", *Path(location).expanduser().resolve().parts)
+    if scheme == "file":
+        return ("file", *Path(unquote(rest.removeprefix("localhost"))).resolve().parts)
+    return (scheme, *rest.rstrip("/").split("/"))
 
 
 def no_input(url: str) -> InvalidArgumentError:
