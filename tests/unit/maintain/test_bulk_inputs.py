@@ -377,6 +377,7 @@ def test_texts_become_vectors_as_a_put_makes_them():
     assert told["k1"] == "it has no text"
     assert told["k3"].startswith("the vector of its text has the length zero")
     assert told["k4"].startswith("its text has 50000 bytes, and is kept with the record")
+    assert "as JSON of 50011, of whose metadata at most 40960 are" in told["k4"]
     assert told["k6"].startswith("its metadata has 'text' already")
     assert told["k7"].startswith("its text has 1048577 bytes")
     assert list(chain(*calls)) == ["xa", "b", "", "xx"]

@@ -92,6 +92,8 @@ def test_records_are_checked_before_anything_is_encoded(db, folders, letters):
         ({"metadata": [{}, {"text": "another"}]}, "metadata[1].text"),
         ({"metadata": [{}, {"text": None}]}, "metadata[1].text"),
         ({"texts": ["ok", "x" * (METADATA_BYTES_MAX + 1)]}, "texts[1]"),
+        ({"texts": ["ok", "x" * (METADATA_BYTES_MAX - 10)]}, "texts[1]"),  # and {"text":""}
+        ({"texts": ["ok", "\n" * (METADATA_BYTES_MAX // 2)]}, "texts[1]"),
     ):
         with pytest.raises((InvalidArgumentError, TooLargeError)) as told:
             index.put(**{"keys": ["a", "b"], "texts": ["alpha", "beta"]} | more)

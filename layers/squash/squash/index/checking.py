@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -213,15 +214,16 @@ def text_differs(metadata: Mapping[str, Any], text: str, *, text_key: str) -> st
     )
 
 
-def text_too_long(text: str) -> str | None:
+def text_too_long(text: str, *, text_key: str) -> str | None:
     """Return why a text cannot be kept in its record's metadata, if it is too long for that."""
-    size = len(text.encode())
-    if size <= METADATA_BYTES_MAX:
+    # As metadata are measured: quotes and line ends take more than they are.
+    kept = json.dumps({text_key: text}, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(kept) <= METADATA_BYTES_MAX:
         return None
     return (
-        f"has {size} bytes, and is kept with the record, of whose metadata at most "
-        f"{METADATA_BYTES_MAX} are: put it as several records, or create the index with "
-        "text_key=None, which keeps none"
+        f"has {len(text.encode())} bytes, and is kept with the record, as JSON of {len(kept)}, of "
+        f"whose metadata at most {METADATA_BYTES_MAX} are: put it as several records, or create "
+        "the index with text_key=None, which keeps none"
     )
 
 

@@ -315,7 +315,7 @@ class Content:
                     index=self._config.name,
                     field=f"metadata[{i}].{text_key}",
                 )
-            too_long = text_too_long(text)
+            too_long = text_too_long(text, text_key=text_key)
             if too_long:
                 raise TooLargeError(
                     f"texts[{i}] {too_long}", index=self._config.name, field=f"texts[{i}]"

@@ -118,7 +118,7 @@ def _keep_texts(texts: list[Any], hand: RowsInHand, config: IndexConfig) -> None
             kept.append(metadata)
             continue
         differs = text_differs(metadata, text, text_key=text_key)
-        too_long = text_too_long(text)
+        too_long = text_too_long(text, text_key=text_key)
         if differs or too_long:
             hand.problems[place] = f"its metadata {differs}" if differs else f"its text {too_long}"
         kept.append({**metadata, text_key: text})
