@@ -130,8 +130,11 @@ def test_a_bucket_with_an_index_stays():
     buckets = buckets_of(store)
     made = buckets.create(NAME, BucketSettings({"a": "1"}))
     entry = buckets.create_index(CONFIG, {"team": "x"})
-    with pytest.raises(ConflictError, match="media/papers"):
-        buckets.delete(NAME)
+    stored = keys(store)
+    for _ in range(3):
+        with pytest.raises(ConflictError, match="media/papers"):
+            buckets.delete(NAME)
+    assert keys(store) == stored, "of versions there may only be so many in an hour"
     assert buckets_of(store, 1).get(NAME) == made
     assert catalogue.load(store, CONFIG.name) == entry
     assert buckets.index_settings(entry) == IndexSettings({"team": "x"})

@@ -157,8 +157,9 @@ class VectorBuckets:
             If there is an index in it, or what may be one again: the message names it.
 
         """
-        if not is_bucket_name(name):
-            raise _none_such(name)
+        self.get(name)
+        # What is refused, as most is that ever will be, writes nothing: versions are limited.
+        self._left_in(name)
         for _ in range(SETTINGS_ATTEMPTS_MAX):
             closing = self._change(name, lambda content: _closing(content, name))
             try:
