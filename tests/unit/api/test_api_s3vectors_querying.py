@@ -62,6 +62,10 @@ def test_a_query_vector_that_is_wrong_is_told_what_is_wrong():
         "vector must have length 2, but has length 3": [1, 2, 3],
         "vector must have length 2, but has length 0": [],
         "cosine distance does not support vectors with zero norm": [0, 0],
+        "cosine distance does not support vectors with zero norm, which 5e-30 counts as": [
+            3e-30,
+            4e-30,
+        ],
         "vector must have finite values only, but has NaN at position 1": [0, "NaN"],
         "vector must have numbers only, but has none at position 0": [None, 0],
         "vector values must be at most 1e+15 in magnitude": [1e20, 0],

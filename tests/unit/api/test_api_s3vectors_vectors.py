@@ -37,6 +37,9 @@ def test_a_record_that_is_wrong_is_told_by_its_key_in_the_services_words(service
     cases = {
         "vector must have length 5, but has length 1": row("K", [1]),
         "cosine distance does not support vectors with zero norm": row("K", [0, 0, 0, 0, -0.0]),
+        "cosine distance does not support vectors with zero norm, which 1e-16 counts as": row(
+            "K", [0, 1e-16, 0, 0, 0]
+        ),
         "Filterable metadata must have at most 2048 bytes": row("K", metadata={"a": "x" * 2048}),
         "Metadata object must have at most 50 keys": row(
             "K", metadata={f"k{i}": i for i in range(51)}

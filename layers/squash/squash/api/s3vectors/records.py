@@ -153,7 +153,8 @@ def _vector_problem(vector: AnyArray) -> str:
         return _not_finite(str(vector[place]), place)
     if (np.abs(vector) > VECTOR_VALUE_MAGNITUDE_MAX).any():
         return _TOO_LARGE
-    return "cosine distance does not support vectors with zero norm"
+    said = "cosine distance does not support vectors with zero norm"
+    return f"{said}, which {np.linalg.norm(vector):.2g} counts as" if vector.any() else said
 
 
 def _not_finite(value: str, place: int) -> str:
