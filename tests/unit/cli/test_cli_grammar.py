@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -41,6 +42,9 @@ def test_the_release_is_that_of_the_project(capsys):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == DISTRIBUTION
     assert capsys.readouterr().out == f"squash {project['version']}\n"
+    for words in (["--version", "--json"], ["--json", "--version"]):
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out) == {"version": project["version"]}
 
 
 def test_what_is_not_installed_has_no_release(monkeypatch, capsys):

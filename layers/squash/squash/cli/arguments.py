@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 from squash import limits
 from squash.cli.action_arguments import buckets_arguments, encoder_arguments, keys_arguments
 from squash.cli.building_arguments import build_arguments
-from squash.cli.problems import UsageError
+from squash.cli.problems import ReleaseAsked, UsageError
 from squash.cli.record_arguments import (
     export_arguments,
     import_arguments,
@@ -66,8 +66,8 @@ class _Version(argparse.Action):
             release = version(DISTRIBUTION)
         except PackageNotFoundError:
             parser.error(f"it runs from its source: {DISTRIBUTION} is not installed")
-        print(f"squash {release}")  # noqa: T201 - as argparse's own
-        parser.exit()
+        # Whether in JSON may be said after it: `main` tells it.
+        raise ReleaseAsked(release)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from squash.cli.arguments import STORE_DEFAULT, STORE_VARIABLE, build_parser
 from squash.cli.output import Output
-from squash.cli.problems import UsageError
+from squash.cli.problems import ReleaseAsked, UsageError
 from squash.cli.values import home_expanded
 from squash.errors import SquashError
 
@@ -44,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before parsing, since what is wrong with the arguments is said in JSON too.
     output = Output(json_wanted="--json" in words)
     try:
-        arguments = build_parser().parse_args(words)
+        try:
+            arguments = build_parser().parse_args(words)
+        except ReleaseAsked as asked:
+            output.result({"version": str(asked)}, f"squash {asked}")
+            return 0
         # As it was parsed: a key after -- may be called so, and options may be cut short.
         output = Output(json_wanted=arguments.json)
         return _run(arguments, output)

@@ -12,6 +12,10 @@ class UsageError(Exception):
     """The command itself is not well formed: the caller sees exit status 2."""
 
 
+class ReleaseAsked(Exception):  # noqa: N818 - nothing is wrong
+    """Nothing but the release was asked for: which that is."""
+
+
 def problem(error: BaseException) -> dict[str, Any]:
     """Describe an error as a problem; members that say nothing are left out.
 
