@@ -62,6 +62,20 @@ def test_a_model_becomes_an_encoder_that_a_store_takes(run, say, model, tmp_path
     )
 
 
+def test_an_empty_folder_is_filled_and_stays(run, model, tmp_path, monkeypatch):
+    """It may be the one in which the command runs, or a link to it: a rename took neither."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+    (tmp_path / "link").symlink_to(elsewhere)
+    monkeypatch.chdir(here)
+    for folder, out in ((here, "."), (elsewhere, tmp_path / "link")):
+        before = folder.stat().st_ino
+        status, made = run("encoder", "export", model, out, "--quantize", "none")
+        assert (status, folder.stat().st_ino) == (0, before)
+        assert {path.name for path in folder.iterdir()} == {"encoder.json", *made["file_bytes"]}
+
+
 def test_what_a_models_files_do_not_say_is_told_on_the_command_line(run, model, tmp_path):
     """It goes into encoder.json; words that cannot be are refused before anything is made."""
     words = ("encoder", "export", model, tmp_path / "made")

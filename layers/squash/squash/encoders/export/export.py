@@ -96,7 +96,7 @@ def export_encoder(
         style (`config.json`, `model.safetensors`, `tokenizer.json`); with a `model.onnx` and a
         `tokenizer.json`; or with a table of token vectors as its one tensor.
     out:
-        The folder to make. It appears when it is whole.
+        The folder to make. It appears when it is whole. One that is there and empty is filled.
     name:
         The encoder's; by default the source's.
     quantize:
@@ -157,12 +157,24 @@ def export_encoder(
     # What is kept of a known model is of it as it is, not with other settings.
     reference = samples.known_reference(source) if settings == Settings() else None
     work = _Work(built, quantize, texts, bounds, force, threads, report, reference)
+    # An empty folder may be where the caller stands, or a link: it stays, and is filled.
+    there = out.exists()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+    beside = out if there else out.parent
+    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{out.name}-") as scratch:
         whole = Path(scratch) / "whole"
         done = work.write(Path(scratch), whole, out)
-        whole.replace(out)
+        if there:
+            _fill(out, whole)
+        else:
+            whole.replace(out)
     return done
+
+
+def _fill(out: Path, whole: Path) -> None:
+    """Move an encoder's files into a folder; last the one by which it is an encoder."""
+    for path in sorted(whole.iterdir(), key=lambda path: path.name == CONFIG_FILE):
+        path.replace(out / path.name)
 
 
 @dataclass(frozen=True, slots=True)
