@@ -112,3 +112,23 @@ def test_near_duplicates_that_come_by_folds_are_told_apart(metric):
     vectors = np.concatenate((plain, came))
     for target in TARGETS:
         assert recall(index, vectors, queries, metric, 10, target) >= target - 0.01
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "dot"])
+def test_near_duplicates_that_come_to_equal_rows_are_told_apart(metric):
+    """Among equal rows nothing is measured, nor how far they lie: what comes by folds is."""
+    rng = np.random.default_rng(7)
+    equal = np.tile(rng.normal(size=64).astype(np.float32), (2_000, 1))
+    index = index_of(equal, metric)
+    assert index._session._views.view("strong").trained.calibration.kept is None
+    came = groups(rng, 1_700, 0.01)
+    came, queries = came[:1_500], came[1_500:]
+    index.put(keys=[str(i) for i in range(2_000, 3_500)], vectors=came)
+    index.optimize(options=OPTIONS)
+    vectors = np.concatenate((equal, came))
+    for target in TARGETS:
+        assert recall(index, vectors, queries, metric, 10, target) >= target - 0.01
+    index.put(keys=["more"], vectors=came[:1])
+    index.optimize(options=OPTIONS)
+    # Beside rows that did not differ at all, any others lie farther from their centres.
+    assert index._session._views.view("strong").trained.history.rows_trained == 3_501

@@ -35,6 +35,7 @@ from squash.maintain.spill import Spill, WrittenRows, read_rows
 from squash.model import IndexConfig, SegmentRef
 from squash.planning import (
     Calibration,
+    Kept,
     PartitionCounts,
     choose_partitions,
     join_partitions,
@@ -137,9 +138,8 @@ class _Fold:
         self._report = report
         # Files of a folder of their own: a group of partitions has the same names.
         self._arrived = self._new_spill("arrived", len(standing.partitions))
-        # What was never measured is not raised.
-        measured_before = standing.trained.calibration.kept is not None
-        self._ranks = RanksWithin(standing.trained.codec) if measured_before else None
+        codec = standing.trained.codec
+        self._ranks = RanksWithin(codec) if codec.scannable else None
 
     def run(self) -> Opened:
         standing = self._standing
@@ -273,9 +273,12 @@ class _Fold:
     def _raised(self, calibration: Calibration) -> Calibration:
         """Let more rows be kept, if those written anew need many more than was measured."""
         seen = None if self._ranks is None else self._ranks.kept()
-        if calibration.kept is None or seen is None:
+        if seen is None:
             return calibration
-        return replace(calibration, kept=calibration.kept.raised(seen))
+        # Among equal rows alone nothing was measured: there were no others to tell apart.
+        before = calibration.kept or Kept.unmeasured()
+        raised = before.raised(seen)
+        return replace(calibration, kept=raised) if raised.exceeds(before) else calibration
 
     def _show(self, collector: NeighbourCollector, number: int, first: int) -> None:
         """Let a partition that stays be seen by what measures recall."""

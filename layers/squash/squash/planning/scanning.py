@@ -114,6 +114,12 @@ class Kept:
             rows[:, column] = np.maximum(mine, needed[-1])
         return cls(np.maximum.accumulate(np.maximum(rows, KEPT_FOR), axis=0))
 
+    @classmethod
+    def unmeasured(cls) -> Kept:
+        """Return what is kept where nothing was measured."""
+        rows = [[keep_for(k, target).refined for k in KEPT_FOR] for target in TARGETS]
+        return cls(np.array(rows, dtype=np.float64))
+
     def keep(self, k: int, recall_target: float) -> Keep:
         """Return how many rows to keep for k answers."""
         usual = keep_for(k, recall_target)
@@ -130,6 +136,10 @@ class Kept:
         much = seen.rows - answers > _MUCH_MORE * (self.rows - answers) + answers / 2
         rows = np.where(much, np.maximum(self.rows, seen.rows), self.rows)
         return Kept(np.maximum.accumulate(rows, axis=0))
+
+    def exceeds(self, other: Kept) -> bool:
+        """Tell whether anything needs more than by another measurement."""
+        return bool((self.rows > other.rows).any())
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -7,6 +7,7 @@ only answers queries does without.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -211,13 +212,17 @@ def _facts(
         return FoldFacts(rows, options.exact_rows_max, trained=False)
     history = trained.history
     then, now = history.energy_trained if history else None, trained.energy()
+    ratio = None
+    if then is not None and now is not None:
+        # Rows that were all equal had none: whatever has, lies farther than any number says.
+        ratio = now / then if then else math.inf if now else 1.0
     return FoldFacts(
         rows,
         options.exact_rows_max,
         trained=True,
         codec_fits=is_of_preset(trained.codec, config.codec),
         rows_trained=history.rows_trained if history else int(trained.cluster_rows.sum()),
-        energy_ratio=now / then if now is not None and then else None,
+        energy_ratio=ratio,
         thrifty=options.thrifty,
     )
 
