@@ -12,9 +12,11 @@ from living import snapshot_every
 from squash.errors import (
     CommitUnknownError,
     ConflictError,
+    DataError,
     PermissionDeniedError,
     SquashError,
     ThrottledError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from squash.index import log as log_module
@@ -186,6 +188,25 @@ def test_refusal_is_no_unknown():
     with pytest.raises(PermissionDeniedError):
         do_put(world, world.log.refresh(None))
     assert found_by_a_fresh_reader(store) == BEFORE
+
+
+@pytest.mark.parametrize("error", [UnauthenticatedError, PermissionDeniedError, DataError])
+def test_a_lost_answer_and_a_refused_look(error):
+    """Who cannot look whether a write happened whose answer was lost does not say it did not."""
+    store = prepared()
+
+    class Expiring(FaultStore):
+        def get(self, key):
+            if key == log_key(3) and self.store.get(key) is not None:
+                raise error("expired since")
+            return super().get(key)
+
+    opened = World.on(store, 1).log.refresh(None)
+    faulty = Expiring(store, at={0}, when="after")
+    with pytest.raises(CommitUnknownError) as caught:
+        do_put(World.on(faulty, 1), opened)
+    assert caught.value.commit_id == "mine"
+    assert found_by_a_fresh_reader(store) == PUT
 
 
 def test_failing_snapshots_never_fail_commits():

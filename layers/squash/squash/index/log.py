@@ -177,7 +177,7 @@ class IndexLog(LogReader):
             except (UnavailableError, ThrottledError) as error:
                 cause = error
                 unchanged &= isinstance(error, UnavailableError) and error.unchanged
-                found = self._look(commit.sequence)
+                found = self._look(commit)
             except SquashError as error:
                 if cause is None:
                     raise
@@ -189,11 +189,15 @@ class IndexLog(LogReader):
             raise cause  # as of a full disk: that is what is to be said, and it did not happen
         raise _unknown(commit) from cause
 
-    def _look(self, sequence: int) -> Commit | None:
+    def _look(self, commit: Commit) -> Commit | None:
+        """Look what has a number after a put of it that was not answered."""
         try:
-            return self._get(sequence)
+            return self._get(commit.sequence)
         except (UnavailableError, ThrottledError):
             return None  # Not known; the caller puts the same bytes at the same number again.
+        except SquashError as error:
+            # Credentials may expire between the two: that says nothing of what was put.
+            raise _unknown(commit) from error
 
     def _snapshot_if_due(self, opened: Opened) -> Opened:
         """Write a snapshot if the log has grown; the commit stands whatever happens here."""
