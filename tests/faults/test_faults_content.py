@@ -6,6 +6,7 @@ What was answered is durable; what was not is found out by repeating it, with th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -115,6 +116,17 @@ def test_all_of_it_or_nothing(name, stride):
         index.put(**rows(["next"], 20))
         assert world.found(901) == with_rows(after, ["next"], 20), where
         assert not index.verify().damages, where
+
+
+def test_a_restoration_that_failed_did_not_happen():
+    """A call that is refused fails it before its commit, or not at all."""
+    for step in range(len(steps_of("restore"))):
+        world, _, before, after = scene("restore")
+        done = False
+        with suppress(UnavailableError):
+            ACTS["restore"](world, None, StepStore(world.store, step=step), 3)
+            done = True
+        assert world.found() == (after if done else before), step
 
 
 def content_commits(index) -> int:

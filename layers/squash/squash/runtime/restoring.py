@@ -38,14 +38,18 @@ def restore_content(
     log = views.log
     mine = commit_id or log.ids.new_id()
     opened = views.refresh()
+    rows: int | None = None
     if committed_at(opened.state, mine) is None:
         then, _ = views.opened_as_of(as_of)
         try:
+            fresh = views.fresh(then)
+            # Now, since nothing that fails after the commit may make it look undone.
+            rows = len(fresh) + sum(len(views.live(then, ref)) for ref in then.state.segments)
             opened = restore(
                 log,
                 opened,
                 then,
-                views.fresh(then),
+                fresh,
                 load_keys=lambda ref: views.reader(ref).keys(),
                 build_flat=partial(build_flat, non_filterable=config.non_filterable),
                 if_snapshot=if_snapshot,
@@ -67,6 +71,8 @@ def restore_content(
     sequence = committed_at(opened.state, mine)
     if sequence is None:
         return WriteResult(opened.sequence, 0)
+    if rows is not None:
+        return WriteResult(sequence, rows)
     commit = log.commit_at(sequence)
     done = commit.operation if commit else None
     outputs = done.outputs if isinstance(done, Replace) else ()
