@@ -4,12 +4,18 @@ import pytest
 
 from collecting import DAY_S, HOUR_S, SMALL, World
 from living import snapshot_every
-from squash.errors import DataError, InvalidArgumentError, NotFoundError, UnavailableError
+from squash.errors import (
+    DataError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
 from squash.index import snapshots
 from squash.index.commits import log_key
 from squash.index.snapshots import snapshot_key
 from squash.maintain.gc import KINDS
 from squash.reports import ObjectCount
+from squash.storage import MemoryStore
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +139,35 @@ def test_the_clock_is_the_stores():
         report = world.database(world.store, skewed).index("x").gc()
         assert report.spared.objects == 1
         world.check(report.horizon)
+
+
+@pytest.mark.parametrize("unchanged", [True, False])
+def test_a_full_disk_is_collected(unchanged):
+    """Where there is no room for a probe, what is old beside the newest object goes."""
+    world = lived()
+
+    class Full(MemoryStore):
+        def put(self, key, data):
+            raise UnavailableError("no space left on device", unchanged=unchanged)
+
+        put_if_absent = put
+
+    full = Full(world.clock)
+    full._objects = dict(world.store._objects)
+    index = world.handle(full)
+    before = len(full._objects)
+    if not unchanged:
+        with pytest.raises(UnavailableError):
+            index.gc()
+        assert len(full._objects) == before
+        return
+    assert not index.gc().total.objects  # beside the newest object nothing is a day old
+    world.put(world.handle(), {"last": 3})
+    full._objects = dict(world.store._objects)
+    report = index.gc()
+    assert report.total.objects
+    world.store._objects = full._objects
+    world.check(report.horizon)
 
 
 def test_writers_whose_clocks_are_wrong_do_no_harm():

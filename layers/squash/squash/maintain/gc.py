@@ -241,7 +241,7 @@ def collect(
 
     """
     check_retention(retention_s)
-    now_ms = clock.now_ms() if dry_run else store_time(store, ids)
+    now_ms = time_to_collect(store, clock=clock, ids=ids, dry_run=dry_run)
     listed = list_objects(store)
     report(Progress("list", len(listed), len(listed), "objects"))
     horizon = _horizon(listed, now_ms - int(retention_s * 1000))
@@ -384,6 +384,32 @@ def _parse(info: ObjectInfo) -> Listed:
             return Listed(info, kind, number=int(found[2]), segment=found[1])
         return Listed(info, kind, segment=found[1])
     return Listed(info, "unknown")
+
+
+def time_to_collect(
+    store: ObjectStore, *, clock: Clock, ids: IdSource, dry_run: bool = False
+) -> int:
+    """Return the time by the store's clock, or an earlier one: then more is spared.
+
+    Parameters
+    ----------
+    store:
+        Of which something is collected.
+    clock, ids, dry_run:
+        As `collect`.
+
+    """
+    if dry_run:
+        return clock.now_ms()
+    try:
+        return store_time(store, ids)
+    except UnavailableError as error:
+        if not error.unchanged:
+            raise
+    # A full disk has no room for the probe, and this is what makes some: it was that late at least
+    # when the newest object was stored, unless the disk's clock was ahead then.
+    newest = max((info.modified_ms for info in store.list("")), default=0)
+    return min(newest, clock.now_ms())
 
 
 def store_time(store: ObjectStore, ids: IdSource) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from squash.clock import Clock, IdSource
 from squash.index import buckets
 from squash.limits import GC_GRACE_MS
-from squash.maintain.gc import batches, store_time
+from squash.maintain.gc import batches, time_to_collect
 from squash.reports import ObjectCount
 from squash.storage import ObjectStore, PrefixStore
 
@@ -35,7 +35,7 @@ def collect_remains(
     objects = stored = 0
     for prefix in prefixes:
         below = PrefixStore(store, prefix)
-        now_ms = clock.now_ms() if dry_run else store_time(below, ids)
+        now_ms = time_to_collect(below, clock=clock, ids=ids, dry_run=dry_run)
         old = [info for info in below.list("") if info.modified_ms < now_ms - GC_GRACE_MS]
         objects += len(old)
         stored += sum(info.bytes for info in old)
@@ -62,7 +62,8 @@ def collect_buckets(
     for left in buckets.remains(store, clock=clock, ids=ids):
         if not left.earlier:
             continue
-        now_ms = clock.now_ms() if dry_run else store_time(PrefixStore(store, left.prefix), ids)
+        below = PrefixStore(store, left.prefix)
+        now_ms = time_to_collect(below, clock=clock, ids=ids, dry_run=dry_run)
         if left.last.modified_ms >= now_ms - GC_GRACE_MS:
             continue
         objects += len(left.earlier)
