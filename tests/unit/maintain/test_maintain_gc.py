@@ -2,12 +2,13 @@
 
 import pytest
 
-from collecting import DAY_S, HOUR_S, SMALL, World
+from collecting import DAY_S, HOUR_S, SMALL, FakeClock, World
 from living import snapshot_every
 from squash.errors import (
     DataError,
     InvalidArgumentError,
     NotFoundError,
+    ThrottledError,
     UnavailableError,
 )
 from squash.index import snapshots
@@ -278,6 +279,22 @@ def test_a_database_collects_all_its_indexes_and_what_is_left_of_dropped_ones():
     with pytest.raises(InvalidArgumentError):
         database.gc(1)
     world.check(report.indexes["x"].horizon)
+
+
+def test_one_index_that_is_throttled_does_not_keep_the_others():
+    """Whatever an index cannot be collected for, those after it are, and it is named."""
+
+    class Throttled(MemoryStore):
+        def put(self, key, data):
+            if key.startswith("w/"):
+                raise ThrottledError("slow down", retry_after_ms=1_000)
+            super().put(key, data)
+
+    clock = FakeClock()
+    world = World(store=Throttled(clock), clock=clock)
+    world.database(world.store).create_index("w", dimension=2)
+    report = world.database(world.store).gc()
+    assert (list(report.failed), list(report.indexes)) == (["w"], ["x"])
 
 
 @pytest.mark.parametrize("hours", [19, 21])

@@ -120,7 +120,8 @@ def gc_all(
                 # Dropped: just now, or by a drop that was broken off and left the name.
                 if not (dry_run or catalogue.free(store, name)):
                     raise
-        except (DataError, NotFoundError, UnavailableError) as error:
+        except SquashError as error:
+            # Whatever it is, the others can be collected: S3 may throttle the keys of one.
             failed[name] = str(error)
     prefixes, orphaned = catalogue.remains(store)
     removed = collect_remains(store, prefixes, clock=clock, ids=ids, dry_run=dry_run)
