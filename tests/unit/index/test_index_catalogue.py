@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from index_world import CountedIds
+from index_world import CountedIds, FakeClock
 
 from squash.errors import (
     ChecksumError,
@@ -191,6 +191,48 @@ def test_a_drop_broken_off(fails_at):
         catalogue.drop(store, "papers")
     again = catalogue.create(store, CONFIG, ids)
     assert again.prefix != entry.prefix
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2, 5, 6])
+def test_a_full_disk_has_no_room_for_the_logs_end(wanted):
+    """It is made of the index that is dropped; a drop that found too little is repeated."""
+
+    class Full(MemoryStore):
+        free = 100
+
+        def put_if_absent(self, key, data):
+            if self.free < wanted:
+                raise UnavailableError("no space left on device", unchanged=True)
+            return super().put_if_absent(key, data)
+
+        put = put_if_absent
+
+        def delete(self, keys):
+            before = len(self._objects)
+            super().delete(keys)
+            self.free += before - len(self._objects)
+
+        def delete_if_same(self, key, data):
+            if self.get(key) == data:
+                self.delete([key])
+
+    store, ids = Full(FakeClock()), CountedIds()
+    entry = catalogue.create(store, CONFIG, ids)
+    for name in (f"log/{1:020d}", "snapshots/1", "segments/a/rows", "segments/a/vectors"):
+        MemoryStore.put(store, entry.prefix + name, b"x")
+    store._clock.sleep(3_600)
+    MemoryStore.put(store, f"{entry.prefix}log/{2:020d}", b"x")
+    store.free = 0
+    if wanted <= 5:
+        catalogue.drop(store, "papers")
+        left = [f"{entry.prefix}log/{number:020d}" for number in (2, 3)]
+        assert [info.key for info in store.list("")] == left
+    else:
+        with pytest.raises(UnavailableError, match="no space"):
+            catalogue.drop(store, "papers")
+        catalogue.drop(store, "papers")
+        assert not list(store.list(""))
+    assert catalogue.list_configs(store) == []
 
 
 def test_a_damaged_entry_can_be_dropped():

@@ -8,7 +8,7 @@ drop leaves behind never shows in a later index of the same name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Final, TypeVar
@@ -172,9 +172,18 @@ def drop(store: ObjectStore, name: str) -> None:
     mine = None if data is None else _id_in(data, name)
     if mine is not None:
         left.setdefault(mine, PrefixStore(store, prefix_of(name, mine)))
-    for one, below in left.items():
-        if one == mine or dropping.begins(below):
-            dropping.end_log(below, one)
+    ends = {one: below for one, below in left.items() if one == mine or dropping.begins(below)}
+    try:
+        _end_logs(ends)
+    except UnavailableError as error:
+        if not error.unchanged:
+            raise
+        # A full disk has no room for a log's end until something of the index is gone.
+        if data is not None:
+            store.delete_if_same(entry_key(name), data)
+        for below in ends.values():
+            dropping.make_room(below)
+        _end_logs(ends)
     # It took a while: another drop may have come first, and a creation after it.
     if data is not None:
         store.delete_if_same(entry_key(name), data)
@@ -329,6 +338,11 @@ def side_by_side(
 def in_bucket(store: ObjectStore, bucket: str) -> Iterator[str]:
     """Yield the names, without their bucket's, below which something of an index may lie."""
     return (one for one in store.list_folders(f"{BUCKETS}{bucket}/") if is_bucket_name(one))
+
+
+def _end_logs(ends: Mapping[str, ObjectStore]) -> None:
+    for one, below in ends.items():
+        dropping.end_log(below, one)
 
 
 def _existing(store: ObjectStore, some: Iterable[str]) -> Iterator[str]:

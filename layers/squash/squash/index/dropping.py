@@ -10,6 +10,10 @@ if there was one: the tombstone, or a commit from which the log leads to it. It 
 of the log the commits of the last `DROPPED_LOG_MS` before the tombstone stay beside it, twice as
 long for what clocks and slow requests take; all else goes at once. Garbage collection removes what
 stays when the store has had it for `GC_GRACE_MS`.
+
+**A full disk** has no room for the tombstone: then the entry goes first, and what is to go. Who has
+the index open finds objects missing until the tombstone is there, or until it looks into the
+catalogue.
 """
 
 from __future__ import annotations
@@ -87,15 +91,26 @@ def remove_data(store: ObjectStore) -> None:
 
     So what is left by one who dies on the way is known for what it is.
     """
-    last = tombstone(store)
-    store.delete([info.key for info in _beginnings(store) if not _stays(info, last)])
-    store.delete(info.key for info in store.list("") if not _stays(info, last))
+    _remove_before(store, tombstone(store))
+
+
+def make_room(store: ObjectStore) -> None:
+    """Remove what is not to stay before the log is ended, for which a full disk has no room.
+
+    Until it is, who has the index open finds part of it missing.
+    """
+    _remove_before(store, _last(store))
 
 
 def removable(store: ObjectStore) -> bool:
     """Tell if there is anything that `remove_data` would remove."""
     last = tombstone(store)
     return any(not _stays(info, last) for info in store.list(""))
+
+
+def _remove_before(store: ObjectStore, last: ObjectInfo | None) -> None:
+    store.delete([info.key for info in _beginnings(store) if not _stays(info, last)])
+    store.delete(info.key for info in store.list("") if not _stays(info, last))
 
 
 def _stays(info: ObjectInfo, last: ObjectInfo | None) -> bool:
