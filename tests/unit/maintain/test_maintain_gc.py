@@ -11,7 +11,7 @@ from squash.errors import (
     ThrottledError,
     UnavailableError,
 )
-from squash.index import snapshots
+from squash.index import catalogue, snapshots
 from squash.index.commits import log_key
 from squash.index.snapshots import snapshot_key
 from squash.maintain.gc import KINDS
@@ -229,6 +229,30 @@ def test_a_damaged_log_is_not_collected():
         world.handle().gc()
     assert world.below.get(log_key(1)) is not None
     assert world.below.get(snapshot_key(3)) is not None
+
+
+def test_a_commit_that_a_listing_missed_is_not_missing():
+    """A folder may list what was stored meanwhile, and not what was stored just before that."""
+
+    class Unsteady(MemoryStore):
+        missed = ""
+
+        def list(self, prefix, **more):
+            found = super().list(prefix, **more)
+            return iter([one for one in found if one.key != self.missed])
+
+    clock = FakeClock()
+    world = World(store=Unsteady(clock), clock=clock)
+    for n in range(5):
+        world.put(world.handle(), {f"k{n}": n})
+    world.store.missed = f"{catalogue.load(world.store, 'x').prefix}{log_key(4)}"
+    world.handle().gc()
+    assert not world.handle().verify().damages
+    world.check(0)
+    world.store.delete([world.store.missed])
+    with pytest.raises(DataError, match="is missing although later commits are there"):
+        world.handle().gc()
+    assert world.handle().verify().damages
 
 
 def test_a_bitmap_that_lies_there_is_not_taken_from_a_snapshot():

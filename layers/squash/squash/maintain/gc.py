@@ -303,7 +303,8 @@ def find_needed(
     there = {one.number for one in listed if one.kind == "commits"}
     newest = max(there, default=0)
     for sequence in range(horizon + 1, newest + 1):
-        if sequence not in there:
+        # A folder may list a commit that came meanwhile, and not one that came before it.
+        if sequence not in there and store.get(log_key(sequence)) is None:
             if isinstance(_commit(store, newest).operation, Dropped):
                 raise dropped()
             raise DataError(

@@ -305,7 +305,7 @@ def _read_log(
                 everything.add(commit.operation)
             walk.step(commit)
         report(Progress("verify", done, len(stored), "commits"))
-    _check_gaps(history, there, guaranteed, ledger)
+    _check_gaps(store, history, there, guaranteed, ledger)
     history.named.update(guaranteed.objects)
     history.segments.update(guaranteed.segments)
     history.unreferenced = count(
@@ -355,7 +355,9 @@ def _commits(
                     yield one, None
 
 
-def _check_gaps(history: History, there: set[int], needed: Needed, ledger: Ledger) -> None:
+def _check_gaps(
+    store: ObjectStore, history: History, there: set[int], needed: Needed, ledger: Ledger
+) -> None:
     """Note the commits that must be there and are not."""
     begins = history.begins
     wanted = set(range(begins + 1, max(there, default=0))) | needed.fresh
@@ -365,7 +367,9 @@ def _check_gaps(history: History, there: set[int], needed: Needed, ledger: Ledge
     if 1 in there and 1 not in wanted:
         wanted |= set(range(1, begins + 1))
     for sequence in sorted(wanted - there)[:_ABSENT_MAX]:
-        ledger.note(log_key(sequence), "is missing although later commits are there")
+        # A folder may list a commit that came meanwhile, and not one that came before it.
+        if store.get(log_key(sequence)) is None:
+            ledger.note(log_key(sequence), "is missing although later commits are there")
 
 
 class _Walk:

@@ -75,6 +75,8 @@ class ObjectStore(Protocol):
     ) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, ascending by the key's UTF-8 bytes.
 
+        Of objects that are stored meanwhile any may be among them: one, and not one before it.
+
         Parameters
         ----------
         prefix:
