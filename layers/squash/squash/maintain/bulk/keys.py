@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 from squash.maintain.bulk.stages import Stage
@@ -61,14 +62,26 @@ def model_key(build: str) -> str:
     return f"{folder(build)}model"
 
 
-def segment_id(build: str, bucket: int, part: int) -> str:
-    """Return the id of a segment: part `part` of a bucket."""
-    return build[:_HALF] + _digest(f"{build}/{bucket}/{part}")
+def segment_id(build: str, bucket: int, part: int, objects: Mapping[str, bytes]) -> str:
+    """Return the id of a segment that holds these objects: part `part` of a bucket.
+
+    Other bytes make another id. A processor of another kind may round otherwise; and a task that
+    runs twice at once, or one that outlived the attempt it was of, must not write over what the
+    other has reported.
+    """
+    whole = hashlib.blake2b(digest_size=8, usedforsecurity=False)
+    whole.update(f"{build}/{bucket}/{part}".encode())
+    for name in sorted(objects):
+        whole.update(f"/{name}/{len(objects[name])}/".encode())
+        whole.update(objects[name])
+    return build[:_HALF] + whole.hexdigest()
 
 
-def trained_key(build: str) -> str:
-    """Return the key of the trained object that the partitions of a build share."""
-    return f"trained/{build[:_HALF]}{_digest(f'{build}/trained')}"
+def trained_key(build: str, data: bytes) -> str:
+    """Return the key of the trained object that the partitions of a build share; see above."""
+    whole = hashlib.blake2b(f"{build}/trained/".encode(), digest_size=8, usedforsecurity=False)
+    whole.update(data)
+    return f"trained/{build[:_HALF]}{whole.hexdigest()}"
 
 
 def commit_id(build: str) -> str:

@@ -162,7 +162,7 @@ class _Group:
         objects: Mapping[str, bytes],
         rows: int,
     ) -> str:
-        segment_id = keys.segment_id(self._request.build, bucket, part)
+        segment_id = keys.segment_id(self._request.build, bucket, part, objects)
         segment = write_segment(self._context.store, segment_id, kind, rows=rows, objects=objects)
         self._written.append(segment)
         return segment_id

@@ -58,7 +58,8 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
     if learned is not None and routing.clusters:
         seen = ranks[0] if ranked and ranks else None
         made = finish(routing, neighbours, seen, learned=learned, cells=model.cells, config=config)
-        trained = write_object(store, keys.trained_key(build), made.to_bytes())
+        data = made.to_bytes()
+        trained = write_object(store, keys.trained_key(build, data), data)
     rows = sum(segment.rows for segment in segments)
     write_outcome(store, build, Outcome(tuple(segments), trained, rows))
     return TaskReport(rows=rows, detail={"segments": len(segments), "clusters": routing.clusters})

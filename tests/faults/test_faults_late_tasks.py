@@ -1,0 +1,88 @@
+"""Tasks that run on after another has done them spoil nothing."""
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bulk_files import BUILD, DIMENSION, SIZES, vectors, write_npy
+from simulated import Clock
+from squash.clock import SystemIds
+from squash.database import Database
+from squash.maintain import assembly
+from squash.maintain.bulk import keys
+from squash.maintain.bulk.outcome import read_outcome
+from squash.maintain.bulk.stages import STAGES, Stage
+from squash.maintain.bulk.tasks import calibrate
+from squash.runtime import Settings
+from squash.storage import MemoryStore
+
+
+class World:
+    """An index in memory with a build of some partitions, and the build's tasks one by one."""
+
+    def __init__(self, folder):
+        self.clock = Clock()
+        self.store = MemoryStore()
+        self.index = Database(
+            self.store, settings=Settings(), clock=self.clock, ids=SystemIds()
+        ).create_index("papers", dimension=DIMENSION)
+        self.builds = self.index.bulk_builds()
+        url = write_npy(folder / "in", 700, 500)
+        self.builds.prepare([url], build_id=BUILD, sizes=replace(SIZES, group_bytes_max=1 << 14))
+
+    def event(self, stage, batch=0):
+        return {"index": "papers", "build": BUILD, "stage": stage.value, "batch": batch}
+
+    def run(self, first, last):
+        """Run all tasks of some stages."""
+        for stage in STAGES[STAGES.index(first) : STAGES.index(last) + 1]:
+            for task in self.builds._open(BUILD, stage):
+                self.builds.run_task(task.to_json())
+
+    def forget(self, stage, batch=0):
+        """Have a task begin that finds nobody has done it; return what reports it again."""
+        store = self.builds._store
+        key = keys.done_key(BUILD, stage, batch)
+        report = bytes(store.get(key))
+        store.delete([key])
+        return lambda: store.put(key, report)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def rounded_otherwise(monkeypatch):
+    """Have partitions and what they share come out as on a processor of another kind."""
+    encode, finish = assembly.encode, calibrate.finish
+
+    def other_codes(*given, **more):
+        objects = encode(*given, **more)
+        return {**objects, "codes": objects["codes"][:-1] + bytes([objects["codes"][-1] ^ 1])}
+
+    def other_centers(*given, **more):
+        made = finish(*given, **more)
+        return replace(made, centers=np.nextafter(made.centers, np.float32(9)))
+
+    monkeypatch.setattr(assembly, "encode", other_codes)
+    monkeypatch.setattr(calibrate, "finish", other_centers)
+
+
+def test_a_task_that_ends_late_on_another_processor_leaves_what_was_published(world, monkeypatch):
+    world.run(Stage.PLAN, Stage.CALIBRATE)
+    outcome = read_outcome(world.builds._store, BUILD)
+    with monkeypatch.context() as elsewhere:
+        rounded_otherwise(elsewhere)
+        for stage in (Stage.ASSEMBLE, Stage.CALIBRATE):
+            reported = world.forget(stage)
+            world.builds.run_task(world.event(stage))
+            reported()
+    for ref in [outcome.trained, *(r for s in outcome.segments for r in s.objects.values())]:
+        assert zlib.crc32(world.builds._store.get(ref.key)) == ref.crc32, ref.key
+    world.run(Stage.PUBLISH, Stage.PUBLISH)
+    assert not world.index.verify().damages
+    query = vectors(1, 9)[0]
+    assert len(world.index.query(query, top_k=10).matches) == 10
