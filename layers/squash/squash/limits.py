@@ -285,6 +285,7 @@ BUILD_CHUNK_BYTES_MAX: Final = 16 * MIB  # of a piece, that is read and looked a
 BUILD_CHUNK_ROWS_MAX: Final = 32_768
 BUILD_CHUNK_TEXTS_MAX: Final = 1_024  # encoded together, and durable once they are
 BUILD_STOP_MS_MIN: Final = 60_000  # a task that encodes begins no further chunk with less
+BUILD_LOOK_MS: Final = 5_000  # a task that writes looks so often whether it is still wanted
 BUILD_READ_BYTES: Final = 4 * MIB  # of one request for a part of a Parquet file
 BUILD_READ_BYTES_MIN: Final = 256 * KIB  # where a file has very many columns
 BUILD_READ_AHEAD_BYTES_MAX: Final = 64 * MIB  # of such parts that are held, a few a column

@@ -134,4 +134,13 @@ def read_part(store: ObjectStore, key: str, read: Callable[[Buffer], T]) -> T:
 
 def write_json(store: ObjectStore, key: str, value: Any) -> None:
     """Store JSON; the same values give the same bytes."""
-    store.put(key, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    store.put(key, _bytes(value))
+
+
+def write_json_if_absent(store: ObjectStore, key: str, value: Any) -> bool:
+    """Store JSON under a key that has nothing yet; False if it has."""
+    return store.put_if_absent(key, _bytes(value))
+
+
+def _bytes(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -15,7 +15,12 @@ from typing import Final
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import BuildContext, TaskReport
 from squash.maintain.bulk.opened import OpenedInputs
-from squash.maintain.bulk.records import check_running, read_report, read_request, write_json
+from squash.maintain.bulk.records import (
+    check_running,
+    read_report,
+    read_request,
+    write_json_if_absent,
+)
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.stages import Stage, Task
 from squash.maintain.bulk.tasks import (
@@ -29,6 +34,7 @@ from squash.maintain.bulk.tasks import (
     train,
 )
 from squash.maintain.bulk.tasks import keys as keys_task
+from squash.maintain.bulk.watching import DoneByAnotherError, WatchedStore
 from squash.maintain.one_thread import one_blas_thread
 
 _STATUS: Final = Path("/proc/self/status")
@@ -57,7 +63,7 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
     NotFoundError
         If there is no such build.
     BuildStoppedError
-        If the build was stopped.
+        If the build was stopped; a task that takes long looks on its way, too.
     SquashError
         As the task does; what it has stored by then does no harm.
 
@@ -69,8 +75,16 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
     check_running(context.store, task.build)
     begun_ms, cpu_s, counts = context.clock.now_ms(), time.process_time(), context.store.counts()
     inputs = OpenedInputs(context.open_inputs)
-    with one_blas_thread():
-        found = _TASKS[task.stage](replace(context, open_inputs=inputs), request, task.batch)
+    # A commit is made once, however often, and whoever made it goes on to the end.
+    commits = task.stage is Stage.PUBLISH
+    store = context.store if commits else WatchedStore(context.store, task, context.clock)
+    try:
+        with one_blas_thread():
+            found = _TASKS[task.stage](
+                replace(context, store=store, open_inputs=inputs), request, task.batch
+            )
+    except DoneByAnotherError as other:
+        return other.report
     spent, read = context.store.counts() - counts, inputs.counts()
     requests = Counter(found.requests)
     requests.update(spent.by_kind)
@@ -86,8 +100,11 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
         bytes_in=found.bytes_in + spent.bytes_in + read.bytes_in,
         bytes_out=found.bytes_out + spent.bytes_out,
     )
-    write_json(context.store, keys.done_key(task.build, task.stage, task.batch), report.to_json())
-    return report
+    first = write_json_if_absent(
+        context.store, keys.done_key(task.build, task.stage, task.batch), report.to_json()
+    )
+    # Of two at once the first to report it has done it: later stages may have gone by that.
+    return report if first else read_report(context.store, task) or report
 
 
 def _peak_mb() -> int:
