@@ -66,6 +66,32 @@ def undisturbed(url, sizes):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+def test_faults_builds_that_were_not_noted_keep_nobody_from_the_index(tmp_path, fault):
+    """Whatever happens while a build is asked for: cancelling it, at the most, lets others on."""
+    url = write_npy(tmp_path / "in", 40)
+
+    def ask(store):
+        opened(store).bulk_builds().prepare([url], build_id=BUILD, replaces=True)
+
+    counted = StepStore(begun(url, SIZES)[0])
+    ask(counted)
+    for step in range(len(counted.log)):
+        store = begun(url, SIZES)[0]
+        faulty = StepStore(store, step=step, fault=fault)
+        with suppress(SquashError, KilledError):
+            ask(faulty)
+        index = opened(store)
+        if index.builds() or fault.startswith("killed"):
+            with suppress(NotFoundError):
+                index.cancel_build(BUILD)
+        index.optimize()
+        done = index.build([url], replace=True, build="d0" * 16)
+        assert done.state == "published", faulty.happened
+        with pytest.raises(ConflictError, match="published"):
+            index.cancel_build("d0" * 16)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_faults_builds_of_few_rows(tmp_path, fault):
     url = write_npy(tmp_path / "in", 40, 30)
     expected, steps = undisturbed(url, SIZES)

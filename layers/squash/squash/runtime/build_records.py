@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from squash.clock import Clock
-from squash.errors import ConflictError, InvalidArgumentError, NotFoundError
+from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, SquashError
 from squash.index.claims import claim_for_build, release_build
 from squash.index.entries import Entry
 from squash.index.state import building
@@ -142,11 +142,28 @@ class BuildRecords:
             created_ms=self._clock.now_ms(),
         )
         known = self._known(build)
-        if known is None:
-            request = replace(request, base=self._begin(build, replaces=replaces))
+        if known is not None:
+            return self._noted(known, request, limits, runner)
+        request = replace(request, base=self._begin(build, replaces=replaces))
+        try:
             self._store.put_if_absent(keys.request_key(build), _json(request.to_json()))
             # Whoever was first: what lies there is what is built.
-            known = self._known(build)
+            return self._noted(self._known(build), request, limits, runner)
+        except ConflictError:
+            raise  # the build is another's, and runs
+        except (SquashError, OSError) as error:
+            self._let_go(build, error)
+            raise
+
+    def _noted(
+        self,
+        known: BuildRequest | None,
+        request: BuildRequest,
+        limits: Limits | None,
+        runner: Runner,
+    ) -> BuildRequest:
+        """Return what is noted, with a first attempt, if it is what was asked for."""
+        build = request.build
         if known is None or not same(known, request):
             raise ConflictError(
                 f"there is a build {build} already, and it was asked for something else: take "
@@ -156,6 +173,16 @@ class BuildRecords:
             )
         self._attempt(build, 1, limits or Limits(), runner)
         return known
+
+    def _let_go(self, build: str, error: BaseException) -> None:
+        """Let others fold and build, since a build was not noted: nobody would find it to do so."""
+        try:
+            self._release(build)
+        except SquashError as unreleased:
+            error.add_note(
+                f"Others are kept from folding and building the index: {unreleased} `squash build "
+                f"cancel {self._config.name} {build}` ends that"
+            )
 
     def _known(self, build: str) -> BuildRequest | None:
         return read_json(self._store, keys.request_key(build), BuildRequest.from_json)
@@ -269,11 +296,26 @@ class BuildRecords:
             If it is published.
 
         """
-        self._refuse_published(build, "there is nothing to cancel")
         stop = Stop("cancelled", "cancelled", self._clock.now_ms())
-        note_stop(self._store, build, stop)
+        try:
+            self._refuse_published(build, "there is nothing to cancel")
+            note_stop(self._store, build, stop)
+        except NotFoundError as error:
+            raise self._given_up(build) or error from error
         self._release(build)
         return self.status(build)
+
+    def _given_up(self, build: str) -> NotFoundError | None:
+        """End the claim of a build whose process ended before it had noted what is to be built."""
+        claim = building(self._views.refresh().state, self._clock.now_ms())
+        if claim is None or claim.build != build:
+            return None
+        self._release(build)
+        return NotFoundError(
+            f"build {build} ended before it was noted, and there is nothing to cancel; it keeps "
+            "nobody from folding or building the index any more",
+            index=self._config.name,
+        )
 
     def _release(self, build: str) -> None:
         log = self._views.log
