@@ -98,6 +98,21 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_written(database
     assert [info.key for info in database.store.list("")] == before
 
 
+def test_names_that_are_no_unicode(index, tmp_path):
+    """Refused before anything is written; of files in a folder they are as good as others."""
+    for asked, field in (
+        ({"inputs": ["file:///in/\udcff/"]}, "inputs[0]"),
+        ({"inputs": ["file:///in/"], "columns": {"key": "\ud800"}}, "columns.key"),
+    ):
+        with pytest.raises(InvalidArgumentError, match="surrogate") as caught:
+            index.build(**asked)
+        assert caught.value.field == field
+    assert index.optimize().snapshot == 0
+    url = write_npy(tmp_path / "in", 30)
+    (tmp_path / "in" / "part-00.npy").rename(tmp_path / "in" / "\udcff\u00e9%41.npy")
+    assert index.build([url], sizes=SIZES).rows == 30
+
+
 def test_records_give_way_only_where_that_is_asked_for(index, tmp_path):
     url = write_npy(tmp_path / "in", 400)
     index.put(keys=["a"], vectors=vectors(1))

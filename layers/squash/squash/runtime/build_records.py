@@ -37,6 +37,7 @@ from squash.runtime.build_requests import (
     BUILD_ID,
     Runner,
     check_build_id,
+    check_columns,
     check_inputs,
     default_sizes,
     execution_arn,
@@ -121,7 +122,7 @@ class BuildRecords:
             this id for another request.
 
         """
-        columns, runner = columns or InputColumns(), runner or Runner()
+        columns, runner = check_columns(columns or InputColumns()), runner or Runner()
         build = self._ids.new_id() if build_id is None else check_build_id(build_id)
         urls = check_inputs(inputs, runner)
         of_texts = columns.text is not None

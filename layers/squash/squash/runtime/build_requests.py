@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from squash.errors import InvalidArgumentError
@@ -15,7 +15,7 @@ from squash.limits import (
     BUILD_PIECE_ROWS_MAX,
 )
 from squash.maintain import BuildOptions
-from squash.maintain.bulk.request import BuildRequest, BuildSizes, Executor
+from squash.maintain.bulk.request import BuildRequest, BuildSizes, Executor, InputColumns
 from squash.planning.prices import Architecture
 from squash.values import dataclass
 
@@ -101,7 +101,39 @@ def check_inputs(inputs: Sequence[str], runner: Runner) -> tuple[str, ...]:
                 + " or ".join(f"{scheme}…" for scheme in shown),
                 field=f"inputs[{place}]",
             )
+        if not _is_unicode(url):
+            raise InvalidArgumentError(
+                f"input {url!r:.200} has half a surrogate pair: give valid Unicode, and bytes of a "
+                "path that are no UTF-8 as %FF",
+                field=f"inputs[{place}]",
+            )
     return tuple(inputs)
+
+
+def check_columns(columns: InputColumns) -> InputColumns:
+    """Return the names of columns.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If no file can have one of this name.
+
+    """
+    for of, name in asdict(columns).items():
+        if name is not None and not _is_unicode(name):
+            raise InvalidArgumentError(
+                f"the column {name!r:.200} has half a surrogate pair: give valid Unicode",
+                field=f"columns.{of}",
+            )
+    return columns
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def same(one: BuildRequest, other: BuildRequest) -> bool:

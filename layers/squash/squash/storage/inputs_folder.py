@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from squash.container import Buffer
 from squash.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
@@ -41,7 +41,7 @@ class FolderInputs:
                 return
             names = _names(path)
         for name in names:
-            one = url + quote(name)
+            one = url + quote(os.fsencode(name))  # which need not be UTF-8
             with _named(one):
                 status = (path / name).stat()
             yield InputInfo(one, _etag(status), status.st_size)
@@ -100,7 +100,7 @@ def _path(url: str) -> Path:
     scheme, _, rest = url.partition("://")
     if scheme != "file" or urlsplit(url).netloc not in {"", "localhost"}:
         raise no_input(url)
-    path = unquote(rest.removeprefix("localhost"))
+    path = os.fsdecode(unquote_to_bytes(rest.removeprefix("localhost")))
     if not path.startswith("/"):
         raise no_input(url)
     return Path(path)
