@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -26,7 +27,7 @@ from squash.limits import (
     FOLD_STOP_MS_MIN,
     SNAPSHOT_EVERY_COMMITS,
 )
-from squash.model import Backlog
+from squash.model import Backlog, WriteResult
 from squash.reports import DatabaseGcReport, GcReport, ObjectCount, Progress
 from squash.storage import MemoryStore
 
@@ -190,6 +191,71 @@ def test_an_index_that_cannot_be_folded_stops_none_of_the_others(environment, mo
     assert database.index("b").backlog().rows == 0
     with pytest.raises(type(error)):
         handle({"index": "a"}, context())
+
+
+def test_no_index_always_comes_when_the_time_is_up(environment, monkeypatch):
+    """One whose fold takes all the time there is, every time, keeps none from being folded."""
+    database = squash.connect(environment["SQUASH_STORE"])
+    for name in ("a", "b", "c", "huge", "z"):
+        database.create_index(name, dimension=2, metric="euclidean").put(**rows(EXACT_ROWS_MAX + 1))
+    left, folded, collected = [0], set(), set()
+    monkeypatch.setattr(squash.Index, "backlog", lambda _: Backlog(1, FOLD_COMMITS_MIN, 1, 1))
+
+    def takes_all(self, *_given, **_more):
+        if self.config.name == "huge":
+            left[0] = FOLD_STOP_MS_MIN - 1
+            raise UnavailableError("no time is left")
+        (collected if _given else folded).add(self.config.name)
+        return REPORT if _given else WriteResult(1, 1)
+
+    monkeypatch.setattr(squash.Index, "optimize", takes_all)
+    handle = functions.compactor(environment)
+    short = SimpleNamespace(get_remaining_time_in_millis=lambda: left[0])
+    for minute in range(30):
+        left[0] = 900_000
+        with suppress(UnavailableError):
+            handle({**event("schedule"), "time": f"2026-11-26T10:{minute:02}:00Z"}, short)
+    assert folded == {"a", "b", "c", "z"}
+
+    def gc(self, *given, **_more):
+        if left[0] < FOLD_STOP_MS_MIN:
+            raise UnavailableError("no time is left")
+        return takes_all(self, *given)
+
+    clock = HandClock()
+    monkeypatch.setattr("squash.clock.SystemClock", lambda: clock)
+    monkeypatch.setattr(squash.Index, "gc", gc)
+    for _ in range(30):
+        left[0] = 900_000
+        clock.ms += 86_400_000
+        functions.compactor(environment)({"gc": True}, short)
+    assert collected == {"a", "b", "c", "z"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ThrottledError("slow down", retry_after_ms=1),
+        CommitUnknownError("was it stored?", commit_id="0"),
+    ],
+)
+def test_an_index_that_cannot_be_collected_stops_none_of_the_others(
+    environment, monkeypatch, error
+):
+    for name in ("a", "b", "c"):
+        squash.connect(environment["SQUASH_STORE"]).create_index(name, dimension=2)
+
+    def gc(self, *_, **_more):
+        if self.config.name == "b":
+            raise error
+        return REPORT
+
+    monkeypatch.setattr(squash.Index, "gc", gc)
+    done = functions.compactor(environment)({"gc": True}, context())["indexes"]
+    assert [(one["index"], one["outcome"], one["why"]) for one in done] == [
+        ("a", "collected", ""), ("c", "collected", ""), ("b", "failed", str(error)),
+    ]  # fmt: skip
 
 
 def test_the_compactor_heeds_the_time(environment):

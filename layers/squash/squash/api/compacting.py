@@ -23,6 +23,7 @@ from squash.limits import (
 )
 from squash.model import Backlog
 from squash.planning import pending_rows_max
+from squash.planning.turns import in_turn
 from squash.reports import Progress
 from squash.values import dataclass
 
@@ -95,8 +96,9 @@ def compact(
         Holds the indexes.
     event:
         ``{"index": name}``, perhaps with ``"full": true``, or with ``"thrifty": true`` to let rows
-        wait where it would have to write much for few; or a schedule's event, of which nothing is
-        needed: those folds are thrifty.
+        wait where it would have to write much for few; or a schedule's event: those folds are
+        thrifty. At each "time" that it says the indexes are looked at in another order, so that
+        none always comes when the time is up.
     remaining_ms:
         How much time is left.
     note:
@@ -125,9 +127,10 @@ def compact(
     # One that is asked for by name is folded whether it is due or not.
     asked = name is not None
     names = catalogue.names(database.store) if name is None else [name]
-    done: list[Folded] = []
+    done: dict[str, Folded] = {}
     failure: SquashError | OSError | None = None
-    for one in names:
+    # A schedule's event says its time.
+    for one in in_turn(names, event.get("time")):
         options = _options(thrifty=thrifty, remaining_ms=remaining_ms)
         try:
             folded = _fold(
@@ -140,7 +143,7 @@ def compact(
             # those after it.
             failure = failure or error
             folded = Folded(one, "failed", why=str(error))
-        done.append(folded)
+        done[one] = folded
         note(
             f"index {folded.index}: {folded.outcome}",
             index=folded.index,
@@ -151,7 +154,7 @@ def compact(
         )
     if failure is not None:
         raise failure
-    return done
+    return [done[one] for one in names]
 
 
 def collect(

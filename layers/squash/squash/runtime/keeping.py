@@ -40,6 +40,7 @@ from squash.maintain import (
     verify_trained,
 )
 from squash.model import IndexConfig, ObjectRef
+from squash.planning.turns import in_turn
 from squash.reports import (
     DatabaseGcReport,
     GcReport,
@@ -108,11 +109,15 @@ def gc_all(
     dry_run: bool,
     report: Report,
 ) -> DatabaseGcReport:
-    """Collect the garbage of every index of a database, and what is left of dropped ones."""
+    """Collect the garbage of every index of a database, and what is left of dropped ones.
+
+    In another order each time, so that none always comes when a function's time is up.
+    """
     check_retention(retention_s)
     found: dict[str, GcReport] = {}
     failed: dict[str, str] = {}
-    for name in catalogue.names(store):
+    names = catalogue.names(store)
+    for name in in_turn(names, clock.now_ms()):
         try:
             try:
                 found[name] = open_index(name).gc(retention_s, dry_run=dry_run, progress=report)
@@ -120,9 +125,11 @@ def gc_all(
                 # Dropped: just now, or by a drop that was broken off and left the name.
                 if not (dry_run or catalogue.free(store, name)):
                     raise
-        except SquashError as error:
+        except (SquashError, OSError) as error:
             # Whatever it is, the others can be collected: S3 may throttle the keys of one.
             failed[name] = str(error)
+    found = {name: found[name] for name in names if name in found}
+    failed = {name: failed[name] for name in names if name in failed}
     prefixes, orphaned = catalogue.remains(store)
     removed = collect_remains(store, prefixes, clock=clock, ids=ids, dry_run=dry_run)
     gone = collect_buckets(store, clock=clock, ids=ids, dry_run=dry_run)
