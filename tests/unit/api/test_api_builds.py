@@ -168,6 +168,23 @@ def test_cancel_stops_and_resume_goes_on_with_other_limits(world):
     assert json.loads(bytes(attempt))["limits"] == {"bad_rows_max": 2, "dollars_max": 7.0}
 
 
+def test_a_resumption_that_is_about_to_begin_is_not_taken_for_lost(world, monkeypatch):
+    """Who looks on just then, long after the build was first noted, does not end it."""
+    world.ask("POST", BUILDS, INPUTS)
+    world.clock.ms += 2 * limits.BUILD_UNBEGUN_MS_MAX
+    world.build("/cancel", "POST")
+    world.runner.became = ""
+    seen = []
+    monkeypatch.setattr(
+        world.runner, "begin", lambda *_: seen.append(world.build().document["state"])
+    )
+    assert world.build("/resume", "POST").document["state"] == "running"
+    assert seen == ["running"]
+    assert world.build().document["state"] == "running"
+    world.clock.ms += limits.BUILD_UNBEGUN_MS_MAX
+    assert world.build().document["state"] == "failed"
+
+
 def test_a_build_that_nothing_runs_any_more_is_told_so(world):
     """At once, if what ran it ended; where nothing began it, after the time that takes."""
     world.ask("POST", BUILDS, INPUTS)

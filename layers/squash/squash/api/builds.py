@@ -122,7 +122,8 @@ def _looked_after(services: Services, builds: IndexBuilds, build: str) -> BuildS
     if became is None:
         return status
     if not became:
-        age_ms = services.opened.now_ms() - status.started_ms
+        # Of the latest attempt: the build itself may have begun days before it was resumed.
+        age_ms = services.opened.now_ms() - status.updated_ms
         if 0 <= age_ms < BUILD_UNBEGUN_MS_MAX:
             return status  # who noted it may be about to begin it
         became = "nothing ever ran it"
