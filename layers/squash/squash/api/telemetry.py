@@ -1,7 +1,7 @@
 """What is told of every request: one line for the log, some numbers for metrics.
 
-Neither ever holds a credential, a body or a vector; but why a request was refused may quote a key, a
-name or a value of it.
+Neither ever holds a credential, a body or a vector; but why a request was refused may quote a key,
+a name or a value of it.
 """
 
 from __future__ import annotations
