@@ -260,3 +260,10 @@ def test_pieces_of_builds():
     assert 8 * limits.BUILD_REPLACED_ROWS_MAX <= 32 * limits.MIB
     # A piece's number is at most eight digits of a key, a batch's six.
     assert limits.BUILD_BATCHES_MAX < 10**6
+
+
+def test_matches():
+    """One query is searched whole; a full answer over HTTP is not told by more than one search."""
+    assert limits.TOP_K_MAX <= limits.MATCHES_AT_ONCE_MAX
+    least = len('{"key":"a","distance":0.0},')
+    assert limits.HTTP_ANSWER_BYTES_MAX // least <= limits.MATCHES_AT_ONCE_MAX

@@ -37,6 +37,9 @@ FILTER_NODES_KEPT: Final = 64
 # Queries
 TOP_K_MAX: Final = 10_000
 QUERIES_PER_CALL_MAX: Final = 10_000
+# Of queries searched together where the answer holds only so many matches, if all rows pass: a
+# match with small metadata takes some 640 bytes until it is written.
+MATCHES_AT_ONCE_MAX: Final = 250_000
 VIEWS_KEPT_MAX: Final = 3  # snapshots held open: queries of some moments ago may be under way
 
 # Calls between functions. Lambda takes 6 MiB of JSON in each direction; a body is written in

@@ -10,10 +10,13 @@ import pytest
 from api_world import Answer, World, event
 
 import squash.api.documents
+import squash.api.querying
 import squash.api.requests
+import squash.runtime.bounded
 from squash.api.access import IamGate, OpenGate
 from squash.database import Index
 from squash.errors import ChecksumError
+from squash.search import LocalSearcher
 
 
 def keys(document):
@@ -224,6 +227,42 @@ def test_what_is_too_long_is_not_even_written(
     monkeypatch.setattr(squash.api.requests, "HTTP_ANSWER_BYTES_MAX", 3 * len(least) - 4)
     large = papers.ask(method, f"/v1/indexes/papers{path}", body, query=query)
     assert (large.status, large.kind) == (413, "too-large")
+
+
+@pytest.mark.parametrize(
+    ("include", "least"),
+    [
+        ([], '{"key":"a","distance":0.0},'),
+        (["metadata"], '{"key":"a","distance":0.0,"metadata":{}},'),
+        (["vector"], '{"key":"a","distance":0.0,0.0,0.0},'),
+    ],
+)
+@pytest.mark.parametrize("filter_", [None, {"year": {"$gte": 0}}])
+def test_queries_that_must_have_too_long_an_answer_are_not_searched(
+    papers, monkeypatch, include, least, filter_
+):
+    """A thousand queries of thousands of matches each took many seconds, and were refused then."""
+    body = {"queries": [{"vector": [1, 0]}] * 3, "top_k": 10_000, "include": include}
+    body |= {} if filter_ is None else {"filter": filter_}
+    searched = []
+    real = LocalSearcher.search
+
+    def search(self, view, queries):
+        searched.extend(queries)
+        return real(self, view, queries)
+
+    monkeypatch.setattr(LocalSearcher, "search", search)
+    monkeypatch.setattr(squash.runtime.bounded, "MATCHES_AT_ONCE_MAX", 3)
+    monkeypatch.setattr(squash.api.querying, "HTTP_ANSWER_BYTES_MAX", 9 * len(least))
+    assert papers.ask("POST", "/v1/indexes/papers/query", body).status == 200
+    assert len(searched) == 3
+    searched.clear()
+    monkeypatch.setattr(squash.api.querying, "HTTP_ANSWER_BYTES_MAX", 6 * len(least) - 1)
+    large = papers.ask("POST", "/v1/indexes/papers/query", body)
+    assert (large.status, large.kind) == (413, "too-large")
+    assert "top_k" in large.document["detail"]
+    assert "include less" in large.document["detail"]
+    assert len(searched) == (0 if filter_ is None else 2)
 
 
 @pytest.mark.parametrize("body", ["[1.5e0, -2]", "[1, 2.0]"])

@@ -143,7 +143,8 @@ def test_a_folder_for_temporary_files_is_one():
 
 def test_of_several_filters_the_bad_one_is_named():
     """A list of them may be long: which one it is stands in the message and in the field."""
-    index = squash.connect("memory://").create_index("x", dimension=2, metric="dot")
+    store = f"memory://{uuid4().hex}"
+    index = squash.connect(store).create_index("x", dimension=2, metric="dot")
     with pytest.raises(FilterError) as caught:
         index.query_many([[1, 0]] * 3, filters=[None, {"a": 1}, {"a": {"$x": 1}}])
     assert caught.value.field == "filters[2].a.$x"

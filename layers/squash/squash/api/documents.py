@@ -21,6 +21,7 @@ from squash.reports import BuildStatus, DatabaseGcReport, GcReport, RepairReport
 
 _RECORD_BYTES_MIN: Final = len('{"key":"a"},')
 _MATCH_BYTES_MIN: Final = len('{"key":"a","distance":0.0},')
+_METADATA_BYTES_MIN: Final = len(',"metadata":{}')
 _NUMBER_BYTES_MIN: Final = len("0.0,")
 
 
@@ -76,6 +77,16 @@ def least_bytes(records: Iterable[Record | Match]) -> int:
         + (0 if one.vector is None else _NUMBER_BYTES_MIN * len(one.vector))
         for one in records
     )
+
+
+def matches_max(include: Iterable[str], dimension: int, *, bytes_max: int) -> int:
+    """Return how many matches so many bytes can hold, at most."""
+    each = _MATCH_BYTES_MIN
+    if "metadata" in include:
+        each += _METADATA_BYTES_MIN
+    if "vector" in include:
+        each += _NUMBER_BYTES_MIN * dimension
+    return max(bytes_max // each, 1)
 
 
 def answer_document(answer: Answer) -> dict[str, Any]:

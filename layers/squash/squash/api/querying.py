@@ -10,14 +10,14 @@ from squash.api import rows
 from squash.api.access import Caller
 from squash.api.bodies import QueryBody, query_body
 from squash.api.contents import check_dimensions
-from squash.api.documents import answer_document, least_bytes
-from squash.api.requests import Reply, refuse_longer
+from squash.api.documents import answer_document, least_bytes, matches_max
+from squash.api.requests import Reply, refuse_longer, too_long
 from squash.api.services import Call, Endpoint, Services
 from squash.attributes import parse_filter
 from squash.database import Index
 from squash.errors import FilterError, InvalidArgumentError, SquashError, TooLargeError
 from squash.index.checking import check_vector
-from squash.limits import ANSWER_MS, QUERY_TIMEOUT_MS
+from squash.limits import ANSWER_MS, HTTP_ANSWER_BYTES_MAX, QUERY_TIMEOUT_MS
 from squash.model import Answer, Filter, IndexConfig, Usage
 from squash.planning.prices import request_cost_usd
 from squash.storage import StoreCounts
@@ -56,6 +56,9 @@ def _answers(index: Index, body: QueryBody, call: Call) -> Sequence[Answer]:
         "explain": body.explain,
         "allow_partial": body.allow_partial,
         "timeout_ms": _timeout_ms(body, call),
+        "matches_max": matches_max(
+            body.include, index.config.dimension, bytes_max=HTTP_ANSWER_BYTES_MAX
+        ),
     }
     try:
         if body.single:
@@ -66,6 +69,8 @@ def _answers(index: Index, body: QueryBody, call: Call) -> Sequence[Answer]:
             **body.contents.arguments(), filters=filters[0] if alike else filters, **options
         )
     except (InvalidArgumentError, TooLargeError) as error:
+        if error.field == "matches_max":
+            raise too_long() from error
         _locate(error, body, index.config)
         raise
 

@@ -232,7 +232,7 @@ def refuse_longer(least_bytes: int) -> None:
 
     """
     if least_bytes > HTTP_ANSWER_BYTES_MAX:
-        raise _too_long()
+        raise too_long()
 
 
 def problem_answer(problem: Problem, *, request_id: str) -> dict[str, Any]:
@@ -256,10 +256,11 @@ def _check_length(body: str) -> None:
     if 2 * len(body) <= HTTP_ANSWER_BYTES_MAX and body.isascii():
         return
     if len(body) > HTTP_ANSWER_BYTES_MAX or len(json.dumps(body)) > HTTP_ANSWER_BYTES_MAX:
-        raise _too_long()
+        raise too_long()
 
 
-def _too_long() -> TooLargeError:
+def too_long() -> TooLargeError:
+    """Return the error of an answer that is longer than Lambda lets through."""
     return TooLargeError(
         f"the answer has more than {HTTP_ANSWER_BYTES_MAX} bytes: ask for fewer records or queries "
         "in a request (top_k, limit, keys, queries), or include less"

@@ -172,6 +172,16 @@ def check_count(queries: int) -> None:
         )
 
 
+def matches_limit(matches_max: Any) -> int:
+    """Check how many matches a call may have."""
+    number = whole_number(matches_max, "matches_max")
+    if number < 1:
+        raise InvalidArgumentError(
+            f"matches_max is at least 1, not {shown(number)}", field="matches_max"
+        )
+    return number
+
+
 def query_options(include: Iterable[str], *given: Any) -> Query:
     """Check what queries of a call have in common: all but vectors, filters, and until when.
 

@@ -9,6 +9,7 @@ from squash.database.arguments import (
     check_count,
     check_include,
     listed,
+    matches_limit,
     query_options,
     told,
     whole_number,
@@ -141,6 +142,7 @@ class IndexReads:
         explain: bool = False,
         allow_partial: bool = False,
         timeout_ms: int | None = None,
+        matches_max: int | None = None,
     ) -> Answer:
         """Find the records nearest to a vector, a text or an image, among those that pass a filter.
 
@@ -182,13 +184,16 @@ class IndexReads:
         timeout_ms:
             How long it may take, 1 to 900,000. A search in this process that has begun ends in its
             own time; one by functions is given up.
+        matches_max:
+            Refuse what has more matches than so many, as soon as that is known: for who can pass on
+            no more of them. Without it there may be `top_k`.
 
         Raises
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range, or cannot be encoded.
         TooLargeError
-            If a text or image has more bytes than are encoded.
+            If a text or image has more bytes than are encoded, or there are too many matches.
         NotFoundError
             If there was no snapshot at `as_of`, or it was collected; or the encoder was removed.
         PartialAnswerError, UnavailableError
@@ -202,6 +207,8 @@ class IndexReads:
         )  # fmt: skip
         if timeout_ms is not None:
             options = options.until(session.deadline_ms(timeout_ms))
+        if matches_max is not None:
+            options = options.within(matches_limit(matches_max))
         bare = text is None and image is None and encoder is None
         if vector is not None and bare and as_of is None:
             node = None if filter is None else session.parse(filter)
@@ -227,6 +234,7 @@ class IndexReads:
         explain: bool = False,
         allow_partial: bool = False,
         timeout_ms: int | None = None,
+        matches_max: int | None = None,
     ) -> _Answers:
         """Answer several queries on one snapshot; see `query`.
 
@@ -249,13 +257,18 @@ class IndexReads:
             For all of them together, as in `query`.
         include, explain, allow_partial, timeout_ms:
             Likewise.
+        matches_max:
+            Refuse all of them if together they have more matches than so many. Queries without a
+            filter have `top_k` each, or as many as there are records: then nothing is searched.
+            Others are searched some at a time, until they have too many. Without it there may be
+            `top_k` each, all in memory at once.
 
         Raises
         ------
         InvalidArgumentError, FilterError
             If an argument is out of its range, or cannot be encoded.
         TooLargeError
-            If a text or image has more bytes than are encoded.
+            If a text or image has more bytes than are encoded, or there are too many matches.
         NotFoundError
             If there was no snapshot at `as_of`, or it was collected; or the encoder was removed.
         PartialAnswerError, UnavailableError
@@ -273,6 +286,8 @@ class IndexReads:
         check_count(len(asked))
         if timeout_ms is not None:
             options = options.until(session.deadline_ms(timeout_ms))
+        if matches_max is not None:
+            options = options.within(matches_limit(matches_max))
         if filters is None or isinstance(filters, Mapping):
             nodes = [session.parse(filters)] * len(asked)
         else:

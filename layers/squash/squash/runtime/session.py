@@ -31,6 +31,7 @@ from squash.model import (
     WriteResult,
 )
 from squash.reports import GcReport, Progress, RepairReport, VerifyReport
+from squash.runtime.bounded import search_bounded
 from squash.runtime.content import Asked, Content
 from squash.runtime.encoding import Encoding
 from squash.runtime.pressure import FreshGuard
@@ -308,7 +309,10 @@ class IndexSession:
         for query in queries:
             if query.deadline_ms is not None:
                 self._check_time(query.deadline_ms)
-        return self._searcher.search(view, queries)
+        most = queries[0].matches_max if queries else None
+        if most is None:
+            return self._searcher.search(view, queries)
+        return search_bounded(self._searcher, view, queries, most)
 
     def deadline_ms(self, timeout_ms: int | None) -> int | None:
         """Return when an answer must be there that may take so long from now."""

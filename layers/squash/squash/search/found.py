@@ -55,10 +55,16 @@ class Query(NamedTuple):
     """Whether the rest is an answer where part of the index cannot be searched."""
     deadline_ms: int | None = None
     """When the answer must be there, in milliseconds since 1970 UTC."""
+    matches_max: int | None = None
+    """How many matches all queries of a call may have together; None for any number."""
 
     def until(self, deadline_ms: int | None) -> Query:
         """Return the same, to be answered until some time."""
         return self._replace(deadline_ms=deadline_ms)
+
+    def within(self, matches_max: int | None) -> Query:
+        """Return the same, of a call that may have so many matches in all."""
+        return self._replace(matches_max=matches_max)
 
     def of(self, vector: F32, node: FilterNode | None) -> Query:
         """Return what asks the same of another vector, among the rows that pass another filter."""
