@@ -45,9 +45,12 @@ class Toy:
     world: World
     slots: int
     query_bytes: int = 8
+    filter_bytes: int = 0
+    """Of each query's own, which stand in what a call's queries share."""
 
     def parts(self, queries: Sequence[int]) -> tuple[list[Part], Part]:
-        return [Part(self.query_bytes, 8) for _ in queries], Part(100, 100)
+        shared = Part(100 + self.filter_bytes * len(queries), 100)
+        return [Part(self.query_bytes, 8) for _ in queries], shared
 
     def pack(self, queries: Sequence[int]) -> bytes:
         return json.dumps(list(queries)).encode()
@@ -149,7 +152,7 @@ def run(tree: Tree | None, queries: int, slots: int, *first: Fate, **more) -> Ru
     cloud = Cloud(handlers, fates(*first))
     world = cloud.world()
     caller = world.calling.caller(more.get("deadline_ms", DEADLINE_MS), allow_partial=allow_partial)
-    toy = Toy(world, slots, more.get("query_bytes", 8))
+    toy = Toy(world, slots, more.get("query_bytes", 8), more.get("filter_bytes", 0))
     try:
         place = Place(tree) if tree else NO_TREE
         found: Any = answer_node(caller, toy, place, range(queries))
@@ -238,6 +241,20 @@ def test_too_much_for_one_call():
     assert sum(one.role == "allocator" for one in done.cloud.seen) == 6
     done = run(Tree(2, 1), 40, 1, query_bytes=5_000_000)
     assert isinstance(done.found, TooLargeError)
+    assert done.cloud.seen == []
+
+
+def test_too_many_filters_for_one_call():
+    """Filters count wherever a query goes that has one: all are too much, those of a few are not.
+
+    What no call can carry is told with all its bytes.
+    """
+    done = run(Tree(2, 1), 40, 1, filter_bytes=500_000)
+    assert done.found == plain(40, 1)
+    assert sum(one.role == "allocator" for one in done.cloud.seen) == 8
+    done = run(Tree(2, 1), 40, 1, filter_bytes=5_000_000)
+    assert isinstance(done.found, TooLargeError)
+    assert "one query takes 5000108 bytes to send" in str(done.found)
     assert done.cloud.seen == []
 
 

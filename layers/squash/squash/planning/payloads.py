@@ -51,7 +51,7 @@ def split_payload(
     start = request = answer = 0
     for place, part in enumerate(parts):
         if part.request_bytes > request_room or part.answer_bytes > answer_room:
-            raise _too_large(part, request_room, answer_room)
+            raise _too_large(part, shared, (request_bytes_max, answer_bytes_max))
         request += part.request_bytes
         answer += part.answer_bytes
         if request > request_room or answer > answer_room:
@@ -62,13 +62,14 @@ def split_payload(
     return groups
 
 
-def _too_large(part: Part, request_room: int, answer_room: int) -> TooLargeError:
-    if part.request_bytes > request_room:
+def _too_large(part: Part, shared: Part, most: tuple[int, int]) -> TooLargeError:
+    request_bytes = part.request_bytes + shared.request_bytes
+    if request_bytes > most[0]:
         return TooLargeError(
-            f"one query takes {part.request_bytes} bytes to send, and a call holds {request_room}: "
-            "shorten its filter"
+            f"one query takes {request_bytes} bytes to send, with its filter, and a call holds "
+            f"{most[0]}: shorten its filter"
         )
     return TooLargeError(
-        f"one query's answer may take {part.answer_bytes} bytes, and a call holds {answer_room}: "
-        "lower top_k, or leave metadata or vectors out of include"
+        f"one query's answer may take {part.answer_bytes + shared.answer_bytes} bytes, and a call "
+        f"holds {most[1]}: lower top_k, or leave metadata or vectors out of include"
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from squash.errors import InternalError
+from squash.errors import InternalError, TooLargeError
 from squash.planning.payloads import Part, split_payload
 from squash.planning.tree import Dealt, Place, deal
 from squash.search.calls import Batch, Call, Caller
@@ -133,14 +133,30 @@ def _calls_to_children(
     parts: list[range] = []
     calls: list[Call] = []
     for child, part in dealt.children:
-        sizes, shared = work.parts(queries[part.start : part.stop])
-        for group in split_payload(sizes, shared):
-            mine = range(part.start + group.start, part.start + group.stop)
+        for mine in _sendable(work, queries, part):
             body = work.pack(queries[mine.start : mine.stop])
             parts.append(mine)
             below = Place(place.tree, child)
             calls.append(Call("allocator", body, f"allocator {child.id}", place=below))
     return parts, calls
+
+
+def _sendable(work: Work[Q, R], queries: Sequence[Q], part: range) -> list[range]:
+    """Divide queries into what a call can carry.
+
+    What they share counts in full wherever some of them go. Of many filters each may be small, and
+    all be too much: then halves are tried, which have fewer.
+    """
+    sizes, shared = work.parts(queries[part.start : part.stop])
+    try:
+        groups = split_payload(sizes, shared)
+    except TooLargeError:
+        if len(part) == 1:
+            raise
+        middle = (part.start + part.stop) // 2
+        halves = range(part.start, middle), range(middle, part.stop)
+        return [mine for half in halves for mine in _sendable(work, queries, half)]
+    return [range(part.start + group.start, part.start + group.stop) for group in groups]
 
 
 def _begin_own(caller: Caller, work: Work[Q, R], queries: Sequence[Q]) -> tuple[Begun[R], Batch]:
