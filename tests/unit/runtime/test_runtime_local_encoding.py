@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,6 +188,51 @@ def test_the_least_used_is_closed(world, tmp_path):
     assert process._opening == {}
 
 
+class SmallDisk(EncoderRegistry):
+    """Writes into a cache on a disk that has room for two of the encoders it knows."""
+
+    known: frozenset[str] = frozenset()
+
+    def __init__(self, store, cache):
+        super().__init__(store, check=lambda folder: None)
+        self.cache = cache
+
+    def _fetch_files(self, info, folder, progress):
+        if sum(path.name in SmallDisk.known for path in self.cache.iterdir()) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super()._fetch_files(info, folder, progress)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_full_disk(world, tmp_path, own):
+    """A container's own is made free by what it holds; of a folder of others' nothing is taken.
+
+    A container lives on: one that had once fetched what its disk holds would fail for ever at every
+    other encoder.
+    """
+    pins = []
+    for seed in range(5):
+        digest = make_text_encoder(tmp_path / f"made-{seed}", seed=seed)
+        world.registry.add(tmp_path / f"made-{seed}")
+        pins.append(EncoderPin("tiny", digest))
+    SmallDisk.known = frozenset(pin.digest for pin in pins)
+    (world.cache / "others").mkdir(parents=True)
+    folders = EncoderFolders((), world.cache, own=own)
+    process = LocalEncoding(SmallDisk(world.store, world.cache), folders, clock=world.clock)
+    right = encode(process, pins[0], "red dog").encoded.vectors
+    for pin in pins[:2]:
+        encode(process, pin, "red")
+    if not own:
+        with pytest.raises(UnavailableError, match="make room"):
+            encode(process, pins[2], "red")
+        assert len(list(world.cache.iterdir())) == 3
+        return
+    for pin in (*pins[2:], *pins, *pins[::-1]):
+        encode(process, pin, "red")
+    assert (encode(process, pins[0], "red dog").encoded.vectors == right).all()
+    assert (world.cache / "others").is_dir()
+
+
 def test_threads_open_one_once(world):
     """Who comes while it is being opened waits for that."""
     opened = []
@@ -256,4 +302,6 @@ def test_where_encoders_lie():
     )
     in_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "encoder"}
     assert encoder_folders(in_lambda).cache == Path("/tmp/squash-encoders")  # noqa: S108
+    assert encoder_folders(in_lambda).own
+    assert not encoder_folders(in_lambda | given).own
     assert encoder_folders(in_lambda | given).cache == Path("/cache")

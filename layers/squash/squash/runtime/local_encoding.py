@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections import OrderedDict
@@ -61,11 +62,15 @@ class EncoderFolders:
         Folders that are looked into first, such as a layer's; they are never written to.
     cache:
         Where fetched encoders are kept.
+    own:
+        Whether nobody else uses the cache: then what was fetched makes room for what is, where the
+        disk is full.
 
     """
 
     search: tuple[Path, ...]
     cache: Path
+    own: bool = False
 
 
 def encoder_folders(environment: Mapping[str, str]) -> EncoderFolders:
@@ -86,7 +91,7 @@ def encoder_folders(environment: Mapping[str, str]) -> EncoderFolders:
     if cache:
         return EncoderFolders(search, Path(cache))
     if environment.get(_LAMBDA_VARIABLE):
-        return EncoderFolders(search, Path(_LAMBDA_CACHE))
+        return EncoderFolders(search, Path(_LAMBDA_CACHE), own=True)
     try:
         return EncoderFolders(search, Path.home() / _HOME_CACHE)
     except RuntimeError as error:
@@ -226,14 +231,35 @@ class LocalEncoding:
 
     def _fetch(self, pin: EncoderPin, folder: Path) -> bool:
         """Have an encoder in the cache; say whether it was this call that fetched it."""
+        reference = f"{pin.name}@{pin.digest}"
         try:
-            self._registry.fetch(f"{pin.name}@{pin.digest}", folder)
+            try:
+                self._registry.fetch(reference, folder)
+            except UnavailableError as error:
+                if not (self._folders.own and _is_full(error) and self._clear()):
+                    raise
+                self._registry.fetch(reference, folder)
         except InvalidArgumentError:
             # Another process that shares the cache was first.
             if not (folder / CONFIG_FILE).is_file():
                 raise
             return False
         return True
+
+    def _clear(self) -> bool:
+        """Remove all encoders of the cache; say whether there were any.
+
+        Those that are open need their files no more; they are fetched again when they are opened
+        again.
+        """
+        kept = [
+            path
+            for path in self._folders.cache.iterdir()
+            if is_digest(path.name) and path.is_dir() and not path.is_symlink()
+        ]
+        for path in kept:
+            shutil.rmtree(path, ignore_errors=True)
+        return bool(kept)
 
     def _open_onnx(self, folder: Path, *, checked: bool) -> OpenEncoder:
         # Loaded here, since it brings the libraries that run models.
@@ -247,6 +273,12 @@ class LocalEncoding:
                 f"the time was over when encoder {encoder_label(pin.name, pin.digest)} had done "
                 f"{done} of {total} inputs: give a longer timeout_ms, or repeat the call"
             )
+
+
+def _is_full(error: UnavailableError) -> bool:
+    """Tell whether what could not be written had no room."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def _check_digest(pin: EncoderPin, folder: Path) -> None:
