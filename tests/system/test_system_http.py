@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -154,6 +154,15 @@ def test_who_breaks_a_connection_off_leaves_no_traceback(error, told, capsys):
         except error:
             server.handle_error(None, ("127.0.0.1", 1))
     assert ("Traceback" in capsys.readouterr().err) == told
+
+
+def test_many_connections_may_come_at_once():
+    """Nobody waits to try again to connect, though none is answered yet."""
+    with ExitStack() as stack:
+        server = stack.enter_context(make_server({}, port=0, ids=SystemIds(), clock=SystemClock()))
+        for _ in range(64):
+            address = ("127.0.0.1", server.server_port)
+            stack.enter_context(socket.create_connection(address, timeout=0.9))
 
 
 def test_a_port_that_somebody_has_is_named(database):

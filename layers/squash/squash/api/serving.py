@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SOMAXCONN
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
@@ -114,6 +115,9 @@ def make_server(faces: Faces, *, port: int, ids: IdSource, clock: Clock) -> Thre
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # Of connections that come at once: those past five, its own choice, would be tried again by
+    # their clients after a second, then three, and some of sixty-four for fifteen.
+    request_queue_size = SOMAXCONN
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell of what went wrong; that somebody did not wait for an answer is no such thing."""
