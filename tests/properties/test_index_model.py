@@ -191,6 +191,26 @@ def test_a_listing_survives_writes_and_folds_between_its_pages():
     assert len(set(seen)) == len(seen)
 
 
+@pytest.mark.parametrize("filter_", [{"n": {"$gte": 100}}, {"n": {"$in": [3, 50, 119]}}, {"m": 1}])
+def test_a_listing_by_a_filter_has_full_pages_of_what_passes(filter_):
+    """In every state of the rows: fresh, flat, in partitions, deleted."""
+    index, _, rng = make("euclidean", [{"n": i} for i in range(120)], 4, 1)
+    index.put(keys=["more", "other"], vectors=rng.normal(size=(2, 4)), metadata=[{"n": 200}, None])
+    index.delete(keys=["k118"])
+    answer = index.query(rng.normal(size=4), top_k=200, filter=filter_)
+    wanted = {match.key for match in answer.matches}
+    listed, cursor = [], None
+    while True:
+        page = index.list(cursor=cursor, limit=3, filter=filter_, include=())
+        listed += [record.key for record in page.records]
+        cursor = page.cursor
+        if cursor is None:
+            break
+        assert len(page.records) == 3
+    assert len(listed) == len(set(listed))
+    assert set(listed) == wanted
+
+
 def test_a_build_is_the_same_for_a_seed_and_holds_its_caps():
     """Two builds of the same rows write the same bytes; no partition passes the cap."""
     rng = np.random.default_rng(5)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from amounts import examples
 from squash.attributes import parse_filter
 from squash.errors import FilterError, InvalidArgumentError
+from squash.storage import CountingStore, MemoryStore
 from strategies import filters_for, metadata_rows, passes
 
 Q = "/v1/indexes/papers/query"
@@ -120,6 +121,26 @@ def test_a_cursor_is_that_of_a_row_that_may_be_seen(papers):
         if whole["records"][0]["key"] == key:
             break
     assert page["cursor"] == cursor
+
+
+def test_a_page_of_few_visible_rows_asks_the_store_no_more_than_one_of_all():
+    """Else who sees little of a large index waits until the function's time is over."""
+    store = CountingStore(MemoryStore())
+    papers = World(store=store).papers()
+    for part in range(4):
+        made = [{"key": f"k{part}.{i}", "vector": [1, i]} for i in range(1000)]
+        assert papers.ask("POST", V, {"vectors": made}).status == 200
+    spent = []
+    for token, seen in (
+        (papers.key("read"), 1000),
+        (papers.key("read", row_filter={"team": "blue"}), 1),
+    ):
+        for _ in range(2):  # the first time keys and the like are read
+            before = store.counts().requests
+            page = papers.ask("GET", V, query="limit=1000", key=token).document
+            assert len(page["records"]) == seen
+        spent.append(store.counts().requests - before)
+    assert spent[1] <= spent[0]
 
 
 def test_a_row_filter_that_cannot_be_applied_lets_nothing_through(world):

@@ -10,9 +10,7 @@ from squash.api.problems import RefusedError
 from squash.attributes import FilterNode, matches, parse_filter
 from squash.database import Index
 from squash.errors import FilterError, InvalidArgumentError
-from squash.limits import LIST_PAGE_MAX
 from squash.model import AsOf, Filter, IndexConfig, Record, RecordPage
-from squash.search.fetch import cursor_after
 
 
 def query_filter(caller: Caller, filter_: Filter | None, config: IndexConfig) -> Filter | None:
@@ -71,20 +69,10 @@ def list_records(
 
     Under a row filter pages are as full as without: the cursor would else tell of hidden records.
     """
-    node = _row_filter(caller, index.config)
-    if node is None:
-        return index.list(cursor=cursor, limit=limit, include=include, as_of=as_of)
-    seen: list[Record] = []
-    while len(seen) <= limit:
-        page = index.list(
-            cursor=cursor, limit=LIST_PAGE_MAX, include={*include, "metadata"}, as_of=as_of
-        )
-        seen += [record for record in page.records if matches(node, record.metadata or {})]
-        cursor = page.cursor
-        if cursor is None:
-            break
-    following = cursor_after(seen[limit - 1].key) if len(seen) > limit else None
-    return RecordPage(tuple(_cut(record, include) for record in seen[:limit]), following)
+    _row_filter(caller, index.config)
+    return index.list(
+        cursor=cursor, limit=limit, filter=caller.row_filter, include=include, as_of=as_of
+    )
 
 
 def _row_filter(caller: Caller, config: IndexConfig) -> FilterNode | None:

@@ -51,6 +51,7 @@ class IndexReads:
         *,
         cursor: str | None = None,
         limit: int = 500,
+        filter: Filter | None = None,  # noqa: A002
         include: Iterable[str] = ("metadata",),
         as_of: AsOf | None = None,
     ) -> RecordPage:
@@ -58,11 +59,13 @@ class IndexReads:
 
         A record that is there throughout is listed exactly once, whatever is written meanwhile.
         Pass each page's cursor on to get the next; the last page has none. With the same `as_of`
-        for every page (see `query`) they are exactly that snapshot.
+        for every page (see `query`) they are exactly that snapshot. With a `filter`, the same for
+        every page, those that pass are listed, on pages as full as without.
         """
-        return self._session.list(
-            cursor, whole_number(limit, "limit"), check_include(include), as_of
-        )
+        session = self._session
+        node = session.parse(filter)
+        wanted = check_include(include)
+        return session.list(cursor, whole_number(limit, "limit"), wanted, as_of=as_of, node=node)
 
     def snapshots(self, *, limit: int = 100, before: int | None = None) -> _Snapshots:
         """Say what the last commits did, the newest first; each made a snapshot.

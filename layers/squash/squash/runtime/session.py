@@ -341,11 +341,14 @@ class IndexSession:
         cursor: str | None,
         limit: int,
         include: frozenset[str],
-        as_of: AsOf | None = None,
+        *,
+        as_of: AsOf | None,
+        node: FilterNode | None,
     ) -> RecordPage:
-        """List records, a page at a time."""
+        """List records that pass a filter, a page at a time."""
         return self._reading_at(
-            as_of, lambda view, live: record_page(view, cursor, limit, include, live)
+            as_of,
+            lambda view, live: record_page(view, cursor, limit, include, only_live(node, live)),
         )
 
     def _reading_at(
