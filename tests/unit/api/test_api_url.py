@@ -11,6 +11,7 @@ import pytest
 from api_world import Answer, event
 
 import squash
+from s3vectors_face import Service
 from squash.api import credentials, functions
 from squash.api.access import IamGate
 from squash.api.problems import NoCredentialError
@@ -87,3 +88,30 @@ def test_who_signs_for_the_url_is_whom_lambda_found():
         IamGate().admit(request_of(made, fallback_id="x"))
     made["requestContext"]["authorizer"] = {"iam": {"userId": "AIDAME", "callerId": "AIDAME"}}
     assert IamGate().admit(request_of(made, fallback_id="x")).name == "AIDAME"
+
+
+def test_s3_vectors_are_of_the_functions_account_at_the_url_too():
+    """Where a URL lets everybody in its events name no account: ARNs and policies hold as ever."""
+    service = Service(dimension=2)
+    function = SimpleNamespace(
+        invoked_function_arn="arn:aws:lambda:eu-central-1:123456789012:function:squash-coordinator"
+    )
+    arn = "arn:aws:s3vectors:us-east-1:123456789012:bucket/bucket"
+    body = {"indexArn": f"{arn}/index/index", "topK": 1, "queryVector": {"float32": [1, 0]}}
+    made = event("url-query") | {"rawPath": "/QueryVectors", "body": json.dumps(body)}
+    assert made["requestContext"]["accountId"] == "anonymous"
+
+    def asked():
+        answer = service.faces["coordinator"](made, function)
+        return answer["statusCode"], answer["headers"].get("x-amzn-ErrorType")
+
+    assert asked() == (200, None)
+    denied = {
+        "Effect": "Deny",
+        "Principal": {"AWS": "arn:aws:iam::123456789012:user/anybody"},
+        "Action": "s3vectors:QueryVectors",
+        "Resource": f"{arn}/index/*",
+    }
+    policy = json.dumps({"Statement": denied})
+    service.must("PutVectorBucketPolicy", vectorBucketName="bucket", policy=policy)
+    assert asked() == (403, "AccessDeniedException")

@@ -52,10 +52,7 @@ class HttpFace(EventHandler):
         self._services = services
         self._gate = gate
 
-    def _answered(
-        self, request: HttpRequest, event: dict[str, Any], seen: Seen, left_ms: LeftMs | None
-    ) -> dict[str, Any]:
-        del event
+    def _answered(self, request: HttpRequest, seen: Seen, left_ms: LeftMs | None) -> dict[str, Any]:
         reply = self._reply(request, seen, left_ms=left_ms)
         seen.spent = reply.spent
         return answer_of(reply, request_id=request.id)

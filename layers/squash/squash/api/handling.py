@@ -44,14 +44,15 @@ class EventHandler(ABC):
         """Answer an event; whatever goes wrong is answered, too."""
         begun_ms = self._clock.now_ms()
         request_id = str(getattr(context, "aws_request_id", "") or self._ids.new_id())
+        function_arn = str(getattr(context, "invoked_function_arn", "") or "")
         # Where Lambda has a say in it: for how long the function may still run.
         left_ms = getattr(context, "get_remaining_time_in_millis", None)
         seen = Seen()
         error: Exception | None = None
         try:
-            request = request_of(event, fallback_id=request_id)
+            request = request_of(event, fallback_id=request_id, function_arn=function_arn)
             request_id = request.id
-            answer = self._answered(request, event, seen, left_ms)
+            answer = self._answered(request, seen, left_ms)
         except Exception as caught:  # noqa: BLE001 - a caller is always answered; the log says why
             error = caught
             answer = self._refused(caught, seen, request_id)
@@ -70,9 +71,7 @@ class EventHandler(ABC):
         return answer
 
     @abstractmethod
-    def _answered(
-        self, request: HttpRequest, event: dict[str, Any], seen: Seen, left_ms: LeftMs | None
-    ) -> dict[str, Any]:
+    def _answered(self, request: HttpRequest, seen: Seen, left_ms: LeftMs | None) -> dict[str, Any]:
         """Carry a request out, and write its result as the gateway takes it."""
 
     @abstractmethod

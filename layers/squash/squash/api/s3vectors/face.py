@@ -73,10 +73,9 @@ class S3VectorsFace(EventHandler):
         self._gate = gate
         self._place = Place(region=region, kms_key=kms_key)
 
-    def _answered(
-        self, request: HttpRequest, event: dict[str, Any], seen: Seen, left_ms: LeftMs | None
-    ) -> dict[str, Any]:
-        body = self._result(request, _placed(self._place, event), seen, left_ms)
+    def _answered(self, request: HttpRequest, seen: Seen, left_ms: LeftMs | None) -> dict[str, Any]:
+        place = replace(self._place, account=request.account or self._place.account)
+        body = self._result(request, place, seen, left_ms)
         return _answer(200, body, {}, request.id)
 
     def _refused(self, error: Exception, seen: Seen, request_id: str) -> dict[str, Any]:
@@ -119,11 +118,6 @@ class S3VectorsFace(EventHandler):
                 allowed=methods,
             )
         raise ServiceError("UnknownOperationException", "There is no such operation")
-
-
-def _placed(place: Place, event: Mapping[str, Any]) -> Place:
-    account = str(event["requestContext"].get("accountId") or "")
-    return replace(place, account=account) if account else place
 
 
 def _resource(operation: Operation, members: Mapping[str, Any], place: Place) -> Resource | None:
