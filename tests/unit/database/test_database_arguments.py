@@ -155,3 +155,15 @@ def test_of_several_filters_the_bad_one_is_named():
     with pytest.raises(FilterError) as caught:
         index.query_many([[1, 0]] * 2, filters={"a": {"$x": 1}})
     assert caught.value.field == "a.$x"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("expires", ["gone"]), ("non_filterable", [["body"]]), ("expires", {})]
+)
+def test_a_list_names_no_metadata_key(name, value):
+    """Neither can be remembered among names, which are strings."""
+    database = squash.connect(f"memory://{uuid4().hex}")
+    with pytest.raises(InvalidArgumentError) as caught:
+        database.create_index("x", dimension=2, **{name: value})
+    assert caught.value.field == name
+    assert database.list_indexes() == []

@@ -239,7 +239,7 @@ class Database:
         declared = {
             key: one_of(AttributeType, kind, f"attributes.{key}") for key, kind in types.items()
         }
-        if expires is not None:
+        if isinstance(expires, str):  # else it is refused with the rest
             declared.setdefault(expires, AttributeType.NUMBER)
         check_index_name(name)
         chosen = None if metric is None else one_of(Metric, metric, "metric")

@@ -123,7 +123,8 @@ def check_new_config(config: IndexConfig) -> None:
         )
     declared = [(name, "attributes") for name in config.attributes]
     for name, field in [*declared, *((name, "non_filterable") for name in config.non_filterable)]:
-        if not is_metadata_key(name):
+        # What is no string may be a list, which cannot be remembered.
+        if not isinstance(name, str) or not is_metadata_key(name):
             raise InvalidArgumentError(
                 f"{field} names metadata keys, and {name!r:.80} is none: they are strings of 1 to "
                 f"{ATTRIBUTE_NAME_BYTES_MAX} bytes, the first not $",
