@@ -217,12 +217,19 @@ def test_an_answer_longer_than_lambda_lets_through_asks_for_less(papers, monkeyp
         ("POST", "/vectors/get", {"keys": ["a", "b", "c"], "include": ["vector"]}, "",
          '{"key":"a",0.0,0.0},'),
         ("GET", "/vectors", None, "include=vector", '{"key":"a",0.0,0.0},'),
+        ("POST", "/query", {"vector": [1, 0]}, "",
+         '{"key":"a","distance":0.0,"metadata":{}},red'),
+        ("POST", "/vectors/get", {"keys": ["a", "b", "c"], "include": ["metadata"]}, "",
+         '{"key":"a","metadata":{}},red'),
     ],
 )  # fmt: skip
 def test_what_is_too_long_is_not_even_written(
     papers, monkeypatch, method, path, body, query, least
 ):
-    """A vector takes many times as much as numbers and as text: it could be all the memory."""
+    """A vector takes many times as much as numbers and as text: it could be all the memory.
+
+    So could texts: ten thousand of 40 KiB each are 400 MB, and as much again when they are written.
+    """
     monkeypatch.setattr(squash.api.documents, "_included", None)
     monkeypatch.setattr(squash.api.requests, "HTTP_ANSWER_BYTES_MAX", 3 * len(least) - 4)
     large = papers.ask(method, f"/v1/indexes/papers{path}", body, query=query)

@@ -13,6 +13,7 @@ from squash.model import (
     IndexConfig,
     IndexStats,
     Match,
+    Metadata,
     Record,
     SnapshotInfo,
     WriteResult,
@@ -69,14 +70,19 @@ def record_document(record: Record) -> dict[str, Any]:
 def least_bytes(records: Iterable[Record | Match]) -> int:
     """Return how long records are at least, once they are written.
 
-    A vector that is written takes ten times what it took, and more: whether that is too long to be
-    answered is better known before.
+    A vector that is written takes ten times what it took, and more, and texts are copied more than
+    once: whether that is too long to be answered is better known before.
     """
     return sum(
         (_MATCH_BYTES_MIN if isinstance(one, Match) else _RECORD_BYTES_MIN)
+        + (0 if one.metadata is None else _METADATA_BYTES_MIN + _text_characters(one.metadata))
         + (0 if one.vector is None else _NUMBER_BYTES_MIN * len(one.vector))
         for one in records
     )
+
+
+def _text_characters(metadata: Metadata) -> int:
+    return sum([len(value) for value in metadata.values() if isinstance(value, str)])
 
 
 def matches_max(include: Iterable[str], dimension: int, *, bytes_max: int) -> int:
