@@ -139,6 +139,13 @@ def test_an_export_without_vectors_is_refused_by_the_importer(tmp_path):
         read(path, 2)
 
 
+def test_an_export_whose_vectors_are_looked_for_elsewhere_is_not_called_one_without(tmp_path):
+    path = tmp_path / "r.parquet"
+    write(path, [RowBatch(["a"], np.zeros((1, 2), np.float32), [{}])], dimension=2)
+    with pytest.raises(InvalidArgumentError, match="'other' is not one of its list columns"):
+        open_rows(path, dimension=2, options=ImportOptions(vector_column="other"))
+
+
 @pytest.mark.parametrize(
     ("told", "metadata", "words"),
     [

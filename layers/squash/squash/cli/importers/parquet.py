@@ -34,6 +34,7 @@ from squash.model import InputBatch, Modality, RowBatch
 from squash.reports import Progress
 from squash.values import dataclass
 
+_VECTOR: Final = "vector"
 _INPUTS_READ_AT_ONCE: Final = 16  # if each is as long as may be, they fill a batch
 
 
@@ -72,7 +73,7 @@ class ParquetRows:
         self._rows = self._file.metadata.num_rows
         schema = self._file.schema_arrow
         self._modality = _modality(columns)
-        self._vector_column = columns.vector or "vector"
+        self._vector_column = columns.vector or _VECTOR
         self._input_column = columns.text or columns.image
         self._key_column = columns.key or ("key" if "key" in schema.names else None)
         told = self._told(schema)
@@ -89,7 +90,8 @@ class ParquetRows:
     def _told(self, schema: Any) -> dict[str, Any] | None:
         """Return what a file of `squash export` tells of itself; None if it is another."""
         told = told_by_export(schema, place=self._path.name)
-        if told is not None and self._modality is None and self._vector_column not in schema.names:
+        columns = {_VECTOR, self._vector_column}
+        if told is not None and self._modality is None and columns.isdisjoint(schema.names):
             raise InvalidArgumentError(
                 f"{self._path.name}: exported without vectors; only with them can it be imported, "
                 "or, into an index with an encoder, by --text-column and the key of its texts"
