@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fault_store import FaultStore, KilledError, unavailable
+from fault_store import FaultStore, KilledError, StepStore, unavailable
 from index_world import FakeClock, World
 
 from living import snapshot_every
@@ -13,6 +13,7 @@ from squash.errors import (
     CommitUnknownError,
     ConflictError,
     DataError,
+    NotFoundError,
     PermissionDeniedError,
     SquashError,
     ThrottledError,
@@ -21,7 +22,8 @@ from squash.errors import (
 )
 from squash.index import log as log_module
 from squash.index import writer
-from squash.index.commits import Commit, DeleteKeys, PutRows, log_key
+from squash.index.commits import Commit, DeleteKeys, Dropped, PutRows, log_key
+from squash.index.state import RECENT_COMMITS_MAX
 from squash.storage import MemoryStore
 
 BEFORE = {f"k{i}": i for i in range(6)}
@@ -381,6 +383,67 @@ def test_who_decides_for_long_does_not_write_into_a_hole():
 
     assert slow.log.append(opened, decide_for_long, commit_id="long").sequence == 12
     assert asked == [11]
+
+
+@pytest.mark.parametrize("call", range(3))
+@pytest.mark.parametrize("dropped", [False, True])
+def test_who_stands_still_does_not_write_into_a_hole(call, dropped):
+    """A machine that sleeps in the midst of a write, while the log it knows is collected."""
+    store, clock = prepared(), FakeClock()
+    ahead = World.on(store, 2, clock)
+
+    def others():
+        newest = ahead.log.refresh(None)
+        for i in range(7):
+            newest = ahead.put(newest, {"k1": i})
+        newest = ahead.log.write_snapshot(do_fold(ahead, newest))
+        kept = 3 if call else 0  # as one with fresh rows is
+        last = newest.sequence
+        store.delete(log_key(i) for i in range(1, last + 1) if i != kept)
+        if dropped:
+            store.put(log_key(last + 1), Commit(last + 1, "drop", 0, Dropped()).to_bytes())
+        clock.sleep(3600)
+
+    known = World.on(store, 1, clock).log.refresh(None)
+    if call:  # It loses, and then stands still.
+        ahead.put(ahead.log.refresh(None), {"k5": 7})
+    slow = StepStore(store, step=call, fault="overtaken", rival=others)
+    writing = World.on(slow, 1, clock)
+    if dropped:
+        with pytest.raises(NotFoundError, match="dropped"):
+            writing.put(known, {"slow": 1})
+        return
+    opened = writing.put(known, {"slow": 1})
+    found = found_by_a_fresh_reader(store)
+    assert found["slow"] == 1
+    assert found == writing.everything(opened)
+    assert call or store.get(log_key(3)) is None
+
+
+@pytest.mark.parametrize("others_commits", [7, 300])
+def test_who_stands_still_after_a_write_finds_it(others_commits):
+    """What happened is told as that, or as unknown if too much was committed since to see it."""
+    store, clock = prepared(), FakeClock()
+    ahead = World.on(store, 2, clock)
+
+    def others():
+        newest = ahead.log.refresh(None)
+        for i in range(others_commits):
+            newest = ahead.put(newest, {"k1": i})
+        newest = ahead.log.write_snapshot(do_fold(ahead, newest))
+        store.delete(log_key(i) for i in range(1, newest.sequence + 1))
+        clock.sleep(3600)
+
+    known = World.on(store, 1, clock).log.refresh(None)
+    writing = World.on(StepStore(store, step=0, fault="late", rival=others), 1, clock)
+    if others_commits > RECENT_COMMITS_MAX:
+        with pytest.raises(CommitUnknownError):
+            writing.put(known, {"slow": 1})
+    else:
+        opened = writing.put(known, {"slow": 1})
+        assert writing.everything(opened) == found_by_a_fresh_reader(store)
+    assert found_by_a_fresh_reader(store)["slow"] == 1
+    assert World.on(store).log.refresh(None).sequence == others_commits + 4
 
 
 def test_operations_have_their_types():

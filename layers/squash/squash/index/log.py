@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from squash.clock import Clock, IdSource
 from squash.errors import (
     CommitUnknownError,
+    NotFoundError,
     SquashError,
     ThrottledError,
     UnavailableError,
@@ -17,7 +18,7 @@ from squash.index import snapshots
 from squash.index.commits import Commit, Operation, log_key
 from squash.index.live import LoadKeys, Opened
 from squash.index.opening import LogReader
-from squash.index.state import State, apply
+from squash.index.state import RECENT_COMMITS_MAX, State, apply
 from squash.limits import (
     COMMIT_ATTEMPTS_MAX,
     SNAPSHOT_EVERY_COMMITS,
@@ -133,11 +134,13 @@ class IndexLog(LogReader):
             if winner.commit_id == commit_id:
                 # What an earlier call stored may be another decision than this one's.
                 after = after if winner is commit else self._after(opened, winner)
-                return self._snapshot_if_due(after)
+                if not self._is_old(opened, self._clock.now_ms()):
+                    return self._snapshot_if_due(after)
+                opened, newest = self._seen_in_log(after, winner, data), True
+                continue
             # Who read and then waited would be behind again, and never win against a busy writer.
             self._wait(attempt)
-            commits = {**opened.commits, winner.sequence: winner}
-            opened, newest = self._read_on(replace(opened, commits=commits)), True
+            opened, newest = self._follow(opened, winner), True
         raise ThrottledError(
             f"{COMMIT_ATTEMPTS_MAX} times another writer was first: wait, then repeat, with more "
             "rows in each call",
@@ -188,6 +191,26 @@ class IndexLog(LogReader):
         if cause is not None and unchanged:
             raise cause  # as of a full disk: that is what is to be said, and it did not happen
         raise _unknown(commit) from cause
+
+    def _seen_in_log(self, after: Opened, commit: Commit, data: bytes) -> Opened:
+        """Read the log anew after a put that took long: its number may have been collected before.
+
+        Returns
+        -------
+        The newest state; if the commit is none of its last ones it did not happen, and is gone.
+
+        """
+        try:
+            opened = self.refresh(after)
+            if commit.commit_id not in opened.state.recent:
+                if opened.sequence - commit.sequence >= RECENT_COMMITS_MAX:
+                    raise _unknown(commit)
+                self.store.delete_if_same(log_key(commit.sequence), data)
+        except NotFoundError:
+            raise  # The index was dropped, and what was put with it.
+        except SquashError as error:
+            raise _unknown(commit) from error
+        return opened
 
     def _look(self, commit: Commit) -> Commit | None:
         """Look what has a number after a put of it that was not answered."""

@@ -87,9 +87,22 @@ class LogReader:
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.state.sequence + 1)
         if following is not None:
-            commits = {**known.commits, following.sequence: following}
-            return self._read_on(replace(known, commits=commits))
+            return self._follow(known, following)
         return known if now == known.read_ms else known.seen_at(now)
+
+    def _follow(self, known: Opened, following: Commit) -> Opened:
+        """Read on from the commit that follows what is known."""
+        commits = {**known.commits, following.sequence: following}
+        try:
+            found = self._read_on(replace(known, commits=commits))
+        except DataError:
+            if not self._is_old(known, self._clock.now_ms()):
+                raise
+        else:
+            if not self._is_old(known, self._clock.now_ms()):
+                return found
+        # Who stood still may have met the gaps, or an end, that a collection left meanwhile.
+        return self._open_anew(known, None, self._clock.now_ms())
 
     def _open_anew(
         self, known: Opened | None, read_ahead: Callable[[str], None] | None, now: int
