@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -317,6 +318,30 @@ def test_this_process_runs_what_no_machine_does(tmp_path):
     assert "nothing.npy" in found["problems"][0]["message"]
     assert world.build("/resume", "POST").status == 202
     runner.join()
+
+
+def test_an_attempt_that_is_resumed_while_the_one_before_ends_is_run():
+    """It would be shown running with nobody at work."""
+    at_work, goes_on, ran = threading.Event(), threading.Event(), []
+
+    class Builds:
+        def run(self, build, **_):
+            ran.append(build)
+            at_work.set()
+            goes_on.wait(10)
+            if len(ran) == 1:
+                raise BuildStoppedError("cancelled")
+
+    runner, first = BackgroundRunner(), SimpleNamespace(index="papers", build=ID, attempt=1)
+    runner.begin(Builds(), first)
+    at_work.wait(10)
+    runner.begin(Builds(), first)
+    runner.begin(Builds(), SimpleNamespace(index="papers", build=ID, attempt=2))
+    assert runner.running(first)
+    goes_on.set()
+    runner.join()
+    assert ran == [ID, ID]
+    assert not runner.running(first)
 
 
 MACHINE = f"arn:aws:states:{REGION}:123456789012:stateMachine:squash-build"

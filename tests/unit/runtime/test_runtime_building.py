@@ -148,6 +148,38 @@ def test_a_cancelled_build_does_nothing_until_it_is_resumed(database, index, tmp
             refused(BUILD)
 
 
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), UnavailableError("no")])
+def test_an_attempt_that_was_resumed_elsewhere_goes_no_further(database, index, tmp_path, error):
+    """However it ends, that is not taken for the end of the one that goes on."""
+    url = write_npy(tmp_path / "in", 700)
+    elsewhere = database.index("papers").bulk_builds()
+
+    def resume(step):
+        if step.stage == "train" and not step.done:
+            elsewhere.cancel(BUILD)
+            elsewhere.resume(BUILD)
+            if error is not None:
+                raise error
+
+    with pytest.raises(BuildStoppedError if error is None else type(error)) as caught:
+        index.build([url], sizes=SIZES, build=BUILD, progress=resume)
+    assert error is not None or "was resumed" in str(caught.value)
+    # An execution of the state machine, which tells its name, is told the same.
+    old = {"index": "papers", "build": BUILD, "execution": f"{BUILD}-1"}
+    with pytest.raises(BuildStoppedError, match="was resumed"):
+        elsewhere.open_stage(old | {"open": "plan"})
+    elsewhere.note_failure(old | {"failed": {"stage": "plan", "error": "X", "cause": "Y"}})
+    status = index.build_status(BUILD)
+    assert (status.state, status.attempt) == ("running", 2)
+    with pytest.raises(ConflictError, match=BUILD):
+        index.optimize()
+    own = old | {"execution": f"{BUILD}-2"}
+    assert elsewhere.open_stage(own | {"open": "plan"})["tasks"] == 0
+    elsewhere.note_failure(own | {"failed": {"stage": "plan", "error": "X", "cause": "Y"}})
+    assert index.build_status(BUILD).state == "failed"
+    assert index.resume_build(BUILD).rows == 700
+
+
 def test_a_cancelled_build_lets_another_begin(index, tmp_path):
     url = write_npy(tmp_path / "in", 400)
     index.put(keys=["a"], vectors=vectors(1))

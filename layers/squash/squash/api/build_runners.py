@@ -129,6 +129,8 @@ class BackgroundRunner:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[tuple[str, str], threading.Thread] = {}
+        # The attempt that is to run, or runs.
+        self._wanted: dict[tuple[str, str], int] = {}
 
     def runner(self) -> Runner:
         """Say who runs; see `BuildRunner.runner`."""
@@ -140,12 +142,13 @@ class BackgroundRunner:
         """Run it in a thread, unless one does; see `BuildRunner.begin`."""
         key = (status.index, status.build)
         with self._lock:
+            self._wanted[key] = status.attempt
             there = self._running.get(key)
             if there is not None and there.is_alive():
                 return
             # A server that is ended does not wait for it: what is done stays done.
             thread = threading.Thread(
-                target=self._run, args=(builds, status.build), name="squash-build", daemon=True
+                target=self._run, args=(builds, key), name="squash-build", daemon=True
             )
             self._running[key] = thread
             thread.start()
@@ -171,8 +174,19 @@ class BackgroundRunner:
         for thread in threads:
             thread.join()
 
+    def _run(self, builds: IndexBuilds, key: tuple[str, str]) -> None:
+        """Run a build; and again, if it was resumed while an attempt was about to end."""
+        attempt = 0
+        while True:
+            with self._lock:
+                if self._wanted[key] == attempt:
+                    del self._running[key], self._wanted[key]
+                    return
+                attempt = self._wanted[key]
+            self._run_attempt(builds, key[1])
+
     @staticmethod
-    def _run(builds: IndexBuilds, build: str) -> None:
+    def _run_attempt(builds: IndexBuilds, build: str) -> None:
         try:
             builds.run(build, workers=1, report=lambda step: None)  # noqa: ARG005 - status tells
         except (SquashError, OSError) as error:

@@ -2,7 +2,8 @@
 
 ``{"index", "build", "stage", "batch"}`` is a task; ``{"index", "build", "open": stage}`` lists what
 a stage has to do; ``{"index", "build", "failed": {"stage", "error", "cause"}}`` notes why a build
-ends. Errors are raised: the machine knows them by the names of their classes.
+ends. With its own name, as "execution", an execution that outlived its attempt is told so. Errors
+are raised: the machine knows them by the names of their classes.
 """
 
 from __future__ import annotations

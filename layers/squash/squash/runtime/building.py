@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from squash.storage.scratch import scratch_folder
 
 Report = Callable[[Progress], None]
 _CAUSE_CHARACTERS_MAX: Final = 2_000
+_ATTEMPT: Final = re.compile(r"[1-9][0-9]{0,8}")
 _ROW: Final = re.compile(r"row (\d+)")
 _LONG_MS: Final = 1 << 40
 
@@ -81,7 +83,7 @@ class IndexBuilds(BuildRecords):
         """
         if self.published(build):
             return self.status(build)
-        position = Position()
+        position, attempt = Position(), self.attempt(build).number
         try:
             with self.context(scratch) as context, self._crew(context, workers) as crew:
                 drive(
@@ -91,26 +93,30 @@ class IndexBuilds(BuildRecords):
                     crew=crew,
                     report=report,
                     position=position,
-                    open_stage=self._open,
+                    open_stage=partial(self._open, attempt=attempt),
                 )
         except KeyboardInterrupt as error:
-            self._ended(error, build, Stop("stopped", "interrupted", self._clock.now_ms()))
+            stop = Stop("stopped", "interrupted", self._clock.now_ms())
+            self._ended(error, build, stop, attempt)
             raise
         except BuildStoppedError as error:
             stop = Stop("stopped", str(error), self._clock.now_ms(), position.stage.value)
-            self._ended(error, build, stop)
+            self._ended(error, build, stop, attempt)
             raise
         except (SquashError, OSError) as error:
             place = _place(error) if isinstance(error, SquashError) else (None, None)
             now_ms, stage = self._clock.now_ms(), position.stage.value
-            self._ended(error, build, Stop("failed", str(error), now_ms, stage, *place))
+            stop = Stop("failed", str(error), now_ms, stage, *place)
+            self._ended(error, build, stop, attempt)
             raise
         return self.status(build)
 
-    def _ended(self, error: BaseException, build: str, stop: Stop) -> None:
+    def _ended(self, error: BaseException, build: str, stop: Stop, attempt: int) -> None:
         """Note what ended an attempt, for whoever looks, and say how the build goes on."""
         try:
-            note_stop(self._store, build, stop)
+            note_stop(self._store, build, stop, attempt=attempt)
+            if self.attempt(build).number != attempt:
+                return  # it was resumed, and goes on elsewhere
             self.let_fold(build)
         except SquashError as unnoted:
             error.add_note(f"That could not be noted, and the build is shown running: {unnoted}")
@@ -178,10 +184,15 @@ class IndexBuilds(BuildRecords):
                 memory_mb=self._settings.memory_mb,
             )
 
-    def _open(self, build: str, stage: Stage) -> Sequence[Task]:
+    def _open(self, build: str, stage: Stage, attempt: int | None = None) -> Sequence[Task]:
         """Return the tasks of a stage that are left, if it may begin."""
         left = open_stage(
-            self._store, self._config.name, build, stage, billed=self._settings.billed
+            self._store,
+            self._config.name,
+            build,
+            stage,
+            billed=self._settings.billed,
+            attempt=attempt,
         )
         if left:
             self.renew_claim(build)
@@ -197,7 +208,8 @@ class IndexBuilds(BuildRecords):
 
     def not_begun(self, build: str, error: SquashError) -> None:
         """Note that nobody was found to run a build, and in the error how it goes on."""
-        self._ended(error, build, Stop("failed", str(error), self._clock.now_ms()))
+        stop = Stop("failed", str(error), self._clock.now_ms())
+        self._ended(error, build, stop, self.attempt(build).number)
 
     # What a function is invoked with
 
@@ -233,7 +245,7 @@ class IndexBuilds(BuildRecords):
 
         """
         task = Task.from_json({**event, "stage": event.get("open"), "batch": 0})
-        left = self._open(task.build, task.stage)
+        left = self._open(task.build, task.stage, _attempt_of(event, task.build))
         bucket, prefix = _bucket_of(self._settings)
         after = STAGES[STAGES.index(task.stage) + 1 :]
         return {
@@ -250,7 +262,8 @@ class IndexBuilds(BuildRecords):
         Parameters
         ----------
         event:
-            ``{"build", "failed": {"stage", "error", "cause"}}``, as the machine catches it.
+            ``{"build", "failed": {"stage", "error", "cause"}}``, as the machine catches it; perhaps
+            with the name of the "execution", which names the attempt.
 
         """
         build, failed = event.get("build"), event.get("failed")
@@ -264,9 +277,18 @@ class IndexBuilds(BuildRecords):
             self._clock.now_ms(),
             str(failed.get("stage") or ""),
         )
-        note_stop(self._store, self.there(build), stop)
-        self.let_fold(build)
+        attempt = _attempt_of(event, self.there(build))
+        note_stop(self._store, build, stop, attempt=attempt)
+        if attempt is None or self.attempt(build).number == attempt:
+            self.let_fold(build)
         return {}
+
+
+def _attempt_of(event: Mapping[str, Any], build: str) -> int | None:
+    """Return the attempt whose execution an event comes from; None if its name tells of none."""
+    name = str(event.get("execution", ""))
+    number = name.removeprefix(f"{build}-")
+    return int(number) if number != name and _ATTEMPT.fullmatch(number) else None
 
 
 def _place(error: SquashError) -> tuple[str | None, int | None]:

@@ -17,7 +17,13 @@ from squash.storage import ObjectStore
 
 
 def open_stage(
-    store: ObjectStore, index: str, build: str, stage: Stage, *, billed: bool = True
+    store: ObjectStore,
+    index: str,
+    build: str,
+    stage: Stage,
+    *,
+    billed: bool = True,
+    attempt: int | None = None,
 ) -> list[Task]:
     """Check that a stage may begin, and return which of its tasks are left to do.
 
@@ -31,6 +37,8 @@ def open_stage(
         Which stage of which build.
     billed:
         Whether requests of the store cost anything.
+    attempt:
+        Of which attempt who asks is; None if that is not known.
 
     Raises
     ------
@@ -39,26 +47,32 @@ def open_stage(
     UnavailableError
         If a stage before it is not done.
     BuildStoppedError
-        If the build was stopped, or goes beyond its limits of bad rows or dollars.
+        If the build was stopped, or resumed by another, or goes beyond its limits of bad rows or
+        dollars.
     DataError
         If something that earlier tasks left cannot be read.
 
     """
     read_request(store, build)
     check_running(store, build)
-    attempt = read_attempt(store, build)
+    latest = read_attempt(store, build)
+    if attempt is not None and attempt != latest.number:
+        raise BuildStoppedError(
+            f"build {build} was resumed: attempt {latest.number} goes on with it, and attempt "
+            f"{attempt} does not"
+        )
     states = stage_states(store, index, build, keep=True)
     before = states[: STAGES.index(stage)]
     _check_done(build, stage, before)
     state = states[len(before)]
     if state.left:
-        _check_rows(attempt.limits, before)
-        workers = workers_of(attempt, billed=billed)
+        _check_rows(latest.limits, before)
+        workers = workers_of(latest, billed=billed)
         spent = sum(one.sums.cost_usd(workers) for one in states)
         estimates = read_estimates(store, index, build).stages
         share = len(state.left) / len(state.tasks)
         wanted = share * estimates[stage].cost_usd if stage in estimates else 0.0
-        _check_dollars(stage, attempt.limits, spent, wanted)
+        _check_dollars(stage, latest.limits, spent, wanted)
     listed = [task.to_json() for task in state.left]
     write_json(store, keys.items_key(build, stage), listed)
     return list(state.left)

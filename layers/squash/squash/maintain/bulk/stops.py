@@ -47,8 +47,8 @@ class Stop:
         return {**said, **known, "at_ms": self.at_ms}
 
 
-def note_stop(store: ObjectStore, build: str, stop: Stop) -> bool:
-    """Note what ended a build's latest attempt; False if that was noted before.
+def note_stop(store: ObjectStore, build: str, stop: Stop, *, attempt: int | None = None) -> bool:
+    """Note what ended an attempt, the latest if none is named; False if that was noted before.
 
     Raises
     ------
@@ -56,6 +56,6 @@ def note_stop(store: ObjectStore, build: str, stop: Stop) -> bool:
         If it was never started.
 
     """
-    attempt = read_attempt(store, build)
+    number = read_attempt(store, build).number if attempt is None else attempt
     data = json.dumps(stop.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
-    return store.put_if_absent(keys.stop_key(build, attempt.number), data)
+    return store.put_if_absent(keys.stop_key(build, number), data)
