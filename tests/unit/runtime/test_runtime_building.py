@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import signal
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from squash.clock import SystemIds
 from squash.errors import (
     BuildStoppedError,
     ConflictError,
-    InternalError,
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
@@ -23,7 +21,6 @@ from squash.maintain.bulk.drive import duration, run_patiently
 from squash.maintain.bulk.records import read_request
 from squash.maintain.bulk.request import InputColumns, Limits
 from squash.maintain.bulk.stages import Stage, Task
-from squash.runtime import build_workers
 from squash.runtime.build_requests import Runner
 from squash.runtime.building import _bucket_of, _place
 from squash.runtime.settings import Settings, StorePlace
@@ -416,54 +413,3 @@ def test_what_a_service_did_not_serve_is_asked_again(index, tmp_path, monkeypatc
 )  # fmt: skip
 def test_times_are_told_in_words(seconds, words):
     assert duration(seconds) == words
-
-
-WORKER = """
-import sys
-from pathlib import Path
-mark = Path({mark!r})
-lines = iter(sys.stdin)
-next(lines)
-for line in lines:
-    tries = int(mark.read_text()) if mark.exists() else 0
-    mark.write_text(str(tries + 1))
-    if tries < {deaths}:
-        {death}
-    print('{{"report": {{"rows": 7}}}}', flush=True)
-"""
-
-
-def worker_of(tmp_path, monkeypatch, *, deaths, death="import os; os.kill(os.getpid(), 9)"):
-    """Put a worker of our own in the place of the library's."""
-    mark = tmp_path / "tries"
-    (tmp_path / "toy_worker.py").write_text(
-        WORKER.format(mark=str(mark), deaths=deaths, death=death)
-    )
-    monkeypatch.setattr(build_workers, "MODULE", "toy_worker")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    return build_workers.WorkerProcesses(
-        build_workers.StorePlace("/nowhere"), "papers", workers=1, scratch=tmp_path
-    )
-
-
-def test_a_task_whose_process_dies_is_run_by_another(tmp_path, monkeypatch):
-    with worker_of(tmp_path, monkeypatch, deaths=2) as crew:
-        (report,) = crew.run([Task("papers", BUILD, Stage.PLAN)])
-    assert report.rows == 7
-
-
-def test_a_task_whose_process_dies_again_and_again_is_given_up(tmp_path, monkeypatch):
-    with (
-        worker_of(tmp_path, monkeypatch, deaths=9) as crew,
-        pytest.raises(UnavailableError, match=r"3 times.*memory"),
-    ):
-        list(crew.run([Task("papers", BUILD, Stage.PLAN)]))
-
-
-def test_a_bug_in_a_worker_is_not_repeated(tmp_path, monkeypatch):
-    with (
-        worker_of(tmp_path, monkeypatch, deaths=9, death="sys.exit(1)") as crew,
-        pytest.raises(InternalError, match="status 1"),
-    ):
-        list(crew.run([Task("papers", BUILD, Stage.PLAN)]))
-    assert (tmp_path / "tries").read_text() == "1"

@@ -27,6 +27,10 @@ NO_MEMORY: Final = 3
 """The exit status of a worker to which the system gave no more memory."""
 _TRIES_MAX: Final = 3
 _END_S: Final = 10.0
+# What a process does to itself.
+_FAULTS: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+)
 _THREADS: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -115,17 +119,17 @@ class WorkerProcesses:
             As the task; or if its process died again and again.
 
         """
-        ended = ""
+        status = 0
         for _ in range(_TRIES_MAX):
             process = process or self._start()
             answer = _ask(process, task)
             if answer is not None:
                 return process, _read(answer)
-            ended = self._end(process)
+            status = self._end(process)
             process = None
         raise UnavailableError(
             f"the process of task {task.batch} of {task.stage.value} was ended {_TRIES_MAX} times "
-            f"({ended}): let fewer workers run, or give them more memory",
+            f"({_how(status)}): {_advice(status)}",
             index=task.index,
         )
 
@@ -144,8 +148,8 @@ class WorkerProcesses:
         _tell(process, self._told)
         return process
 
-    def _end(self, process: subprocess.Popen[bytes]) -> str:
-        """Wait for a process that is told no more, and say how it ended.
+    def _end(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for a process that is told no more, and return how it ended.
 
         Raises
         ------
@@ -167,7 +171,7 @@ class WorkerProcesses:
             self._processes.discard(process)
             closed = self._closed
         if closed or status in {0, NO_MEMORY} or status < 0:
-            return _how(status)
+            return status
         raise InternalError(
             f"a worker of the build ended with status {status}: what it wrote above says why"
         )
@@ -228,6 +232,28 @@ def _read(answer: Mapping[str, Any]) -> TaskReport:
 
 
 def _how(status: int) -> str:
-    if status == NO_MEMORY or -status == signal.SIGKILL:
+    if _lacked_memory(status):
         return "it was killed, or had no memory left"
-    return f"signal {-status}" if status < 0 else f"status {status}"
+    return _signal_name(-status) if status < 0 else f"status {status}"
+
+
+def _advice(status: int) -> str:
+    if _lacked_memory(status):
+        return "let fewer workers run, or give them more memory"
+    if -status in _FAULTS:
+        return (
+            "a library crashed. Report it, with what it wrote above; SQUASH_KERNELS=numpy does "
+            "without the native kernels"
+        )
+    return "find out who ends it, and resume the build"
+
+
+def _lacked_memory(status: int) -> bool:
+    return status == NO_MEMORY or -status == signal.SIGKILL
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
