@@ -177,6 +177,20 @@ def test_an_attempt_that_was_resumed_elsewhere_goes_no_further(database, index, 
     assert index.resume_build(BUILD).rows == 700
 
 
+def test_a_build_that_had_ended_is_cancelled_like_another(index, tmp_path):
+    """It is shown cancelled from then on, and why it had ended stays known."""
+    index.put(keys=["a"], vectors=vectors(1))
+    url = write_parquet(tmp_path / "in", [(["k"], [None])])
+    with pytest.raises(BuildStoppedError, match="cannot be kept"):
+        index.build([url], sizes=SIZES, build=BUILD, replace=True)
+    (why,) = index.build_status(BUILD).problems
+    for _ in range(2):
+        status = index.cancel_build(BUILD)
+        assert (status.state, status.problems) == ("cancelled", (why,))
+    assert index.optimize().rows == 1
+    assert index.resume_build(BUILD, bad_rows_max=1).state == "published"
+
+
 def test_a_cancelled_build_lets_another_begin(index, tmp_path):
     url = write_npy(tmp_path / "in", 400)
     index.put(keys=["a"], vectors=vectors(1))

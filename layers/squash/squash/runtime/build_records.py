@@ -31,7 +31,7 @@ from squash.maintain.bulk.request import (
 from squash.maintain.bulk.resting import check_rested
 from squash.maintain.bulk.stages import Stage, Task
 from squash.maintain.bulk.status import build_status, list_builds
-from squash.maintain.bulk.stops import Stop, note_stop
+from squash.maintain.bulk.stops import note_cancelled
 from squash.reports import BuildStatus
 from squash.runtime.build_requests import (
     BUILD_ID,
@@ -297,10 +297,9 @@ class BuildRecords:
             If it is published.
 
         """
-        stop = Stop("cancelled", "cancelled", self._clock.now_ms())
         try:
             self._refuse_published(build, "there is nothing to cancel")
-            note_stop(self._store, build, stop)
+            note_cancelled(self._store, build, self._clock.now_ms())
         except NotFoundError as error:
             raise self._given_up(build) or error from error
         self._release(build)

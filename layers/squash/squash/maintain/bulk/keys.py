@@ -33,7 +33,7 @@ def attempt_key(build: str, number: int) -> str:
 
 
 def stop_key(build: str, attempt: int) -> str:
-    """Return the key of what ended an attempt before its time: JSON, written once."""
+    """Return the key of what ended an attempt before its time: JSON."""
     return f"{folder(build)}stops/{attempt:06d}"
 
 

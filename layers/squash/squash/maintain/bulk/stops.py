@@ -1,4 +1,7 @@
-"""What ended an attempt before its time: noted once, by whoever is first."""
+"""What ended an attempt before its time: noted by whoever is first.
+
+Only that a person gave the build up is noted over it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from typing import Any, Literal, TypeAlias
 
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.records import read_attempt
+from squash.maintain.bulk.records import read_attempt, read_json, write_json
 from squash.storage import ObjectStore
 from squash.values import dataclass
 
@@ -59,3 +62,21 @@ def note_stop(store: ObjectStore, build: str, stop: Stop, *, attempt: int | None
     number = read_attempt(store, build).number if attempt is None else attempt
     data = json.dumps(stop.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
     return store.put_if_absent(keys.stop_key(build, number), data)
+
+
+def note_cancelled(store: ObjectStore, build: str, at_ms: int) -> None:
+    """Note that a build is given up; of an attempt that had ended already it stays known why.
+
+    Raises
+    ------
+    NotFoundError
+        If it was never started.
+
+    """
+    number = read_attempt(store, build).number
+    if note_stop(store, build, Stop("cancelled", "cancelled", at_ms), attempt=number):
+        return
+    key = keys.stop_key(build, number)
+    before: dict[str, Any] | None = read_json(store, key, dict)
+    if before is not None and before.get("state") != "cancelled":
+        write_json(store, key, {**before, "state": "cancelled"})
