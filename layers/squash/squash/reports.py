@@ -172,7 +172,8 @@ class BuildStatus:
     rows: int
     """Of all files; 0 until they are counted."""
     bad: int
-    """Rows that were left out, as far as tasks are done."""
+    """Rows that were left out, as far as tasks are done; of a build that they stopped, those that
+    it had found by then."""
     bad_key: str | None
     """What the keys of the lists of bad rows begin with, below the index's own; None if there are
     none. A build that too many of them have stopped has it as well."""

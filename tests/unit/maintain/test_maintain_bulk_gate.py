@@ -242,7 +242,7 @@ def test_a_build_that_bad_rows_stopped_tells_where_they_are_listed():
         world.run(Stage.ASSIGN)
     world.stop("stopped")
     status = world.status()
-    assert (status.state, status.bad) == ("stopped", 0)
+    assert (status.state, status.bad) == ("stopped", 1)
     (listed,) = world.store.list(status.bad_key)
     assert b'"row": 5' in world.store.get(listed.key)
 

@@ -231,6 +231,24 @@ def test_bad_rows_stop_a_build_which_goes_on_with_another_limit(database, index,
     assert [one["row"] for one in listed] == [5, 77]
 
 
+def test_the_bad_rows_that_stopped_a_build_are_counted(index, tmp_path):
+    """Those of the tasks that reported, and of the one that found too many."""
+    keys, rows = [f"k{row}" for row in range(1_200)], vectors(1_200)
+    bad = {3, 5, 700, 701, 702, 1_100}
+    listed = [None if row in bad else one for row, one in enumerate(rows)]
+    url = write_parquet(tmp_path / "in", [(keys, listed)], row_group_size=200)
+    sizes = dataclasses.replace(SIZES, piece_rows_max=200, batch_bytes=1 << 13)
+    with pytest.raises(BuildStoppedError, match="cannot be kept"):
+        index.build([url], sizes=sizes, build=BUILD, bad_rows_max=2)
+    (status,) = index.builds()
+    assert (status.state, status.bad) == ("stopped", 5)
+    assert status.bad_key == f"builds/{BUILD}/bad/"
+    with pytest.raises(BuildStoppedError, match="6 bad rows"):
+        index.resume_build(BUILD, bad_rows_max=5)
+    assert index.build_status(BUILD).bad == 6
+    assert index.resume_build(BUILD, bad_rows_max=6).bad == 6
+
+
 def test_a_build_that_failed_before_it_was_planned_keeps_nobody_waiting(index, tmp_path):
     """Others fold and build; if it cannot go on then, that is said at once, not at its end."""
     index.put(keys=["a"], vectors=vectors(1))

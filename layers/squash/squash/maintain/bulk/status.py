@@ -59,8 +59,12 @@ def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = T
     elif attempt.number in stops:
         state = _ENDED[stops[attempt.number][0]]
     sums = {stage: state.sums for stage, state in states.items()}
-    assigned = sums.get(Stage.ASSIGN)
-    bad = max((one.bad for one in sums.values()), default=0)
+    listed = _listed(store, build, states.get(Stage.ASSIGN)) if stops else 0
+    # What is bad in the eyes of `encode` comes by in `assign` again.
+    bad = max(
+        (one.bad + (listed if stage is Stage.ASSIGN else 0) for stage, one in sums.items()),
+        default=0,
+    )
     return BuildStatus(
         build=build,
         index=index,
@@ -72,9 +76,7 @@ def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = T
         inputs=request.inputs,
         rows=sums[Stage.PLAN].rows if Stage.PLAN in sums else 0,
         bad=bad,
-        bad_key=_bad_key(
-            store, build, counted=assigned is not None and assigned.bad > 0, ended=bool(stops)
-        ),
+        bad_key=_bad_folder(build) if bad else None,
         replaced=sum(one.replaced for one in sums.values()),
         cost_usd=sum(one.cost_usd(workers) for one in sums.values()),
         estimate=estimates.whole,
@@ -133,11 +135,21 @@ def _stop(value: Mapping[str, Any]) -> tuple[str, BuildProblem]:
     return value["state"], problem
 
 
-def _bad_key(store: ObjectStore, build: str, *, counted: bool, ended: bool) -> str | None:
-    """Return where bad rows are listed, if any are."""
-    key = f"{keys.folder(build)}{BAD}/"
-    # A task that found too many has listed them and reported nothing: only its list tells.
-    return key if counted or (ended and any(store.list(key))) else None
+def _bad_folder(build: str) -> str:
+    """Return what the keys of the lists of bad rows begin with."""
+    return f"{keys.folder(build)}{BAD}/"
+
+
+def _listed(store: ObjectStore, build: str, state: StageState | None) -> int:
+    """Return how many bad rows those tasks have listed that found too many, and reported nothing.
+
+    Of one task they are all that it came to, up to `BUILD_BAD_ROWS_LISTED_MAX`.
+    """
+    if state is None:
+        return 0
+    mine = {keys.part_key(build, BAD, task.batch) for task in state.left}
+    found = [info.key for info in store.list(_bad_folder(build)) if info.key in mine]
+    return sum(bytes(store.get(key) or b"").count(b"\n") for key in found)
 
 
 def _bad_rows(state: StageState | None) -> Sequence[BuildProblem]:
