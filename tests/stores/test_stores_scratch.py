@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -127,3 +128,19 @@ def test_many_at_once_do_not_remove_each_others(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(use, range(8)))
     assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_of_with_its_folder(tmp_path, number):
+    with pytest.raises(OSError, match="CompactorTmp") as caught, scratch_folder(tmp_path):
+        raise OSError(number, "no room")
+    assert caught.value.errno == number
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_pass_as_they_are(tmp_path):
+    error = OSError(errno.EIO, "broken")
+    with pytest.raises(OSError, match="broken") as caught, scratch_folder(tmp_path):
+        raise error
+    assert caught.value is error

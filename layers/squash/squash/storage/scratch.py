@@ -7,6 +7,7 @@ from all that is folded there later.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -16,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+# Of a store that is full its own errors tell, and so this is of what lies in the folder.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PREFIX: Final = "squash-scratch-"
 _LOCK: Final = ".lock"
 _NEW: Final = ".new"
@@ -36,7 +39,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If it cannot be made.
+        If it cannot be made; and with what to do, if no room is left for what lies in it.
 
     """
     if parent is not None:
@@ -48,6 +51,14 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=beside) as folder:
             held = _hold(folder)
             yield Path(folder)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: temporary files lie in {beside}. Make room there, or name another "
+            "folder; of a function, give it more /tmp (CompactorTmp, BuilderTmp, EncoderTmp)",
+        ) from error
     finally:
         # Only now: nobody else may remove what is being removed.
         if held is not None:
