@@ -191,6 +191,19 @@ def test_a_build_that_had_ended_is_cancelled_like_another(index, tmp_path):
     assert index.resume_build(BUILD, bad_rows_max=1).state == "published"
 
 
+def test_a_build_whose_index_is_dropped_is_not_said_to_go_on(database, index, tmp_path):
+    url = write_npy(tmp_path / "in", 400)
+
+    def drop(step):
+        if step.stage == "train" and not step.done:
+            database.drop_index("papers")
+
+    with pytest.raises(NotFoundError) as caught:
+        index.build([url], sizes=SIZES, progress=drop)
+    (note,) = caught.value.__notes__
+    assert "dropped" in note
+
+
 def test_a_cancelled_build_lets_another_begin(index, tmp_path):
     url = write_npy(tmp_path / "in", 400)
     index.put(keys=["a"], vectors=vectors(1))

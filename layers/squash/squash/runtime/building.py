@@ -13,7 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from squash.errors import BuildStoppedError, InvalidArgumentError, SquashError
+from squash.errors import (
+    BuildStoppedError,
+    InvalidArgumentError,
+    NotFoundError,
+    SquashError,
+)
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import BuildContext
 from squash.maintain.bulk.drive import Crew, Here, Position, drive
@@ -118,6 +123,11 @@ class IndexBuilds(BuildRecords):
             if self.attempt(build).number != attempt:
                 return  # it was resumed, and goes on elsewhere
             self.let_fold(build)
+        except NotFoundError:
+            error.add_note(
+                f"Nothing is left of the build: index {self._config.name!r} was dropped meanwhile"
+            )
+            return
         except SquashError as unnoted:
             error.add_note(f"That could not be noted, and the build is shown running: {unnoted}")
         error.add_note(
