@@ -110,6 +110,22 @@ def test_orientation(turn, size):
     )
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_notes_that_cannot_be_read(kind):
+    """A whole picture is seen as it lies where the notes beside it are broken."""
+    stored = file_of(quarters(), kind, exif=b"Exif\0\0no notes at all")
+    wanted = read_pixels(file_of(quarters(), kind), PART)
+    np.testing.assert_array_equal(read_pixels(stored, PART), wanted)
+
+
+def test_floating_point():
+    """Pixels of which nobody says how bright they are become no black picture."""
+    image = file_of(Image.fromarray(np.full((20, 40), 0.5, np.float32)), "TIFF")
+    with pytest.raises(InvalidArgumentError, match="floating-point") as caught:
+        read_pixels(image, PART, place=3)
+    assert caught.value.field == "images[3]"
+
+
 @pytest.mark.parametrize("size", [(64, 16), (16, 64), (16, 16), (5, 5), (3, 9), (301, 3)])
 def test_middle(size):
     """The middle of a picture is what is seen of it, however long the picture is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -136,12 +137,12 @@ def _opened(library: Any, image: bytes, part: ImagePart, field: str) -> U8:
         width, height = opened.size
         if width * height > IMAGE_PIXELS_MAX:
             raise _too_many_pixels(field, str(width * height))
-        orientation = opened.getexif().get(_ORIENTATION)
+        orientation = _orientation(opened)
         # The middle is cut out and scaled at once, before the rest: a picture of one row of
         # pixels would be huge once that row had been scaled alone.
         side = min(width, height) * part.size / part.resize
         left, top = (width - side) / 2, (height - side) / 2
-        found = _in_colours(library, opened).resize(
+        found = _in_colours(library, opened, field).resize(
             (part.size, part.size),
             library.Resampling.BICUBIC,
             box=(left, top, left + side, top + side),
@@ -154,9 +155,24 @@ def _opened(library: Any, image: bytes, part: ImagePart, field: str) -> U8:
         return np.array(found, np.uint8)
 
 
-def _in_colours(library: Any, opened: Any) -> Any:
+def _orientation(opened: Any) -> Any:
+    """Return how its camera was held; None if that is not said, or not in a form to be read."""
+    try:
+        return opened.getexif().get(_ORIENTATION)
+    except (SyntaxError, ValueError, struct.error):
+        return None  # The picture is whole; only the notes beside it are not.
+
+
+def _in_colours(library: Any, opened: Any, field: str) -> Any:
     """Return an image as RGB, or as RGBA where something shines through: that becomes white."""
-    if opened.mode.startswith(("I", "F")):
+    if opened.mode.startswith("F"):
+        # Of 0 to 1, to 255, or to anything: taken for the wrong one, every picture is black.
+        raise InvalidArgumentError(
+            f"{field} has floating-point pixels, and what is white among them is not said: convert "
+            "it to 8 or 16 bits a channel",
+            field=field,
+        )
+    if opened.mode.startswith("I"):
         grey = np.clip(np.asarray(opened, np.float64) / 256, 0, 255).astype(np.uint8)
         return library.fromarray(grey).convert("RGB")
     if opened.has_transparency_data:
