@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+import os
 import sys
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -155,6 +157,36 @@ def test_npy_keys_may_end_without_a_line_end_and_with_windows_ones(tmp_path):
     assert read(tmp_path / "v.npy", keys=tmp_path / "keys.txt")[0] == ["a", "b c"]
 
 
+def test_npy_keys_do_not_begin_with_the_mark_of_an_editor(tmp_path):
+    np.save(tmp_path / "v.npy", np.ones((2, 2)))
+    (tmp_path / "keys.txt").write_bytes(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n")
+    assert read(tmp_path / "v.npy", keys=tmp_path / "keys.txt")[0] == ["a", "\ufeffb"]
+
+
+def test_npy_keys_from_a_pipe_are_refused(tmp_path):
+    """They are read twice: the second reader would wait for ever."""
+    np.save(tmp_path / "v.npy", np.ones((2, 2)))
+    os.mkfifo(tmp_path / "keys.txt")
+    assert "is a pipe" in refused(tmp_path / "v.npy", keys=tmp_path / "keys.txt")
+
+
+@pytest.mark.parametrize("member", ["vector", "text"])
+def test_jsonl_from_a_pipe(tmp_path, monkeypatch, member):
+    """All of its lines are read, and once."""
+    monkeypatch.setattr(limits, "IMPORT_BATCH_ROWS_MAX", 2)
+    monkeypatch.setattr(limits, "IMPORT_BATCH_INPUTS_MAX", 2)
+    value = {"vector": [1, 2], "text": "words"}[member]
+    lines = [json.dumps({"key": str(n), member: value}) + "\n" for n in range(5)]
+    pipe = tmp_path / "r.jsonl"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("".join(lines),))
+    writer.start()
+    source = open_rows(pipe, dimension=2, options=ImportOptions())
+    found = [list(batch.keys) for batch in source.batches()]
+    writer.join()
+    assert found == [["0", "1"], ["2", "3"], ["4"]]
+
+
 def test_npy_bad_companion_lines_are_named(tmp_path):
     np.save(tmp_path / "v.npy", np.ones((2, 2)))
     (tmp_path / "keys.txt").write_bytes(b"a\n\xff\n")
@@ -246,6 +278,13 @@ def test_parquet_values_become_json(tmp_path):
     assert metadata[1] == {}
 
 
+def test_parquet_decimals_that_no_number_holds_stay_what_they_are(tmp_path):
+    """So that the index refuses them, as it does such integers: no other number is kept."""
+    large = decimal.Decimal(2**53 + 1)
+    path = parquet_file(tmp_path / "r.parquet", id=pa.array([large, -large], pa.decimal128(20, 0)))
+    assert [one["id"] for one in read(path)[2]] == [2**53 + 1, -(2**53) - 1]
+
+
 @pytest.mark.parametrize(
     "column",
     [
@@ -306,6 +345,31 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     path = parquet_file(tmp_path / "r.parquet")
     monkeypatch.setitem(sys.modules, "squash.cli.importers.parquet", None)
     assert "pip install 'squash-search[parquet]'" in refused(path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "jsonl"])
+def test_a_batch_is_bounded_in_bytes_of_metadata(tmp_path, monkeypatch, kind):
+    """However many rows it might hold: texts there are longer than vectors."""
+    monkeypatch.setattr(limits, "IMPORT_BATCH_BYTES_MAX", 10_000)
+    texts = [f"{row:04}" * 250 for row in range(40)]
+    vectors, path = np.ones((40, 2), np.float32), tmp_path / f"r.{kind}"
+    options = {}
+    lines = [json.dumps({"text": text, "more": [{"a": 1}]}) for text in texts]
+    if kind == "npy":
+        np.save(path, vectors)
+        options["metadata"] = write_lines(tmp_path / "m.jsonl", *lines)
+    elif kind == "parquet":
+        parquet_file(path, vector=pa.array(list(vectors)), text=pa.array(texts))
+    else:
+        rows = [
+            f'{{"key": "{row}", "vector": [1, 1], "metadata": {line}}}'
+            for row, line in enumerate(lines)
+        ]
+        write_lines(path, *rows)
+    source = open_rows(path, dimension=2, options=ImportOptions(**options))
+    batches = list(source.batches())
+    assert max(map(len, batches)) <= 10
+    assert [one["text"] for batch in batches for one in batch.metadata] == texts
 
 
 def test_an_import_holds_one_batch_and_not_the_file(tmp_path, monkeypatch):

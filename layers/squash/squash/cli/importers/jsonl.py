@@ -18,7 +18,7 @@ from squash.cli.importers.inputs import (
     image_file_of,
     image_of,
 )
-from squash.cli.importers.rows import batch_rows, count_lines
+from squash.cli.importers.rows import batch_rows, count_lines, metadata_bytes
 from squash.errors import InvalidArgumentError
 from squash.maintain.bulk.files.objects import parse_object
 from squash.model import InputBatch, Metadata, Modality, RowBatch
@@ -47,7 +47,8 @@ class JsonLinesRows:
     def __init__(self, path: Path, *, dimension: int) -> None:
         self._path = path
         self._dimension = dimension
-        self._progress = Progress("import", 0, path.stat().st_size, "bytes")
+        self._bytes = path.stat().st_size
+        self._progress = Progress("import", 0, self._bytes, "bytes")
         self._lines: dict[str, int] = {}
 
     def batches(self) -> Iterator[RowBatch | InputBatch]:
@@ -56,19 +57,21 @@ class JsonLinesRows:
             yield from self._read(file)
 
     def _read(self, file: BinaryIO) -> Iterator[RowBatch | InputBatch]:
-        rows, number, lines = self._fresh(None), 0, 0
+        # Bytes are counted, since a pipe has no place to tell; nor can its lines be read twice.
+        rows, number, lines, used = self._fresh(None), 0, 0, 0
         for number, line in numbered_lines(file, name=self._path.name):
+            used += len(line)
             if line.isspace():
                 continue
             rows.add(number, line)
-            if not lines and rows.of_inputs:
+            if not lines and rows.of_inputs and self._path.is_file():
                 # Encoding takes far longer than counting.
                 lines = count_lines(self._path)
             if rows.full:
-                self._used(rows, file.tell(), number, lines)
+                self._used(rows, used, number, lines)
                 yield rows.batch()
                 rows = self._fresh(rows.kind)
-        self._used(rows, self._progress.total, number, lines)
+        self._used(rows, used, number, lines)
         if len(rows):
             yield rows.batch()
 
@@ -77,12 +80,12 @@ class JsonLinesRows:
             self._path.name, dimension=self._dimension, folder=self._path.parent, kind=kind
         )
 
-    def _used(self, rows: RecordLines, place: int, number: int, lines: int) -> None:
+    def _used(self, rows: RecordLines, used: int, number: int, lines: int) -> None:
         self._lines = rows.lines
         if rows.of_inputs:
             self._progress = Progress("import", number, lines, "lines")
         else:
-            self._progress = Progress("import", place, self._progress.total, "bytes")
+            self._progress = Progress("import", used, self._bytes, "bytes")
 
     def progress(self) -> Progress:
         """Tell how many bytes of the file are used; for an encoder, how many lines."""
@@ -120,6 +123,7 @@ class RecordLines:
         self._folder = folder
         self._vectors: list[list[float]] = []
         self._metadata: list[Metadata] = []
+        self._metadata_bytes = 0
         self._inputs: GatheredInputs | None = None
 
     def __len__(self) -> int:
@@ -140,7 +144,10 @@ class RecordLines:
         """Whether they are as many as go into one batch of an import."""
         if self._inputs is not None:
             return self._inputs.full
-        return len(self) >= batch_rows(self._dimension)
+        return (
+            len(self) >= batch_rows(self._dimension)
+            or self._metadata_bytes >= limits.IMPORT_BATCH_BYTES_MAX
+        )
 
     def add(self, number: int, line: bytes) -> None:
         """Check one line and keep its record."""
@@ -151,6 +158,7 @@ class RecordLines:
         if name == "vector":
             self._vectors.append(self._vector(record["vector"], place=place))
             self._metadata.append(metadata)
+            self._metadata_bytes += metadata_bytes(metadata)
         else:
             if self._inputs is None:
                 self._inputs = GatheredInputs(Modality.TEXT if name == "text" else Modality.IMAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from squash import limits
 from squash.arrays import AnyArray
 from squash.cli.importers.jsonl import numbered_lines
 from squash.cli.importers.rows import (
@@ -16,6 +18,7 @@ from squash.cli.importers.rows import (
     batch_rows,
     check_dimension,
     count_lines,
+    metadata_bytes,
     repeated_key,
 )
 from squash.errors import InvalidArgumentError
@@ -56,8 +59,10 @@ class NpyRows:
         with ExitStack() as stack:
             keys = self._key_lines(stack)
             metadata = self._metadata_lines(stack)
-            for start in range(0, len(self._array), rows):
-                stop = min(start + rows, len(self._array))
+            start = 0
+            while start < len(self._array):
+                batch_metadata = _bounded(islice(metadata, min(rows, len(self._array) - start)))
+                stop = start + len(batch_metadata)
                 place = f"{self._path.name} rows {start:,} to {stop - 1:,}"
                 batch_keys = list(islice(keys, stop - start))
                 self._check_repeats(batch_keys, start=start)
@@ -66,8 +71,9 @@ class NpyRows:
                 yield RowBatch(
                     keys=batch_keys,
                     vectors=as_float32(self._array[start:stop], place=place),
-                    metadata=list(islice(metadata, stop - start)),
+                    metadata=batch_metadata,
                 )
+                start = stop
 
     def _key_lines(self, stack: ExitStack) -> Iterator[str]:
         if self._keys is None:
@@ -75,7 +81,11 @@ class NpyRows:
         name = self._keys.name
         file = stack.enter_context(self._keys.open("rb"))
         return (
-            _key(line, place=f"{name} line {number:,}")
+            # What some editors begin a text with is none of the first key.
+            _key(
+                line.removeprefix(codecs.BOM_UTF8) if number == 1 else line,
+                place=f"{name} line {number:,}",
+            )
             for number, line in numbered_lines(file, name=name)
         )
 
@@ -127,6 +137,18 @@ def open_array(path: Path) -> AnyArray:
     return array
 
 
+def _bounded(metadata: Iterator[Metadata]) -> list[Metadata]:
+    """Return the first of them: as many as go into one batch, and at least one."""
+    taken: list[Metadata] = []
+    size = 0
+    for one in metadata:
+        taken.append(one)
+        size += metadata_bytes(one)
+        if size >= limits.IMPORT_BATCH_BYTES_MAX:
+            break
+    return taken
+
+
 def _key(line: bytes, *, place: str) -> str:
     try:
         return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
@@ -135,6 +157,11 @@ def _key(line: bytes, *, place: str) -> str:
 
 
 def _check_lines(companion: Path, *, rows: int, array: Path) -> None:
+    if companion.is_fifo():
+        raise InvalidArgumentError(
+            f"{companion} is a pipe, and its lines are counted before they are read: write them to "
+            "a file first"
+        )
     lines = count_lines(companion)
     if lines != rows:
         raise InvalidArgumentError(

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from squash import limits
 from squash.arrays import F32
 from squash.cli.importers.inputs import GatheredInputs, checked_image, checked_text
 from squash.cli.importers.rows import as_float32, batch_rows, check_dimension, repeated_key
@@ -172,11 +173,24 @@ class ParquetRows:
 
     def _row_batches(self) -> Iterator[RowBatch]:
         start = 0
-        for table in self._file.iter_batches(batch_size=batch_rows(self._dimension)):
+        for table in self._file.iter_batches(batch_size=self._batch_rows()):
             batch = self._batch(table, start=start)
             start += len(batch)
             self._used = start
             yield batch
+
+    def _batch_rows(self) -> int:
+        """How many rows a batch holds: bounded by what is beside their vectors, too."""
+        rows, vectors = batch_rows(self._dimension), f"{self._vector_column}."
+        for group in map(self._file.metadata.row_group, range(self._file.num_row_groups)):
+            size = sum(
+                column.total_uncompressed_size
+                for column in map(group.column, range(group.num_columns))
+                if not column.path_in_schema.startswith(vectors)
+            )
+            fitting = limits.IMPORT_BATCH_BYTES_MAX * group.num_rows // max(1, size)
+            rows = min(rows, max(1, fitting))
+        return rows
 
     def _input_batches(self, modality: Modality) -> Iterator[InputBatch]:
         """Yield records for an encoder; few are read at a time, since each may be long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from squash.arrays import F32, AnyArray
 from squash.errors import InvalidArgumentError
 from squash.model import InputBatch, RowBatch
 from squash.reports import Progress
+
+_NUMBER_BYTES: Final = 8
 
 
 class RowSource(Protocol):
@@ -44,9 +46,25 @@ class RowSource(Protocol):
 
 
 def batch_rows(dimension: int) -> int:
-    """How many rows a batch holds: bounded in rows and in bytes of vectors."""
+    """How many rows a batch holds at most: bounded in rows and in bytes of vectors.
+
+    Of metadata a batch holds no more than `IMPORT_BATCH_BYTES_MAX` beside it.
+    """
     row_bytes = dimension * np.dtype(np.float32).itemsize
     return max(1, min(limits.IMPORT_BATCH_ROWS_MAX, limits.IMPORT_BATCH_BYTES_MAX // row_bytes))
+
+
+def metadata_bytes(value: Any) -> int:
+    """How long metadata is, about: enough to bound a batch by it, and quick."""
+    match value:
+        case str():
+            return len(value)
+        case dict():
+            return sum(len(name) + metadata_bytes(one) for name, one in value.items())
+        case list():
+            return sum(map(metadata_bytes, value)) + len(value)
+        case _:
+            return _NUMBER_BYTES
 
 
 def as_float32(values: AnyArray, *, place: str) -> F32:

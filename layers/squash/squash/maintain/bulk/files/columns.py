@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from squash.errors import InvalidArgumentError
+from squash.limits import INTEGER_MAGNITUDE_MAX
 from squash.maintain.bulk.files.objects import parse_object
 from squash.maintain.bulk.files.parquet_marks import EXPORT_ENCODER, EXPORT_KEY, EXPORT_VERSION
 
@@ -103,6 +104,8 @@ def plain(value: Any) -> Any:
             return value
         case dt.datetime() | dt.date() | dt.time():
             return value.isoformat()
+        case decimal.Decimal() if abs(value) > INTEGER_MAGNITUDE_MAX:
+            return int(value)  # Refused where it is kept, as every number that is not exact.
         case decimal.Decimal():
             return float(value)
         case list():
