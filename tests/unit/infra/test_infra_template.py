@@ -50,8 +50,9 @@ _BUCKETS = {("s3:GetObject", _BUCKET), ("s3:GetObject", "*/settings/*")}
 _ENCODERS = {_LIST, ("s3:GetObject", "_encoders/*"), ("kms:Decrypt", "KmsKeyArn")}
 _ENCODE = {("lambda:InvokeFunction", "function encoder")}
 _WRITE = {("kms:GenerateDataKey", "KmsKeyArn")} | {
-    ("s3:PutObject", f"*/{folder}/*") for folder in ("log", "snapshots", "segments", "trained")
+    ("s3:PutObject", f"*/{folder}/*") for folder in ("log", "snapshots", "segments")
 }
+_TRAIN = {("s3:PutObject", "*/trained/*")}
 _REMOVE = {
     ("s3:DeleteObject", key)
     for key in (
@@ -103,6 +104,7 @@ ALLOWED = {
     | _LOG
     | _SEGMENTS
     | _WRITE
+    | _TRAIN
     | _REMOVE
     | {("s3:PutObject", "*/gc/*"), ("s3:GetObject", "*/builds/*")},
     "Encoder": _ENCODERS,
@@ -110,6 +112,7 @@ ALLOWED = {
     | _LOG
     | _SEGMENTS
     | _WRITE
+    | _TRAIN
     | _ENCODE
     | _BUILDS
     | {
