@@ -227,6 +227,20 @@ def test_a_hostile_task_is_refused(name, change):
         read_task(write_message(TASK, header, arrays))
 
 
+def test_what_is_quoted_of_a_message_is_short():
+    """A refusal goes back in an answer, which must not be as long as what it refuses."""
+    _, _, task = scene("residual")
+    message = open_message(write_task(task), TASK)
+    header = {k: v for k, v in message.header.items() if k not in {"kind", "version", "arrays"}}
+    arrays = {
+        one: Reader(message).array(one, dtype, *shape)
+        for one, (dtype, *shape) in message.header["arrays"].items()
+    }
+    with pytest.raises(DataError) as caught:
+        read_task(write_message(TASK, header | {"metric": "x" * 5_000_000}, arrays))
+    assert len(str(caught.value)) < 500
+
+
 def test_a_task_that_does_not_fit_its_segments_is_refused():
     """Clusters that a segment lacks, words of other clusters, another codec, other rows."""
     index, _, task = scene("residual")

@@ -44,8 +44,8 @@ def reading(kind: str) -> Iterator[None]:
         yield
     except (DataError, *MALFORMED) as error:
         raise DataError(
-            f"a message of kind {kind!r} cannot be read ({error}): it is damaged, or written by "
-            "another release. Deploy all functions from one release."
+            f"a message of kind {kind!r} cannot be read ({error!s:.300}): it is damaged, or "
+            "written by another release. Deploy all functions from one release."
         ) from error
 
 
