@@ -37,8 +37,8 @@ FILTER_NODES_KEPT: Final = 64
 # Queries
 TOP_K_MAX: Final = 10_000
 QUERIES_PER_CALL_MAX: Final = 10_000
-# Of queries searched together where the answer holds only so many matches, if all rows pass: a
-# match with small metadata takes some 640 bytes until it is written.
+# Of queries searched together, if all rows pass, where the answer holds only so many matches; more
+# where few do. A match with small metadata takes some 640 bytes until it is written.
 MATCHES_AT_ONCE_MAX: Final = 250_000
 VIEWS_KEPT_MAX: Final = 3  # snapshots held open: queries of some moments ago may be under way
 

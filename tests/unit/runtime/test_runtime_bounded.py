@@ -115,6 +115,16 @@ def test_what_has_too_many_is_not_searched_on(index):
     assert searcher.seen == [2, 2]
 
 
+def test_what_has_few_is_searched_in_few_steps(index):
+    """Each step costs calls of functions, and memory may hold more queries of few matches."""
+    view = index._session.view("strong")
+    searcher = Counting()
+    with patch("squash.runtime.bounded.MATCHES_AT_ONCE_MAX", 2 * (ROWS + 9)):
+        found = search_bounded(searcher, view, asked(100, 10_000, filters=[{"n": 1}]), 999)
+    assert searcher.seen == [2, 4, 8, 16, 32, 38]
+    assert sum(len(matches) for matches, _ in found) == 100
+
+
 def test_an_index_is_asked_for_no_more_than_so_many(index):
     """`matches_max` is of all queries of a call, whatever else is asked."""
     vector = np.ones(DIMENSION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,8 +21,9 @@ def search_bounded(
     """Search for what queries ask, if they have at most so many matches together.
 
     A query without a filter has min(k, rows) matches: what is too many by that alone is not
-    searched at all. Where the others could have too many, a few are searched at a time, and no
-    more once they have.
+    searched at all. Where the others could have too many, some are searched at a time: so many that
+    they have `MATCHES_AT_ONCE_MAX` at most, more if those before had few, and none once there are
+    too many.
 
     Returns
     -------
@@ -43,10 +44,15 @@ def search_bounded(
     _check(sure, matches_max, len(queries))
     found: list[tuple[tuple[Match, ...], Trace]] = []
     count = 0
-    for group in _groups(queries, rows):
-        some = searcher.search(view, group)
-        count += sum(len(matches) for matches, _ in some)
+    each = max(min(max(query.k for query in queries), rows), 1)
+    at_once = max(MATCHES_AT_ONCE_MAX // each, 1)
+    while len(found) < len(queries):
+        some = searcher.search(view, queries[len(found) : len(found) + at_once])
+        matches = sum(len(matches) for matches, _ in some)
+        count += matches
         _check(count, matches_max, len(queries))
+        if 2 * matches <= each * len(some):
+            at_once *= 2
         if found:
             # What was spent is told once for all.
             found[0][1].spent = spent_together(found[0][1].spent, some[0][1].spent)
@@ -58,18 +64,6 @@ def search_bounded(
 def _live_rows(view: IndexView) -> int:
     every = ((rows.count, rows.alive) for rows in view.everything())
     return sum(count if alive is None else int(np.count_nonzero(alive)) for count, alive in every)
-
-
-def _groups(queries: Sequence[Query], rows: int) -> Iterator[Sequence[Query]]:
-    """Divide queries, each group with at most `MATCHES_AT_ONCE_MAX` matches unless it is one."""
-    begin = most = 0
-    for place, query in enumerate(queries):
-        more = min(query.k, rows)
-        if place > begin and most + more > MATCHES_AT_ONCE_MAX:
-            yield queries[begin:place]
-            begin, most = place, 0
-        most += more
-    yield queries[begin:]
 
 
 def _check(count: int, matches_max: int, queries: int) -> None:
