@@ -96,6 +96,29 @@ def test_a_deadline_that_no_clock_reaches():
     assert caller.gather(caller.launch(calls(1))) == [b"!"]
 
 
+def test_what_comes_after_the_answer_is_not_read():
+    """While functions are deployed a straggler may answer as another release: it counts no more.
+
+    Before there is an answer it is an error, and is not asked again: it would be the same.
+    """
+    answered = []
+
+    def handler(world, event):
+        answered.append(event)
+        return {"v": 99} if len(answered) == 1 else echo(world, event)
+
+    cloud = cloud_of(Fate(late_ms=3_000), Fate(late_ms=6_000), handler=handler)
+    found, caller, world = asked(cloud, 2)
+    assert found == [b"!0", b"!1"]
+    assert world.clock.ms > START_MS + 6_000
+    assert (caller.total().hedges, caller.total().invocations) == (1, 3)
+    answered.clear()
+    found, caller, _ = asked(cloud_of(handler=handler), 1)
+    assert isinstance(found, InternalError)
+    assert "one release" in str(found)
+    assert (len(answered), caller.total().invocations) == (1, 1)
+
+
 @pytest.mark.parametrize("kind", ["fail", "throttle"])
 def test_a_call_that_failed_is_made_again(kind):
     """One failure, or some throttling, is made good by another try at the same slot."""
