@@ -2,11 +2,12 @@
 
 import json
 
+import botocore.session
 import pytest
 
 from squash.api.s3vectors.operations import OPERATIONS
 from squash.api.s3vectors.policies import ACTIONS, PolicyError, Verdict, parse_policy
-from squash.api.s3vectors.resources import Place
+from squash.api.s3vectors.resources import Place, Resource
 from squash.limits import POLICY_BYTES_MAX, POLICY_PATTERN_CHARACTERS_MAX, POLICY_STATEMENTS_MAX
 
 PLACE = Place()
@@ -238,3 +239,25 @@ def test_policy_many_stars():
     slow = "a*" * 100 + "b"
     text = changed(Resource=[f"{ARN}/index/{slow}"[:POLICY_PATTERN_CHARACTERS_MAX]] * 40)
     assert decide(text, resource=f"{ARN}/index/{'a' * 63}") is Verdict.SILENT
+
+
+def test_arns_are_of_the_part_of_aws_that_the_region_is_of():
+    """Else what a policy denies by the ARNs that hold there would be allowed."""
+    session = botocore.session.Session()
+    for partition in session.get_available_partitions():
+        for region in session.get_available_regions("s3", partition_name=partition):
+            assert Place(region=region).partition == partition
+    place = Place(region="us-gov-west-1", account="123456789012")
+    arn = place.arn(Resource("media", "papers"))
+    assert arn == "arn:aws-us-gov:s3vectors:us-gov-west-1:123456789012:bucket/media/index/papers"
+    denied = {
+        "Effect": "Deny",
+        "Principal": {"AWS": "arn:aws-us-gov:iam::123456789012:user/key"},
+        "Action": "s3vectors:*",
+        "Resource": arn,
+    }
+    read = parse_policy(json.dumps({"Statement": denied}), place)
+    assert read.decide(user="key", action="GetIndex", resource=arn) is Verdict.DENY
+    denied["Principal"] = {"AWS": "arn:aws:iam::123456789012:user/key"}
+    with pytest.raises(PolicyError, match="or arn:aws-us-gov:iam::ACCOUNT:user/KEY-ID for one"):
+        parse_policy(json.dumps({"Statement": denied}), place)

@@ -52,9 +52,6 @@ _INSTEAD: Final[Mapping[str, str]] = {
 _EFFECTS: Final = ("Allow", "Deny")
 _TOP: Final = frozenset({"Version", "Id", "Statement"})
 _OF_STATEMENT: Final = frozenset({"Sid", "Effect", "Principal", "Action", "Resource"})
-_PRINCIPAL: Final = (
-    '"*" or an account\'s 12 digits for all keys, or arn:aws:iam::ACCOUNT:user/KEY-ID for one'
-)
 
 T = TypeVar("T")
 
@@ -221,10 +218,18 @@ def _users(given: Any, at: str, place: Place) -> frozenset[str] | None:
     if given == "*":
         return None
     if not isinstance(given, Mapping) or not given:
-        raise PolicyError(at, f'write "*" or {{"AWS": ...}} with {_PRINCIPAL}')
+        raise PolicyError(at, f'write "*" or {{"AWS": ...}} with {_principal(place)}')
     found = _object(given, at, allowed=frozenset({"AWS"}), required=("AWS",))
     users = _each(found["AWS"], f"{at}.AWS", lambda text, here: _user(text, here, place))
     return None if None in users else frozenset(user for user in users if user is not None)
+
+
+def _principal(place: Place) -> str:
+    """Say what names callers."""
+    return (
+        '"*" or an account\'s 12 digits for all keys, or '
+        f"arn:{place.partition}:iam::ACCOUNT:user/KEY-ID for one"
+    )
 
 
 def _user(text: str, at: str, place: Place) -> str | None:
@@ -236,16 +241,18 @@ def _user(text: str, at: str, place: Place) -> str | None:
         parts = text.split(":", 5)
         if len(parts) != 6 or parts[:4] != ["arn", place.partition, "iam", ""]:  # noqa: PLR2004
             what = "no role is assumed here" if ":sts:" in text else "it names nobody here"
-            raise PolicyError(at, f"{what}: write {_PRINCIPAL}")
+            raise PolicyError(at, f"{what}: write {_principal(place)}")
         account, name = parts[4:]
     if account != place.account:
-        raise PolicyError(at, f"keys are of account {place.account} alone: write {_PRINCIPAL}")
+        raise PolicyError(
+            at, f"keys are of account {place.account} alone: write {_principal(place)}"
+        )
     if name == "root":
         return None
     kind, _, user = name.partition("/")
     if kind != "user" or "*" in user or "?" in user or _USER.fullmatch(user) is None:
         what = f"there are no {kind}s here" if kind in {"role", "group"} else "it is no user's ARN"
-        raise PolicyError(at, f"{what}, and no patterns of names: write {_PRINCIPAL}")
+        raise PolicyError(at, f"{what}, and no patterns of names: write {_principal(place)}")
     key_id = parse_access_key_id(user)
     if key_id is not None:
         # It would match nobody, and whom it is to keep out would come in.

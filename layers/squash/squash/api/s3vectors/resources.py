@@ -16,6 +16,17 @@ _ARN: Final = re.compile(
     rf"bucket/(?P<bucket>{BUCKET_NAME_PATTERN})(?:/index/(?P<index>{BUCKET_NAME_PATTERN}))?"
 )
 
+# By how the names of their regions begin; all others are of "aws".
+_PARTITIONS: Final[Mapping[str, str]] = {
+    "cn-": "aws-cn",
+    "us-gov-": "aws-us-gov",
+    "eusc-": "aws-eusc",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eu-isoe-": "aws-iso-e",
+    "us-isof-": "aws-iso-f",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -24,10 +35,15 @@ class Place:
     `kms_key` is that key's ARN; empty where S3's own keys (AES256) do it.
     """
 
-    partition: str = "aws"
     region: str = "us-east-1"
     account: str = "000000000000"
     kms_key: str = ""
+
+    @property
+    def partition(self) -> str:
+        """The part of AWS that the region is of, as its ARNs begin."""
+        found = (name for first, name in _PARTITIONS.items() if self.region.startswith(first))
+        return next(found, "aws")
 
     def arn(self, resource: Resource) -> str:
         """Return a resource's ARN."""
