@@ -8,16 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
-from itertools import permutations
+from functools import cache, partial
+from itertools import count, permutations
 from typing import Any
 
 import pytest
 from fault_store import FaultStore, KilledError, StepStore
 
 from fakes import FakeClock
-from living import connect, copied
-from squash.database import Database
+from living import connect, copied, snapshot_every
+from squash.database import Database, Index
 from squash.errors import ConflictError, NotFoundError, UnavailableError
 from squash.index import catalogue
 from squash.index.entries import entry_from_bytes, entry_key
@@ -289,3 +289,53 @@ def test_a_creation_after_a_drop_that_was_broken_off(fault):
         assert tags == {"of": "new" if rival.done else "mine"}, where
         assert database.index(NAME).stats().rows == rival.done, where
         assert not (made and rival.done), where
+
+
+USES: dict[str, Callable[[Index], object]] = {
+    "put": lambda index: index.put(keys=["new"], vectors=[[1, 2]]),
+    "patch": lambda index: index.patch(keys=["3"], metadata=[{"n": 1}]),
+    "delete": lambda index: index.delete(filter={"n": {"$exists": False}}),
+    "query": lambda index: index.query([1, 2]),
+    "list": lambda index: index.list(),
+    "as of": lambda index: index.get(keys=["1"], as_of=5),
+    "stats": lambda index: index.stats(),
+    "export": lambda index: list(index.export_batches()),
+}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("use", USES)
+def test_who_uses_an_index_while_it_is_dropped(use, known, monkeypatch):
+    """At whichever call: it is there, or was dropped, but not damaged; later it was dropped."""
+    snapshot_every(monkeypatch, 2)
+    old = MemoryStore(FakeClock())
+    index = connect(old, old._clock, 50).create_index("old", dimension=2)
+    for number in range(3):
+        index.put(keys=[f"{number}"], vectors=[[1, number]])
+    index.optimize()
+    before = copied(old)
+    for number in range(3, 6):
+        old._clock.sleep(HOUR_S)
+        index.put(keys=[f"{number}"], vectors=[[1, number]])
+    old._clock.sleep(HOUR_S)
+    for step in count():
+        world = copied(old)
+        world._clock = FakeClock(old._clock.ms)
+        dropping = connect(world, world._clock, 51)
+        faulty = StepStore(world, fault="overtaken", rival=partial(dropping.drop_index, "old"))
+        if known:
+            faulty.store = before
+        index = connect(faulty, FakeClock(old._clock.ms - HOUR_S), 52).index("old")
+        if known:
+            index.backlog()
+            faulty.store = world
+            index._session._clock.sleep(HOUR_S)
+        faulty.log.clear()
+        faulty.step = step
+        with suppress(NotFoundError):
+            USES[use](index)
+        if not faulty.happened:
+            assert step
+            break
+        with pytest.raises(NotFoundError):
+            index.put(keys=["later"], vectors=[[1, 2]])

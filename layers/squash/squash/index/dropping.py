@@ -6,7 +6,7 @@ no reader answers and no writer commits, whoever dies before the rest is removed
 
 **What stays.** A reader that has seen commit m as the newest asks for m + 1, so that must be there
 if there was one: the tombstone, or a commit from which the log leads to it. It has seen m within
-`CATALOGUE_TRUSTED_MS`, or it looks into the catalogue first; commit m + 1 is younger than that. So
+`CATALOGUE_TRUSTED_MS`, or it looks into the catalogue after that; commit m + 1 is younger then. So
 of the log the commits of the last `DROPPED_LOG_MS` before the tombstone stay beside it, twice as
 long for what clocks and slow requests take; all else goes at once. Garbage collection removes what
 stays when the store has had it for `GC_GRACE_MS`.

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from squash.clock import Clock, IdSource
 from squash.errors import (
     CommitUnknownError,
+    DataError,
     NotFoundError,
     SquashError,
     ThrottledError,
@@ -155,11 +156,13 @@ class IndexLog(LogReader):
             return what
         try:
             return what(opened)
-        except SquashError:
+        except SquashError as error:
             # Of an older state, what it names may have been collected, too.
-            if newest:
-                raise
-            return None
+            if not newest:
+                return None
+            if isinstance(error, DataError):
+                self.refuse_dropped()
+            raise
 
     def _after(self, opened: Opened, commit: Commit) -> Opened:
         return self._with_needed(

@@ -56,7 +56,6 @@ class LogReader:
         self._reads = Reads()
         self._check_current = check_current
         self._looked_ms = clock.now_ms()
-        self._looks = Reads()
 
     def refresh(
         self, known: Opened | None, *, read_ahead: Callable[[str], None] | None = None
@@ -114,19 +113,29 @@ class LogReader:
             found.append(self._open_newest(known, read_ahead))
 
         check = self._check_current
-        if check is None:
+        looks = known is not None or abs(now - self._looked_ms) > CATALOGUE_TRUSTED_MS
+        try:
             read()
-        elif known is not None or abs(now - self._looked_ms) > CATALOGUE_TRUSTED_MS:
-            self._looks.run([check, read])
-            self._looked_ms = now
-        else:
-            try:
-                read()
-            except DataError:
-                # What is being dropped looks damaged.
+            if check is not None and looks:
+                # Not before: a drop removes the entry first, and then what the log was read by.
                 check()
-                raise
+                self._looked_ms = now
+        except DataError:
+            self.refuse_dropped()
+            raise
         return found[0]
+
+    def refuse_dropped(self) -> None:
+        """Look into the catalogue, where something is missing: what is being dropped looks damaged.
+
+        Raises
+        ------
+        NotFoundError
+            If the index is no more.
+
+        """
+        if self._check_current is not None:
+            self._check_current()
 
     def open_at(self, sequence: int, known: Opened | None = None) -> Opened:
         """Open the index as it was after a commit, whatever was committed since.
@@ -296,7 +305,10 @@ class LogReader:
         opened = replace(opened, state=state, commits=commits, read_ms=read_ms)
         if end - newest < len(listed):
             # What follows was written meanwhile, or something is missing: this finds out.
-            return self._read_on(opened)
+            opened = self._read_on(opened)
+            if log_key(opened.sequence) < listed[-1]:
+                raise _hole(opened.sequence + 1)  # as where a drop has removed what is between
+            return opened
         return self._with_needed(opened, commits)
 
     def _check_beginning(self, listed: Sequence[str]) -> None:

@@ -301,7 +301,11 @@ class IndexSession:
             newest = self.view("strong")
             if newest.snapshot == view.snapshot:
                 raise
-            return newest, read(newest, what)
+            try:
+                return newest, read(newest, what)
+            except DataError:
+                self._views.log.refuse_dropped()
+                raise
 
     def _search(
         self, view: IndexView, queries: Sequence[Query]
@@ -422,7 +426,11 @@ class IndexSession:
         from squash.runtime.describing import index_stats  # noqa: PLC0415 - few ask
 
         view = self.view("strong")
-        return index_stats(self.config, view, self._views.known())
+        try:
+            return index_stats(self.config, view, self._views.known())
+        except DataError:
+            self._views.log.refuse_dropped()
+            raise
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""

@@ -220,9 +220,10 @@ class IndexViews:
         Raises
         ------
         NotFoundError
-            If it is an older one.
+            If it is an older one, or the index was dropped.
 
         """
+        self.log.refuse_dropped()
         if sequence < snapshots.oldest_snapshot(self.log.store):
             raise NotFoundError(
                 f"snapshot {sequence} was collected: ask for a newer one; Index.snapshots() tells "
@@ -257,7 +258,11 @@ class IndexViews:
                 self._kept.move_to_end(opened.sequence)
                 self._last = kept[1]
                 return kept[1]
-        view = self._make_view(opened)
+        try:
+            view = self._make_view(opened)
+        except DataError:
+            self.log.refuse_dropped()
+            raise
         with self._lock:
             self._kept[opened.sequence] = (opened, view)
             self._last = view
