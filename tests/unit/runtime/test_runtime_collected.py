@@ -74,6 +74,29 @@ def test_damage_is_still_damage(world):
         index.get(keys=["k1"])
 
 
+def test_a_state_that_a_newer_snapshot_leads_to(world, monkeypatch):
+    """Who has read on from a snapshot that was collected since finds what it named elsewhere."""
+    snapshot_every(monkeypatch, 100)
+    writing = world.handle()
+    world.delete(writing, ["k1", "k11", "k21"])
+    writing.gc()  # which leaves a snapshot
+    reading = world.handle()
+    assert listed(reading) == world.rows
+    world.delete(writing, ["k2", "k12", "k22"])
+    writing.gc()
+    last = max(world.history)
+    for number in range(4):
+        world.put(writing, {f"new{number}": number})
+    assert reading.list(as_of=last + 1).records
+    world.clock.sleep(2 * DAY_S)
+    world.put(writing, {"newer": 1})
+    assert listed(reading) == world.rows
+    assert world.handle().gc(retention_s=HOUR_S).removed["bitmaps"].objects
+    found = {one.key: one.metadata["v"] for one in reading.list(as_of=last + 2).records}
+    assert found == world.history[last + 2]
+    assert reading.restore(last + 3).rows == len(world.history[last + 3])
+
+
 def test_older_snapshots_that_were_collected_say_so(world):
     """Before the oldest stored snapshot what is missing was collected; after it, it is damage."""
     index = world.handle()

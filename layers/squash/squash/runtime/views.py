@@ -87,6 +87,7 @@ class IndexViews:
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._kept: OrderedDict[int, tuple[Opened, IndexView]] = OrderedDict()
+        self._again: Opened | None = None
         # That was asked for last, and so is kept: mostly it is asked for again.
         self._last: IndexView | None = None
 
@@ -316,7 +317,33 @@ class IndexViews:
         )
 
     def _dead(self, opened: Opened, ref: SegmentRef) -> Mask | None:
-        return dead_rows(opened, ref, load_keys=self._load_keys, load_bitmap=self.log.load_bitmap)
+        load_bitmap = self.log.load_bitmap
+        try:
+            return dead_rows(opened, ref, load_keys=self._load_keys, load_bitmap=load_bitmap)
+        except DataError:
+            again = self._read_again(opened)
+            if again is None:
+                raise
+            same = next(one for one in again.state.segments if one.id == ref.id)
+            self._again = None  # unless that is there still
+            dead = dead_rows(again, same, load_keys=self._load_keys, load_bitmap=load_bitmap)
+            self._again = again
+            opened.retained.dead[ref.id] = again.retained.dead[ref.id]
+            return dead
+
+    def _read_again(self, opened: Opened) -> Opened | None:
+        """Open a state by a newer snapshot than it was read from; None if there is none.
+
+        Then what the older one named may have been collected, though the state was not.
+        """
+        again = self._again
+        if again is None or again.sequence != opened.sequence:
+            try:
+                again = self.log.open_at(opened.sequence)
+            except NotFoundError:
+                return None
+        newer = again.state.snapshot_sequence > opened.state.snapshot_sequence
+        return again if newer else None
 
     def _load_keys(self, ref: SegmentRef) -> KeyTable:
         return self.reader(ref).keys()
