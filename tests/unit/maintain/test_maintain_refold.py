@@ -1,12 +1,14 @@
 """Folds into the partitions there are: what they write, what they leave, how they lose."""
 
 from dataclasses import replace
+from unittest import mock
 from uuid import uuid4
 
 import numpy as np
 import pytest
 
 import squash
+from simulated import Clock
 from squash.clock import SystemClock, SystemIds
 from squash.database import Database
 from squash.errors import CommitUnknownError, ConflictError, UnavailableError
@@ -280,6 +282,26 @@ def test_a_busy_writer_does_not_win_for_ever(full, claims_at_once, monkeypatch):
     sound(index, ROWS + 2 + 70 * min(len(rounds), 3))
     index.optimize(options=OPTIONS)
     sound(index, ROWS + 2 + 70 * min(len(rounds), 3))
+
+
+def test_folds_that_fail_again_and_again_let_writers_flatten(monkeypatch):
+    """On a schedule, each claims what it reads; between two claims writers have their turn."""
+    monkeypatch.setattr(maintenance, "FOLD_CLAIM_ROWS_MIN", 1)
+    for name in ("optimize", "refold"):
+        monkeypatch.setattr(maintenance, name, mock.Mock(side_effect=OSError("the disk is full")))
+    clock = Clock()
+    database = Database(MemoryStore(), settings=Settings(), clock=clock, ids=SystemIds())
+    index = database.create_index("papers", dimension=2)
+    index.put(keys=[f"k{i}" for i in range(ROWS)], vectors=[[i, 1] for i in range(ROWS)])
+    most = 0
+    for minute in range(0, 1_200, 5):
+        clock.ms += 5 * 60_000
+        index.put(keys=[f"n{minute}"], vectors=[[1, minute]])
+        most = max(most, len(state_of(index).fresh))
+        if minute % 15 == 0:
+            with pytest.raises(OSError, match="full"):
+                index.optimize()
+    assert most < 90
 
 
 @pytest.mark.parametrize("error", [UnavailableError("enough"), KeyboardInterrupt()])

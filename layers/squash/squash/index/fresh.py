@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squash.index.commits import PutRows
 from squash.index.live import Opened
-from squash.index.state import State, claimed_until
+from squash.index.state import State, claimed_in_vain, claimed_until
 from squash.limits import (
     EXACT_ROWS_MAX,
     FLATTEN_AGAIN_COMMITS,
@@ -105,13 +105,13 @@ def flatten_due(opened: Opened) -> bool:
 
     That is the commit with which the fresh ones became so many, or of so many bytes. Numbers of
     commits are taken once, so it is one writer's turn; if that one died, another's some commits
-    later.
+    later. What a fold had claimed and left is more than so many at once: there whoever comes first.
     """
     fresh = unclaimed(opened.state)
     if not fresh or fresh[-1] != opened.sequence:
         return False
     beyond = len(fresh) - FLATTEN_COMMITS
-    if beyond >= 0 and beyond % FLATTEN_AGAIN_COMMITS == 0:
+    if beyond >= 0 and (beyond % FLATTEN_AGAIN_COMMITS == 0 or claimed_in_vain(opened.state)):
         return True
     size = sum(opened.commits[sequence].stored_bytes for sequence in fresh)
     before = size - opened.commits[fresh[-1]].stored_bytes

@@ -117,6 +117,12 @@ def claimed_until(state: State) -> int:
     return claim.base if claim and claim.holds(state.time_ms) else 0
 
 
+def claimed_in_vain(state: State) -> bool:
+    """Tell if of what a fold said to take, and had the time for, nothing was taken since."""
+    claim = state.claim
+    return claim is not None and claim.build is None and not claim.holds(state.time_ms)
+
+
 def building(state: State, now_ms: int) -> Claim | None:
     """Return the claim of a build that is running; None if none is."""
     claim = state.claim

@@ -19,8 +19,9 @@ from squash.errors import ConflictError, DataError, InvalidArgumentError, Squash
 from squash.index.claims import claim, refuse_while_building
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
+from squash.index.state import State
 from squash.index.trained import Trained
-from squash.limits import FOLD_CLAIM_ROWS_MIN
+from squash.limits import FOLD_CLAIM_MS, FOLD_CLAIM_ROWS_MIN
 from squash.maintain import (
     BuildOptions,
     LiveRows,
@@ -69,7 +70,7 @@ def fold(
         )
     options = options.fitted(config.dimension)
     opened = views.refresh()
-    claimed = _is_long(opened)
+    claimed = _is_long(opened) and not _is_writers_turn(opened.state, views.log.now_ms())
     while True:
         refuse_while_building(opened.state, views.log.now_ms())
         if claimed:
@@ -112,6 +113,16 @@ def _is_long(opened: Opened) -> bool:
     state = opened.state
     pending = state.fresh or any(segment.kind == "flat" for segment in state.segments)
     return bool(pending) and sum(one.rows for one in state.segments) >= FOLD_CLAIM_ROWS_MIN
+
+
+def _is_writers_turn(state: State, now_ms: int) -> bool:
+    """Tell if a fold claimed what is there lately, and took nothing: it may have failed.
+
+    If each that fails claimed it anew, writers would never flatten, and commits pile up. So they
+    get as long a turn as a claim lasts.
+    """
+    claim = state.claim
+    return claim is not None and now_ms - claim.time_ms < 2 * FOLD_CLAIM_MS
 
 
 def _fold(
