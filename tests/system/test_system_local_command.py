@@ -73,6 +73,38 @@ def test_no_process_is_left_behind(built, tmp_path, number, forking):
     assert len(left) == (1 if number == signal.SIGKILL else 0)
 
 
+@pytest.mark.skipif(find_ministack() is None, reason="MiniStack is not installed")
+def test_a_folder_of_objects_is_for_one_at_a_time(built, tmp_path, capsys):
+    """Two would not know what the other writes: each took the other's keys for free ones."""
+    template, artefacts = built
+    words = ["local", "--template", template, "--build", artefacts, "--data", tmp_path]
+    words += ["--api-port", "0", "--lambda-port", "0", "--url-port", "0"]
+    with command(built, tmp_path):
+        assert main([str(word) for word in words]) == 1
+        assert "name another folder with --data" in capsys.readouterr().err
+        with command(built, tmp_path, "--s3-memory"):  # it keeps nothing there
+            pass
+    with command(built, tmp_path):  # a killed one holds it no longer
+        pass
+
+
+def test_a_port_that_is_none_is_refused(built, tmp_path, capsys):
+    """A second URL has the port after the first one's."""
+    text = built[0].read_text()
+    url = "{FunctionUrlConfig: {AuthType: NONE}}"
+    for name in ("One", "Two"):
+        folder = built[1] / name
+        folder.mkdir(exist_ok=True)
+        (folder / "app.py").write_text("")
+        text += f"  {name}: {{Type: AWS::Serverless::Function, Properties: {url}}}\n"
+    template = tmp_path / "urls.yaml"
+    template.write_text(text)
+    words = ["local", "--template", template, "--build", built[1], "--data", tmp_path]
+    words += ["--s3-memory", "--api-port", "0", "--lambda-port", "0", "--url-port", "65535"]
+    assert main([str(word) for word in words]) == 1
+    assert "the port 65536 cannot be had" in capsys.readouterr().err
+
+
 def test_it_says_what_it_is_and_where(built, tmp_path):
     with command(built, tmp_path, "--s3-memory") as (process, places):
         for name in ("api_url", "lambda_url", "s3_url"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -32,7 +33,7 @@ from squash.local.processes import ForkLauncher, Launcher, SpawnLauncher
 from squash.local.routes import Routes
 from squash.local.runtime_api import CLOSE_SECONDS, LOOPBACK, RuntimeApi
 from squash.local.s3_proxy import S3Proxy
-from squash.local.s3_server import start_s3
+from squash.local.s3_server import find_ministack, held_alone, start_s3
 from squash.local.schedules import Schedules
 from squash.local.step_functions import make_state_machines, start_step_functions
 from squash.local.template import Function, Template, read_template
@@ -265,9 +266,11 @@ async def _listen(stack: AsyncExitStack, handler: Handler, port: int) -> str:
     )
     try:
         listening = await asyncio.get_running_loop().create_server(server, LOOPBACK, port)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        why = "is taken" if taken else f"cannot be had ({error})"
         raise UnavailableError(
-            f"the port {port} is taken: choose another with --api-port, --lambda-port or --url-port"
+            f"the port {port} {why}: choose another with --api-port, --lambda-port or --url-port"
         ) from error
 
     async def close() -> None:
@@ -282,6 +285,8 @@ async def _open_s3(cloud: Cloud, stack: AsyncExitStack) -> None:
     options = cloud.options
     if options.s3 is None:
         folder = _made(options.data.absolute() / "s3")
+        if not options.s3_memory and find_ministack() is not None:
+            stack.enter_context(held_alone(folder))
         server, cloud.s3_title = await start_s3(folder, memory=options.s3_memory)
         stack.push_async_callback(server.close)
         cloud.s3_url = server.url

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from squash.errors import NotFoundError
+from squash.errors import NotFoundError, UnavailableError
 from squash.local.processes import INSIDE
 from squash.local.runtime_api import LOOPBACK
 from squash.local.servers import Server, free_port, start_server
@@ -36,6 +39,27 @@ def find_ministack() -> Path | None:
         return own.absolute()
     found = shutil.which("ministack")
     return Path(found) if found else None
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Keep others from a folder of MiniStack's objects: two do not know what the other writes.
+
+    Raises
+    ------
+    UnavailableError
+        If another has it.
+
+    """
+    with (folder / "lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UnavailableError(
+                f"another squash local keeps its objects in {folder}: end it, or name another "
+                "folder with --data"
+            ) from error
+        yield
 
 
 async def start_s3(data: Path, *, memory: bool = False) -> tuple[Server, str]:

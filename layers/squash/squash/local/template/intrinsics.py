@@ -222,7 +222,8 @@ def _parameters(declared: Mapping[str, Any], *, given: Mapping[str, str]) -> dic
     unknown = sorted(set(given) - set(declared))
     if unknown:
         raise InvalidArgumentError(
-            f"the template has no parameter {unknown[0]}; it has " + ", ".join(sorted(declared)),
+            f"the template has no parameter {unknown[0]}; it has "
+            + (", ".join(sorted(declared)) or "none"),
             field=f"Parameters.{unknown[0]}",
         )
     values: dict[str, Any] = {}
