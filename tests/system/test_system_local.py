@@ -39,6 +39,14 @@ def test_a_container_is_kept_and_knows_what_lambda_would_tell_it(either):
     assert "VIRTUAL_ENV" not in environment
 
 
+def test_a_client_context_may_have_several_lines(shared):
+    """No header has: the call waited for its time-out."""
+    text = json.dumps({"custom": {"a": "b é"}}, indent=2, ensure_ascii=False).encode()
+    options = {"ClientContext": base64.b64encode(text).decode()}
+    found = json.loads(shared.answer(options=options, do="about")["Payload"].read())
+    assert found["custom"] == {"a": "b é"}
+
+
 def test_code_comes_from_the_artefact_and_its_layers_only(either):
     names = ["boto3", "squash", "numpy", "pytest", "container", "tethered"]
     found = either.call(do="found", names=names)
@@ -189,6 +197,9 @@ def test_what_is_not_json_is_refused(shared):
     with pytest.raises(ClientError, match="InvalidRequestContentException"):
         shared.client.invoke(FunctionName="squash-Toy", Payload=b"[" * 100_000)
     url, path = shared.cloud.lambda_url, "/2015-03-31/functions/squash-Toy/invocations"
+    for kind in ("event", "Async"):
+        odd = {"X-Amz-Invocation-Type": kind}
+        assert request(url, "POST", path, body=b"{}", headers=odd)[0] == 400
     odd = {"X-Amz-Client-Context": b"\xff"}
     assert request(url, "POST", path, body=b"{}", headers=odd)[0] == 400
     json_type = {"Content-Type": "application/json"}
@@ -344,11 +355,15 @@ def test_the_control_calls_speak_json(toys):
     for method, what, document in (
         ("POST", "faults", {"kind": "kill"}), ("POST", "kill", {}),
         ("POST", "kill", {"function": "x"}), ("GET", "anything", None), ("POST", "schedules/x", {}),
+        ("POST", "kill", {"function": ["Toy"]}), ("POST", "kill", {"function": "Toy", "all": 1}),
+        ("POST", "kill", {"function": "Toy", "container": 1}),
         ("POST", "evict", {"function": "Toy"}), ("POST", "evict", [1]),
         ("POST", "evict", {"older_than_s": None}), ("POST", "evict", {"older_than_s": -1}),
         ("POST", "evict", {"older_than_s": 10**400}),
     ):  # fmt: skip
         assert control(method, what, document)[0] == 400
+    # What is too long to be read is not taken for nothing, which would evict all.
+    assert control("POST", "evict", {"older_than_s": 1e6, "x": "y" * (1 << 20)})[0] == 413
     # A form of a page in a browser is not taken for an order.
     assert (
         control("POST", "kill", {"function": "Toy"}, headers={"Content-Type": "text/plain"})[0]

@@ -101,6 +101,22 @@ def test_an_answer_becomes_a_response(shared, answer, status, body):
     assert (got[0], got[2]) == (status, body)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({"statusCode": status} for status in (0, 100, 600, 99_999, -1, True)),
+        *({"statusCode": 200, "headers": {name: "x"}} for name in ("", "a b", "a\n", "é")),
+        *({"statusCode": 200, "headers": {"a": text}} for text in ("b\nc: d", "b\r", "\0")),
+        {"statusCode": 200, "cookies": ["a=b\r\nX: y"]},
+    ],
+    ids=str,
+)
+def test_an_answer_that_http_cannot_say_is_an_error(shared, answer):
+    """Whoever asked gets the gateway's words, not half an answer or none."""
+    got = request(shared.cloud.api_url, "POST", "/answer", body=json.dumps(answer))
+    assert (got[0], json.loads(got[2])) == (500, {"message": "Internal Server Error"})
+
+
 def test_headers_and_cookies_of_an_answer_are_passed_on(shared):
     answer = {
         "statusCode": 200,

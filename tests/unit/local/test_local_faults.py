@@ -44,6 +44,7 @@ def test_a_fault_befalls_what_its_pattern_names_and_is_over_after_its_count():
     [
         {}, {"kind": "explode"}, {"kind": "kill", "sharee": 1}, {"kind": "kill", "share": 1.5},
         {"kind": "kill", "share": True}, {"kind": "kill", "share": "1"},
+        {"kind": "kill", "share": float("nan")}, {"kind": "delay", "delay_ms": 10**400},
         {"kind": "kill", "seed": -1},
         {"kind": "drop", "count": 1.5}, {"kind": "drop", "delay_ms": 5},
         {"kind": "drop", "target": 1},

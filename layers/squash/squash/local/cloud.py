@@ -166,11 +166,9 @@ class Cloud:
             case ("POST", ["faults"]):
                 self.set_faults(parse_faults(document))
                 return {"faults": len(document)}
-            case ("POST", ["kill"]) if isinstance(document, dict) and "function" in document:
-                killed = self.account.kill(
-                    document["function"], container=document.get("container")
-                )
-                return {"killed": killed}
+            case ("POST", ["kill"]):
+                function, container = _to_kill(document)
+                return {"killed": self.account.kill(function, container=container)}
             case ("POST", ["evict"]):
                 return {"evicted": self.account.evict_idle(older_than_s=_idle_s(document))}
             case ("POST", ["schedules", name]):
@@ -180,6 +178,17 @@ class Cloud:
             "known are GET stats, containers, faults and logs/FUNCTION; POST faults, kill "
             '{"function": …}, evict {"older_than_s": …} and schedules/NAME'
         )
+
+
+def _to_kill(document: Any) -> tuple[str, str | None]:
+    """Return the function, and maybe the one container of it, that a control call kills."""
+    if isinstance(document, dict) and {"function"} <= document.keys() <= {"function", "container"}:
+        function, container = document["function"], document.get("container")
+        if isinstance(function, str) and isinstance(container, str | None):
+            return function, container
+    raise InvalidArgumentError(
+        'kill takes {"function": …}, a name, and may have "container", which is all of them else'
+    )
 
 
 def _idle_s(document: Any) -> float:

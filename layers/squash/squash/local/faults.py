@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from squash.errors import InvalidArgumentError, NotFoundError
+from squash.limits import INTEGER_MAGNITUDE_MAX
 from squash.values import dataclass
 
 
@@ -131,7 +132,9 @@ def _fault(item: Any, place: str) -> Fault:
     fault = Fault(**{**item, "kind": FaultKind(item["kind"])})
     numbers = {"share": fault.share, "delay_ms": fault.delay_ms}
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        # The other way about, what is no number at all would pass.
+        if not (known and 0 <= value <= INTEGER_MAGNITUDE_MAX):
             raise InvalidArgumentError(f"{place}.{name} is to be a number from 0", field=place)
     if fault.share > 1:
         raise InvalidArgumentError(f"{place}.share is to be at most 1", field=place)

@@ -22,6 +22,9 @@ from squash.local.template.values import ACCOUNT_ID
 
 _TEXT_TYPES: Final = ("text/", "application/json", "application/javascript", "application/xml")
 _CREDENTIAL: Final = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LINE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_STATUSES: Final = range(200, 600)
 # Of a response, what the server says by itself.
 _OWN_HEADERS: Final = {"content-length", "transfer-encoding", "connection"}
 
@@ -139,7 +142,10 @@ def iam_context(authorization: str) -> dict[str, Any] | None:
 
 
 def response_of(outcome: Outcome) -> web.Response | None:
-    """Turn a function's answer into a response; None for an error, and what is no such answer."""
+    """Turn a function's answer into a response; None for an error, and what is no such answer.
+
+    Of what cannot be said in HTTP, a status or a header, nothing is sent: whoever asked would wait.
+    """
     if outcome.error_type is not None:
         return None
     answer = json.loads(outcome.payload)
@@ -158,8 +164,11 @@ def response_of(outcome: Outcome) -> web.Response | None:
             if name.lower() not in _OWN_HEADERS:
                 headers[name] = str(value)
         for cookie in answer.get("cookies") or []:
-            headers.add("Set-Cookie", cookie)
+            headers.add("Set-Cookie", str(cookie))
     except (ValueError, TypeError, AttributeError, binascii.Error):
+        return None
+    sayable = all(_NAME.fullmatch(name) and _LINE.fullmatch(text) for name, text in headers.items())
+    if status not in _STATUSES or not sayable:
         return None
     headers.setdefault("Content-Type", "text/plain; charset=utf-8")
     return web.Response(status=status, headers=headers, body=data)

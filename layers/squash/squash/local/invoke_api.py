@@ -36,6 +36,7 @@ _NAME: Final = re.compile(
     r"(?P<name>[a-zA-Z0-9-_.]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?"
 )
 _TENANT: Final = re.compile(r"[a-zA-Z0-9._:/=+\-@ ]+")
+_KINDS: Final = ("RequestResponse", "Event", "DryRun")
 CONTROL_PREFIX: Final = "/_local/"
 
 Control = Callable[[str, str, Any], Awaitable[Any]]
@@ -90,7 +91,11 @@ class InvokeApi:
                 Refusal.NOT_FOUND,
                 "The local cloud knows Lambda's Invoke and nothing else of its API.",
             )
-        kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+        kind = request.headers.get("X-Amz-Invocation-Type", _KINDS[0])
+        if kind not in _KINDS:
+            raise RefusedError(
+                Refusal.INVALID, f"The invocation type {kind!r} is none of {', '.join(_KINDS)}."
+            )
         limit = LAMBDA_ASYNC_REQUEST_BYTES_MAX if kind == "Event" else LAMBDA_REQUEST_BYTES_MAX
         payload = await read_body(request, limit)
         name = self._name(unquote(match[1]))
@@ -133,6 +138,9 @@ class InvokeApi:
         if wants_json and request.content_type != "application/json":
             return _json({"message": "send application/json"}, status=415)
         text = await read_body(request, LAMBDA_ASYNC_REQUEST_BYTES_MAX)
+        if text is None:
+            message = f"send at most {LAMBDA_ASYNC_REQUEST_BYTES_MAX} bytes"
+            return _json({"message": message}, status=413)
         try:
             document = json.loads(text) if text else None
             what = request.path.removeprefix(CONTROL_PREFIX)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from dataclasses import field
 from typing import Final
 
@@ -17,6 +18,7 @@ from squash.values import dataclass
 LOOPBACK: Final = "127.0.0.1"
 CLOSE_SECONDS: Final = 0.1  # for answers on their way when a port closes
 _PREFIX: Final = "/2018-06-01/runtime/"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ACCEPTED: Final = b'{"status":"OK"}'
 
 
@@ -149,7 +151,8 @@ class RuntimeApi:
         }
         if call.client_context is not None:
             text = base64.b64decode(call.client_context).decode()
-            headers["Lambda-Runtime-Client-Context"] = text
+            # JSON over several lines is no header; between its members, a blank is as good.
+            headers["Lambda-Runtime-Client-Context"] = _CONTROL.sub(" ", text)
         if call.tenant is not None:
             headers["Lambda-Runtime-Aws-Tenant-Id"] = call.tenant
         return web.Response(body=call.payload, headers=headers)
