@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -225,6 +226,12 @@ def test_export_does_not_replace_a_file_that_came_meanwhile(run, papers, tmp_pat
     assert run("export", "papers", path).status == 1
     assert path.read_text() == "theirs"
     assert [one.name for one in tmp_path.iterdir()] == ["o.jsonl"]
+
+
+def test_export_does_not_stop_at_what_a_killed_one_left(run, papers, tmp_path):
+    """In a container every run has the same process number."""
+    (tmp_path / f".papers.jsonl.{os.getpid()}.partial").write_bytes(b"left")
+    assert run("export", "papers", str(tmp_path / "papers.jsonl")).status == 0
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from squash.cli.exporters import ExportSource, RowSink, open_sink
 from squash.cli.output import Output, counted
 from squash.cli.service_index import ServiceIndex, refuse_service_options
+from squash.clock import SystemIds
 from squash.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from squash.runtime.exporting import RowExport
 
 _SUCCEEDED: Final = 0
+_ID_DIGITS: Final = 12
 
 
 def export(arguments: Namespace, database: Database, output: Output) -> int:
@@ -80,7 +82,8 @@ def _check_absent(path: Path, *, force: bool) -> None:
 @contextmanager
 def _appearing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     """Give a file to write, which gets its name at the end, whole; or never."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Not by the process's number: in a container all have the same, as had one that was killed.
+    partial = path.with_name(f".{path.name}.{SystemIds().new_id()[:_ID_DIGITS]}.partial")
     with partial.open("xb") as file:
         try:
             yield file
