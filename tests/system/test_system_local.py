@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from local_toys import opened, refused, request, toys_of
 
 from squash import limits
+from squash.errors import UnavailableError
 from squash.local import Fault, FaultKind
 from squash.local.account import Policy
 from waiting import until
@@ -272,6 +273,61 @@ def test_a_call_nobody_waits_for_is_tried_three_times_under_one_id(toys, tmp_pat
         request_id = response["ResponseMetadata"]["RequestId"]
         assert path.read_text().splitlines() == [request_id] * attempts
     assert toys.cloud.stats()["functions"]["squash-Toy"]["async_given_up"] == 1
+
+
+def failing_starts(launcher, number):
+    """Have the next starts of a function's containers fail."""
+    start, left = launcher.start, [None] * number
+
+    async def failing(name, settings):
+        if left:
+            left.pop()
+            raise UnavailableError("no container starts")
+        return await start(name, settings)
+
+    launcher.start = failing
+
+
+def test_an_event_whose_container_does_not_start_is_tried_again(toys, tmp_path, monkeypatch):
+    """It was lost: neither tried again nor counted."""
+    launcher = toys.cloud.cloud.account.pools["squash-Toy"].launcher
+    before = toys.cloud.stats()["functions"]["squash-Toy"]["async_given_up"]
+    for failures, given_up in ((1, 0), (3, 1)):
+        toys.cloud.evict_idle()
+        path = tmp_path / str(failures)
+        with monkeypatch.context() as patch:
+            patch.setattr(launcher, "start", launcher.start)
+            failing_starts(launcher, failures)
+            event = {"do": "attempt", "path": str(path), "until": 1}
+            toys.answer(options={"InvocationType": "Event"}, **event)
+            toys.cloud.settle()
+        assert path.exists() == (not given_up)
+        counts = toys.cloud.stats()["functions"]["squash-Toy"]
+        assert counts["async_given_up"] == before + given_up
+
+
+def test_a_container_that_did_not_start_takes_no_room(toys, monkeypatch):
+    """It was counted as busy for ever, and a function of one call at once was throttled then."""
+    launcher = toys.cloud.cloud.account.pools["squash-Single"].launcher
+    monkeypatch.setattr(launcher, "start", launcher.start)
+    failing_starts(launcher, 1)
+    assert refused(toys, "Single", do="echo") == ("ServiceException", 500)
+    assert toys.cloud.containers() == []
+    assert toys.call("Single", do="echo") == {"do": "echo"}
+
+
+def test_a_container_is_killed_though_it_only_starts(toys, monkeypatch):
+    """Its call waited for the function's time-out."""
+    account = toys.cloud.cloud.account
+    launcher = account.pools["squash-Single"].launcher
+    start = launcher.start
+
+    async def killed_meanwhile(name, settings):
+        account.kill("Single")
+        return await start(name, settings)
+
+    monkeypatch.setattr(launcher, "start", killed_meanwhile)
+    assert toys.error("Single", do="echo")["errorType"] == "Runtime.ExitError"
 
 
 def test_a_schedule_invokes_its_function(toys):

@@ -9,7 +9,7 @@ from dataclasses import field
 from itertools import cycle
 from typing import Final
 
-from squash.errors import NotFoundError
+from squash.errors import NotFoundError, UnavailableError
 from squash.limits import (
     LAMBDA_CONCURRENCY_MAX,
     LAMBDA_TENANT_CONTAINERS_MAX,
@@ -193,8 +193,12 @@ class Account:
                     continue
                 except AnswerDroppedError:
                     return
+                except UnavailableError:
+                    failed = True  # no container started
+                else:
+                    failed = outcome.error_type is not None
                 break
-            if outcome.error_type is None:
+            if not failed:
                 return
         self.pools[name].counts.async_given_up += 1
 
@@ -225,7 +229,13 @@ class Account:
         pool.containers[container.name] = container
         self._living.add(container)
         container.ended.add_done_callback(lambda _: self._forget(pool, container))
-        await container.start()
+        try:
+            await container.start()
+        except BaseException:
+            # Else it were busy for ever.
+            pool.containers.pop(container.name)
+            self._living.discard(container)
+            raise
         return container
 
     @staticmethod

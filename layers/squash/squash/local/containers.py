@@ -103,6 +103,8 @@ class Container:
             self._gone(1)
             raise
         self._process.ended.add_done_callback(lambda ended: self._gone(ended.result()))
+        if self._killed:  # while it had no process yet
+            self._process.kill()
 
     @property
     def usable(self) -> bool:
