@@ -6,6 +6,7 @@ import ctypes
 import errno
 import multiprocessing
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -169,6 +170,31 @@ def test_a_write_for_which_there_is_no_room_did_not_happen(tmp_path, monkeypatch
             index.put(keys=["b"], vectors=[[0, 1]])
     assert [one.key for one in index.list().records] == ["a"]
     assert index.put(keys=["c"], vectors=[[0, 1]]).snapshot == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_write_that_happened_is_not_refused_for_what_follows(tmp_path, monkeypatch, number):
+    """A folder that cannot be brought to the disk leaves doubt; a left temporary file, none."""
+    sync = os.fsync
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    def fail_for_folders(file):
+        fail() if stat.S_ISDIR(os.fstat(file).st_mode) else sync(file)
+
+    index = squash.connect(str(tmp_path)).create_index("papers", dimension=2)
+    index.put(keys=["a"], vectors=[[1, 0]])
+    store = FolderStore(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fail)
+        assert store.put_if_absent("folder/b", b"1")
+        patch.setattr(os, "fsync", fail_for_folders)
+        with pytest.raises(UnavailableError) as caught:
+            store.put_if_absent("folder/c", b"1")
+        assert not caught.value.unchanged
+        assert index.put(keys=["b"], vectors=[[0, 1]]).snapshot == 2
+    assert [one.key for one in index.list().records] == ["a", "b"]
 
 
 def test_a_file_is_no_store(tmp_path):

@@ -242,7 +242,9 @@ class FolderStore:
                     _sweep(folder, before_s=os.fstat(file.fileno()).st_mtime - _LEFT_AFTER_S)
             yield path
         finally:
-            path.unlink(missing_ok=True)
+            # What is stored is stored, whatever becomes of this: who sweeps removes it a day later.
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def _tidy(self, folder: Path) -> None:
         """Bring removals to the disk, and remove folders that hold nothing any more."""
@@ -344,8 +346,15 @@ def _until_parent_stays(path: Path, name_it: Callable[[], object]) -> None:
             if attempt + 1 == _ATTEMPTS_MAX:
                 raise
         else:
-            with suppress(FileNotFoundError):  # it was deleted already, folder and all
+            try:
                 _sync(path.parent)
+            except FileNotFoundError:
+                pass  # It was deleted already, folder and all.
+            except OSError as error:
+                raise UnavailableError(
+                    f"{path}: the file is there, and the system does not say that its name is on "
+                    f"the disk ({error.strerror or error}). Check the disk, then repeat."
+                ) from error
             return
 
 
