@@ -195,6 +195,54 @@ def test_a_parameter_that_is_not_allowed_is_refused(read, parameters):
         read(**parameters)
 
 
+A = "Resources.A.Properties"
+
+
+@pytest.mark.parametrize(
+    ("properties", "place"),
+    [
+        ("EphemeralStorage: 512", A),
+        ("Environment: x", A),
+        ("EventInvokeConfig: {MaximumRetryAttempts: x}", f"{A}.EventInvokeConfig"),
+        ("ReservedConcurrentExecutions: -1", f"{A}.ReservedConcurrentExecutions"),
+        ("Events: [1]", f"{A}.Events"),
+        ("Events: {E: x}", f"{A}.Events.E"),
+        ("Events: {E: {Type: Schedule, Properties: {Schedule: rate(0 hours)}}}", f"{A}.Events.E"),
+        ("MemorySize: !Select [5, [1]]", f"{A}.MemorySize.Fn::Select"),
+        ("MemorySize: !Select [-1, [128]]", f"{A}.MemorySize.Fn::Select"),
+        ("Handler: !Join [x]", f"{A}.Handler.Fn::Join"),
+        ("Handler: !If [Round, a, b]", "Conditions."),
+        ("FunctionName: same", "Resources.B.Properties.FunctionName"),
+    ],
+)
+def test_what_has_another_form_is_an_error_with_its_place(read, properties, place):
+    """Not an error of Python's, nor another function than was meant."""
+    text = f"""
+Conditions: {{Round: !Not [!Condition About], About: !Not [!Condition Round]}}
+Resources:
+  A: {{Type: AWS::Serverless::Function, Properties: {{Runtime: python3.13, {properties}}}}}
+  B: {{Type: AWS::Serverless::Function, Properties: {{Runtime: python3.13, FunctionName: same}}}}
+"""
+    with pytest.raises(InvalidArgumentError) as caught:
+        read(text)
+    assert caught.value.field.startswith(place)
+    assert place in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["Resources: [1]", "Resources: {A: x}"])
+def test_resources_are_mappings(read, text):
+    with pytest.raises(InvalidArgumentError, match="is to be a mapping"):
+        read(text)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "5_12", "0x200", "\u0665\u0661\u0662"])
+def test_a_number_is_written_as_cloudformation_takes_it(read, value):
+    text = "Parameters: {N: {Type: Number}}\nResources: {}"
+    with pytest.raises(InvalidArgumentError, match="is no number"):
+        read(text, N=value)
+    assert read(text, N="5.12e2").parameters == {"N": "5.12e2"}
+
+
 def test_a_file_that_is_no_template_is_refused(read, tmp_path):
     for text in ("- a list", "a: [", "!Ref x: {"):
         with pytest.raises(InvalidArgumentError):

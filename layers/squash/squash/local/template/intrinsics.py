@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from squash.errors import InvalidArgumentError
+from squash.errors import InvalidArgumentError, SquashError
 from squash.local.template.values import (
     ACCOUNT_ID,
     REGION,
@@ -24,6 +24,9 @@ _NAMES: Final = {
     _STATE_MACHINE: "Name",
     "AWS::S3::Bucket": "BucketName",
 }
+
+# Python's own takes 1_000, the digits of other scripts, and words for what is no number.
+_NUMBER: Final = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 
 
 class Resolver:
@@ -88,7 +91,7 @@ class Resolver:
         if len(node) == 1:
             ((name, argument),) = node.items()
             if name in self._known:
-                return self._known[name](argument, f"{at}.{name}")
+                return self._asked(name, argument, f"{at}.{name}")
             if isinstance(name, str) and name.startswith("Fn::"):
                 raise InvalidArgumentError(
                     f"{at}: the local cloud does not know {name}; it knows "
@@ -97,6 +100,19 @@ class Resolver:
                 )
         values_by_key = {key: self.value(part, f"{at}.{key}") for key, part in node.items()}
         return {key: value for key, value in values_by_key.items() if value is not NO_VALUE}
+
+    def _asked(self, name: str, argument: Any, at: str) -> Any:
+        try:
+            return self._known[name](argument, at)
+        except RecursionError:
+            problem = "it leads to itself"
+        except SquashError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            problem = f"{error}"
+        raise InvalidArgumentError(
+            f"{at}: this is not as CloudFormation takes it: {problem}", field=at
+        )
 
     def condition(self, name: str, at: str) -> bool:
         """Resolve a condition by its name."""
@@ -191,6 +207,8 @@ class Resolver:
 
     def _select(self, parts: list[Any], at: str) -> Any:
         position, values = (self.value(part, at) for part in parts)
+        if int(position) < 0:
+            raise IndexError(f"{position} is no place in a list")
         return values[int(position)]
 
     def _sub(self, argument: Any, at: str) -> str:
@@ -252,10 +270,9 @@ def _problem(value: str, facts: Mapping[str, Any]) -> str | None:
     if pattern is not None and re.fullmatch(pattern, value) is None:
         return f"which is not of the pattern {pattern}"
     if facts.get("Type") == "Number":
-        try:
-            number = float(value)
-        except ValueError:
+        if _NUMBER.fullmatch(value) is None:
             return "which is no number"
+        number = float(value)
         least, most = facts.get("MinValue", -math.inf), facts.get("MaxValue", math.inf)
         if not float(least) <= number <= float(most):
             return f"which is not from {least} to {most}"

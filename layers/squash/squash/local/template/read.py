@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from squash.errors import InvalidArgumentError
 from squash.limits import (
+    INTEGER_MAGNITUDE_MAX,
     LAMBDA_ASYNC_ATTEMPTS,
     LAMBDA_MEMORY_MB_DEFAULT,
     LAMBDA_MEMORY_MB_MAX,
@@ -31,6 +32,8 @@ from squash.local.template.values import (
 )
 from squash.local.template.yaml_tags import load_yaml
 
+# What reading a value as what it is not raises: a number as a mapping, a word as a number.
+_FORMS: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 STACK_DEFAULT: Final = "squash"
 _FUNCTION: Final = "AWS::Serverless::Function"
 _LAYER: Final = "AWS::Serverless::LayerVersion"
@@ -40,7 +43,7 @@ _HTTP_API: Final = "AWS::Serverless::HttpApi"
 _ROUTE: Final = "AWS::ApiGatewayV2::Route"
 _INTEGRATION: Final = "AWS::ApiGatewayV2::Integration"
 _URL: Final = "AWS::Lambda::Url"
-_RATE: Final = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+_RATE: Final = re.compile(r"rate\(([0-9]+) (minute|hour|day)s?\)")
 _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86400}
 # What a stack has beside what runs here, and what no one misses on one machine.
 _SILENT: Final = (
@@ -72,9 +75,53 @@ def read_template(
 
     """
     document = load_yaml(path)
-    resolver = Resolver(document, parameters=parameters or {}, stack=stack)
+    _check_shape(document)
+    try:
+        return _read(document, path, parameters or {}, stack)
+    except _FORMS as error:
+        raise _no_form(str(path), error) from error
+
+
+def _no_form(at: str, error: Exception) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{at}: a property has not the form that SAM gives it: {error}", field=at
+    )
+
+
+def _check_shape(document: Mapping[str, Any]) -> None:
+    """Refuse what is no mapping of resources with mappings of properties."""
+
+    def check(node: Any, at: str) -> Mapping[str, Any]:
+        if not isinstance(node, dict):
+            raise InvalidArgumentError(f"{at} is to be a mapping", field=at)
+        return node
+
+    for section in ("Conditions", "Globals", "Mappings", "Parameters", "Resources"):
+        check(document.get(section) or {}, section)
+    for name, resource in (document.get("Resources") or {}).items():
+        at = f"Resources.{name}"
+        properties = check(check(resource, at).get("Properties") or {}, f"{at}.Properties")
+        if resource.get("Type") == _FUNCTION:
+            at = f"{at}.Properties.Events"
+            for event, told in check(properties.get("Events") or {}, at).items():
+                check(told, f"{at}.{event}")
+                check(told.get("Properties") or {}, f"{at}.{event}.Properties")
+
+
+def _read(
+    document: Mapping[str, Any], path: Path, parameters: Mapping[str, str], stack: str
+) -> Template:
+    resolver = Resolver(document, parameters=parameters, stack=stack)
     reader = _Reader(document, resolver)
-    functions = {function.name: function for function in reader.functions()}
+    functions: dict[str, Function] = {}
+    for function in reader.functions():
+        at = f"Resources.{function.logical_id}.Properties.FunctionName"
+        if function.name in functions:
+            other = functions[function.name].logical_id
+            raise InvalidArgumentError(
+                f"{at} is {function.name!r}, which is that of {other}, too", field=at
+            )
+        functions[function.name] = function
     return Template(
         functions=functions,
         routes=(*reader.routes(), *reader.gateway_routes()),
@@ -114,7 +161,12 @@ class _Reader:
 
     def functions(self) -> Iterator[Function]:
         for logical_id, own in self.of_type(_FUNCTION):
-            yield self._function(logical_id, _merged(self._globals, own))
+            try:
+                function = self._function(logical_id, _merged(self._globals, own))
+            except _FORMS as error:
+                at = f"Resources.{logical_id}.Properties"
+                raise _no_form(at, error) from error
+            yield function
 
     def _function(self, logical_id: str, properties: Mapping[str, Any]) -> Function:
         at = f"Resources.{logical_id}.Properties"
@@ -141,7 +193,11 @@ class _Reader:
         storage = (get("EphemeralStorage") or {}).get("Size", LAMBDA_TMP_MB_DEFAULT)
         reserved = get("ReservedConcurrentExecutions")
         retries = (get("EventInvokeConfig") or {}).get("MaximumRetryAttempts")
-        attempts = LAMBDA_ASYNC_ATTEMPTS if retries is None else 1 + int(retries)
+        if retries is None:
+            retries = LAMBDA_ASYNC_ATTEMPTS - 1
+        attempts = 1 + number("EventInvokeConfig", retries, 0, LAMBDA_ASYNC_ATTEMPTS - 1)
+        if reserved is not None:
+            reserved = number("ReservedConcurrentExecutions", reserved, 0, INTEGER_MAGNITUDE_MAX)
         tenancy = (get("TenancyConfig") or {}).get("TenantIsolationMode")
         return Function(
             logical_id=logical_id,
@@ -159,7 +215,7 @@ class _Reader:
                 "Timeout", get("Timeout", LAMBDA_TIMEOUT_S_DEFAULT), 1, LAMBDA_TIMEOUT_S_MAX
             ),
             tmp_mb=number("EphemeralStorage", storage, LAMBDA_TMP_MB_DEFAULT, LAMBDA_TMP_MB_MAX),
-            reserved=None if reserved is None else int(reserved),
+            reserved=reserved,
             per_tenant=tenancy == "PER_TENANT",
             async_attempts=attempts,
             json_logs=(get("LoggingConfig") or {}).get("LogFormat") == "JSON",
@@ -280,6 +336,11 @@ class _Reader:
                     properties.get("Schedule", properties.get("ScheduleExpression", ""))
                 )
                 rate = _RATE.fullmatch(expression)
+                if rate and not int(rate[1]):
+                    raise InvalidArgumentError(
+                        f"{at} has {expression}, which would run without end: it is from 1",
+                        field=at,
+                    )
                 yield Schedule(
                     name=name,
                     function=function,
