@@ -282,3 +282,25 @@ def test_what_is_due():
     assert not is_due(Backlog(1, 0, FOLD_ROWS_MIN + 1, 1_000_000))
     assert is_due(Backlog(1, 0, 60_000, 1_000_000))
     assert is_due(Backlog(1, FOLD_COMMITS_MIN, 1, 1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("event_", "field"),
+    [
+        ({"gc": True, "dry_run": True}, "dry_run"),
+        ({"gc": True, "full": True}, "full"),
+        ({"gc": "true"}, "gc"),
+        ({"index": "a", "full": 1}, "full"),
+        ({"indexes": ["a"]}, "indexes"),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_what_an_event_says_besides_is_not_passed_over(environment, monkeypatch, event_, field):
+    """It may have been meant to spare something: nothing is folded or collected."""
+    squash.connect(environment["SQUASH_STORE"]).create_index("a", dimension=2)
+    for name in ("optimize", "gc"):
+        monkeypatch.setattr(squash.Index, name, lambda *_, **__: pytest.fail("it was done"))
+    with pytest.raises(InvalidArgumentError) as caught:
+        functions.compactor(environment)(event_, context())
+    assert caught.value.field == field

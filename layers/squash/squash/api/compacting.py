@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from squash.database import Database
 from squash.errors import (
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from squash.maintain import BuildOptions
 
 Report = Callable[[Progress], None]
+
+_SCHEDULED: Final = "detail-type"  # as every event of EventBridge has it
+_FLAGS: Final = frozenset({"full", "gc", "thrifty"})
+_OF_FOLDS: Final = frozenset({"full", "gc", "index", "thrifty"})
+_OF_COLLECTIONS: Final = frozenset({"gc", "index", "retention_s"})
 
 
 class Note(Protocol):
@@ -79,6 +84,37 @@ def is_due(backlog: Backlog) -> bool:
     """
     many = pending_rows_max(backlog.rows_in_partitions)
     return backlog.rows > many or backlog.commits >= FOLD_COMMITS_MIN
+
+
+def check_event(event: Any) -> bool:
+    """Tell if an event asks for a collection, and not for folds.
+
+    What it says beside what is known here may be meant to spare something, such as a dry run: then
+    nothing is done. A schedule's event, of which only the time is read, may say whatever it does.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no event, or says something that is not known here.
+
+    """
+    if not isinstance(event, dict):
+        raise InvalidArgumentError("an event is a JSON object")
+    if _SCHEDULED in event:
+        return False
+    for name in _FLAGS & event.keys():
+        if not isinstance(event[name], bool):
+            raise InvalidArgumentError(f"the event's {name} is true or false", field=name)
+    collects = event.get("gc", False)
+    known = _OF_COLLECTIONS if collects else _OF_FOLDS
+    for name in event:
+        if name not in known:
+            raise InvalidArgumentError(
+                f"{name!r:.80} means nothing to a {'collection' if collects else 'fold'}: the "
+                f"event may say {', '.join(sorted(known))}",
+                field=name,
+            )
+    return bool(collects)
 
 
 def compact(

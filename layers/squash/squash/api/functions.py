@@ -77,7 +77,7 @@ def compactor(environment: Mapping[str, str]) -> Handler:
     from dataclasses import asdict
 
     from squash.api.cloudwatch import LambdaTelemetry
-    from squash.api.compacting import collect, compact
+    from squash.api.compacting import check_event, collect, compact
     from squash.api.environment import read_retention_s
 
     retention_s = read_retention_s(environment)
@@ -86,7 +86,7 @@ def compactor(environment: Mapping[str, str]) -> Handler:
 
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         remaining_ms, note = context.get_remaining_time_in_millis, telemetry.note
-        if event.get("gc", False) is True:
+        if check_event(event):
             collected = collect(
                 database, event, retention_s=retention_s, remaining_ms=remaining_ms, note=note
             )
