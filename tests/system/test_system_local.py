@@ -160,6 +160,16 @@ def test_an_idle_container_is_evicted_the_longest_unused_first(built):
         assert (counts["evicted"], counts["cold"], counts["calls"]) == (4, 4, 4)
 
 
+def test_what_a_burst_leaves_is_evicted_to_as_many_as_are_kept(built):
+    with opened(built, policy=Policy(containers_max=2)) as cloud:
+        toys = toys_of(cloud)
+        with toys.running(), toys.running(), toys.running():
+            assert len(cloud.containers()) == 3
+        until(lambda: len(cloud.containers()) <= 2)
+        assert len(cloud.containers()) == 2
+        assert cloud.stats()["functions"]["squash-Toy"]["evicted"] == 1
+
+
 # The invoke API --------------------------------------------------------------------------------
 
 

@@ -275,6 +275,11 @@ class Account:
         while True:
             await asyncio.sleep(_EVICTION_ROUND_SECONDS)
             self.evict_idle(older_than_s=self.policy.idle_s)
+            # Those that a burst of calls has left; at once, the next burst would start them anew.
+            pools = list(self.pools.values())
+            while sum(len(pool.containers) for pool in pools) > self.policy.containers_max:
+                if not self._evict_from(pools):
+                    break
 
     def kill(self, name: str, *, container: str | None = None) -> int:
         """Kill a function's containers, or one of them; returns how many there were.
