@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from squash import limits, reports
+from squash.errors import UnavailableError
 
 
 def lines(path, *records):
@@ -256,6 +257,20 @@ def test_import_that_the_store_stops_says_how_many_rows_are_durable(
     done = run("import", "papers", tmp_path / "v.npy")
     assert done.status == 1
     assert "Before that, 4 rows became durable" in done.err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UnavailableError("the store is away")])
+def test_import_that_stops_while_it_optimizes_says_that_all_rows_are_durable(
+    run, papers, tmp_path, monkeypatch, error
+):
+    def stopped(**_):
+        raise error
+
+    monkeypatch.setattr(papers, "optimize", stopped)
+    np.save(tmp_path / "v.npy", np.ones((6, 2), dtype=np.float32))
+    done = run("import", "papers", tmp_path / "v.npy")
+    assert done.status != 0
+    assert "6 rows became durable, which is all; `squash optimize papers`" in done.err
 
 
 def test_import_names_the_row_that_the_index_refuses(run, papers, tmp_path):

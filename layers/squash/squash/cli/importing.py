@@ -73,10 +73,16 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
         except (SquashError, OSError, KeyboardInterrupt) as error:
             imported.explain(error)
             raise
+        snapshot = result.snapshot
         if not arguments.no_optimize:
-            snapshot = index.optimize(progress=report).snapshot
-        else:
-            snapshot = result.snapshot
+            try:
+                snapshot = index.optimize(progress=report).snapshot
+            except (SquashError, OSError, KeyboardInterrupt) as error:
+                error.add_note(
+                    f"Before that, {counted(result.rows, 'row')} became durable, which is all; "
+                    f"`squash optimize {arguments.index}` does the rest."
+                )
+                raise
     output.result(
         write_document(replace(result, snapshot=snapshot)),
         f"Imported {counted(result.rows, 'record')}; the snapshot is {snapshot:,}.",
