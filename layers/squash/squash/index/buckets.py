@@ -157,9 +157,14 @@ class VectorBuckets:
             If there is an index in it, or what may be one again: the message names it.
 
         """
-        self.get(name)
-        # What is refused, as most is that ever will be, writes nothing: versions are limited.
-        self._left_in(name)
+        if not is_bucket_name(name):
+            raise _none_such(name)
+        try:
+            # What is refused, as most is that ever will be, writes nothing: versions are limited.
+            self._left_in(name)
+        except ConflictError:
+            self.get(name)  # else it is not there
+            raise
         for _ in range(SETTINGS_ATTEMPTS_MAX):
             closing = self._change(name, lambda content: _closing(content, name))
             try:
