@@ -209,6 +209,18 @@ def test_an_answer_longer_than_lambda_lets_through_asks_for_less(papers, monkeyp
     assert f"more than {escaped - 1} bytes" in large.document["detail"]
 
 
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_an_answer_is_measured_as_lambdas_client_writes_it(monkeypatch, version):
+    """Characters beyond ASCII take as much as in UTF-8, but for the oldest Python."""
+    from awslambdaric.lambda_runtime_marshaller import Encoder
+
+    monkeypatch.setenv("AWS_EXECUTION_ENV", f"AWS_Lambda_python{version}")
+    monkeypatch.setattr(squash.api.requests, "_ASCII_ONLY", version == "3.11")
+    monkeypatch.setattr(squash.api.requests, "HTTP_ANSWER_BYTES_MAX", 1)
+    for body in ("{}", '{"text":"a \\"word\\""}', '{"text":"sł\u00f8wo 言葉 \U0001f600\\n"}'):
+        assert squash.api.requests.answer_bytes(body) == len(Encoder().encode(body).encode())
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "query", "least"),
     [

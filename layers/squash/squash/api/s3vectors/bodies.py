@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 from squash import strict_json
 from squash.api.members import shown
-from squash.api.requests import HttpRequest
+from squash.api.requests import HttpRequest, answer_bytes
 from squash.api.s3vectors.calls import Answer
 from squash.api.s3vectors.operations import OPERATIONS, TAGS, Operation
 from squash.api.s3vectors.problems import ServiceError, invalid
@@ -79,10 +79,7 @@ def written(operation: Operation, answer: Answer) -> str:
 
     """
     body = json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Lambda counts the answer as a JSON string: quotes and other characters are escaped in it.
-    if 2 * len(body) <= HTTP_ANSWER_BYTES_MAX and body.isascii():
-        return body
-    length = len(json.dumps(body))
+    length = answer_bytes(body)
     if length <= HTTP_ANSWER_BYTES_MAX:
         return body
     count = len(answer.get("vectors", ()))
