@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -114,19 +114,32 @@ class LogReader:
 
         check = self._check_current
         looks = known is not None or abs(now - self._looked_ms) > CATALOGUE_TRUSTED_MS
-        try:
+        with self.telling_of_drops():
             read()
             if check is not None and looks:
                 # Not before: a drop removes the entry first, and then what the log was read by.
                 check()
                 self._looked_ms = now
+        return found[0]
+
+    @contextmanager
+    def telling_of_drops(self) -> Iterator[None]:
+        """Have what looks damaged because the index is being dropped be told as that.
+
+        Raises
+        ------
+        NotFoundError
+            In place of damage, if the index is no more.
+
+        """
+        try:
+            yield
         except DataError:
             self.refuse_dropped()
             raise
-        return found[0]
 
     def refuse_dropped(self) -> None:
-        """Look into the catalogue, where something is missing: what is being dropped looks damaged.
+        """Look into the catalogue, where something is missing.
 
         Raises
         ------

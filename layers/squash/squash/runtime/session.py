@@ -301,11 +301,8 @@ class IndexSession:
             newest = self.view("strong")
             if newest.snapshot == view.snapshot:
                 raise
-            try:
+            with self._views.log.telling_of_drops():
                 return newest, read(newest, what)
-            except DataError:
-                self._views.log.refuse_dropped()
-                raise
 
     def _search(
         self, view: IndexView, queries: Sequence[Query]
@@ -426,11 +423,8 @@ class IndexSession:
         from squash.runtime.describing import index_stats  # noqa: PLC0415 - few ask
 
         view = self.view("strong")
-        try:
+        with self._views.log.telling_of_drops():
             return index_stats(self.config, view, self._views.known())
-        except DataError:
-            self._views.log.refuse_dropped()
-            raise
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""

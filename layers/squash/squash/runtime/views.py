@@ -259,11 +259,8 @@ class IndexViews:
                 self._kept.move_to_end(opened.sequence)
                 self._last = kept[1]
                 return kept[1]
-        try:
+        with self.log.telling_of_drops():
             view = self._make_view(opened)
-        except DataError:
-            self.log.refuse_dropped()
-            raise
         with self._lock:
             self._kept[opened.sequence] = (opened, view)
             self._last = view
