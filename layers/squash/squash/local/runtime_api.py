@@ -106,6 +106,12 @@ class RuntimeApi:
         await self._http.shutdown(CLOSE_SECONDS)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except ConnectionResetError:
+            return web.Response(status=400)  # The container was killed while it said something.
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         port = None if transport is None else transport.get_extra_info("sockname")[1]
         desk = self._desks.get(port)
