@@ -147,7 +147,7 @@ def test_events_are_answered(monkeypatch):
         bodies[name] = json.loads(text) if text else None
     assert [match["key"] for match in bodies["coordinator-query"]["matches"]] == ["p2", "p3"]
     assert [one["key"] for one in bodies["coordinator-query-vectors"]["vectors"]] == ["p2", "p3"]
-    # Of builds others tell: tests/unit/api/test_api_builds.py.
+    # Of builds others tell: tests/unit/api/test_api_build_machines.py.
     assert set(HTTP) - set(STORY) == {
         "indexes-optimize",
         "indexes-list-tags",

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from squash import limits, reports
-from squash.errors import UnavailableError
 
 
 def lines(path, *records):
@@ -217,67 +216,6 @@ def test_put_of_too_many_records_points_to_import(run, papers, tmp_path, monkeyp
     done = run("put", "papers", file, "--json")
     assert done.problem["type"] == "urn:squash:too-large"
     assert "squash import" in done.problem["detail"]
-
-
-def test_import_optimizes_unless_told_not_to(run, papers, tmp_path):
-    np.save(tmp_path / "v.npy", np.ones((2, 2), dtype=np.float32))
-    assert run("import", "papers", tmp_path / "v.npy", "--no-optimize").status == 0
-    assert papers.optimized == 0
-    done = run("import", "papers", tmp_path / "v.npy", "--json")
-    assert (done.status, done.document) == (0, {"snapshot": papers.snapshot, "rows": 2})
-    assert papers.optimized == 1
-
-
-@pytest.mark.parametrize("bad_batch", [0, 1, 2])
-def test_import_that_stops_says_how_many_rows_are_durable(
-    run, papers, tmp_path, monkeypatch, bad_batch
-):
-    """The number it says is the number of rows that are in the index."""
-    monkeypatch.setattr(limits, "IMPORT_BATCH_ROWS_MAX", 2)
-    papers.records.clear()
-    records = [{"key": str(row), "vector": [row, 1]} for row in range(6)]
-    records[2 * bad_batch + 1] = {"key": "bad"}
-    done = run("import", "papers", lines(tmp_path / "r.jsonl", *records), "--json")
-    assert done.status == 1
-    assert f"r.jsonl line {2 * bad_batch + 2}:" in done.problem["detail"]
-    assert len(papers.records) == 2 * bad_batch
-    if bad_batch:
-        assert f"Before that, {2 * bad_batch} rows became durable" in done.problem["detail"]
-    else:
-        assert "Nothing was imported." in done.problem["detail"]
-    assert papers.optimized == 0
-
-
-def test_import_that_the_store_stops_says_how_many_rows_are_durable(
-    run, papers, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(limits, "IMPORT_BATCH_ROWS_MAX", 2)
-    papers.fails_at_batch = 2
-    np.save(tmp_path / "v.npy", np.ones((6, 2), dtype=np.float32))
-    done = run("import", "papers", tmp_path / "v.npy")
-    assert done.status == 1
-    assert "Before that, 4 rows became durable" in done.err
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), UnavailableError("the store is away")])
-def test_import_that_stops_while_it_optimizes_says_that_all_rows_are_durable(
-    run, papers, tmp_path, monkeypatch, error
-):
-    def stopped(**_):
-        raise error
-
-    monkeypatch.setattr(papers, "optimize", stopped)
-    np.save(tmp_path / "v.npy", np.ones((6, 2), dtype=np.float32))
-    done = run("import", "papers", tmp_path / "v.npy")
-    assert done.status != 0
-    assert "6 rows became durable, which is all; `squash optimize papers`" in done.err
-
-
-def test_import_names_the_row_that_the_index_refuses(run, papers, tmp_path):
-    np.save(tmp_path / "v.npy", np.array([[1, 1], [1, np.nan]], dtype=np.float32))
-    done = run("import", "papers", tmp_path / "v.npy")
-    assert done.status == 1
-    assert "It stands in v.npy row 1." in done.err
 
 
 def test_query_by_vector_shows_the_nearest_first(run, papers):

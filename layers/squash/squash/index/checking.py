@@ -327,10 +327,11 @@ def _surely_keys(keys: Sequence[Any]) -> bool:
     lengths = list(map(len, keys))
     if not lengths or min(lengths) < 1 or max(lengths) > KEY_BYTES_MAX // _CHARACTER_BYTES_MAX:
         return not lengths
-    return all(map(str.isascii, keys)) or _is_unicode("".join(keys))
+    return all(map(str.isascii, keys)) or is_unicode("".join(keys))
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Tell whether a text is UTF-8's: no half of a surrogate pair stands in it."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,7 @@ def in_turn(names: Iterable[str], turn: object) -> list[str]:
     """Return names in an order that is another one at every turn.
 
     In one and the same order, those behind something that takes all the time there is would never
-    be come to; by turns, each is before it every other time.
+    be come to; shuffled by the turn, each is before it about every other time.
     """
     return sorted(names, key=lambda name: _place(f"{turn!a}/{name!a}".encode()))
 

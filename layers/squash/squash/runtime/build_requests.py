@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from squash.errors import InvalidArgumentError
+from squash.index.checking import is_unicode
 from squash.limits import (
     BUILD_BATCH_BYTES,
     BUILD_GROUP_BYTES_MAX,
@@ -101,7 +102,7 @@ def check_inputs(inputs: Sequence[str], runner: Runner) -> tuple[str, ...]:
                 + " or ".join(f"{scheme}…" for scheme in shown),
                 field=f"inputs[{place}]",
             )
-        if not _is_unicode(url):
+        if not is_unicode(url):
             raise InvalidArgumentError(
                 f"input {url!r:.200} has half a surrogate pair: give valid Unicode, and bytes of a "
                 "path that are no UTF-8 as %FF",
@@ -120,20 +121,12 @@ def check_columns(columns: InputColumns) -> InputColumns:
 
     """
     for of, name in asdict(columns).items():
-        if name is not None and not _is_unicode(name):
+        if name is not None and not is_unicode(name):
             raise InvalidArgumentError(
                 f"the column {name!r:.200} has half a surrogate pair: give valid Unicode",
                 field=f"columns.{of}",
             )
     return columns
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def same(one: BuildRequest, other: BuildRequest) -> bool:
