@@ -51,7 +51,7 @@ BAD_BODIES = [
     ("POST", Q, '{"queries": [{"vector": [1, 1], "filter": {"a": 1, "a": 2}}]}', 400,
      "invalid-argument", "queries[0].filter.a"),
     ("POST", Q, "[" * 100_000, 400, "invalid-argument", None),
-    ("POST", Q, '{"vector":' + "[" * 5_000 + "]" * 5_000 + "}", 400, "invalid-argument", None),
+    ("POST", Q, '{"vector":' + "[" * 50_000 + "]" * 50_000 + "}", 400, "invalid-argument", None),
     ("POST", Q, '{"vector": [' + "9" * 5_000 + ", 1]}", 400, "invalid-argument", None),
     ("POST", Q, '{"vector": [' + "9" * 400 + ", 1]}", 400, "invalid-argument", "vector"),
     ("POST", Q, {"vector": "abc"}, 400, "invalid-argument", "vector"),
