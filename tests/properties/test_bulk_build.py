@@ -263,16 +263,18 @@ def test_neighbours_found_apart_join_to_those_found_together(space, sizes, cuts,
     rng = np.random.default_rng(seed)
     queries = rng.integers(3, size=(5, 4)).astype(np.float32)
     parts = [rng.integers(3, size=(size, 4)).astype(np.float32) for size in sizes]
-    together = NeighbourCollector(queries, own=queries, space=space, seed=seed)
+    about = rng.integers(3, size=(7, 4)).astype(np.float32)
+    given_ = {"own": queries, "space": space, "centers": about, "seed": seed}
+    together = NeighbourCollector(queries, **given_)
     joined, before = Neighbours.none(5), 0
-    apart, first = NeighbourCollector(queries, own=queries, space=space, seed=seed), 0
+    apart, first = NeighbourCollector(queries, **given_), 0
     for number, part in enumerate(parts):
         if number in cuts:
             joined = joined.joined(apart.neighbours(), clusters=first)
-            apart, first = NeighbourCollector(queries, own=queries, space=space, seed=seed), before
-        clusters = before + np.arange(len(part))
-        together.add(part, clusters, place=(number, 0))
-        apart.add(part, clusters - first, place=(number, 0))
+            apart, first = NeighbourCollector(queries, **given_), before
+        clusters = np.arange(len(part))
+        together.add(part, clusters, centers=part, first=before, place=(number, 0))
+        apart.add(part, clusters, centers=part, first=before - first, place=(number, 0))
         before += len(part)
     joined = joined.joined(apart.neighbours(), clusters=first)
     whole = together.neighbours()

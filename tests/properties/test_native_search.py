@@ -22,7 +22,7 @@ COUNTS = ("rows_seen", "admitted", "low_scanned", "ranked", "kept", "read")
 def plan_of(*, k, keep, gain, straight, anchor_rows):
     return kernels.SearchPlan(
         k=k, prior_rows=1024.0, thinning=1.0, inverse_need=np.full(513, gain),
-        adverse=np.ones(513), anchor_rows=anchor_rows, exponent=3,
+        adverse=np.ones(513), need_against=4.0, anchor_rows=anchor_rows, exponent=3,
         keep=max(keep, k), reach=0.8, share_min=0.05,
         straight=kernels.Straight(*straight),
     )  # fmt: skip

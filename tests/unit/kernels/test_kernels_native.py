@@ -230,7 +230,8 @@ def walk_arguments(rng, *, k):
         "inverse_need": rng.random(513) * float(rng.choice([0.001, 0.02, 0.5])),
         "adverse": np.sort(rng.random(513)),
         "anchor_rows": int(rng.choice([0, 1, 10, 300, UNANCHORED])),
-        "exponent": int(rng.integers(1, 5)),
+        "need_against": float(rng.choice([1.0, 1.3, 20.0])),
+        "exponent": int(rng.integers(0, 5)),
     }
 
 

@@ -178,7 +178,7 @@ def test_cells_are_32_an_octave():
 
 def plain_walk(table, distances, counts, *, k, **given):
     """Walk as the page says it, cluster after cluster."""
-    taken, met, enough, anchor = [], 0.0, False, None
+    taken, met, met_here, need, enough, anchor = [], 0.0, 0.0, 1.0, False, None
     rows = sure = possible = 0
     prior = given["prior_rows"] * given["overall"]
     for i in sorted(range(len(distances)), key=lambda i: (distances[i], i)):
@@ -201,10 +201,18 @@ def plain_walk(table, distances, counts, *, k, **given):
             weight = 4.0 ** given["exponent"] if distance > 0 else 1.0
         elif possible >= given["anchor_rows"]:
             anchor = distance
+            expected = given["overall"] * (rows - int(table.rows[i])) + 10
+            passed = possible - own_possible + 10
+            need = min(max(expected / (2 * passed), 1.0), given["need_against"])
+        met_here += (
+            given["inverse_need"][cells_of(np.array(own * given["thinning"]))]
+            * min(fullness, 1.0)
+            * weight
+        )
         met += given["inverse_need"][cells_of(share)] * min(fullness, 1.0) * weight
         against = given["adverse"][cells_of(np.array(around / given["overall"]))]
         enough = enough or met * against >= 1.0 - 1e-9
-        if enough and sure >= k:
+        if enough and met_here >= need * (1.0 - 1e-9) and sure >= k:
             break
     return taken, (rows, possible, sure)
 
@@ -215,10 +223,13 @@ def plain_walk(table, distances, counts, *, k, **given):
     k=st.sampled_from([0, 1, 10, 300, 10_000]),
     gain=st.sampled_from([0.0, 0.003, 0.05, 2.0]),
     anchor_rows=st.sampled_from([0, 1, 10, 300, UNANCHORED]),
-    exponent=st.integers(1, 4),
+    exponent=st.integers(0, 4),
+    need_against=st.sampled_from([1.0, 1.7, 30.0]),
 )
 @settings(max_examples=examples(60, least=25), deadline=None)
-def test_walk_takes_what_a_plain_loop_takes(seed, count, k, gain, anchor_rows, exponent):
+def test_walk_takes_what_a_plain_loop_takes(
+    seed, count, k, gain, anchor_rows, exponent, need_against
+):
     """The lots in which the twin looks at clusters change nothing."""
     rng = np.random.default_rng(seed)
     table = random_table(rng, rng.integers(0, 50, count))
@@ -233,6 +244,7 @@ def test_walk_takes_what_a_plain_loop_takes(seed, count, k, gain, anchor_rows, e
         "thinning": 0.7,
         "inverse_need": rng.random(513) * gain,
         "adverse": np.sort(rng.random(513)),
+        "need_against": need_against,
         "anchor_rows": anchor_rows,
         "exponent": exponent,
     }

@@ -84,11 +84,18 @@ def test_neighbours_are_those_of_brute_force(space: str) -> None:
     data = rng.normal(size=(9_000, 12)).astype(np.float32)
     data = data[np.argsort(data[:, 0])]
     queries = data[::900]
-    collector = NeighbourCollector(queries, own=queries, space=space, seed=3)
+    centers = rng.normal(size=(60, 12)).astype(np.float32)
+    member = ((data[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
+    collector = NeighbourCollector(queries, own=queries, space=space, centers=centers, seed=3)
     order = np.concatenate([admission(3, (0, 0), 5_000), admission(3, (0, 1), 4_000)])
-    collector.add(data[:5_000], np.arange(5_000), place=(0, 0))
-    collector.add(data[5_000:], np.arange(5_000, 9_000), place=(0, 1))
-    wide = data.astype(np.float64)
+    # A cluster a row tells which rows were found; it is as far as that of the row's own.
+    collector.add(
+        data[:5_000], np.arange(5_000), centers=centers[member[:5_000]], first=0, place=(0, 0)
+    )
+    collector.add(
+        data[5_000:], np.arange(4_000), centers=centers[member[5_000:]], first=5_000, place=(0, 1)
+    )
+    wide, around = data.astype(np.float64), centers.astype(np.float64)
     for number, query in enumerate(queries.astype(np.float64)):
         distances = -(wide @ query) if space == "dot" else ((wide - query) ** 2).sum(axis=1)
         distances[number * 900] = np.inf
@@ -97,6 +104,11 @@ def test_neighbours_are_those_of_brute_force(space: str) -> None:
             nearest = passing[np.argsort(distances[passing])][:CALIBRATED_NEIGHBOURS]
             kept = collector.neighbours().clusters[band, number]
             assert set(kept[kept >= 0].tolist()) == set(nearest.tolist())
+        # One in twenty of the clusters are the query's own.
+        away = -(around @ query) if space == "dot" else ((around - query) ** 2).sum(axis=1)
+        distances[np.isin(member, np.argsort(away)[:3])] = np.inf
+        nearest = np.argsort(distances)[:CALIBRATED_NEIGHBOURS]
+        assert set(collector.neighbours().clusters[-1, number].tolist()) == set(nearest.tolist())
 
 
 @pytest.mark.parametrize("band", range(len(BANDS)))
@@ -127,8 +139,8 @@ def test_a_target_is_reached_on_what_was_seen_in_fewer_clusters() -> None:
     centers = data[rng.choice(6_000, 64, replace=False)]
     member = ((data[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
     queries = data[::20]
-    collector = NeighbourCollector(queries, own=queries, space="l2", seed=3)
-    collector.add(data, member, place=(0,))
+    collector = NeighbourCollector(queries, own=queries, space="l2", centers=centers, seed=3)
+    collector.add(data, member, centers=centers, first=0, place=(0,))
     rows = np.bincount(member, minlength=64)
     fitted = collector.fit(centers, rows, spreads=None, kept=None)
     weighted = fitted.weighted
@@ -155,11 +167,60 @@ def test_products_are_counted_alike() -> None:
     """What is no square has no ratio that says how far."""
     rng = np.random.default_rng(5)
     data = rng.normal(size=(500, 4)).astype(np.float32)
-    collector = NeighbourCollector(data[:20], own=data[:20], space="dot", seed=3)
-    collector.add(data, np.arange(500) // 50, place=(0,))
-    fitted = collector.fit(data[::50], np.full(10, 50), spreads=None, kept=None)
+    queries, centers = data[:20], data[::50]
+    collector = NeighbourCollector(queries, own=queries, space="dot", centers=centers, seed=3)
+    collector.add(data, np.arange(500) // 50, centers=centers, first=0, place=(0,))
+    fitted = collector.fit(centers, np.full(10, 50), spreads=None, kept=None)
     assert fitted.weighted is None
     assert fitted.spread is None
+
+
+@pytest.mark.parametrize("space", ["l2", "dot"])
+def test_a_target_is_reached_without_a_querys_own_region_as_well(space: str) -> None:
+    """Rows lie in groups far apart: without its own, a query needs many times as many clusters."""
+    rng = np.random.default_rng(9)
+    means = 1.5 * rng.normal(size=(40, 24))
+    data = (means[rng.integers(40, size=8_000)] + rng.normal(size=(8_000, 24))).astype(np.float32)
+    centers = data[rng.choice(8_000, 120, replace=False)]
+    member = ((data[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
+    queries = data[::40]
+    collector = NeighbourCollector(queries, own=queries, space=space, centers=centers, seed=3)
+    collector.add(data, member, centers=centers, first=0, place=(0,))
+    rows = np.bincount(member, minlength=120)
+    fitted = collector.fit(centers, rows, spreads=None, kept=None)
+    weighted = fitted.weighted if space == "l2" else None
+    exponent, needed, against = (
+        (0, fitted.clusters_needed, fitted.against)
+        if weighted is None
+        else (weighted.exponent, weighted.needed, weighted.against)
+    )
+    assert against is not None
+    near = collector.neighbours().clusters[-1]
+    distances = (
+        ((queries[:, None] - centers) ** 2).sum(axis=2) if space == "l2" else -queries @ centers.T
+    )
+    for row, target in enumerate(TARGETS):
+        found = []
+        for distance, true in zip(distances, near, strict=True):
+            order = np.argsort(distance, kind="stable")[6:]
+            seen = np.cumsum(rows[order]).astype(np.float64)
+            counted = list(counted_together(distance[order], seen))[exponent]
+            need = needed[row, 0] * against[row] * (1 - 1e-9)
+            found.append(np.isin(true, order[: np.searchsorted(counted, need) + 1]).mean())
+        assert np.mean(found) >= target
+    assert space == "dot" or against[TARGETS.index(0.95)] > 2
+    assert fitted.need_against(0.95) == pytest.approx(against[TARGETS.index(0.95)])
+
+
+def test_one_cluster_alone_tells_nothing_of_queries_without_it() -> None:
+    """All is a query's own region then, and no need is known beyond it."""
+    data = np.random.default_rng(5).normal(size=(500, 4)).astype(np.float32)
+    centers = data[:1]
+    collector = NeighbourCollector(data[:20], own=data[:20], space="l2", centers=centers, seed=3)
+    collector.add(data, np.zeros(500, np.int64), centers=centers, first=0, place=(0,))
+    fitted = collector.fit(centers, np.array([500]), spreads=None, kept=None)
+    assert fitted.need_against(0.99) == 1.0
+    assert "against" not in fitted.to_json()
 
 
 def clusters_of_length_one(rows: int, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -182,8 +243,8 @@ def test_rows_of_length_one_are_found_in_fewer_clusters_by_their_own_distances()
     rows = np.bincount(member, minlength=80)
     spreads = (1 - (centers.astype(np.float64) ** 2).sum(axis=1)).astype(np.float32)
     queries = data[::20]
-    collector = NeighbourCollector(queries, own=queries, space="l2", seed=3)
-    collector.add(data, member, place=(0,))
+    collector = NeighbourCollector(queries, own=queries, space="l2", centers=centers, seed=3)
+    collector.add(data, member, centers=centers, first=0, place=(0,))
     fitted = collector.fit(centers, rows, spreads=spreads, kept=None)
     plain = collector.fit(centers, rows, spreads=None, kept=None)
     spread = fitted.spread

@@ -391,8 +391,8 @@ static void check_lazily(const operations *o, const world *w) {
         .query = floats(d),
         .metric = below(3),
         .walk = {.inverse_need = cells, .adverse = cells, .k = below(300), .overall = 0.9,
-                 .prior_rows = 1024, .thinning = 1, .anchor_rows = below(2) ? INT64_MAX : below(500),
-                 .exponent = 1 + below(4)},
+                 .prior_rows = 1024, .thinning = 1, .need_against = 1 + 4 * unit(),
+                 .anchor_rows = below(2) ? INT64_MAX : below(500), .exponent = below(5)},
         .projected = array(8 * dimension, 8),
         .entries = array(16 * quads, 1),
         .distances = bounds,
@@ -633,8 +633,9 @@ static void check_walk(const operations *o, const world *w, const sq_program *pr
         .overall = unit() * 0.5,
         .prior_rows = 1024,
         .thinning = unit(),
+        .need_against = 1 + 4 * unit(),
         .anchor_rows = below(2) ? INT64_MAX : below(500),
-        .exponent = 1 + below(4),
+        .exponent = below(5),
     };
     for (int i = 0; i < 2; i++) {
         taken[i] = numbers(3 * t->clusters);

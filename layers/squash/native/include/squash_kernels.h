@@ -156,8 +156,9 @@ typedef struct sq_walk {
     double overall;
     double prior_rows;
     double thinning;
-    int64_t anchor_rows; /* INT64_MAX: all clusters count alike */
-    int64_t exponent;    /* at least 1 */
+    double need_against; /* at least 1 */
+    int64_t anchor_rows; /* INT64_MAX: there is no anchor */
+    int64_t exponent;    /* 0: all clusters count alike */
 } sq_walk;
 
 /* A scan: what it is asked, where its answer goes, and room to work in.

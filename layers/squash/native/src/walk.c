@@ -202,7 +202,9 @@ typedef struct farness {
     double anchor; /* the distance of that cluster; NaN until it is reached */
 } farness;
 
-enum { FARTHEST = 4 }; /* as many times as far as the anchor, and no cluster counts for more */
+enum { FARTHEST = 4 };    /* as many times as far as the anchor, and no cluster counts for more */
+enum { FEW_PASSED = 10 }; /* so many rows are added to those that passed, and to those expected to */
+enum { WARY = 2 };        /* a filter is against the query below one in so many of those expected */
 
 SQ_INLINE double weight_of(farness *far, float distance, int64_t possible_seen) {
     if (far->anchor != far->anchor) {
@@ -212,9 +214,16 @@ SQ_INLINE double weight_of(farness *far, float distance, int64_t possible_seen) 
     double ratio = (double)distance / far->anchor;
     if (!(ratio > 1.0)) return 1.0; /* NaN too */
     if (ratio > FARTHEST) ratio = FARTHEST;
-    double weight = ratio;
-    for (int64_t i = 1; i < far->exponent; i++) weight *= ratio;
+    double weight = 1.0;
+    for (int64_t i = 0; i < far->exponent; i++) weight *= ratio;
     return weight;
+}
+
+/* How many times what is needed else, where so many rows passed before the anchor. */
+SQ_INLINE double need_of(const sq_walk *asked, int64_t passed, int64_t rows) {
+    const double expected = asked->overall * (double)rows + FEW_PASSED;
+    const double times = expected / (WARY * ((double)passed + FEW_PASSED));
+    return times < 1 ? 1 : times < asked->need_against ? times : asked->need_against;
 }
 
 typedef struct lot {
@@ -250,7 +259,7 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
     const double prior_rows = asked->prior_rows, prior = prior_rows * asked->overall;
     const double met_least = 1.0 - 1e-9;
     int64_t count = 0, rows_seen = 0, possible_seen = 0, sure_seen = 0;
-    double met = 0.0;
+    double met = 0.0, met_here = 0.0, need = 1.0;
     int enough = 0;
     farness far = {asked->anchor_rows, asked->exponent, __builtin_nan("")};
     order left;
@@ -308,11 +317,16 @@ int64_t SQ_NAME(walk_lazily)(const sq_table *table, const float *distances, cons
         const double around = ((double)possible_seen + prior) / ((double)rows_seen + prior_rows);
         const double own = ((double)possible + prior) / ((double)rows + prior_rows);
         const double fullness = ((double)possible + 1) / (asked->overall * (double)rows + 1);
+        const int before = far.anchor != far.anchor;
         const double weight = weight_of(&far, distance, possible_seen);
-        met += asked->inverse_need[sq_share_cell((around < own ? around : own) * asked->thinning)] *
-               (fullness < 1 ? fullness : 1) * weight;
+        if (before && far.anchor == far.anchor)
+            need = need_of(asked, possible_seen - possible, rows_seen - rows);
+        const double full = fullness < 1 ? fullness : 1;
+        const double *const inverse = asked->inverse_need;
+        met += inverse[sq_share_cell((around < own ? around : own) * asked->thinning)] * full * weight;
+        met_here += inverse[sq_share_cell(own * asked->thinning)] * full * weight;
         enough |= met * asked->adverse[sq_share_cell(around / asked->overall)] >= met_least;
-        if (enough && sure_seen >= asked->k) break;
+        if (enough && met_here >= need * met_least && sure_seen >= asked->k) break;
     }
     sums[0] = rows_seen;
     sums[1] = possible_seen;

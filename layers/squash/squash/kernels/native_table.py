@@ -76,7 +76,10 @@ class Walk(ctypes.Structure):
             )
         ),
         ("k", ctypes.c_int64),
-        *((name, ctypes.c_double) for name in ("overall", "prior_rows", "thinning")),
+        *(
+            (name, ctypes.c_double)
+            for name in ("overall", "prior_rows", "thinning", "need_against")
+        ),
         *((name, ctypes.c_int64) for name in ("anchor_rows", "exponent")),
     )
 

@@ -25,7 +25,7 @@ from squash.kernels.tables import ClusterTable
 from squash.values import dataclass
 
 # `sq_search`: what differs from query to query, then the addresses of its room.
-_ASKED: Final = Struct("=QqQq" + "QQQQQQQqdddqq" + "qddqdd")
+_ASKED: Final = Struct("=QqQq" + "QQQQQQQqddddqq" + "qddqdd")
 # The 64-bit words of it that differ between queries of one plan; the others stay as they are.
 _QUERY: Final = 2
 _PROGRAM: Final = 4
@@ -72,6 +72,7 @@ class SearchPlan:
     thinning: float
     inverse_need: F64
     adverse: F64
+    need_against: float
     anchor_rows: int
     exponent: int
     keep: int
@@ -147,7 +148,8 @@ class Room:
             self._asked, 0,
             by.at, len(mean), 0, METRIC_NUMBERS[metric],
             0, 0, 0, 0, 0, address(plan.inverse_need), address(plan.adverse),
-            plan.k, 0.0, plan.prior_rows, plan.thinning, plan.anchor_rows, plan.exponent,
+            plan.k, 0.0, plan.prior_rows, plan.thinning, plan.need_against,
+            plan.anchor_rows, plan.exponent,
             plan.keep, plan.reach, plan.share_min,
             plan.straight.most, plan.straight.base, plan.straight.each,
         )  # fmt: skip

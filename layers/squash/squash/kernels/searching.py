@@ -220,6 +220,7 @@ def _by_parts(
         thinning=plan.thinning,
         inverse_need=plan.inverse_need,
         adverse=plan.adverse,
+        need_against=plan.need_against,
         anchor_rows=plan.anchor_rows,
         exponent=plan.exponent,
     )

@@ -22,9 +22,13 @@ _CELL_SHIFT: Final = 18
 _FIRST_CELL: Final = (127 - 16) << 5
 _MET: Final = 1.0 - 1e-9
 UNANCHORED: Final = (1 << 63) - 1
-"""So many `anchor_rows` no walk sees: all clusters count alike."""
+"""So many `anchor_rows` no walk sees: it has no anchor."""
 FARTHEST: Final = 4.0
 """A cluster this many times as far as the anchor counts as much as any beyond."""
+# So many rows are added to those that passed before the anchor, and to those expected to.
+_FEW_PASSED: Final = 10.0
+# A filter is against the query where fewer passed there than one in so many of those expected.
+_WARY: Final = 2.0
 
 # Clusters looked at together: most walks end within the first lot, or the second.
 _LOT: Final = 64
@@ -65,14 +69,18 @@ def walk(
     thinning: float,
     inverse_need: F64,
     adverse: F64,
+    need_against: float = 1.0,
     anchor_rows: int = UNANCHORED,
-    exponent: int = 1,
+    exponent: int = 0,
 ) -> Taken:
     """Take clusters, nearest first, until the need is met and the sure rows reach k.
 
     Up to the anchor, the cluster with which `anchor_rows` rows that may pass have been seen, each
     counts once. Beyond, it counts by a power of how many times as far as the anchor it is, between
     1 and `FARTHEST` times: the farther a center, the less its cluster holds of what is near.
+
+    Where far fewer rows passed before the anchor than were expected, the filter leaves out what is
+    around the query. What it leaves lies about as far in many clusters: more is needed of these.
 
     Parameters
     ----------
@@ -99,8 +107,12 @@ def walk(
     inverse_need, adverse:
         float64 [513] by cell of a share: what a cluster meets of the need, and by how much the
         need grows where fewer rows pass around the query than elsewhere.
+    need_against:
+        How many times what is needed else is needed, at least 1, where no row passed before the
+        anchor though many were expected; of clusters that count by their own shares alone.
     anchor_rows, exponent:
-        See above; distances are squares then, and none is negative. The exponent is at least 1.
+        See above. With the exponent 0 all clusters count alike; with others distances are squares,
+        and none is negative.
 
     """
     if program is not None and counts is None and (sure is None or possible is None):
@@ -117,24 +129,20 @@ def walk(
             k=k,
             shares=(overall, prior_rows, thinning),
             cells=(inverse_need, adverse),
+            need_against=need_against,
             anchoring=(anchor_rows, exponent),
         )
     order = np.argsort(distances, kind="stable").astype(np.int64)
     prior = prior_rows * overall
     rows_seen = possible_seen = sure_seen = 0
-    met = 0.0
+    met, met_here, need = 0.0, 0.0, 1.0
     anchor = np.nan
     enough = False
     taken: list[tuple[I64, I64, I64]] = []
     begin, lot = 0, _LOT
     while begin < len(order):
         here = order[begin : begin + lot]
-        if counts is not None:
-            sures, possibles = counts[0][here], counts[1][here]
-        elif program is not None and sure is not None and possible is not None:
-            sures, possibles = filter_clusters(table, program, here, sure, possible)
-        else:
-            sures = possibles = table.alive_counts[here]
+        sures, possibles = _passing(table, here, program, counts, (sure, possible))
         rows = table.rows[here]
         seen = np.cumsum(rows) + rows_seen
         seen_possible = np.cumsum(possibles) + possible_seen
@@ -147,20 +155,28 @@ def walk(
         filled = rows > 0
         fullness = np.minimum((possibles + 1.0) / (overall * rows + 1.0), 1.0)
         gains = inverse_need[cells_of(np.minimum(around, own) * thinning)] * fullness
-        anchor, weights = _weights(
+        gains_here = inverse_need[cells_of(own * thinning)] * fullness
+        anchor, first, weights = _weights(
             distances[here], filled & (seen_possible >= anchor_rows), anchor, exponent
         )
-        gains *= weights
-        gains[~filled] = 0.0
         # Added one after another; a cluster without rows adds 0.
-        mets = np.cumsum(np.concatenate([[met], gains]))[1:]
+        mets, mets_here = (
+            np.cumsum(np.concatenate([[before], np.where(filled, gain * weights, 0.0)]))[1:]
+            for before, gain in ((met, gains), (met_here, gains_here))
+        )
+        needs = np.full(len(here), need)
+        if first is not None:
+            passed, expected = seen_possible - possibles, overall * (seen - rows)
+            need = _need(passed[first].item(), expected[first].item(), need_against)
+            needs[first:] = need
         enoughs = np.logical_or.accumulate(filled & (mets * against >= _MET)) | enough
-        ends = np.flatnonzero(filled & enoughs & (seen_sure >= k))
+        ends = np.flatnonzero(filled & enoughs & (mets_here >= needs * _MET) & (seen_sure >= k))
         last = int(ends[0]) if len(ends) else len(here) - 1
         kept = np.flatnonzero(some[: last + 1])
         taken.append((here[kept], sures[kept], possibles[kept]))
         rows_seen, possible_seen = int(seen[last]), int(seen_possible[last])
         sure_seen, met, enough = int(seen_sure[last]), float(mets[last]), bool(enoughs[last])
+        met_here = float(mets_here[last])
         if len(ends):
             break
         begin, lot = begin + lot, 2 * lot
@@ -178,23 +194,49 @@ def ratios_beyond(anchor: float, distances: F32 | F64) -> F64:
     return np.where(ratios > 1.0, np.minimum(ratios, FARTHEST), 1.0)
 
 
-def _weights(distances: F32, anchors: Mask, anchor: float, exponent: int) -> tuple[float, F64]:
+def _passing(
+    table: ClusterTable,
+    here: I64,
+    program: FilterProgram | None,
+    counts: tuple[I64, I64] | None,
+    bitmaps: tuple[U32 | None, U32 | None],
+) -> tuple[I64, I64]:
+    """Return the sure and the possible rows of some clusters."""
+    sure, possible = bitmaps
+    if counts is not None:
+        return counts[0][here], counts[1][here]
+    if program is not None and sure is not None and possible is not None:
+        return filter_clusters(table, program, here, sure, possible)
+    return table.alive_counts[here], table.alive_counts[here]
+
+
+def _need(passed: int, expected: float, most: float) -> float:
+    """Return how many times what is needed else, where so many rows passed before the anchor."""
+    return min(max((expected + _FEW_PASSED) / (_WARY * (passed + _FEW_PASSED)), 1.0), most)
+
+
+def _weights(
+    distances: F32, anchors: Mask, anchor: float, exponent: int
+) -> tuple[float, int | None, F64]:
     """Return the anchor's distance, NaN until it is reached, and by how much clusters count.
 
-    It is the first of those that `anchors` says, if there was none before.
+    It is the first of those that `anchors` says, if there was none before; its place is returned
+    between the two.
     """
     weights = np.ones(len(distances))
-    first = 0
+    place = None
     if np.isnan(anchor):
         reached = np.flatnonzero(anchors & ~np.isnan(distances))
         if not len(reached):
-            return anchor, weights
+            return anchor, None, weights
         # -0 is 0, as in their order.
-        anchor, first = float(distances[reached[0]]) + 0.0, int(reached[0]) + 1
-    ratios = ratios_beyond(anchor, distances[first:])
+        place = int(reached[0])
+        anchor = float(distances[place]) + 0.0
+    beyond = slice(0 if place is None else place + 1, None)
+    ratios = ratios_beyond(anchor, distances[beyond])
     for _ in range(exponent):
-        weights[first:] *= ratios
-    return anchor, weights
+        weights[beyond] *= ratios
+    return anchor, place, weights
 
 
 def _walk_natively(
@@ -208,6 +250,7 @@ def _walk_natively(
     k: int,
     shares: tuple[float, float, float],
     cells: tuple[F64, F64],
+    need_against: float,
     anchoring: tuple[int, int],
 ) -> Taken:
     bound = None if program is None else kept.bind(program)
@@ -219,6 +262,7 @@ def _walk_natively(
     asked.inverse_need, asked.adverse = space.walk_cells(*cells)
     asked.k = k
     asked.overall, asked.prior_rows, asked.thinning = shares
+    asked.need_against = need_against
     asked.anchor_rows, asked.exponent = anchoring
     count = chosen.walk(
         kept.at,

@@ -12,7 +12,7 @@ import numpy as np
 
 from squash.attributes import CellScheme
 from squash.index.trained import History, Trained
-from squash.maintain.calibrate import NeighbourCollector, Neighbours, fit
+from squash.maintain.calibrate import NeighbourCollector, Neighbours, fit, regions
 from squash.maintain.code_ranks import CodeRanks, RankCollector
 from squash.maintain.learning import Learned, own_rows, space_of, spreads_of
 from squash.maintain.parts import Sizes, parts_of
@@ -59,15 +59,15 @@ class Assembly:
         self._write = write_partition
         self._report = report
         own = own_rows(learned.codec, learned.queries)
+        centers = learned.codec.project(learned.centers)
         self._collector = NeighbourCollector(
-            learned.queries, own=own, space=space_of(config.metric), seed=config.seed
-        )
-        self._ranks = RankCollector(
             learned.queries,
             own=own,
-            codec=learned.codec,
-            centers=learned.codec.project(learned.centers),
+            space=space_of(config.metric),
+            centers=centers,
+            seed=config.seed,
         )
+        self._ranks = RankCollector(learned.queries, own=own, codec=learned.codec, centers=centers)
         self.routing = Routing()
         """The partitions written so far."""
         self._rows = 0
@@ -85,8 +85,9 @@ class Assembly:
         )  # fmt: skip
         for number, part in enumerate(parts):
             self._collector.add(
-                part.projected, routing.clusters + part.clusters(), place=(bucket, number)
-            )
+                part.projected, part.clusters(), centers=part.centers, first=routing.clusters,
+                place=(bucket, number),
+            )  # fmt: skip
             objects = encode(part, codec=learned.codec, cells=self._cells, config=config)
             self._ranks.add(part, objects)
             routing.add(self._write(bucket, number, objects, len(part.rows)), part, objects)
@@ -127,12 +128,14 @@ def finish(
 
     """
     centers = routing.centers()
+    space = space_of(config.metric)
     calibration = fit(
         neighbours,
         learned.queries,
         centers,
         routing.cluster_rows(),
-        space=space_of(config.metric),
+        space=space,
+        regions=regions(learned.queries, learned.codec.project(learned.centers), space=space),
         spreads=spreads_of(config.metric, learned.codec, centers),
         kept=None if ranks is None else ranks.kept(),
     )

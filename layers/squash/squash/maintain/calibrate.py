@@ -28,15 +28,19 @@ _SAME = 1e-6
 _RANKED_VALUES_MAX = 1 << 24
 # What clusters count together is kept at so many ranks an octave.
 _GRID = 8
+# The nearest of so many clusters are a query's own region: one in so many, but one at least.
+_OWN_SHARE = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbours:
     """The nearest rows of held-out queries among some rows: how far, and in which cluster.
 
-    Both are [bands, q, k], ascending by distance, of equal ones the first seen first: so what was
+    Both are [n, q, k], ascending by distance, of equal ones the first seen first: so what was
     found among some rows and among others gives, joined, what would be found among all.
-    `distances` is float32, infinite where there is none, `clusters` int64, -1 there.
+    `distances` is float32, infinite where there is none, `clusters` int64, -1 there. There is one
+    of n for each band, and one more of all rows but those of a query's own region; it is missing
+    where an earlier release found them.
     """
 
     distances: F32
@@ -45,11 +49,18 @@ class Neighbours:
     @classmethod
     def none(cls, queries: int) -> Neighbours:
         """Return those among no rows."""
-        shape = (len(BANDS), queries, CALIBRATED_NEIGHBOURS)
+        shape = (len(BANDS) + 1, queries, CALIBRATED_NEIGHBOURS)
         return cls(np.full(shape, np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64))
+
+    @property
+    def away(self) -> bool:
+        """Whether there are those beyond the query's own region."""
+        return len(self.distances) > len(BANDS)
 
     def joined(self, later: Neighbours, *, clusters: int) -> Neighbours:
         """Return the nearest of these and others, whose clusters are numbered after `clusters`."""
+        if self.away != later.away:
+            return self.of_bands().joined(later.of_bands(), clusters=clusters)
         owners = np.where(later.clusters >= 0, later.clusters + clusters, -1)
         distances = np.concatenate((self.distances, later.distances), axis=2)
         every = np.concatenate((self.clusters, owners), axis=2)
@@ -57,6 +68,10 @@ class Neighbours:
         return Neighbours(
             np.take_along_axis(distances, best, axis=2), np.take_along_axis(every, best, axis=2)
         )
+
+    def of_bands(self) -> Neighbours:
+        """Return those of the bands alone."""
+        return Neighbours(self.distances[: len(BANDS)], self.clusters[: len(BANDS)])
 
 
 class Itself:
@@ -98,7 +113,8 @@ class NeighbourCollector:
     """Collects the true nearest rows of held-out queries while a build passes the rows by.
 
     For every selectivity band a random share of the rows is admitted; each query's nearest
-    admitted rows are found by brute force, and the clusters that hold them remembered.
+    admitted rows are found by brute force, and the clusters that hold them remembered. So are those
+    of the nearest rows beyond the query's own region, the clusters around it.
 
     Parameters
     ----------
@@ -109,13 +125,16 @@ class NeighbourCollector:
         itself, and is not counted.
     space:
         "l2" or "dot", as the codec has it.
+    centers:
+        float32 [c, D], about those of the clusters to come: they tell how far regions reach.
     seed:
         Decides, with where rows lie, which of them each band admits.
 
     """
 
-    def __init__(self, queries: F32, *, own: F32, space: Space, seed: int) -> None:
+    def __init__(self, queries: F32, *, own: F32, space: Space, centers: F32, seed: int) -> None:
         self._queries = queries
+        self._regions = regions(queries, centers, space=space)
         self._itself = Itself(queries, own, space)
         self._space = space
         self._seed = seed
@@ -128,7 +147,9 @@ class NeighbourCollector:
         self._distances = none.distances
         self._clusters = none.clusters
 
-    def add(self, projected: F32, clusters: I64, *, place: Sequence[int]) -> None:
+    def add(
+        self, projected: F32, clusters: I64, *, centers: F32, first: int, place: Sequence[int]
+    ) -> None:
         """Look at some rows.
 
         Parameters
@@ -136,13 +157,19 @@ class NeighbourCollector:
         projected:
             float32 [n, D].
         clusters:
-            int64 [n], the number of the cluster of each.
+            int64 [n], the cluster of each, a place in `centers`.
+        centers:
+            float32 [c, D], those of some clusters.
+        first:
+            The number of the first of these among all.
         place:
             What says where they lie, such as (bucket, part): no other rows have it. Which rows are
             admitted depends on it, not on those that were seen before.
 
         """
         order = admission(self._seed, place, len(projected))
+        owns = distances_to(self._queries, centers, self._space) <= self._regions[:, None]
+        owning = np.flatnonzero(owns.any(axis=1))
         for start in range(0, len(projected), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
             # What a band admits are the first rows in this order.
@@ -151,14 +178,17 @@ class NeighbourCollector:
             rows = projected[part][places]
             squares = np.einsum("ij,ij->i", rows, rows)
             partial = _measure(self._factors, rows, squares, self._space)
+            member = clusters[part][places]
             for band, count in enumerate(counts.tolist()):
                 if count:
                     self._keep(
                         band,
                         partial[:, :count],
                         squares=squares[:count],
-                        clusters=clusters[part][places[:count]],
+                        clusters=first + member[:count],
                     )
+            partial[owning] = np.where(owns[owning][:, member], np.inf, partial[owning])
+            self._keep(len(BANDS), partial, squares=squares, clusters=first + member)
 
     def neighbours(self) -> Neighbours:
         """Return what was found so far."""
@@ -169,8 +199,8 @@ class NeighbourCollector:
     ) -> Calibration:
         """Learn from what was seen; see the function `fit`."""
         return fit(
-            self.neighbours(), self._queries, centers, rows, space=self._space, spreads=spreads,
-            kept=kept,
+            self.neighbours(), self._queries, centers, rows, space=self._space,
+            regions=self._regions, spreads=spreads, kept=kept,
         )  # fmt: skip
 
     def _keep(self, band: int, partial: F32, *, squares: F32, clusters: I64) -> None:
@@ -200,6 +230,45 @@ def admission(seed: int, place: Sequence[int], rows: int) -> F64:
     return np.random.Generator(np.random.Philox(chance)).random(rows)
 
 
+def regions(queries: F32, centers: F32, *, space: Space) -> F32:
+    """Return how far queries' own regions reach.
+
+    A cluster is a query's own if its center is no farther, as `distances_to` has it.
+
+    Parameters
+    ----------
+    queries, centers:
+        float32 [q, D] and [c, D].
+    space:
+        "l2" or "dot".
+
+    Returns
+    -------
+    float32 [q].
+
+    """
+    most = max(len(centers) // _OWN_SHARE, 1) + 1
+    nearest = np.empty((len(queries), 0), dtype=np.float32)
+    # Of a large index they are many.
+    size = max(_RANKED_VALUES_MAX // max(len(queries), 1), 1)
+    for start in range(0, len(centers), size):
+        some = distances_to(queries, centers[start : start + size], space)
+        nearest = np.concatenate((nearest, some), axis=1)
+        if nearest.shape[1] > most:
+            nearest = np.partition(nearest, most - 1, axis=1)[:, :most]
+    if nearest.shape[1] < most:
+        return np.full(len(queries), np.inf, dtype=np.float32)
+    # Between two, so that no center's rounding decides.
+    nearest.sort(axis=1)
+    return np.asarray(nearest[:, -2:].mean(axis=1))
+
+
+def distances_to(queries: F32, centers: F32, space: Space) -> F32:
+    """Return float32 [q, c], how far centers are, but for a query's own square."""
+    factors: F32 = -queries if space == "dot" else -2 * queries
+    return _measure(factors, centers, np.einsum("ij,ij->i", centers, centers), space)
+
+
 def fit(
     neighbours: Neighbours,
     queries: F32,
@@ -207,6 +276,7 @@ def fit(
     rows: I64,
     *,
     space: Space,
+    regions: F32,
     spreads: F32 | None,
     kept: Kept | None,
 ) -> Calibration:
@@ -224,6 +294,8 @@ def fit(
         int64 [c], how many each cluster has.
     space:
         "l2" or "dot".
+    regions:
+        float32 [q], how far their own regions reach; see `regions`.
     spreads:
         float32 [c], what may be added to squared distances to centers; None if nothing.
     kept:
@@ -235,7 +307,7 @@ def fit(
     grid = distinct(np.geomspace(1, clusters, steps).round().astype(np.int64))
     exponents = EXPONENTS if space == "l2" else EXPONENTS[:1]
     added = [None] if spreads is None else [None, spreads]
-    ways = [_Ways(exponents, len(queries), grid) for _ in added]
+    ways = [_Ways(exponents, len(queries), grid, away=neighbours.away) for _ in added]
     factors = -queries if space == "dot" else -2 * queries
     own = np.einsum("ij,ij->i", queries, queries)
     squares = np.einsum("ij,ij->i", centers, centers)
@@ -246,7 +318,10 @@ def fit(
             distances = np.maximum(measured + own[query], 0) if space == "l2" else measured
             for way, more in zip(ways, added, strict=True):
                 walked = distances if more is None else distances + more
-                way.add(query, walked, rows, neighbours.clusters[:, query])
+                way.add(
+                    query, walked, rows, neighbours.clusters[:, query],
+                    beyond=measured > regions[query],
+                )  # fmt: skip
     fitted = [way.fit(clusters) for way in ways]
     return Calibration.best(
         fitted[0], spread=fitted[1] if len(fitted) > 1 else (), clusters=clusters, kept=kept
@@ -256,13 +331,14 @@ def fit(
 class _Ways:
     """What the clusters that held-out queries need count together, by each exponent."""
 
-    def __init__(self, exponents: Sequence[int], queries: int, grid: I64) -> None:
+    def __init__(self, exponents: Sequence[int], queries: int, grid: I64, *, away: bool) -> None:
         self._exponents = exponents
         self._grid = grid
         self._weights: list[list[list[F64]]] = [[[] for _ in BANDS] for _ in exponents]
         self._curves = np.empty((len(exponents), len(BANDS), queries, len(grid)))
+        self._away: list[list[F64]] | None = [[] for _ in exponents] if away else None
 
-    def add(self, query: int, distances: F32, rows: I64, true: I64) -> None:
+    def add(self, query: int, distances: F32, rows: I64, true: I64, *, beyond: Mask) -> None:
         """Count for one query.
 
         Parameters
@@ -274,7 +350,10 @@ class _Ways:
         rows:
             int64 [c], how many each has.
         true:
-            int64 [bands, k], the clusters of its nearest rows; -1 where there is none.
+            int64 [n, k], the clusters of its nearest rows, as of `Neighbours`; -1 where there is
+            none.
+        beyond:
+            bool [c], which clusters are beyond its own region.
 
         """
         order = np.argsort(distances, kind="stable")
@@ -288,6 +367,19 @@ class _Ways:
             for number, counted in zip(range(len(self._exponents)), counts, strict=False):
                 self._weights[number][band].append(counted[reached])
                 self._curves[number, band, query] = counted[self._grid - 1]
+        if self._away is None:
+            return
+        # The others are walked as well; what they count for having hardly any row is left out.
+        left = beyond[order]
+        found = true[-1][true[-1] >= 0]
+        found = found[beyond[found]]
+        if not len(found):
+            return
+        counts = counted_together(ascending[left], np.cumsum(rows[order][left], dtype=np.float64))
+        place[order[left]] = np.arange(np.count_nonzero(left))
+        reached = place[found]
+        for number, counted in zip(range(len(self._exponents)), counts, strict=False):
+            self._away[number].append(counted[reached])
 
     def fit(self, clusters: int) -> list[Weighted]:
         """Return what walks need, by exponent."""
@@ -299,6 +391,7 @@ class _Ways:
                 self._grid,
                 k=CALIBRATED_NEIGHBOURS,
                 clusters=clusters,
+                away=None if self._away is None else self._away[number],
             )
             for number, exponent in enumerate(self._exponents)
         ]

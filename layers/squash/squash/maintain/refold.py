@@ -268,7 +268,10 @@ class _Fold:
         config, trained = self._standing.config, self._standing.trained
         queries = held_out(trained.codec, measured(np.concatenate(parts), config.metric))
         own = own_rows(trained.codec, queries)
-        return NeighbourCollector(queries, own=own, space=space_of(config.metric), seed=config.seed)
+        return NeighbourCollector(
+            queries, own=own, space=space_of(config.metric), centers=trained.centers,
+            seed=config.seed,
+        )  # fmt: skip
 
     def _raised(self, calibration: Calibration) -> Calibration:
         """Let more rows be kept, if those written anew need many more than was measured."""
@@ -283,13 +286,18 @@ class _Fold:
     def _show(self, collector: NeighbourCollector, number: int, first: int) -> None:
         """Let a partition that stays be seen by what measures recall."""
         reader, live = self._standing.partitions[number]
-        cluster = first + _local_clusters(self._standing.trained, number)[live]
+        trained = self._standing.trained
+        cluster = _local_clusters(trained, number)[live]
+        begin, end = trained.partition_begins[number : number + 2].tolist()
+        centers = trained.centers[begin:end]
         vectors = reader.all_vectors()
         for start in range(0, len(live), _CHUNK_ROWS):
             rows = live[start : start + _CHUNK_ROWS]
             chunk = measured(np.asarray(vectors[rows]), self._standing.config.metric)
-            projected = self._standing.trained.codec.project(chunk)
-            collector.add(projected, cluster[start : start + _CHUNK_ROWS], place=(number, start))
+            collector.add(
+                trained.codec.project(chunk), cluster[start : start + _CHUNK_ROWS],
+                centers=centers, first=first, place=(number, start),
+            )  # fmt: skip
 
     # Writing
 
@@ -319,8 +327,10 @@ class _Fold:
             )  # fmt: skip
             for number, part in enumerate(parts):
                 if collector is not None:
-                    clusters = routing.clusters + part.clusters()
-                    collector.add(part.projected, clusters, place=(group[0], number))
+                    collector.add(
+                        part.projected, part.clusters(), centers=part.centers,
+                        first=routing.clusters, place=(group[0], number),
+                    )  # fmt: skip
                 objects = encode(part, codec=trained.codec, cells=trained.cells, config=config)
                 if self._ranks is not None:
                     self._ranks.add(part, objects, share=len(part.rows) / max(total, 1))

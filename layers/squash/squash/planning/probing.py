@@ -56,12 +56,14 @@ class Weighted:
     """What a walk needs where far clusters count more, float64 [targets, bands] each.
 
     `needed` is what the clusters must count together, and `walked` how many that were on average.
-    With the exponent 0 they count alike.
+    With the exponent 0 they count alike. `against` is float64 [targets], how many times as much is
+    needed without a query's own region, at least 1; None where that was not measured.
     """
 
     exponent: int
     needed: F64
     walked: F64
+    against: F64 | None = None
 
     @classmethod
     def fit(
@@ -73,6 +75,7 @@ class Weighted:
         *,
         k: int,
         clusters: int,
+        away: list[F64] | None = None,
     ) -> Weighted:
         """Learn from held-out queries.
 
@@ -91,6 +94,9 @@ class Weighted:
             How many true neighbours each query has (fewer where fewer rows were admitted).
         clusters:
             How many clusters there are.
+        away:
+            As one of `weights` where all rows pass but those of the query's own region, whose
+            clusters do not count; None where that was not measured.
 
         """
         needed = _needs(weights, k=k, most=_heaviest(clusters))
@@ -102,7 +108,11 @@ class Weighted:
                 least = needed[:, band]
                 taken = [np.ceil(np.interp(least, curve[q], grid) - 1e-6) for q in measured]
                 walked[:, band] = [np.mean(column) for column in np.array(taken).T.copy()]
-        return cls(exponent, needed, _monotone(walked))
+        against = None
+        if away is not None and any(len(one) for one in away):
+            more = _needs([away], k=k, most=_heaviest(clusters))[:, 0] / needed[:, 0]
+            against = np.maximum(more, 1.0)
+        return cls(exponent, needed, _monotone(walked), against)
 
     def cost(self) -> float:
         """Return how many clusters walks take, the mean over bands and usual targets, as a log."""
@@ -115,6 +125,7 @@ class Weighted:
             self.exponent,
             np.clip(self.needed * factor, 1.0, _heaviest(max(clusters, 1))),
             np.clip(self.walked * factor, 1.0, max(clusters, 1)),
+            self.against,
         )
 
 
@@ -133,6 +144,8 @@ class Calibration:
     are shorter so: they go by this then, and those of earlier releases by the others."""
     kept: Kept | None = None
     """How many rows must pass from the codes to the exact distances, where that was measured."""
+    against: F64 | None = None
+    """As of `Weighted`, where walks go by `clusters_needed`."""
 
     @classmethod
     def best(
@@ -165,6 +178,7 @@ class Calibration:
             best if best.exponent else None,
             shorter if shorter.cost() < best.cost() else None,
             kept,
+            ways[0].against,
         )
 
     @property
@@ -197,7 +211,15 @@ class Calibration:
             for one in (self.weighted, self.spread)
         )
         needed = np.clip(self.clusters_needed * factor, 1.0, max(clusters, 1))
-        return Calibration(needed, weighted, spread, self.kept)
+        return Calibration(needed, weighted, spread, self.kept, self.against)
+
+    def need_against(self, recall_target: float) -> float:
+        """Return how many times as much is needed where a filter leaves out the query's region."""
+        weighted = self.walked_by
+        against = self.against if weighted is None else weighted.against
+        if against is None:
+            return 1.0
+        return float(np.exp(between_targets(np.log(against)[:, None], recall_target)[0]))
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -213,6 +235,10 @@ class Calibration:
                     "needed": one.needed.tolist(),
                     "walked": one.walked.tolist(),
                 }
+                if one.against is not None:
+                    made[name]["against"] = one.against.tolist()
+        if self.against is not None:
+            made["against"] = self.against.tolist()
         if self.kept is not None:
             made["kept"] = self.kept.to_json()
         return made
@@ -232,6 +258,7 @@ class Calibration:
             _weighted(value, "weighted", EXPONENTS[1:]),
             _weighted(value, "spread", EXPONENTS),
             Kept.from_json(value["kept"]) if value.get("kept") is not None else None,
+            _against(value),
         )
 
 
@@ -247,6 +274,8 @@ class Need:
     """float64 [513]: how many clusters are expected to meet it, by the share of rows that pass."""
     exponent: int
     """By which power of how far they are far clusters count more; 0 if they do not."""
+    against: float
+    """How many times as much is needed at most where a filter leaves out what is around a query."""
 
     @classmethod
     def of(cls, calibration: Calibration, recall_target: float) -> Need:
@@ -262,6 +291,7 @@ class Need:
             np.minimum(shares, 1.0) ** _ADVERSE_EXPONENT,
             walked,
             0 if weighted is None else weighted.exponent,
+            calibration.need_against(recall_target),
         )
 
     def clusters(self, share: float, k: int) -> float:
@@ -270,7 +300,7 @@ class Need:
 
     def anchor_rows(self, k: int) -> int:
         """Return with how many rows that may pass a walk for k reaches its anchor."""
-        return max(k, CALIBRATED_NEIGHBOURS) if self.exponent else UNANCHORED
+        return max(k, CALIBRATED_NEIGHBOURS) if self.exponent or self.against > 1 else UNANCHORED
 
 
 def thinning(k: int) -> float:
@@ -291,8 +321,9 @@ def search_plan(
         thinning=thinning(k),
         inverse_need=need.inverse,
         adverse=need.adverse,
+        need_against=need.against,
         anchor_rows=need.anchor_rows(k),
-        exponent=max(need.exponent, 1),
+        exponent=need.exponent,
         keep=keep.refined,
         reach=keep.reach,
         share_min=share_min,
@@ -323,7 +354,8 @@ def take_clusters(
 
     Calibration knows filters that have nothing to do with the vectors. Where fewer rows pass around
     the query than elsewhere, the nearest of them lie far out, where centres tell little: the need
-    grows with the ratio of the two shares.
+    grows with the ratio of the two shares. Where hardly any pass before the anchor, it grows up to
+    what held-out queries needed whose own regions were left out.
 
     Parameters
     ----------
@@ -358,14 +390,18 @@ def take_clusters(
         thinning=thinning(k),
         inverse_need=need.inverse,
         adverse=need.adverse,
+        need_against=need.against,
         anchor_rows=need.anchor_rows(k),
-        exponent=max(need.exponent, 1),
+        exponent=need.exponent,
     )
 
 
 def _needs(counts: Sequence[Sequence[F64]], *, k: int, most: float) -> F64:
-    """Return float64 [targets, bands]: what reaches a target, of what reaches each true row."""
-    needed = np.full((len(TARGETS), len(BANDS)), most)
+    """Return float64 [targets, n]: for each of n bands, what reaches a target.
+
+    `counts` is, for each band, for each query, what reaches each of its true rows.
+    """
+    needed = np.full((len(TARGETS), len(counts)), most)
     for band, per_query in enumerate(counts):
         measured = [one for one in per_query if len(one)]
         if not measured:
@@ -412,4 +448,14 @@ def _weighted(value: dict[str, Any], name: str, exponents: Sequence[int]) -> Wei
         int(exponent),
         _table(found["needed"], f"{name} needed"),
         _table(found["walked"], f"{name} walked"),
+        _against(found),
     )
+
+
+def _against(value: dict[str, Any]) -> F64 | None:
+    if value.get("against") is None:
+        return None
+    found = np.array(value["against"], dtype=np.float64)
+    if found.shape != (len(TARGETS),) or not np.all(found >= 1.0):
+        raise ValueError(f"against has the shape {found.shape}, or values below 1")
+    return found

@@ -22,6 +22,7 @@ from squash.maintain.calibrate import Neighbours
 from squash.maintain.code_ranks import CodeRanks
 from squash.maintain.routing import Routing
 from squash.model import SegmentRef
+from squash.planning import BANDS
 from squash.segment import Sections
 from squash.segment.sections import sections_from_container, sections_to_arrays
 from squash.storage import ObjectStore
@@ -102,6 +103,7 @@ class Assembled:
 def write_assembled(store: ObjectStore, build: str, group: int, share: Assembled) -> None:
     """Store a group's share; the same gives the same bytes."""
     described, places = sections_to_arrays(share.sections)
+    bands = share.neighbours.of_bands()
     header: dict[str, Any] = {
         "build": build,
         "group": group,
@@ -112,11 +114,14 @@ def write_assembled(store: ObjectStore, build: str, group: int, share: Assembled
         "begins": share.begins.astype("<i8"),
         "cluster_rows": share.cluster_rows.astype("<i8"),
         "energy": np.array(share.energy, dtype="<f8"),
-        "distances": share.neighbours.distances.astype("<f4"),
-        "clusters": share.neighbours.clusters.astype("<i8"),
+        "distances": bands.distances.astype("<f4"),
+        "clusters": bands.clusters.astype("<i8"),
         "centers": share.centers.astype("<f4"),
         **places,
     }
+    if share.neighbours.away:
+        arrays["away_distances"] = share.neighbours.distances[len(BANDS) :].astype("<f4")
+        arrays["away_clusters"] = share.neighbours.clusters[len(BANDS) :].astype("<i8")
     if share.ranks is not None:
         arrays["rank_estimates"] = share.ranks.estimates.astype("<f4")
         arrays["rank_distances"] = share.ranks.distances.astype("<f4")
@@ -141,14 +146,15 @@ def read_assembled(
     key = keys.part_key(build, ASSEMBLED, group)
     found = read_part(store, key, lambda data: _share(data, key, build, group))
     clusters = int(found.begins[-1])
-    shape = Neighbours.none(queries).distances.shape
+    none = Neighbours.none(queries)
+    shapes = [one.distances.shape for one in (none, none.of_bands())]
     if (
         len(found.begins) != len(found.energy) + 1
         or (clusters > 0) != (len(found.energy) > 0)
         or found.centers.shape != (clusters, dimension)
         or found.cluster_rows.shape != (clusters,)
-        or found.neighbours.distances.shape != shape
-        or found.neighbours.clusters.shape != shape
+        or found.neighbours.distances.shape not in shapes
+        or found.neighbours.clusters.shape != found.neighbours.distances.shape
         or int(found.neighbours.clusters.max(initial=-1)) >= clusters
         or (found.ranks is not None and found.ranks.estimates.shape != found.ranks.distances.shape)
     ):
@@ -172,11 +178,20 @@ def _share(data: Buffer, key: str, build: str, group: int) -> Assembled:
         container.array_of("cluster_rows", "<i8"),
         energy,
         sections_from_container(container, len(energy)),
-        Neighbours(
-            container.array_of("distances", "<f4", 3), container.array_of("clusters", "<i8", 3)
-        ),
+        _neighbours(container),
         _ranks(container),
     )
+
+
+def _neighbours(container: Container) -> Neighbours:
+    names = [("distances", "clusters"), ("away_distances", "away_clusters")]
+    if "away_distances" not in container.names():
+        names.pop()  # an earlier release wrote it
+    distances = [container.array_of(one, "<f4", 3) for one, _ in names]
+    clusters = [container.array_of(one, "<i8", 3) for _, one in names]
+    if len({one.shape[1:] for one in (*distances, *clusters)}) > 1:
+        raise ValueError("not all neighbours are of the same queries")
+    return Neighbours(np.concatenate(distances), np.concatenate(clusters))
 
 
 def _ranks(container: Container) -> CodeRanks | None:
