@@ -274,6 +274,37 @@ def test_a_role_that_takes_another_event_says_so_and_does_not_crash(environment)
         assert answer["cold"] is True
 
 
+NO_OBJECTS = ([], ["a"], "a", None, 7, True)
+
+
+def test_events_that_are_none_are_told_so(environment):
+    """Whoever invokes a function by hand reads what it takes, and no error of Python's."""
+    environment |= {"SQUASH_AUTH": "none", "SQUASH_LOCAL": "1", "AWS_REGION": "eu-west-1"}
+    made = event("http-query")
+    wrong = [
+        *NO_OBJECTS,
+        {},
+        made | {"body": {"vector": [1, 0]}},
+        made | {"headers": ["content-type"]},
+        made | {"requestContext": made["requestContext"] | {"authorizer": ["iam"]}},
+    ]
+    for factory in (functions.coordinator, functions.documents, functions.indexes):
+        for settings in ("on", "off"):
+            handle = factory(environment | {"SQUASH_S3VECTORS": settings})
+            for one in wrong:
+                answer = Answer(handle(one, context()), "c0ffee")
+                assert (answer.status, answer.kind) == (400, "invalid-argument"), one
+                assert "payload format 2.0" in answer.document["detail"]
+    build = functions.builder(environment)
+    for one in NO_OBJECTS:
+        with pytest.raises(InvalidArgumentError, match='"index" and "build"'):
+            build(one, context())
+    environment |= {"SQUASH_ALLOCATOR": "a", "SQUASH_PROCESSOR": "p"}
+    for factory in (functions.allocator, functions.processor):
+        for one in NO_OBJECTS:
+            assert factory(environment)(one, context())["error"]["type"] == "InvalidArgumentError"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -372,6 +372,24 @@ def test_the_events_of_a_state_machine_bring_a_build_to_its_end(database, index,
     assert index.build_status(BUILD).state == "published"
 
 
+def test_batches_that_a_stage_does_not_have_are_refused(database, index, tmp_path):
+    """And leave nothing: a report of one would count among the stage's own."""
+    builds = index.bulk_builds()
+    builds.prepare([write_npy(tmp_path / "in", 700)], sizes=SIZES, build_id=BUILD)
+    for stage in Stage:
+        event = {"index": "papers", "build": BUILD, "open": stage.value}
+        tasks = builds.open_stage(event)["tasks"]
+        before = reports(database.store)
+        for batch in (-1, max(tasks, 1), 10**30):
+            with pytest.raises(InvalidArgumentError, match="batches from 0") as caught:
+                builds.run_task(Task("papers", BUILD, stage, batch).to_json())
+            assert caught.value.field == "batch"
+        assert reports(database.store) == before
+        for batch in range(tasks):
+            builds.run_task(Task("papers", BUILD, stage, batch).to_json())
+    assert index.build_status(BUILD).rows == 700
+
+
 @pytest.mark.parametrize(
     ("location", "found"),
     [("s3://b/a/c", ("b", "a/c/")), ("s3://b/a/", ("b", "a/")), ("s3://b", ("b", "")),

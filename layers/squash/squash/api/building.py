@@ -48,7 +48,8 @@ def answer(
         As the task.
 
     """
-    name, build = event.get("index"), event.get("build")
+    said = event if isinstance(event, dict) else {}
+    name, build = said.get("index"), said.get("build")
     if not isinstance(name, str) or not isinstance(build, str):
         raise InvalidArgumentError('an event of a build has "index" and "build", both strings')
     builds = database.index(name).bulk_builds()

@@ -41,7 +41,9 @@ class BothFaces:
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         """Answer an event by the interface that its path belongs to."""
-        handler = self._s3vectors() if is_ours(str(event.get("rawPath"))) else self._native
+        # What is no object has no path; our interface says what events it takes.
+        path = str(event.get("rawPath")) if isinstance(event, dict) else ""
+        handler = self._s3vectors() if is_ours(path) else self._native
         return handler(event, context)
 
     def _s3vectors(self) -> Handler:

@@ -237,7 +237,8 @@ def _kept_warm(answer: Handler, environment: Mapping[str, str], calling: Calling
 
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         # At neither door can anybody say this: there, what is asked is within the event.
-        if event.get("keep_warm") is True and "requestContext" not in event:
+        of_schedule = isinstance(event, dict) and "requestContext" not in event
+        if of_schedule and event.get("keep_warm") is True:
             from squash.runtime.fleet import read_fleet
             from squash.runtime.warming import keep_warm
 

@@ -196,12 +196,14 @@ def request_of(
 
     """
     try:
-        context = event["requestContext"]
+        context, body = event["requestContext"], event.get("body") or ""
         path, method = str(event["rawPath"]), str(context["http"]["method"]).upper()
+        headers = {name.lower(): str(value) for name, value in (event.get("headers") or {}).items()}
+        authorizer = context.get("authorizer") or {}
     except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidArgumentError(
-            "this is no event of an HTTP API with payload format 2.0: connect the function so"
-        ) from error
+        raise _no_event() from error
+    if not (isinstance(body, str) and isinstance(authorizer, dict)):
+        raise _no_event()
     if _URL_DOMAIN in str(context.get("domainName")):
         path = unquote(path).partition("?")[0]  # an answer does not hang on which door was taken
     stage = context.get("stage") or _DEFAULT_STAGE
@@ -211,12 +213,18 @@ def request_of(
         id=str(context.get("requestId") or fallback_id),
         method=method,
         path=path,
-        headers={name.lower(): str(value) for name, value in (event.get("headers") or {}).items()},
+        headers=headers,
         query=str(event.get("rawQueryString") or ""),
-        body=event.get("body") or "",
+        body=body,
         body_is_base64=bool(event.get("isBase64Encoded")),
-        authorizer=context.get("authorizer") or {},
+        authorizer=authorizer,
         account=_account(context.get("accountId"), function_arn),
+    )
+
+
+def _no_event() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "this is no event of an HTTP API with payload format 2.0: connect the function so"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from squash.errors import UnavailableError
+from squash.errors import InvalidArgumentError, UnavailableError
 from squash.maintain.bulk.plan import Plan
 from squash.maintain.bulk.records import read_plan, read_report
 from squash.maintain.bulk.stages import MAPPED, Stage, Task
@@ -42,6 +42,26 @@ def stage_tasks(
             raise UnavailableError(f"build {build} is not trained yet: its {stage} cannot begin")
         count = int(trained.detail[GROUPS])
     return [Task(index, build, stage, batch) for batch in range(count)]
+
+
+def check_task(store: ObjectStore, task: Task) -> None:
+    """Refuse a task that its stage does not have.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no such batch.
+    NotFoundError, UnavailableError
+        As `stage_tasks`.
+
+    """
+    count = len(stage_tasks(store, task.index, task.build, task.stage))
+    if not 0 <= task.batch < count:
+        raise InvalidArgumentError(
+            f"the stage {task.stage} of build {task.build} has the batches from 0 and below "
+            f"{count}, and none is {task.batch}",
+            field="batch",
+        )
 
 
 def planned_tasks(plan: Plan, stage: Stage) -> int:

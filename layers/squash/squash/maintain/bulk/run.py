@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from squash.maintain.bulk import keys
+from squash.maintain.bulk.batches import check_task
 from squash.maintain.bulk.context import BuildContext, TaskReport
 from squash.maintain.bulk.opened import OpenedInputs
 from squash.maintain.bulk.records import (
@@ -62,6 +63,8 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
     ------
     NotFoundError
         If there is no such build.
+    InvalidArgumentError
+        If its stage has no such batch.
     BuildStoppedError
         If the build was stopped; a task that takes long looks on its way, too.
     SquashError
@@ -73,6 +76,7 @@ def run_task(context: BuildContext, task: Task) -> TaskReport:
         return done
     request = read_request(context.store, task.build)
     check_running(context.store, task.build)
+    check_task(context.store, task)
     begun_ms, cpu_s, counts = context.clock.now_ms(), time.process_time(), context.store.counts()
     inputs = OpenedInputs(context.open_inputs)
     # A commit is made once, however often, and whoever made it goes on to the end.
