@@ -18,6 +18,7 @@ from squash.errors import (
     SquashError,
     ThrottledError,
     TooLargeError,
+    UnavailableError,
 )
 from squash.planning.payloads import Part
 from squash.planning.tree import NO_TREE, Place, Tree
@@ -274,6 +275,16 @@ def test_a_lost_child_is_named():
     done = run(Tree(2, 1), 4, 2, *fate)
     assert isinstance(done.found, PartialAnswerError)
     assert done.found.missing == ("allocator 0",)
+
+
+@pytest.mark.parametrize("tree", [None, Tree(1, 1), Tree(2, 2)])
+@pytest.mark.parametrize("allow_partial", [False, True])
+def test_a_deadline_that_was_over_before_work_began(tree, allow_partial):
+    """Nothing is called, and nothing is no part of an answer, whatever the shape."""
+    done = run(tree, 12, 2, allow_partial=allow_partial, deadline_ms=START_MS)
+    assert type(done.found) is UnavailableError
+    assert "timeout_ms" in str(done.found)
+    assert done.cloud.seen == []
 
 
 FATES = st.builds(

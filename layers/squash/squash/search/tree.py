@@ -101,6 +101,8 @@ def answer_node(
         As `Caller.gather`.
 
     """
+    # Before anything is called: a tree whose every child was late would be an answer of nothing.
+    caller.check_time()
     dealt = deal(place, len(queries))
     parts, calls = _calls_to_children(work, place, dealt, queries)
     children = caller.launch(calls)
@@ -160,6 +162,5 @@ def _sendable(work: Work[Q, R], queries: Sequence[Q], part: range) -> list[range
 
 
 def _begin_own(caller: Caller, work: Work[Q, R], queries: Sequence[Q]) -> tuple[Begun[R], Batch]:
-    caller.check_time()
     begun = work.begin(queries)
     return begun, caller.launch(begun.calls)
