@@ -123,6 +123,17 @@ def as_of_everywhere(world, as_of, **more):
     ]
 
 
+@pytest.mark.parametrize("fraction", ["", ".5", ".123456"])
+def test_a_plus_that_is_none_in_a_query_string(papers, fraction):
+    """As Python and others write UTC: whoever puts it into a URL as it is reads what is wrong."""
+    said = f"2026-01-31T12:00:00{fraction}"
+    answer = papers.ask("GET", V, query=f"as_of={said}+00:00")
+    assert (answer.status, answer.document["field"]) == (400, "as_of")
+    assert "%2B" in answer.document["detail"]
+    assert papers.ask("GET", V, query=f"as_of={said}%2B00:00").status == 404
+    assert "%2B" not in papers.ask("GET", V, query="as_of=2026-01-31+12:00").document["detail"]
+
+
 def test_older_snapshots_are_read_by_number_and_by_time(papers):
     """By query, queries, get and list; after folds too."""
     papers.clock.ms += 1_000

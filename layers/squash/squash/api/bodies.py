@@ -36,6 +36,8 @@ _COMMIT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _ENCODER_BYTES_MAX: Final = 256  # of a name, "@" and 64 digits there is room
 _DIGITS_MAX: Final = 20  # more than a snapshot's number can have
 _QUERY_STRING: Final = "the query string"
+# A "+" that stands in a query string as it is means a space.
+_ZONE_WITHOUT_PLUS: Final = re.compile(r":\d\d(\.\d+)? \d\d:\d\d$", re.ASCII)
 _CURSOR: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -414,6 +416,10 @@ def _as_of(value: Any, place: str) -> AsOf:
 
 
 def _as_of_word(value: str, place: str) -> AsOf:
+    if _ZONE_WITHOUT_PLUS.search(value):
+        raise wrong(
+            place, 'has a space where a zone has "+", which a query string says by %2B: or take Z'
+        )
     return _as_of(_whole(value) if _is_number(value) else value, place)
 
 
