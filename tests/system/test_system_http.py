@@ -125,6 +125,35 @@ def test_what_cannot_be_read_is_refused_in_json(database):
             assert json.loads(body)["message"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ("no header\r\nContent-Length: {}", b"400"), ("Content-Length : {}", b"400"),
+        ("Content-Length\t: {}", b"400"), (": a\r\nContent-Length: {}", b"400"),
+        ("Content-Length:", b"400"), ("Content-Length:\r\n {}", b"400"),
+        ("Transfer-Encoding:\r\nContent-Length: {}", b"411"),
+        ("Transfer-Encoding : chunked", b"400"),
+    ],
+)  # fmt: skip
+def test_a_body_whose_length_cannot_be_read_is_no_request(database, lines, status):
+    """It is refused, and what was sent after the headers is not carried out."""
+    with served(database) as (port, token):
+        host = f"Host: 127.0.0.1:{port}\r\n"
+        bearer = f"authorization: Bearer {token}\r\n"
+        made = '{"name": "papers", "dimension": 2}'
+        body = (
+            f"POST /v1/indexes HTTP/1.1\r\n{host}{bearer}content-type: application/json\r\n"
+            f"content-length: {len(made)}\r\n\r\n{made}"
+        )
+        sent = f"POST /v1/indexes HTTP/1.1\r\n{host}{lines.format(len(body))}\r\n\r\n{body}"
+        answered = exchange(port, sent.encode())
+        assert answered.split()[1] == status
+        assert answered.count(b"HTTP/1.1") == 1
+        assert ask(port, "GET", "/v1/indexes", token=token)[2] == b'{"indexes":[]}'
+        folder = {"content_type": "multipart/form-data"}
+        assert ask(port, "POST", "/v1/indexes", token=token, **folder)[0] == 415
+
+
 def test_who_goes_away_in_the_middle_leaves_nothing_behind(database, capfd):
     """Part of a body is not taken for all of it, and no traceback tells of who did not wait."""
     with served(database) as (port, token):

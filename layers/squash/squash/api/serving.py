@@ -10,6 +10,12 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Mapping
+from email.errors import (
+    FirstHeaderLineIsContinuationDefect,
+    HeaderDefect,
+    MisplacedEnvelopeHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SOMAXCONN
 from typing import Any, Final, TypeAlias
@@ -32,6 +38,13 @@ _IDLE_SECONDS_MAX: Final = 60
 _READ_BYTES: Final = 1 << 16
 _LENGTH_DIGITS_MAX: Final = 12
 _TEXT_TYPES: Final = ("application/json", "text/")
+# Of a message's parser, which looks for parts of a body, too.
+_HEADER_DEFECTS: Final = (
+    FirstHeaderLineIsContinuationDefect,
+    HeaderDefect,
+    MisplacedEnvelopeHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
 
 ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
     "coordinator": querying.ENDPOINTS,
@@ -192,11 +205,14 @@ class _Handler(BaseHTTPRequestHandler):
         if host not in {HOST, "localhost"}:
             # A page in the user's browser can have a name of its own point here.
             return 421, "This server is asked as 127.0.0.1 or localhost"
-        if self.headers.get("transfer-encoding"):
+        if any(isinstance(defect, _HEADER_DEFECTS) for defect in self.headers.defects):
+            # The headers after it were not read: with its length, a body would be a request.
+            return 400, "A header line cannot be read: send a name, a colon, and a value"
+        if self.headers.get("transfer-encoding") is not None:
             return 411, "Send a content-length"
         if len(self.headers.get_all("content-length", ())) > 1:
             return 400, "The content-length is given twice"
-        length = self.headers.get("content-length") or "0"
+        length = self.headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()):
             return 400, "The content-length is no number"
         if len(length) > len(str(SERVED_BODY_BYTES_MAX)) or int(length) > SERVED_BODY_BYTES_MAX:
