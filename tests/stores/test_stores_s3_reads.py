@@ -106,6 +106,27 @@ def refused(read, store: S3Store) -> type[SquashError]:
     return type(caught.value)
 
 
+@pytest.mark.parametrize("read", READS)
+def test_a_read_that_hangs_is_repeated(s3, monkeypatch, read):
+    """Long before a function is ended that waits for it: one that brings nothing brings no more."""
+    monkeypatch.setattr("squash.storage.s3_reads.SILENT_S", 0.3)
+    store = S3Store("bucket", "p", endpoint_url=s3.url, region="eu-west-1")
+    over = threading.Event()
+
+    def hanging(_: Request) -> Answer:
+        over.wait(20)
+        return refusal(404, "NoSuchBucket")
+
+    listed = b"<ListBucketResult></ListBucketResult>"
+    answer = found(listed) if "list" in read else part(b"a", 0, 1)
+    s3.answers(hanging, found(b"a") if read == "get" else answer)
+    try:
+        READS[read](store)
+        assert len(s3.requests) == 2
+    finally:
+        over.set()
+
+
 @pytest.mark.parametrize(("code", "status", "expected"), AT_ONCE)
 @pytest.mark.parametrize("read", READS)
 def test_refusals(s3, store, read, code, status, expected):

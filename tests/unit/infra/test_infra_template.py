@@ -13,6 +13,7 @@ import yaml
 from permissions import allowed, written_once
 from squash import limits
 from squash.api.s3vectors.operations import OPERATIONS
+from squash.storage.s3_access import SILENT_S
 from templates import ROOT, functions, of_type, read
 
 TEMPLATE = read("template.yaml")
@@ -246,6 +247,8 @@ def test_infra_settings_stay_within_what_lambda_takes():
     assert API_TIMEOUT_S > timeouts["Coordinator"] > timeouts["Allocator"] > timeouts["Processor"]
     for name in ("Documents", "Indexes", "Encoder"):
         assert timeouts[name] < API_TIMEOUT_S
+    # A read of S3 that hangs is repeated while there is time to answer.
+    assert min(timeouts.values()) > 2 * SILENT_S
 
 
 def test_infra_log_groups_end():

@@ -18,6 +18,8 @@ from squash.values import dataclass
 
 CONNECT_S: Final = 5
 READ_S: Final = 30
+SILENT_S: Final = 10
+"""For how long a read may bring nothing: one that hangs is repeated before its function ends."""
 TRIES: Final = 4
 """How often a request is made: for connections that break, time-outs, and answers of 5xx."""
 USER_AGENT: Final = "squash-search"

@@ -20,7 +20,7 @@ from squash.errors import InvalidArgumentError
 from squash.storage.protocol import ObjectInfo
 from squash.storage.s3_access import (
     CONNECT_S,
-    READ_S,
+    SILENT_S,
     TRIES,
     USER_AGENT,
     Credentials,
@@ -93,7 +93,7 @@ class S3Reads:
         options: ClientConfig = {
             "allow_http": True,  # what an endpoint's URL says is what is done
             "connect_timeout": timedelta(seconds=CONNECT_S),
-            "read_timeout": timedelta(seconds=READ_S),
+            "read_timeout": timedelta(seconds=SILENT_S),
             "timeout": timedelta(seconds=_WHOLE_S),
             "user_agent": USER_AGENT,
         }
