@@ -172,6 +172,11 @@ def test_bytes_there_and_back(endpoint):
         (error(400, "InvalidParameterValueException"), InternalError, "SQUASH_AFFINITY"),
         (error(500, "ServiceException"), UnavailableError, "ServiceException"),
         (error(502, "EC2UnexpectedException"), UnavailableError, "EC2UnexpectedException"),
+        (error(502, "ResourceNotReadyException"), UnavailableError, "ResourceNotReadyException"),
+        (error(502, "KMSDisabledException"), UnavailableError, "KMSDisabledException"),
+        (error(409, "ResourceConflictException"), UnavailableError, "ResourceConflictException"),
+        (error(409, "SnapStartNotReadyException"), UnavailableError, "SnapStartNotReadyException"),
+        (error(408, "SnapStartTimeoutException"), UnavailableError, "SnapStartTimeoutException"),
     ],
 )
 def test_errors(endpoint, said, kind, text):

@@ -33,6 +33,7 @@ _CONNECTION_TRIES: Final = 2
 _RETRY_AFTER_MS: Final = 100
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
+_NOT_READY: Final = frozenset({408, 409})  # so Lambda says of a function that it still makes ready
 _TOO_LARGE: Final = frozenset({"RequestTooLargeException", "RequestEntityTooLargeException"})
 _FORBIDDEN: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 _UNKNOWN_CREDENTIAL: Final = frozenset(
@@ -237,7 +238,7 @@ def _translated(error: Exception, name: str) -> SquashError:
         return UnauthenticatedError(
             f"no AWS credentials to call function {name} with, or unknown or expired ones ({code})"
         )
-    if status >= _SERVER_ERROR or (status == 0 and code not in _NEVER_SENT):
+    if status >= _SERVER_ERROR or status in _NOT_READY or (status == 0 and code not in _NEVER_SENT):
         return UnavailableError(f"function {name} did not answer ({code}: {error}): repeat")
     return InternalError(
         f"Lambda refuses to call function {name} ({code}: {error}): see that it is deployed as "
