@@ -83,7 +83,7 @@ _ABOUT_THE_REQUEST: Final = (
     RefusedError,
 )
 _SAID: Final[dict[type[errors.SquashError], str]] = {
-    errors.ThrottledError: "too much is asked of the store at once: wait as long as Retry-After "
+    errors.ThrottledError: "too much is asked of the service at once: wait as long as Retry-After "
     "says, then repeat, with more in each call",
     errors.UnavailableError: "a service that is needed did not answer in time: wait as long as "
     "Retry-After says, then repeat the request, which is safe; a query with a timeout_ms of its "
