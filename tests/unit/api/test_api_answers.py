@@ -14,6 +14,7 @@ import squash.api.querying
 import squash.api.requests
 import squash.runtime.bounded
 from squash.api.access import IamGate, OpenGate
+from squash.api.routes import ELSEWHERE, ROUTES
 from squash.database import Index
 from squash.errors import ChecksumError
 from squash.search import LocalSearcher
@@ -322,3 +323,16 @@ def test_a_web_page_does_nothing_where_nobody_need_have_a_key(action):
     assert world.ask("POST", path, key="", headers=own).status == 200
     assert world.ask("POST", path, key="").status == 200
     assert world.ask("GET", "/v1/indexes", key="", headers=page).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_what_the_gateway_has_no_route_for_is_told_the_right_methods(papers, method):
+    """It comes to one function, whichever serves the path: a laptop's answer is the same."""
+    for path in sorted({route.path for route in ROUTES}):
+        allowed = sorted(route.method for route in ROUTES if route.path == path)
+        if method in allowed:
+            continue
+        made = papers.event(method, path.replace("{index}", "papers"))
+        answer = Answer(papers.faces[ELSEWHERE](made, None), made["requestContext"]["requestId"])
+        assert (answer.status, answer.headers.get("allow")) == (405, ", ".join(allowed)), path
+        assert answer.document == papers.send(made).document

@@ -10,7 +10,7 @@ from squash.api.handling import EventHandler, LeftMs, Seen
 from squash.api.members import shown
 from squash.api.problems import problem_of
 from squash.api.requests import HttpRequest, Reply, answer_of, problem_answer
-from squash.api.routes import Body, Route, choose, routes_of
+from squash.api.routes import ELSEWHERE, Body, Route, choose, routes_of
 from squash.api.services import Call, Endpoint, Services
 from squash.api.telemetry import Telemetry
 from squash.clock import Clock, IdSource
@@ -64,6 +64,8 @@ class HttpFace(EventHandler):
     def _reply(self, request: HttpRequest, seen: Seen, *, left_ms: LeftMs | None) -> Reply:
         found, index = routes_of(request.path)
         routes = [route for route in found if route.function == self._function]
+        if self._function == ELSEWHERE and all(one.method != request.method for one in found):
+            routes = found  # here, and nowhere else, comes what the gateway has no route for
         for route in routes:
             if route.scope is None and route.method == request.method:
                 seen.route = route.name
