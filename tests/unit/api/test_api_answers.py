@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 
 import numpy as np
@@ -336,3 +337,16 @@ def test_what_the_gateway_has_no_route_for_is_told_the_right_methods(papers, met
         answer = Answer(papers.faces[ELSEWHERE](made, None), made["requestContext"]["requestId"])
         assert (answer.status, answer.headers.get("allow")) == (405, ", ".join(allowed)), path
         assert answer.document == papers.send(made).document
+
+
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("br, a", 415), ("identity", 200)])
+def test_a_compressed_body_is_told_to_be_none(papers, coding, status):
+    """It would be refused as what is no JSON, which it is not to who sent it."""
+    body = json.dumps({"vector": [1, 0]}).encode()
+    path, headers = "/v1/indexes/papers/query", {"content-encoding": coding}
+    made = papers.event("POST", path, "", headers=headers)
+    data = body if status == 200 else gzip.compress(body)
+    made |= {"body": base64.b64encode(data).decode(), "isBase64Encoded": True}
+    answer = papers.send(made)
+    assert answer.status == status
+    assert status == 200 or coding in answer.document["detail"]

@@ -83,7 +83,7 @@ class HttpRequest:
         Raises
         ------
         UnsupportedMediaTypeError
-            If it does not say that it is JSON.
+            If it does not say that it is JSON, or is compressed.
         TooLargeError
             If it is longer than is taken; it is not looked at then.
         InvalidArgumentError
@@ -93,6 +93,11 @@ class HttpRequest:
         if not self.says_json():
             raise UnsupportedMediaTypeError(
                 f"the body is not said to be JSON: send the header content-type: {_JSON}"
+            )
+        coding = self.headers.get("content-encoding", "").strip().lower()
+        if coding not in {"", "identity"}:
+            raise UnsupportedMediaTypeError(
+                f"the body is compressed (content-encoding: {shown(coding)}): send it as it is"
             )
         data = self.data()
         if not data:
