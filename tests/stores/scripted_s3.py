@@ -87,6 +87,7 @@ def scripted_s3() -> Iterator[ScriptedS3]:
 
         def _answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
+            self.rfile.read(int(headers.get("content-length", 0)))
             answer = s3.take(Request(self.command, self.path, headers))
             if answer is CLOSE:
                 self.close_connection = True
@@ -102,6 +103,7 @@ def scripted_s3() -> Iterator[ScriptedS3]:
 
         do_GET = _answer  # noqa: N815 - http.server's names
         do_HEAD = _answer  # noqa: N815
+        do_PUT = _answer  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

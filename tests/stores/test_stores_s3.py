@@ -9,6 +9,8 @@ from functools import cache
 from typing import Any
 
 import pytest
+from scripted_s3 import Answer, Request, scripted_s3
+from scripted_s3 import refusal as scripted_refusal
 
 from squash.errors import (
     InvalidArgumentError,
@@ -268,6 +270,28 @@ def test_nobody_there():
             store.put("k", b"")
 
 
+def test_a_write_that_hangs_is_repeated(monkeypatch):
+    """Where somebody waits: what was there is then its own first try, or of who was first."""
+    from squash.storage.s3 import S3Store
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    over = threading.Event()
+
+    def hanging(_: Request) -> Answer:
+        over.wait(20)
+        return Answer(200)
+
+    with scripted_s3() as s3:
+        store = S3Store("b", "", endpoint_url=s3.url, region="us-east-1", silent_s=1)
+        s3.answers(hanging, scripted_refusal(412, "PreconditionFailed"))
+        try:
+            assert store.put_if_absent("k", b"a") is False
+            assert [one.method for one in s3.requests] == ["PUT", "PUT"]
+        finally:
+            over.set()
+
+
 def test_settings():
     """Requests have time-outs and standard retries."""
     from squash.storage.s3 import S3Store
@@ -276,6 +300,10 @@ def test_settings():
     assert config.retries["mode"] == "standard"
     assert config.retries["total_max_attempts"] == 4
     assert (config.connect_timeout, config.read_timeout) == (5, 30)
+    asked = S3Store("b", "", endpoint_url="http://127.0.0.1:9", region="us-east-1", silent_s=10)
+    config = asked.writes()._client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (5, 10)
+    assert config.retries["total_max_attempts"] == 4
     with pytest.raises(InvalidArgumentError):
         S3Store("b", "", endpoint_url="no url", region="us-east-1")
     with pytest.raises(InvalidArgumentError, match="http://host:port"):

@@ -14,6 +14,8 @@ from squash.api import credentials, functions
 from squash.api.environment import read_face
 from squash.clock import SystemClock
 from squash.errors import InvalidArgumentError, UnavailableError
+from squash.storage import open_store
+from squash.storage.s3_access import SILENT_S
 
 pytestmark = pytest.mark.usefixtures("logger_put_back")
 
@@ -279,6 +281,20 @@ def test_a_role_that_takes_another_event_says_so_and_does_not_crash(environment)
         answer = factory(environment)({"v": 1, "kind": "nonsense"}, context())
         assert answer["error"]["type"] == "InvalidArgumentError"
         assert answer["cold"] is True
+
+
+def test_who_is_waited_for_repeats_writes_that_hang(environment, monkeypatch):
+    """Those that answer over HTTP end after 29 seconds; others write what takes longer."""
+    seen = []
+
+    def noted(location, *, silent_s, **more):
+        seen.append(silent_s)
+        return open_store(location, **more)
+
+    monkeypatch.setattr("squash.runtime.functions.open_store", noted)
+    for factory in (functions.documents, functions.indexes, functions.compactor, functions.builder):
+        factory(environment)
+    assert seen == [SILENT_S, SILENT_S, None, None]
 
 
 NO_OBJECTS = ([], ["a"], "a", None, 7, True)

@@ -59,6 +59,7 @@ def documents(environment: Mapping[str, str]) -> Handler:
         fold_soon=None if face.compactor is None else _asker_of(face.compactor),
         encoding=make_encoding(environment, lambda: make_calling(environment, clock=SystemClock())),
         writes=True,
+        awaited=True,
     )
     return _face("documents", ENDPOINTS, face, database)
 
@@ -69,7 +70,7 @@ def indexes(environment: Mapping[str, str]) -> Handler:
 
     face = read_face(environment)
     endpoints = {**indexes.ENDPOINTS, **builds.ENDPOINTS}
-    return _face("indexes", endpoints, face, open_database(environment))
+    return _face("indexes", endpoints, face, open_database(environment, awaited=True))
 
 
 def compactor(environment: Mapping[str, str]) -> Handler:
@@ -151,14 +152,18 @@ def open_database(
     encoding: Encoding | None = None,
     fold_soon: Callable[[str], None] | None = None,
     writes: bool = False,
+    awaited: bool = False,
 ) -> Database:
-    """Open the indexes of a function's store; they share what may be retained."""
+    """Open the indexes of a function's store; they share what may be retained.
+
+    See `store_of` for what it writes.
+    """
     from squash.clock import SystemClock, SystemIds
     from squash.database import Database
     from squash.runtime.functions import settings_of, store_of, tmp_of
 
     return Database(
-        store_of(environment, writes=writes),
+        store_of(environment, writes=writes, awaited=awaited),
         settings=settings_of(environment),
         clock=SystemClock(),
         ids=SystemIds(),

@@ -27,6 +27,7 @@ from squash.runtime.settings import (
     tmp_bytes,
 )
 from squash.storage import ObjectStore, open_store
+from squash.storage.s3_access import SILENT_S
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
@@ -274,7 +275,9 @@ def _with_allocator(fleet: FleetSettings, own_name: str | None) -> FleetSettings
     return fleet if fleet.allocator else replace(fleet, allocator=own_name)
 
 
-def store_of(environment: Mapping[str, str], *, writes: bool = False) -> ObjectStore:
+def store_of(
+    environment: Mapping[str, str], *, writes: bool = False, awaited: bool = False
+) -> ObjectStore:
     """Open the store of a function; nothing is read yet.
 
     Parameters
@@ -283,6 +286,9 @@ def store_of(environment: Mapping[str, str], *, writes: bool = False) -> ObjectS
         Names it.
     writes:
         Whether most of what the function is asked for writes: what that needs is loaded now.
+    awaited:
+        Whether somebody waits for what it writes, which is small: a write that hangs is repeated
+        while there is time to answer.
 
     Raises
     ------
@@ -294,7 +300,10 @@ def store_of(environment: Mapping[str, str], *, writes: bool = False) -> ObjectS
     if not location:
         raise InvalidArgumentError(f"{STORE_VARIABLE} is not set: name a store, as s3://bucket/x")
     return open_store(
-        location, endpoint_url=environment.get(ENDPOINT_VARIABLE) or None, writes=writes
+        location,
+        endpoint_url=environment.get(ENDPOINT_VARIABLE) or None,
+        writes=writes,
+        silent_s=SILENT_S if awaited else None,
     )
 
 

@@ -22,6 +22,7 @@ def open_store(
     endpoint_url: str | None = None,
     region: str | None = None,
     writes: bool = False,
+    silent_s: int | None = None,
 ) -> ObjectStore:
     """Open the store that a location names; nothing is read yet.
 
@@ -34,6 +35,9 @@ def open_store(
         For ``s3://``: another S3 than AWS's, and the bucket's region.
     writes:
         For ``s3://``: whether what writes is loaded now; else the first write loads it.
+    silent_s:
+        For ``s3://``: for how long a write waits for an answer before it is repeated; as long as
+        the largest object may need if None.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def open_store(
         # Who stays local need not load what speaks to S3.
         from squash.storage.s3 import S3Store  # noqa: PLC0415
 
-        store = S3Store(bucket, prefix, endpoint_url=endpoint_url, region=region)
+        store = S3Store(bucket, prefix, endpoint_url=endpoint_url, region=region, silent_s=silent_s)
         if writes:
             store.writes()
         return store

@@ -43,6 +43,8 @@ class S3Store:
         The bucket's region; without it, what the environment and the AWS configuration say.
     clock:
         Waits between attempts.
+    silent_s:
+        As of `open_store`.
 
     """
 
@@ -54,12 +56,14 @@ class S3Store:
         endpoint_url: str | None = None,
         region: str | None = None,
         clock: Clock | None = None,
+        silent_s: int | None = None,
     ) -> None:
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         check_prefix(self._prefix)
         check_endpoint(endpoint_url)
         self._bucket, self._endpoint_url, self._region = bucket, endpoint_url, region
         self._clock = clock or SystemClock()
+        self._silent_s = silent_s
         self._threads = Threads("squash-s3")
         self._lock = threading.Lock()
         self._writes: S3Writes | None = None
@@ -143,6 +147,7 @@ class S3Store:
                     region=self._region,
                     clock=self._clock,
                     place=self._prefix,
+                    silent_s=self._silent_s,
                 )
             return self._writes
 

@@ -60,7 +60,7 @@ class S3Bucket:
 
     Parameters
     ----------
-    bucket, endpoint_url, region, clock:
+    bucket, endpoint_url, region, clock, silent_s:
         As of `S3Store`.
     place:
         What of the bucket is meant, for the message if no client can be made.
@@ -75,16 +75,20 @@ class S3Bucket:
         region: str | None = None,
         clock: Clock | None = None,
         place: str = "",
+        silent_s: int | None = None,
     ) -> None:
         self._bucket = bucket
         self._clock = clock or SystemClock()
+        config = _LOCAL_CONFIG if endpoint_url else _CONFIG
+        if silent_s is not None:
+            config = config.merge(Config(read_timeout=silent_s))
         try:
             self._session = Session()
             self._client: Any = self._session.create_client(
                 "s3",
                 endpoint_url=endpoint_url,
                 region_name=region,
-                config=_LOCAL_CONFIG if endpoint_url else _CONFIG,
+                config=config,
             )
         except (BotoCoreError, ValueError) as error:
             raise translate(error, bucket, place) from error
