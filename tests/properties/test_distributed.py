@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from contextlib import nullcontext
 from dataclasses import replace
 from unittest.mock import patch
@@ -18,7 +19,13 @@ from roles import Roles
 from simulated import START_MS, Fate, fates
 from squash.attributes import expired, live_node, only_live, parse_filter
 from squash.clock import SystemClock, SystemIds
-from squash.errors import PartialAnswerError, SquashError, ThrottledError, UnavailableError
+from squash.errors import (
+    InternalError,
+    PartialAnswerError,
+    SquashError,
+    ThrottledError,
+    UnavailableError,
+)
 from squash.maintain import BuildOptions
 from squash.planning.shape import FAN_OUT, Shape
 from squash.planning.slots import slot_names
@@ -26,7 +33,7 @@ from squash.planning.tree import Tree
 from squash.runtime.invokers import Fault, InProcessInvoker
 from squash.search import Query, keys_passing, search_many
 from squash.search.calls import Calling, CallPolicy
-from squash.search.events import error_event, open_request
+from squash.search.events import Answered, answer_event, error_event, open_request
 from squash.search.exchange import ThreadExchange, thread_pool
 from squash.search.homes import homes_of
 from squash.search.messages import read_task
@@ -250,6 +257,26 @@ def test_a_partition_that_is_lost_is_named(warm, shape):
     for (matches, trace), (want, _) in zip(found, alone, strict=True):
         assert set(trace.missing) <= away
         assert trace.missing or plain(matches) == plain(want)
+
+
+@pytest.mark.parametrize("role", ["allocator", "processor"])
+@pytest.mark.parametrize("side", ["asked", "answered"])
+def test_messages_of_another_release_are_not_taken_for_damage(warm, role, side):
+    """While a release is deployed nobody is told that what is stored has to be mended."""
+    roles, index = warm
+    cloud = roles.cloud(fates())
+    handle = cloud.handlers[role]
+
+    def of_another(world, event):
+        if side == "answered":
+            return answer_event(Answered(b"another release"))
+        return handle(world, event | {"body": b64encode(b"another release").decode()})
+
+    cloud.handlers[role] = of_another
+    shape = FAN_OUT if role == "processor" else Shape("tree", Tree(2, 1))
+    searcher = roles.searcher(cloud.world(START_MS).calling, shape)
+    with pytest.raises(InternalError, match="one release"):
+        searcher.search(index._session.view("strong"), make_queries(5, 12))
 
 
 class FaultsOnce(InProcessInvoker):

@@ -31,6 +31,7 @@ from squash.search.requests import (
 )
 from squash.search.tasks import Task
 from squash.search.trace import Trace
+from squash.search.wire import received
 
 Result: TypeAlias = tuple[Found, Trace]
 _NAMED_MAX: Final = 3
@@ -92,7 +93,7 @@ class QueryWork:
     def unpack(self, body: bytes, queries: Sequence[Query]) -> list[Result]:
         """Read what a child found for these queries."""
         del queries
-        return found_answered(self._view, read_request_answer(body))
+        return found_answered(self._view, received(read_request_answer, body))
 
     def begin(self, queries: Sequence[Query]) -> BegunQueries:
         """Plan queries, and divide them among the slots."""
@@ -142,6 +143,6 @@ class BegunQueries:
         """Put the answers together; what is missing is named by the partitions' ids."""
         return gather(
             self._allocation,
-            [read_task_answer(answer) for answer in answers if answer is not None],
+            [received(read_task_answer, answer) for answer in answers if answer is not None],
             allow_partial=self._allow_partial,
         )

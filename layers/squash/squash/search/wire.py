@@ -8,10 +8,10 @@ padded to eight bytes: ``"arrays": {name: [dtype, *shape]}``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from squash.container import Container, pack
 from squash.errors import DataError, InternalError
 from squash.index.references import MALFORMED
 from squash.search.tasks import Delivery
+
+T = TypeVar("T")
 
 VERSION: Final = 1
 _ARRAYS: Final = "arrays"
@@ -47,6 +49,21 @@ def reading(kind: str) -> Iterator[None]:
             f"a message of kind {kind!r} cannot be read ({error!s:.300}): it is damaged, or "
             "written by another release. Deploy all functions from one release."
         ) from error
+
+
+def received(read: Callable[[bytes], T], body: bytes) -> T:
+    """Read what another function sent: if that cannot be, nothing stored is damaged.
+
+    Raises
+    ------
+    InternalError
+        If it cannot be read.
+
+    """
+    try:
+        return read(body)
+    except DataError as error:
+        raise InternalError(str(error)) from error
 
 
 def open_message(data: bytes, kind: str) -> Container:
