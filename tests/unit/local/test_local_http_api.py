@@ -72,9 +72,7 @@ class NotingAccount:
     async def invoke(self, name, call):
         self.events.append(json.loads(call.payload))
         payload = b'{"statusCode": 200, "body": "done"}'
-        return Outcome(
-            payload=payload, error_type=None, log=b"", duration_ms=1.0, init_ms=None, memory_mb=1
-        )
+        return Outcome(payload=payload, error_type=None, log=b"", duration_ms=1.0, init_ms=None)
 
 
 def noted(method, target, *, body=b"", headers=()):
@@ -199,7 +197,6 @@ class FailingAccount(NotingAccount):
                 log=b"",
                 duration_ms=1.0,
                 init_ms=None,
-                memory_mb=1,
             ),
             502,
         ),

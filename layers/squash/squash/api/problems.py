@@ -19,7 +19,6 @@ from squash.values import dataclass
 CONTENT_TYPE: Final = "application/problem+json"
 _TYPE_PREFIX: Final = "urn:squash:"
 _RETRY_AFTER_S: Final = 1
-_INTERNAL: Final = 500
 
 
 class MethodNotAllowedError(errors.InvalidArgumentError):

@@ -119,21 +119,6 @@ class HttpRequest:
         words = parameters.replace('"', "").strip().lower()
         return kind.strip().lower() == _JSON and words in {"", "charset=utf-8"}
 
-    def values(self, name: str) -> list[str]:
-        """Return all values of a parameter of the query string.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If the query string is not UTF-8.
-
-        """
-        try:
-            pairs = parse_qsl(self.query, keep_blank_values=True, errors="strict")
-        except ValueError as error:
-            raise InvalidArgumentError("the query string cannot be read: is it UTF-8?") from error
-        return [value for one, value in pairs if one == name]
-
     def data(self) -> bytes:
         """Return the body as it was sent.
 

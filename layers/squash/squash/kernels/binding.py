@@ -25,7 +25,6 @@ _PROGRAM_WORDS: Final = 5
 _LEAVES: Final = 8 * _PROGRAM_WORDS  # where they begin
 _PLACES: Final = Struct("=2Q")  # of operations and leaves, after the first word
 _LEAF: Final = Struct("=14Q")
-_TABLE_BYTES: Final = 320
 _WORD_MAX: Final = (1 << 64) - 1
 _NO_INTERVALS: Final = _WORD_MAX  # -1
 

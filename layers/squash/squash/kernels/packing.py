@@ -34,7 +34,6 @@ from squash.arrays import F16, F32, I64, U8, U32, AnyArray, Mask
 from squash.kernels.tables import BLOCK_FACTOR_BYTES
 from squash.limits import CODE_BLOCK_ROWS
 
-WIDTH_BITS_MAX: Final = 8
 GROUP_DIMENSIONS: Final = 4
 _BYTE_BITS: Final = 8
 _ALL_ROWS: Final = np.uint32(0xFFFFFFFF)

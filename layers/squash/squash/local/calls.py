@@ -67,8 +67,6 @@ class Outcome:
         What was printed during the call, between Lambda's own lines.
     duration_ms, init_ms:
         How long the call ran; and, of a container's first call, how long it had started before.
-    memory_mb:
-        The most that the container has ever used.
 
     """
 
@@ -77,7 +75,6 @@ class Outcome:
     log: bytes
     duration_ms: float
     init_ms: float | None
-    memory_mb: float
 
 
 def error_payload(error_type: str, message: str) -> bytes:

@@ -160,7 +160,7 @@ class Container:
         log = bytes(self._log[begin:])
         del self._log[:-LOG_KEPT_BYTES_MAX]
         self.used_at = self._loop.time()
-        return Outcome(payload, kind, log, duration_ms, init_ms, self.memory_mb)
+        return Outcome(payload, kind, log, duration_ms, init_ms)
 
     async def _initialise(self) -> tuple[bytes, str] | None:
         """Wait until it asks for work; an error if it does not."""

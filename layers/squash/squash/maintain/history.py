@@ -77,8 +77,6 @@ class History:
     """Those stored and sound, ascending."""
     commits: set[int] = field(default_factory=set)
     """Those stored and sound."""
-    newest: int = 0
-    """The last commit that is there."""
     named: dict[str, ObjectRef] = field(default_factory=dict)
     """All that the oldest stored snapshot and what came later name."""
     segments: dict[str, SegmentRef] = field(default_factory=dict)
@@ -288,7 +286,6 @@ def _read_log(
         (one for one in history.listed if one.kind == "commits"), key=lambda one: one.number
     )
     there = {one.number for one in stored}
-    history.newest = max([*there, *history.snapshots], default=0)
     # What the oldest snapshot and later commits need; and what the whole log does, if it is whole.
     guaranteed = _needed(oldest or State())
     whole = there.issuperset(range(1, history.begins + 1))

@@ -56,7 +56,6 @@ class Findings:
     repaired: list[Repaired] = field(default_factory=list)
     lost_rows: int = 0
     lost_keys: list[str] = field(default_factory=list)
-    left: list[Damage] = field(default_factory=list)
 
     def mended(self, object_key: str, how: str) -> None:
         """Note what was done."""

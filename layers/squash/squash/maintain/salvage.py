@@ -56,7 +56,6 @@ class Salvaged:
     `vectors` is float32 [n, d]; `sound` bool [n], the rows whose vector and document are.
     """
 
-    ref: SegmentRef
     vectors: F32
     documents: Sequence[Document | None]
     sound: Mask
@@ -100,7 +99,7 @@ def salvage(
     vectors, vectors_sound = _vectors(store, ref, directory, dimension)
     documents = _documents(store, ref, directory)
     known = np.array([one is not None for one in documents], dtype=np.bool_).reshape(-1)
-    return Salvaged(ref, vectors, documents, vectors_sound & known)
+    return Salvaged(vectors, documents, vectors_sound & known)
 
 
 def find_clusters(

@@ -35,7 +35,6 @@ from squash.values import dataclass
 
 VERSION: Final = 1
 Kind: TypeAlias = Literal["allocate", "process", "encode"]
-KINDS: Final[tuple[Kind, ...]] = ("allocate", "process", "encode")
 
 _ERRORS: Final = {kind.__name__: kind for kind in HTTP_STATUS}
 _PLACES: Final = ("index", "key", "field", "object_key")

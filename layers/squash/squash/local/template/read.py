@@ -203,8 +203,6 @@ class _Reader:
             logical_id=logical_id,
             name=self._resolver.physical_name(logical_id),
             handler=str(get("Handler", "app.handler")),
-            runtime=runtime,
-            architecture=str((get("Architectures") or ["x86_64"])[0]),
             memory_mb=number(
                 "MemorySize",
                 get("MemorySize", LAMBDA_MEMORY_MB_DEFAULT),

@@ -38,8 +38,6 @@ class Function:
     logical_id: str
     name: str
     handler: str
-    runtime: str
-    architecture: str
     memory_mb: int
     timeout_s: float
     tmp_mb: int

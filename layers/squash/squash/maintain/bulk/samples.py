@@ -68,8 +68,6 @@ class Draw:
 
     rows: dict[int, I64]
     cells: dict[int, I64]
-    looked_at: int
-    """How many rows there are in the pieces that were drawn from."""
 
     @property
     def drawn(self) -> int:
@@ -91,7 +89,7 @@ def draw(plan: Plan, seed: int) -> Draw:
         places = places_in_pieces(some, rows)
         return dict(zip(pieces, starmap(np.add, zip(places, firsts, strict=True)), strict=True))
 
-    return Draw(by_piece(chosen), by_piece(cells), sum(rows))
+    return Draw(by_piece(chosen), by_piece(cells))
 
 
 def write_sample(store: ObjectStore, build: str, batch: int, sample: Sample) -> None:
