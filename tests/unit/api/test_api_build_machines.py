@@ -109,6 +109,23 @@ def test_the_function_tells_of_an_execution_that_somebody_else_ended(deployed, m
     assert "aborted" in found["problems"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        (("FAILED", "States.Runtime", "no such state"), "failed: no such state"),
+        (("FAILED", "States.TaskFailed", ""), "failed: States.TaskFailed"),
+        (("TIMED_OUT", "", ""), "timed out"),
+    ],
+)
+def test_what_ended_an_execution_is_told_as_far_as_it_is_known(deployed, monkeypatch, ended, told):
+    """What timed out as a whole has neither cause nor error; others may have an error alone."""
+    deployed.ask("indexes-start-build")
+    found = state_machines.Execution(*ended)
+    monkeypatch.setattr(state_machines.StateMachine, "describe", lambda *_: found)
+    document = deployed.ask("indexes-describe-build").document
+    assert document["problems"][0]["message"] == f"its execution {told}"
+
+
 def test_the_function_reads_no_files_of_its_own_machine(deployed):
     """What a container's disk holds is nobody's input."""
     from squash.database import Index

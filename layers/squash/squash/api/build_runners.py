@@ -109,7 +109,10 @@ class MachineRunner:
             return ""
         if found.status not in _FAILED:
             return None
-        return f"its execution {found.status.lower().replace('_', ' ')}: {found.cause}"
+        words = f"its execution {found.status.lower().replace('_', ' ')}"
+        # What timed out as a whole has neither; what a state failed may have an error alone.
+        why = found.cause or found.error
+        return f"{words}: {why}" if why else words
 
     def _machine(self) -> StateMachine:
         if self._made is None:
