@@ -25,7 +25,6 @@ from squash.search.requests import (
     Request,
     answer_request,
     found_answered,
-    join_answers,
     read_request,
     read_request_answer,
     request_answer_bytes_max,
@@ -81,7 +80,7 @@ def answer_apart(index, queries, division, costs=None):
         for part in places
         if len(part)
     ]
-    found = found_answered(view, join_answers(answers)) if answers else []
+    found = [one for answer in answers for one in found_answered(view, answer)]
     results = []
     for query, (near, trace) in zip(queries, found, strict=True):
         rest = Trace()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from amounts import examples
 from forcing import codes_only
+from in_process import Fault, InProcessInvoker
 from roles import Roles
 from simulated import START_MS, Fate, fates
 from squash.attributes import expired, live_node, only_live, parse_filter
@@ -30,7 +31,6 @@ from squash.maintain import BuildOptions
 from squash.planning.shape import FAN_OUT, Shape
 from squash.planning.slots import slot_names
 from squash.planning.tree import Tree
-from squash.runtime.invokers import Fault, InProcessInvoker
 from squash.search import Query, keys_passing, search_many
 from squash.search.calls import Calling, CallPolicy
 from squash.search.events import Answered, answer_event, error_event, open_request

@@ -10,6 +10,7 @@ import pytest
 from api_world import Answer, HandClock, context, event, rows
 
 import squash
+from in_process import InProcessInvoker
 from squash.api import credentials, functions
 from squash.api.environment import read_face
 from squash.clock import SystemClock
@@ -221,7 +222,7 @@ def test_the_coordinator_searches_by_calling_the_other_functions(environment, mo
     monkeypatch.setattr(
         invokers,
         "LambdaInvoker",
-        lambda **_: invokers.InProcessInvoker(
+        lambda **_: InProcessInvoker(
             {name: role(name) for name in ("allocator", "processor")}, clock=clock
         ),
     )

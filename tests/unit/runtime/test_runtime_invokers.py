@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from in_process import Fault, InProcessInvoker
 from simulated import Clock
 from squash.clock import SystemClock
 from squash.errors import (
@@ -24,7 +25,7 @@ from squash.errors import (
 )
 from squash.limits import CALL_BYTES_MAX
 from squash.planning.slots import replica_of, slot_names
-from squash.runtime.invokers import Fault, InProcessInvoker, LambdaInvoker
+from squash.runtime.invokers import LambdaInvoker
 from squash.search.exchange import ThreadExchange, thread_pool
 from waiting import until
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Final
 
@@ -184,27 +184,6 @@ def found_answered(view: IndexView, answer: RequestAnswer) -> list[tuple[Found, 
         )
         for one in answer.queries
     ]
-
-
-def join_answers(answers: Iterable[RequestAnswer]) -> RequestAnswer:
-    """Join the answers of a request's parts, in the order of their queries.
-
-    Raises
-    ------
-    DataError
-        If they are of several snapshots.
-
-    """
-    answers = list(answers)
-    snapshots = {answer.snapshot for answer in answers}
-    if len(snapshots) != 1:
-        raise DataError(f"parts of one request were answered from snapshots {sorted(snapshots)}")
-    spent: dict[str, float] = {}
-    for answer in answers:
-        for name, value in answer.spent.items():
-            spent[name] = spent.get(name, 0) + value
-    every = tuple(one for answer in answers for one in answer.queries)
-    return RequestAnswer(snapshots.pop(), every, spent)
 
 
 # Requests as bytes
