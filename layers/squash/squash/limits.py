@@ -8,6 +8,7 @@ KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 
 # Names and records
+ID_PATTERN: Final = "[0-9a-f]{32}"  # of what an `IdSource` makes
 INDEX_NAME_PATTERN: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 INDEX_NAME_CHARACTERS_MAX: Final = 63
 BUCKET_NAME_PATTERN: Final = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"  # and of an index inside

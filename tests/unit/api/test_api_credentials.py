@@ -18,6 +18,7 @@ from squash.api.routes import ROUTES, Scope
 from squash.api.signing_keys import SigningKey
 from squash.errors import DataError, InvalidArgumentError, NotFoundError, SquashError
 from squash.index import catalogue
+from squash.index.sealed import document_checksum
 from squash.storage import MemoryStore
 
 Q = "/v1/indexes/papers/query"
@@ -231,7 +232,7 @@ def test_a_damaged_key_that_signs_lets_nobody_in(damage):
     made = create(store, signing_key=SigningKey(bytes(32)))
     place = f"_keys/{made.record.id}"
     content = damage(json.loads(store.get(place)))
-    content["crc32"] = credentials._checksum(content)
+    content["crc32"] = document_checksum(content)
     store.put(place, json.dumps(content).encode())
     with pytest.raises(DataError):
         credentials.load_key(store, made.record.id)

@@ -22,6 +22,7 @@ from squash.api.s3vectors.gate import SigningGate, gate_beside
 from squash.api.s3vectors.problems import ServiceError, refusal_of
 from squash.api.signing_keys import SigningKey, SigningKeys, ensure_signing_key
 from squash.errors import SquashError
+from squash.index.sealed import document_checksum
 from squash.storage import CountingStore, MemoryStore
 
 MASTER = bytes(range(32))
@@ -199,7 +200,7 @@ def test_a_record_with_the_hash_of_another_secret_lets_nobody_sign(scene, caplog
     place = f"_keys/{made.record.id}"
     content = json.loads(scene.store.get(place))
     content["secret_sha256"] = other.record.secret_sha256
-    content["crc32"] = credentials._checksum(content)
+    content["crc32"] = document_checksum(content)
     scene.store.put(place, json.dumps(content).encode())
     assert scene.ask(made) == UNRECOGNIZED
     assert scene.ask(made, secret=other.secret) == UNRECOGNIZED

@@ -20,7 +20,7 @@ from squash.errors import (
 from squash.index import catalogue
 from squash.index.buckets import BucketSettings, IndexSettings, VectorBucket, VectorBuckets
 from squash.index.names import BUCKETS, bucket_of, folder_of, is_index_name, is_prefix
-from squash.index.settings import _checksum
+from squash.index.sealed import document_checksum
 from squash.model import IndexConfig, Metric
 from squash.storage import CountingStore, MemoryStore
 
@@ -265,7 +265,7 @@ def stored(change):
     buckets_of(store).create(NAME)
     document = json.loads(bytes(store.get(keys(store)[0])))
     change(document["content"])
-    document["crc32"] = _checksum(document)
+    document["crc32"] = document_checksum(document)
     return json.dumps(document).encode()
 
 

@@ -209,11 +209,11 @@ def test_too_much_of_them():
 
 def stored(change):
     """The bytes of a version that somebody changed, with a checksum that fits."""
-    from squash.index.settings import _checksum
+    from squash.index.sealed import document_checksum
 
     document = json.loads(rival(1))
     change(document)
-    document["crc32"] = _checksum(document)
+    document["crc32"] = document_checksum(document)
     return json.dumps(document).encode()
 
 

@@ -16,6 +16,7 @@ from squash.limits import (
     DECLARED_ATTRIBUTES_MAX,
     DIMENSION_MAX,
     GC_RETENTION_S_MIN,
+    ID_PATTERN,
     INTEGER_MAGNITUDE_MAX,
     KEY_BYTES_MAX,
     KEYS_PER_REQUEST_MAX,
@@ -32,7 +33,7 @@ from squash.values import dataclass
 
 INCLUDABLE: Final = ("metadata", "vector")
 CODECS: Final = ("residual", "osq")
-_COMMIT_ID: Final = re.compile(r"[0-9a-f]{32}")
+_COMMIT_ID: Final = re.compile(ID_PATTERN)
 _ENCODER_BYTES_MAX: Final = 256  # of a name, "@" and 64 digits there is room
 _DIGITS_MAX: Final = 20  # more than a snapshot's number can have
 _QUERY_STRING: Final = "the query string"

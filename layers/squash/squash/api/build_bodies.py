@@ -14,11 +14,12 @@ from squash.limits import (
     BUILD_COLUMN_BYTES_MAX,
     BUILD_INPUTS_PER_REQUEST_MAX,
     BUILD_URL_BYTES_MAX,
+    ID_PATTERN,
     INTEGER_MAGNITUDE_MAX,
 )
 from squash.values import dataclass
 
-_BUILD: Final = re.compile(r"[0-9a-f]{32}")
+_BUILD: Final = re.compile(ID_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import secrets
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +26,7 @@ from squash.errors import (
     NotFoundError,
     UnsupportedFormatError,
 )
+from squash.index.sealed import document_checksum
 from squash.limits import (
     BUCKET_NAME_PATTERN,
     FILTER_CLAUSES_MAX,
@@ -329,7 +329,7 @@ def _to_bytes(record: KeyRecord) -> bytes:
     }
     if record.signing_key is not None:
         content["signing_key"] = record.signing_key
-    content["crc32"] = _checksum(content)
+    content["crc32"] = document_checksum(content)
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
@@ -342,7 +342,7 @@ def _from_bytes(data: Buffer, key_id: str) -> KeyRecord:
                 f"{where} is of another format than this release reads: install a newer one",
                 object_key=where,
             )
-        if content["crc32"] != _checksum(content):
+        if content["crc32"] != document_checksum(content):
             raise ChecksumError(
                 f"{where} is not as it was written: revoke the key and make another",
                 object_key=where,
@@ -382,9 +382,3 @@ def _checked_signing_key(found: Any) -> str | None:
     if found is not None and not _SIGNING_KEY_ID.fullmatch(found):
         raise ValueError("its signing key is not named as one")
     return None if found is None else str(found)
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in content.items() if key != "crc32"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):08x}"

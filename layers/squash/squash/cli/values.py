@@ -16,7 +16,7 @@ from squash.model import AsOf, AttributeType
 INCLUDABLE: Final = ("metadata", "vector")
 _UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PORT_MAX: Final = 65_535
-_BUILD_ID: Final = re.compile("[0-9a-f]{32}")
+_BUILD_ID: Final = re.compile(limits.ID_PATTERN)
 
 
 def json_value(text: str) -> Any:

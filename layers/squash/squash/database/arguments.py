@@ -13,6 +13,7 @@ import numpy as np
 
 from squash.errors import InvalidArgumentError, shown
 from squash.limits import (
+    ID_PATTERN,
     QUERIES_PER_CALL_MAX,
     QUERY_TIMEOUT_MS_MAX,
     TOP_K_MAX,
@@ -29,7 +30,7 @@ _INCLUDABLE: Final = frozenset({"metadata", "vector"})
 _OPTIONS_MAX: Final = 64
 # Of what is asked before there are vectors.
 _NO_VECTOR: Final = np.empty(0, np.float32)
-_COMMIT_ID: Final = re.compile("[0-9a-f]{32}")
+_COMMIT_ID: Final = re.compile(ID_PATTERN)
 
 
 def _silent(progress: Progress) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from squash.errors import DataError, InvalidArgumentError
 from squash.index.references import MALFORMED
+from squash.limits import ID_PATTERN
 from squash.values import dataclass
 
-_ID: Final = re.compile(r"[0-9a-f]{32}")
+_ID: Final = re.compile(ID_PATTERN)
 
 
 class State(StrEnum):

@@ -32,7 +32,7 @@ from squash.index.names import (
     folder_of,
     is_bucket_name,
 )
-from squash.limits import ENTRIES_AT_ONCE, INDEX_NAME_PATTERN
+from squash.limits import ENTRIES_AT_ONCE, ID_PATTERN, INDEX_NAME_PATTERN
 from squash.model import IndexConfig
 from squash.storage import ObjectStore, PrefixStore
 
@@ -57,7 +57,7 @@ __all__ = [
 
 T = TypeVar("T")
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
-_ID: Final = re.compile(r"[0-9a-f]{32}")
+_ID: Final = re.compile(ID_PATTERN)
 _NEAR_NAMES_OF_MAX: Final = 1000
 _CREATE_ATTEMPTS_MAX: Final = 10
 

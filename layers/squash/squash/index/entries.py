@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
@@ -14,10 +13,12 @@ from squash.container import Buffer
 from squash.errors import ChecksumError, DataError, InvalidArgumentError, UnsupportedFormatError
 from squash.index.names import check_index_name, folder_of
 from squash.index.references import MALFORMED
+from squash.index.sealed import document_checksum
 from squash.limits import (
     ATTRIBUTE_NAME_BYTES_MAX,
     DECLARED_ATTRIBUTES_MAX,
     DIMENSION_MAX,
+    ID_PATTERN,
     INDEX_NAME_PATTERN,
     NON_FILTERABLE_KEYS_MAX,
 )
@@ -32,7 +33,7 @@ EXPIRES: Final = "expires"  # records may expire
 ENCODER: Final = "encoder"  # vectors are those of one encoder
 FEATURES: Final = (ENCODER, EXPIRES)
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
-_ID: Final = re.compile(r"[0-9a-f]{32}")
+_ID: Final = re.compile(ID_PATTERN)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -207,7 +208,7 @@ def entry_to_bytes(config: IndexConfig, index_id: str) -> bytes:
     }
     if config.expires is not None:
         content[EXPIRES] = config.expires
-    content["crc32"] = _checksum(content)
+    content["crc32"] = document_checksum(content)
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -224,7 +225,7 @@ def entry_from_bytes(data: Buffer, name: str) -> Entry:
     try:
         content = json.loads(bytes(data))
         _refuse_newer(content, key)
-        if content["crc32"] != _checksum(content):
+        if content["crc32"] != document_checksum(content):
             raise ChecksumError(
                 f"{key} is not as it was written: its checksum differs. It never changes once an "
                 "index is there: restore it from a copy.",
@@ -285,10 +286,3 @@ def _pin(content: Mapping[str, Any]) -> EncoderPin:
         raise ValueError("its encoder's digest is not 64 hexadecimal digits")
     text_key = content["text_key"]
     return EncoderPin(str(content["name"]), digest, None if text_key is None else str(text_key))
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Return the CRC-32 of the content without its checksum, whatever its layout."""
-    rest = {key: value for key, value in content.items() if key != "crc32"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return f"{zlib.crc32(text.encode()):08x}"

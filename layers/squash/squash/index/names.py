@@ -11,13 +11,18 @@ import re
 from typing import Final
 
 from squash.errors import InvalidArgumentError
-from squash.limits import BUCKET_NAME_PATTERN, INDEX_NAME_CHARACTERS_MAX, INDEX_NAME_PATTERN
+from squash.limits import (
+    BUCKET_NAME_PATTERN,
+    ID_PATTERN,
+    INDEX_NAME_CHARACTERS_MAX,
+    INDEX_NAME_PATTERN,
+)
 
 BUCKETS: Final = "_buckets/"
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _BUCKET_NAME: Final = re.compile(BUCKET_NAME_PATTERN)
 _FOLDER: Final = rf"(?:{INDEX_NAME_PATTERN}|{BUCKETS}{BUCKET_NAME_PATTERN}/{BUCKET_NAME_PATTERN})"
-_PREFIX: Final = re.compile(rf"{_FOLDER}/[0-9a-f]{{32}}/")
+_PREFIX: Final = re.compile(rf"{_FOLDER}/{ID_PATTERN}/")
 
 
 def is_index_name(name: object) -> bool:

@@ -1,12 +1,14 @@
-"""Containers that carry the checksum of all their other bytes.
+"""Containers, and JSON documents, that carry the checksum of all that they hold beside it.
 
 Segments are checked against what their snapshot says. Commits and snapshots have nobody above them
 who could know their checksum, so they carry their own, as eight hexadecimal digits at the start of
-the header; the checksum is that of the whole object with zeros in the place of these digits.
+the header; the checksum is that of the whole object with zeros in the place of these digits. Of a
+document it is that of its members, however they are laid out.
 """
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -55,3 +57,10 @@ def open_sealed(data: Buffer, *, kind: str, versions: tuple[int, ...], where: st
             object_key=where,
         )
     return Container(data, kind=kind, versions=versions, where=where)
+
+
+def document_checksum(document: Mapping[str, Any]) -> str:
+    """Return the CRC-32 of a JSON document without its member `crc32`, in hexadecimal digits."""
+    rest = {key: value for key, value in document.items() if key != "crc32"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode()):08x}"

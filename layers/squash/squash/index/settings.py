@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -33,7 +32,9 @@ from squash.errors import (
     UnsupportedFormatError,
 )
 from squash.index.references import MALFORMED
+from squash.index.sealed import document_checksum
 from squash.limits import (
+    ID_PATTERN,
     SETTINGS_ATTEMPTS_MAX,
     SETTINGS_BYTES_MAX,
     SETTINGS_KEPT_MS,
@@ -46,7 +47,7 @@ from squash.values import dataclass
 FORMAT: Final = "squash-settings"
 VERSION: Final = 1
 _NUMBER: Final = re.compile(r"[0-9]{20}")
-_WRITE: Final = re.compile(r"[0-9a-f]{32}")
+_WRITE: Final = re.compile(ID_PATTERN)
 _STEPS_MAX: Final = 8  # to the newest from a version that is known; further on it is listed
 _WAIT_S_MAX: Final = 0.2
 _RETRY_AFTER_MS: Final = 1000
@@ -275,7 +276,7 @@ def _to_bytes(content: Content, kind: str, write: str) -> bytes:
         "write": write,
         "content": dict(content),
     }
-    document["crc32"] = _checksum(document)
+    document["crc32"] = document_checksum(document)
     data = (json.dumps(document, indent=2) + "\n").encode()
     if len(data) > SETTINGS_BYTES_MAX:
         raise TooLargeError(
@@ -292,7 +293,7 @@ def _from_bytes(data: Buffer, key: str, kind: str) -> tuple[Content, str]:
             raise ValueError(f"it has {len(data):,} bytes")
         document = json.loads(bytes(data))
         _refuse_newer(document, key, kind)
-        if document["crc32"] != _checksum(document):
+        if document["crc32"] != document_checksum(document):
             raise ChecksumError(
                 f"{key} is not as it was written: its checksum differs. It never changes once it "
                 "is there: restore it from a copy.",
@@ -320,10 +321,3 @@ def _refuse_newer(document: Mapping[str, Any], key: str, kind: str) -> None:
             "none. Install a newer release of squash-search.",
             object_key=key,
         )
-
-
-def _checksum(document: Mapping[str, Any]) -> str:
-    """Return the CRC-32 of the document without its checksum, whatever its layout."""
-    rest = {key: value for key, value in document.items() if key != "crc32"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):08x}"

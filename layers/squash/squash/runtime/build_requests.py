@@ -14,13 +14,14 @@ from squash.limits import (
     BUILD_GROUP_BYTES_MAX,
     BUILD_PIECE_BYTES_MAX,
     BUILD_PIECE_ROWS_MAX,
+    ID_PATTERN,
 )
 from squash.maintain import BuildOptions
 from squash.maintain.bulk.request import BuildRequest, BuildSizes, Executor, InputColumns
 from squash.planning.prices import Architecture
 from squash.values import dataclass
 
-BUILD_ID: Final = re.compile("[0-9a-f]{32}")
+BUILD_ID: Final = re.compile(ID_PATTERN)
 SCHEMES: Final = ("s3://", "file://", "memory://")
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from squash.errors import DataError, NotFoundError
 from squash.index.references import MALFORMED
+from squash.limits import ID_PATTERN
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.estimates import read_estimates
 from squash.maintain.bulk.progress import StageState, stage_states, workers_of
@@ -18,7 +19,7 @@ from squash.planning.build_costs import StageEstimate, Workers
 from squash.reports import BuildProblem, BuildState, BuildStatus, StageProgress
 from squash.storage import ObjectStore
 
-_BUILD: Final = re.compile("[0-9a-f]{32}")
+_BUILD: Final = re.compile(ID_PATTERN)
 _ENDED: Final[Mapping[str, BuildState]] = {
     "cancelled": "cancelled",
     "failed": "failed",
