@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Final, TypeAlias
 
@@ -210,22 +210,12 @@ class _Growing:
 
     def follow(self, commit: Commit, load_keys: LoadKeys) -> None:
         """Do what a commit did, which folded none of them."""
-        match commit.operation:
-            case PutRows(rows):
-                self._kill(rows.keys)
-                self.add(commit.sequence, rows)
-            case DeleteKeys(keys):
-                self._kill(keys)
-            case PutSegments(segments):
-                self._kill(_keys_inside(list(self._places), segments, load_keys))
-            case Replace() | Dropped():
-                pass
-
-    def _kill(self, keys: Iterable[str]) -> None:
-        for key in keys:
+        for key in _killed_keys(commit.operation, self._places, load_keys):
             place = self._places.pop(key, None)
             if place is not None:
                 self._dead.append(place)
+        if isinstance(commit.operation, PutRows):
+            self.add(commit.sequence, commit.operation.rows)
 
     def rows(self) -> RowBatch:
         """Return what lives, in the order it was put; its vectors are read-only."""
@@ -257,6 +247,21 @@ def fresh_dead(opened: Opened, *, load_keys: LoadKeys) -> dict[int, Mask]:
     return places.dead
 
 
+def _killed_keys(
+    operation: Operation, there: Collection[str], load_keys: LoadKeys
+) -> Sequence[str]:
+    """Return keys whose rows die by an operation: all such of `there`, and perhaps others."""
+    match operation:
+        case PutRows(rows):
+            return rows.keys
+        case DeleteKeys(keys):
+            return keys
+        case PutSegments(segments):
+            return _keys_inside(list(there), segments, load_keys)
+        case Replace() | Dropped():
+            return ()
+
+
 def _keys_inside(
     keys: Sequence[str], segments: Sequence[SegmentRef], load_keys: LoadKeys
 ) -> list[str]:
@@ -281,18 +286,7 @@ class _Places:
             self._places[keys[row]] = (sequence, row)
 
     def kill(self, operation: Operation, load_keys: LoadKeys) -> None:
-        match operation:
-            case PutRows(rows):
-                self._kill(rows.keys)
-            case DeleteKeys(keys):
-                self._kill(keys)
-            case PutSegments(segments):
-                self._kill(_keys_inside(list(self._places), segments, load_keys))
-            case Replace() | Dropped():
-                pass
-
-    def _kill(self, keys: Iterable[str]) -> None:
-        for key in keys:
+        for key in _killed_keys(operation, self._places, load_keys):
             place = self._places.pop(key, None)
             if place is not None:
                 self.dead[place[0]][place[1]] = True
