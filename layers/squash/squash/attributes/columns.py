@@ -113,7 +113,10 @@ class Column:
         return len(self.ids) if self.offsets is None else len(self.offsets) - 1
 
     def by_row(self, ranges: Sequence[tuple[int, int]], rows: I64 | None) -> Mask:
-        """Return which rows have a value whose number lies in one of the ranges [first, last)."""
+        """Tell which rows have a value whose number lies in one of the ranges [first, last).
+
+        Bool [m] of rows int64 [m]; None are all rows.
+        """
         if self.offsets is None:
             return self._inside(self.ids if rows is None else self.ids[rows], ranges)
         if rows is None:
@@ -129,7 +132,7 @@ class Column:
         return np.asarray(sums[ends] > sums[begins])
 
     def present(self, rows: I64 | None) -> Mask:
-        """Return which rows have the attribute at all."""
+        """Return bool [m], which of rows int64 [m] have the attribute at all; None are all rows."""
         if self.offsets is None or self.listed is None:
             ids = self.ids if rows is None else self.ids[rows]
             return np.asarray(ids != self.value_count)

@@ -48,7 +48,10 @@ class AttributeParts:
         self._sections = None if whole else sections
 
     def cells(self, name: str) -> tuple[U8 | None, U64 | None]:
-        """Return an attribute's codes, and its signatures where some row holds a list."""
+        """Return an attribute's codes, uint8 [n], and its signatures, uint64 [n], if it has lists.
+
+        None are those of an attribute that no row has.
+        """
         if self._sections is None:
             table = self._reader.cells()
             return table.codes(name), table.signatures(name)

@@ -104,7 +104,7 @@ def dead_rows(
 def dead_since(
     opened: Opened, segment: SegmentRef, *, load_keys: LoadKeys, load_bitmap: LoadBitmap
 ) -> tuple[int, Mask | None]:
-    """Return the last commit that killed a row (0 if none did), and `dead_rows`."""
+    """Return the last commit that killed a row (0 if none did), and `dead_rows`, bool [n]."""
     known = opened.retained.dead.get(segment.id)
     if known is None or not killed_until(segment) <= known[0] <= opened.sequence:
         known = _from_bitmap(segment, load_bitmap)
@@ -327,7 +327,7 @@ def pack_mask(mask: Mask) -> bytes:
 
 
 def unpack_mask(data: Buffer | None, rows: int) -> Mask:
-    """Unpack what `pack_mask` made; all False of None.
+    """Unpack bool [n] of what `pack_mask` made; all False of None.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class LiveRows:
             yield from segment_batches(reader, live)
 
     def vectors(self) -> Iterator[F32]:
-        """Yield the vectors of the same rows alone."""
+        """Yield the vectors of the same rows alone, float32 [n, d] some thousands at a time."""
         yield from (part.vectors for part in batches(self._fresh, _BATCH_ROWS))
         for reader, live in self._segments:
             vectors = reader.all_vectors()
@@ -52,7 +52,7 @@ class LiveRows:
 
 
 def segment_batches(reader: SegmentReader, live: I64) -> Iterator[WrittenRows]:
-    """Yield some rows of a segment, some thousands at a time, in the order given.
+    """Yield some rows of a segment, int64 [n], some thousands at a time, in the order given.
 
     Where the segment's records are read whole, they are handed on as they are stored.
     """

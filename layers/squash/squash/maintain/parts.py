@@ -121,7 +121,7 @@ def parts_of(
 
 
 def measured(vectors: F32, metric: Metric) -> F32:
-    """Return what the codecs measure by squared L2: for cosine, vectors of length one."""
+    """Return float32 [n, d], what codecs measure by squared L2: for cosine, of length one."""
     return unit_rows(vectors) if metric is Metric.COSINE else np.asarray(vectors)
 
 

@@ -61,7 +61,7 @@ class Spill:
         self.rows = 0
 
     def add(self, rows: WrittenRows, *, bucket: I64, cluster: I64) -> None:
-        """Append rows, each to its bucket, with the cluster it was assigned to."""
+        """Append n rows, each to its bucket, int64 [n], with the cluster it is in, int64 [n]."""
         self.rows += len(rows)
         order = np.argsort(bucket, kind="stable")
         begins = np.searchsorted(bucket[order], np.arange(self.buckets + 1))
@@ -75,7 +75,7 @@ class Spill:
             self._append(number, _LENGTHS, lengths.tobytes())
 
     def clusters(self, bucket: int) -> I64:
-        """Return the cluster of each row of a bucket."""
+        """Return int64 [n], the cluster of each row of a bucket."""
         path = self._path(bucket, ".clusters")
         return np.fromfile(path, dtype="<i8") if path.exists() else np.empty(0, np.int64)
 
@@ -85,7 +85,7 @@ class Spill:
         return np.memmap(path, dtype="<f4", mode="r").reshape(-1, self._dimension)
 
     def read(self, bucket: int, rows: I64) -> tuple[RowBatch, Sequence[bytes]]:
-        """Read a bucket whole, its rows in the given order; with each row's record.
+        """Read a bucket whole, its rows in the given order, int64 [n]; with each row's record.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Spill:
         return RowBatch(keys, np.asarray(self.vectors(bucket)[rows]), metadata), records
 
     def batches(self, bucket: int) -> Iterator[tuple[WrittenRows, I64]]:
-        """Yield a bucket's rows, some thousands at a time, with their clusters."""
+        """Yield a bucket's rows, some thousands at a time, with their clusters, int64 [n]."""
         cluster, vectors = self.clusters(bucket), self.vectors(bucket)
         ends = self._record_ends(bucket)
         with self._path(bucket, _RECORDS).open("rb") as file:

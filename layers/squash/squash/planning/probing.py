@@ -193,7 +193,7 @@ class Calibration:
         return self.kept.keep(k, recall_target)
 
     def needed(self, recall_target: float, selectivity: F64) -> F64:
-        """Return how many clusters are needed at each of the given selectivities.
+        """Return float64 [n], how many clusters are needed at each of n selectivities, 0 to 1.
 
         Between bands the need is a power law, between targets one in the share that may be missed.
         """

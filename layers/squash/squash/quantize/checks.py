@@ -71,7 +71,7 @@ def checked_array(
 
 
 def check_clusters(rows: int, *, centers: F32, cluster_begins: I64) -> None:
-    """Refuse clusters that do not cover the rows.
+    """Refuse clusters, int64 [c + 1] for centers float32 [c, D], that do not cover the rows.
 
     Raises
     ------

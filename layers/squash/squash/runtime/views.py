@@ -240,7 +240,7 @@ class IndexViews:
         return touched_since(opened, sequence, keys, load_keys=self._load_keys)
 
     def live(self, opened: Opened, ref: SegmentRef) -> I64:
-        """Return the live rows of a segment, ascending."""
+        """Return int64, the live rows of a segment, ascending."""
         dead = self._dead(opened, ref)
         return np.arange(ref.rows) if dead is None else np.flatnonzero(~dead)
 

@@ -258,7 +258,10 @@ def _everywhere(job: Job, program: FilterProgram, counts: tuple[I64, I64]) -> Ad
 
 
 def resolve(job: Job, clusters: I64) -> int:
-    """Check the unsure rows of some clusters by their values: they become sure, or go."""
+    """Check the unsure rows of some clusters, int64 [c], by their values: they become sure, or go.
+
+    Returns how many went.
+    """
     bitmaps, node = job.bitmaps, job.query.node
     partition, rows = kernels.gather_rows(job.table, clusters, bitmaps.possible & ~bitmaps.sure)
     failed = 0

@@ -394,7 +394,7 @@ class Clusters:
         return known
 
     def places(self, partition: int, rows: I64) -> tuple[I64, I64]:
-        """Return the block (counted over all) and the bit in it of some rows of a partition."""
+        """Return int64 [m]: block (counted over all) and bit in it of m rows of a partition."""
         view = self.partitions[partition]
         clusters = np.searchsorted(view.cluster_begins, rows, side="right") - 1
         clusters += view.first_cluster
@@ -407,7 +407,7 @@ class Clusters:
         return np.asarray((bitmap[block] >> bit.astype(np.uint32)) & np.uint32(1) == 1)
 
     def settle(self, bitmaps: Bitmaps, partition: int, rows: I64, passing: Mask) -> None:
-        """Make unsure rows of a partition sure where they pass, and impossible elsewhere."""
+        """Make m unsure rows of a partition sure where bool [m] says so, impossible elsewhere."""
         block, bit = self.places(partition, rows)
         one = np.left_shift(np.uint32(1), bit.astype(np.uint32))
         np.bitwise_or.at(bitmaps.sure, block[passing], one[passing])

@@ -10,7 +10,7 @@ from squash.search.view import Rows
 
 
 def exactly(rows: Rows, node: FilterNode | None) -> I64 | None:
-    """Return the live rows that pass, ascending; None for all."""
+    """Return int64 [m], the live rows that pass, ascending; None for all."""
     if node is None:
         return None if rows.alive is None else np.flatnonzero(rows.alive)
     passing = rows.columns().evaluate(node)

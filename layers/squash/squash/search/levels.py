@@ -183,7 +183,10 @@ def _rank(job: Job, taken: Taken, possible: U32 | None, numbers: list[int]) -> R
 
 
 def best_of(found: Sequence[tuple[int, Candidates]], row_base: I64, keep: int) -> Ranked:
-    """Keep the best of several partitions' candidates, by (estimate, global row)."""
+    """Keep the best of several partitions' candidates, by (estimate, global row).
+
+    `row_base` is int64 [p], the first global row of each partition.
+    """
     parts = [part for _, part in found]
     owner = np.concatenate([np.full(len(part.rows), number) for number, part in found])
     rows = np.concatenate([part.rows for part in parts])
@@ -295,7 +298,10 @@ def _refine_by_pages(job: Job, ranked: Ranked) -> tuple[F64, int]:
 
 
 def is_certified(metric: Metric, k: int, ranked: Ranked, distances: F64) -> bool:
-    """Tell whether the bounds show that no other row of the clusters taken is nearer."""
+    """Tell whether the bounds show that no other row of the clusters taken is nearer.
+
+    `distances` is float64 [m], of the ranked rows; NaN of those not measured.
+    """
     if ranked.pruned:
         return False
     near = np.sort(distances)[:k]  # NaN sorts last

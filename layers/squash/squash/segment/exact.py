@@ -75,7 +75,7 @@ def nearest(
 
 
 def cut_at(rows: I64, distances: F64, k: int) -> tuple[I64, F64]:
-    """Sort by distance and keep the k nearest, with all that tie with the k-th."""
+    """Sort n rows by float64 [n], distances; keep the k nearest, and all that tie with the k-th."""
     order = np.argsort(distances, kind="stable")
     if len(order) > k:
         last = distances[order[k - 1]]

@@ -105,7 +105,9 @@ class CodesHead:
 
 
 def clusters_of(container: Container, where: str) -> tuple[I64, F32]:
-    """Return `cluster_begins` and `centers` of a partition's `codes` or `head` object.
+    """Return `cluster_begins`, int64 [c + 1], and `centers`, float32 [c, D].
+
+    They are those of a partition's `codes` or `head` object.
 
     Raises
     ------

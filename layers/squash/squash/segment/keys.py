@@ -80,7 +80,7 @@ class KeyTable:
         return cls(hashes, rows)
 
     def arrays(self) -> dict[str, U64 | U32]:
-        """Return the arrays as they are stored."""
+        """Return the arrays as they are stored: uint64 [n, 2] and uint32 [n]."""
         return {"key_hashes": self._hashes, "key_rows": self._rows}
 
     def __len__(self) -> int:

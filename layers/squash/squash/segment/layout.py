@@ -113,5 +113,5 @@ def _document_begins(container: Container, page_offsets: U64, rows: int, where: 
 
 
 def page_ranges(rows: I64 | Sequence[int]) -> I64:
-    """Return the pages that hold `rows`, ascending, each once."""
+    """Return int64, the pages that hold `rows`, int64 [n], ascending, each once."""
     return distinct(np.asarray(rows, dtype=np.int64) // ROW_PAGE_ROWS)

@@ -51,12 +51,12 @@ class PartitionCodes:
         return replace(self, arrays=codec.readable(self.arrays, self.cluster_begins))
 
     def rows_of(self, clusters: I64) -> I64:
-        """Return the rows of the given clusters, in their order."""
+        """Return int64 [n], the rows of the given clusters, int64 [c], in their order."""
         begins = self.cluster_begins[clusters]
         return concatenated_ranges(begins, self.cluster_begins[clusters + 1] - begins)
 
     def clusters_of(self, rows: I64) -> I64:
-        """Return the cluster of each row."""
+        """Return int64 [n], the cluster of each row, int64 [n]."""
         return np.searchsorted(self.cluster_begins, rows, side="right").astype(np.int64) - 1
 
 

@@ -137,7 +137,7 @@ def _sections(
 
 
 def read_cells(data: Buffer, rows: int) -> tuple[U8, U64 | None]:
-    """Return the codes of n rows and, where some row holds a list, their signatures.
+    """Return the codes, uint8 [n], and where some row holds a list the signatures, uint64 [n].
 
     Raises
     ------
