@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from index_world import CountedIds, FakeClock
+from bucket_world import CONFIG, NAME, buckets_of, keys
 
 from squash.clock import SystemClock, SystemIds
 from squash.errors import (
@@ -17,30 +17,7 @@ from squash.errors import (
 from squash.index import catalogue
 from squash.index.buckets import VectorBuckets
 from squash.index.names import BUCKETS
-from squash.model import IndexConfig, Metric
 from squash.storage import FolderStore, MemoryStore
-
-NAME = "media"
-CONFIG = IndexConfig(
-    name=f"{NAME}/papers",
-    dimension=2,
-    metric=Metric.COSINE,
-    encoder=None,
-    attributes={},
-    non_filterable=(),
-    codec="residual",
-    seed=0,
-    created_ms=7,
-)
-HOUR_S = 3_600
-
-
-def buckets_of(store, number=0, clock=None):
-    return VectorBuckets(store, clock=clock or FakeClock(), ids=CountedIds(number))
-
-
-def keys(store, prefix=BUCKETS):
-    return [info.key for info in store.list(prefix)]
 
 
 def test_made_once():
