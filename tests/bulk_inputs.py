@@ -17,7 +17,6 @@ from squash.maintain.bulk.plan import Piece, Plan
 from squash.maintain.bulk.request import BuildRequest, BuildSizes, InputColumns
 from squash.model import IndexConfig, Metric
 from squash.storage import CountingStore, MemoryStore
-from squash.storage.inputs import InputInfo
 from squash.storage.inputs_memory import MemoryInputs
 
 ROOT = "memory://inputs/"
@@ -129,7 +128,3 @@ def lists(rows, *, dtype=None, kind="list", dimension=None):
         "fixed": pa.list_(element, dimension) if dimension else None,
     }
     return pa.array(rows, type=types[kind])
-
-
-def info_of(name, data):
-    return InputInfo(ROOT + name, "etag", len(data))

@@ -55,9 +55,6 @@ def made(collected: bool) -> World:
     return world
 
 
-WORLDS = dict.fromkeys((False, True), made)
-
-
 def copy_of(world: World) -> World:
     store = MemoryStore(world.clock)
     for info in world.store.list(""):

@@ -73,10 +73,6 @@ class BuildWorld(World):
     def build(self, what="", method="GET", body=None, **more):
         return self.ask(method, f"{BUILDS}/{ID}{what}", body, **more)
 
-    def build_store(self):
-        """The keys of the build's objects, below the index's prefix."""
-        return {key.partition("/builds/")[2] for key in self.stored() if "/builds/" in key}
-
 
 @pytest.fixture
 def world():

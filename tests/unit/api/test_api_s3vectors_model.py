@@ -12,7 +12,6 @@ from squash.limits import LISTED_MAX
 MODEL = service_model()
 # Constraints that the service's documentation has and its model has not.
 NARROWER = {("QueryVectors", "topK"): {"max": 10_000}}
-RANGED = (shapes.String, shapes.ListOf)
 
 
 def described(shape):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
 
 from s3vectors_face import PLACE, Service
-
-NAN, INFINITY = math.nan, math.inf
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from squash.limits import COMMIT_WITHIN_MS
 from squash.storage import MemoryStore
 
 ID = "ab" * 16
-OTHER_ID = "cd" * 16
 
 
 def test_absent_keys_are_put_and_present_ones_refused():
