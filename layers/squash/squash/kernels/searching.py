@@ -21,7 +21,7 @@ from squash.kernels.record_keys import RecordTable, split_keys
 from squash.kernels.rotations import Rotation
 from squash.kernels.scanning import scan
 from squash.kernels.search_rooms import COUNTS_FORM, SearchPlan, room_of
-from squash.kernels.tables import ClusterTable, FilterProgram
+from squash.kernels.tables import ClusterTable, FilterProgram, PreparedQuery, Taken
 from squash.kernels.walking import walk
 from squash.values import dataclass, maker_of
 
@@ -226,6 +226,25 @@ def _by_parts(
     )
     if taken.possible_seen > taken.sure_seen:
         return StaysOpen()
+    found = _taken_by_parts(
+        table, query, metric, plan,
+        prepared=prepared, taken=taken,
+        possible=None if program is None and counts is None else bitmaps[1],
+    )  # fmt: skip
+    return found._replace(filtered=filtered, listed=listed) if isinstance(found, Near) else found
+
+
+def _taken_by_parts(
+    table: ClusterTable,
+    query: F32,
+    metric: MetricName,
+    plan: SearchPlan,
+    *,
+    prepared: PreparedQuery,
+    taken: Taken,
+    possible: U32 | None,
+) -> Near | Missing:
+    """Find the nearest rows of the clusters that a walk took, among those possible or all."""
     straight = plan.straight.holds(taken.possible_seen, len(taken.clusters))
     needed: list[list[Any]] = [table.vectors]
     if not straight:
@@ -233,7 +252,6 @@ def _by_parts(
     for number in distinct(table.partition[taken.clusters]).tolist():
         if any(arrays[number] is None for arrays in needed):
             return Missing(taken.clusters)
-    possible = None if program is None and counts is None else bitmaps[1]
     low_scanned = ranked_rows = 0
     if straight:
         partition, row = gather_rows(table, taken.clusters, possible)
@@ -262,8 +280,8 @@ def _by_parts(
         len(row),
         read,
         None,
-        filtered,
-        listed,
+        -1,
+        listed=False,
     )
 
 
