@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from squash.errors import InternalError, ThrottledError, UnavailableError
+from squash.runtime.aws_errors import refusal, unanswered
 
 _CONFIG: Final = Config(
     connect_timeout=3,
@@ -22,8 +22,7 @@ _BRIEF: Final = _CONFIG.merge(
     Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1})
 )
 _THROTTLED: Final = frozenset({"TooManyRequestsException", "ThrottlingException"})
-_RETRY_AFTER_MS: Final = 1_000
-_SERVER_ERROR: Final = 500
+_SERVICE: Final = "Lambda"
 
 
 def call_later(function: str, payload: bytes) -> None:
@@ -55,21 +54,19 @@ def call_soon(function: str, payload: bytes) -> None:
 
 
 def _call(client: Any, function: str, payload: bytes) -> None:
+    of = f"function {function}"
     try:
         client.invoke(FunctionName=function, InvocationType="Event", Payload=payload)
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _THROTTLED:
-            raise ThrottledError(
-                f"function {function}: Lambda asks to slow down ({code})",
-                retry_after_ms=_RETRY_AFTER_MS,
-            ) from error
-        if status >= _SERVER_ERROR:
-            raise UnavailableError(f"function {function}: Lambda failed ({code})") from error
-        raise InternalError(f"function {function}: Lambda refuses the call ({code})") from error
+        raise refusal(
+            error,
+            of=of,
+            service=_SERVICE,
+            throttled=_THROTTLED,
+            advice="see that it is deployed, and allow lambda:InvokeFunction on it",
+        ) from error
     except BotoCoreError as error:
-        raise UnavailableError(f"function {function}: Lambda did not answer ({error})") from error
+        raise unanswered(error, of=of, service=_SERVICE) from error
 
 
 @lru_cache(maxsize=1)

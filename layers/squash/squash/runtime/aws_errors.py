@@ -1,6 +1,7 @@
 """What AWS services say when they do not do as they were asked, in the library's errors.
 
-S3 and Lambda have errors of their own: `squash.storage.s3_errors`, `squash.runtime.invokers`.
+S3, and Lambda that is waited for, have errors of their own: `squash.storage.s3_errors`,
+`squash.runtime.invokers`.
 """
 
 from __future__ import annotations
