@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from botocore.exceptions import NoCredentialsError, UnauthorizedSSOTokenError
+from botocore.signers import RequestSigner
 
 from in_process import Fault, InProcessInvoker
 from simulated import Clock
@@ -234,6 +236,19 @@ def test_nobody_there(credentials):
     """Where nothing listens, the function is unavailable."""
     made = invoker(Endpoint("http://127.0.0.1:9"))
     with pytest.raises(UnavailableError):
+        made.invoke("processor", b"{}", slot=None, timeout_s=1)
+
+
+@pytest.mark.parametrize("kind", [NoCredentialsError, UnauthorizedSSOTokenError])
+def test_who_is_not_signed_in_is_told_so(credentials, monkeypatch, kind):
+    """It is not safe to repeat: nothing is signed before somebody signs in."""
+    made = invoker(Endpoint("http://127.0.0.1:9"))
+
+    def sign(*_, **__):
+        raise kind
+
+    monkeypatch.setattr(RequestSigner, "sign", sign)
+    with pytest.raises(UnauthenticatedError, match=kind.__name__):
         made.invoke("processor", b"{}", slot=None, timeout_s=1)
 
 

@@ -19,6 +19,7 @@ from squash.errors import (
 )
 from squash.limits import CALL_BYTES_MAX, CALLS_AT_ONCE_MAX
 from squash.planning.slots import stand_in
+from squash.storage.s3_errors import NO_CREDENTIAL
 
 Affinity: TypeAlias = Literal["tenant", "pool", "none"]
 AFFINITIES: Final[tuple[Affinity, ...]] = ("tenant", "pool", "none")
@@ -34,14 +35,11 @@ _TOO_MANY: Final = 429
 _NOT_READY: Final = frozenset({408, 409})  # so Lambda says of a function that it still makes ready
 _TOO_LARGE: Final = frozenset({"RequestTooLargeException", "RequestEntityTooLargeException"})
 _FORBIDDEN: Final = frozenset({"AccessDeniedException", "AccessDenied"})
-_UNKNOWN_CREDENTIAL: Final = frozenset(
-    {
-        "ExpiredTokenException", "InvalidSignatureException", "UnrecognizedClientException",
-        "IncompleteSignatureException", "InvalidClientTokenId", "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException", "NoCredentialsError", "PartialCredentialsError",
-        "CredentialRetrievalError",
-    }
-)  # fmt: skip
+_UNKNOWN_CREDENTIAL: Final = NO_CREDENTIAL | {
+    "ExpiredTokenException", "InvalidSignatureException", "UnrecognizedClientException",
+    "IncompleteSignatureException", "InvalidClientTokenId", "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+}  # fmt: skip
 _ANSWER_TOO_LARGE: Final = "Function.ResponseSizeTooLarge"
 _NEVER_SENT: Final = frozenset(
     {"NoRegionError", "ParamValidationError", "InvalidRegionError", "InvalidEndpointURLError"}

@@ -28,15 +28,18 @@ _UNAVAILABLE: Final = frozenset(
         "OperationAborted", "ConditionalRequestConflict", "500", "502", "503", "504",
     }
 )  # fmt: skip
-_UNKNOWN_CREDENTIAL: Final = frozenset(
+# Of botocore, whatever service is to be asked: it has nothing to sign with.
+NO_CREDENTIAL: Final = frozenset(
     {
-        "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
-        "TokenRefreshRequired", "ExpiredTokenException", "InvalidClientTokenId",
         "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
         "TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError",
         "ProfileNotFound", "MetadataRetrievalError", "LoginRequired", "LoginRefreshRequired",
     }
 )  # fmt: skip
+_UNKNOWN_CREDENTIAL: Final = NO_CREDENTIAL | {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+    "TokenRefreshRequired", "ExpiredTokenException", "InvalidClientTokenId",
+}  # fmt: skip
 _FORBIDDEN: Final = frozenset(
     {"AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidObjectState", "403"}
 )
