@@ -1,5 +1,6 @@
 """How a build's rows are dealt out, and what it is thought to take."""
 
+import inspect
 import itertools
 import math
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from amounts import examples
 from squash.limits import BUILD_KEY_RANGE_ROWS
-from squash.planning import choose_rows
+from squash.planning import build_costs, choose_rows
 from squash.planning.build_costs import (
     BuildFacts,
     Workers,
@@ -27,6 +28,7 @@ from squash.planning.building import (
     places_in_pieces,
     sample_pieces,
 )
+from squash.training import clustering
 
 
 @given(st.lists(st.integers(0, 50), max_size=8), st.integers(0, 1000), st.integers(1, 20))
@@ -129,6 +131,16 @@ def facts(rows=10_000_000, dimension=384, **more):
         "tasks": {"sample": 30, "assign": 30, "keys": 2},
     }  # fmt: skip
     return BuildFacts(**{**values, **more})
+
+
+def test_an_estimate_counts_what_training_does():
+    """Planning and training do not import each other: these numbers stand in both."""
+    iterations = inspect.signature(clustering.kmeans).parameters["iterations"].default
+    whole = clustering._WHOLE_PASSES
+    assert whole == build_costs._KMEANS_WHOLE_PASSES
+    assert clustering._NEAR_CENTERS * (iterations - whole) == build_costs._KMEANS_NEAR
+    assert build_costs._CENTERS_FLAT_MAX == clustering._FLAT_CLUSTERS_MAX
+    assert build_costs._GROUPS_SEARCHED == clustering._GROUPS_SEARCHED
 
 
 def test_an_estimate_adds_up():
