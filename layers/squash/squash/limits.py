@@ -65,6 +65,7 @@ JOINT_QUERIES_MAX: Final = 1_000  # whose plans and rows one process holds at on
 DOCUMENTS_AHEAD_BYTES_MAX: Final = (
     256 * KIB
 )  # of one segment, read before they are known to be wanted
+LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB  # a segment's vectors, where no request is paid for
 JOINT_READ_BYTES_MAX: Final = 256 * MIB  # vectors of several segments, before they are measured
 SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
 

@@ -21,7 +21,7 @@ from squash.errors import DataError, InvalidArgumentError, NotFoundError, shown
 from squash.index import catalogue
 from squash.index.entries import Entry, entry_key
 from squash.index.names import bucket_of, check_index_name
-from squash.limits import GC_RETENTION_S_DEFAULT, MIB
+from squash.limits import GC_RETENTION_S_DEFAULT, LOCAL_WHOLE_BYTES_MAX, MIB
 from squash.model import TEXT_KEY_DEFAULT, AttributeType, IndexConfig, Metric
 from squash.planning.prices import architecture_of
 from squash.quantize import PRESETS
@@ -38,8 +38,6 @@ from squash.storage.tmp import TmpFiles
 if TYPE_CHECKING:
     from squash.index.buckets import VectorBuckets
     from squash.runtime.encoders import EncoderRegistry
-
-_LOCAL_WHOLE_BYTES_MAX = 512 * MIB
 
 
 def connect(
@@ -78,7 +76,7 @@ def connect(
     remote = location.startswith("s3://")
     settings = Settings(
         retained_bytes_max=retained,
-        whole_bytes_max=0 if remote else _LOCAL_WHOLE_BYTES_MAX,
+        whole_bytes_max=0 if remote else LOCAL_WHOLE_BYTES_MAX,
         billed=remote,
         costs=read_costs(os.environ),
         architecture=architecture_of(os.uname().machine),

@@ -22,15 +22,14 @@ from squash.kernels.packing import low_groups
 from squash.kernels.record_keys import RecordTable
 from squash.kernels.rotations import Rotation
 from squash.kernels.search_rooms import COUNTS, SearchPlan, coarse_query_bytes, room_of
-from squash.kernels.searching import Missing, Near, StaysOpen, near_of, search
+from squash.kernels.searching import STAYS_OPEN, Missing, Near, StaysOpen, near_of, search
 from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.values import dataclass
 
 # `sq_batch`.
 _BATCH: Final = Struct("=q9Qq11Q")
 _TAKEN: Final = 3  # which of them says how many clusters were taken
-_TOO_MANY: Final = -(1 << 63) + 1
-_STAYS_OPEN: Final = -(1 << 63)
+_TOO_MANY: Final = STAYS_OPEN + 1
 # Distances to centers that are held at once: 16 MiB.
 _DISTANCES_MAX: Final = 1 << 22
 # Rows of answers that are: 24 MiB.
@@ -347,7 +346,7 @@ def _search_part(
     into.add_keys(keys)
     for i in np.flatnonzero(told.found < 0).tolist():
         outcome = told.found.item(i)
-        if outcome == _STAYS_OPEN:
+        if outcome == STAYS_OPEN:
             into.apart[first + i] = StaysOpen()
         elif outcome == _TOO_MANY:
             into.apart[first + i] = apart(i)

@@ -26,7 +26,7 @@ from squash.kernels.walking import walk
 from squash.values import dataclass, maker_of
 
 _FILTERED, _LISTED, _KEY_BYTES = 8, 9, 10  # which of the counts
-_STAYS_OPEN: Final = -(1 << 63)
+STAYS_OPEN: Final = -(1 << 63)
 
 
 class Near(NamedTuple):
@@ -144,7 +144,7 @@ def search(
         room.read_keys(records)
         found = (chosen.search_all if every else chosen.search)(beside.at, room.at)
         seen = COUNTS_FORM.unpack_from(room.counts)
-        if found == _STAYS_OPEN:
+        if found == STAYS_OPEN:
             return StaysOpen(room.filtered() if every and seen[_FILTERED] >= 0 else None)
         taken = room.taken[: seen[3]].copy()
         if found < 0:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from squash.clock import Clock, SystemClock, SystemIds
 from squash.errors import InvalidArgumentError
-from squash.limits import MIB
+from squash.limits import LOCAL_WHOLE_BYTES_MAX
 from squash.planning.prices import architecture_of
 from squash.runtime.settings import (
     MB_PER_VCPU,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 STORE_VARIABLE: Final = "SQUASH_STORE"
 ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL_S3"
 FUNCTION_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
-
-_LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB
 
 
 class Role(Protocol):
@@ -320,7 +318,7 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
     remote = _is_remote(environment)
     return Settings(
         retained_bytes_max=retained_bytes(environment),
-        whole_bytes_max=0 if remote else _LOCAL_WHOLE_BYTES_MAX,
+        whole_bytes_max=0 if remote else LOCAL_WHOLE_BYTES_MAX,
         billed=remote,
         costs=read_costs(environment),
         architecture=architecture_of(os.uname().machine),

@@ -20,13 +20,12 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote_plus
 
 from squash.api.requests import HttpRequest
-from squash.api.s3vectors.operations import TAGS
+from squash.api.s3vectors.operations import SERVICE, TAGS
 from squash.api.s3vectors.problems import ServiceError
 from squash.limits import SIGNATURE_SKEW_S_MAX, SIGNED_HEADERS_MAX
 from squash.values import dataclass
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
-SERVICE: Final = "s3vectors"
 _TERMINATOR: Final = "aws4_request"
 _AMZ: Final = "x-amz-"
 _DATE_HEADER: Final = "x-amz-date"

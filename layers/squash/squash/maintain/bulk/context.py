@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from squash.arrays import F32
 from squash.clock import Clock, IdSource
@@ -19,6 +19,9 @@ OpenInputs: TypeAlias = Callable[[str], InputStore]
 """From a location, as a request names it, to the store that reads it."""
 EncodeTexts: TypeAlias = Callable[[Sequence[str]], F32]
 """Makes vectors, float32 [n, d], of texts, with the index's own encoder."""
+EXAMPLES: Final = "examples"
+SNAPSHOT: Final = "snapshot"
+"""Details of reports: some rows that were bad, or replaced; and what was published."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.batches import stage_tasks
-from squash.maintain.bulk.context import TaskReport
+from squash.maintain.bulk.context import EXAMPLES, TaskReport
 from squash.maintain.bulk.records import read_json, read_plan, read_report, write_json
 from squash.maintain.bulk.request import Attempt
 from squash.maintain.bulk.stages import MAPPED, STAGES, Stage, Task
@@ -81,7 +81,7 @@ def sum_up(reports: Sequence[TaskReport]) -> StageSums:
     wall_ms = [max(report.ended_ms - report.begun_ms, 0) for report in reports]
     for report in reports:
         requests.update(report.requests)
-        examples += report.detail.get("examples", ())
+        examples += report.detail.get(EXAMPLES, ())
     return StageSums(
         tasks=len(reports),
         rows=sum(report.rows for report in reports),

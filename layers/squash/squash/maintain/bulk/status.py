@@ -10,6 +10,7 @@ from squash.errors import DataError, NotFoundError
 from squash.index.references import MALFORMED
 from squash.limits import ID_PATTERN
 from squash.maintain.bulk import keys
+from squash.maintain.bulk.context import SNAPSHOT
 from squash.maintain.bulk.estimates import read_estimates
 from squash.maintain.bulk.progress import StageState, stage_states, workers_of
 from squash.maintain.bulk.records import read_attempt, read_json, read_report, read_request
@@ -25,7 +26,6 @@ _ENDED: Final[Mapping[str, BuildState]] = {
     "failed": "failed",
     "stopped": "stopped",
 }
-_SNAPSHOT: Final = "snapshot"
 
 
 def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = True) -> BuildStatus:
@@ -88,7 +88,7 @@ def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = T
             *_bad_rows(states.get(Stage.ASSIGN)),
         ),
         before=request.base,
-        snapshot=None if published is None else published.detail.get(_SNAPSHOT),
+        snapshot=None if published is None else published.detail.get(SNAPSHOT),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from squash.errors import BuildStoppedError
 from squash.limits import BUILD_BAD_ROWS_LISTED_MAX
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.context import BuildContext, TaskReport
+from squash.maintain.bulk.context import EXAMPLES, BuildContext, TaskReport
 from squash.maintain.bulk.model import GroupPlacer, read_model
 from squash.maintain.bulk.pieces import Pieces
 from squash.maintain.bulk.plan import Plan
@@ -22,7 +22,6 @@ from squash.reports import Progress
 
 BAD: Final = "bad"
 """The folder of the lists of rows that are left out."""
-EXAMPLES: Final = "examples"
 """In a report: the first of those rows."""
 _EXAMPLES_MAX: Final = 5
 

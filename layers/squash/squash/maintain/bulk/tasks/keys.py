@@ -12,13 +12,12 @@ from squash.arrays import I64, U64
 from squash.errors import BuildStoppedError
 from squash.limits import BUILD_REPLACED_ROWS_MAX
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.context import BuildContext, TaskReport
+from squash.maintain.bulk.context import EXAMPLES, BuildContext, TaskReport
 from squash.maintain.bulk.plan import InputFile, Plan
 from squash.maintain.bulk.records import read_plan
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.runs import REPLACED, read_hashes, replaced_object
 
-EXAMPLES: Final = "examples"
 """In a report: some of the replaced rows, each with the row that replaced it."""
 _EXAMPLES_MAX: Final = 10
 

@@ -16,7 +16,7 @@ from squash.index.log import IndexLog
 from squash.index.references import read_object
 from squash.index.state import State, committed_at
 from squash.maintain.bulk import keys
-from squash.maintain.bulk.context import BuildContext, TaskReport
+from squash.maintain.bulk.context import SNAPSHOT, BuildContext, TaskReport
 from squash.maintain.bulk.outcome import Outcome, read_outcome
 from squash.maintain.bulk.replaced_part import SinceBase, fresh_replaced
 from squash.maintain.bulk.request import BuildRequest
@@ -32,7 +32,6 @@ _LOG = logging.getLogger("squash")
 _KEPT: Final = (
     "request", "plan", "attempts/", "stops/", "items/", "done/", "sums/", "bad/", "outcome",
 )  # fmt: skip
-SNAPSHOT: Final = "snapshot"
 """In the report: the snapshot that the build became."""
 
 
