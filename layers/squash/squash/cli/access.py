@@ -6,7 +6,6 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from squash import limits
@@ -19,7 +18,7 @@ from squash.api.environment import (
     read_s3vectors,
     read_signing_keys,
 )
-from squash.cli.output import Output, Table, summary
+from squash.cli.output import Output, Table, minute, summary
 from squash.clock import SystemClock, SystemIds
 
 if TYPE_CHECKING:
@@ -170,9 +169,7 @@ def _until(record: KeyRecord) -> str:
 
 
 def _day(time_ms: int | None) -> str:
-    if time_ms is None:
-        return "never"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return "never" if time_ms is None else minute(time_ms)
 
 
 _ACTIONS: Final[Mapping[str, Callable[[Namespace, Database, Output], int]]] = {

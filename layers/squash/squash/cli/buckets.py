@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from squash.cli.output import Output, Table
+from squash.cli.output import Output, Table, minute
 from squash.cli.values import by_name
 from squash.index.bucket_content import BucketSettings, VectorBucket
 
@@ -38,7 +37,7 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
     rows = [
         (
             one.name,
-            datetime.fromtimestamp(one.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            minute(one.created_ms),
             ", ".join(f"{name}={value}" for name, value in one.settings.tags.items()),
             "" if one.settings.policy is None else "yes",
         )

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from squash.cli.problems import problem
@@ -100,6 +101,11 @@ def summary(value: Any, *, characters: int = SUMMARY_CHARACTERS_MAX) -> str:
     """Return a value as JSON on one line, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def minute(time_ms: int) -> str:
+    """Return a time, in milliseconds since 1970 UTC, to the minute."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def counted(number: int, noun: str) -> str:
