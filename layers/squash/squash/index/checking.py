@@ -28,7 +28,7 @@ _SURE_SQUARE_MIN: Final = 1e-20
 _SURE_SQUARE_MAX: Final = 1e-2 * VECTOR_VALUE_MAGNITUDE_MAX**2
 _MATRIX: Final = 2
 _CHARACTER_BYTES_MAX: Final = 4  # of UTF-8
-_SHOWN_CHARACTERS_MAX: Final = 64
+KEY_CHARACTERS_SHOWN_MAX: Final = 64  # of what a message quotes
 
 
 def check_rows(
@@ -303,7 +303,7 @@ def check_keys(keys: Sequence[str]) -> list[str]:
         )
     for i, problem in key_problems(names).items():
         key: object = names[i]
-        shown = key[:_SHOWN_CHARACTERS_MAX] if isinstance(key, str) else key
+        shown = key[:KEY_CHARACTERS_SHOWN_MAX] if isinstance(key, str) else key
         raise InvalidArgumentError(
             f"keys[{i}] is {shown!r:.80}, which {problem}",
             key=key if isinstance(key, str) else None,
@@ -360,7 +360,7 @@ def _check_distinct(names: list[str]) -> None:
     for i, name in enumerate(names):
         if name in first:
             raise InvalidArgumentError(
-                f"keys[{first[name]}] and keys[{i}] are both {name[:_SHOWN_CHARACTERS_MAX]!r}: "
+                f"keys[{first[name]}] and keys[{i}] are both {name[:KEY_CHARACTERS_SHOWN_MAX]!r}: "
                 "give each key once in a call",
                 key=name,
                 field=f"keys[{i}]",
@@ -410,7 +410,7 @@ def _as_vectors(array: AnyArray, config: IndexConfig, *, names: list[str]) -> F3
     vectors, problems = sound_vectors(array, config)
     for row, problem in problems.items():
         raise InvalidArgumentError(
-            f"the vector of record {names[row][:_SHOWN_CHARACTERS_MAX]!r} {problem}",
+            f"the vector of record {names[row][:KEY_CHARACTERS_SHOWN_MAX]!r} {problem}",
             index=config.name,
             key=names[row],
             field=f"vectors[{row}]",

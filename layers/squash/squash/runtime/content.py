@@ -14,6 +14,7 @@ from squash.encoders.encoded import Encoded
 from squash.encoders.inputs import check_image, check_text
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.index.checking import (
+    KEY_CHARACTERS_SHOWN_MAX,
     check_records,
     check_rows,
     check_vector,
@@ -39,7 +40,6 @@ from squash.search.spending import Spent
 from squash.values import dataclass, maker_of
 
 _MANY: Final = {Modality.TEXT: "texts", Modality.IMAGE: "images"}
-_KEY_CHARACTERS_SHOWN_MAX: Final = 64
 
 Asked: TypeAlias = Sequence[Any] | AnyArray | Inputs
 """What queries ask for: vectors as they came, or what is checked and still to be encoded."""
@@ -207,7 +207,7 @@ class Content:
         for i, (key, patch) in enumerate(zip(keys, patches, strict=True)):
             if name in patch:
                 raise InvalidArgumentError(
-                    f"record {key[:_KEY_CHARACTERS_SHOWN_MAX]!r}: {name!r} is the text that its "
+                    f"record {key[:KEY_CHARACTERS_SHOWN_MAX]!r}: {name!r} is the text that its "
                     "vector was made of, and a patch makes no vector: put the record with its new "
                     "text",
                     index=self._config.name,

@@ -16,7 +16,7 @@ from squash.arrays import I64
 from squash.attributes import FilterNode, check_metadata, matches, merge_patch, only_live
 from squash.errors import ConflictError, DataError, NotFoundError
 from squash.index import writer
-from squash.index.checking import check_keys, check_patches
+from squash.index.checking import KEY_CHARACTERS_SHOWN_MAX, check_keys, check_patches
 from squash.index.commits import DeleteKeys, Operation
 from squash.index.live import Opened
 from squash.index.prefetch import prefetch_rows
@@ -34,7 +34,6 @@ from squash.values import dataclass
 
 Report = Callable[[Progress], None]
 Live = Callable[[], FilterNode | None]
-_KEY_CHARACTERS_SHOWN_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +334,7 @@ class _Absent:
             if first is not None:
                 key = self._keys[first]
                 raise ConflictError(
-                    f"there is a record {key[:_KEY_CHARACTERS_SHOWN_MAX]!r} already, and if_absent "
+                    f"there is a record {key[:KEY_CHARACTERS_SHOWN_MAX]!r} already, and if_absent "
                     f"was asked for; nothing was written. Its snapshot is {opened.sequence}: read "
                     "it, then decide",
                     key=key,
@@ -390,7 +389,7 @@ class _Patching:
             for position, (key, before) in zip(place.positions.tolist(), documents, strict=True):
                 if key != self._keys[position]:
                     raise DataError(
-                        f"the record {key[:_KEY_CHARACTERS_SHOWN_MAX]!r} is found by another key: "
+                        f"the record {key[:KEY_CHARACTERS_SHOWN_MAX]!r} is found by another key: "
                         "run `squash verify` to see what is damaged",
                         index=self._config.name,
                         key=self._keys[position],
@@ -408,7 +407,7 @@ class _Patching:
 
     def _absent(self, key: str) -> NotFoundError:
         return NotFoundError(
-            f"there is no record {key[:_KEY_CHARACTERS_SHOWN_MAX]!r} to patch; nothing was "
+            f"there is no record {key[:KEY_CHARACTERS_SHOWN_MAX]!r} to patch; nothing was "
             "written. Put it, with its vector",
             index=self._config.name,
             key=key,
