@@ -127,6 +127,14 @@ def test_npy_cut_short_is_refused(tmp_path, kept):
     assert "cut short" in refused(path)
 
 
+def test_npy_that_goes_on_after_its_array_is_refused(tmp_path):
+    """Of arrays that were saved into one file, the second would be passed over in silence."""
+    with (tmp_path / "v.npy").open("wb") as file:
+        np.save(file, np.ones((4, 2), dtype=np.float32))
+        np.save(file, np.zeros((4, 2), dtype=np.float32))
+    assert "160 bytes after its array" in refused(tmp_path / "v.npy")
+
+
 def test_npy_in_name_alone_is_refused(tmp_path):
     """An archive of arrays, and text: neither is opened as what numpy.load would take it for."""
     with (tmp_path / "v.npy").open("wb") as file:

@@ -124,16 +124,23 @@ def open_array(path: Path) -> AnyArray:
     Raises
     ------
     InvalidArgumentError
-        If it is not such a file, is cut short, or holds Python objects.
+        If it is not such a file, is cut short, goes on after its array, or holds Python objects.
 
     """
     try:
         # Not np.load, which opens archives too, and takes what it does not know for a pickle.
-        array: AnyArray = np.lib.format.open_memmap(path, mode="r")
+        array = np.lib.format.open_memmap(path, mode="r")
     except ValueError as error:
         raise InvalidArgumentError(
             f"{path.name}: not an array that numpy.save wrote, or cut short: {error}"
         ) from error
+    # Of arrays that were saved one after another into one file only the first would be read.
+    after = path.stat().st_size - array.offset - array.nbytes
+    if after > 0:
+        raise InvalidArgumentError(
+            f"{path.name}: it has {after:,} bytes after its array: save each array in a file of "
+            "its own"
+        )
     return array
 
 
