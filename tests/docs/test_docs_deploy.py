@@ -56,6 +56,13 @@ def test_the_variables_that_outputs_are_for_are_those_that_the_command_reads():
         assert variable in TEMPLATE["Outputs"][name]["Description"]
 
 
+def test_the_first_key_is_made_in_the_region_of_the_stack():
+    """Its signing key is a parameter there; whose default region is another makes it there, too."""
+    command = TEMPLATE["Outputs"]["FirstKey"]["Value"]["Fn::Sub"][0]
+    assert command.endswith(" --region ${AWS::Region}")
+    assert "--access-key --region" in PAGE
+
+
 def test_deploy_page_links_lead_somewhere():
     """What it refers to is there."""
     for target in re.findall(r"\]\(([^)#]+)", PAGE):

@@ -179,10 +179,10 @@ def test_of_two_who_make_a_parameter_at_once_both_take_the_same(parameter_store,
     store = MemoryStore()
     real, others = parameters.create_parameter, []
 
-    def late(name, value):
+    def late(name, value, *, region):
         monkeypatch.setattr(parameters, "create_parameter", real)
         others.append(ensure_signing_key(place, store))
-        return real(name, value)
+        return real(name, value, region=region)
 
     monkeypatch.setattr(parameters, "create_parameter", late)
     assert [ensure_signing_key(place, store)] == others

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 import squash
-from squash.api import credentials
+from squash.api import credentials, parameters
 from squash.cli.main import main
 from squash.cli.values import lifetime_ms, retention_ms, seconds
 
@@ -80,6 +80,42 @@ def test_an_access_key_is_made_with_a_signing_key_that_stays(run, store, capsys)
 def test_a_key_that_signs_nothing_needs_no_signing_key(run, store):
     assert run("keys", "create", "--scopes", "read")[1]["access_key_id"] is None
     assert store.get("_signing/key") is None
+
+
+@pytest.mark.parametrize(
+    ("option", "variables", "region"),
+    [
+        (["--region", "eu-central-1"], {"AWS_DEFAULT_REGION": "us-east-1"}, "eu-central-1"),
+        ([], {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "us-east-1"}, "eu-west-1"),
+        ([], {"AWS_REGION": "eu-west-2"}, "eu-west-2"),
+        ([], {}, None),
+    ],
+)
+def test_a_signing_key_is_made_in_the_region_that_is_said(
+    run, store, monkeypatch, capsys, option, variables, region
+):
+    """In another one the functions, who look in their own, would find none."""
+    made = {}
+
+    def create(name, value, *, region):
+        made.setdefault((name, region), value)
+        return True
+
+    monkeypatch.setattr(parameters, "create_parameter", create)
+    monkeypatch.setattr(
+        parameters, "read_parameter", lambda name, *, region: made.get((name, region))
+    )
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SQUASH_SIGNING_KEY", "ssm:/squash/signing-key")
+    command = ["keys", "create", "--scopes", "read", "--access-key", *option]
+    assert run(*command)[0] == 0
+    assert list(made) == [("/squash/signing-key", region)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"ssm:/squash/signing-key{f' in {region}' if region else ''}." in said
 
 
 def test_a_place_that_is_none_is_refused_before_a_key_is_made(run, store, monkeypatch):

@@ -15,6 +15,7 @@ AUTH: Final = "SQUASH_AUTH"
 LOCAL: Final = "SQUASH_LOCAL"
 S3VECTORS: Final = "SQUASH_S3VECTORS"
 REGION: Final = "AWS_REGION"  # Lambda sets it
+_REGIONS: Final = ("AWS_DEFAULT_REGION", REGION)  # botocore looks at the first alone
 KMS_KEY: Final = "SQUASH_KMS_KEY_ARN"
 METRICS: Final = "SQUASH_METRICS"
 COMPACTOR: Final = "SQUASH_COMPACTOR"
@@ -54,6 +55,8 @@ class KeyPlace:
 
     kind: PlaceKind
     name: str
+    region: str | None = None
+    """Of a parameter; None where the AWS configuration says it."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -166,8 +169,10 @@ def read_build_machine(environment: Mapping[str, str]) -> BuildMachine | None:
     return BuildMachine(arn, int(memory))
 
 
-def read_s3vectors(environment: Mapping[str, str]) -> S3VectorsSettings:
-    """Read how the API of Amazon S3 Vectors is answered.
+def read_s3vectors(
+    environment: Mapping[str, str], *, parameters_region: str | None = None
+) -> S3VectorsSettings:
+    """Read how the API of Amazon S3 Vectors is answered; see `read_signing_keys`.
 
     Raises
     ------
@@ -176,11 +181,21 @@ def read_s3vectors(environment: Mapping[str, str]) -> S3VectorsSettings:
 
     """
     region = environment.get(REGION) or _REGION_DEFAULT
-    return S3VectorsSettings(read_signing_keys(environment), region, environment.get(KMS_KEY) or "")
+    places = read_signing_keys(environment, region=parameters_region)
+    return S3VectorsSettings(places, region, environment.get(KMS_KEY) or "")
 
 
-def read_signing_keys(environment: Mapping[str, str]) -> tuple[KeyPlace, ...]:
+def read_signing_keys(
+    environment: Mapping[str, str], *, region: str | None = None
+) -> tuple[KeyPlace, ...]:
     """Read where signing keys lie; the store, where nothing is said.
+
+    Parameters
+    ----------
+    environment:
+        The variables.
+    region:
+        Of parameters, over what the variables say.
 
     Raises
     ------
@@ -197,8 +212,9 @@ def read_signing_keys(environment: Mapping[str, str]) -> tuple[KeyPlace, ...]:
             f"{SIGNING_KEY} is ssm:/name, store or store:name, or up to {SIGNING_KEYS_MAX} of them "
             f"with commas, not {word!r:.80}"
         )
+    said = region or next(filter(None, map(environment.get, _REGIONS)), None)
     return tuple(
-        KeyPlace(PlaceKind.SSM, one["parameter"])
+        KeyPlace(PlaceKind.SSM, one["parameter"], said)
         if one["ssm"]
         else KeyPlace(PlaceKind.STORE, one["object"] or "key")
         for one in found

@@ -25,8 +25,15 @@ _THROTTLED: Final = frozenset({"ThrottlingException", "TooManyUpdates", "Request
 _SERVICE: Final = "Systems Manager"
 
 
-def read_parameter(name: str) -> str | None:
+def read_parameter(name: str, *, region: str | None = None) -> str | None:
     """Return a parameter's value, decrypted; None if there is none.
+
+    Parameters
+    ----------
+    name:
+        Of the parameter.
+    region:
+        Where it lies; None where the AWS configuration says it.
 
     Raises
     ------
@@ -39,7 +46,7 @@ def read_parameter(name: str) -> str | None:
 
     """
     try:
-        answer = _client().get_parameter(Name=name, WithDecryption=True)
+        answer = _client(region).get_parameter(Name=name, WithDecryption=True)
     except ClientError as error:
         if error_code(error) in _ABSENT:
             return None
@@ -50,7 +57,7 @@ def read_parameter(name: str) -> str | None:
     return value
 
 
-def create_parameter(name: str, value: str) -> bool:
+def create_parameter(name: str, value: str, *, region: str | None = None) -> bool:
     """Make an encrypted parameter; tell if it was made, False if there is one already.
 
     Raises
@@ -60,7 +67,7 @@ def create_parameter(name: str, value: str) -> bool:
 
     """
     try:
-        _client().put_parameter(
+        _client(region).put_parameter(
             Name=name,
             Value=value,
             Type="SecureString",
@@ -91,5 +98,5 @@ def _unanswered(error: BotoCoreError, name: str) -> UnavailableError:
 
 
 @lru_cache(maxsize=1)
-def _client() -> Any:
-    return Session().create_client("ssm", config=_CONFIG)
+def _client(region: str | None) -> Any:
+    return Session().create_client("ssm", region_name=region, config=_CONFIG)

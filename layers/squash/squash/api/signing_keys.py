@@ -117,7 +117,7 @@ def load_signing_key(place: KeyPlace, store: ObjectStore) -> SigningKey | None:
     # Only here: who needs no parameter waits for no client.
     from squash.api.parameters import read_parameter  # noqa: PLC0415
 
-    text = read_parameter(place.name)
+    text = read_parameter(place.name, region=place.region)
     return None if text is None else _from_text(text.encode(), place)
 
 
@@ -148,7 +148,7 @@ def ensure_signing_key(
     else:
         from squash.api.parameters import create_parameter  # noqa: PLC0415
 
-        first = create_parameter(place.name, _to_text(made))
+        first = create_parameter(place.name, _to_text(made), region=place.region)
     # Of two that make it at once one is first, and both take what that one made.
     found = made if first else load_signing_key(place, store)
     if found is None:

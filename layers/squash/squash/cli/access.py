@@ -37,7 +37,7 @@ def _create(arguments: Namespace, database: Database, output: Output) -> int:
         # Only here: other verbs need none of it.
         from squash.api.signing_keys import ensure_signing_key  # noqa: PLC0415
 
-        place = read_signing_keys(os.environ)[0]
+        place = read_signing_keys(os.environ, region=arguments.region)[0]
         signing_key = ensure_signing_key(place, database.store)
     made = credentials.create_key(
         database.store,
@@ -106,7 +106,7 @@ def serve(arguments: Namespace, database: Database, output: Output) -> int:
         gate=gate,
         clock=clock,
         ids=ids,
-        s3vectors=read_s3vectors(os.environ),
+        s3vectors=read_s3vectors(os.environ, parameters_region=arguments.region),
     )
     server = make_server(faces, port=arguments.port, ids=ids, clock=clock)
     url = f"http://{HOST}:{server.server_port}"
@@ -161,6 +161,8 @@ def _lies(place: KeyPlace | None) -> str:
     said = f" Its secret is derived from the signing key at {place}"
     if place.kind is PlaceKind.STORE:
         said += ", so that whoever can read the store can sign"
+    elif place.region is not None:
+        said += f" in {place.region}"
     return f"{said}. What serves must be given this place in {SIGNING_KEY}."
 
 

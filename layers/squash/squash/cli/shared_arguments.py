@@ -26,7 +26,7 @@ def add_global(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
     group.add_argument(
         "--endpoint-url", metavar="URL", default=default, help="of an S3 that is not Amazon's"
     )
-    group.add_argument("--region", default=default, help="of the bucket")
+    group.add_argument("--region", default=default, help="of the bucket, and of a signing key")
     group.add_argument(
         "--json",
         action="store_true",
