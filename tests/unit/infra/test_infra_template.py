@@ -12,6 +12,7 @@ import yaml
 
 from permissions import allowed, written_once
 from squash import limits
+from squash.api.cloudwatch import LambdaTelemetry
 from squash.api.s3vectors.operations import OPERATIONS
 from squash.storage.s3_access import SILENT_S
 from templates import ROOT, functions, of_type, read
@@ -267,6 +268,18 @@ def test_infra_parameters_explain_themselves_and_are_bounded():
     groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     shown = [parameter for group in groups for parameter in group["Parameters"]]
     assert sorted(shown) == sorted(TEMPLATE["Parameters"])
+
+
+def test_infra_metrics_are_refused_where_lambda_would_drop_them(capsys):
+    """A line without a level counts as INFO, and above that nothing would be left of them."""
+    LambdaTelemetry("coordinator", metrics=True).count({"Requests": 1}, duration_ms=1)
+    assert not {"level", "log_level"} & set(json.loads(capsys.readouterr().out))
+    rule = TEMPLATE["Rules"]["MetricsAreLogged"]
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "Metrics"}, "on"]}
+    taken, of = rule["Assertions"][0]["Assert"]["Fn::Contains"]
+    assert of == {"Ref": "LogLevel"}
+    levels = TEMPLATE["Parameters"]["LogLevel"]["AllowedValues"]
+    assert taken == levels[: levels.index("INFO") + 1]
 
 
 def test_infra_schedules_fold_often_and_collect_daily():
