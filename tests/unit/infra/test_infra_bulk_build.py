@@ -13,6 +13,7 @@ import yaml
 from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend
 
+from permissions import allowed
 from squash import errors
 from squash.maintain.bulk.stages import STAGES
 from templates import ROOT, functions, read
@@ -164,6 +165,17 @@ def test_machine_has_a_role_that_may_run_its_maps():
         assert statements[sid]["Resource"]["Fn::Sub"].endswith(f":{kind}:{name}{more}")
     known_no_resources = [sid for sid, one in statements.items() if one["Resource"] == "*"]
     assert known_no_resources == ["Log"]
+
+
+def test_machine_may_send_traces_if_it_is_asked_to():
+    """AWS asks for four actions: a machine reads the sampling rules itself, a function does not."""
+    found = {action for action, _ in allowed(TEMPLATE, "BulkBuildRole")}
+    assert {one for one in found if one.startswith("xray:")} == {
+        "xray:PutTraceSegments",
+        "xray:PutTelemetryRecords",
+        "xray:GetSamplingRules",
+        "xray:GetSamplingTargets",
+    }
 
 
 TASKS = {"plan": 1, "encode": 0, "sample": 2, "assign": 3, "keys": 2, "assemble": 2}
