@@ -25,6 +25,28 @@ def test_import_optimizes_unless_told_not_to(run, papers, tmp_path):
     assert papers.optimized == 1
 
 
+def test_import_of_doubles_that_are_far_apart_says_how_many_records_there_are(
+    run, papers, tmp_path, monkeypatch
+):
+    """In one batch they are refused; of two batches the later row replaces the earlier."""
+    monkeypatch.setattr(limits, "IMPORT_BATCH_ROWS_MAX", 2)
+    papers.records.clear()
+    records = [{"key": key, "vector": [1, 1]} for key in ("a", "b", "a", "c")]
+    done = run("import", "papers", lines(tmp_path / "r.jsonl", *records))
+    assert (done.status, len(papers.records)) == (0, 3)
+    assert "Imported 4 records;" in done.out
+    assert "The index has 3 records then." in done.out
+    again = run("import", "papers", lines(tmp_path / "r.jsonl", *records[1:]))
+    assert "Imported 3 records;" in again.out
+    assert "The index has" not in again.out
+
+
+def test_import_of_a_folder_says_what_reads_one(run, papers, tmp_path):
+    done = run("import", "papers", tmp_path)
+    assert (done.status, papers.optimized) == (2, 0)
+    assert "--workers" in done.err
+
+
 @pytest.mark.parametrize("bad_batch", [0, 1, 2])
 def test_import_that_stops_says_how_many_rows_are_durable(
     run, papers, tmp_path, monkeypatch, bad_batch

@@ -73,10 +73,11 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
         except (SquashError, OSError, KeyboardInterrupt) as error:
             imported.explain(error)
             raise
-        snapshot = result.snapshot
+        snapshot, held = result.snapshot, result.rows
         if not arguments.no_optimize:
             try:
-                snapshot = index.optimize(progress=report).snapshot
+                folded = index.optimize(progress=report)
+                snapshot, held = folded.snapshot, folded.rows
             except (SquashError, OSError, KeyboardInterrupt) as error:
                 error.add_note(
                     f"Before that, {counted(result.rows, 'row')} became durable, which is all; "
@@ -85,10 +86,16 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
                 raise
     output.result(
         write_document(replace(result, snapshot=snapshot)),
-        f"Imported {counted(result.rows, 'record')}; the snapshot is {snapshot:,}.",
+        f"Imported {counted(result.rows, 'record')}; the snapshot is {snapshot:,}."
+        + _fewer(result.rows, held),
         *encoding_shown(result.encoding),
     )
     return _SUCCEEDED
+
+
+def _fewer(imported: int, held: int) -> str:
+    """Say how many records there are where rows of far apart batches had the same key."""
+    return f" The index has {counted(held, 'record')} then." if held < imported else ""
 
 
 def _refuse_file_options(arguments: Namespace) -> None:

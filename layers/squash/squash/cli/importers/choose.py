@@ -35,11 +35,13 @@ def open_rows(path: Path, *, dimension: int, options: ImportOptions) -> RowSourc
     Raises
     ------
     UsageError
-        If no importer knows the ending, or an option belongs to another format.
+        If it is a folder, no importer knows the ending, or an option belongs to another format.
     InvalidArgumentError
         If what the file's beginning tells does not fit the index.
 
     """
+    if path.is_dir():
+        raise UsageError(f"{path}: the files of a folder are built from, with --workers")
     kind = path.suffix.lower()
     for_npy = options.keys is not None or options.metadata is not None
     for_parquet = any(column is not None for column in options.of_parquet)
