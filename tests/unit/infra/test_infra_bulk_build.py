@@ -32,6 +32,7 @@ THEIRS = {
     "Lambda.TooManyRequestsException",
     "Lambda.Unknown",
     "Runtime.ExitError",
+    "Runtime.OutOfMemory",
     "Sandbox.Timedout",
     "States.Timeout",
     "States.ALL",
@@ -114,6 +115,16 @@ def test_machine_names_errors_that_there_are():
     again = (errors.UnavailableError, errors.ThrottledError)
     assert {name for name in ours if issubclass(getattr(errors, name), again)} <= retried
     assert {"BuildStoppedError", "InvalidArgumentError", "DataError"} & named == set()
+
+
+def test_machine_does_again_what_ended_with_its_container():
+    """Killed for its memory, as Lambda says in two ways, crashed, or out of time."""
+    ends = {"Runtime.ExitError", "Runtime.OutOfMemory", "Sandbox.Timedout", "States.Timeout"}
+    tasks = [states()["Open"], states()["Do"]]
+    assert [ends in [set(rule["ErrorEquals"]) for rule in one["Retry"]] for one in tasks] == [
+        True,
+        True,
+    ]
 
 
 def test_machine_gives_every_task_longer_than_the_function_has():
