@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -186,6 +187,18 @@ def test_of_two_who_make_a_parameter_at_once_both_take_the_same(parameter_store,
 
     monkeypatch.setattr(parameters, "create_parameter", late)
     assert [ensure_signing_key(place, store)] == others
+
+
+def test_the_log_of_a_function_has_no_signing_key_at_any_level(parameter_store, caplog):
+    """Lambda's `DEBUG` is every logger's, and botocore's lines hold what it sends and gets."""
+    place, client = parameter_store
+    indexes({"SQUASH_STORE": f"memory://{uuid4().hex}"})
+    with caplog.at_level(logging.DEBUG):
+        ensure_signing_key(place, MemoryStore())
+        assert load_signing_key(place, MemoryStore()) is not None
+    found = client.get_parameter(Name=place.name, WithDecryption=True)
+    secret = json.loads(found["Parameter"]["Value"])
+    assert secret["key"] not in caplog.text
 
 
 def test_a_parameter_store_that_fails_is_not_one_without_the_key(parameter_store, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -358,6 +359,23 @@ def test_the_environment_is_read_once_into_a_value(environment):
         environment | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1000", "SQUASH_RETAINED_SHARE": "0.25"}
     )
     assert database.settings.retained_bytes_max == 250 * (1 << 20)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["coordinator", "documents", "indexes", "compactor", "builder", "allocator", "processor",
+     "encoder"],
+)  # fmt: skip
+def test_botocore_logs_no_bodies_whatever_lambda_is_told_to_log(name, caplog):
+    """`LogLevel=DEBUG` is every logger's: botocore's lines would have the signing key in them."""
+    caplog.set_level(logging.DEBUG)
+    theirs = logging.getLogger("botocore")
+    theirs.setLevel(logging.NOTSET)
+    assert logging.getLogger("botocore.parsers").isEnabledFor(logging.DEBUG)
+    variables = {"PROCESSOR": "p", "ALLOCATOR": "a", "ENCODER": "e", "STORE": "memory://x"}
+    getattr(functions, name)({f"SQUASH_{end}": value for end, value in variables.items()})
+    assert theirs.level == logging.INFO
+    assert not logging.getLogger("botocore.parsers").isEnabledFor(logging.DEBUG)
 
 
 PROGRAM = """

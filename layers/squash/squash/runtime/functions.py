@@ -6,6 +6,7 @@ Each maker imports what its function runs and no more: that is what a cold start
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -297,6 +298,9 @@ def store_of(
     location = environment.get(STORE_VARIABLE)
     if not location:
         raise InvalidArgumentError(f"{STORE_VARIABLE} is not set: name a store, as s3://bucket/x")
+    # Every function comes here. Where Lambda is told to log DEBUG, botocore would log whole what it
+    # sends and gets: signing keys, session tokens, vectors.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     return open_store(
         location,
         endpoint_url=environment.get(ENDPOINT_VARIABLE) or None,
