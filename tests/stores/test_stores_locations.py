@@ -43,8 +43,9 @@ def test_memory():
 
 @pytest.mark.parametrize(
     "location",
-    ["", " ", "http://x", "s3://", "s3:///x", "file://host/x", "file://x", "S4://b", "a\0b"],
-)
+    ["", " ", "http://x", "s3://", "s3:///x", "file://host/x", "file://x", "S4://b", "a\0b",
+     "s3:/b/x", "s3:b/x", "S3:/b", "file:/folder", "memory:x"],
+)  # fmt: skip
 def test_bad_locations(location):
     """A location that names no store is refused with what can be written."""
     with pytest.raises(InvalidArgumentError, match=r"location"):

@@ -129,3 +129,12 @@ def test_an_export_into_a_folder_that_is_not_there_names_the_folder(run, papers,
     done = run("export", "papers", tmp_path / "gone" / "out.jsonl")
     assert done.status == 1
     assert done.err.startswith(f"squash: {tmp_path / 'gone'}: No such file")
+
+
+@pytest.mark.parametrize("location", ["s3:/bucket/x", "S3:bucket", "file:/folder", "memory:x"])
+def test_a_store_with_half_a_scheme_is_no_folder(tmp_path, monkeypatch, capsys, location):
+    """What was meant for S3 would lie in a folder of the place where the command ran."""
+    monkeypatch.chdir(tmp_path)
+    assert entry.main(["create", "papers", "--dimension", "2", "--store", location]) == 1
+    assert "two slashes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from squash.storage.memory import MemoryStore
 from squash.storage.protocol import ObjectStore
 
 _KINDS: Final = 'use "s3://bucket/prefix", "file:///folder", a folder\'s path, or "memory://name"'
+_SCHEMES: Final = ("s3:", "memory:", "file:")
 _memory_stores: Final[dict[str, MemoryStore]] = {}
 _memory_lock: Final = threading.Lock()
 
@@ -55,7 +56,7 @@ def open_store(
     if not location.strip() or "\0" in location:
         raise InvalidArgumentError(f"the location {location!r} names no store: {_KINDS}")
     if not separator:
-        return FolderStore(location)
+        return _folder_at(location)
     if scheme == "memory":
         with _memory_lock:
             return _memory_stores.setdefault(rest, MemoryStore())
@@ -79,6 +80,16 @@ def open_store(
             store.writes()
         return store
     raise InvalidArgumentError(f"the location {location!r} begins with an unknown scheme: {_KINDS}")
+
+
+def _folder_at(path: str) -> FolderStore:
+    # Else what was meant for S3 would lie in a folder here, and nobody would be told.
+    if path.lower().startswith(_SCHEMES):
+        raise InvalidArgumentError(
+            f"the location {path!r} has a colon without two slashes: {_KINDS}; for a folder that "
+            f'is called so, "./{path}"'
+        )
+    return FolderStore(path)
 
 
 def _check_text(value: object, name: str) -> None:
