@@ -11,7 +11,7 @@ import numpy as np
 
 from squash.arrays import U8, AnyArray
 from squash.container import Buffer, Container
-from squash.errors import DataError
+from squash.errors import DataError, UnsupportedFormatError
 from squash.index.references import (
     MALFORMED,
     object_from_json,
@@ -161,7 +161,7 @@ class Commit:
                 sequence=int(header["sequence"]),
                 commit_id=str(header["commit_id"]),
                 time_ms=int(header["time_ms"]),
-                operation=_decode(header["operation"], container),
+                operation=_decode(header["operation"], container, where),
                 stored_bytes=len(data),
             )
         except MALFORMED as error:
@@ -228,7 +228,7 @@ def _encode(operation: Operation) -> tuple[dict[str, Any], dict[str, AnyArray]]:
             assert_never(operation)
 
 
-def _decode(value: Any, container: Container) -> Operation:
+def _decode(value: Any, container: Container, where: str) -> Operation:
     if (value["type"] == "dropped") != (container.header["version"] == VERSION_DROPPED):
         raise ValueError("version 3 is of what was dropped, and of nothing else")
     match value["type"]:
@@ -264,7 +264,12 @@ def _decode(value: Any, container: Container) -> Operation:
         case "dropped":
             return Dropped()
         case other:
-            raise ValueError(f"operation {other!r} is not known")
+            # Its checksum holds, so that it was written so.
+            raise UnsupportedFormatError(
+                f"{where} is a commit of the type {other!r:.80}, which this release does not know. "
+                "Install a newer release of squash-search.",
+                object_key=where,
+            )
 
 
 def _later(value: Any, version: int) -> dict[str, Any]:

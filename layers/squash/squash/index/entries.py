@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from squash.attributes import is_metadata_key
 from squash.container import Buffer
@@ -35,6 +35,7 @@ FEATURES: Final = (ENCODER, EXPIRES)
 _NAME: Final = re.compile(INDEX_NAME_PATTERN)
 _ID: Final = re.compile(ID_PATTERN)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+T = TypeVar("T", Metric, AttributeType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +269,11 @@ def _config(content: Mapping[str, Any]) -> IndexConfig:
     return IndexConfig(
         name=content["name"],
         dimension=int(content["dimension"]),
-        metric=Metric(content["metric"]),
+        metric=_known(Metric, content["metric"], content),
         encoder=_pin(content[ENCODER]) if ENCODER in content["features"] else None,
-        attributes={key: AttributeType(kind) for key, kind in content["attributes"].items()},
+        attributes={
+            key: _known(AttributeType, kind, content) for key, kind in content["attributes"].items()
+        },
         non_filterable=tuple(content["non_filterable"]),
         codec=content["codec"],
         seed=int(content["seed"]),
@@ -278,6 +281,17 @@ def _config(content: Mapping[str, Any]) -> IndexConfig:
         # Without the feature the field says nothing: a reader that knows neither ignores it.
         expires=content[EXPIRES] if EXPIRES in content["features"] else None,
     )
+
+
+def _known(kind: type[T], value: Any, content: Mapping[str, Any]) -> T:
+    """Return a word of a kind; its checksum holds, so that one not known is a newer release's."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise UnsupportedFormatError(
+            f"index {content['name']!r} has {value!r:.80}, which is no {kind.__name__} of this "
+            "release. Install a newer release of squash-search."
+        ) from error
 
 
 def _pin(content: Mapping[str, Any]) -> EncoderPin:

@@ -35,6 +35,7 @@ VERSION: Final = 1
 VERSION_CONTENT: Final = 2
 """Of snapshots of an index that a build or a restoration has written to."""
 PREFIX: Final = "snapshots/"
+_FRESH_DEAD: Final = "fresh_dead."
 TRAINED_PREFIX: Final = "trained/"
 # Of snapshots and trained objects at once: more are there only if nothing is ever collected.
 _LISTED_MAX: Final = 128
@@ -175,7 +176,7 @@ def to_bytes(state: State) -> bytes:
         header["content"] = state.content
         version = VERSION_CONTENT
     arrays: dict[str, AnyArray] = {
-        f"fresh_dead.{sequence}": np.frombuffer(bits, dtype=np.uint8)
+        f"{_FRESH_DEAD}{sequence}": np.frombuffer(bits, dtype=np.uint8)
         for sequence, bits in state.fresh_dead.items()
     }
     return seal(KIND, version, header=header, arrays=arrays)
@@ -217,8 +218,9 @@ def _state(header: Any, container: Container) -> State:
         content=_changed(header.get("content", 0), sequence),
         snapshot_sequence=sequence,
         fresh_dead={
-            int(name.partition(".")[2]): container.array(name).tobytes()
+            int(name.removeprefix(_FRESH_DEAD)): container.array(name).tobytes()
             for name in container.names()
+            if name.startswith(_FRESH_DEAD)
         },
     )
 

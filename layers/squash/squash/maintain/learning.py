@@ -17,7 +17,7 @@ from squash.attributes import CellScheme, Columns
 from squash.maintain.parts import measured
 from squash.model import IndexConfig, Metadata, Metric
 from squash.planning import choose_rows
-from squash.quantize import PRESETS, Codec, Space, train_codec, unit_spreads
+from squash.quantize import Codec, Space, preset_of, train_codec, unit_spreads
 from squash.reports import Progress
 from squash.training import Assigner, group_clusters, kmeans
 from squash.values import dataclass
@@ -168,7 +168,7 @@ def learn(
     # Fewer rows do for the codec, and for how full the clusters will be.
     some = np.ascontiguousarray(sample[:: -(-len(sample) // _CODEC_ROWS_MAX)])
     member = Assigner(centers).assign(some)
-    name, codec_options = PRESETS[config.codec]
+    name, codec_options = preset_of(config.codec)
     codec = train_codec(
         name,
         sample=some,

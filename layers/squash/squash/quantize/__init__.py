@@ -6,6 +6,7 @@ from squash.quantize.registry import (
     PRESETS,
     is_of_preset,
     load_codec,
+    preset_of,
     scanned_layout,
     train_codec,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "are_finite",
     "is_of_preset",
     "load_codec",
+    "preset_of",
     "scanned_layout",
     "train_codec",
     "unit_spreads",

@@ -85,9 +85,26 @@ def train_codec(
     return OsqCodec.train(sample, space=space, residuals=residuals, **options)
 
 
+def preset_of(name: str) -> tuple[str, Mapping[str, Any]]:
+    """Return a preset of `PRESETS`: the codec's name, and its options.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        If it is none, as an index may have that a newer release made.
+
+    """
+    if name not in PRESETS:
+        raise UnsupportedFormatError(
+            f"the index has the codec {name!r:.80}; this release trains {', '.join(PRESETS)}. "
+            "Install a newer release of squash-search."
+        )
+    return PRESETS[name]
+
+
 def is_of_preset(codec: Codec, preset: str) -> bool:
     """Tell if a codec is what training by a preset of `PRESETS` gives, or serves as it does."""
-    name, options = PRESETS[preset]
+    name, options = preset_of(preset)
     header = codec.to_arrays()[0]
     return (
         codec.name == name

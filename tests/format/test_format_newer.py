@@ -1,0 +1,98 @@
+"""What a newer release may write, read by this one: passed over where it may be, else refused."""
+
+import json
+
+import numpy as np
+import pytest
+from make_golden import open_database
+
+from living import snapshot_every
+from squash.errors import UnsupportedFormatError
+from squash.index import entries
+from squash.index.sealed import open_sealed, seal
+from squash.maintain import BuildOptions
+from squash.storage import MemoryStore
+
+OPTIONS = BuildOptions(
+    partition_rows_target=64, partition_rows_max=128, cluster_rows_target=16, exact_rows_max=8
+)
+VERSIONS = {"commit": (1, 2, 3), "snapshot": (1, 2)}
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """An index of partitions, fresh rows and snapshots."""
+    snapshot_every(monkeypatch, 3)
+    store = MemoryStore()
+    index = open_database(store).create_index("some", dimension=8, metric="euclidean")
+    vectors = np.random.default_rng(3).normal(size=(200, 8)).astype(np.float32)
+    index.put(keys=[f"k{i}" for i in range(200)], vectors=vectors, metadata=[{"n": 1.0}] * 200)
+    index.optimize(options=OPTIONS)
+    for number in range(5):
+        index.put(keys=[f"f{number}"], vectors=vectors[:1], metadata=[{}])
+    return store
+
+
+def first(store, part):
+    """Return the key of the first object that lies at a place; of snapshots that is the newest."""
+    return next(info.key for info in store.list("some/") if part in info.key)
+
+
+def last(store, part):
+    """Return the key of the last object that lies at a place."""
+    return [info.key for info in store.list("some/") if part in info.key][-1]
+
+
+def rewritten(store, key, kind, change):
+    """Write a commit or a snapshot again, as another release might."""
+    container = open_sealed(store.get(key), kind=kind, versions=VERSIONS[kind], where=key)
+    header = dict(container.header)
+    arrays = {name: container.array(name) for name in container.names()}
+    change(header, arrays)
+    version = header.pop("version")
+    rest = {name: header[name] for name in header if name not in {"kind", "crc32"}}
+    store.put(key, seal(kind, version, header=rest, arrays=arrays))
+
+
+def entry_of(store, **changed):
+    """Write the catalogue entry again, with another content and the checksum of that."""
+    content = json.loads(store.get("some/index.json")) | changed
+    content["crc32"] = entries._checksum(content)
+    store.put("some/index.json", json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("kind", ["commit", "snapshot"])
+def test_what_is_not_known_is_passed_over(store, kind):
+    """Further fields and arrays of a known version say nothing to those who don't know them."""
+    key = last(store, "/log/") if kind == "commit" else first(store, "/snapshots/")
+
+    def more(header, arrays):
+        header["later"] = {"x": [1]}
+        arrays["later"] = np.arange(4, dtype=np.int8)
+        arrays["later.1"] = np.arange(4, dtype=np.int8)
+
+    rewritten(store, key, kind, more)
+    index = open_database(store).index("some")
+    assert index.stats().rows == 205
+    assert not index.verify().damages
+
+
+@pytest.mark.parametrize(
+    "changed", [{"metric": "manhattan"}, {"attributes": {"n": "date"}}, {"codec": "pq"}], ids=str
+)
+def test_an_entry_with_what_is_not_known(store, changed):
+    """Its checksum holds, so that it was written so: by a newer release, and nothing is damaged."""
+    entry_of(store, **changed)
+    with pytest.raises(UnsupportedFormatError, match="newer release"):
+        open_database(store).index("some").optimize(options=OPTIONS, full=True)
+
+
+def test_an_operation_that_is_not_known(store):
+    """Whoever cannot tell what a commit did does not call it damaged."""
+
+    def other(header, arrays):
+        header["operation"] = {"type": "merge"}
+
+    rewritten(store, last(store, "/log/"), "commit", other)
+    with pytest.raises(UnsupportedFormatError, match="newer release"):
+        open_database(store).index("some").stats()
