@@ -7,10 +7,12 @@ import pytest
 from make_golden import open_database
 
 from living import snapshot_every
+from squash.container import Container, pack
 from squash.errors import UnsupportedFormatError
 from squash.index import entries
 from squash.index.sealed import open_sealed, seal
 from squash.maintain import BuildOptions
+from squash.runtime.retained import RetainedObjects
 from squash.storage import MemoryStore
 
 OPTIONS = BuildOptions(
@@ -96,3 +98,49 @@ def test_an_operation_that_is_not_known(store):
     rewritten(store, last(store, "/log/"), "commit", other)
     with pytest.raises(UnsupportedFormatError, match="newer release"):
         open_database(store).index("some").stats()
+
+
+def newer_snapshot(store, place):
+    """Raise the version of a snapshot."""
+    rewritten(store, place(store, "/snapshots/"), "snapshot", lambda h, _: h.update(version=3))
+
+
+def newer_commit(store, place):
+    """Raise the version of a commit."""
+    rewritten(store, place(store, "/log/"), "commit", lambda h, _: h.update(version=4))
+
+
+def newer_part(store, part, monkeypatch):
+    """Raise the version of an object that commits and snapshots name, and let its checksum hold."""
+    key = first(store, part)
+    kind = "trained" if "trained" in part else f"segment-{part[1:]}"
+    container = Container(store.get(key), kind=kind, versions=(1,), where=key)
+    header = {name: container.header[name] for name in container.header.keys() - {"kind"}}
+    arrays = {name: container.array(name) for name in container.names()}
+    version = header.pop("version") + 1
+    store.put(key, pack(kind, version, header=header, arrays=arrays))
+    monkeypatch.setattr(RetainedObjects, "_checked", lambda self, ref: self._store.get(ref.key))
+
+
+@pytest.mark.parametrize("drop_lost", [False, True])
+@pytest.mark.parametrize(
+    "where", ["snapshot", "old snapshot", "commit", "/vectors", "/documents", "/rows", "/codes",
+              "/attributes", "/trained/"],
+)  # fmt: skip
+def test_repair_leaves_what_is_newer_alone(store, where, drop_lost, monkeypatch):
+    """It cannot tell what is right there: it wrote other snapshots, and trained anew."""
+    match where:
+        case "snapshot":
+            newer_snapshot(store, first)
+        case "old snapshot":
+            newer_snapshot(store, last)
+        case "commit":
+            newer_commit(store, last)
+        case part:
+            newer_part(store, part, monkeypatch)
+    before = {info.key: store.get(info.key) for info in store.list("")}
+    index = open_database(store).index("some")
+    assert any(one.newer for one in index.verify().damages)
+    with pytest.raises(UnsupportedFormatError, match=r"nothing was repaired.*newer release"):
+        index.repair(drop_lost=drop_lost)
+    assert {info.key: store.get(info.key) for info in store.list("")} == before

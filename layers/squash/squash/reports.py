@@ -25,6 +25,8 @@ class Damage:
 
     object_key: str
     problem: str
+    newer: bool = False
+    """Whether a newer release wrote it, which may find nothing wrong: `repair` leaves all alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,8 @@ class Index(IndexReads, IndexWrites, IndexBulk):
         ------
         ConflictError
             If a fold came between: repeat the call.
+        UnsupportedFormatError
+            If a newer release wrote any of it; nothing was changed.
 
         """
         return self._session.repair(

@@ -9,7 +9,13 @@ from functools import partial
 from typing import Final
 
 from squash.container import Buffer
-from squash.errors import ConflictError, DataError, InvalidArgumentError, NotFoundError
+from squash.errors import (
+    ConflictError,
+    DataError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnsupportedFormatError,
+)
 from squash.index import snapshots
 from squash.index.commits import Commit, Replace, log_key
 from squash.index.live import LoadKeys, Opened
@@ -52,15 +58,21 @@ class Ledger:
         """Note damage."""
         self.damages.append(Damage(object_key, problem))
 
+    def refused(self, object_key: str, error: DataError) -> None:
+        """Note what cannot be read, and whether that is for being newer than this release."""
+        newer = isinstance(error, UnsupportedFormatError)
+        self.damages.append(Damage(object_key, str(error), newer))
+
     def check(self, object_key: str, look: Callable[[], str | None]) -> bool:
         """Look at something and note what is wrong with it; tell if nothing is."""
         try:
             problem = look()
         except DataError as error:
-            problem = str(error)
             # A store says where an object lies from its own beginning, not from the index's.
             if error.object_key and not error.object_key.endswith(f"/{object_key}"):
                 object_key = error.object_key
+            self.refused(object_key, error)
+            return False
         except MALFORMED as error:
             problem = f"its parts do not fit each other ({error!r})"
         if problem:
@@ -348,7 +360,7 @@ def _commits(
                 if isinstance(found, Commit):
                     yield one, found
                 else:
-                    ledger.note(one.info.key, str(found))
+                    ledger.refused(one.info.key, found)
                     yield one, None
 
 
@@ -403,7 +415,7 @@ class _Walk:
         try:
             return snapshots.from_bytes(_get(self._store, key), sequence=sequence, where=key)
         except DataError as error:
-            self._ledger.note(key, str(error))
+            self._ledger.refused(key, error)
             return None
 
 

@@ -6,12 +6,18 @@ Loaded by a session when it is first asked for, as `squash.runtime.maintenance`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 from squash.clock import Clock, IdSource
-from squash.errors import DataError, NotFoundError, SquashError, UnavailableError
+from squash.errors import (
+    DataError,
+    NotFoundError,
+    SquashError,
+    UnavailableError,
+    UnsupportedFormatError,
+)
 from squash.index import catalogue
 from squash.index.commits import PutRows, log_key
 from squash.index.entries import entry_key
@@ -42,6 +48,7 @@ from squash.maintain import (
 from squash.model import IndexConfig, ObjectRef
 from squash.planning.turns import in_turn
 from squash.reports import (
+    Damage,
     DatabaseGcReport,
     GcReport,
     ObjectCount,
@@ -199,7 +206,7 @@ def _open(views: IndexViews, ledger: Ledger) -> Opened | None:
     except DataError as error:
         # The history has named it already, unless it shows only in how commits follow.
         if error.object_key not in {damage.object_key for damage in ledger.damages}:
-            ledger.note(error.object_key or "log/", str(error))
+            ledger.refused(error.object_key or "log/", error)
         return None
 
 
@@ -246,6 +253,7 @@ def repair(
     before, history, opened = verify_all(make_loader())
     if not before.damages:
         return RepairReport((), 0, (), (), (), dry_run)
+    _refuse_newer(before.damages)
     loader = make_loader()
     repairer = Repairer(
         views.log,
@@ -294,6 +302,16 @@ def repair(
         tuple(one for one in damages if one not in left),
         dry_run,
     )
+
+
+def _refuse_newer(damages: Sequence[Damage]) -> None:
+    """Refuse to mend beside what a newer release wrote: what is amiss there it alone can tell."""
+    newer = next((one for one in damages if one.newer), None)
+    if newer is not None:
+        raise UnsupportedFormatError(
+            f"nothing was repaired, since a newer release wrote to this index: {newer.problem}",
+            object_key=newer.object_key,
+        )
 
 
 def _train_anew(
