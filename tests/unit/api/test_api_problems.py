@@ -70,6 +70,13 @@ def test_only_messages_about_the_request_are_passed_on(kind):
         assert problem.status == 500
 
 
+def test_what_a_newer_release_wrote_is_not_called_damaged():
+    """While functions are deployed one of them may have written what others can't read yet."""
+    problem = problem_of(made(errors.UnsupportedFormatError, SECRET), request_id="r1")
+    assert "newer release" in problem.document["detail"]
+    assert "not as it was written" not in problem.document["detail"]
+
+
 @pytest.mark.parametrize(
     "code",
     [

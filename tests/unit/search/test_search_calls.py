@@ -25,6 +25,7 @@ from squash.errors import (
 from squash.search.calls import Call, CallPolicy
 from squash.search.events import Answered, answer_event, error_event, open_request
 from squash.search.exchange import ThreadExchange, thread_pool
+from squash.search.messages import read_task
 
 DEADLINE_MS = START_MS + 10_000
 
@@ -229,6 +230,30 @@ def test_an_answer_of_another_release():
     found, _, _ = asked(cloud_of(handler=lambda _world, _event: {"v": 2}), 1)
     assert isinstance(found, InternalError)
     assert "one release" in str(found)
+
+
+@pytest.mark.parametrize("what", ["event", "message"])
+def test_a_function_of_another_release(what):
+    """One that does not know what it is asked is asked again: soon one that knows it answers.
+
+    Nobody's request is wrong, nor what is stored; if it goes on so, the query is to be repeated.
+    """
+
+    def handler(_world, event):
+        try:
+            request = open_request(event | {"v": 2} if what == "event" else event, "process")
+            raise AssertionError(read_task(request.body))
+        except SquashError as error:
+            return error_event(error)
+
+    cloud = cloud_of(handler=handler)
+    found, caller, _ = asked(cloud, 1)
+    assert isinstance(found, PartialAnswerError)
+    assert "one release" in str(found)
+    assert len(cloud.seen) == caller.total().invocations == 2
+    turn = iter((handler, echo))
+    found, _, _ = asked(cloud_of(handler=lambda *said: next(turn)(*said)), 1)
+    assert found == [b"!0"]
 
 
 FATES = st.builds(

@@ -94,6 +94,9 @@ _SAID: Final[dict[type[errors.SquashError], str]] = {
     "repeated with this commit_id happens once; deleting twice does no harm",
     errors.DataError: "what is stored of this index is not as it was written, and the service's "
     "owner has to mend it: its log has more under this request's id",
+    errors.UnsupportedFormatError: "a newer release of Squash wrote what is stored of this index: "
+    "repeat the request where the service is just being brought up to date, else its owner has to "
+    "deploy that release; its log has more under this request's id",
 }
 _UNEXPECTED: Final = (
     "the service failed to carry the request out: repeat it later. The service's owner finds the "

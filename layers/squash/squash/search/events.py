@@ -21,12 +21,14 @@ from squash import errors
 from squash.errors import (
     HTTP_STATUS,
     CommitUnknownError,
+    DataError,
     InternalError,
     InvalidArgumentError,
     PartialAnswerError,
     SquashError,
     ThrottledError,
     TooLargeError,
+    UnavailableError,
 )
 from squash.limits import ANSWER_BODY_BYTES_MAX, INTEGER_MAGNITUDE_MAX
 from squash.planning.tree import NO_TREE, Node, Place, Tree
@@ -42,6 +44,14 @@ _MB_PER_GB: Final = 1024.0
 _MALFORMED: Final = (
     ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
+
+
+class RefusedEventError(InvalidArgumentError):
+    """An event is of another version: another release's functions send it one another."""
+
+
+class RefusedMessageError(DataError):
+    """What functions tell one another is damaged, or another release's: nothing stored is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ def open_request(event: Mapping[str, Any], kind: Kind) -> Request:
     Raises
     ------
     InvalidArgumentError
-        If it is not one, or not of this kind.
+        If it is not one, or not of this kind; `RefusedEventError` if it is of another version.
 
     """
     try:
@@ -108,7 +118,8 @@ def open_request(event: Mapping[str, Any], kind: Kind) -> Request:
             event.get("may_hedge") is not False,
         )
     except (*_MALFORMED, binascii.Error) as error:
-        raise InvalidArgumentError(
+        other = isinstance(event, Mapping) and event.get("v", VERSION) != VERSION
+        raise (RefusedEventError if other else InvalidArgumentError)(
             f"this function takes events of version {VERSION} and kind {kind!r} ({error!s:.200}): "
             "deploy all functions from one release"
         ) from error
@@ -148,6 +159,10 @@ def answer_event(answered: Answered) -> dict[str, Any]:
 def error_event(error: SquashError, spent: Spent | None = None) -> dict[str, Any]:
     """Return what a function answers where it met an error that Squash knows."""
     kind = type(error).__name__ if type(error).__name__ in _ERRORS else InternalError.__name__
+    if isinstance(error, RefusedEventError | RefusedMessageError):
+        # Nobody's request is wrong, nor what is stored: while functions are deployed some are of
+        # another release, and soon none is.
+        kind = UnavailableError.__name__
     said: dict[str, Any] = {"type": kind, "message": str(error)}
     said |= {name: value for name in _PLACES if (value := getattr(error, name)) is not None}
     if isinstance(error, ThrottledError):

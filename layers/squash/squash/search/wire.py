@@ -19,6 +19,7 @@ from squash.arrays import F32, I64, AnyArray
 from squash.container import Container, pack
 from squash.errors import DataError, InternalError
 from squash.index.references import MALFORMED
+from squash.search.events import RefusedMessageError
 from squash.search.tasks import Delivery
 
 T = TypeVar("T")
@@ -41,11 +42,11 @@ SPENT_WRITTEN_MAX: Final = 4 * _SPENT_BYTES_MAX
 
 @contextmanager
 def reading(kind: str) -> Iterator[None]:
-    """Turn whatever reading a message raises into a DataError of it."""
+    """Turn whatever reading a message raises into a RefusedMessageError of it."""
     try:
         yield
     except (DataError, *MALFORMED) as error:
-        raise DataError(
+        raise RefusedMessageError(
             f"a message of kind {kind!r} cannot be read ({error!s:.300}): it is damaged, or "
             "written by another release. Deploy all functions from one release."
         ) from error
