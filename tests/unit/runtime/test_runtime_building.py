@@ -13,9 +13,11 @@ from squash.clock import SystemIds
 from squash.errors import (
     BuildStoppedError,
     ConflictError,
+    DataError,
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
+    UnsupportedFormatError,
 )
 from squash.maintain.bulk.drive import duration, run_patiently
 from squash.maintain.bulk.records import read_request
@@ -212,6 +214,28 @@ def test_a_cancelled_build_lets_another_begin(index, tmp_path):
     with pytest.raises(ConflictError, match=BUILD):
         builds.prepare([url], sizes=SIZES, replaces=True)
     index.cancel_build(BUILD)
+    assert index.build([url], sizes=SIZES, replace=True).state == "published"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [({"version": 2}, UnsupportedFormatError), ({"later": 1}, DataError)],
+    ids=str,
+)
+def test_a_newer_releases_build_is_not_gone_on_with_and_can_be_given_up(
+    database, index, tmp_path, change, error
+):
+    """Who went back to this release must not wait for a build that only the newer one can do."""
+    url = write_npy(tmp_path / "in", 400)
+    index.bulk_builds().prepare([url], sizes=SIZES, build_id=BUILD, replaces=True)
+    (key,) = (info.key for info in database.store.list("") if info.key.endswith("/request"))
+    database.store.put(key, json.dumps(json.loads(database.store.get(key)) | change).encode())
+    for ask in (index.build_status, index.resume_build):
+        with pytest.raises(error):
+            ask(BUILD)
+    assert index.stats().rows == 0
+    with pytest.raises(error, match="keeps nobody"):
+        index.cancel_build(BUILD)
     assert index.build([url], sizes=SIZES, replace=True).state == "published"
 
 

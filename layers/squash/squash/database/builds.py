@@ -139,6 +139,8 @@ class IndexBulk:
             If there is no such build.
         ConflictError
             If it is published.
+        DataError
+            If what it noted is damaged, or a newer release's; another can begin all the same.
 
         """
         return self.bulk_builds().cancel(build)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from squash.clock import Clock
-from squash.errors import ConflictError, InvalidArgumentError, NotFoundError, SquashError
+from squash.errors import (
+    ConflictError,
+    DataError,
+    InvalidArgumentError,
+    NotFoundError,
+    SquashError,
+)
 from squash.index.claims import claim_for_build, release_build
 from squash.index.entries import Entry
 from squash.index.state import building
@@ -295,6 +302,9 @@ class BuildRecords:
             If there is no such build.
         ConflictError
             If it is published.
+        DataError
+            If what it noted is damaged, or a newer release's. It is stopped then all the same, as
+            far as that can be, and keeps nobody from the index.
 
         """
         try:
@@ -302,6 +312,15 @@ class BuildRecords:
             note_cancelled(self._store, build, self._clock.now_ms())
         except NotFoundError as error:
             raise self._given_up(build) or error from error
+        except DataError as error:
+            with suppress(DataError):
+                note_cancelled(self._store, build, self._clock.now_ms())
+            self._release(build)
+            raise type(error)(
+                f"{error}. It keeps nobody from folding or building the index any more",
+                index=self._config.name,
+                object_key=error.object_key,
+            ) from error
         self._release(build)
         return self.status(build)
 

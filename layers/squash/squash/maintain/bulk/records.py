@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from squash.container import Buffer
-from squash.errors import BuildStoppedError, ChecksumError, DataError, NotFoundError
+from squash.errors import (
+    BuildStoppedError,
+    ChecksumError,
+    DataError,
+    NotFoundError,
+    UnsupportedFormatError,
+)
 from squash.index.references import MALFORMED
 from squash.maintain.bulk import keys
 from squash.maintain.bulk.context import TaskReport
@@ -19,6 +25,7 @@ from squash.maintain.bulk.request import Attempt, BuildRequest, Limits
 from squash.maintain.bulk.stages import Task
 from squash.storage import ObjectStore
 
+VERSION: Final = 1  # of a request, a plan and an outcome; nothing else here has one
 T = TypeVar("T")
 
 
@@ -97,13 +104,22 @@ def read_json(store: ObjectStore, key: str, read: Callable[[Any], T]) -> T | Non
     ------
     DataError
         If it cannot be read.
+    UnsupportedFormatError
+        If a newer release wrote it.
 
     """
     data = store.get(key)
     if data is None:
         return None
     try:
-        return read(json.loads(bytes(data)))
+        found = json.loads(bytes(data))
+        if found.get("version", VERSION) != VERSION:
+            raise UnsupportedFormatError(
+                f"{key} is of version {found['version']!r:.40}, and this release builds by version "
+                f"{VERSION}: go on with the build by the release that began it, or cancel it",
+                object_key=key,
+            )
+        return read(found)
     except MALFORMED as error:
         raise DataError(
             f"{key} cannot be read ({error!r}): start the build anew", object_key=key
