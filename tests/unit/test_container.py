@@ -153,6 +153,13 @@ def test_refusals_name_what_they_refuse():
         opened(plain, versions=(2,)).array("b")
 
 
+def test_arrays_of_a_dtype_that_is_not_known_are_a_newer_releases():
+    """They are no damage, which somebody might mend."""
+    data = pack("k", 2, header={}, arrays={"a": np.zeros(32, np.float16)})
+    with pytest.raises(UnsupportedFormatError, match=r"'a' of dtype 'B16'.*newer release"):
+        opened(data.replace(b'"F16"', b'"B16"'))
+
+
 @pytest.mark.parametrize("version", [True, 1.0, "1", None, [1]])
 def test_a_version_is_an_integer(version):
     """What merely equals a version is none."""

@@ -121,6 +121,8 @@ def read_layout(prefix: Buffer, *, where: str, total_bytes: int | None = None) -
     ------
     DataError
         If the bytes are no container.
+    UnsupportedFormatError
+        If an array has a dtype that this release does not know.
 
     """
     if len(prefix) < _LENGTH_BYTES:
@@ -132,6 +134,7 @@ def read_layout(prefix: Buffer, *, where: str, total_bytes: int | None = None) -
     try:
         raw = _parse(bytes(prefix[_LENGTH_BYTES:base]).decode())
         header = _parse(raw.pop(_METADATA)["squash"])
+        _refuse_newer_arrays(raw, where)
         every = {name: _checked_entry(value, base) for name, value in raw.items()}
         _check_tiling(every, base, total_bytes)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -270,6 +273,18 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _refuse_newer_arrays(entries: Mapping[str, Any], where: str) -> None:
+    """Refuse arrays of a dtype that safetensors may have, and no release until this one writes."""
+    for name, entry in entries.items():
+        dtype = entry["dtype"]
+        if isinstance(dtype, str) and dtype not in _DTYPES:
+            raise UnsupportedFormatError(
+                f"{where} has the array {name!r:.80} of dtype {dtype!r:.40}, which this release "
+                "does not read. Install a newer release of squash-search.",
+                object_key=where,
+            )
 
 
 def _checked_entry(value: Any, base: int) -> Entry:
