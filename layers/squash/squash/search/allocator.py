@@ -22,7 +22,6 @@ from squash.search.processor import Meter
 from squash.search.requests import answer_request, read_request, write_request_answer
 from squash.search.spending import Spent
 from squash.search.tree import answer_node
-from squash.search.wire import received
 
 
 class Allocator:
@@ -75,7 +74,7 @@ class Allocator:
             may_hedge=request.may_hedge,
         )
         try:
-            asked = received(read_request, request.body)
+            asked = read_request(request.body)
             view = self._open(asked.entry, asked.snapshot)
             work = QueryWork(view, self._slots, self._costs, allow_partial=request.allow_partial)
             found = answer_node(caller, work, request.place, asked.queries)

@@ -12,7 +12,6 @@ from squash.search.messages import read_task, write_task_answer
 from squash.search.processing import process
 from squash.search.slot import Slot
 from squash.search.spending import Spent
-from squash.search.wire import received
 
 
 class Meter(Protocol):
@@ -51,7 +50,7 @@ class Processor:
             request = open_request(event, "process")
             if self._clock.now_ms() >= request.deadline_ms:
                 raise UnavailableError("the task came after its deadline: nobody waits for it")
-            task = received(read_task, request.body)
+            task = read_task(request.body)
             answer = process(task, self._slot_of(task.prefix))
             body = write_task_answer(answer, task.dimension)
             return answer_event(Answered(body, meter.spent()))
