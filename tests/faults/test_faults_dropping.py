@@ -339,3 +339,43 @@ def test_who_uses_an_index_while_it_is_dropped(use, known, monkeypatch):
             break
         with pytest.raises(NotFoundError):
             index.put(keys=["later"], vectors=[[1, 2]])
+
+
+@pytest.mark.parametrize("fault", ["overtaken", "late"])
+@pytest.mark.parametrize("use", ["put", "query", "list"])
+@pytest.mark.parametrize("made", [True, False])
+def test_who_stands_still_while_an_index_is_opened(made, use, fault):
+    """A machine that sleeps at whichever call, while all is dropped and collected, learns of it."""
+    for step in count():
+        world = MemoryStore(FakeClock())
+        if not made:
+            index = connect(world, world._clock, 50).create_index("old", dimension=2)
+            index.put(keys=["a"], vectors=[[1, 2]])
+            index.optimize()
+        wrote: list[bool] = []
+
+        def others(world: MemoryStore = world, wrote: list[bool] = wrote) -> None:
+            database = connect(world, world._clock, 51)
+            wrote.append(bool(database.index("old").get(keys=["new"])))
+            database.drop_index("old")
+            world._clock.sleep(25 * HOUR_S)
+            database.gc()
+
+        faulty = StepStore(world, step=step + (made and fault == "overtaken"), fault=fault)
+        faulty.rival = others
+        database = connect(faulty, world._clock, 52)
+        answer: Any = None
+        answer: Any = None
+        with suppress(NotFoundError):
+            index = database.create_index("old", dimension=2) if made else database.index("old")
+            answer = USES[use](index)
+        if not faulty.happened:
+            assert step
+            break
+        where = faulty.happened
+        if use == "put":
+            assert answer is None or wrote == [True], where
+        elif answer is not None and not made:
+            assert len(answer.matches if use == "query" else answer.records) == 1, where
+        with pytest.raises(NotFoundError):
+            index.put(keys=["later"], vectors=[[1, 2]])

@@ -262,6 +262,7 @@ class Database:
                 "give the dimension of the index's vectors, or an encoder, which has one",
                 field="dimension",
             )
+        now_ms = self._clock.now_ms()
         config = IndexConfig(
             name=name,
             dimension=size,
@@ -271,7 +272,7 @@ class Database:
             non_filterable=unfilterable,
             codec=codec,
             seed=whole_number(seed, "seed"),
-            created_ms=self._clock.now_ms(),
+            created_ms=now_ms,
             expires=expires,
         )
         if not isinstance(codec, str) or codec not in PRESETS:
@@ -279,12 +280,12 @@ class Database:
                 f"there is no codec {codec!r}; take one of {', '.join(PRESETS)}", field="codec"
             )
         if bucket_of(name) is not None:
-            return self._open(self.vector_buckets.create_index(config, tags=tags or {}))
+            return self._open(self.vector_buckets.create_index(config, tags=tags or {}), now_ms)
         if tags:
             raise InvalidArgumentError(
                 f"index {name!r} is in no vector bucket: it has no tags", field="tags"
             )
-        return self._open(catalogue.create(self._store, config, self._ids))
+        return self._open(catalogue.create(self._store, config, self._ids), now_ms)
 
     def index(self, name: str) -> Index:
         """Open an index.
@@ -295,7 +296,8 @@ class Database:
             If there is none of this name.
 
         """
-        return self._open(catalogue.load(self._store, name))
+        looked_ms = self._clock.now_ms()
+        return self._open(catalogue.load(self._store, name), looked_ms)
 
     def list_indexes(self, *, in_buckets: bool = True) -> list[IndexConfig]:
         """Return the configuration of every index, by name; last those in vector buckets.
@@ -356,13 +358,14 @@ class Database:
             report=told(progress),
         )
 
-    def _open(self, entry: Entry) -> Index:
+    def _open(self, entry: Entry, looked_ms: int) -> Index:
         session = IndexSession(
             self._store,
             entry,
             settings=self._settings,
             clock=self._clock,
             ids=self._ids,
+            looked_ms=looked_ms,
             searcher=self._searcher,
             check_catalogue=lambda: self._check_catalogue(entry.config.name),
             memory=self._memory,

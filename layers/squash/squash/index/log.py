@@ -49,7 +49,7 @@ class IndexLog(LogReader):
         Gives a segment's key table, for snapshots.
     report:
         Told why a snapshot could not be written; the next writer tries again.
-    check_current:
+    check_current, looked_ms:
         As of `LogReader`.
 
     """
@@ -63,8 +63,9 @@ class IndexLog(LogReader):
         load_keys: LoadKeys,
         report: Callable[[SquashError], None],
         check_current: Callable[[], None] | None = None,
+        looked_ms: int | None = None,
     ) -> None:
-        super().__init__(store, clock, check_current)
+        super().__init__(store, clock, check_current, looked_ms)
         self.ids = ids
         self._load_keys = load_keys
         self._report = report

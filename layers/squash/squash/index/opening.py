@@ -45,17 +45,23 @@ class LogReader:
     check_current:
         Looks into the catalogue, where this is the index that was looked up just now, and raises if
         it is no more; see `squash.index.dropping` for when. Without it nobody looks.
+    looked_ms:
+        The time before the catalogue was looked into for this index; without it, now.
 
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, check_current: Callable[[], None] | None = None
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        check_current: Callable[[], None] | None = None,
+        looked_ms: int | None = None,
     ) -> None:
         self.store = store
         self._clock = clock
         self._reads = Reads()
         self._check_current = check_current
-        self._looked_ms = clock.now_ms()
+        self._looked_ms = clock.now_ms() if looked_ms is None else looked_ms
 
     def refresh(
         self, known: Opened | None, *, read_ahead: Callable[[str], None] | None = None
@@ -82,7 +88,7 @@ class LogReader:
         """
         now = self._clock.now_ms()
         if known is None or self._is_old(known, now):
-            return self._open_anew(known, read_ahead, now)
+            return self._open_anew(known, read_ahead)
         # Every strongly consistent query comes through here, and mostly nothing is new.
         following = self._get(known.state.sequence + 1)
         if following is not None:
@@ -101,11 +107,9 @@ class LogReader:
             if not self._is_old(known, self._clock.now_ms()):
                 return found
         # Who stood still may have met the gaps, or an end, that a collection left meanwhile.
-        return self._open_anew(known, None, self._clock.now_ms())
+        return self._open_anew(known, None)
 
-    def _open_anew(
-        self, known: Opened | None, read_ahead: Callable[[str], None] | None, now: int
-    ) -> Opened:
+    def _open_anew(self, known: Opened | None, read_ahead: Callable[[str], None] | None) -> Opened:
         """Read on where little can be relied on, and look into the catalogue if that is due."""
         found: list[Opened] = []
 
@@ -113,11 +117,12 @@ class LogReader:
             found.append(self._open_newest(known, read_ahead))
 
         check = self._check_current
-        looks = known is not None or abs(now - self._looked_ms) > CATALOGUE_TRUSTED_MS
         with self.telling_of_drops():
             read()
-            if check is not None and looks:
-                # Not before: a drop removes the entry first, and then what the log was read by.
+            # Not before: a drop removes the entry first, and then what the log was read by.
+            now = self._clock.now_ms()
+            looked_long_ago = abs(now - self._looked_ms) > CATALOGUE_TRUSTED_MS
+            if check is not None and (known is not None or looked_long_ago):
                 check()
                 self._looked_ms = now
         return found[0]

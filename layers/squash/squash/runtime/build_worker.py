@@ -77,8 +77,9 @@ def builds_at(place: StorePlace, index: str) -> IndexBuilds:
     """
     choose_kernels(os.environ)
     store = open_store(place.location, endpoint_url=place.endpoint_url, region=place.region)
-    entry = catalogue.load(store, index)
     clock = SystemClock()
+    looked_ms = clock.now_ms()
+    entry = catalogue.load(store, index)
 
     def encoding() -> Encoding:
         folders = encoder_folders(os.environ)
@@ -90,6 +91,7 @@ def builds_at(place: StorePlace, index: str) -> IndexBuilds:
         settings=Settings(place=place),
         clock=clock,
         ids=SystemIds(),
+        looked_ms=looked_ms,
         encoding=encoding,
     )
     return session.builds()

@@ -77,8 +77,8 @@ class IndexSession:
     ----------
     store:
         The whole store.
-    entry:
-        What the catalogue says of it.
+    entry, looked_ms:
+        What the catalogue says of it; the time before it was asked, without which it is now.
     settings, clock, ids:
         How this process uses its machine; time; names.
     searcher:
@@ -102,6 +102,7 @@ class IndexSession:
         settings: Settings,
         clock: Clock,
         ids: IdSource,
+        looked_ms: int | None = None,
         searcher: Searcher | None = None,
         fold_soon: Callable[[str], None] | None = None,
         encoding: Callable[[], Encoding] | None = None,
@@ -126,6 +127,7 @@ class IndexSession:
             ids=ids,
             report=_report_snapshot,
             check_current=partial(catalogue.check_current, self._counted, entry),
+            looked_ms=looked_ms,
             memory=memory,
             tmp=tmp,
         )

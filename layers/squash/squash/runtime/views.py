@@ -44,7 +44,7 @@ class IndexViews:
         How this process uses its machine; time; names.
     report:
         Told why a snapshot could not be written.
-    check_current:
+    check_current, looked_ms:
         As of `IndexLog`.
     memory, tmp:
         What was loaded is kept in; without them, in memory of its own and in no files.
@@ -61,6 +61,7 @@ class IndexViews:
         ids: IdSource,
         report: Callable[[SquashError], None],
         check_current: Callable[[], None] | None = None,
+        looked_ms: int | None = None,
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
     ) -> None:
@@ -82,6 +83,7 @@ class IndexViews:
             load_keys=self._load_keys,
             report=report,
             check_current=check_current,
+            looked_ms=looked_ms,
         )
         self.history = History(store)
         self._lock = threading.Lock()
