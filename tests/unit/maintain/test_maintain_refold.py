@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import squash
+from fakes import FakeClock
 from simulated import Clock
 from squash.clock import SystemClock, SystemIds
 from squash.database import Database
@@ -371,8 +372,9 @@ def test_a_commit_of_unknown_outcome_drops_nothing(full):
 @pytest.mark.parametrize("full", [False, True])
 def test_rows_that_expired_are_left_out(full):
     """Fresh ones, those of flat segments, and those of partitions that lost a tenth by it."""
-    store, now = MemoryStore(), SystemClock().now_ms() / 1000
-    database = Database(store, settings=Settings(), clock=SystemClock(), ids=SystemIds())
+    clock = FakeClock()
+    store, now = MemoryStore(clock), clock.now_ms() / 1000
+    database = Database(store, settings=Settings(), clock=clock, ids=SystemIds())
     index = database.create_index("x", dimension=4, metric="euclidean", expires="until")
     vectors = np.random.default_rng(2).normal(size=(ROWS, 4)).astype("f4")
     until = [{"until": now + 1_000} if i % 3 else {} for i in range(ROWS)]
@@ -383,11 +385,11 @@ def test_rows_that_expired_are_left_out(full):
     assert index.optimize(options=OPTIONS, full=full).rows == ROWS + 20
     sound(index, ROWS + 20)
 
-    class Later(SystemClock):
-        def now_ms(self):
-            return super().now_ms() + 2_000_000
-
-    later = Database(store, settings=Settings(), clock=Later(), ids=SystemIds()).index("x")
+    ahead = FakeClock(clock.ms + 2_000_000)
+    index = Database(store, settings=Settings(), clock=ahead, ids=SystemIds()).index("x")
+    assert index.optimize(options=OPTIONS, full=full).rows == ROWS + 20, "by the store's clock"
+    clock.sleep(2_000)
+    later = Database(store, settings=Settings(), clock=clock, ids=SystemIds()).index("x")
     assert later.optimize(options=OPTIONS, full=full).rows == ROWS // 3 + 20
     sound(later, ROWS // 3 + 20)
     assert later.query(vectors[0], top_k=ROWS).usage.rows_scanned <= ROWS // 3 + 20

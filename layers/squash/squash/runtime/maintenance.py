@@ -29,6 +29,7 @@ from squash.maintain import (
     optimize,
     refold,
 )
+from squash.maintain.gc import store_time
 from squash.model import IndexConfig, RowBatch, WriteResult
 from squash.planning import FoldFacts, PartitionCounts, choose_partitions, why_rebuild
 from squash.quantize import is_of_preset
@@ -179,6 +180,9 @@ def _staying(
 ) -> tuple[RowBatch, list[tuple[SegmentReader, I64]]]:
     """Return the fresh rows and those of each segment that live and have not expired."""
     now_ms = views.log.now_ms()
+    if config.expires is not None:
+        # A clock that is ahead would take from all others what is there for them yet.
+        now_ms = min(now_ms, store_time(views.log.store, views.log.ids))
     node = live_node(config, now_ms)
     live: list[tuple[SegmentReader, I64]] = []
     for ref in opened.state.segments:
