@@ -126,6 +126,35 @@ def test_floating_point():
     assert caught.value.field == "images[3]"
 
 
+def grey_tiff(bits, row, *, signed=False):
+    """Return a TIFF of eight equal rows of packed pixels, each of so many bits."""
+    wide, form = 8, 2 if signed else 1
+    at = 10 + 9 * 12 + 4
+    # Width, height, bits, no compression, black is zero, one strip, one sample, its length, form.
+    tags = [(256, wide), (257, 8), (258, bits), (259, 1), (262, 1), (273, at), (277, 1)]
+    tags += [(279, 8 * len(row)), (339, form)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + 8 * row
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "row"),
+    [(32, False, 8 * b"\xc8\0\0\0"), (32, True, 8 * b"\xc8\0\0\0"), (16, True, 8 * b"\xc8\0")],
+)
+def test_integers_of_which_none_is_white(bits, signed, row):
+    """Pixels that may hold any number, and mostly small ones, become no black picture either."""
+    with pytest.raises(InvalidArgumentError, match="signed or 32-bit"):
+        read_pixels(grey_tiff(bits, row, signed=signed), PART)
+
+
+@pytest.mark.parametrize(
+    ("bits", "row"), [(8, 8 * b"\xc8"), (12, 4 * b"\xc8\x0c\x80"), (16, 8 * b"\0\xc8")]
+)
+def test_depths(bits, row):
+    """What is white follows from how many bits a pixel has."""
+    assert (read_pixels(grey_tiff(bits, row), PART) == 200).all()
+
+
 @pytest.mark.parametrize("size", [(64, 16), (16, 64), (16, 16), (5, 5), (3, 9), (301, 3)])
 def test_middle(size):
     """The middle of a picture is what is seen of it, however long the picture is."""

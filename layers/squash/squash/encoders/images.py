@@ -25,6 +25,7 @@ Told: TypeAlias = Callable[[int], None]
 # Those that Pillow decodes itself, with no program of another's.
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _ORIENTATION: Final = 0x0112
+_BITS_A_SAMPLE: Final = 258  # of a TIFF's tags
 _TURNS: Final = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -165,15 +166,18 @@ def _orientation(opened: Any) -> Any:
 
 def _in_colours(library: Any, opened: Any, field: str) -> Any:
     """Return an image as RGB, or as RGBA where something shines through: that becomes white."""
-    if opened.mode.startswith("F"):
+    tiff = opened.format == "TIFF"
+    if opened.mode.startswith("F") or (tiff and opened.mode == "I"):
         # Of 0 to 1, to 255, or to anything: taken for the wrong one, every picture is black.
+        kind = "floating-point" if opened.mode.startswith("F") else "signed or 32-bit"
         raise InvalidArgumentError(
-            f"{field} has floating-point pixels, and what is white among them is not said: convert "
-            "it to 8 or 16 bits a channel",
+            f"{field} has {kind} pixels, and what is white among them is not said: convert it to "
+            "8 or 16 bits a channel",
             field=field,
         )
     if opened.mode.startswith("I"):
-        grey = np.clip(np.asarray(opened, np.float64) / 256, 0, 255).astype(np.uint8)
+        bits = opened.tag_v2[_BITS_A_SAMPLE][0] if tiff else 16  # or 12
+        grey = np.clip(np.asarray(opened, np.float64) / 2 ** (bits - 8), 0, 255).astype(np.uint8)
         return library.fromarray(grey).convert("RGB")
     if opened.has_transparency_data:
         return opened if opened.mode == "RGBA" else opened.convert("RGBA")
