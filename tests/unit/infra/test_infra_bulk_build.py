@@ -316,3 +316,5 @@ def test_machine_notes_what_failed_and_ends(run):
     assert (noted[0]["stage"], noted[0]["batch"], noted[0]["error"]) == ("assign", 1, "DataError")
     assert json.loads(noted[0]["cause"])["errorMessage"] == "it went wrong"
     assert not [e for e in ended.builder.events if e.get("open") == "keys"]
+    # A task's failure, too, is of the execution that began it: another may go on by then.
+    assert {e["execution"] for e in ended.builder.events if "failed" in e} == {"one"}
