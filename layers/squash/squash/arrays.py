@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -35,3 +36,8 @@ def distinct(values: NDArray[T]) -> NDArray[T]:
     first[:1] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return ordered[first]
+
+
+def is_iterable(value: object) -> bool:
+    """Tell if there is something to go through; an array of no dimension says so, and has none."""
+    return isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and not value.ndim)

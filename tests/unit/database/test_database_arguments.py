@@ -104,6 +104,28 @@ def test_what_would_count_as_true_is_refused(call):
         call(index)
 
 
+NO_LISTS = {
+    "include": lambda index, value: index.query([1, 2], include=value),
+    "vectors": lambda index, value: index.query_many(value),
+    "filters": lambda index, value: index.query_many([[1, 2]], filters=value),
+    "texts": lambda index, value: index.query_many(texts=value),
+    "keys": lambda index, value: index.get(keys=value),
+    "keys ": lambda index, value: index.put(keys=value, vectors=[[1, 2]]),
+    "vectors ": lambda index, value: index.put(keys=["a"], vectors=value),
+    "metadata": lambda index, value: index.put(keys=["a"], vectors=[[1, 2]], metadata=value),
+    "metadata ": lambda index, value: index.patch(keys=["a"], metadata=value),
+    "batches": lambda index, value: index.import_batches(value),
+}
+
+
+@pytest.mark.parametrize("call", NO_LISTS)
+def test_an_array_of_no_dimension_is_no_list(call):
+    """It is a number in an array's clothes, as NumPy's functions return, and has no members."""
+    index = squash.connect("memory://no-lists").create_index(f"x{uuid4().hex}", dimension=2)
+    with pytest.raises(InvalidArgumentError, match=call.strip()):
+        NO_LISTS[call](index, np.array(3.0))
+
+
 def test_recall_that_nobody_asked_for():
     """It is another one of an index with an encoder."""
     of = [query_options((), 1, None, False, False, False, None, encoded) for encoded in (0, 1)]

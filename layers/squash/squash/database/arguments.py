@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from squash.arrays import is_iterable
 from squash.errors import InvalidArgumentError, shown
 from squash.limits import (
     ID_PATTERN,
@@ -75,7 +76,7 @@ def whole_number(value: Any, field: str) -> int:
 
 def listed(value: Any, field: str) -> list[Any]:
     """Refuse what is no list, and a string, which Python takes for a list of characters."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes) or not is_iterable(value):
         raise InvalidArgumentError(f"{field} is {shown(value)}: give a list", field=field)
     return list(value)
 

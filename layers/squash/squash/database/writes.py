@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from squash.arrays import is_iterable
 from squash.database.arguments import (
     commit_id_of,
     flag,
@@ -177,7 +178,7 @@ class IndexWrites:
             As `put`; batches before the one that failed stay.
 
         """
-        if not isinstance(batches, Iterable):
+        if not is_iterable(batches):
             raise InvalidArgumentError(
                 f"batches is {shown(batches)}: give an iterable of RowBatch or InputBatch",
                 field="batches",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from squash.arrays import F32, AnyArray
+from squash.arrays import F32, AnyArray, is_iterable
 from squash.errors import InvalidArgumentError, TooLargeError
 from squash.limits import (
     KEY_BYTES_MAX,
@@ -142,7 +142,7 @@ def _check_notes(
     *,
     check_metadata: CheckMetadata,
 ) -> list[dict[str, Any]]:
-    if metadata is not None and not isinstance(metadata, Iterable):
+    if metadata is not None and not is_iterable(metadata):
         raise _single_metadata()
     notes = [None] * len(names) if metadata is None else list(metadata)
     count, what = items
@@ -185,7 +185,7 @@ def check_patches(
 
     """
     names = _check_names(keys)
-    if isinstance(patches, Mapping | str | bytes) or not isinstance(patches, Iterable):
+    if isinstance(patches, Mapping | str | bytes) or not is_iterable(patches):
         raise _single_metadata()
     listed = list(patches)
     if len(listed) != len(names):
@@ -292,7 +292,7 @@ def check_keys(keys: Sequence[str]) -> list[str]:
     """
     if isinstance(keys, str | bytes):
         raise InvalidArgumentError("keys is a single string: give a list", field="keys")
-    if not isinstance(keys, Iterable):
+    if not is_iterable(keys):
         raise InvalidArgumentError(f"keys is {keys!r:.80}: give a list of strings", field="keys")
     names = list(keys)
     if len(names) > KEYS_PER_CALL_MAX:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from squash.arrays import F32, AnyArray
+from squash.arrays import F32, AnyArray, is_iterable
 from squash.attributes import check_metadata
 from squash.encoders.encoded import Encoded
 from squash.encoders.inputs import check_image, check_text
@@ -232,10 +232,11 @@ class Content:
         self._check_encoder(encoder, vectors=False)
         if vectors is None:
             return self._check_inputs(texts, images, many=True)
-        if isinstance(vectors, str) or not hasattr(vectors, "__len__"):
+        array = isinstance(vectors, np.ndarray)
+        if isinstance(vectors, str) or not (vectors.ndim if array else hasattr(vectors, "__len__")):
             raise InvalidArgumentError("vectors is a list of vectors, [q, d]", field="vectors")
         # An array's rows are checked together.
-        return vectors if type(vectors) is np.ndarray and vectors.ndim else list(vectors)
+        return vectors if type(vectors) is np.ndarray else list(vectors)
 
     def encoded_queries(self, asked: Asked, deadline_ms: int | None) -> EncodedQueries:
         """Return the vectors of what queries ask for, checked.
@@ -389,7 +390,7 @@ def _one_of(given: Mapping[str, Any]) -> None:
 def _listed(items: Any, field: str) -> list[Any]:
     if isinstance(items, str | bytes | bytearray | memoryview | Mapping):
         raise InvalidArgumentError(f"{field} is a single value: give a list", field=field)
-    if not isinstance(items, Iterable):
+    if not is_iterable(items):
         raise InvalidArgumentError(f"{field} is a list, not {type(items).__name__}", field=field)
     return list(items)
 
