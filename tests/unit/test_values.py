@@ -6,12 +6,12 @@ import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
-from squash.values import dataclass
+from squash.values import dataclass, remembered
 
 T = TypeVar("T")
 ORIGINAL = dataclasses.dataclass
@@ -147,3 +147,38 @@ def test_values_are_completed_once_by_many_threads():
     finally:
         sys.setswitchinterval(interval)
     assert found == [True] * 80
+
+
+class Slow:
+    """Works something out that takes until it is told."""
+
+    def __init__(self, begun: Event, go_on: Event) -> None:
+        self.begun, self.go_on = begun, go_on
+        self.asked = 0
+
+    @remembered
+    def answer(self) -> int:
+        """The answer."""
+        self.asked += 1
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return self.asked
+
+
+def test_who_works_something_out_keeps_no_other_object_waiting():
+    """As the lock of `functools.cached_property` does before Python 3.12."""
+    begun, go_on, free = Event(), Event(), Event()
+    free.set()
+    slow, other = Slow(begun, go_on), Slow(Event(), free)
+    first = Thread(target=lambda: slow.answer)
+    first.start()
+    assert begun.wait(30)
+    second = Thread(target=lambda: other.answer)
+    second.start()
+    second.join(30)
+    found = dict(vars(other))
+    go_on.set()
+    first.join()
+    second.join()
+    assert found["answer"] == other.answer == slow.answer == slow.asked == other.asked == 1
+    assert Slow.answer.__doc__ == "The answer."

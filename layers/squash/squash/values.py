@@ -20,7 +20,7 @@ from reprlib import recursive_repr
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-__all__ = ["dataclass", "maker_of"]
+__all__ = ["dataclass", "maker_of", "remembered"]
 
 T = TypeVar("T")
 
@@ -247,7 +247,30 @@ def _hashing(values: Callable[[Any], Any]) -> Callable[..., int]:
     return __hash__
 
 
+class _Remembered:
+    """Gives an attribute that is worked out when it is first asked for, and then kept.
+
+    `functools.cached_property` does as much, but before Python 3.12 with one lock for all objects
+    of a class: who reads for one of them keeps all others waiting. Here as there from 3.12 on two
+    threads that ask at once may both work it out.
+    """
+
+    def __init__(self, work_out: Callable[[Any], Any]) -> None:
+        self._work_out = work_out
+        self._name = work_out.__name__
+        self.__doc__ = work_out.__doc__
+
+    def __get__(self, of: Any, owner: type | None = None) -> Any:
+        if of is None:
+            return self
+        found = self._work_out(of)
+        of.__dict__[self._name] = found  # where it is found before this
+        return found
+
+
 if TYPE_CHECKING:
     from dataclasses import dataclass
+    from functools import cached_property as remembered
 else:
     dataclass = _value_class
+    remembered = _Remembered

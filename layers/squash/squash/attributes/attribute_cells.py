@@ -8,7 +8,6 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
-from functools import cached_property
 from itertools import accumulate
 from operator import or_
 from sys import float_info
@@ -22,6 +21,7 @@ from squash.attributes.nodes import Ordered
 from squash.kernels import Leaf, truth_of_spans
 from squash.limits import SIGNATURE_BITS
 from squash.model import Scalar
+from squash.values import remembered
 
 Cut: TypeAlias = tuple[Ordered, int]
 Span: TypeAlias = tuple[int, int]
@@ -40,17 +40,17 @@ class AttributeCells:
     string_cuts: tuple[Cut, ...] = ()
     owners: tuple[Scalar, ...] = ()
 
-    @cached_property
+    @remembered
     def false_code(self) -> int:
         """The code of false; true's and lists' follow it."""
         return len(self.number_cuts) + len(self.string_cuts) + 3
 
-    @cached_property
+    @remembered
     def list_code(self) -> int:
         """The code of a list, the last one."""
         return self.false_code + 2
 
-    @cached_property
+    @remembered
     def number_ends(self) -> F64:
         """The first number of every cell of numbers but the first, ascending; then infinity."""
         return np.array([*self._ends[float][0], math.inf])
@@ -151,7 +151,7 @@ class AttributeCells:
         end_inside = max(end_inside, begin_inside)
         return (begin, end), (begin_inside, end_inside)
 
-    @cached_property
+    @remembered
     def _ends(self) -> dict[type[float | str], tuple[Sequence[Any], int]]:
         """By type the first value of every cell but the first, and that cell's code.
 
@@ -164,12 +164,12 @@ class AttributeCells:
         )
         return {float: (numbers, 1), str: (strings, len(numbers) + 2)}
 
-    @cached_property
+    @remembered
     def _owned(self) -> dict[bytes, int]:
         """The bit of every owner."""
         return {identity(value): i for i, value in enumerate(self.owners)}
 
-    @cached_property
+    @remembered
     def _owned_by_value(self) -> dict[type[float | str], tuple[list[Any], list[int]]]:
         """By type the owners, ascending, and the bits together of all before each, and of all."""
         found = {}
@@ -183,7 +183,7 @@ class AttributeCells:
             found[kind] = ([value for value, _ in mine], list(bits))
         return found
 
-    @cached_property
+    @remembered
     def _shared_bits(self) -> int:
         return (1 << SIGNATURE_BITS) - (1 << len(self.owners))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +20,7 @@ from squash.attributes.nodes import And, Exists, FilterNode, Not, OneOf, Or, Wit
 from squash.errors import DataError, InternalError
 from squash.kernels.masks import ids_within
 from squash.model import Metadata, Scalar
+from squash.values import remembered
 
 # Up to this many ranges of value numbers are compared one by one, more looked up in a table.
 _RANGES_COMPARED_MAX = 4
@@ -84,7 +85,7 @@ class Column:
             np.empty(0, np.uint8) if self.listed is None else self.listed,
         )
 
-    @cached_property
+    @remembered
     def strings(self) -> list[str]:
         """The distinct strings, ascending."""
         data = self.string_bytes.tobytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from squash.runtime.repeating import Same, check_repeated, deletes, deletes_pass
 from squash.runtime.views import IndexViews
 from squash.search import FreshView, IndexView, Rows, SegmentView, keys_passing
 from squash.segment import KeyTable, build_flat, hash_keys
-from squash.values import dataclass
+from squash.values import dataclass, remembered
 
 Report = Callable[[Progress], None]
 Live = Callable[[], FilterNode | None]
@@ -301,7 +301,7 @@ class _Touched:
         self._keys = keys
         self._held_after: int | None = None
 
-    @cached_property
+    @remembered
     def _table(self) -> KeyTable:
         return KeyTable.build(self._keys)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from squash.search.listing import Listing
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
 from squash.segment import ROWS, ClusterCodes
+from squash.values import remembered
 
 _PLANS_MAX = 64
 
@@ -205,7 +205,7 @@ class Clusters:
         straight = costs.straight(self._table.dimension, keep.refined)
         return straight if self.whole else replace(straight, each=0.0)
 
-    @cached_property
+    @remembered
     def whole(self) -> bool:
         """Whether vectors are always read whole, so that measuring many rows costs no requests.
 

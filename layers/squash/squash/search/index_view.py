@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
-from functools import cached_property
 
 from squash.index.entries import Entry
 from squash.index.trained import Trained
@@ -11,6 +10,7 @@ from squash.model import Metric, ObjectRef
 from squash.search.clusters import Clusters
 from squash.search.view import PartitionView, Rows
 from squash.segment import ATTRIBUTES, CODES, VECTORS
+from squash.values import remembered
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class IndexView:
     entry: Entry | None = None
     """What the catalogue says of the index, for those who are to search it elsewhere."""
 
-    @cached_property
+    @remembered
     def clusters(self) -> Clusters | None:
         """The partitions' clusters; None if there are no partitions."""
         if not self.partitions or self.trained is None:
@@ -38,7 +38,7 @@ class IndexView:
         expires = self.entry.config.expires if self.entry else None
         return Clusters(self.partitions, self.trained, expires=expires)
 
-    @cached_property
+    @remembered
     def searched_bytes(self) -> int:
         """How many bytes of its partitions a search may read: all but documents."""
         return sum(

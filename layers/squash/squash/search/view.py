@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from squash.index.reader import SegmentReader
 from squash.index.trained import Trained
 from squash.model import Metadata, RowBatch
 from squash.segment import CODES, KeyTable, Partition
+from squash.values import remembered
 
 KeyReader: TypeAlias = Callable[[int], str]
 """Gives a row's key."""
@@ -86,7 +86,7 @@ class FreshView:
         """How many rows there are."""
         return len(self._rows)
 
-    @cached_property
+    @remembered
     def _columns(self) -> Columns:
         return Columns.from_metadata(self._rows.metadata, non_filterable=self._non_filterable)
 
@@ -94,7 +94,7 @@ class FreshView:
         """Return the exact attribute columns."""
         return self._columns
 
-    @cached_property
+    @remembered
     def _keys(self) -> KeyTable:
         return KeyTable.build(self._rows.keys)
 
@@ -102,7 +102,7 @@ class FreshView:
         """Return the key table."""
         return self._keys
 
-    @cached_property
+    @remembered
     def _places(self) -> dict[str, int]:
         return dict(zip(self._rows.keys, range(len(self._rows)), strict=True))
 
@@ -152,7 +152,7 @@ class SegmentView:
         """How many rows there are, dead ones included."""
         return self.reader.ref.rows
 
-    @cached_property
+    @remembered
     def alive(self) -> Mask | None:
         """Which rows live, bool [n]; None if all do."""
         dead = self._dead()
@@ -215,7 +215,7 @@ class PartitionView(SegmentView):
         self.first_cluster = int(trained.partition_begins[number])
         self.end_cluster = int(trained.partition_begins[number + 1])
 
-    @cached_property
+    @remembered
     def cluster_begins(self) -> I64:
         """Where its clusters begin: int64 [c + 1] row numbers."""
         rows = self.trained.cluster_rows[self.first_cluster : self.end_cluster]
@@ -224,7 +224,7 @@ class PartitionView(SegmentView):
             raise self._misfit(f"{begins[-1]} rows where it has {self.reader.ref.rows}")
         return begins
 
-    @cached_property
+    @remembered
     def attributes(self) -> AttributeParts:
         """Its attributes, each read by itself if it can be."""
         return AttributeParts(self.reader, self._sections)
