@@ -15,7 +15,7 @@ from squash.cli.output import Output, Report, counted
 from squash.cli.problems import UsageError
 from squash.cli.service_index import ServiceIndex, refuse_service_options
 from squash.errors import SquashError
-from squash.model import InputBatch, RowBatch
+from squash.model import IndexConfig, InputBatch, RowBatch
 from squash.reports import Progress
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
         key_column=arguments.key_column,
     )
     source = open_rows(arguments.file, dimension=index.config.dimension, options=options)
-    maker = VectorMaker(index.config, arguments.file.name, arguments.encoder, source.made_by)
+    maker = _maker(arguments, index.config, source)
     imported = ImportedRows(source, maker)
     with output.progress() as report:
         try:
@@ -96,6 +96,14 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
 def _fewer(imported: int, held: int) -> str:
     """Say how many records there are where rows of far apart batches had the same key."""
     return f" The index has {counted(held, 'record')} then." if held < imported else ""
+
+
+def _maker(arguments: Namespace, config: IndexConfig, source: RowSource) -> VectorMaker:
+    """Return what knows which encoder made the vectors; that one is there is known at once."""
+    maker = VectorMaker(config, arguments.file.name, arguments.encoder, source.made_by)
+    if arguments.text_column is not None or arguments.image_column is not None:
+        maker.check(of_inputs=True)
+    return maker
 
 
 def _refuse_file_options(arguments: Namespace) -> None:

@@ -320,6 +320,15 @@ def test_an_import_that_stops_says_how_far_it_is_durable(
     assert store.index("notes").stats().rows == durable
 
 
+@pytest.mark.parametrize("texts", [["red"], [None]])
+def test_an_index_without_an_encoder_is_named_before_any_row(run, tmp_path, texts):
+    path = tmp_path / "r.parquet"
+    parquet.write_table(pa.table({"text": pa.array(texts, pa.string())}), path)
+    run("create", "plain", "--dimension", 2)
+    said = detail(run("import", "plain", path, "--text-column", "text"))
+    assert "the index plain has no encoder" in said
+
+
 def test_a_text_that_the_library_refuses_is_named_by_its_row(run, tiny, tmp_path):
     """Here the metadata holds another text than the record's."""
     path = tmp_path / "r.parquet"
