@@ -54,7 +54,11 @@ def test_verify_counts_what_nothing_names(run, papers, monkeypatch):
     monkeypatch.setattr(papers, "verify", lambda **_: found)
     done = run("verify", "papers")
     assert done.status == 0
+    assert "Read 3 objects, 999 bytes, 3 rows: all" in done.out
     assert "Nothing names 2 objects, 64 bytes" in done.out
+    one = reports.VerifyReport(1, 999, 1, (), reports.ObjectCount(0, 0))
+    monkeypatch.setattr(papers, "verify", lambda **_: one)
+    assert "Read 1 object, 999 bytes, 1 row: all" in run("verify", "papers").out
 
 
 @pytest.mark.parametrize("verb", ["gc", "repair"])

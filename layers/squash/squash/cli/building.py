@@ -239,7 +239,7 @@ def _watched(index: Index, build: str, report: Report) -> BuildStatus:
         status = index.build_status(build)
         for stage in status.stages:
             if stage.tasks:
-                rows = f"{stage.rows:,} rows" if stage.rows else ""
+                rows = counted(stage.rows, "row") if stage.rows else ""
                 report(Progress(stage.stage, stage.tasks_done, stage.tasks, "tasks", rows))
         if status.state != "running":
             return status

@@ -25,7 +25,8 @@ def verify(arguments: Namespace, database: Database, output: Output) -> int:
     index = database.index(arguments.index)
     with output.progress() as report:
         found = index.verify(progress=report)
-    looked = f"Read {counted(found.objects, 'object')}, {found.bytes:,} bytes, {found.rows:,} rows"
+    objects, rows = counted(found.objects, "object"), counted(found.rows, "row")
+    looked = f"Read {objects}, {found.bytes:,} bytes, {rows}"
     shown: list[Table | str] = []
     if found.damages:
         shown += [_damages(found.damages), f"{looked}: {len(found.damages):,} damaged."]

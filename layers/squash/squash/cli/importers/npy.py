@@ -21,6 +21,7 @@ from squash.cli.importers.rows import (
     metadata_bytes,
     repeated_key,
 )
+from squash.cli.output import counted
 from squash.errors import InvalidArgumentError
 from squash.maintain.bulk.files.objects import parse_object
 from squash.model import Metadata, RowBatch
@@ -172,6 +173,7 @@ def _check_lines(companion: Path, *, rows: int, array: Path) -> None:
     lines = count_lines(companion)
     if lines != rows:
         raise InvalidArgumentError(
-            f"{companion.name} has {lines:,} lines, but {array.name} has {rows:,} rows: "
+            f"{companion.name} has {counted(lines, 'line')}, but {array.name} has "
+            f"{counted(rows, 'row')}: "
             "it needs one line a row"
         )

@@ -93,7 +93,7 @@ def tell(
 
 def _found_lines(found: Check, source: str, target: str) -> list[str]:
     compared = counted(found.sampled, "record")
-    said = f"{found.source_rows:,} keys in {source}, {found.target_rows:,} in {target}"
+    said = f"{counted(found.source_rows, 'key')} in {source}, {found.target_rows:,} in {target}"
     lines = [f"Checked: {said}, {compared} compared whole."]
     if found.same:
         return [*lines, "They are the same."]

@@ -144,7 +144,7 @@ class _Meter:
         here, left = self._done - self._done_before, self._tasks - self._done
         if not here:
             return ""
-        words = f"{self._rows:,} rows" if self._rows else ""
+        words = f"{self._rows:,} row{'s' if self._rows > 1 else ''}" if self._rows else ""
         if not left:
             return words
         passed_s = (self._clock.now_ms() - self._begun_ms) / 1000
