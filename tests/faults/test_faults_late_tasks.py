@@ -119,6 +119,31 @@ def test_a_task_that_another_did_meanwhile_writes_nothing_more(world, monkeypatc
     assert world.index.stats().rows == 1200
 
 
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_task_that_runs_twice_at_once_exchanges_no_model(world, monkeypatch, reports):
+    """Also within the time in which it does not look, and where the other died before it reported.
+
+    Rows may have been dealt out by the first one.
+    """
+    world.run(Stage.PLAN, Stage.TRAIN)
+    reported, before = world.forget(Stage.TRAIN), world.objects()
+    learn = train.learn
+
+    def other(*given, **more):
+        found = learn(*given, **more)
+        if reports:
+            reported()
+        fewer = max(int(found.bucket_of_cluster.max()) // 2, 1)
+        return replace(found, bucket_of_cluster=np.minimum(found.bucket_of_cluster, fewer))
+
+    monkeypatch.setattr(train, "learn", other)
+    world.builds.run_task(world.event(Stage.TRAIN))
+    monkeypatch.undo()
+    assert world.objects() == before
+    world.run(Stage.ASSIGN, Stage.PUBLISH)
+    assert world.index.stats().rows == 1200
+
+
 def test_of_two_reports_of_a_task_the_first_stays(world, monkeypatch):
     world.run(Stage.PLAN, Stage.PLAN)
     reported = world.forget(Stage.PLAN)

@@ -182,9 +182,15 @@ def read_model(store: ObjectStore, build: str, *, dimension: int) -> BuildModel:
     return BuildModel.from_bytes(data, key, dimension=dimension)
 
 
-def write_model(store: ObjectStore, build: str, model: BuildModel) -> None:
-    """Store what training left; the same gives the same bytes."""
-    store.put(keys.model_key(build), model.to_bytes())
+def write_model(store: ObjectStore, build: str, model: BuildModel, *, dimension: int) -> BuildModel:
+    """Store what training left, unless there is something; return what is there.
+
+    On a processor of another kind the same sample gives another model: once rows are dealt out by
+    one, a task that runs twice must not exchange it.
+    """
+    if store.put_if_absent(keys.model_key(build), model.to_bytes()):
+        return model
+    return read_model(store, build, dimension=dimension)
 
 
 def _learned(container: Container) -> Learned:

@@ -59,6 +59,11 @@ class WatchedStore(CountingStore):
         self._look()
         super().put(key, data)
 
+    def put_if_absent(self, key: str, data: Buffer) -> bool:
+        """Write unless something is there; see `put`."""
+        self._look()
+        return super().put_if_absent(key, data)
+
     def _look(self) -> None:
         now_ms = self._clock.now_ms()
         if now_ms - self._looked_ms < BUILD_LOOK_MS:

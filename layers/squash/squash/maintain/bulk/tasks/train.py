@@ -43,7 +43,8 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
         rows = _rows(plan, sampled, context.config.seed)
         if rows > request.sizes.exact_rows_max:
             model = _model(context, request, sample, rows)
-    write_model(context.store, request.build, model)
+    dimension = context.config.dimension
+    model = write_model(context.store, request.build, model, dimension=dimension)
     return TaskReport(
         rows=sampled,
         detail={GROUPS: model.groups, "clusters": model.clusters, "buckets": model.buckets},
