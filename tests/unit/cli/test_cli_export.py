@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -232,6 +233,39 @@ def test_export_does_not_stop_at_what_a_killed_one_left(run, papers, tmp_path):
     """In a container every run has the same process number."""
     (tmp_path / f".papers.jsonl.{os.getpid()}.partial").write_bytes(b"left")
     assert run("export", "papers", str(tmp_path / "papers.jsonl")).status == 0
+
+
+KILLED = """
+import os
+import sys
+from pathlib import Path
+from squash.cli.exporting import _appearing
+with _appearing(Path(sys.argv[1]), force=False) as file:
+    file.write(b"left")
+    file.flush()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_an_export_removes_what_a_killed_one_left(run, papers, tmp_path, monkeypatch):
+    """And no other's: of one that runs, of another file, or not of an export at all."""
+    path, other = tmp_path / "papers.jsonl", tmp_path / "o.papers.jsonl"
+    for name in (path, other):
+        killed = [sys.executable, "-c", KILLED, name]
+        subprocess.run(killed, check=False, timeout=60)  # noqa: S603 - our own
+    (tmp_path / ".papers.jsonl.mine.partial").write_bytes(b"mine")
+    assert len(list(tmp_path.glob(".*"))) == 3
+    exporting = []
+
+    def look():
+        monkeypatch.setattr(papers, "while_exporting", lambda: None)
+        exporting.extend(tmp_path.glob(".papers.jsonl.*"))
+        assert run("export", "papers", path).status == 0
+
+    monkeypatch.setattr(papers, "while_exporting", look)
+    assert run("export", "papers", path, "--force").status == 0
+    assert len(exporting) == 2, "its own, and what is not of an export"
+    assert sorted(one.name.split(".")[1] for one in tmp_path.glob(".*")) == ["o", "papers"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -82,9 +84,15 @@ def _check_absent(path: Path, *, force: bool) -> None:
 @contextmanager
 def _appearing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     """Give a file to write, which gets its name at the end, whole; or never."""
+    _sweep(path)
     # Not by the process's number: in a container all have the same, as had one that was killed.
-    partial = path.with_name(f".{path.name}.{SystemIds().new_id()[:_ID_DIGITS]}.partial")
-    with partial.open("xb") as file:
+    new = path.with_name(f".{path.name}.{SystemIds().new_id()[:_ID_DIGITS]}")
+    partial = new.with_name(f"{new.name}.partial")
+    with new.open("xb") as file:
+        with suppress(OSError):
+            # It gets its name when it is held: whoever finds it free finds it left.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        new.rename(partial)
         try:
             yield file
             file.flush()
@@ -94,3 +102,15 @@ def _appearing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def _sweep(path: Path) -> None:
+    """Remove what exports to this file left that were killed; what cannot be removed stays."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{{_ID_DIGITS}}}\.partial")
+    found: list[Path] = []
+    with suppress(OSError):  # a folder that may be written to, and not be listed
+        found = [one for one in path.parent.iterdir() if left.fullmatch(one.name)]
+    for one in found:
+        with suppress(OSError), one.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            one.unlink()
