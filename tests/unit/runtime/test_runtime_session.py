@@ -1,5 +1,7 @@
 """Sessions: the snapshot that is asked for, who searches, and what that cost."""
 
+import threading
+
 import pytest
 
 from simulated import Clock
@@ -127,3 +129,20 @@ def test_one_process_answers_as_ever():
     assert answer.matches == plain.matches
     assert answer.missing == ()
     assert answer.usage.invocations == 0
+
+
+@pytest.mark.parametrize("billed", [False, True])
+def test_indexes_that_are_held_have_no_threads_of_their_own(billed):
+    """Hundreds may be held, and a container may have a thousand threads."""
+    store = MemoryStore()
+    made = Database(store, settings=Settings(billed=billed), clock=Clock(), ids=SystemIds())
+    names = [f"i{number}" for number in range(120)]
+    for name in names:
+        index = made.create_index(name, dimension=2)
+        for key in ("a", "b", "c"):
+            index.put(keys=[key], vectors=[[1, 2]])
+    before = set(threading.enumerate())
+    held = [made.index(name) for name in names]
+    for _ in range(2):
+        assert all(len(index.query([1, 2]).matches) == 3 for index in held)
+    assert len(set(threading.enumerate()) - before) < len(held) / 2

@@ -24,7 +24,7 @@ from squash.index.references import read_object
 from squash.index.state import State, apply, commits_needed, dropped
 from squash.limits import CATALOGUE_TRUSTED_MS, SNAPSHOT_EVERY_COMMITS
 from squash.model import ObjectRef
-from squash.storage import ObjectStore, Reads
+from squash.storage import ObjectStore, shared_reads
 
 # Garbage collection spares the log of at least an hour: who read longer ago than this must not
 # take a number that is free only because its commit was collected, or went with a dropped index.
@@ -59,7 +59,7 @@ class LogReader:
     ) -> None:
         self.store = store
         self._clock = clock
-        self._reads = Reads()
+        self._reads = shared_reads()
         self._check_current = check_current
         self._looked_ms = clock.now_ms() if looked_ms is None else looked_ms
 

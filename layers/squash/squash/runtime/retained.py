@@ -154,6 +154,8 @@ class RetainedObjects:
         Files that stand behind it. Then the store is an index's own, see `TmpStore`.
     namespace:
         Tells its store's keys from those of others that share memory or files.
+    reads:
+        Whose threads read; without it, threads of its own.
 
     """
 
@@ -166,13 +168,14 @@ class RetainedObjects:
         memory: RetainedMemory | None = None,
         tmp: TmpFiles | None = None,
         namespace: str = "",
+        reads: Reads | None = None,
     ) -> None:
         self.whole_bytes_max = whole_bytes_max
         self._tmp = None if tmp is None else tmp.over(store, namespace)
         self._store: ObjectStore = self._tmp or store
         self._memory = RetainedMemory(bytes_max) if memory is None else memory
         self._namespace = namespace
-        self._reads = Reads()
+        self._reads = reads or Reads()
         self._ahead: tuple[str, Buffer | None] | None = None
         self._found = 0
         self._read = 0

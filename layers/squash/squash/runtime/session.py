@@ -52,7 +52,7 @@ from squash.search import (
 )
 from squash.search.query import live_only
 from squash.storage import CountingStore, ObjectStore, PrefixStore
-from squash.storage.threads import Threads
+from squash.storage.threads import shared_threads
 from squash.storage.tmp import TmpFiles
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class IndexSession:
         self._counted = CountingStore(store)
         self._store = PrefixStore(self._counted, entry.prefix)
         self._searcher = searcher or LocalSearcher(settings.costs)
-        self._threads = Threads("squash-log")
+        self._threads = shared_threads("squash-log")
         self._views = IndexViews(
             self._store,
             entry,

@@ -25,7 +25,7 @@ from squash.runtime.retained import RetainedMemory, RetainedObjects
 from squash.runtime.settings import Settings
 from squash.search import FreshView, IndexView, PartitionView, Rows, SegmentView
 from squash.segment import KeyTable
-from squash.storage import ObjectStore
+from squash.storage import ObjectStore, shared_reads
 from squash.storage.tmp import TmpFiles
 
 
@@ -75,6 +75,7 @@ class IndexViews:
             memory=memory or RetainedMemory(settings.retained_bytes_max),
             tmp=tmp,
             namespace=entry.prefix,
+            reads=shared_reads(),
         )
         self.log = IndexLog(
             store,

@@ -7,7 +7,7 @@ from squash.storage.locations import open_store
 from squash.storage.memory import MemoryStore
 from squash.storage.protocol import ObjectInfo, ObjectStore
 from squash.storage.ranges import ReadPlan, plan_reads
-from squash.storage.rounds import Reads
+from squash.storage.rounds import Reads, shared_reads
 from squash.storage.wrappers import CountingStore, Noted, PrefixStore, StoreCounts
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "StoreCounts",
     "open_store",
     "plan_reads",
+    "shared_reads",
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
+from functools import cache
+from itertools import count
 from typing import Final
 
-from squash.storage.threads import Threads
+from squash.storage.threads import READS_AT_ONCE, Threads, shared_threads
 
 
 class Round:
@@ -39,23 +41,45 @@ class Reads:
     """Threads that read several objects at once, made when they are first needed.
 
     What one joint step asks of a store counts as one round, through whatever wrappers it goes.
+
+    Parameters
+    ----------
+    threads:
+        Which others may use, too; without them, its own.
+
     """
 
-    def __init__(self) -> None:
-        self._threads = Threads("squash-reads")
+    def __init__(self, threads: Threads | None = None) -> None:
+        self._threads = threads or Threads("squash-reads")
 
     def run(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Run all jobs, wait for all of them, then raise the first one's error, if any failed.
 
-        A job must not run others here: it would wait for a thread that waits for it.
+        A job must not run others on these threads: it would wait for one that waits for it.
         """
         if len(jobs) == 1:
             jobs[0]()
             return
         context = copy_context()
         context.run(_JOINT.set, Round())
-        futures = [self._threads.pool().submit(context.copy().run, job) for job in jobs]
-        errors = [future.exception() for future in futures]
-        for error in errors:
-            if error is not None:
-                raise error
+        numbers, errors = count(), dict[int, BaseException]()
+
+        def work() -> None:
+            while (number := next(numbers)) < len(jobs):
+                try:
+                    context.copy().run(jobs[number])
+                except BaseException as error:  # noqa: BLE001 - raised by who waits
+                    errors[number] = error
+
+        # Not all that there are: others may read on these threads, too.
+        workers = range(min(len(jobs), READS_AT_ONCE))
+        for future in [self._threads.pool().submit(work) for _ in workers]:
+            future.result()
+        if errors:
+            raise errors[min(errors)]
+
+
+@cache
+def shared_reads() -> Reads:
+    """Return what all opened indexes of this process read by."""
+    return Reads(shared_threads("squash-reads"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 READS_AT_ONCE: Final = 16
-"""Of one pool: behind an S3 that is far more gained nothing (decision 0029)."""
+"""Of one step: behind an S3 that is far more gained nothing (decision 0029)."""
+_SHARED: Final = 4 * READS_AT_ONCE
 
 
 class Threads:
@@ -20,11 +22,14 @@ class Threads:
     ----------
     name:
         What its threads are called.
+    count:
+        How many there are at most.
 
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, count: int = READS_AT_ONCE) -> None:
         self._name = name
+        self._count = count
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -39,5 +44,14 @@ class Threads:
             self._pool, self._lock, self._process = None, threading.Lock(), os.getpid()
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix=self._name)
+                self._pool = ThreadPoolExecutor(self._count, thread_name_prefix=self._name)
             return self._pool
+
+
+@cache
+def shared_threads(name: str) -> Threads:
+    """Return the threads of a name that all opened indexes of a process use.
+
+    Each of an index's own would stay for as long as that is held, and hundreds may be.
+    """
+    return Threads(name, _SHARED)
