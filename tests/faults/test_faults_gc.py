@@ -1,9 +1,10 @@
 """Garbage collection that dies at any store call leaves an index that is whole."""
 
 from contextlib import suppress
+from itertools import count
 
 import pytest
-from fault_store import FaultStore, KilledError, unavailable
+from fault_store import FaultStore, KilledError, StepStore, unavailable
 
 from collecting import DAY_S, HOUR_S, World
 from living import snapshot_every
@@ -65,3 +66,31 @@ def test_failure_at_every_call(when, error):
         assert report.spared.objects == 0
         assert world.kinds().keys() <= {"commits", "snapshots", "segments", "bitmaps", "trained"}
         world.check(report.horizon)
+
+
+@pytest.mark.parametrize("fault", ["overtaken", "late"])
+def test_who_stands_still_leaves_no_snapshot_of_what_is_collected(fault):
+    """Wherever a fold does so: none names what a collection has removed meanwhile."""
+    for step in count():
+        world = lived()
+        store = StepStore(world.store, step=step, fault=fault)
+
+        def others(world=world):
+            world.wrap = lambda plain: plain
+            index = world.handle()
+            for i in range(5):
+                world.put(index, {"others": i})
+            world.optimize(index)
+            world.clock.sleep(2 * DAY_S)
+            index.gc(HOUR_S)
+
+        store.rival = others
+        world.wrap = lambda _, store=store: store
+        index = world.handle()
+        with suppress(SquashError):
+            world.optimize(index)
+        if not store.happened:
+            assert step
+            break
+        world.wrap = lambda plain: plain
+        assert not world.handle().verify().damages, store.happened

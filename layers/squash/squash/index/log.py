@@ -245,7 +245,13 @@ class IndexLog(LogReader):
         )
         for key, data in objects.items():
             self.store.put_if_absent(key, data)
-        self.store.put_if_absent(snapshots.snapshot_key(state.sequence), snapshots.to_bytes(state))
+        key = snapshots.snapshot_key(state.sequence)
+        mine = self.store.put_if_absent(key, snapshots.to_bytes(state))
+        stood_still = mine and self._is_old(opened, self._clock.now_ms())
+        if stood_still and snapshots.newest_snapshot(self.store) > state.sequence:
+            # It may have come after a collection, and name what is gone.
+            self.store.delete([key])
+            return opened
         return self._with_needed(replace(opened, state=state), dict(opened.commits))
 
     def _wait(self, attempt: int) -> None:

@@ -19,8 +19,10 @@ before the log is read to its end. A commit that this reading finds has what it 
 that comes later began after (now - COMMIT_WITHIN_MS), so that all that it stored, and each commit
 after its base, is too young to be removed. A bitmap is named after what it holds and may be met
 lying there by whoever writes a snapshot: so each is kept that any state from H on could name, not
-only those that stored snapshots do. A writer that has read the log takes the next number only
-within minutes (`STALE_AFTER_MS`); it cannot take one that is free because its commit was removed.
+only those that stored snapshots do. Who stored a snapshot, and had stood still, removes it if there
+is a newer one: its state may be before the horizon by then. A writer that has read the log takes
+the next number only within minutes (`STALE_AFTER_MS`); it cannot take one that is free because its
+commit was removed.
 
 **Builds.** A bulk build writes segments and a trained object for hours or days before one commit
 names them; that commit rests on all commits after the build's base. It leaves objects under
