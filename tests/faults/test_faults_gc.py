@@ -1,12 +1,13 @@
 """Garbage collection that dies at any store call leaves an index that is whole."""
 
 from contextlib import suppress
+from functools import partial
 from itertools import count
 
 import pytest
 from fault_store import FaultStore, KilledError, StepStore, unavailable
 
-from collecting import DAY_S, HOUR_S, World
+from collecting import DAY_S, HOUR_S, SMALL, World
 from living import snapshot_every
 from squash.errors import SquashError
 
@@ -68,6 +69,17 @@ def test_failure_at_every_call(when, error):
         world.check(report.horizon)
 
 
+def others_go_on(world: World) -> None:
+    """Let others write, fold, and collect what was there before, days later."""
+    world.wrap = lambda plain: plain
+    index = world.handle()
+    for i in range(5):
+        world.put(index, {"others": i})
+    index.optimize(options=SMALL, full=True)
+    world.clock.sleep(2 * DAY_S)
+    index.gc(HOUR_S)
+
+
 @pytest.mark.parametrize("fault", ["overtaken", "late"])
 def test_who_stands_still_leaves_no_snapshot_of_what_is_collected(fault):
     """Wherever a fold does so: none names what a collection has removed meanwhile."""
@@ -75,16 +87,7 @@ def test_who_stands_still_leaves_no_snapshot_of_what_is_collected(fault):
         world = lived()
         store = StepStore(world.store, step=step, fault=fault)
 
-        def others(world=world):
-            world.wrap = lambda plain: plain
-            index = world.handle()
-            for i in range(5):
-                world.put(index, {"others": i})
-            world.optimize(index)
-            world.clock.sleep(2 * DAY_S)
-            index.gc(HOUR_S)
-
-        store.rival = others
+        store.rival = partial(others_go_on, world)
         world.wrap = lambda _, store=store: store
         index = world.handle()
         with suppress(SquashError):
@@ -94,3 +97,26 @@ def test_who_stands_still_leaves_no_snapshot_of_what_is_collected(fault):
             break
         world.wrap = lambda plain: plain
         assert not world.handle().verify().damages, store.happened
+
+
+READS = {
+    "stats": lambda index: index.stats().rows,
+    "query": lambda index: len(index.query([1, 2, 3], top_k=100).matches),
+    "list": lambda index: len(index.list(limit=100).records),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_who_stands_still_while_it_reads(read):
+    """It tells of the newest snapshot then, and not of damage."""
+    for step in count():
+        world = lived()
+        store = StepStore(world.store, step=step, fault="overtaken")
+        store.rival = partial(others_go_on, world)
+        world.wrap = lambda _, store=store: store
+        before = len(world.rows)
+        found = READS[read](world.handle())
+        if not store.happened:
+            assert step
+            break
+        assert found in {before, len(world.rows)}, store.happened

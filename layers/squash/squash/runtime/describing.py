@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from squash.index.live import Opened
 from squash.index.prefetch import prefetch_columns
 from squash.model import IndexConfig, IndexStats
+from squash.runtime.views import IndexViews
 from squash.search import IndexView, live_count
 
 
-def index_stats(config: IndexConfig, view: IndexView, opened: Opened) -> IndexStats:
+def index_stats(config: IndexConfig, view: IndexView, views: IndexViews) -> IndexStats:
     """Describe a snapshot.
 
     Parameters
     ----------
     config:
         The index's.
-    view, opened:
-        The snapshot, for searching and as it was read.
+    view, views:
+        The snapshot, and of what, which has just read it.
 
     """
+    opened = views.known()
     refs = [ref for segment in opened.state.segments for ref in segment.objects.values()]
     refs += [opened.state.trained] if opened.state.trained else []
     kinds: dict[str, set[str]] = {}

@@ -424,9 +424,7 @@ class IndexSession:
         """Describe the newest snapshot."""
         from squash.runtime.describing import index_stats  # noqa: PLC0415 - few ask
 
-        view = self.view("strong")
-        with self._views.log.telling_of_drops():
-            return index_stats(self.config, view, self._views.known())
+        return self._reading("strong", partial(index_stats, self.config), self._views)[1]
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""

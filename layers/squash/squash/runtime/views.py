@@ -125,10 +125,10 @@ class IndexViews:
         opened = self._opened
         if consistency == "strong":
             if opened is None:
-                return self.view_of(self._refresh_to_search())
+                return self._newest_view_of(self._refresh_to_search())
             # Every query comes through here, and mostly nothing is new.
             newest = self.log.refresh(opened)
-            return self.view_of(newest if newest is opened else self.install(newest))
+            return self._newest_view_of(newest if newest is opened else self.install(newest))
         if consistency != "eventual":
             raise InvalidArgumentError(
                 f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"
@@ -137,7 +137,20 @@ class IndexViews:
         # A clock that was set back says nothing about how old it is.
         if opened is None or not 0 <= age_ms <= self._settings.staleness_ms_max:
             opened = self._refresh_to_search()
-        return self.view_of(opened)
+        return self._newest_view_of(opened)
+
+    def _newest_view_of(self, opened: Opened) -> IndexView:
+        """Return the snapshot that was read as the newest, or the one that is by now.
+
+        Who stood still since may find something of it collected.
+        """
+        try:
+            return self.view_of(opened)
+        except DataError:
+            newest = self.refresh()
+            if newest.sequence == opened.sequence:
+                raise
+            return self.view_of(newest)
 
     def _refresh_to_search(self) -> Opened:
         """Do as `refresh`, and read what a first search needs beside it."""
