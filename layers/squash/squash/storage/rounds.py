@@ -29,6 +29,7 @@ class Round:
 
 
 _JOINT: Final[ContextVar[Round | None]] = ContextVar("squash_round", default=None)
+_WORKING: Final = threading.local()  # `threads`, of which the thread that runs is one
 
 
 def count_round(counter: object) -> int:
@@ -55,7 +56,8 @@ class Reads:
     def run(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Run all jobs, wait for all of them, then raise the first one's error, if any failed.
 
-        A job must not run others on these threads: it would wait for one that waits for it.
+        What a job of these threads runs on them itself, its own thread does alone: it could wait
+        for one that waits for it.
         """
         if len(jobs) == 1:
             jobs[0]()
@@ -65,16 +67,20 @@ class Reads:
         numbers, errors = count(), dict[int, BaseException]()
 
         def work() -> None:
+            _WORKING.threads = self._threads
             while (number := next(numbers)) < len(jobs):
                 try:
                     context.copy().run(jobs[number])
                 except BaseException as error:  # noqa: BLE001 - raised by who waits
                     errors[number] = error
 
-        # Not all that there are: others may read on these threads, too.
-        workers = range(min(len(jobs), READS_AT_ONCE))
-        for future in [self._threads.pool().submit(work) for _ in workers]:
-            future.result()
+        if getattr(_WORKING, "threads", None) is self._threads:
+            work()
+        else:
+            # Not all that there are: others may read on these threads, too.
+            workers = range(min(len(jobs), READS_AT_ONCE))
+            for future in [self._threads.pool().submit(work) for _ in workers]:
+                future.result()
         if errors:
             raise errors[min(errors)]
 
