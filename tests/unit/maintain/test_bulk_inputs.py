@@ -507,6 +507,7 @@ def test_what_is_read_of_inputs_is_in_a_tasks_report(monkeypatch):
 
     monkeypatch.setattr(run, "read_request", lambda store, build: world.request)
     monkeypatch.setattr(run, "check_running", lambda store, build: None)
+    monkeypatch.setattr(run, "check_task", lambda store, task: None)
     monkeypatch.setitem(run._TASKS, Stage.SAMPLE, task)
     report = run.run_task(world.context, Task("things", world.request.build, Stage.SAMPLE))
     assert report.rows == 5

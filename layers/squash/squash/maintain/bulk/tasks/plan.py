@@ -103,7 +103,7 @@ def make_plan(found: Sequence[InputFile], request: BuildRequest, config: IndexCo
         files.append(replace(file, first=rows))
         rows += file.rows
     if not rows:
-        raise InvalidArgumentError("there is no row in the files of this build: name others")
+        raise InvalidArgumentError("the files of this build hold no rows: name others")
     check_alike(files)
     texts = next((file.url for file in files if file.texts), None)
     vectors = next((file.url for file in files if not file.texts), None)
