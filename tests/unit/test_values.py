@@ -182,3 +182,19 @@ def test_who_works_something_out_keeps_no_other_object_waiting():
     second.join()
     assert found["answer"] == other.answer == slow.answer == slow.asked == other.asked == 1
     assert Slow.answer.__doc__ == "The answer."
+
+
+def test_threads_that_ask_at_once_get_the_same():
+    """One works it out; the others wait for that one, and take what it found."""
+    begun, go_on = Event(), Event()
+    slow = Slow(begun, go_on)
+    found: list[int] = []
+    threads = [Thread(target=lambda: found.append(slow.answer)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(30)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert found == [1] * 5
+    assert slow.asked == 1

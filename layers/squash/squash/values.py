@@ -248,24 +248,28 @@ def _hashing(values: Callable[[Any], Any]) -> Callable[..., int]:
 
 
 class _Remembered:
-    """Gives an attribute that is worked out when it is first asked for, and then kept.
+    """Gives an attribute that is worked out when it is first asked for, once, and then kept.
 
-    `functools.cached_property` does as much, but before Python 3.12 with one lock for all objects
-    of a class: who reads for one of them keeps all others waiting. Here as there from 3.12 on two
-    threads that ask at once may both work it out.
+    `functools.cached_property` has one lock for all objects of a class before Python 3.12, so that
+    who reads for one of them keeps all others waiting, and none from then on, so that of two
+    threads that ask at once one may go on with a value that the other one's has taken the place of.
+    Here each object has a lock for each of them.
     """
 
     def __init__(self, work_out: Callable[[Any], Any]) -> None:
         self._work_out = work_out
         self._name = work_out.__name__
+        self._lock = f"{self._name} lock"  # no attribute is called so
         self.__doc__ = work_out.__doc__
 
     def __get__(self, of: Any, owner: type | None = None) -> Any:
         if of is None:
             return self
-        found = self._work_out(of)
-        of.__dict__[self._name] = found  # where it is found before this
-        return found
+        kept = of.__dict__  # where it is found before this, once it is there
+        with kept.setdefault(self._lock, RLock()):
+            if self._name not in kept:
+                kept[self._name] = self._work_out(of)
+            return kept[self._name]
 
 
 if TYPE_CHECKING:
