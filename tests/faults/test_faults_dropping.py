@@ -365,7 +365,6 @@ def test_who_stands_still_while_an_index_is_opened(made, use, fault):
         faulty.rival = others
         database = connect(faulty, world._clock, 52)
         answer: Any = None
-        answer: Any = None
         with suppress(NotFoundError):
             index = database.create_index("old", dimension=2) if made else database.index("old")
             answer = USES[use](index)

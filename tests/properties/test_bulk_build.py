@@ -280,6 +280,11 @@ def test_neighbours_found_apart_join_to_those_found_together(space, sizes, cuts,
     whole = together.neighbours()
     np.testing.assert_array_equal(joined.distances, whole.distances)
     np.testing.assert_array_equal(joined.clusters, whole.clusters)
+    # Of what an earlier release found nothing is known beyond regions; of the bands all is.
+    older = joined.of_bands().joined(apart.neighbours(), clusters=before)
+    assert joined.away
+    assert not older.away
+    assert older.distances.shape == joined.of_bands().distances.shape
 
 
 def main(folder):

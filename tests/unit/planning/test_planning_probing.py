@@ -1,6 +1,7 @@
 """Choosing clusters: enough rows always, the calibrated number of clusters otherwise."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,6 +222,34 @@ def test_what_is_expected_of_a_walk_is_what_walks_took() -> None:
     np.testing.assert_array_equal(again.weighted.needed, known.weighted.needed)
     np.testing.assert_array_equal(again.weighted.walked, known.weighted.walked)
     assert Calibration.from_json(calibration(10).to_json()).weighted is None
+
+
+def test_what_is_needed_beyond_the_querys_own_region_is_kept() -> None:
+    """With the way that walks go by; earlier releases' indexes have none, and no other need."""
+    known, against = weighted(1000), np.geomspace(2, 8, len(TARGETS))
+    assert known.weighted is not None
+    walked = replace(known.weighted, against=against)
+    made = Calibration(known.clusters_needed, walked, against=against / 2)
+    read = Calibration.from_json(json.loads(json.dumps(made.to_json())))
+    for one in (made, read, made.scaled(measured=10, clusters=40)):
+        assert one.need_against(0.95) == pytest.approx(against[TARGETS.index(0.95)])
+        assert against[1] < one.need_against(0.93) < against[2]
+        assert Need.of(one, 0.95).against == one.need_against(0.95)
+    plain = replace(read, weighted=None)
+    assert plain.need_against(0.95) == pytest.approx(against[TARGETS.index(0.95)] / 2)
+    # The anchor is where it is told that a filter is against the query.
+    assert Need.of(plain, 0.95).anchor_rows(10) == 10
+    assert known.need_against(0.95) == calibration(10).need_against(0.95) == 1.0
+
+
+@pytest.mark.parametrize("wrong", [[2.0], [0.5] * len(TARGETS), [float("nan")] * len(TARGETS)])
+@pytest.mark.parametrize("where", ["weighted", None])
+def test_a_need_that_is_none_is_refused(where: str | None, wrong: list[float]) -> None:
+    """Of another shape, or below one."""
+    value = weighted(10).to_json()
+    (value if where is None else value[where])["against"] = wrong
+    with pytest.raises(ValueError, match="against"):
+        Calibration.from_json(value)
 
 
 @pytest.mark.parametrize("wrong", [[[1.0]], [[0.5] * len(BANDS)] * len(TARGETS)])

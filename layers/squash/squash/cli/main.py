@@ -18,7 +18,6 @@ from squash.errors import SquashError
 if TYPE_CHECKING:
     from squash.database import Database
 
-_SCHEMES: Final = ("s3:", "memory:", "file:")
 FAILED: Final = 1
 MISUSED: Final = 2
 
@@ -103,8 +102,10 @@ def connect(location: str, *, endpoint_url: str | None, region: str | None) -> D
 
 def as_location(text: str) -> str:
     """Turn a folder's path into a location; what has a scheme, or half of one, is the store's."""
-    named = "://" in text or text.lower().startswith(_SCHEMES)
-    return text if named else home_expanded(text).absolute().as_uri()
+    # Not before a store is wanted: help and versions are told without what opens one.
+    from squash.storage.locations import names_scheme  # noqa: PLC0415
+
+    return text if names_scheme(text) else home_expanded(text).absolute().as_uri()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 
 from squash.attributes import CellScheme
 from squash.index.trained import History, Trained
-from squash.maintain.calibrate import NeighbourCollector, Neighbours, fit, regions
+from squash.maintain.calibrate import NeighbourCollector, Neighbours, fit, own_regions
 from squash.maintain.code_ranks import CodeRanks, RankCollector
 from squash.maintain.learning import Learned, own_rows, space_of, spreads_of
 from squash.maintain.parts import Sizes, parts_of
@@ -135,7 +135,7 @@ def finish(
         centers,
         routing.cluster_rows(),
         space=space,
-        regions=regions(learned.queries, learned.codec.project(learned.centers), space=space),
+        regions=own_regions(learned.queries, learned.codec.project(learned.centers), space=space),
         spreads=spreads_of(config.metric, learned.codec, centers),
         kept=None if ranks is None else ranks.kept(),
     )

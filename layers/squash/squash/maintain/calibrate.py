@@ -8,6 +8,7 @@ import numpy as np
 
 from squash.arrays import F32, F64, I64, Mask, distinct
 from squash.kernels import ratios_beyond
+from squash.maintain.centers import center_distances, nearest_centers
 from squash.planning import (
     BANDS,
     CALIBRATED_NEIGHBOURS,
@@ -134,7 +135,7 @@ class NeighbourCollector:
 
     def __init__(self, queries: F32, *, own: F32, space: Space, centers: F32, seed: int) -> None:
         self._queries = queries
-        self._regions = regions(queries, centers, space=space)
+        self._regions = own_regions(queries, centers, space=space)
         self._itself = Itself(queries, own, space)
         self._space = space
         self._seed = seed
@@ -168,8 +169,9 @@ class NeighbourCollector:
 
         """
         order = admission(self._seed, place, len(projected))
-        owns = distances_to(self._queries, centers, self._space) <= self._regions[:, None]
-        owning = np.flatnonzero(owns.any(axis=1))
+        near = center_distances(self._queries, centers, self._space) <= self._regions[:, None]
+        owning = np.flatnonzero(near.any(axis=1))
+        owns = near[owning]
         for start in range(0, len(projected), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
             # What a band admits are the first rows in this order.
@@ -187,7 +189,7 @@ class NeighbourCollector:
                         squares=squares[:count],
                         clusters=first + member[:count],
                     )
-            partial[owning] = np.where(owns[owning][:, member], np.inf, partial[owning])
+            partial[owning] = np.where(owns[:, member], np.inf, partial[owning])
             self._keep(len(BANDS), partial, squares=squares, clusters=first + member)
 
     def neighbours(self) -> Neighbours:
@@ -230,10 +232,10 @@ def admission(seed: int, place: Sequence[int], rows: int) -> F64:
     return np.random.Generator(np.random.Philox(chance)).random(rows)
 
 
-def regions(queries: F32, centers: F32, *, space: Space) -> F32:
+def own_regions(queries: F32, centers: F32, *, space: Space) -> F32:
     """Return how far queries' own regions reach.
 
-    A cluster is a query's own if its center is no farther, as `distances_to` has it.
+    A cluster is a query's own if its center is no farther, as `center_distances` has it.
 
     Parameters
     ----------
@@ -247,26 +249,12 @@ def regions(queries: F32, centers: F32, *, space: Space) -> F32:
     float32 [q].
 
     """
-    most = max(len(centers) // _OWN_SHARE, 1) + 1
-    nearest = np.empty((len(queries), 0), dtype=np.float32)
-    # Of a large index they are many.
-    size = max(_RANKED_VALUES_MAX // max(len(queries), 1), 1)
-    for start in range(0, len(centers), size):
-        some = distances_to(queries, centers[start : start + size], space)
-        nearest = np.concatenate((nearest, some), axis=1)
-        if nearest.shape[1] > most:
-            nearest = np.partition(nearest, most - 1, axis=1)[:, :most]
-    if nearest.shape[1] < most:
+    count = max(len(centers) // _OWN_SHARE, 1) + 1
+    nearest = nearest_centers(queries, centers, count, space)
+    if nearest.shape[1] < count:
         return np.full(len(queries), np.inf, dtype=np.float32)
     # Between two, so that no center's rounding decides.
-    nearest.sort(axis=1)
     return np.asarray(nearest[:, -2:].mean(axis=1))
-
-
-def distances_to(queries: F32, centers: F32, space: Space) -> F32:
-    """Return float32 [q, c], how far centers are, but for a query's own square."""
-    factors: F32 = -queries if space == "dot" else -2 * queries
-    return _measure(factors, centers, np.einsum("ij,ij->i", centers, centers), space)
 
 
 def fit(
@@ -295,7 +283,7 @@ def fit(
     space:
         "l2" or "dot".
     regions:
-        float32 [q], how far their own regions reach; see `regions`.
+        float32 [q], how far their own regions reach; see `own_regions`.
     spreads:
         float32 [c], what may be added to squared distances to centers; None if nothing.
     kept:
@@ -308,12 +296,10 @@ def fit(
     exponents = EXPONENTS if space == "l2" else EXPONENTS[:1]
     added = [None] if spreads is None else [None, spreads]
     ways = [_Ways(exponents, len(queries), grid, away=neighbours.away) for _ in added]
-    factors = -queries if space == "dot" else -2 * queries
     own = np.einsum("ij,ij->i", queries, queries)
-    squares = np.einsum("ij,ij->i", centers, centers)
     size = max(_RANKED_VALUES_MAX // max(clusters, 1), 1)
     for start in range(0, len(queries), size):
-        to_centers = _measure(factors[start : start + size], centers, squares, space)
+        to_centers = center_distances(queries[start : start + size], centers, space)
         for query, measured in enumerate(to_centers, start):
             distances = np.maximum(measured + own[query], 0) if space == "l2" else measured
             for way, more in zip(ways, added, strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 from squash.arrays import F32, I64
 from squash.container import Container
 from squash.kernels import ClusterTable, block_begins, prepare_projected, scan, whole_blocks
+from squash.maintain.centers import center_distances, nearest_centers
 from squash.maintain.learning import off_queries
 from squash.maintain.parts import Part
 from squash.planning import KEPT_FOR, KEPT_MEASURED_MAX, KEPT_TARGETS, Kept, keep_for
@@ -28,8 +29,6 @@ _QUERIES_MAX: Final = 240
 # that only expanded distances cannot tell apart are others, and what codes tell apart worst: far
 # from the mean there are many.
 _SAME_ROW: Final = 1e-13
-# Distances of queries to centers that are held at once, in values: 16 MiB.
-_MEASURED_VALUES_MAX: Final = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +103,8 @@ class RankCollector:
 
     def add(self, part: Part, objects: Mapping[str, bytes]) -> None:
         """Look at a partition, and at the objects that it was written as."""
-        near = self._measured(part.centers) <= self._within[:, None]
+        measured = center_distances(self._queries, part.centers, self._codec.space)
+        near = measured <= self._within[:, None]
         asked = np.flatnonzero(near.any(axis=1))
         if not len(asked):
             return
@@ -152,23 +152,7 @@ class RankCollector:
         """Return float32 [q], how far the clusters scanned may be."""
         if len(centers) <= _CLUSTERS_SCANNED:
             return np.full(len(self._queries), np.inf, dtype=np.float32)
-        last = _CLUSTERS_SCANNED - 1
-        nearest = np.empty((len(self._queries), 0), dtype=np.float32)
-        # Of a large index they are many.
-        size = _MEASURED_VALUES_MAX // max(len(self._queries), 1)
-        for start in range(0, len(centers), size):
-            some = self._measured(centers[start : start + size])
-            nearest = np.concatenate((nearest, some), axis=1)
-            nearest = np.partition(nearest, min(last, nearest.shape[1] - 1), axis=1)[:, : last + 1]
-        return nearest[:, last]
-
-    def _measured(self, centers: F32) -> F32:
-        """Return float32 [q, c], how far centers are, but for what is the same for all of them."""
-        products: F32 = self._queries @ centers.T
-        if self._codec.space == "dot":
-            return -products
-        measured: F32 = np.einsum("ij,ij->i", centers, centers) - 2 * products
-        return measured
+        return nearest_centers(self._queries, centers, _CLUSTERS_SCANNED, self._codec.space)[:, -1]
 
 
 class RanksWithin:

@@ -82,9 +82,14 @@ def open_store(
     raise InvalidArgumentError(f"the location {location!r} begins with an unknown scheme: {_KINDS}")
 
 
+def names_scheme(location: str) -> bool:
+    """Tell if a location has a scheme, or what may be half of one: then it is no folder's path."""
+    return "://" in location or location.lower().startswith(_SCHEMES)
+
+
 def _folder_at(path: str) -> FolderStore:
     # Else what was meant for S3 would lie in a folder here, and nobody would be told.
-    if path.lower().startswith(_SCHEMES):
+    if names_scheme(path):
         raise InvalidArgumentError(
             f"the location {path!r} has a colon without two slashes: {_KINDS}; for a folder that "
             f'is called so, "./{path}"'

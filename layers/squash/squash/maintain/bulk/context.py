@@ -20,8 +20,9 @@ OpenInputs: TypeAlias = Callable[[str], InputStore]
 EncodeTexts: TypeAlias = Callable[[Sequence[str]], F32]
 """Makes vectors, float32 [n, d], of texts, with the index's own encoder."""
 EXAMPLES: Final = "examples"
+"""In a report: some of the rows that were bad, or replaced."""
 SNAPSHOT: Final = "snapshot"
-"""Details of reports: some rows that were bad, or replaced; and what was published."""
+"""In a report: the snapshot that the build became."""
 
 
 @dataclass(frozen=True, slots=True)

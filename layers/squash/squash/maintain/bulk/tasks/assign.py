@@ -22,8 +22,7 @@ from squash.reports import Progress
 
 BAD: Final = "bad"
 """The folder of the lists of rows that are left out."""
-"""In a report: the first of those rows."""
-_EXAMPLES_MAX: Final = 5
+_EXAMPLES_MAX: Final = 5  # of those rows, in a report
 
 
 def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:

@@ -18,8 +18,7 @@ from squash.maintain.bulk.records import read_plan
 from squash.maintain.bulk.request import BuildRequest
 from squash.maintain.bulk.runs import REPLACED, read_hashes, replaced_object
 
-"""In a report: some of the replaced rows, each with the row that replaced it."""
-_EXAMPLES_MAX: Final = 10
+_EXAMPLES_MAX: Final = 10  # of replaced rows, each with the row that replaced it, in a report
 
 
 def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:

@@ -32,7 +32,6 @@ _LOG = logging.getLogger("squash")
 _KEPT: Final = (
     "request", "plan", "attempts/", "stops/", "items/", "done/", "sums/", "bad/", "outcome",
 )  # fmt: skip
-"""In the report: the snapshot that the build became."""
 
 
 def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
