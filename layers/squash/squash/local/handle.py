@@ -52,11 +52,12 @@ class LocalCloud:
         self._own_data = data is None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._stop: Future[None] = Future()
         self._cloud: Cloud | None = None
 
     def __enter__(self) -> Self:
         started: Future[None] = Future()
+        self._stop = Future()
         self._thread = threading.Thread(
             target=asyncio.run, args=(self._main(started),), name="squash-local"
         )
@@ -78,13 +79,14 @@ class LocalCloud:
 
     def _end(self) -> None:
         if self._thread is not None:
-            if self._loop is not None and self._stop is not None and self._thread.is_alive():
-                self._loop.call_soon_threadsafe(self._stop.set)
+            # Not an event of the loop: there may be no loop yet, or, after a start that failed,
+            # none any more.
+            self._stop.set_result(None)
             self._thread.join()
             self._thread = None
 
     async def _main(self, started: Future[None]) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         try:
             with tempfile.TemporaryDirectory(prefix="squash-local-") as folder:
                 options = self._options
@@ -93,7 +95,7 @@ class LocalCloud:
                 async with open_cloud(options) as cloud:
                     self._cloud = cloud
                     started.set_result(None)
-                    await self._stop.wait()
+                    await asyncio.wrap_future(self._stop)
         except BaseException as error:  # it is raised where the cloud is used
             if started.done():
                 raise
