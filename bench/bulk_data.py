@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import load
+from made import Made
 
 F32 = NDArray[np.float32]
 CHUNK_ROWS: Final = 16_384
 QUERIES: Final = 200
 _MADE: Final = "made-"
-_LATENT: Final = 24
-_CENTERS: Final = 2_000
 _SEED: Final = 7
 
 
@@ -55,25 +54,6 @@ def opened(text: str) -> Input:
     data = load(name, limit=rows)
     rows, dimension = data.vectors.shape
     return Input(name, rows, dimension, data.metric, np.array(data.queries[:QUERIES], np.float32))
-
-
-class Made:
-    """Points of a mixture near a surface of 24 dimensions; the same place, the same rows."""
-
-    def __init__(self, dimension: int) -> None:
-        generator = np.random.default_rng(_SEED)
-        self._centers = generator.standard_normal((_CENTERS, _LATENT)).astype(np.float32)
-        self._layer = generator.standard_normal((_LATENT, dimension)).astype(np.float32)
-        self._bias = generator.standard_normal(dimension).astype(np.float32)
-
-    def draw(self, rows: int, place: int) -> F32:
-        """Return float32 [rows, d]."""
-        generator = np.random.default_rng((_SEED, place))
-        points = self._centers[generator.integers(0, _CENTERS, rows)]
-        points = points + 0.5 * generator.standard_normal((rows, _LATENT)).astype(np.float32)
-        found = np.tanh(points @ self._layer / np.float32(_LATENT**0.5) + self._bias)
-        found += np.float32(0.05) * generator.standard_normal(found.shape, dtype=np.float32)
-        return np.asarray(found, np.float32)
 
 
 def write_files(one: Input, folder: Path, *, files: int, parquet: bool) -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from cost_deploy import bills, kept
+from cost_deploy import bills, kept, starts_of
 from cost_fit import FITTED_PATH, GROWTH_MIN, SHARES, Fitted, load, sensitivity
 from cost_model import (
     LABELS,
@@ -106,6 +106,7 @@ WAYS: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (
     ("the same, `consistency` eventual", {"door": "url", "eventual": True}),
     ("`CoordinatorMemory` 1769, at the HTTP API", {"coordinator_mb": 1769.0}),
 )
+MONTHLY: Final = "by default, a million a month at random moments, starts included"
 MEMORIES: Final = (512, 768, 1024, 1280, 1536, 1769, 2048)
 MEMORY: Final = """What `CoordinatorMemory` does, by index, 10 % passing: milliseconds warm, \
 dollars all warm, dollars 98 % warm; of the last of these also milliseconds of a batch of {batch}, \
@@ -211,6 +212,12 @@ def _beside(one: Assumptions) -> str:
             bills = [price(one, deployed, Asked(size, 0.1, warm)) for warm in WARM[:2]]
             cells.append(", ".join(dollars(bill.total) for bill in bills))
         rows.append([title, *cells])
+    cells = []
+    for size in SIZES:
+        deployed, asked = sized(one, size), Asked(size, 0.1)
+        _, starts_usd, _ = starts_of(one, deployed, asked, MILLION)
+        cells.append(dollars(price(one, deployed, asked).total + MILLION * starts_usd))
+    rows.append([MONTHLY, *cells])
     for name, prices in PEERS.items():
         listed = [dollars(prices[size]) if size in prices else "–" for size in SIZES]
         rows.append([name, *listed])

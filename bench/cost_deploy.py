@@ -123,7 +123,7 @@ def kept(one: Assumptions) -> str:
     warm = price(one, deployed, Asked(size))
     rows = []
     for monthly in MONTHLY:
-        away, each_usd, each_ms = _cold(one, deployed, size, monthly)
+        away, each_usd, each_ms = starts_of(one, deployed, Asked(size), monthly)
         bill = monthly * warm.total / MILLION
         rows.append(
             [
@@ -145,7 +145,7 @@ def kept(one: Assumptions) -> str:
         held = Deployed(slots=1, processor_mb=memory)
         slots = slots_that_hold(one, 10 * MILLION, DIMENSION, held)
         fewer = sized(one, 10 * MILLION, slots=slots, processor_mb=memory)
-        away, each_usd, each_ms = _cold(one, fewer, 10 * MILLION, FEWER_MONTHLY)
+        away, each_usd, each_ms = starts_of(one, fewer, Asked(10 * MILLION), FEWER_MONTHLY)
         bill = price(one, fewer, Asked(10 * MILLION))
         lines.append(
             [
@@ -191,16 +191,19 @@ def _pings_usd(one: Assumptions, deployed: Deployed) -> float:
     return MONTH_MINUTES / MINUTES * ping_usd(one, deployed)
 
 
-def _cold(
-    one: Assumptions, deployed: Deployed, rows: int, monthly: float
+def starts_of(
+    one: Assumptions, deployed: Deployed, asked: Asked, monthly: float
 ) -> tuple[Away, float, float]:
-    """Return what containers that were taken away add to a query: dollars, and milliseconds."""
-    calls = steps(one, deployed, Asked(rows)).calls
+    """Return what containers that were taken away add to a query: dollars, and milliseconds.
+
+    So many queries a month come at random moments, one at a time.
+    """
+    calls = steps(one, deployed, asked).calls
     idle = monthly / MONTH_MINUTES * IDLE_MINUTES
-    load = load_of(one, deployed, Asked(rows), 1.0, function_mb=deployed.coordinator_mb)
+    load = load_of(one, deployed, asked, 1.0, function_mb=deployed.coordinator_mb)
     used = slots_used(load.partitions, load.index_bytes, load.slots)
     away = Away(math.exp(-idle), math.exp(-idle * calls / used), calls)
-    return away, *away_usd(one, deployed, Asked(rows), away)
+    return away, *away_usd(one, deployed, asked, away)
 
 
 def _pays(one: Assumptions, deployed: Deployed, rows: int) -> tuple[str, str]:
@@ -209,7 +212,7 @@ def _pays(one: Assumptions, deployed: Deployed, rows: int) -> tuple[str, str]:
     paying = [
         monthly
         for monthly in (round(10 ** (place / 100)) for place in range(801))
-        if monthly * _cold(one, deployed, rows, monthly)[1] > pings
+        if monthly * starts_of(one, deployed, Asked(rows), monthly)[1] > pings
     ]
     return f"{_round(paying[0]):,}", f"{_round(paying[-1]):,}"
 

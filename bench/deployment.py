@@ -39,6 +39,7 @@ from squash.local.environment import CREDENTIALS
 from squash.local.processes import INSIDE
 from squash.model import IndexStats
 from squash.planning.shape import read_shape
+from squash.search.events import open_answer
 from squash.storage import PrefixStore, open_store
 
 SHAPES: Final = ("none", "fan-out", "4,1", "3,2", "2,3")
@@ -46,6 +47,7 @@ BATCHES: Final = (1, 100, 1000)
 # Growing, so that a tree's containers start some at a time: each allocator calls processors of its
 # own, a hundred in a deep tree, and all at once they starve one another on a few cores.
 WARMING: Final = (1, 4, 8, 16, 32, 64, 100, 300, 1000)
+COLD: Final = 10
 K: Final = 10
 TARGET: Final = 0.95
 FILTERS: Final = (None, {"u": {"$lt": 0.1}})
@@ -221,18 +223,29 @@ def _measure_batches(
         figures[f"batch {size}"] = size / float(np.median(took)) if took else None
 
 
-def cold(place: Deployed, asking: Asking, times: int) -> dict[str, Any]:
-    """Ask with no container warm."""
+def cold(
+    place: Deployed, asking: Asking, outcomes: list[tuple[str, Outcome]], times: int
+) -> dict[str, Any]:
+    """Ask with no container warm; of each processor that was called, too, what it asked of S3."""
     figures = defaultdict(list)
+    processors: list[tuple[int, int, float]] = []
     for i in range(times):
         for name in place.cloud.stats()["functions"]:
             place.cloud.kill(name)
+        outcomes.clear()
         answers, seconds = asking.ask([i], None)
+        for function, outcome in outcomes:
+            if function.split("-")[1] == "processor":
+                _, spent = open_answer(outcome.payload)
+                requests = sum(spent.store_kinds.values())
+                processors.append((requests, spent.store_rounds, spent.store_bytes / 1e6))
         usage = answers[0]["usage"]
         figures["ms"].append(1e3 * seconds)
         for key in ("store_requests", "store_rounds", "store_bytes", "invocations_cold"):
             figures[key].append(usage[key])
-    return {key: float(np.median(values)) for key, values in figures.items()}
+    found: dict[str, Any] = {key: float(np.median(values)) for key, values in figures.items()}
+    found["processors"] = processors
+    return found
 
 
 def main() -> None:
@@ -292,7 +305,7 @@ def main() -> None:
                 warm_s = warmed(asking, options.warm_seconds)
                 figures = measure(asking, expected, outcomes, singles=options.singles)
                 figures["warm_s"] = warm_s
-                figures["cold"] = cold(place, asking, 10)
+                figures["cold"] = cold(place, asking, outcomes, COLD)
             found[shape] = figures
             told(f"{shape}: {json.dumps(figures)}")
             rows.append(_row(shape, figures))
@@ -325,6 +338,7 @@ def _section(options: argparse.Namespace, stats: IndexStats, rows: list[list[obj
         "shape", "differ", "p50 ms", "p99", "10 %: p50", "p99", "above the slowest, ms",
         "S3 requests warm", "eventual: p50", "above the slowest", "1 at a time, q/s", "100",
         "1,000", "calls for 1,000", "cold ms", "requests", "rounds", "MB",
+        "a processor: requests", "rounds", "MB",
     )  # fmt: skip
     command = (
         f"python bench/deployment.py --data {options.data} --shapes {' '.join(options.shapes)}"
@@ -339,8 +353,9 @@ def _section(options: argparse.Namespace, stats: IndexStats, rows: list[list[obj
         "batches, was held against one process. *Above the slowest* is what the coordinator takes "
         "beyond the slowest function that it waits for, the stand-in for S3 included, which is "
         "asked whether there is news; *eventual* does not ask it. *At a time* are queries a "
-        "second, warm, or 503 where they were not answered in the time there is; the last four are "
-        "of a query that finds no container.\n\n" + table(head, rows)
+        "second, warm, or 503 where they were not answered in the time there is; the last "
+        f"seven are of queries that find no container, medians of {COLD}; and of all processors "
+        "that these called, median and most.\n\n" + table(head, rows)
     )
 
 
@@ -363,6 +378,16 @@ def _row(shape: str, figures: dict[str, Any]) -> list[object]:
         number(frozen["store_requests"]),
         number(frozen["store_rounds"]),
         number(frozen["store_bytes"] / 1e6),
+        *_of_processors(frozen["processors"]),
+    ]
+
+
+def _of_processors(asked: Sequence[Sequence[float]]) -> list[object]:
+    """Return what cold processors asked of S3: requests, rounds and MB, median and most."""
+    if not asked:
+        return ["–"] * 3
+    return [
+        f"{number(float(np.median(one)))}, {number(max(one))}" for one in zip(*asked, strict=True)
     ]
 
 
