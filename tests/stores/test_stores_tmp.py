@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amounts import examples
-from squash.storage import CountingStore, MemoryStore
+from squash.storage import CountingStore, MemoryStore, tmp
 from squash.storage.tmp import TmpFiles
 
 KEY = "segments/s/codes"
@@ -134,6 +134,30 @@ def test_files_stay_within_their_bound(tmp_path_factory, data):
             over.get_ranges(KEY, [(start, stop)])
             assert over.hits == hits + 1
     files.close()
+
+
+def test_files_that_are_being_written_count(tmp_path, monkeypatch):
+    """Each of several threads made room for its own file alone: together they were too many."""
+    files = TmpFiles(str(tmp_path), bytes_max=100_000)
+    most, half_way = [], [True]
+
+    def while_written(name, data):
+        if half_way:
+            half_way.clear()
+            other = threading.Thread(target=files.write, args=("b", bytes(60_000)))
+            other.start()
+            other.join()
+        most.append(sum(path.stat().st_size for path in behind(files)))
+        return checksum(name, data)
+
+    checksum = tmp._checksum
+    monkeypatch.setattr(tmp, "_checksum", while_written)
+    files.write("a", bytes(60_000))
+    assert max(most) <= 100_000
+    assert files.read("a") == bytes(60_000)
+    assert files.read("b") is None
+    files.write("c", bytes(90_000))  # what was reserved is free again
+    assert files.read("c") == bytes(90_000)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5])

@@ -51,13 +51,14 @@ class TmpFiles:
         self._lock = threading.Lock()
         self._files: OrderedDict[str, int] = OrderedDict()
         self._bytes = 0
+        self._writing = 0
         self._numbers = count()
         self._held = -1
         self._folder = self._take_folder(parent)
         if self._folder:
             self._adopt()
         self._bytes_max = self._most(bytes_max) if self._folder else 0
-        self._make_room(0)
+        self._make_room()
 
     @property
     def bytes(self) -> int:
@@ -91,12 +92,14 @@ class TmpFiles:
         return None
 
     def write(self, name: str, data: Buffer) -> None:
-        """Keep bytes under a name, if there is room for them."""
+        """Keep bytes under a name, if there is room for them beside what is being written."""
         size = len(data) + _CHECKSUM_BYTES
         with self._lock:
-            if name in self._files or size > self._bytes_max:
+            if name in self._files or self._writing + size > self._bytes_max:
                 return
-            self._make_room(size)
+            self._writing += size
+            self._make_room()
+        reserved = size
         part = self._path(f"{name}.{next(self._numbers)}{_PART}")
         try:
             with open(part, "xb", opener=_private) as file:
@@ -106,11 +109,16 @@ class TmpFiles:
                 os.replace(part, self._path(name))  # noqa: PTH105
                 self._bytes += size - self._files.pop(name, 0)
                 self._files[name] = size
-                self._make_room(0)
+                self._writing -= reserved
+                reserved = 0
         except OSError:
             # The disk is full, or somebody tidied the folder away: served without it.
             with suppress(OSError):
                 os.unlink(part)  # noqa: PTH108
+        finally:
+            if reserved:
+                with self._lock:
+                    self._writing -= reserved
 
     def drop(self, name: str) -> None:
         """Remove what was written under a name; nothing is fine."""
@@ -124,9 +132,9 @@ class TmpFiles:
             self._held = -1
             self._bytes_max = 0
 
-    def _make_room(self, size: int) -> None:
-        """Remove files until so many bytes more fit; the lock must be held."""
-        while self._files and self._bytes + size > self._bytes_max:
+    def _make_room(self) -> None:
+        """Remove files until what is being written fits beside them; the lock must be held."""
+        while self._files and self._bytes + self._writing > self._bytes_max:
             self._remove(next(iter(self._files)))
 
     def _remove(self, name: str) -> None:
