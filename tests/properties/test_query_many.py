@@ -7,11 +7,14 @@ import pytest
 from test_explained_queries import FILTERS, OPTIONS
 
 import squash
+from squash import kernels
 from squash.clock import SystemClock, SystemIds
 from squash.database import Database
 from squash.kernels import native
+from squash.limits import JOINT_READ_BYTES_MAX
 from squash.runtime import Settings
 from squash.runtime.warm_slots import WarmSlots
+from squash.search import measuring, processing
 from squash.search.allocating import allocate, tasks_of
 from squash.search.found import Query
 from squash.search.processing import process
@@ -89,10 +92,22 @@ def test_what_a_batch_asks_of_the_store_is_counted_once(tmp_path):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
-    "retained_bytes", [1, pytest.param(60_000, marks=pytest.mark.slow), 1 << 28]
+    ("retained_bytes", "joint_bytes"),
+    [
+        (1, 4_000),
+        pytest.param(60_000, 1, marks=pytest.mark.slow),
+        (1 << 28, JOINT_READ_BYTES_MAX),
+    ],
 )
-def test_many_queries_of_a_remote_store_read_jointly(metric, variant, retained_bytes):
-    """Where vectors come by pages: the answers of single queries, cold, warm, and with all held."""
+def test_many_queries_of_a_remote_store_read_jointly(
+    metric, variant, retained_bytes, joint_bytes, monkeypatch
+):
+    """Where vectors come by pages: the answers of single queries, cold, warm, and with all held.
+
+    Also in lots, of some queries or one, and in groups of parts.
+    """
+    for module in (measuring, processing):
+        monkeypatch.setattr(module, "JOINT_READ_BYTES_MAX", joint_bytes)
     rng = np.random.default_rng(8)
     count = 1_500
     store = MemoryStore()
@@ -129,6 +144,40 @@ def test_many_queries_of_a_remote_store_read_jointly(metric, variant, retained_b
             # New queries, too, ask the store for nothing but whether something was written.
             new = together.query_many(rng.standard_normal((3, 12)), **asked)
             assert new[0].usage.store_requests <= 2
+
+
+def test_a_batch_holds_no_more_than_is_retained(monkeypatch):
+    """Of an index larger than memory it held all that its queries took, until its end."""
+    rng = np.random.default_rng(5)
+    store = MemoryStore()
+    made = opened(store).create_index("x", dimension=64, metric="euclidean")
+    groups = np.repeat(10 * rng.standard_normal((8, 64)), 500, axis=0)
+    vectors = (groups + rng.standard_normal((4_000, 64))).astype(np.float32)
+    made.put(keys=[f"k{i}" for i in range(4_000)], vectors=vectors, metadata=[{}] * 4_000)
+    made.optimize(options=OPTIONS)
+    retained, joint = 100_000, 50_000
+    for module in (measuring, processing):
+        monkeypatch.setattr(module, "JOINT_READ_BYTES_MAX", joint)
+    index = opened(store, retained, billed=True).index("x")
+    clusters = index._session.view("strong").clusters
+    held = []
+
+    def noted(function):
+        def called(*arguments, **options):
+            table = clusters._table
+            codes = sum(one.filled_bytes for one in table.kept.values())
+            held.append(codes + sum(one.nbytes for one in table.vectors if one is not None))
+            return function(*arguments, **options)
+
+        return called
+
+    for name in ("scan", "exact_distances"):
+        monkeypatch.setattr(kernels, name, noted(getattr(kernels, name)))
+    queries = vectors[::20] + rng.standard_normal((200, 64)).astype(np.float32)
+    found = index.query_many(queries, top_k=10, recall_target=0.95, include=())
+    assert len(found) == 200
+    # What is put in was retained then, and of what came after it one lot's codes at most.
+    assert 0 < max(held) <= retained + joint
 
 
 def opened(store, retained_bytes=1 << 28, *, billed=False):

@@ -66,7 +66,7 @@ DOCUMENTS_AHEAD_BYTES_MAX: Final = (
     256 * KIB
 )  # of one segment, read before they are known to be wanted
 LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB  # a segment's vectors, where no request is paid for
-JOINT_READ_BYTES_MAX: Final = 256 * MIB  # vectors of several segments, before they are measured
+JOINT_READ_BYTES_MAX: Final = 256 * MIB  # codes or vectors of several segments, before use
 SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
 
 # Attributes

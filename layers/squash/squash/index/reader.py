@@ -248,10 +248,15 @@ class SegmentReader(SegmentParts):
         """Tell whether vectors are always read whole: it does not depend on what is retained."""
         return self._object(VECTORS).bytes <= self.loader.whole_bytes_max
 
-    @property
-    def vectors_bytes(self) -> int:
-        """How many bytes all of its vectors have, about."""
-        return self._object(VECTORS).bytes
+    def codes_bytes(self) -> int:
+        """Return how many bytes the codes of all clusters have."""
+        return self._object(CODES).bytes
+
+    def vectors_bytes(self, rows: I64 | None) -> int:
+        """Return how many bytes the vectors of some rows are read as, about; None is all rows."""
+        whole, count = self._object(VECTORS).bytes, max(-(-self.ref.rows // ROW_PAGE_ROWS), 1)
+        pages = count if rows is None or self.reads_whole() else len(page_ranges(rows))
+        return whole if pages * _WHOLE_SHARE > count else whole * pages // count
 
     def holds_vectors(self) -> bool:
         """Tell whether vectors are at hand whole, or always read so."""

@@ -74,6 +74,10 @@ class OwnSlot:
             there[part] = self._clusters.load_vectors(held.table, (held.numbers.item(part),))
         return held, there
 
+    def let_go(self) -> None:
+        """Have the snapshot's table hold no longer what the retained data let go of."""
+        self._clusters.table()
+
 
 def search_partitions_jointly(
     view: IndexView, queries: Sequence[Query], *, costs: CostModel

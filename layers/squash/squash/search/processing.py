@@ -2,94 +2,37 @@
 
 What it returns is a function of the task alone, whatever it has kept from earlier calls. Of ranked
 rows it returns its own `keep` best: the best of all processors' are then the best of all rows.
-
-A row may stay unmeasured where at least k rows before it, by (estimate, global row), are nearer
-than its lower bound: the merge keeps a row only together with all that stand before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 
 from squash import kernels
-from squash.arrays import F32, F64, I64, U32, Mask, distinct
+from squash.arrays import I64, U32, distinct
 from squash.errors import DataError
-from squash.index.prefetch import prefetch_heads, prefetch_vectors
-from squash.index.reader import SegmentReader
 from squash.kernels import PreparedQuery, Ranked
 from squash.limits import JOINT_READ_BYTES_MAX
 from squash.model import Metric
-from squash.quantize import Codec
 from squash.search.delivering import Wanted, deliver
-from squash.search.found import found_of, nearest
-from squash.search.levels import as_code_distance, best_of, prefetch_finalists
+from squash.search.levels import best_of
+from squash.search.measuring import measured, refined
 from squash.search.slot import Held
+from squash.search.task_work import Result, Slots, Work
 from squash.search.tasks import Admitted, Counts, Delivery, Kept, Mode, Task, TaskAnswer, TaskQuery
-from squash.segment.exact import nearest as nearest_rows
 from squash.segment.exact import unit_rows
 from squash.segment.partition import Candidates
-from squash.values import dataclass
 
 _NO_DISTANCES = np.empty(0, dtype=np.float32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Result:
-    """What was found for a query, by part of the task."""
-
-    query: TaskQuery
-    ranked: Ranked | None
-    """In the modes SCAN and RANK, with the parts for partitions."""
-    part: I64
-    row: I64
-    distances: F64
-    measured: int
-    """How many distances are numbers: rows in the modes SCAN and RANK whose vectors were read."""
-    read: int
-
-
-class Slots(Protocol):
-    """What a process has of an index's partitions: see `Slot`."""
-
-    def readers(self, task: Task) -> list[SegmentReader]:
-        """Return the readers of all parts' segments."""
-        ...
-
-    def trained_codec(self, task: Task) -> Codec:
-        """Return the codec that a task names."""
-        ...
-
-    def hold(self, task: Task, parts: Sequence[int]) -> Held:
-        """Return a table that has some of a task's parts, at least."""
-        ...
-
-    def holds_codes(self, task: Task, held: Held, parts: Sequence[int]) -> bool:
-        """Tell whether a table has the codes of all clusters of some parts."""
-        ...
-
-    def load_codes(self, task: Task, held: Held, wanted: Mapping[int, I64]) -> Held:
-        """Load the codes of some clusters by part; return a table that has them."""
-        ...
-
-    def load_vectors(self, task: Task, held: Held, parts: Sequence[int]) -> tuple[Held, Mask]:
-        """Put in the vectors of parts that are at hand whole; tell of which parts they are."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Work:
-    """A task, and the readers of its parts' segments."""
-
-    task: Task
-    slot: Slots
-    readers: Sequence[SegmentReader]
-    numbers: I64
-    """int64 [p], the parts' numbers in the snapshot."""
+_Asked: TypeAlias = tuple[int, TaskQuery]
+"""A query of a task, and its place there."""
 
 
 def process(task: Task, slot: Slots) -> TaskAnswer:
@@ -109,15 +52,15 @@ def process(task: Task, slot: Slots) -> TaskAnswer:
 
     """
     numbers = np.array([part.number for part in task.parts], dtype=np.int64)
-    work = _Work(task, slot, slot.readers(task), numbers)
-    results = _found_by_codes(work) | _measured(work)
+    work = Work(task, slot, slot.readers(task), numbers)
+    results = _found_by_codes(work) | measured(work)
     ordered = [results[place] for place in range(len(task.queries))]
     wanted = [_wanted(work, one) for one in ordered]
     deliveries = deliver(wanted, dimension=task.dimension, bytes_max=task.documents_bytes_max)
     return TaskAnswer(tuple(_kept(work, *pair) for pair in zip(ordered, deliveries, strict=True)))
 
 
-def _wanted(work: _Work, result: _Result) -> Wanted:
+def _wanted(work: Work, result: Result) -> Wanted:
     query, asked = result.query, result.query.asked
     order = np.argsort(result.distances, kind="stable")  # NaN sorts last
     near = order[: min(query.deliver, result.measured)]
@@ -131,7 +74,7 @@ def _wanted(work: _Work, result: _Result) -> Wanted:
     )
 
 
-def _kept(work: _Work, result: _Result, delivery: Delivery) -> Kept:
+def _kept(work: Work, result: Result, delivery: Delivery) -> Kept:
     task = work.task
     numbers = work.numbers
     searched = numbers[[task.admitted[at].part for at in result.query.admitted]]
@@ -164,7 +107,7 @@ def _kept(work: _Work, result: _Result, delivery: Delivery) -> Kept:
 # Codes
 
 
-def _found_by_codes(work: _Work) -> dict[int, _Result]:
+def _found_by_codes(work: Work) -> dict[int, Result]:
     """Rank and refine the rows of all queries that ask for it; by their places."""
     task, slot = work.task, work.slot
     asked = [
@@ -174,17 +117,60 @@ def _found_by_codes(work: _Work) -> dict[int, _Result]:
         return {}
     parts = sorted({task.admitted[at].part for _, query in asked for at in query.admitted})
     held = slot.hold(task, parts)
-    if asked[0][1].mode == Mode.SCAN and not slot.holds_codes(task, held, parts):
-        wanted = _clusters_by_part(query for _, query in asked)
-        for part, clusters in wanted.items():
-            # Before they are looked for: a task may name some that its segment does not have.
-            held.clusters(np.full(len(clusters), part), clusters, "a query")
-        held = slot.load_codes(task, held, wanted)
+    at_hand = asked[0][1].mode == Mode.RANK or slot.holds_codes(task, held, parts)
+    lots = [asked] if at_hand else _lots(work, held, asked)
+    found: dict[int, Ranked] = {}
+    for number, lot in enumerate(lots):
+        if number:
+            held = slot.hold(task, parts)  # without what the lot before had to be let go for
+        if not at_hand:
+            held = _with_codes(work, held, lot)
+        found |= _ranked(work, held, parts, lot)
+    # What is held cannot be freed, and vectors may need the room.
+    del held
+    return refined(work, found)
+
+
+def _lots(work: Work, held: Held, asked: Sequence[_Asked]) -> list[list[_Asked]]:
+    """Part queries into lots of which each one's codes can be held in memory."""
+    table = held.table
+    row_bytes = np.zeros(len(table.blocks))
+    for part, reader in enumerate(work.readers):
+        if (number := held.numbers[part]) >= 0:
+            row_bytes[number] = reader.codes_bytes() / max(reader.ref.rows, 1)
+    cluster_bytes = table.rows * row_bytes[table.partition]
+    wanted = np.zeros(len(cluster_bytes), dtype=np.bool_)
+    lots: list[list[_Asked]] = [[]]
+    size = 0.0
+    for place, query in asked:
+        # Looked at before they are read: a task may name some that its segment does not have.
+        mine = held.clusters(query.parts, query.clusters, "a query")
+        more = float(cluster_bytes[mine[~wanted[mine]]].sum())
+        if lots[-1] and size + more > JOINT_READ_BYTES_MAX:
+            lots.append([])
+            wanted[:] = False
+            size, more = 0.0, float(cluster_bytes[mine].sum())
+        wanted[mine] = True
+        size += more
+        lots[-1].append((place, query))
+    return lots
+
+
+def _with_codes(work: Work, held: Held, lot: Sequence[_Asked]) -> Held:
+    """Load the codes of all clusters that some queries take."""
+    return work.slot.load_codes(work.task, held, _clusters_by_part(query for _, query in lot))
+
+
+def _ranked(
+    work: Work, held: Held, parts: Sequence[int], lot: Sequence[_Asked]
+) -> dict[int, Ranked]:
+    """Rank the rows of some queries by their codes; by their places."""
+    task = work.task
     place_of = np.zeros(len(held.table.blocks), dtype=np.int64)
     place_of[held.numbers[parts]] = parts
     found: dict[int, Ranked] = {}
     for admitted, group in groupby(
-        sorted(asked, key=lambda one: one[1].admitted), key=lambda one: one[1].admitted
+        sorted(lot, key=lambda one: one[1].admitted), key=lambda one: one[1].admitted
     ):
         possible = _bitmap(task, held, [task.admitted[at] for at in admitted])
         for place, query in group:
@@ -193,7 +179,7 @@ def _found_by_codes(work: _Work) -> dict[int, _Result]:
             else:
                 ranked = _scan(query, held, possible)
                 found[place] = replace(ranked, partition=place_of[ranked.partition])
-    return _refined(work, held, found)
+    return found
 
 
 def _clusters_by_part(queries: Iterable[TaskQuery]) -> dict[int, I64]:
@@ -248,7 +234,7 @@ def _scan(query: TaskQuery, held: Held, possible: U32 | None) -> Ranked:
     )
 
 
-def _rank(work: _Work, query: TaskQuery, held: Held, possible: U32 | None) -> Ranked:
+def _rank(work: Work, query: TaskQuery, held: Held, possible: U32 | None) -> Ranked:
     """Rank by a codec whose codes the kernels don't scan, part by part."""
     task = work.task
     codec = work.slot.trained_codec(task)
@@ -273,188 +259,3 @@ def _rank(work: _Work, query: TaskQuery, held: Held, possible: U32 | None) -> Ra
         found.append((part, candidates))
     base = np.array([part.row_base for part in task.parts], dtype=np.int64)
     return best_of(found, base, query.asked.keep)
-
-
-# Vectors
-
-
-class _Vectors:
-    """Vectors of rows by part: all, where they are at hand whole, or those that are wanted."""
-
-    def __init__(self, work: _Work, wanted: Mapping[int, Sequence[I64 | None]]) -> None:
-        self._rows = {part: _joined_rows(lists) for part, lists in wanted.items()}
-        by_page = [
-            (work.readers[part], rows)
-            for part, rows in self._rows.items()
-            if rows is not None and not work.readers[part].holds_vectors()
-        ]
-        if len(by_page) > 1:
-            prefetch_heads([reader for reader, _ in by_page])
-            prefetch_vectors(by_page)
-        self._vectors: dict[int, F32] = {}
-        for part, rows in self._rows.items():
-            reader = work.readers[part]
-            if rows is None or reader.holds_vectors():
-                self._rows[part] = None
-                self._vectors[part] = reader.all_vectors()
-            else:
-                self._vectors[part] = reader.vectors(rows)
-
-    def of(self, part: int, rows: I64 | None) -> tuple[F32, I64 | None]:
-        """Return vectors, and the rows' places among them; None for all of them."""
-        read = self._rows[part]
-        places = rows if read is None or rows is None else np.searchsorted(read, rows)
-        return self._vectors[part], places
-
-
-def _joined_rows(lists: Sequence[I64 | None]) -> I64 | None:
-    """Return the distinct rows of some lists; None if one is of all rows."""
-    some = [rows for rows in lists if rows is not None]
-    return distinct(np.concatenate(some)) if len(some) == len(lists) else None
-
-
-def _refined(work: _Work, held: Held, ranked: Mapping[int, Ranked]) -> dict[int, _Result]:
-    """Measure ranked rows: in one call of the kernels each where all vectors are at hand."""
-    task = work.task
-    parts = distinct(np.concatenate([one.partition for one in ranked.values()])).tolist()
-    held, whole = work.slot.load_vectors(task, held, parts)
-    distances: dict[int, F64] = {}
-    by_pages: dict[int, Ranked] = {}
-    for place, one in ranked.items():
-        if not whole[one.partition].all():
-            by_pages[place] = one
-            continue
-        query = task.queries[place]
-        distances[place], _ = kernels.refine(
-            task.metric.value,
-            query.vector,
-            held.table,
-            held.numbers[one.partition],
-            one.row,
-            lower_bounds=one.lower_bounds,
-            k=query.asked.k,
-        )
-    distances |= _refined_by_pages(work, by_pages)
-    results = {}
-    for place, one in ranked.items():
-        found = distances[place]
-        read = len(found) - int(np.count_nonzero(np.isnan(found)))
-        query = task.queries[place]
-        results[place] = _Result(query, one, one.partition, one.row, found, read, read)
-    return results
-
-
-def _refined_by_pages(work: _Work, ranked: Mapping[int, Ranked]) -> dict[int, F64]:
-    """Measure ranked rows in two steps, as `kernels.refine` does, for all queries together."""
-    task = work.task
-    if len(ranked) == 1:
-        # Of many queries the rounds are shared, and what is foretold of each would be much.
-        (place,) = ranked
-        query = task.queries[place]
-        prefetch_finalists(
-            work.readers, ranked[place], k=query.asked.k, documents=query.deliver > 0
-        )
-    distances = {place: np.full(len(one.row), np.nan) for place, one in ranked.items()}
-    steps = {place: np.arange(_first_step(task, place, one)) for place, one in ranked.items()}
-    for _ in range(2):
-        wanted: dict[int, list[tuple[int, I64]]] = {}
-        for place, reading in steps.items():
-            part = ranked[place].partition[reading]
-            for number in sorted(set(part.tolist())):
-                wanted.setdefault(number, []).append((place, reading[part == number]))
-        for group in _read_together(work, wanted):
-            vectors = _Vectors(
-                work,
-                {number: [ranked[at].row[mine] for at, mine in wanted[number]] for number in group},
-            )
-            for number in group:
-                for place, mine in wanted[number]:
-                    found, places = vectors.of(number, ranked[place].row[mine])
-                    distances[place][mine] = kernels.exact_distances(
-                        task.metric.value, task.queries[place].vector, found, places
-                    )
-        following = {}
-        for place in steps:
-            rest = _second_step(task, task.queries[place], ranked[place], distances[place])
-            if len(rest):
-                following[place] = rest
-        steps = following
-    return distances
-
-
-def _read_together(work: _Work, wanted: Iterable[int]) -> Iterator[list[int]]:
-    """Yield parts in groups, of which each can be held in memory even if it is read whole."""
-    group: list[int] = []
-    size = 0
-    for part in sorted(wanted):
-        more = work.readers[part].vectors_bytes
-        if group and size + more > JOINT_READ_BYTES_MAX:
-            yield group
-            group, size = [], 0
-        group.append(part)
-        size += more
-    if group:
-        yield group
-
-
-def _first_step(task: Task, place: int, ranked: Ranked) -> int:
-    k = task.queries[place].asked.k
-    return min(len(ranked.row), k + k // 2)
-
-
-def _second_step(task: Task, query: TaskQuery, ranked: Ranked, distances: F64) -> I64:
-    """Return what is not measured yet and may be nearer than the k-th of what is."""
-    unread = np.flatnonzero(np.isnan(distances))
-    k = query.asked.k
-    if not len(unread):
-        return unread
-    worst = float(np.partition(distances[: unread[0]], k - 1)[k - 1])
-    return unread[ranked.lower_bounds[unread] <= as_code_distance(task.metric, worst)]
-
-
-def _measured(work: _Work) -> dict[int, _Result]:
-    """Measure all that is admitted, for the queries that ask for it."""
-    task = work.task
-    asked = {
-        place: [task.admitted[at] for at in query.admitted]
-        for place, query in enumerate(task.queries)
-        if query.mode == Mode.MEASURE
-    }
-    wanted: dict[int, list[I64 | None]] = {}
-    for every in asked.values():
-        for one in every:
-            wanted.setdefault(one.part, []).append(one.rows)
-    vectors = _Vectors(work, wanted)
-    return {
-        place: _nearest_admitted(work, task.queries[place], every, vectors)
-        for place, every in asked.items()
-    }
-
-
-def _nearest_admitted(
-    work: _Work, query: TaskQuery, admitted: Sequence[Admitted], vectors: _Vectors
-) -> _Result:
-    """Find the k nearest of all rows admitted, ties by key."""
-    found = []
-    read = 0
-    for one in admitted:
-        near, places = vectors.of(one.part, one.rows)
-        rows, distances = nearest_rows(
-            work.task.metric, query.vector, near, rows=places, k=query.asked.k
-        )
-        read += len(near) if places is None else len(places)
-        if one.rows is not None and places is not None and places is not one.rows:
-            rows = one.rows[np.searchsorted(places, rows)]
-        found.append((np.full(len(rows), one.part), rows, distances))
-    owners, rows, distances = (np.concatenate(column) for column in zip(*found, strict=True))
-    joined = found_of(work.readers, owners, rows, distances)
-    best = nearest([joined], query.asked.k)
-    return _Result(
-        query,
-        None,
-        np.array(best.owner, dtype=np.int64),
-        np.array(best.rows, dtype=np.int64),
-        np.array(best.distances, dtype=np.float64),
-        len(best.rows),
-        read,
-    )

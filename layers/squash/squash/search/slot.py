@@ -230,6 +230,12 @@ class Slot:
                 self._table = table
         return replace(held, table=table), there
 
+    def let_go(self) -> None:
+        """Hold no longer what the retained data let go of."""
+        with self._lock:
+            if self._table is not None:
+                self._table = self._without_evicted(self._table)
+
     def _grown(self, layout: tuple[Space, int], needed: Mapping[_Key, _Member]) -> ClusterTable:
         """Return the table with some segments, which it may have already."""
         table = self._table
@@ -240,20 +246,25 @@ class Slot:
             self._members = {**self._members, **needed}
             self._numbers = {key: number for number, key in enumerate(self._members)}
             table = _table_of(layout, list(self._members.values()), before=table)
+        self._layout, self._table = layout, self._without_evicted(table)
+        return self._table
+
+    def _without_evicted(self, table: ClusterTable) -> ClusterTable:
+        """Return the table as it is, or empty, if anything was let go of since the last one."""
         evictions = self._loader.evictions
-        if evictions != self._evictions:
-            # What was let go can be freed only if the table does not hold it.
-            count = len(table.blocks)
-            table = replace(
-                table,
-                blocks=[None] * count,
-                full=[None] * count,
-                vectors=[None] * count,
-                kept={},
-                native=None,
-            )
-        self._layout, self._table, self._evictions = layout, table, evictions
-        return table
+        if evictions == self._evictions:
+            return table
+        self._evictions = evictions
+        # What was let go can be freed only if the table does not hold it.
+        count = len(table.blocks)
+        return replace(
+            table,
+            blocks=[None] * count,
+            full=[None] * count,
+            vectors=[None] * count,
+            kept={},
+            native=None,
+        )
 
 
 @lru_cache(maxsize=16)
