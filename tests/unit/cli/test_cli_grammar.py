@@ -100,6 +100,25 @@ def test_options_of_one_format_are_refused_for_another(run, papers, tmp_path):
     assert run("import", "papers", tmp_path / "a.csv").status == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["query", "papers", "--top-k", "3", "[1, 0]"], {"vector": "[1, 0]", "top_k": 3}),
+        (["query", "papers", "--like", "a", "--exact"], {"vector": None, "like": "a"}),
+        (["delete", "papers", "--json", "a", "b"], {"keys": ["a", "b"]}),
+        (["delete", "papers", "--if-snapshot", "3", "--", "-a"], {"keys": ["-a"]}),
+        (["delete", "papers", "--filter", "{}"], {"keys": []}),
+        (["build", "status", "papers", "--json", "ab"], {"build": "ab"}),
+        (["build", "status", "papers", "--watch"], {"build": None, "watch": True}),
+    ],
+)
+def test_what_may_be_missing_may_stand_behind_options(words, said):
+    """As whatever must be there may."""
+    found = vars(build_parser().parse_args(words))
+    assert found["index"] == "papers"
+    assert {name: found[name] for name in said} == said
+
+
 def test_every_error_class_has_a_title_of_its_own():
     assert set(TITLES) == set(errors.HTTP_STATUS)
     assert len(set(TITLES.values())) == len(TITLES)
