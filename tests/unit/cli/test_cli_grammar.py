@@ -58,6 +58,13 @@ def test_what_is_not_installed_has_no_release(monkeypatch, capsys):
     assert "is not installed" in capsys.readouterr().err
 
 
+def test_a_vector_of_numbers_that_no_float_holds_is_refused(run, papers):
+    """Python's integers have no end."""
+    done = run("query", "papers", f"[{'1' * 400}, 0]", "--json")
+    assert done.status == 2
+    assert "beyond what a float can be" in done.problem["detail"]
+
+
 def test_help_needs_no_store(capsys):
     assert main(["--help"]) == 0
     assert "COMMAND" in capsys.readouterr().out

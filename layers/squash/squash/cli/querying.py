@@ -106,7 +106,11 @@ def _query_vectors(arguments: Namespace, index: Index) -> F32:
     if not isinstance(value, list) or not value or not set(map(type, value)) <= {int, float}:
         raise UsageError("the query vector is to be a JSON list of numbers, or @file.npy")
     check_dimension(len(value), expected=dimension, place="the query vector")
-    return as_float32(np.array([value], dtype=np.float64), place="the query vector")
+    try:
+        numbers = np.array([value], dtype=np.float64)
+    except OverflowError as error:
+        raise UsageError("the query vector holds a number beyond what a float can be") from error
+    return as_float32(numbers, place="the query vector")
 
 
 def _without(answer: Answer, key: str | None, *, top_k: int) -> Answer:
