@@ -38,6 +38,11 @@ def distinct(values: NDArray[T]) -> NDArray[T]:
     return ordered[first]
 
 
+def is_whole_number(value: object) -> bool:
+    """Tell if a value is a whole number; NumPy's spans of time say so, and are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+
+
 def is_iterable(value: object) -> bool:
     """Tell if there is something to go through; an array of no dimension says so, and has none."""
     return isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and not value.ndim)

@@ -126,6 +126,48 @@ def test_an_array_of_no_dimension_is_no_list(call):
         NO_LISTS[call](index, np.array(3.0))
 
 
+@pytest.mark.parametrize("number", [np.int8(100), np.uint16(100), np.int32(100), np.int64(100)])
+def test_a_time_of_any_width_is_added_to_that_of_day(number):
+    """Which 32 bits do not hold."""
+    index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=2)
+    index.put(keys=["a"], vectors=[[1, 0]])
+    assert index.query([1, 0], timeout_ms=number).matches
+    assert index.query_many([[1, 0]], timeout_ms=number)[0].matches
+
+
+@pytest.mark.parametrize("span", [np.timedelta64(1), np.timedelta64(1, "s")])
+def test_a_span_of_time_is_no_whole_number(span):
+    """Though to NumPy it is a signed integer."""
+    index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=2)
+    for name in ("top_k", "timeout_ms", "as_of", "matches_max"):
+        for _ in range(2):
+            with pytest.raises(InvalidArgumentError, match=f"{name} is"):
+                index.query([1, 0], **{name: span})
+    with pytest.raises(InvalidArgumentError, match="limit is"):
+        index.list(limit=span)
+
+
+@pytest.mark.parametrize("said", [np.array([]), np.ones(2), None, 1, "weak"])
+def test_a_consistency_is_one_of_two_words(said):
+    """Whatever is given; also where `as_of` says which snapshot is read."""
+    index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=2)
+    for more in ({}, {"as_of": 0}):
+        with pytest.raises(InvalidArgumentError, match="consistency is 'strong' or 'eventual'"):
+            index.query([1, 0], consistency=said, **more)
+        with pytest.raises(InvalidArgumentError, match="consistency is 'strong' or 'eventual'"):
+            index.query_many([], consistency=said, **more)
+
+
+@pytest.mark.parametrize("name", ["text_key", "tags", "attributes", "codec", "name"])
+@pytest.mark.parametrize("given", [np.array([]), np.ones(2)])
+def test_an_array_is_nothing_that_an_index_is_made_with(name, given):
+    """Nor is an integer that Python does not write out."""
+    database = squash.connect(f"memory://{uuid4().hex}")
+    for one in (given, 10**5000):
+        with pytest.raises(InvalidArgumentError):
+            database.create_index(**{"name": "x", "dimension": 2, name: one})
+
+
 def test_recall_that_nobody_asked_for():
     """It is another one of an index with an encoder."""
     of = [query_options((), 1, None, False, False, False, None, encoded) for encoded in (0, 1)]

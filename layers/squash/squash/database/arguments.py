@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import is_iterable
+from squash.arrays import is_iterable, is_whole_number
 from squash.errors import InvalidArgumentError, shown
 from squash.limits import (
     ID_PATTERN,
@@ -28,6 +28,7 @@ from squash.search import Query
 RECALL_TARGET: Final = 0.95
 RECALL_TARGET_ENCODED: Final = 0.99
 _INCLUDABLE: Final = frozenset({"metadata", "vector"})
+_CONSISTENCIES: Final = ("strong", "eventual")
 _OPTIONS_MAX: Final = 64
 # Of what is asked before there are vectors.
 _NO_VECTOR: Final = np.empty(0, np.float32)
@@ -62,7 +63,7 @@ def scratch_of(folder: Any) -> Path | None:
 
 def whole_number(value: Any, field: str) -> int:
     """Refuse what is no whole number."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not is_whole_number(value):
         raise InvalidArgumentError(f"{field} is a whole number, not {shown(value)}", field=field)
     number = int(value)
     if number.bit_length() > WHOLE_NUMBER_BITS_MAX:
@@ -79,6 +80,16 @@ def listed(value: Any, field: str) -> list[Any]:
     if isinstance(value, str | bytes) or not is_iterable(value):
         raise InvalidArgumentError(f"{field} is {shown(value)}: give a list", field=field)
     return list(value)
+
+
+def named(value: Any, field: str, what: str) -> Mapping[Any, Any]:
+    """Refuse what is no object, which has of each name a type or a value; None is empty."""
+    found = {} if value is None else value
+    if not isinstance(found, Mapping):
+        raise InvalidArgumentError(
+            f"{field} is {shown(found)}: give an object with {what} of each", field=field
+        )
+    return found
 
 
 def flag(value: Any, field: str) -> bool:
@@ -145,18 +156,25 @@ def recall_target_of(given: Any, *, encoded: bool) -> float:
     return float(given)
 
 
+def check_consistency(consistency: Any) -> None:
+    """Check which snapshot is asked for; also where `as_of` says it, and this has no effect."""
+    # An array is compared with a word value by value.
+    if not isinstance(consistency, str) or consistency not in _CONSISTENCIES:
+        raise InvalidArgumentError(
+            f"consistency is 'strong' or 'eventual', not {shown(consistency)}", field="consistency"
+        )
+
+
 def check_limits(*, top_k: Any, timeout_ms: Any = None) -> None:
     """Check a query's numbers."""
-    if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)):
+    if not is_whole_number(top_k):
         raise InvalidArgumentError("top_k is a whole number", field="top_k")
     if not 1 <= top_k <= TOP_K_MAX:
         raise InvalidArgumentError(
             f"top_k is from 1 to {TOP_K_MAX}, not {shown(top_k)}", field="top_k"
         )
-    if timeout_ms is not None and (
-        isinstance(timeout_ms, bool)
-        or not isinstance(timeout_ms, (int, np.integer))
-        or not 1 <= timeout_ms <= QUERY_TIMEOUT_MS_MAX
+    if timeout_ms is not None and not (
+        is_whole_number(timeout_ms) and 1 <= timeout_ms <= QUERY_TIMEOUT_MS_MAX
     ):
         raise InvalidArgumentError(
             f"timeout_ms is a whole number from 1 to {QUERY_TIMEOUT_MS_MAX}, "
@@ -200,7 +218,7 @@ def query_options(include: Iterable[str], *given: Any) -> Query:
     wanted: Any = include if known else tuple(listed(include, "include"))
     try:
         return _known_options(wanted, *given)
-    except TypeError:
+    except (TypeError, ValueError):
         # What cannot be kept is checked each time; or is no argument, as will be said again.
         return _known_options.__wrapped__(wanted, *given)
 

@@ -12,6 +12,7 @@ from squash.clock import Clock, IdSource, SystemClock, SystemIds
 from squash.database.arguments import (
     flag,
     listed,
+    named,
     one_of,
     told,
     whole_number,
@@ -228,11 +229,11 @@ class Database:
             If an argument is out of its range, or does not go with the encoder.
 
         """
-        types = {} if attributes is None else attributes
-        if not isinstance(types, Mapping):
+        types = named(attributes, "attributes", "the type")
+        labels = named(tags, "tags", "the value")
+        if text_key is not None and not isinstance(text_key, str):
             raise InvalidArgumentError(
-                f"attributes is {shown(types)}: give an object with the type of each",
-                field="attributes",
+                f"text_key is a metadata key, or None, not {shown(text_key)}", field="text_key"
             )
         declared = {
             key: one_of(AttributeType, kind, f"attributes.{key}") for key, kind in types.items()
@@ -277,11 +278,11 @@ class Database:
         )
         if not isinstance(codec, str) or codec not in PRESETS:
             raise InvalidArgumentError(
-                f"there is no codec {codec!r}; take one of {', '.join(PRESETS)}", field="codec"
+                f"there is no codec {shown(codec)}; take one of {', '.join(PRESETS)}", field="codec"
             )
         if bucket_of(name) is not None:
-            return self._open(self.vector_buckets.create_index(config, tags=tags or {}), now_ms)
-        if tags:
+            return self._open(self.vector_buckets.create_index(config, tags=labels), now_ms)
+        if labels:
             raise InvalidArgumentError(
                 f"index {name!r} is in no vector bucket: it has no tags", field="tags"
             )

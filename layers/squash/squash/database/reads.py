@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from squash.database.arguments import (
+    check_consistency,
     check_count,
     check_include,
     listed,
@@ -204,6 +205,7 @@ class IndexReads:
 
         """
         session = self._session
+        check_consistency(consistency)
         options = query_options(
             include, top_k, recall_target, exact, explain, allow_partial, timeout_ms,
             session.config.encoder is not None,
@@ -282,6 +284,7 @@ class IndexReads:
         asked = session.content.queries(
             vectors=vectors, texts=texts, images=images, encoder=encoder
         )
+        check_consistency(consistency)
         options = query_options(
             include, top_k, recall_target, exact, explain, allow_partial, timeout_ms,
             session.config.encoder is not None,

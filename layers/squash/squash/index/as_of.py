@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
-import numpy as np
-
+from squash.arrays import is_whole_number
 from squash.errors import InvalidArgumentError, NotFoundError, shown
 from squash.index import snapshots
 from squash.index.commits import (
@@ -61,11 +60,7 @@ def check_as_of(value: Any) -> int | datetime:
                 field="as_of",
             )
         return value
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, np.integer))
-        or not 0 <= value < 1 << WHOLE_NUMBER_BITS_MAX
-    ):
+    if not (is_whole_number(value) and 0 <= int(value) < 1 << WHOLE_NUMBER_BITS_MAX):
         raise InvalidArgumentError(
             f"as_of is a snapshot's number, from 0, or a datetime with a time zone, not "
             f"{shown(value)}",

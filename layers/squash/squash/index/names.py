@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from squash.errors import InvalidArgumentError
+from squash.errors import InvalidArgumentError, shown
 from squash.limits import (
     BUCKET_NAME_PATTERN,
     ID_PATTERN,
@@ -56,9 +56,9 @@ def check_index_name(name: str) -> None:
     """
     if not is_index_name(name):
         raise InvalidArgumentError(
-            f"{name!r} cannot name an index: use 1 to {INDEX_NAME_CHARACTERS_MAX} of a-z, 0-9, "
-            '"-" and "_", with a letter or digit first and last; or bucket/index, each of 3 to '
-            f'{INDEX_NAME_CHARACTERS_MAX} of a-z, 0-9, "-" and "."',
+            f"{shown(name)} cannot name an index: use 1 to {INDEX_NAME_CHARACTERS_MAX} of a-z, "
+            '0-9, "-" and "_", with a letter or digit first and last; or bucket/index, each of 3 '
+            f'to {INDEX_NAME_CHARACTERS_MAX} of a-z, 0-9, "-" and "."',
             field="name",
         )
 

@@ -319,7 +319,8 @@ class IndexSession:
 
     def deadline_ms(self, timeout_ms: int | None) -> int | None:
         """Return when an answer must be there that may take so long from now."""
-        return None if timeout_ms is None else self._clock.now_ms() + timeout_ms
+        # Of NumPy's kinds of numbers some hold no time of day.
+        return None if timeout_ms is None else self._clock.now_ms() + int(timeout_ms)
 
     def _check_time(self, deadline_ms: int) -> None:
         if self._clock.now_ms() >= deadline_ms:
