@@ -248,6 +248,15 @@ def test_query_like_a_record_that_fails_the_filter_still_gives_top_k(run, papers
     assert [match["key"] for match in done.document["matches"]] == ["c"]
 
 
+def test_query_like_a_record_is_not_answered_with_one_match_less_than_asked(run, papers):
+    """The record itself takes the place of one."""
+    done = run("query", "papers", "--like", "a", "--top-k", 10_000, "--json")
+    assert done.status == 2
+    assert "--top-k is at most 9,999" in done.problem["detail"]
+    done = run("query", "papers", "--like", "a", "--top-k", 9_999, "--json")
+    assert len(done.document["matches"]) == 2
+
+
 def test_query_like_a_missing_record_fails(run, papers):
     done = run("query", "papers", "--like", "zzz", "--json")
     assert (done.status, done.problem["type"]) == (1, "urn:squash:not-found")

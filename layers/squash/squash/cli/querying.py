@@ -40,6 +40,13 @@ def query(arguments: Namespace, database: Database, output: Output) -> int:
     }
     if arguments.text is not None or arguments.image is not None:
         return _query_encoded(arguments, index, options, output)
+    # One more is asked for than is shown, since the record itself is left out.
+    top_k = arguments.top_k + (arguments.like is not None)
+    if top_k > limits.TOP_K_MAX:
+        raise UsageError(
+            f"--like leaves the record itself out: --top-k is at most {limits.TOP_K_MAX - 1:,} "
+            "with it"
+        )
     vectors = _query_vectors(arguments, index)
     if len(vectors) > 1:
         answers = index.query_many(
@@ -51,11 +58,7 @@ def query(arguments: Namespace, database: Database, output: Output) -> int:
             shown += _answer_shown(answer, title=f"row {number:,}")
         output.result({"answers": documents}, *shown)
         return _SUCCEEDED
-    # One more is asked for, since the record itself is left out.
-    top_k = arguments.top_k + (arguments.like is not None)
-    answer = index.query(
-        vectors[0], top_k=min(top_k, limits.TOP_K_MAX), filter=arguments.filter, **options
-    )
+    answer = index.query(vectors[0], top_k=top_k, filter=arguments.filter, **options)
     answer = _without(answer, arguments.like, top_k=arguments.top_k)
     output.result(answer_document(answer), *_answer_shown(answer))
     return _SUCCEEDED
