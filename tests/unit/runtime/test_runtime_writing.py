@@ -300,6 +300,8 @@ def test_expired_records_are_not_there(folded):
         index.patch(keys=["long", "short"], metadata=[{"n": 2}] * 2)
     assert index.delete(filter={"until": {"$exists": True}}).rows == 0
     assert index.backlog().snapshot == before, "expiry is no commit"
+    assert index.stats().rows == 2, "it is counted until it is folded away"
+    assert [one.key for one in index.get(keys=["long", "short", "long"])] == ["long"]
     assert index.delete(filter={"n": 1}).rows == 1
     assert index.put(keys=["short"], vectors=[[5, 6]], if_absent=True).rows == 1
     assert everything(index) == {"short": {}}

@@ -41,7 +41,7 @@ class IndexReads:
         include: Iterable[str] = ("metadata", "vector"),
         as_of: AsOf | None = None,
     ) -> list[Record]:
-        """Get records in the order of `keys`; keys that are not there are left out.
+        """Get records in the order of `keys`, each once; keys that are not there are left out.
 
         `as_of` gets them as they were; see `query`.
         """
