@@ -221,6 +221,15 @@ def test_of_several_filters_the_bad_one_is_named():
     assert caught.value.field == "a.$x"
 
 
+def test_a_key_that_may_hold_anything_has_no_type():
+    """Nobody would hold its values against the type."""
+    database = squash.connect(f"memory://{uuid4().hex}")
+    with pytest.raises(InvalidArgumentError, match="declare one of the two") as caught:
+        database.create_index("x", dimension=2, attributes={"a": "number"}, non_filterable=["a"])
+    assert caught.value.field == "non_filterable"
+    assert database.list_indexes() == []
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("expires", ["gone"]), ("non_filterable", [["body"]]), ("expires", {})]
 )

@@ -207,7 +207,7 @@ class Database:
             Types that metadata must have: "number", "string", "boolean", or one of these with
             "[]" for lists. Names not given here may hold anything.
         non_filterable:
-            Metadata keys that are stored and returned but never filtered by.
+            Metadata keys that are stored and returned but never filtered by; none of `attributes`.
         expires:
             A metadata attribute that says when a record expires: a number, in seconds since 1970
             UTC. From then on the record is gone for whoever reads; folding removes it. A record

@@ -133,6 +133,14 @@ def check_new_config(config: IndexConfig) -> None:
                 index=config.name,
                 field=field,
             )
+    both = next((name for name in config.attributes if name in config.non_filterable), None)
+    if both is not None:
+        raise InvalidArgumentError(
+            f"index {config.name!r} declares a type for {both!r}, and that it is not filterable, "
+            "which may hold anything: declare one of the two",
+            index=config.name,
+            field="non_filterable",
+        )
     if config.seed < 0:
         raise InvalidArgumentError(
             f"seed is a whole number from 0, not {config.seed}", index=config.name, field="seed"
