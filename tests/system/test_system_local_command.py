@@ -106,11 +106,13 @@ def test_a_port_that_is_none_is_refused(built, tmp_path, capsys):
 
 
 def test_it_says_what_it_is_and_where(built, tmp_path):
-    with command(built, tmp_path, "--s3-memory") as (process, places):
+    store = "SQUASH_STORE=s3://squash-bucket/below"
+    with command(built, tmp_path, "--s3-memory", "--environment", store) as (process, places):
         for name in ("api_url", "lambda_url", "s3_url"):
             assert places[name].startswith("http://127.0.0.1:")
         assert "moto, in memory" in places["s3"]
         assert places["buckets"] == ["squash-bucket"]
+        assert places["stores"] == ["s3://squash-bucket/below"]
         assert "squash-Toy" in places["functions"]
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from squash.api.s3vectors.operations import is_ours
 from squash.cli.output import Output, Table, printable
+from squash.cli.shared_arguments import STORE_VARIABLE
 from squash.cli.values import by_name
 from squash.errors import UnavailableError
 
@@ -98,6 +99,7 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
         "function_urls": cloud.function_urls,
         "s3_url": cloud.s3_url,
         "s3": cloud.cloud.s3_title,
+        "stores": _stores(cloud),
         "states_url": cloud.states_url,
         "state_machines": {one.name: one.arn for one in template.state_machines},
         "buckets": list(template.buckets),
@@ -105,6 +107,7 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
         "schedules": [schedule.name for schedule in template.schedules],
         "left_out": list(template.left_out),
     }
+    place = f"AWS_ENDPOINT_URL_S3={cloud.s3_url}"
     service = [("S3 Vectors", f"AWS_ENDPOINT_URL_S3VECTORS={cloud.api_url}")]
     places = [
         ("HTTP API", cloud.api_url),
@@ -112,6 +115,7 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
         *((f"URL of {name}", url) for name, url in cloud.function_urls.items()),
         ("Lambda", cloud.lambda_url),
         ("S3", f"{cloud.s3_url} ({cloud.cloud.s3_title})"),
+        *(("store", f"{place} {STORE_VARIABLE}={one}") for one in _stores(cloud)),
         *([] if cloud.states_url is None else [("Step Functions", cloud.states_url)]),
         ("buckets", ", ".join(template.buckets)),
         *(("state machine", one.arn) for one in template.state_machines),
@@ -124,6 +128,16 @@ def describe(cloud: LocalCloud) -> tuple[dict[str, Any], Table | str, Table | st
         Table(("function", "MB", "seconds", "isolation", "routes"), rows),
         "Ctrl-C ends it.",
     )
+
+
+def _stores(cloud: LocalCloud) -> list[str]:
+    """Return where functions keep what they store: there keys are made, and encoders added."""
+    given = cloud.cloud.options.environment
+    found = (
+        given.get(STORE_VARIABLE, function.environment.get(STORE_VARIABLE))
+        for function in cloud.cloud.template.functions.values()
+    )
+    return list(dict.fromkeys(one for one in found if one))
 
 
 def _show(function: Function, outcome: Outcome) -> None:
