@@ -127,6 +127,9 @@ def test_validation_of_too_long_a_list_says_that_alone():
     error = refused("GetVectors", {"keys": [0] * 101})
     assert [path for path, _ in error.fields] == ["/keys"]
     assert "Value with length 101 at '/keys'" in str(error)
+    error = refused("CreateIndex", NEW_INDEX | {"tags": {f"!{i}": 0 for i in range(51)}})
+    assert [path for path, _ in error.fields] == ["/tags"]
+    assert "Value with length 51 at '/tags'" in str(error)
 
 
 @pytest.mark.parametrize("top_k", [0, 10_001, -1, 10**30])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from squash.limits import TOP_K_MAX
+from squash.limits import TAGS_MAX, TOP_K_MAX
 from squash.values import dataclass
 
 TAG_PATTERN: Final = r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)"
@@ -63,10 +63,11 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """An object with any names of one shape, and values of another."""
+    """An object with any names, at most `most`, of one shape, and values of another."""
 
     key: String
     value: String
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ _RESOURCE: Final = String(0, 1011)
 _METADATA_KEY: Final = String(1, 63)
 _VECTOR_KEY: Final = String(1, 1024)
 _TAG_KEY: Final = String(1, 128, TAG_PATTERN)
-_TAGS: Final = MapOf(_TAG_KEY, String(0, 256, TAG_PATTERN))
+# The model has no bound for how many; the service's documentation has.
+_TAGS: Final = MapOf(_TAG_KEY, String(0, 256, TAG_PATTERN), TAGS_MAX)
 _MODE: Final = String(enum=("CLASSIC", "ENHANCED"))
 _DATA: Final = Structure({"float32": Floats()}, union=True)
 _ENCRYPTION: Final = _structure(

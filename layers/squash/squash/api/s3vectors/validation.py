@@ -160,6 +160,9 @@ def _list(shape: ListOf, value: Any, path: str, wrong: list[Wrong]) -> Any:
 def _map(shape: MapOf, value: Any, path: str, wrong: list[Wrong]) -> None:
     if not _is_of(value, dict, "an object", path, wrong):
         return
+    _length(value, 0, shape.most, path, wrong)
+    if shape.most is not None and len(value) > shape.most:
+        return  # as of a list
     for name, one in value.items():
         place = f"{path}/{shown(name)}"
         _check(shape.key, name, place, wrong)
