@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -114,6 +115,20 @@ def test_it_says_what_it_is_and_where(built, tmp_path):
         assert places["buckets"] == ["squash-bucket"]
         assert places["stores"] == ["s3://squash-bucket/below"]
         assert "squash-Toy" in places["functions"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_request_that_cannot_be_read_leaves_no_traceback(built, tmp_path):
+    """Who sent it is answered; it would quote a header, which may be a credential."""
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\0b\r\n\r\n"
+    with command(built, tmp_path, "--s3-memory") as (process, places):
+        for name in ("api_url", "lambda_url"):
+            port = int(places[name].rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                connection.sendall(request)
+                assert b" 400 " in connection.recv(1024).splitlines()[0]
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 0
         assert process.stderr.read() == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from squash.clock import SystemClock, SystemIds
 from squash.errors import InvalidArgumentError, UnavailableError
@@ -42,6 +44,7 @@ from squash.values import dataclass
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 # A header line this long is parsed, so that what is too long can be refused as AWS does.
 _HEADER_LINE_BYTES_MAX = 1 << 16
+_LOG = logging.getLogger("squash.local.requests")
 _RUN = re.compile(r"run-(?P<pid>[0-9]+)-[0-9a-f]{8}")
 
 
@@ -264,11 +267,18 @@ def _check_proxy(faults: Sequence[Fault], proxy: bool) -> None:
         raise InvalidArgumentError("for S3 to fail, start squash local with --s3-proxy")
 
 
+def _is_of_the_server(record: logging.LogRecord) -> bool:
+    """Tell if what is logged is not that a request cannot be read: who sent it is told that."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 async def _listen(stack: AsyncExitStack, handler: Handler, port: int) -> str:
     """Serve at a port of loopback, and nowhere else."""
+    _LOG.addFilter(_is_of_the_server)
     server = web.Server(
         handler,
         access_log=None,
+        logger=_LOG,
         auto_decompress=False,
         max_field_size=_HEADER_LINE_BYTES_MAX,
         max_line_size=_HEADER_LINE_BYTES_MAX,
