@@ -111,13 +111,14 @@ def test_requests_that_cannot_be_read_are_refused(database):
 
 
 def test_what_cannot_be_read_is_refused_in_json(database):
-    """Whatever of it is quoted; and a body whose length is said twice has none that is known."""
+    """Whatever of it is quoted; and what is said twice, a body's length or a host, is not known."""
     with served(database) as (port, _):
         host = f"Host: 127.0.0.1:{port}\r\n".encode()
         twice = b"Content-Length: 2\r\nContent-Length: 9\r\n"
         for sent, status in (
             (b'GET /a"b\\c d HTTP/1.1\r\n', b"400"),
             (b"POST /v1/indexes HTTP/1.1\r\n" + twice, b"400"),
+            (b"GET /v1/health HTTP/1.1\r\n" + host, b"400"),
             (b"GET /" + b'"' * 70_000 + b" HTTP/1.1\r\n", b"414"),
         ):
             head, _, body = exchange(port, sent + host + b"\r\n{}").partition(b"\r\n\r\n")

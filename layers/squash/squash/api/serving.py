@@ -210,8 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
             return 400, "A header line cannot be read: send a name, a colon, and a value"
         if self.headers.get("transfer-encoding") is not None:
             return 411, "Send a content-length"
-        if len(self.headers.get_all("content-length", ())) > 1:
-            return 400, "The content-length is given twice"
+        for name in ("content-length", "host"):
+            if len(self.headers.get_all(name, ())) > 1:
+                return 400, f"The {name} is given twice"
         length = self.headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()):
             return 400, "The content-length is no number"
