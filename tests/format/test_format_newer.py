@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from make_golden import open_database
 
+import squash
 from living import snapshot_every
+from squash.cli.main import main
 from squash.container import Container, pack
 from squash.errors import UnsupportedFormatError
 from squash.index.sealed import document_checksum, open_sealed, seal
@@ -86,6 +88,33 @@ def test_an_entry_with_what_is_not_known(store, changed):
     entry_of(store, **changed)
     with pytest.raises(UnsupportedFormatError, match="newer release"):
         open_database(store).index("some").optimize(options=OPTIONS, full=True)
+
+
+def test_an_entry_that_cannot_be_read_hides_no_other_index(store, tmp_path, capsys):
+    """Who went back to this release is told of it, and of the rest, in Python and in words."""
+    for info in store.list(""):
+        path = tmp_path / info.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.get(info.key))
+    squash.connect(str(tmp_path)).create_index("other", dimension=2)
+    entry_of(store, version=2)
+    (tmp_path / "some/index.json").write_bytes(store.get("some/index.json"))
+    database = squash.connect(str(tmp_path))
+    with pytest.raises(UnsupportedFormatError):
+        database.list_indexes()
+    unreadable = {}
+    assert [one.name for one in database.list_indexes(unreadable=unreadable)] == ["other"]
+    assert isinstance(unreadable.pop("some"), UnsupportedFormatError)
+    assert not unreadable
+    assert main(["list", "--store", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "other" in said
+    assert "some cannot be read" in said
+    assert main(["list", "--json", "--store", str(tmp_path)]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in document["indexes"]] == ["other"]
+    (hidden,) = document["unreadable"]
+    assert (hidden["name"], hidden["type"]) == ("some", "urn:squash:unsupported-format")
 
 
 def test_an_operation_that_is_not_known(store):

@@ -81,6 +81,25 @@ def test_indexes_are_created_listed_described_and_dropped(world):
     assert world.ask("GET", "/v1/indexes").document == {"indexes": []}
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [({"version": 2}, "unsupported-format"), ({"seed": 1}, "checksum-mismatch")],
+    ids=str,
+)
+def test_an_index_that_cannot_be_read_hides_no_other(papers, change, kind):
+    """It is named to those who may know of it, with no word of what is stored."""
+    papers.papers("plain")
+    key = "papers/index.json"
+    entry = json.loads(papers.store.get(key)) | change
+    papers.store.put(key, json.dumps(entry).encode())
+    listed = papers.ask("GET", "/v1/indexes")
+    assert listed.status == 200
+    assert [one["name"] for one in listed.document["indexes"]] == ["plain"]
+    assert listed.document["unreadable"] == [{"name": "papers", "type": f"urn:squash:{kind}"}]
+    token = papers.key("read", indexes=("plain",))
+    assert "unreadable" not in papers.ask("GET", "/v1/indexes", key=token).document
+
+
 def test_records_are_put_got_and_deleted(papers):
     path = "/v1/indexes/papers/vectors"
     coded = base64.b64encode(np.array([3, 4], dtype="<f4").tobytes()).decode()

@@ -112,6 +112,22 @@ def test_a_build_without_an_id_gets_one_of_its_own(world):
     assert first.document["build"] in other.document["detail"]
 
 
+def test_a_build_of_a_newer_release_hides_no_other(world):
+    """It is named, so that it can be given up."""
+    other = "f" * 32
+    for one in (ID, other):
+        assert world.ask("POST", BUILDS, INPUTS | {"build": one}).status == 202
+        assert world.ask("POST", f"{BUILDS}/{one}/cancel").status == 200
+    (key,) = (one for one in world.stored() if one.endswith(f"{other}/request"))
+    newer = json.loads(world.store.get(key)) | {"version": 2}
+    world.store.put(key, json.dumps(newer).encode())
+    listed = world.ask("GET", BUILDS)
+    assert listed.status == 200
+    assert [one["build"] for one in listed.document["builds"]] == [ID]
+    kind = "urn:squash:unsupported-format"
+    assert listed.document["unreadable"] == [{"build": other, "type": kind}]
+
+
 def test_asking_again_begins_nothing_new(world):
     """The same id and request tell of the same build; another request of that id is refused."""
     first = world.ask("POST", BUILDS, INPUTS)

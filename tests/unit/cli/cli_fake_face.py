@@ -224,7 +224,7 @@ class FakeDatabase:
             raise errors.NotFoundError(f"there is no index {name}: create it", index=name)
         return self.indexes[name]
 
-    def list_indexes(self):
+    def list_indexes(self, *, unreadable):
         return [index.config for index in self.indexes.values()]
 
     def gc(self, retention_s=86_400, *, dry_run=False, progress=None):

@@ -10,7 +10,7 @@ import squash
 from bulk_files import BUILD, DIMENSION, vectors, write_npy, write_parquet
 from squash.cli import building
 from squash.cli.main import main
-from squash.errors import UnavailableError
+from squash.errors import UnavailableError, UnsupportedFormatError
 from squash.runtime import state_machines
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:Build"
@@ -201,6 +201,29 @@ def test_an_index_without_builds_says_so(run):
     for words in (("list", "papers"), ("status", "papers")):
         assert "There is no build of papers." in run("build", *words).out
     assert run("build", "status", "papers", BUILD).status == 1
+
+
+def test_a_build_that_cannot_be_read_hides_no_other(run, index, store, tmp_path):
+    """A newer release may have begun it: it is told of, and the rest is listed."""
+    source, other = write_npy(tmp_path / "a", 5), "f" * 32
+    for one in (BUILD, other):
+        index.bulk_builds().prepare([source], build_id=one, replaces=True)
+        index.cancel_build(one)
+    (request,) = store.glob(f"papers/*/builds/{other}/request")
+    request.write_text(json.dumps(json.loads(request.read_text()) | {"version": 2}))
+    with pytest.raises(UnsupportedFormatError):
+        index.builds()
+    unreadable = {}
+    assert [one.build for one in index.builds(unreadable=unreadable)] == [BUILD]
+    assert [*unreadable] == [other]
+    listed = run("build", "list", "papers")
+    assert listed.status == 1
+    assert BUILD in listed.out
+    assert f"{other} cannot be read" in listed.out
+    document = run("build", "list", "papers", "--json").document
+    assert [one["build"] for one in document["builds"]] == [BUILD]
+    (hidden,) = document["unreadable"]
+    assert (hidden["build"], hidden["type"]) == (other, "urn:squash:unsupported-format")
 
 
 def test_a_home_and_a_relative_path_are_made_whole(tmp_path, monkeypatch):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 from squash.api.build_bodies import ResumeBody, build_body, resume_body
 from squash.api.documents import build_document
 from squash.api.members import shown
+from squash.api.problems import title_of, type_of
 from squash.api.requests import Reply
 from squash.api.routes import build_of
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
-from squash.errors import ConflictError, InvalidArgumentError
+from squash.errors import ConflictError, DataError, InvalidArgumentError
 from squash.limits import BUILD_UNBEGUN_MS_MAX
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ def start(services: Services, call: Call) -> Reply:
 def list_all(services: Services, call: Call) -> Reply:
     """List the builds of an index, the newest first."""
     call.caller.check_unrestricted("a list of builds")
-    found = _builds(services, call).list()
-    return Reply({"builds": [build_document(one) for one in found]})
+    failed: dict[str, DataError] = {}
+    found = _builds(services, call).list(failed)
+    hidden = [
+        {"build": build, "type": type_of(title_of(type(error)))} for build, error in failed.items()
+    ]
+    document = {"builds": [build_document(one) for one in found]}
+    return Reply({**document, **({"unreadable": hidden} if hidden else {})})
 
 
 def describe(services: Services, call: Call) -> Reply:

@@ -21,11 +21,12 @@ from squash.api.documents import (
     stats_document,
     write_document,
 )
+from squash.api.problems import title_of, type_of
 from squash.api.requests import Reply
 from squash.api.routes import Scope
 from squash.api.services import Call, Endpoint, Services
 from squash.database import Index
-from squash.errors import InvalidArgumentError, NotFoundError
+from squash.errors import DataError, InvalidArgumentError, NotFoundError
 from squash.index.names import bucket_of, check_index_name
 
 
@@ -50,9 +51,15 @@ def create(services: Services, call: Call) -> Reply:
 
 def list_all(services: Services, call: Call) -> Reply:
     """List the indexes that the caller may know of; those in vector buckets are not asked here."""
-    configs = services.database.list_indexes(in_buckets=False)
+    failed: dict[str, DataError] = {}
+    configs = services.database.list_indexes(in_buckets=False, unreadable=failed)
     seen = [config_document(config) for config in configs if call.caller.sees(config.name)]
-    return Reply({"indexes": seen})
+    hidden = [
+        {"name": name, "type": type_of(title_of(type(error)))}
+        for name, error in failed.items()
+        if call.caller.sees(name)
+    ]
+    return Reply({"indexes": seen, **({"unreadable": hidden} if hidden else {})})
 
 
 def describe(services: Services, call: Call) -> Reply:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from squash.api.documents import build_document
 from squash.cli.output import Output, Report, Table, counted
-from squash.cli.problems import UsageError
+from squash.cli.problems import UsageError, problem
 from squash.cli.service_index import ServiceIndex, refuse_service_options
 from squash.cli.values import home_expanded
 from squash.clock import SystemClock
-from squash.errors import SquashError
+from squash.errors import DataError, SquashError
 from squash.reports import BuildStatus, Progress
 
 if TYPE_CHECKING:
@@ -247,18 +247,23 @@ def _watched(index: Index, build: str, report: Report) -> BuildStatus:
 
 
 def _list(arguments: Namespace, index: Index, output: Output) -> int:
-    found = index.builds()
+    failed: dict[str, DataError] = {}
+    found = index.builds(unreadable=failed)
     rows = [
         (one.build, one.state, _time(one.started_ms), one.rows, one.bad, one.snapshot)
         for one in found
     ]
+    hidden = [{"build": build, **problem(error)} for build, error in failed.items()]
+    document = {"builds": [build_document(one) for one in found]}
+    shown: list[Table | str] = []
+    if rows:
+        shown.append(Table(("build", "state", "begun", "rows", "bad", "snapshot"), rows))
+    shown += [f"{build} cannot be read: {error}" for build, error in failed.items()]
     output.result(
-        {"builds": [build_document(one) for one in found]},
-        Table(("build", "state", "begun", "rows", "bad", "snapshot"), rows)
-        if rows
-        else f"There is no build of {arguments.index}.",
+        document | ({"unreadable": hidden} if hidden else {}),
+        *(shown or [f"There is no build of {arguments.index}."]),
     )
-    return 0
+    return 1 if failed else 0
 
 
 def _tell(output: Output, status: BuildStatus) -> int:

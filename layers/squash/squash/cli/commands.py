@@ -25,11 +25,11 @@ from squash.cli.exporting import export
 from squash.cli.importing import import_file
 from squash.cli.keeping import gc, repair, verify
 from squash.cli.output import Output, Table, counted, summary
-from squash.cli.problems import UsageError
+from squash.cli.problems import UsageError, problem
 from squash.cli.querying import query, shown_of
 from squash.cli.values import by_name
 from squash.cli.writing import patch, put
-from squash.errors import NotFoundError
+from squash.errors import DataError, NotFoundError
 from squash.model import TEXT_KEY_DEFAULT, AsOf, EncoderPin, Metric, Record
 
 if TYPE_CHECKING:
@@ -136,25 +136,31 @@ def list_any(arguments: Namespace, database: Database, output: Output) -> int:
         ):
             if given is not None:
                 raise UsageError(f"{name} goes with an index, whose records are listed")
-        configs = sorted(database.list_indexes(), key=lambda config: config.name)
+        failed: dict[str, DataError] = {}
+        found = database.list_indexes(unreadable=failed)
+        configs = sorted(found, key=lambda config: config.name)
         rows = [
             (config.name, config.dimension, str(config.metric), pin_label(config.encoder))
             for config in configs
         ]
+        hidden = [{"name": name, **problem(error)} for name, error in failed.items()]
+        document = {"indexes": [config_document(config) for config in configs]}
+        shown: list[Table | str] = []
+        if rows:
+            shown.append(Table(("index", "dimension", "metric", "encoder"), rows))
+        shown += [f"{name} cannot be read: {error}" for name, error in failed.items()]
         output.result(
-            {"indexes": [config_document(config) for config in configs]},
-            Table(("index", "dimension", "metric", "encoder"), rows)
-            if rows
-            else "There is no index yet.",
+            document | ({"unreadable": hidden} if hidden else {}),
+            *(shown or ["There is no index yet."]),
         )
-        return SUCCEEDED
+        return 1 if failed else SUCCEEDED
     page = database.index(arguments.index).list(
         cursor=arguments.cursor,
         limit=arguments.limit or _PAGE_DEFAULT,
         include=arguments.include,
         as_of=arguments.as_of,
     )
-    shown: list[Table | str] = [_records_table(list(page.records))]
+    shown = [_records_table(list(page.records))]
     if page.cursor is not None:
         more = "" if arguments.as_of is None else f" --as-of {_moment(arguments.as_of)}"
         shown.append(f"There are more: squash list {arguments.index} --cursor {page.cursor}{more}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squash.database.arguments import flag, scratch_of, told, whole_number
-from squash.errors import InvalidArgumentError, shown
+from squash.errors import DataError, InvalidArgumentError, shown
 from squash.limits import BUILD_WORKERS_MAX
 from squash.reports import BuildStatus, Progress
 from squash.runtime.session import IndexSession
@@ -115,9 +115,22 @@ class IndexBulk:
             scratch=scratch_of(scratch),
         )
 
-    def builds(self) -> list[BuildStatus]:
-        """Return the index's builds, the newest first; those of long ago are collected by `gc`."""
-        return self.bulk_builds().list()
+    def builds(self, *, unreadable: dict[str, DataError] | None = None) -> list[BuildStatus]:
+        """Return the index's builds, the newest first; those of long ago are collected by `gc`.
+
+        Parameters
+        ----------
+        unreadable:
+            A dict that gets, by id, the errors of builds that cannot be described; the others are
+            returned. Without it, the first such error is raised. `cancel_build` gives one up.
+
+        Raises
+        ------
+        DataError, UnsupportedFormatError
+            If what one noted is damaged, or a newer release's, and there is no `unreadable`.
+
+        """
+        return self.bulk_builds().list(unreadable)
 
     def build_status(self, build: str) -> BuildStatus:
         """Return how far a build is, what it took and what went wrong, by its id.

@@ -300,16 +300,26 @@ class Database:
         looked_ms = self._clock.now_ms()
         return self._open(catalogue.load(self._store, name), looked_ms)
 
-    def list_indexes(self, *, in_buckets: bool = True) -> list[IndexConfig]:
+    def list_indexes(
+        self, *, in_buckets: bool = True, unreadable: dict[str, DataError] | None = None
+    ) -> list[IndexConfig]:
         """Return the configuration of every index, by name; last those in vector buckets.
 
         Parameters
         ----------
         in_buckets:
             Without it, of those alone that are in none.
+        unreadable:
+            A dict that gets, by name, the errors of indexes whose entries cannot be read; the
+            others are returned. Without it, the first such error is raised.
+
+        Raises
+        ------
+        DataError, UnsupportedFormatError
+            If an entry is damaged, or a newer release's, and there is no `unreadable`.
 
         """
-        return catalogue.list_configs(self._store, in_buckets=in_buckets)
+        return catalogue.list_configs(self._store, in_buckets=in_buckets, unreadable=unreadable)
 
     def drop_index(self, name: str) -> None:
         """Remove an index and all of its data.

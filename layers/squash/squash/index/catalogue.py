@@ -131,7 +131,12 @@ def load(store: ObjectStore, name: str) -> Entry:
     return entry_from_bytes(data, name)
 
 
-def list_configs(store: ObjectStore, *, in_buckets: bool = True) -> list[IndexConfig]:
+def list_configs(
+    store: ObjectStore,
+    *,
+    in_buckets: bool = True,
+    unreadable: dict[str, DataError] | None = None,
+) -> list[IndexConfig]:
     """Return the configurations of all indexes, by name; those in vector buckets come last.
 
     Parameters
@@ -140,16 +145,27 @@ def list_configs(store: ObjectStore, *, in_buckets: bool = True) -> list[IndexCo
         The database's.
     in_buckets:
         Without it, of those alone that are in no vector bucket.
+    unreadable:
+        Is told, by name, why an entry cannot be read; the others are returned.
 
     Raises
     ------
     DataError, UnsupportedFormatError
-        If one is damaged, or was written by a newer release.
+        If one is damaged, or was written by a newer release, and nothing is to be told of it.
 
     """
     some = _candidates(store, in_buckets=in_buckets)
-    read = side_by_side(lambda name: store.get(entry_key(name)), some)
-    return [entry_from_bytes(data, name).config for name, data in read if data is not None]
+    configs: list[IndexConfig] = []
+    for name, data in side_by_side(lambda name: store.get(entry_key(name)), some):
+        if data is None:
+            continue
+        try:
+            configs.append(entry_from_bytes(data, name).config)
+        except DataError as error:
+            if unreadable is None:
+                raise
+            unreadable[name] = error
+    return configs
 
 
 def drop(store: ObjectStore, name: str) -> None:

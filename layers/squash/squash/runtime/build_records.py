@@ -268,9 +268,18 @@ class BuildRecords:
             self._store, self._config.name, self.there(build), billed=self._settings.billed
         )
 
-    def list(self) -> list[BuildStatus]:
-        """Return all builds whose objects are still there, the newest first."""
-        return list_builds(self._store, self._config.name, billed=self._settings.billed)
+    def list(self, unreadable: dict[str, DataError] | None = None) -> list[BuildStatus]:
+        """Return all builds whose objects are still there, the newest first.
+
+        Parameters
+        ----------
+        unreadable:
+            Is told, by id, why a build cannot be described; without it that is raised.
+
+        """
+        return list_builds(
+            self._store, self._config.name, billed=self._settings.billed, unreadable=unreadable
+        )
 
     def there(self, build: str) -> str:
         """Refuse what is no id of a build; others are looked up by who reads them."""

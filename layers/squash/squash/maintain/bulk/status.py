@@ -92,13 +92,26 @@ def build_status(store: ObjectStore, index: str, build: str, *, billed: bool = T
     )
 
 
-def list_builds(store: ObjectStore, index: str, *, billed: bool = True) -> list[BuildStatus]:
+def list_builds(
+    store: ObjectStore,
+    index: str,
+    *,
+    billed: bool = True,
+    unreadable: dict[str, DataError] | None = None,
+) -> list[BuildStatus]:
     """Describe all builds of an index that there is anything left of, the latest first.
+
+    Parameters
+    ----------
+    store, index, billed:
+        As of `build_status`.
+    unreadable:
+        Is told, by id, why a build cannot be described; the others are returned.
 
     Raises
     ------
     DataError
-        If one of their objects cannot be read.
+        If one of their objects cannot be read, and nothing is to be told of it.
 
     """
     found: list[BuildStatus] = []
@@ -109,6 +122,10 @@ def list_builds(store: ObjectStore, index: str, *, billed: bool = True) -> list[
             found.append(build_status(store, index, name, billed=billed))
         except NotFoundError:
             continue  # half removed by gc, or not begun yet: its request or attempt is not there
+        except DataError as error:
+            if unreadable is None:
+                raise
+            unreadable[name] = error
     return sorted(found, key=lambda status: (status.started_ms, status.build), reverse=True)
 
 
