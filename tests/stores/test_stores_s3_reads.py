@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -421,3 +423,52 @@ def test_an_error_keeps_the_answer(s3):
         "ResponseMetadata": {"HTTPStatusCode": 403},
     }
     assert "secret" not in str(caught.value)
+
+
+def forked(work) -> int:
+    """Do something in a forked child; its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
+    if child == 0:
+        code = 1
+        signal.alarm(20)
+        try:
+            code = work()
+        finally:
+            os._exit(code)  # whatever happens, it is no second run of the tests
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_is_refused_what_it_would_wait_for_for_ever(s3, store):
+    """The threads that read are the parent's; which goes on."""
+    s3.answers(found(b"a"))
+    assert store.get("k") == b"a"
+
+    def refused() -> int:
+        anew = S3Store("bucket", "p", endpoint_url=s3.url, region="eu-west-1")
+        seen = 0
+        for one in (store, anew):
+            for read in READS.values():
+                with pytest.raises(InvalidArgumentError, match="forked off one that had read"):
+                    read(one)
+                seen += 1
+        return 7 if seen == 2 * len(READS) else 1
+
+    assert forked(refused) == 7
+    assert store.get("k") == b"a"
+
+
+def test_a_forked_child_writes_by_connections_of_its_own(s3, store):
+    """Of one that both have, each could get what the other was answered."""
+    s3.answers(Answer(200))
+    store.put("k", b"a")
+    before = store.writes()
+
+    def written() -> int:
+        store.put("k", b"b")
+        return 7 if store.writes() is not before else 1
+
+    assert forked(written) == 7
+    store.put("k", b"c")
+    assert store.writes() is before

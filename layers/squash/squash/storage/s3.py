@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 class S3Store:
     """An `ObjectStore` in a bucket, below a prefix.
 
+    A process that is forked off one that has read from any bucket is refused its reads.
+
     Parameters
     ----------
     bucket, prefix:
@@ -67,6 +69,7 @@ class S3Store:
         self._threads = Threads("squash-s3")
         self._lock = threading.Lock()
         self._writes: S3Writes | None = None
+        self._process = os.getpid()
         access = access_of_environment(os.environ, endpoint_url=endpoint_url, region=region)
         if access is not None:
             self._region = access.region  # botocore looks at AWS_DEFAULT_REGION alone
@@ -137,6 +140,9 @@ class S3Store:
 
     def writes(self) -> S3Writes:
         """Return what writes, made by the first who asks: loading botocore takes its time."""
+        if self._process != os.getpid():
+            # Of one connection in two processes, the one would get what the other was answered.
+            self._writes, self._lock, self._process = None, threading.Lock(), os.getpid()
         with self._lock:
             if self._writes is None:
                 from squash.storage.s3_writes import S3Writes  # noqa: PLC0415

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -171,7 +173,20 @@ class S3Reads:
         return iter(found["common_prefixes"])
 
 
+@cache
+def _reading_process() -> int:
+    """Return the process that was the first to read: obstore's threads are in it alone."""
+    return os.getpid()
+
+
 def _asked(ask: Callable[[], _T]) -> _T:
+    if _reading_process() != os.getpid():
+        # It would wait for them for ever.
+        raise InvalidArgumentError(
+            "this process was forked off one that had read from S3, and cannot do so itself: start "
+            'processes anew, as multiprocessing does by "spawn" or "forkserver", or fork before '
+            "anything is read"
+        )
     try:
         return _interruptible(ask)
     except (BaseError, OSError, ValueError) as error:
