@@ -92,6 +92,7 @@ CODES = [
     ("InvalidAccessKeyId", 403, UnauthenticatedError),
     ("ExpiredToken", 400, UnauthenticatedError),
     ("SignatureDoesNotMatch", 403, UnauthenticatedError),
+    ("RequestTimeTooSkewed", 403, UnauthenticatedError),
     ("NoSuchBucket", 404, NotFoundError),
     ("PermanentRedirect", 301, InvalidArgumentError),
     ("AuthorizationHeaderMalformed", 400, InvalidArgumentError),
@@ -116,6 +117,13 @@ def test_refusals(code, status, expected):
             call(store)
         assert type(caught.value) is expected
         assert caught.value.__cause__ is not None
+
+
+def test_a_clock_that_is_off_is_told_as_that():
+    """No permission or credential mends it."""
+    store, _, _ = scripted(refusal("RequestTimeTooSkewed", 403))
+    with pytest.raises(UnauthenticatedError, match="Set the clock"):
+        store.put("k", b"")
 
 
 def test_errors_without_an_answer():

@@ -78,6 +78,7 @@ AT_ONCE = [
     ("AccessDenied", 403, PermissionDeniedError),
     ("InvalidAccessKeyId", 403, UnauthenticatedError),
     ("SignatureDoesNotMatch", 403, UnauthenticatedError),
+    ("RequestTimeTooSkewed", 403, UnauthenticatedError),
     ("ExpiredToken", 400, UnauthenticatedError),
     ("ThrottlingException", 400, ThrottledError),
     ("RequestTimeout", 400, UnavailableError),

@@ -84,6 +84,12 @@ def translate(error: Exception, bucket: str, key: str) -> SquashError:
             "once.",
             retry_after_ms=_RETRY_AFTER_MS,
         )
+    if code == "RequestTimeTooSkewed":
+        return UnauthenticatedError(
+            f"{where}: S3 refuses what this machine signs, since its clock is more than a quarter "
+            f"of an hour from S3's ({code}). Set the clock, then repeat.",
+            object_key=key,
+        )
     if code in _UNKNOWN_CREDENTIAL or status == 401:  # noqa: PLR2004
         return UnauthenticatedError(
             f"{where}: no AWS credentials, or unknown or expired ones ({code}). Set "
