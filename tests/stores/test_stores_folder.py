@@ -207,6 +207,41 @@ def test_a_file_is_no_store(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(errno.EACCES, PermissionDeniedError), (errno.ENAMETOOLONG, InvalidArgumentError)],
+)
+def test_a_folder_that_may_not_be_looked_for(tmp_path, monkeypatch, number, expected):
+    """Whoever opens the store gets our error, not the system's."""
+
+    def refuse(self, **_):
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(expected):
+        FolderStore(tmp_path / "store")
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(InvalidArgumentError, match="shorter names"):
+        FolderStore(tmp_path / ("x" * 300)).put("a", b"")
+
+
+def test_removing_the_last_of_a_linked_folder(tmp_path):
+    """Somebody moved it to another disk: its objects go, and the link stays."""
+    store, elsewhere = FolderStore(tmp_path / "store"), tmp_path / "elsewhere"
+    store.put("a/b/c", b"1")
+    store.put("a/d", b"2")
+    (tmp_path / "store/a/b").rename(elsewhere)
+    (tmp_path / "store/a/b").symlink_to(elsewhere)
+    store.delete(["a/b/c", "a/d"])
+    assert list(store.list("")) == []
+    assert list(elsewhere.iterdir()) == []
+    store.put("a/b/c", b"3")
+    store.delete_if_same("a/b/c", b"3")
+    assert store.get("a/b/c") is None
+
+
 def test_objects_below_objects(tmp_path):
     """What a file system cannot hold is refused with a reason, not lost."""
     store = FolderStore(tmp_path)

@@ -44,6 +44,8 @@ _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 # Of a full disk or quota, or a file that may not be so long: then no file gets its name.
 _FULL_NUMBERS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ABSENT_NUMBERS: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+# Of a folder that is not removed: one with something in it, or a link to one that is elsewhere.
+_KEPT_NUMBERS: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
 class FolderStore:
@@ -61,7 +63,10 @@ class FolderStore:
     Raises
     ------
     InvalidArgumentError
-        If `path` is something else than a folder, or begins with the `~` of nobody.
+        If `path` is something else than a folder, begins with the `~` of nobody, or is longer
+        than the file system takes.
+    PermissionDeniedError, UnavailableError
+        If the system does not let it be looked for.
 
     """
 
@@ -76,13 +81,12 @@ class FolderStore:
         self._swept = False
         self._before_key = os.path.join(self._root, "")  # noqa: PTH118 - keeps the last "/"
         self._path_before_key = os.fsencode(self._before_key)
-        for above in (self._root, *self._root.parents):
-            if above.exists():
-                if not above.is_dir():
-                    raise InvalidArgumentError(
-                        f"{above} is a file, so no store can be in {self._root}: name a folder"
-                    )
-                break
+        with _named(str(self._root)):
+            above = next(one for one in (self._root, *self._root.parents) if one.exists())
+            if not above.is_dir():
+                raise InvalidArgumentError(
+                    f"{above} is a file, so no store can be in {self._root}: name a folder"
+                )
 
     def get(self, key: str) -> Buffer | None:
         """Return an object's bytes; long ones are mapped, not read.
@@ -254,7 +258,7 @@ class FolderStore:
             except FileNotFoundError:
                 pass  # Somebody else removed it: its parent may be empty now.
             except OSError as error:
-                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                if error.errno not in _KEPT_NUMBERS:
                     raise
                 break
             folder = folder.parent
@@ -409,7 +413,8 @@ def _translated(key: str, error: OSError) -> SquashError:
         )
     if error.errno == errno.ENAMETOOLONG:
         return InvalidArgumentError(
-            f"object key {key[:64]!r}… has a part too long for this file system",
+            f"{key[:64]!r}… has a part too long for this file system, or is so itself: choose "
+            "shorter names",
             object_key=key,
         )
     return UnavailableError(
