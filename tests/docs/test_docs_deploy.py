@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 from cost_deploy import MINUTES, bills, kept
 from cost_fit import FITTED_PATH, load
 from report import read_sections
+from squash.api.routes import routes_of
 from squash.cli.arguments import STORE_VARIABLE
 from squash.cli.building import MACHINE_VARIABLE
 
@@ -61,6 +62,23 @@ def test_the_first_key_is_made_in_the_region_of_the_stack():
     command = TEMPLATE["Outputs"]["FirstKey"]["Value"]["Fn::Sub"][0]
     assert command.endswith(" --region ${AWS::Region}")
     assert "--access-key --region" in PAGE
+
+
+def test_a_domain_name_is_mapped_to_the_stage_at_its_root():
+    """Under a mapping's key no path is a route."""
+    section = re.search(r"^## A domain name of your own$(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
+    command = re.search(r"```sh\n(.*?)```", section[1], re.DOTALL)[1]
+    (stage,) = (
+        resource["Properties"]["StageName"]
+        for resource in TEMPLATE["Resources"].values()
+        if resource["Type"] == "AWS::ApiGatewayV2::Stage"
+    )
+    assert command.startswith("aws apigatewayv2 create-api-mapping ")
+    assert f"--stage '{stage}'" in command
+    assert "--api-mapping-key" not in command
+    under_a_key = re.search(r"`https://search\.example\.com(/\S+)…`", section[1])[1]
+    assert not routes_of(f"{under_a_key}indexes")[0]
+    assert routes_of("/v1/indexes")[0]
 
 
 def test_deploy_page_links_lead_somewhere():
