@@ -52,3 +52,20 @@ def test_what_becomes_of_interrupts_afterwards_is_as_it_was(name):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("squash ")
+
+
+def test_the_package_run_as_a_module_is_the_command():
+    """Its words, its answers and its status are the same."""
+    for words, status in ((["--version", "--json"], 0), (["qery"], 2)):
+        scripted, run = (
+            subprocess.run(  # noqa: S603
+                [sys.executable, *begin, *words],
+                env={"PYTHONPATH": LIBRARY},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            for begin in (["-c", BEGIN], ["-m", "squash"])
+        )
+        assert (run.stdout, run.stderr) == (scripted.stdout, scripted.stderr)
+        assert run.returncode == scripted.returncode == status
