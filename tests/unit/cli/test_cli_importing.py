@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+import squash
 from squash import limits
 from squash.errors import UnavailableError
 
@@ -97,3 +98,19 @@ def test_import_names_the_row_that_the_index_refuses(run, papers, tmp_path):
     done = run("import", "papers", tmp_path / "v.npy")
     assert done.status == 1
     assert "It stands in v.npy row 1." in done.err
+
+
+def test_import_names_a_refused_row_by_its_place_in_the_file_alone(
+    run, papers, tmp_path, monkeypatch
+):
+    """Not also by that in its batch, of which nobody is told."""
+    monkeypatch.setattr(limits, "IMPORT_BATCH_ROWS_MAX", 2)
+    index = squash.connect("memory://places").create_index("papers", dimension=2)
+    monkeypatch.setattr(papers, "import_batches", index.import_batches)
+    np.save(tmp_path / "v.npy", np.array([[1, 1]] * 3 + [[0, 0]], dtype=np.float32))
+    done = run("import", "papers", tmp_path / "v.npy")
+    assert done.status == 1
+    assert "It stands in v.npy row 3. Before that, 2 rows became durable" in done.err
+    assert "(at " not in done.err
+    done = run("import", "papers", tmp_path / "v.npy", "--json")
+    assert (json.loads(done.err)["key"], "field" in json.loads(done.err)) == ("3", False)

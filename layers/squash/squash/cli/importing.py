@@ -144,10 +144,12 @@ class ImportedRows:
 
     def explain(self, error: BaseException) -> None:
         """Note in an error what it is about, and what became of the import that it stopped."""
-        key = blamed_key(error, self._keys) if isinstance(error, SquashError) else None
-        place = self._source.place(key) if key is not None else None
-        if place is not None:
-            error.add_note(f"It stands in {place}.")
+        if isinstance(error, SquashError):
+            key = blamed_key(error, self._keys)
+            place = self._source.place(key) if key is not None else None
+            if place is not None:
+                error.add_note(f"It stands in {place}.")
+                error.field = None  # it counts from where the batch begins, which nobody is told
         if not self._rows_durable:
             error.add_note("Nothing was imported.")
             return
