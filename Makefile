@@ -140,4 +140,6 @@ clients: native $(CLIENTS_READY)  ## run the suites of S3 Vectors' clients again
 	$(CLIENTS_VENV)/bin/python tests/clients/run.py
 
 clean:  ## remove what was made, data included
-	rm -rf $(VENV) $(SAM_VENV) $(MINISTACK_VENV) $(CLIENTS_VENV) .aws-sam .squash-local .cache dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SAM_VENV) $(MINISTACK_VENV) $(CLIENTS_VENV) .aws-sam .squash-local .cache build dist \
+	  layers/squash/squash/kernels/_native layers/squash/squash_search.egg-info .mypy_cache .ruff_cache \
+	  .pytest_cache .hypothesis .schemathesis .import_linter_cache
