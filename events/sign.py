@@ -36,6 +36,15 @@ def signed(event: dict[str, Any], key: str, secret: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] in ([], ["--help"], ["-h"]):
+        sys.exit(__doc__)
+    key, secret = (
+        os.environ.get(f"AWS_{name}", "") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+    )
+    if not (key and secret):
+        sys.exit(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to what `squash keys create "
+            "--access-key` showed"
+        )
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
     json.dump(signed(given, key, secret), sys.stdout, indent=2)
