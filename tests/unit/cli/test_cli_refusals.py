@@ -44,6 +44,24 @@ def test_an_export_to_a_file_refuses_what_is_said_of_a_copy(run, papers, tmp_pat
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/out.jsonl", "file:///out.jsonl", "https://x/o.jsonl"])
+def test_an_export_to_a_url_is_refused(run, papers, tmp_path, monkeypatch, url):
+    """Its path would be one of folders here, which a bucket would be missing."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path.joinpath(url).parent
+    folder.mkdir(parents=True)
+    done = run("export", "papers", url)
+    assert done.status == 2
+    assert f"{url!r} is a URL: name a file of this machine" in done.err
+    assert not list(folder.iterdir())
+
+
+def test_an_import_of_a_url_that_no_build_reads_is_refused_as_one(run, papers):
+    done = run("import", "papers", "https://host/a.npy")
+    assert done.status == 2
+    assert "'https://host/a.npy' is a URL" in done.err
+
+
 @pytest.mark.parametrize(
     "option",
     ["--keys", "--metadata", "--vector-column", "--text-column", "--image-column", "--key-column"],

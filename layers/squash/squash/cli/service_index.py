@@ -14,6 +14,7 @@ from squash.limits import BUCKET_NAME_PATTERN
 from squash.values import dataclass
 
 SCHEME: Final = "s3vectors://"
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NAME: Final = re.compile(rf"(?P<bucket>{BUCKET_NAME_PATTERN})/(?P<index>{BUCKET_NAME_PATTERN})")
 _ARN: Final = re.compile(
     r"arn:aws[-a-z0-9]*:s3vectors:(?P<region>[a-z0-9-]+):\d{12}:"
@@ -62,6 +63,11 @@ def file_or_index(text: str) -> Path | ServiceIndex:
         found = _NAME.fullmatch(text.removeprefix(SCHEME))
     elif text.startswith("arn:"):
         found = _ARN.fullmatch(text)
+    elif _URL.match(text):
+        # Else it would be a path, and what was meant for a bucket be written into folders here.
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is a URL: name a file of this machine, or {SCHEME}BUCKET/INDEX"
+        )
     else:
         return Path(text)
     if found is None:
