@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -50,3 +51,11 @@ def test_what_is_missing_is_said_in_a_sentence(words, variables, said):
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/deploy.md", "events/README.md"])
+def test_commands_call_the_sam_that_make_installs(page):
+    """There is none on the path of who has followed these pages."""
+    text = (ROOT / page).read_text("utf-8")
+    assert ".venv-sam/bin/sam " in text
+    assert not re.search(r"^sam |`sam \w+ -", text, re.MULTILINE)
