@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeAlias
@@ -27,6 +28,7 @@ from squash.limits import (
 )
 from squash.storage import ObjectStore
 
+_LOG = logging.getLogger("squash")
 _SAME_NUMBER_ATTEMPTS_MAX: Final = 5
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 0.32
@@ -34,6 +36,10 @@ _RETRY_AFTER_MS: Final = 1000
 
 Decide: TypeAlias = Callable[[Opened], Operation | None]
 """Says what is right to do after a state, or None for nothing; raises if nothing may be done."""
+
+
+def _warn(error: SquashError) -> None:
+    _LOG.warning("a snapshot could not be written; the next writer tries again: %s", error)
 
 
 class IndexLog(LogReader):
@@ -48,7 +54,7 @@ class IndexLog(LogReader):
     load_keys:
         Gives a segment's key table, for snapshots.
     report:
-        Told why a snapshot could not be written; the next writer tries again.
+        Told why a snapshot could not be written; without it, the log of the process is.
     check_current, looked_ms:
         As of `LogReader`.
 
@@ -61,7 +67,7 @@ class IndexLog(LogReader):
         ids: IdSource,
         *,
         load_keys: LoadKeys,
-        report: Callable[[SquashError], None],
+        report: Callable[[SquashError], None] = _warn,
         check_current: Callable[[], None] | None = None,
         looked_ms: int | None = None,
     ) -> None:
@@ -234,6 +240,17 @@ class IndexLog(LogReader):
             newest = self._from_newest(opened)
             opened = self._with_needed(newest, dict(newest.commits))
             return self.write_snapshot(opened) if _due(opened.state) else opened
+        except SquashError as error:
+            self._report(error)
+            return opened
+
+    def try_snapshot(self, opened: Opened) -> Opened:
+        """Write the snapshot of a state; if that fails, report it, and stay with the log.
+
+        For who has committed: the commit stands without a snapshot, and the next writer makes one.
+        """
+        try:
+            return self.write_snapshot(opened)
         except SquashError as error:
             self._report(error)
             return opened

@@ -6,7 +6,6 @@ only answers queries does without.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from squash.arrays import I64
 from squash.attributes import expired, live_node
-from squash.errors import ConflictError, DataError, InvalidArgumentError, SquashError, shown
+from squash.errors import ConflictError, DataError, InvalidArgumentError, shown
 from squash.index.claims import claim, refuse_while_building
 from squash.index.live import Opened
 from squash.index.reader import SegmentReader
@@ -38,7 +37,6 @@ from squash.runtime.retained import RetainedObjects
 from squash.runtime.views import IndexViews
 
 Report = Callable[[Progress], None]
-_LOG = logging.getLogger("squash")
 
 
 def fold(
@@ -137,7 +135,11 @@ def _fold(
     report: Report,
     full: bool,
 ) -> WriteResult:
-    """Fold what was read; see `fold`."""
+    """Fold what was read; see `fold`.
+
+    A snapshot follows, due or not: of what stays, a reader would want the commits since; of what
+    was built anew it need not ask for those that brought the rows.
+    """
     fresh, live = _staying(views, opened, config, loader)
     source = LiveRows(fresh, live)
     trained = _trained(opened, loader, config)
@@ -153,26 +155,13 @@ def _fold(
                 scratch=scratch,
                 report=report,
             )
-            opened = _with_snapshot(views, opened)
+            opened = views.log.try_snapshot(opened)
     else:
         standing = _standing(opened, config, trained, fresh, live)
         if not _settled(standing, options):
             folded = refold(views.log, standing, options=options, scratch=scratch, report=report)
-            opened = opened if folded is opened else _with_snapshot(views, folded)
+            opened = opened if folded is opened else views.log.try_snapshot(folded)
     return WriteResult(views.install(opened).sequence, source.rows)
-
-
-def _with_snapshot(views: IndexViews, folded: Opened) -> Opened:
-    """Write a snapshot, due or not.
-
-    Of what stays, a reader would want the commits since; of what was built anew it need not ask for
-    those that brought the rows.
-    """
-    try:
-        return views.log.write_snapshot(folded)
-    except SquashError as error:
-        _LOG.warning("a snapshot could not be written; the next writer tries again: %s", error)
-        return folded
 
 
 def _staying(

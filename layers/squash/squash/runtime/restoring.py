@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 
-from squash.errors import DataError, SquashError
+from squash.errors import DataError
 from squash.index.commits import Replace
 from squash.index.state import committed_at
 from squash.maintain.restore import restore, restored_rows
@@ -13,8 +12,6 @@ from squash.model import AsOf, IndexConfig, WriteResult
 from squash.runtime.repeating import check_repeated, restores
 from squash.runtime.views import IndexViews
 from squash.segment import build_flat
-
-_LOG = logging.getLogger("squash")
 
 
 def restore_content(
@@ -59,12 +56,7 @@ def restore_content(
             views.refuse_gone(then.sequence, error)
             raise
         if committed_at(opened.state, mine) is not None:
-            try:
-                opened = log.write_snapshot(opened)
-            except SquashError as error:
-                _LOG.warning(
-                    "a snapshot could not be written; the next writer tries again: %s", error
-                )
+            opened = log.try_snapshot(opened)
         views.install(opened)
     if commit_id is not None:
         check_repeated(log, opened, commit_id, restores(as_of))

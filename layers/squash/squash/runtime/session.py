@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -62,7 +61,6 @@ if TYPE_CHECKING:
     from squash.runtime.building import IndexBuilds
     from squash.runtime.exporting import RowExport
 
-_LOG = logging.getLogger("squash")
 _PASSING_RETAINED_BYTES = 1
 
 Report = Callable[[Progress], None]
@@ -125,7 +123,6 @@ class IndexSession:
             settings=settings,
             clock=clock,
             ids=ids,
-            report=_report_snapshot,
             check_current=partial(catalogue.check_current, self._counted, entry),
             looked_ms=looked_ms,
             memory=memory,
@@ -493,7 +490,3 @@ class IndexSession:
 
 def _nobody_encodes() -> Encoding:
     raise InternalError("this index was opened without anybody to encode texts and images")
-
-
-def _report_snapshot(error: SquashError) -> None:
-    _LOG.warning("a snapshot could not be written; the next writer tries again: %s", error)

@@ -42,8 +42,6 @@ class IndexViews:
         What the catalogue says of it.
     settings, clock, ids:
         How this process uses its machine; time; names.
-    report:
-        Told why a snapshot could not be written.
     check_current, looked_ms:
         As of `IndexLog`.
     memory, tmp:
@@ -59,7 +57,6 @@ class IndexViews:
         settings: Settings,
         clock: Clock,
         ids: IdSource,
-        report: Callable[[SquashError], None],
         check_current: Callable[[], None] | None = None,
         looked_ms: int | None = None,
         memory: RetainedMemory | None = None,
@@ -82,7 +79,6 @@ class IndexViews:
             clock,
             ids,
             load_keys=self._load_keys,
-            report=report,
             check_current=check_current,
             looked_ms=looked_ms,
         )

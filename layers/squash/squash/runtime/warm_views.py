@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from squash.clock import Clock, IdSource
-from squash.errors import SquashError
 from squash.index.entries import Entry
 from squash.runtime.retained import RetainedMemory
 from squash.runtime.settings import Settings
@@ -68,12 +67,6 @@ class WarmViews:
             settings=self._settings,
             clock=self._clock,
             ids=self._ids,
-            report=_never,
             memory=self._memory,
             tmp=self._tmp,
         )
-
-
-def _never(error: SquashError) -> None:
-    """Raise: a snapshot is written only by who commits, and nobody commits here."""
-    raise error

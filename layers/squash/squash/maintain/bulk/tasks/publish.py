@@ -57,7 +57,6 @@ def run(context: BuildContext, request: BuildRequest, batch: int) -> TaskReport:
         context.clock,
         context.ids,
         load_keys=lambda segment: _load_keys(store, segment),
-        report=_note_snapshot,
     )
     publishing = _Publishing(log, request, outcome)
     sequence = publishing.publish()
@@ -179,14 +178,11 @@ def _write_snapshot(log: IndexLog) -> None:
     """Write a snapshot, so that no reader has to ask what later commits did to what was built."""
     try:
         opened = log.refresh(None)
-        if opened.state.snapshot_sequence != opened.sequence:
-            log.write_snapshot(opened)
     except SquashError as error:
-        _note_snapshot(error)
-
-
-def _note_snapshot(error: SquashError) -> None:
-    _LOG.warning("a snapshot could not be written; the next writer tries again: %s", error)
+        _LOG.warning("the index could not be read for a snapshot; the next writer will: %s", error)
+        return
+    if opened.state.snapshot_sequence != opened.sequence:
+        log.try_snapshot(opened)
 
 
 def _clean(store: ObjectStore, build: str) -> None:
