@@ -18,6 +18,7 @@ from squash.container import Buffer, Container
 from squash.errors import ChecksumError, DataError
 from squash.index.commits import log_key
 from squash.index.live import LoadBitmap, LoadKeys, Opened, dead_since, fresh_dead, pack_mask
+from squash.index.object_keys import TRAINED, bitmap_key
 from squash.index.references import (
     MALFORMED,
     object_from_json,
@@ -36,7 +37,6 @@ VERSION_CONTENT: Final = 2
 """Of snapshots of an index that a build or a restoration has written to."""
 PREFIX: Final = "snapshots/"
 _FRESH_DEAD: Final = "fresh_dead."
-TRAINED_PREFIX: Final = "trained/"
 # Of snapshots and trained objects at once: more are there only if nothing is ever collected.
 _LISTED_MAX: Final = 128
 _DIGITS: Final = 20
@@ -89,7 +89,7 @@ def newest_and_trained(store: ObjectStore) -> tuple[int, str | None]:
     for info in store.list("", start_after=PREFIX, limit=_LISTED_MAX):
         if info.key.startswith(PREFIX):
             newest = newest or snapshot_sequence(info.key)
-        elif info.key.startswith(TRAINED_PREFIX) and info.modified_ms >= stored_ms:
+        elif info.key.startswith(TRAINED) and info.modified_ms >= stored_ms:
             trained, stored_ms = info.key, info.modified_ms
     return newest, trained
 
@@ -134,7 +134,7 @@ def materialise(
         last, dead = dead_since(opened, segment, load_keys=load_keys, load_bitmap=load_bitmap)
         deleted = segment.deleted
         # Named after the commit that killed last, a bitmap is shared by all snapshots it fits.
-        key = f"segments/{segment.id}/deleted-{last:0{_DIGITS}}"
+        key = bitmap_key(segment.id, last)
         if dead is not None and (deleted is None or deleted.key != key):
             data = pack_mask(dead)
             deleted = ObjectRef(key, len(data), zlib.crc32(data))

@@ -11,6 +11,7 @@ from squash.errors import ConflictError, InvalidArgumentError, UnavailableError
 from squash.index.commits import DeleteKeys, Operation, PutRows, PutSegments, Replace
 from squash.index.live import Opened
 from squash.index.log import IndexLog
+from squash.index.object_keys import segment_key
 from squash.index.state import State
 from squash.limits import (
     COMMIT_WITHIN_MS,
@@ -290,7 +291,7 @@ def write_segment(
     """
     references = {}
     for name, data in objects.items():
-        references[name] = write_object(store, f"segments/{segment_id}/{name}", data)
+        references[name] = write_object(store, segment_key(segment_id, name), data)
     return SegmentRef(id=segment_id, kind=kind, rows=rows, as_of=0, objects=references)
 
 

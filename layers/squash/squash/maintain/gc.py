@@ -85,7 +85,14 @@ from squash.index.commits import (
 )
 from squash.index.references import MALFORMED
 from squash.index.state import State, dropped
-from squash.limits import BUILD_KEPT_MS, DELETE_BATCH_KEYS, GC_GRACE_MS, GC_RETENTION_S_MIN
+from squash.limits import (
+    BUILD_KEPT_MS,
+    DELETE_BATCH_KEYS,
+    GC_GRACE_MS,
+    GC_RETENTION_S_MIN,
+    ID_PATTERN,
+)
+from squash.maintain.bulk.keys import BUILD_DIGITS, request_key
 from squash.model import ObjectRef, SegmentRef
 from squash.reports import GcReport, ObjectCount, Progress
 from squash.storage import ObjectInfo, ObjectStore
@@ -96,19 +103,16 @@ PROBES: Final = "gc/"
 KINDS: Final = ("snapshots", "commits", "segments", "bitmaps", "trained", "builds", "probes")
 # A restoration may name them again: the log is read once more before they go.
 _NAMED_AGAIN: Final = frozenset({"segments", "bitmaps", "trained"})
-_ID: Final = r"[0-9a-f]{32}"
 _PATTERNS: Final = (
     ("snapshots", re.compile(r"snapshots/([0-9]{20})")),
     ("commits", re.compile(r"log/([0-9]{20})")),
-    ("bitmaps", re.compile(rf"segments/({_ID})/deleted-([0-9]{{20}})")),
-    ("segments", re.compile(rf"segments/({_ID})/[0-9a-z][0-9a-z_-]*")),
-    ("trained", re.compile(rf"trained/({_ID})")),
-    ("builds", re.compile(rf"builds/({_ID})/.+")),
+    ("bitmaps", re.compile(rf"segments/({ID_PATTERN})/deleted-([0-9]{{20}})")),
+    ("segments", re.compile(rf"segments/({ID_PATTERN})/[0-9a-z][0-9a-z_-]*")),
+    ("trained", re.compile(rf"trained/({ID_PATTERN})")),
+    ("builds", re.compile(rf"builds/({ID_PATTERN})/.+")),
     ("settings", re.compile(r"settings/([0-9]{20})")),
-    ("probes", re.compile(rf"(?:{PROBES}|settings/now/)({_ID})")),
+    ("probes", re.compile(rf"(?:{PROBES}|settings/now/)({ID_PATTERN})")),
 )
-_BUILD_DIGITS: Final = 16  # of a build's id, with which the ids of its segments begin
-_REQUEST: Final = "request"
 _WINDOW: Final = 8
 
 Report = Callable[[Progress], None]
@@ -161,7 +165,7 @@ class Needed:
             case "probes":
                 return False
             case _:
-                return one.info.key in self.objects or one.segment[:_BUILD_DIGITS] in self.active
+                return one.info.key in self.objects or one.segment[:BUILD_DIGITS] in self.active
 
     def add(self, operation: Operation) -> None:
         """Add what a commit names."""
@@ -343,7 +347,7 @@ def _add_builds(store: ObjectStore, listed: Sequence[Listed], needed: Needed, no
     active = [build for build, at_ms in newest.items() if at_ms >= now_ms - GC_GRACE_MS]
     for build in active:
         needed.commits_after = min(needed.commits_after, _base_of(store, build))
-    needed.active = frozenset(build[:_BUILD_DIGITS] for build in active)
+    needed.active = frozenset(build[:BUILD_DIGITS] for build in active)
     needed.over = frozenset(
         build for build, at_ms in newest.items() if at_ms < now_ms - BUILD_KEPT_MS
     )
@@ -351,7 +355,7 @@ def _add_builds(store: ObjectStore, listed: Sequence[Listed], needed: Needed, no
 
 def _base_of(store: ObjectStore, build: str) -> int:
     """Return the commit after which an active build began; 0, which spares all, if none can say."""
-    data = store.get(f"builds/{build}/{_REQUEST}")
+    data = store.get(request_key(build))
     try:
         return max(0, int(json.loads(bytes(data or b""))["base"]))
     except MALFORMED:
@@ -376,8 +380,7 @@ def check_retention(retention_s: float) -> None:
 
 def _parse(info: ObjectInfo) -> Listed:
     for kind, pattern in _PATTERNS:
-        found = pattern.fullmatch(info.key)
-        if found is None:
+        if (found := pattern.fullmatch(info.key)) is None:
             continue
         if kind == "snapshots":
             return Listed(info, kind, number=snapshots.snapshot_sequence(info.key))
@@ -486,7 +489,7 @@ def _remove(
 
 def _order(one: Listed) -> tuple[int, bool, str]:
     """Return the place of an object among those of its kind; of builds the request goes last."""
-    return one.number, one.info.key.endswith(f"/{_REQUEST}"), one.info.key
+    return one.number, one.info.key == request_key(one.segment), one.info.key
 
 
 def batches(keys: Sequence[str], *, alone: int) -> Iterator[Sequence[str]]:

@@ -20,6 +20,7 @@ from squash.index import snapshots
 from squash.index.commits import Commit, Replace, log_key
 from squash.index.live import LoadKeys, Opened
 from squash.index.log import IndexLog
+from squash.index.object_keys import TRAINED, is_bitmap, parted
 from squash.index.references import MALFORMED, read_object
 from squash.index.settings import check_settings
 from squash.index.state import State, apply
@@ -32,8 +33,6 @@ from squash.values import dataclass
 # Of a long gap in the log so many numbers are named.
 _ABSENT_MAX: Final = 100
 _WINDOW: Final = 8
-_SEGMENTS: Final = "segments/"
-_DELETED: Final = "/deleted-"
 _NOT_LED_TO: Final = "is not what the commits before it lead to"
 # What states are made of; what else is there comes and goes as it likes.
 _NAMING: Final = frozenset({"snapshots", "commits", "segments", "bitmaps", "trained"})
@@ -189,10 +188,11 @@ def still_named(
     segments = history.segments.keys() | needed.segments.keys()
 
     def named(key: str) -> bool:
-        if key.startswith(snapshots.TRAINED_PREFIX) or _DELETED in key:
+        if key.startswith(TRAINED) or is_bitmap(key):
             return key in keys
         # By its id: there may be no reference to an object that its segment must have.
-        return not key.startswith(_SEGMENTS) or key.split("/")[1] in segments
+        of = parted(key)
+        return of is None or of[0] in segments
 
     for damage in damages:
         if newest is None or named(damage.object_key):

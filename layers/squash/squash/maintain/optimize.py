@@ -9,6 +9,7 @@ from pathlib import Path
 from squash.errors import CommitUnknownError, SquashError
 from squash.index.live import Opened
 from squash.index.log import IndexLog
+from squash.index.object_keys import trained_key
 from squash.index.writer import replace, write_object
 from squash.maintain.build import BuildOptions, build
 from squash.maintain.live_rows import LiveRows, drop, store_segment
@@ -73,7 +74,7 @@ def optimize(
                     ),
                     report=report,
                 )
-            others.append(f"trained/{log.ids.new_id()}")
+            others.append(trained_key(log.ids.new_id()))
             trained = write_object(log.store, others[0], built.to_bytes())
         elif source.rows:
             rows, records = read_rows(list(source.batches()), config.dimension)

@@ -20,6 +20,7 @@ from squash.errors import CommitUnknownError, SquashError
 from squash.index import writer
 from squash.index.live import Opened
 from squash.index.log import IndexLog
+from squash.index.object_keys import trained_key
 from squash.index.reader import SegmentReader
 from squash.index.trained import History, Trained
 from squash.limits import FLAT_SEGMENT_ROWS_MAX
@@ -420,7 +421,7 @@ class _Fold:
         inputs += [ref.id for ref in state.segments if ref.kind == "flat"]
         trained = None
         if made is not None:
-            self.others.append(f"trained/{self._log.ids.new_id()}")
+            self.others.append(trained_key(self._log.ids.new_id()))
             trained = writer.write_object(self._log.store, self.others[0], made.to_bytes())
         return writer.replace(
             self._log,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from squash.errors import CommitUnknownError, DataError, NotFoundError, SquashEr
 from squash.index import snapshots, writer
 from squash.index.live import Opened, dead_rows, dead_since, pack_mask
 from squash.index.log import IndexLog
+from squash.index.object_keys import TRAINED, is_bitmap, parted, segment_key, trained_key
 from squash.index.reader import SegmentReader
 from squash.index.references import read_object
 from squash.index.state import State
@@ -45,8 +46,6 @@ from squash.storage import ObjectStore
 from squash.values import dataclass
 
 Reader: TypeAlias = Callable[[SegmentRef], SegmentReader]
-_SEGMENTS: Final = "segments/"
-_DELETED: Final = "deleted-"
 
 
 @dataclass(slots=True)
@@ -108,9 +107,9 @@ class Repairer:
         self.found = Findings()
         self.names: dict[str, set[str]] = defaultdict(set)
         for key in self._damaged:
-            segment, _, name = key.removeprefix(_SEGMENTS).partition("/")
-            if key.startswith(_SEGMENTS) and not name.startswith(_DELETED):
-                self.names[segment].add(name)
+            of = parted(key)
+            if of is not None and not is_bitmap(key):
+                self.names[of[0]].add(of[1])
 
     @property
     def _store(self) -> ObjectStore:
@@ -141,9 +140,10 @@ class Repairer:
     def restore_bitmaps(self) -> None:
         """Compute damaged bitmaps from the log."""
         for key in sorted(self._damaged & self._history.named.keys()):
-            segment_id, _, name = key.removeprefix(_SEGMENTS).partition("/")
-            if not name.startswith(_DELETED):
+            of = parted(key)
+            if of is None or not is_bitmap(key):
                 continue
+            segment_id, _ = of
             ref = self._history.named[key]
             # Of the snapshots that name it the first is the easiest to come by without it.
             for sequence in self._naming(ref):
@@ -255,7 +255,7 @@ class Repairer:
             return None
         kept = np.flatnonzero(live & found.sound)
         for name in sorted(names):
-            self.found.mended(f"{_SEGMENTS}{ref.id}/{name}", "its segment was written anew")
+            self.found.mended(segment_key(ref.id, name), "its segment was written anew")
         trained = self._trained_of(ref) if self._codes_current(opened, ref) else None
         clusters = self._clusters_of(ref, trained)
         if clusters is not None:
@@ -297,7 +297,7 @@ class Repairer:
         trained = None if current is None else self._trained.get(current.key)
         if trained is None or not moved:
             return None
-        key = f"trained/{self._log.ids.new_id()}"
+        key = trained_key(self._log.ids.new_id())
         others.append(key)
         return writer.write_object(self._store, key, _with_moved(trained, moved).to_bytes())
 
@@ -306,7 +306,7 @@ class Repairer:
         if ref.kind != "partition":
             return None
         for key, one in self._history.named.items():
-            if not key.startswith("trained/") or key in self._damaged:
+            if not key.startswith(TRAINED) or key in self._damaged:
                 continue
             if key not in self._trained:
                 self._trained[key] = Trained.from_bytes(

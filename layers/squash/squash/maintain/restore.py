@@ -15,12 +15,11 @@ from squash.index import snapshots
 from squash.index.commits import Operation, Replace, log_key
 from squash.index.live import LoadKeys, Opened, unpack_mask
 from squash.index.log import IndexLog
+from squash.index.object_keys import SEGMENTS, TRAINED
 from squash.index.writer import BuildFlat, check_unchanged, write_segment
 from squash.limits import FLAT_SEGMENT_ROWS_MAX, RESTORE_WITHIN_MS
 from squash.maintain.live_rows import drop
 from squash.model import ObjectRef, RowBatch, SegmentRef
-
-_SEGMENTS = "segments/"
 
 
 def restore(
@@ -202,6 +201,6 @@ class _Restoring:
         trained = self._trained()
         refs += [] if trained is None else [trained]
         wanted = {ref.key for ref in refs}
-        for prefix in (_SEGMENTS, "trained/"):
+        for prefix in (SEGMENTS, TRAINED):
             wanted -= {info.key for info in self._log.store.list(prefix)}
         return not wanted

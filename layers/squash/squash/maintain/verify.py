@@ -13,6 +13,7 @@ from squash.arrays import F32, U8, AnyArray, Mask, distinct
 from squash.container import read_layout
 from squash.index.live import unpack_mask
 from squash.index.loading import Loader
+from squash.index.object_keys import segment_key
 from squash.index.reader import SegmentReader
 from squash.index.references import read_object
 from squash.index.state import State
@@ -122,7 +123,7 @@ def verify_segments(
                 sound &= ledger.check(reader.ref.objects[name].key, check)
             else:
                 sound = False
-                missing = f"segments/{reader.ref.id}/{name}"
+                missing = segment_key(reader.ref.id, name)
                 ledger.damages.append(Damage(missing, "its segment does not name it"))
         damaged = {damage.object_key for damage in ledger.damages}
         if sound and trained is not None and trained_key and trained_key not in damaged:

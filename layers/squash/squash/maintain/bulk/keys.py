@@ -11,10 +11,12 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
+from squash.index import object_keys
 from squash.maintain.bulk.stages import Stage
 
 BUILDS: Final = "builds/"
-_HALF: Final = 16
+BUILD_DIGITS: Final = 16
+"""Of a build's id, with which the ids of its segments begin."""
 
 
 def folder(build: str) -> str:
@@ -74,14 +76,14 @@ def segment_id(build: str, bucket: int, part: int, objects: Mapping[str, bytes])
     for name in sorted(objects):
         whole.update(f"/{name}/{len(objects[name])}/".encode())
         whole.update(objects[name])
-    return build[:_HALF] + whole.hexdigest()
+    return build[:BUILD_DIGITS] + whole.hexdigest()
 
 
 def trained_key(build: str, data: bytes) -> str:
     """Return the key of the trained object that the partitions of a build share; see above."""
     whole = hashlib.blake2b(f"{build}/trained/".encode(), digest_size=8, usedforsecurity=False)
     whole.update(data)
-    return f"trained/{build[:_HALF]}{whole.hexdigest()}"
+    return object_keys.trained_key(f"{build[:BUILD_DIGITS]}{whole.hexdigest()}")
 
 
 def commit_id(build: str) -> str:
