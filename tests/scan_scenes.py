@@ -110,7 +110,7 @@ def prepared_query(scene: Scene, query: np.ndarray) -> PreparedQuery:
         entries=signs.entries,
         step=signs.step,
         base=signs.base,
-        distances=prepared.distances_to(scene.table.centers),
+        distances=prepared.distances_to(scene.table.centers).astype(np.float32),
     )
 
 

@@ -88,18 +88,6 @@ class Tree:
             Node(node.id + 1 + place * jump, level) for place in range(self.branching_factor)
         )
 
-    def subtree(self, node: Node) -> range:
-        """Return the ids of a node and of all below it; for the root, of all allocators.
-
-        Raises
-        ------
-        ValueError
-            If there is no such node.
-
-        """
-        self._check(node)
-        return range(max(node.id, 0), node.id + self.subtree_size(node.level))
-
     def _check(self, node: Node) -> None:
         """Refuse a node that this tree has not: follow the ids down to its level."""
         at, left = ROOT, node.level

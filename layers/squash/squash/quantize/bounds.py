@@ -106,7 +106,7 @@ def frame_of(prepared: Prepared, *, centers: F32, row_clusters: I64) -> Frame:
         row_queries=row_queries,
         query_norms=norms_of(queries)[row_queries],
         center_norms=norms_of(wide)[places],
-        center_distances=prepared.wide_distances_to(used)[places],
+        center_distances=prepared.distances_to(used)[places],
         offset=prepared.offset,
     )
 

@@ -49,12 +49,8 @@ class Prepared:
     signs: kernels.SignTable | None = None
     tables: F64 | None = None
 
-    def distances_to(self, centers: F32) -> F32:
-        """Return float32 [c], the distances to projected centers float32 [c, D]."""
-        return self.wide_distances_to(centers).astype(np.float32)
-
-    def wide_distances_to(self, centers: F32) -> F64:
-        """Return the same as float64 [c]."""
+    def distances_to(self, centers: F32) -> F64:
+        """Return float64 [c], the distances to projected centers float32 [c, D]."""
         if self.space == "l2":
             return kernels.centroid_scan(centers, self.projected, squared=True)
         return -(kernels.centroid_scan(centers, self.projected, squared=False) + self.offset)

@@ -265,7 +265,7 @@ class ResidualCodec:
         norms = norm[blocks].reshape(-1)[inside].astype(np.float64)
         secants = secant[blocks].reshape(-1)[inside].astype(np.float64)
         products *= norms * secants / math.sqrt(self.dimension)
-        estimates = np.repeat(prepared.wide_distances_to(centers[clusters]), lengths)
+        estimates = np.repeat(prepared.distances_to(centers[clusters]), lengths)
         if self.space == "l2":
             shifts = shift[blocks].reshape(-1)[inside].astype(np.float64)
             estimates += norms * norms * (1 + 2 * shifts) - 2 * products
