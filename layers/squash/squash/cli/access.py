@@ -19,6 +19,7 @@ from squash.api.environment import (
     read_signing_keys,
 )
 from squash.cli.output import Output, Table, minute, summary
+from squash.cli.statuses import SUCCEEDED
 from squash.clock import SystemClock, SystemIds
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _create(arguments: Namespace, database: Database, output: Output) -> int:
         f"{', '.join(sorted(made.record.scopes))} {', '.join(made.record.indexes)}"
         f"{_until(made.record)}.{_lies(place)}",
     )
-    return 0
+    return SUCCEEDED
 
 
 def _list(arguments: Namespace, database: Database, output: Output) -> int:
@@ -79,7 +80,7 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
         {"keys": [key_document(record) for record in found]},
         Table(columns, rows) if rows else "There is no key yet.",
     )
-    return 0
+    return SUCCEEDED
 
 
 def _revoke(arguments: Namespace, database: Database, output: Output) -> int:
@@ -89,7 +90,7 @@ def _revoke(arguments: Namespace, database: Database, output: Output) -> int:
         {"revoked": arguments.key},
         f"Revoked {arguments.key}: functions that know it forget it within {seconds} seconds.",
     )
-    return 0
+    return SUCCEEDED
 
 
 def serve(arguments: Namespace, database: Database, output: Output) -> int:
@@ -123,7 +124,7 @@ def serve(arguments: Namespace, database: Database, output: Output) -> int:
         pass
     finally:
         server.server_close()
-    return 0
+    return SUCCEEDED
 
 
 def key_document(record: KeyRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from squash.cli.output import Output, Table, minute
+from squash.cli.statuses import SUCCEEDED
 from squash.cli.values import by_name
 from squash.index.bucket_content import BucketSettings, VectorBucket
 
@@ -28,7 +29,7 @@ def _create(arguments: Namespace, database: Database, output: Output) -> int:
         f"Made the vector bucket {made.name}: squash create {made.name}/INDEX makes an index in "
         "it.",
     )
-    return 0
+    return SUCCEEDED
 
 
 def _list(arguments: Namespace, database: Database, output: Output) -> int:
@@ -49,13 +50,13 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
         if rows
         else "There is no vector bucket yet.",
     )
-    return 0
+    return SUCCEEDED
 
 
 def _delete(arguments: Namespace, database: Database, output: Output) -> int:
     database.vector_buckets.delete(arguments.bucket)
     output.result({"deleted": arguments.bucket}, f"Deleted the vector bucket {arguments.bucket}.")
-    return 0
+    return SUCCEEDED
 
 
 def bucket_document(bucket: VectorBucket) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from squash.api.documents import build_document
 from squash.cli.output import Output, Report, Table, counted
 from squash.cli.problems import UsageError, problem
 from squash.cli.service_index import ServiceIndex, refuse_service_options
+from squash.cli.statuses import FAILED, SUCCEEDED
 from squash.cli.values import home_expanded
 from squash.clock import SystemClock
 from squash.errors import DataError, SquashError
@@ -190,7 +191,7 @@ def _begun(output: Output, status: BuildStatus) -> int:
         f"Build {status.build} of {status.index} has begun, after snapshot {status.before:,}.",
         f"squash build status {status.index} {status.build} --watch",
     )
-    return 0
+    return SUCCEEDED
 
 
 def _cancel(arguments: Namespace, index: Index, output: Output) -> int:
@@ -213,7 +214,7 @@ def _cancel(arguments: Namespace, index: Index, output: Output) -> int:
         f"Cancelled build {status.build}; squash build resume {status.index} {status.build} goes "
         "on with it.",
     )
-    return 0
+    return SUCCEEDED
 
 
 def _status(arguments: Namespace, index: Index, output: Output) -> int:
@@ -222,11 +223,11 @@ def _status(arguments: Namespace, index: Index, output: Output) -> int:
         found = index.builds()
         if not found:
             output.result({"builds": []}, f"There is no build of {arguments.index}.")
-            return 0
+            return SUCCEEDED
         chosen = found[0].build
     if not arguments.watch:
         _show(output, index.build_status(chosen))
-        return 0
+        return SUCCEEDED
     with output.progress() as report:
         status = _watched(index, chosen, report)
     return _tell(output, status)
@@ -263,13 +264,13 @@ def _list(arguments: Namespace, index: Index, output: Output) -> int:
         document | ({"unreadable": hidden} if hidden else {}),
         *(shown or [f"There is no build of {arguments.index}."]),
     )
-    return 1 if failed else 0
+    return FAILED if failed else SUCCEEDED
 
 
 def _tell(output: Output, status: BuildStatus) -> int:
     """Show a build that has ended; one that is not published is a failure."""
     _show(output, status)
-    return 0 if status.state == "published" else 1
+    return SUCCEEDED if status.state == "published" else FAILED
 
 
 def _show(output: Output, status: BuildStatus) -> None:

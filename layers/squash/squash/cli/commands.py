@@ -27,6 +27,7 @@ from squash.cli.keeping import gc, repair, verify
 from squash.cli.output import Output, Table, counted, summary
 from squash.cli.problems import UsageError, problem
 from squash.cli.querying import query, shown_of
+from squash.cli.statuses import SUCCEEDED
 from squash.cli.values import by_name
 from squash.cli.writing import patch, put
 from squash.errors import DataError, NotFoundError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     # The commands are handed an open database: which one is the caller's affair.
     from squash.database import Database
 
-SUCCEEDED: Final = 0
 _PAGE_DEFAULT: Final = 100
 
 Command: TypeAlias = "Callable[[Namespace, Database, Output], int]"

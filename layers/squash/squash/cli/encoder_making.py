@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from squash.cli.encoder_words import info_document
 from squash.cli.importers.inputs import checked_text
 from squash.cli.importers.jsonl import numbered_lines
 from squash.cli.output import Output, Table
 from squash.cli.problems import UsageError
+from squash.cli.statuses import FAILED, SUCCEEDED
 from squash.encoders.contract import CONFIG_FILE, OverLong, Pooling
 from squash.encoders.export.settings import Settings
 from squash.errors import InvalidArgumentError
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from squash.database import Database
     from squash.encoders.check import FolderReport
     from squash.encoders.export.export import ExportReport
-
-_SUCCEEDED: Final = 0
-_FAILED: Final = 1
 
 
 def export(arguments: Namespace, database: Database, output: Output) -> int:
@@ -53,7 +51,7 @@ def export(arguments: Namespace, database: Database, output: Output) -> int:
         Table(("file", "bytes"), sorted(made.file_bytes.items())),
         f"Made {label} in {arguments.out}. The store takes it: squash encoder add {arguments.out}",
     )
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 def _exported(arguments: Namespace, out: Path, output: Output, **told: Any) -> ExportReport:
@@ -139,7 +137,7 @@ def add(arguments: Namespace, database: Database, output: Output) -> int:
         f"{info.config.metric}. Indexes take it: "
         f"squash create INDEX --encoder {info.config.name}",
     )
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 @contextmanager
@@ -186,7 +184,7 @@ def check(arguments: Namespace, database: Database, output: Output) -> int:
     label = encoder_label(found.config.name, found.digest)
     verdict = f"{label} is as it says." if found.passed else f"{label} is not as it says."
     output.result(_check_document(found), Table(("", label), _check_rows(found)), verdict)
-    return _SUCCEEDED if found.passed else _FAILED
+    return SUCCEEDED if found.passed else FAILED
 
 
 def _check_document(found: FolderReport) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from squash.cli.encoder_making import add, check, export
 from squash.cli.encoder_words import info_document, info_rows
 from squash.cli.output import Output, Table, cell
 from squash.cli.problems import UsageError
+from squash.cli.statuses import SUCCEEDED
 
 if TYPE_CHECKING:
     # The commands are handed an open database: which one is the caller's affair.
     from squash.database import Database
-
-_SUCCEEDED: Final = 0
 
 
 def encoder(arguments: Namespace, database: Database, output: Output) -> int:
@@ -45,7 +44,7 @@ def _list(arguments: Namespace, database: Database, output: Output) -> int:
         if rows
         else "There is no encoder yet: `squash encoder add minilm` adds one.",
     )
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 def _show(arguments: Namespace, database: Database, output: Output) -> int:
@@ -59,7 +58,7 @@ def _show(arguments: Namespace, database: Database, output: Output) -> int:
         Table(("", info.config.name), [*rows, ("indexes", ", ".join(indexes) or "none")]),
         Table(("file", "bytes", "SHA-256"), files),
     )
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 def _remove(arguments: Namespace, database: Database, output: Output) -> int:
@@ -73,7 +72,7 @@ def _remove(arguments: Namespace, database: Database, output: Output) -> int:
             raise UsageError("nothing was removed")
     database.encoders.remove(name, force=arguments.force)
     output.result({"removed": name}, f"Removed the encoder {name}.")
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 _ACTIONS: Final[Mapping[str, Callable[[Namespace, Database, Output], int]]] = {

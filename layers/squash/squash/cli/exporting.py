@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from squash.cli.exporters import ExportSource, RowSink, open_sink
 from squash.cli.output import Output, counted
 from squash.cli.service_index import ServiceIndex, refuse_service_options
+from squash.cli.statuses import SUCCEEDED
 from squash.clock import SystemIds
 from squash.errors import InvalidArgumentError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from squash.database import Database
     from squash.runtime.exporting import RowExport
 
-_SUCCEEDED: Final = 0
 _ID_DIGITS: Final = 12
 
 
@@ -53,7 +53,7 @@ def export(arguments: Namespace, database: Database, output: Output) -> int:
         f"Exported {counted(rows, 'record')} of the snapshot {batches.snapshot:,} to {path}, "
         f"{written:,} bytes.",
     )
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 def _copy(batches: RowExport, sink: RowSink) -> int:

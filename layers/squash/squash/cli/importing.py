@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from squash.api.documents import write_document
 from squash.cli.building import import_files
@@ -14,14 +14,13 @@ from squash.cli.importers import ImportOptions, RowSource, open_rows
 from squash.cli.output import Output, Report, counted
 from squash.cli.problems import UsageError
 from squash.cli.service_index import ServiceIndex, refuse_service_options
+from squash.cli.statuses import SUCCEEDED
 from squash.errors import SquashError
 from squash.model import IndexConfig, InputBatch, RowBatch
 from squash.reports import Progress
 
 if TYPE_CHECKING:
     from squash.database import Database
-
-_SUCCEEDED: Final = 0
 
 
 def import_file(arguments: Namespace, database: Database, output: Output) -> int:
@@ -90,7 +89,7 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
         + _fewer(result.rows, held),
         *encoding_shown(result.encoding),
     )
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 def _fewer(imported: int, held: int) -> str:

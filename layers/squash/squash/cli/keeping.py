@@ -13,6 +13,7 @@ from squash.api.documents import (
     verify_document,
 )
 from squash.cli.output import Output, Table, counted
+from squash.cli.statuses import FAILED, SUCCEEDED
 from squash.reports import Damage, GcReport, ObjectCount
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def verify(arguments: Namespace, database: Database, output: Output) -> int:
     if found.unreferenced.objects:
         shown.append(f"Nothing names {_size(found.unreferenced)}: squash gc removes what is old.")
     output.result(verify_document(found), *shown)
-    return 1 if found.damages else 0
+    return FAILED if found.damages else SUCCEEDED
 
 
 def repair(arguments: Namespace, database: Database, output: Output) -> int:
@@ -68,7 +69,7 @@ def repair(arguments: Namespace, database: Database, output: Output) -> int:
         trial = done.dry_run and bool(shown)
         shown.append("Nothing else." if trial else "The newest state is as it must be.")
     output.result(repair_document(done), *shown)
-    return 1 if done.left else 0
+    return FAILED if done.left else SUCCEEDED
 
 
 def gc(arguments: Namespace, database: Database, output: Output) -> int:
@@ -79,7 +80,7 @@ def gc(arguments: Namespace, database: Database, output: Output) -> int:
         with output.progress() as report:
             done = index.gc(retention_s, dry_run=arguments.dry_run, progress=report)
         output.result(gc_document(done), *_collected({arguments.index: done}))
-        return 0
+        return SUCCEEDED
     with output.progress() as report:
         all_done = database.gc(retention_s, dry_run=arguments.dry_run, progress=report)
     shown = _collected(all_done.indexes)
@@ -91,7 +92,7 @@ def gc(arguments: Namespace, database: Database, output: Output) -> int:
     ]
     shown += [f"{name} was left as it is: {why}" for name, why in all_done.failed.items()]
     output.result(database_gc_document(all_done), *(shown or ["There is no index yet."]))
-    return 1 if all_done.failed else 0
+    return FAILED if all_done.failed else SUCCEEDED
 
 
 def _collected(found: Mapping[str, GcReport]) -> list[Table | str]:

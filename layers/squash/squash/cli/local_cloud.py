@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from squash.api.s3vectors.operations import is_ours
 from squash.cli.output import Output, Table, printable
 from squash.cli.shared_arguments import STORE_VARIABLE
+from squash.cli.statuses import SUCCEEDED
 from squash.cli.values import by_name
 from squash.errors import UnavailableError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from squash.local.calls import Outcome
     from squash.local.template import Function
 
-SUCCEEDED: Final = 0
 _LOOK_SECONDS: Final = 0.5
 
 

@@ -7,19 +7,17 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from squash.cli.arguments import STORE_DEFAULT, STORE_VARIABLE, build_parser
 from squash.cli.output import Output
 from squash.cli.problems import ReleaseAsked, UsageError
+from squash.cli.statuses import FAILED, MISUSED, SUCCEEDED
 from squash.cli.values import home_expanded
 from squash.errors import SquashError
 
 if TYPE_CHECKING:
     from squash.database import Database
-
-FAILED: Final = 1
-MISUSED: Final = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = build_parser().parse_args(words)
         except ReleaseAsked as asked:
             output.result({"version": str(asked)}, f"squash {asked}")
-            return 0
+            return SUCCEEDED
         # As it was parsed: a key after -- may be called so, and options may be cut short.
         output = Output(json_wanted=arguments.json)
         return _run(arguments, output)

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,13 +19,12 @@ from squash.cli.importers.npy import open_array
 from squash.cli.importers.rows import as_float32, check_dimension
 from squash.cli.output import Output, Table, summary
 from squash.cli.problems import UsageError
+from squash.cli.statuses import SUCCEEDED
 from squash.errors import InvalidArgumentError, NotFoundError
 from squash.model import Answer, Explanation, Level
 
 if TYPE_CHECKING:
     from squash.database import Database, Index
-
-_SUCCEEDED: Final = 0
 
 
 def query(arguments: Namespace, database: Database, output: Output) -> int:
@@ -57,11 +56,11 @@ def query(arguments: Namespace, database: Database, output: Output) -> int:
         for number, answer in enumerate(answers):
             shown += _answer_shown(answer, title=f"row {number:,}")
         output.result({"answers": documents}, *shown)
-        return _SUCCEEDED
+        return SUCCEEDED
     answer = index.query(vectors[0], top_k=top_k, filter=arguments.filter, **options)
     answer = _without(answer, arguments.like, top_k=arguments.top_k)
     output.result(answer_document(answer), *_answer_shown(answer))
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 def _query_encoded(
@@ -76,7 +75,7 @@ def _query_encoded(
     if answer.encoding is not None and (answer.encoding.truncated or answer.encoding.chunked):
         shown += encoding_shown(answer.encoding)
     output.result(answer_document(answer), *shown)
-    return _SUCCEEDED
+    return SUCCEEDED
 
 
 def _query_vectors(arguments: Namespace, index: Index) -> F32:

@@ -7,20 +7,19 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from squash import limits
 from squash.api.documents import write_document
 from squash.cli.encoding_words import VectorMaker, blamed_key, encoding_shown
 from squash.cli.importers.jsonl import PatchLines, RecordLines, numbered_lines
 from squash.cli.output import Output, counted
+from squash.cli.statuses import SUCCEEDED
 from squash.errors import InvalidArgumentError, SquashError, TooLargeError
 from squash.model import InputBatch, RowBatch, WriteResult
 
 if TYPE_CHECKING:
     from squash.database import Database
-
-_SUCCEEDED: Final = 0
 
 
 class Lines(Protocol):
@@ -135,4 +134,4 @@ def _written(output: Output, result: WriteResult, done: str, keys: Sequence[str]
         f"{done} {counted(result.rows, 'record')}; the snapshot is {result.snapshot:,}.",
         *encoding_shown(result.encoding, keys),
     )
-    return _SUCCEEDED
+    return SUCCEEDED
