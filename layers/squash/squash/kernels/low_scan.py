@@ -16,14 +16,13 @@ from squash.kernels.packing import GROUP_DIMENSIONS, low_groups
 from squash.limits import CODE_BLOCK_ROWS
 from squash.values import dataclass
 
-_ENTRIES: Final = 1 << GROUP_DIMENSIONS
-_ENTRY_MAX: Final = 255
+ENTRIES: Final = 1 << GROUP_DIMENSIONS
+ENTRY_MAX: Final = 255
 # So many bytes of at most 255 still fit 16 bits.
 _GROUPS_PER_PASS: Final = 257
 _BYTES: Final = np.arange(256, dtype=np.uint8)
-_SIGNS: Final = (
-    (np.arange(_ENTRIES)[:, None] >> np.arange(GROUP_DIMENSIONS)) & 1
-) * 2.0 - 1.0  # float64 [16, 4]
+SIGNS: Final = np.where(np.arange(ENTRIES)[:, None] >> np.arange(GROUP_DIMENSIONS) & 1, 1.0, -1.0)
+"""float64 [16, 4]: of each entry of a table, the sign of each of a group's dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,13 @@ def sign_table(query: AnyArray) -> SignTable:
     groups = low_groups(len(query))
     padded = np.zeros(groups * GROUP_DIMENSIONS, dtype=np.float64)
     padded[: len(query)] = query
-    values = padded.reshape(groups, GROUP_DIMENSIONS) @ _SIGNS.T
+    values = padded.reshape(groups, GROUP_DIMENSIONS) @ SIGNS.T
     least = -np.abs(padded).reshape(groups, GROUP_DIMENSIONS).sum(axis=1)
-    step = float(-2.0 * least.min(initial=0.0)) / _ENTRY_MAX
+    step = float(-2.0 * least.min(initial=0.0)) / ENTRY_MAX
     if step == 0.0:
-        return SignTable(np.zeros((groups, _ENTRIES), dtype=np.uint8), 0.0, float(least.sum()))
+        return SignTable(np.zeros((groups, ENTRIES), dtype=np.uint8), 0.0, float(least.sum()))
     entries = np.rint((values - least[:, None]) / step)
-    entries = np.clip(entries, 0, _ENTRY_MAX).astype(np.uint8)
+    entries = np.clip(entries, 0, ENTRY_MAX).astype(np.uint8)
     return SignTable(entries, step, float(least.sum()))
 
 

@@ -9,15 +9,12 @@ import numpy as np
 from squash.arrays import F32, F64, U8, AnyArray
 from squash.kernels import native
 from squash.kernels.lanes import lanes8, lanes16
+from squash.kernels.low_scan import ENTRIES, ENTRY_MAX, SIGNS
 from squash.kernels.native_table import native_table
 from squash.kernels.packing import GROUP_DIMENSIONS, low_groups
 from squash.kernels.rotations import HadamardRotation, Rotation, rotated
 from squash.kernels.tables import ClusterTable, PreparedQuery
 
-_ENTRIES: Final = 1 << GROUP_DIMENSIONS
-_ENTRY_MAX: Final = 255
-# Of each entry, the sign of each of a group's dimensions.
-_SIGNS: Final = np.where(np.arange(_ENTRIES)[:, None] >> np.arange(GROUP_DIMENSIONS) & 1, 1.0, -1.0)
 # Values multiplied at once: 4 MiB of float64.
 _CHUNK_VALUES: Final = 1 << 19
 
@@ -104,7 +101,7 @@ def _prepare_natively(
     by = kept.rotation(rotation, mean)
     asked = np.ascontiguousarray(query, dtype=np.float32)
     projected = np.empty(dimension, dtype=np.float64)
-    entries = np.empty((low_groups(dimension), _ENTRIES), dtype=np.uint8)
+    entries = np.empty((low_groups(dimension), ENTRIES), dtype=np.uint8)
     distances = np.empty(len(table.centers), dtype=np.float32)
     space = kept.take_workspace()
     chosen.prepare(
@@ -158,15 +155,15 @@ def _sign_entries(projected: F64) -> tuple[U8, float, float]:
     padded[: len(projected)] = projected
     values = padded.reshape(groups, GROUP_DIMENSIONS)
     least = -_added(np.abs(values))
-    step = 2.0 * -float(least.min(initial=0.0)) / _ENTRY_MAX
+    step = 2.0 * -float(least.min(initial=0.0)) / ENTRY_MAX
     # The groups one after another: NumPy's own sum may add in another order.
     base = 0.0
     for part in least.tolist():
         base += part
-    entries = np.zeros((groups, _ENTRIES), dtype=np.uint8)
+    entries = np.zeros((groups, ENTRIES), dtype=np.uint8)
     if step > 0.0:
-        sums = _added(values[:, None, :] * _SIGNS)
-        entries[:] = np.clip(np.rint((sums - least[:, None]) / step), 0, _ENTRY_MAX)
+        sums = _added(values[:, None, :] * SIGNS)
+        entries[:] = np.clip(np.rint((sums - least[:, None]) / step), 0, ENTRY_MAX)
     return entries, step, base
 
 

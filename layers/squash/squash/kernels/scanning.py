@@ -25,7 +25,7 @@ from squash.kernels.bounding import (
     safe_bounds,
 )
 from squash.kernels.lanes import lanes8
-from squash.kernels.low_scan import low_scan
+from squash.kernels.low_scan import ENTRIES, low_scan
 from squash.kernels.masks import bit_places
 from squash.kernels.native import address
 from squash.kernels.native_table import native_table
@@ -40,7 +40,6 @@ _FLOAT32_MAX: Final = np.finfo(np.float32).max
 _CHUNK_VALUES: Final = 1 << 17
 # So many rows that survived their signs wait to be ranked; then fewer survive.
 _ROWS_WAITING: Final = 64
-_GROUP_ENTRIES: Final = 16
 # Beyond this, rows are counted before room is made for as many as are to be kept.
 _KEEP_UNCOUNTED: Final = 4096
 
@@ -276,7 +275,7 @@ def _no_rows() -> _Rows:
 
 def _check_shapes(table: ClusterTable, possible: U32 | None, query: PreparedQuery) -> None:
     """Refuse arrays that native code would read beyond their ends."""
-    entries = low_groups(table.dimension) * _GROUP_ENTRIES
+    entries = low_groups(table.dimension) * ENTRIES
     fits = (
         query.projected.shape == (table.dimension,)
         and query.projected.dtype == np.float64
