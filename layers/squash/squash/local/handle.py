@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from squash.errors import InvalidArgumentError
 from squash.local.cloud import Cloud, CloudOptions, open_cloud
 from squash.local.faults import Fault
 from squash.local.template.values import REGION
@@ -83,7 +84,7 @@ class LocalCloud:
             # none any more.
             self._stop.set_result(None)
             self._thread.join()
-            self._thread = None
+            self._thread = self._loop = self._cloud = None
 
     async def _main(self, started: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -103,8 +104,16 @@ class LocalCloud:
 
     @property
     def cloud(self) -> Cloud:
-        """What runs; to be touched in its own thread only, but for what never changes."""
-        assert self._cloud is not None, "the local cloud runs inside `with`"  # noqa: S101
+        """What runs; to be touched in its own thread only, but for what never changes.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Outside of the `with` block.
+
+        """
+        if self._cloud is None:
+            raise _not_running()
         return self._cloud
 
     @property
@@ -189,5 +198,12 @@ class LocalCloud:
         async def run() -> T:
             return await function()
 
-        assert self._loop is not None, "the local cloud runs inside `with`"  # noqa: S101
+        if self._loop is None:
+            raise _not_running()
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+
+def _not_running() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "the local cloud runs only within its `with` block: use what it offers there"
+    )
