@@ -10,7 +10,7 @@ from squash.container import ALIGNMENT, HEADER_BYTES_MAX
 from squash.index.opening import STALE_AFTER_MS
 from squash.kernels.packing import low_groups
 from squash.maintain import BuildOptions
-from squash.storage import protocol, ranges
+from squash.storage import ranges
 
 
 def test_names():
@@ -26,7 +26,7 @@ def test_object_keys_fit():
     longest = (
         f"{'a' * limits.INDEX_NAME_CHARACTERS_MAX}/{'0' * 32}/segments/{'0' * 32}/deleted-{0:020}"
     )
-    assert len(longest) < protocol.KEY_BYTES_MAX // 4
+    assert len(longest) < limits.OBJECT_KEY_BYTES_MAX // 4
 
 
 def test_metadata():

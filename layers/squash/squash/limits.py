@@ -83,6 +83,7 @@ PARTITION_ROWS_MAX: Final = 65_536
 PARTITION_BYTES_MAX: Final = 256 * MIB
 CLUSTER_ROWS_TARGET: Final = 512
 OBJECT_BYTES_MAX: Final = 5_000 * MIB  # what one S3 PutObject takes
+OBJECT_KEY_BYTES_MAX: Final = 1024  # S3's
 
 # Commits
 INLINE_COMMIT_BYTES_MAX: Final = 4 * MIB  # larger puts write flat segments first

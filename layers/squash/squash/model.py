@@ -42,6 +42,10 @@ class AttributeType(StrEnum):
     BOOLEAN_LIST = "boolean[]"
 
 
+INCLUDABLE: Final = ("metadata", "vector")
+"""What a reader may have with every record's key, in the order in which it is named."""
+
+
 class Modality(StrEnum):
     """What an encoder makes vectors of."""
 

@@ -28,10 +28,17 @@ from squash.limits import (
     TOP_K_MAX,
     VECTORS_PER_REQUEST_MAX,
 )
-from squash.model import TEXT_KEY_DEFAULT, AsOf, AttributeType, Filter, Metadata, Metric
+from squash.model import (
+    INCLUDABLE,
+    TEXT_KEY_DEFAULT,
+    AsOf,
+    AttributeType,
+    Filter,
+    Metadata,
+    Metric,
+)
 from squash.values import dataclass
 
-INCLUDABLE: Final = ("metadata", "vector")
 CODECS: Final = ("residual", "osq")
 _COMMIT_ID: Final = re.compile(ID_PATTERN)
 _ENCODER_BYTES_MAX: Final = 256  # of a name, "@" and 64 digits there is room

@@ -30,7 +30,6 @@ from squash.cli.shared_arguments import (
     add_tag,
 )
 from squash.cli.values import (
-    INCLUDABLE,
     attribute,
     count,
     moment,
@@ -38,7 +37,7 @@ from squash.cli.values import (
     share,
     snapshot,
 )
-from squash.model import AttributeType, Metric
+from squash.model import INCLUDABLE, AttributeType, Metric
 from squash.values import dataclass
 
 DISTRIBUTION: Final = "squash-search"

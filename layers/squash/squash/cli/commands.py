@@ -27,7 +27,7 @@ from squash.cli.keeping import gc, repair, verify
 from squash.cli.output import Output, Table, counted, summary
 from squash.cli.problems import UsageError, problem
 from squash.cli.querying import query, shown_of
-from squash.cli.statuses import SUCCEEDED
+from squash.cli.statuses import FAILED, SUCCEEDED
 from squash.cli.values import by_name
 from squash.cli.writing import patch, put
 from squash.errors import DataError, NotFoundError
@@ -153,7 +153,7 @@ def list_any(arguments: Namespace, database: Database, output: Output) -> int:
             document | ({"unreadable": hidden} if hidden else {}),
             *(shown or ["There is no index yet."]),
         )
-        return 1 if failed else SUCCEEDED
+        return FAILED if failed else SUCCEEDED
     page = database.index(arguments.index).list(
         cursor=arguments.cursor,
         limit=arguments.limit or _PAGE_DEFAULT,

@@ -11,9 +11,8 @@ from typing import Any, Final
 from squash import limits, strict_json
 from squash.api import moments
 from squash.cli.problems import UsageError
-from squash.model import AsOf, AttributeType
+from squash.model import INCLUDABLE, AsOf, AttributeType
 
-INCLUDABLE: Final = ("metadata", "vector")
 _UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PORT_MAX: Final = 65_535
 _BUILD_ID: Final = re.compile(limits.ID_PATTERN)

@@ -20,6 +20,7 @@ from squash.limits import (
     TOP_K_MAX,
     WHOLE_NUMBER_BITS_MAX,
 )
+from squash.model import INCLUDABLE
 from squash.reports import Progress
 from squash.search import Query
 
@@ -27,7 +28,6 @@ from squash.search import Query
 # the answers cost is little beside it, and missing them shows in judged answers.
 RECALL_TARGET: Final = 0.95
 RECALL_TARGET_ENCODED: Final = 0.99
-_INCLUDABLE: Final = frozenset({"metadata", "vector"})
 _CONSISTENCIES: Final = ("strong", "eventual")
 _OPTIONS_MAX: Final = 64
 # Of what is asked before there are vectors.
@@ -134,7 +134,7 @@ def check_include(include: Iterable[str]) -> frozenset[str]:
     """Check what a reader wants to have with every record."""
     wanted = [include] if isinstance(include, str) else listed(include, "include")
     for one in wanted:
-        if not isinstance(one, str) or one not in _INCLUDABLE:
+        if not isinstance(one, str) or one not in INCLUDABLE:
             raise InvalidArgumentError(
                 f"include takes 'metadata' and 'vector', not {shown(one)}", field="include"
             )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any
 
 from squash.clock import Clock
 from squash.errors import (
@@ -26,6 +24,7 @@ from squash.maintain.bulk.records import (
     read_json,
     read_report,
     read_request,
+    write_json_if_absent,
 )
 from squash.maintain.bulk.replaced_part import SinceBase
 from squash.maintain.bulk.request import (
@@ -154,7 +153,7 @@ class BuildRecords:
             return self._noted(known, request, limits, runner)
         request = replace(request, base=self._begin(build, replaces=replaces))
         try:
-            self._store.put_if_absent(keys.request_key(build), _json(request.to_json()))
+            write_json_if_absent(self._store, keys.request_key(build), request.to_json())
             # Whoever was first: what lies there is what is built.
             return self._noted(self._known(build), request, limits, runner)
         except ConflictError:
@@ -244,7 +243,7 @@ class BuildRecords:
             execution=execution,
         )
         key = keys.attempt_key(build, number)
-        if self._store.put_if_absent(key, _json(asdict(attempt))):
+        if write_json_if_absent(self._store, key, asdict(attempt)):
             return attempt
         there = read_json(self._store, key, attempt_from_json)
         if there is None or (number > 1 and there != attempt):
@@ -445,7 +444,3 @@ class BuildRecords:
     def published(self, build: str) -> bool:
         """Tell if a build is the index's content, or was."""
         return read_report(self._store, Task(self._config.name, build, Stage.PUBLISH)) is not None
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -18,6 +18,7 @@ from squash.errors import InvalidArgumentError
 from squash.limits import LOCAL_WHOLE_BYTES_MAX
 from squash.planning.prices import architecture_of
 from squash.runtime.settings import (
+    FUNCTION_VARIABLE,
     MB_PER_VCPU,
     Settings,
     StorePlace,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE: Final = "SQUASH_STORE"
 ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL_S3"
-FUNCTION_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
 
 
 class Role(Protocol):

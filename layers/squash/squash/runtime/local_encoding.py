@@ -20,11 +20,11 @@ from squash.model import EncoderPin, Inputs, Purpose
 from squash.runtime.encoder_names import encoder_label, is_digest
 from squash.runtime.encoders import EncoderRegistry
 from squash.runtime.encoding import EncodedFor, Told
+from squash.runtime.settings import FUNCTION_VARIABLE
 from squash.values import dataclass
 
 FOLDERS_VARIABLE: Final = "SQUASH_ENCODERS"
 CACHE_VARIABLE: Final = "SQUASH_ENCODER_CACHE"
-_LAMBDA_VARIABLE: Final = "AWS_LAMBDA_FUNCTION_NAME"
 _LAMBDA_CACHE: Final = "/tmp/squash-encoders"  # noqa: S108 - a container's own
 _HOME_CACHE: Final = ".cache/squash/encoders"
 
@@ -90,7 +90,7 @@ def encoder_folders(environment: Mapping[str, str]) -> EncoderFolders:
     cache = environment.get(CACHE_VARIABLE)
     if cache:
         return EncoderFolders(search, Path(cache))
-    if environment.get(_LAMBDA_VARIABLE):
+    if environment.get(FUNCTION_VARIABLE):
         return EncoderFolders(search, Path(_LAMBDA_CACHE), own=True)
     try:
         return EncoderFolders(search, Path.home() / _HOME_CACHE)

@@ -8,9 +8,9 @@ from typing import Final, Protocol
 
 from squash.container import Buffer
 from squash.errors import ChecksumError, InvalidArgumentError
+from squash.limits import OBJECT_KEY_BYTES_MAX
 from squash.values import dataclass
 
-KEY_BYTES_MAX: Final = 1024
 _CHECKED_KEYS_MAX: Final = 1024
 
 
@@ -120,9 +120,9 @@ def check_key(key: str) -> None:
             'and join the parts with single "/"'
         )
     length = len(key.encode())
-    if length > KEY_BYTES_MAX:
+    if length > OBJECT_KEY_BYTES_MAX:
         raise InvalidArgumentError(
-            f"object key {key[:64]!r}… has {length} bytes; keys have at most {KEY_BYTES_MAX}"
+            f"object key {key[:64]!r}… has {length} bytes; keys have at most {OBJECT_KEY_BYTES_MAX}"
         )
 
 
