@@ -14,7 +14,7 @@ from fault_cases import DAY_S, NAME, RETENTION_S, World, rows, state_of, with_ro
 from fault_store import Fault, KilledError, StepStore
 
 from fakes import CountedIds, FakeClock
-from living import SMALL, shrink
+from living import SMALL
 from publishing import HandBuild
 from squash.api.compacting import compact
 from squash.database import Database
@@ -30,12 +30,7 @@ COMMIT_ID = "e" * 32
 RESTORED = 5
 STRIDE = 29
 
-
-@pytest.fixture(autouse=True)
-def small():
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("small_limits")
 
 
 def begun(world: World, *, replaces: bool = True) -> HandBuild:

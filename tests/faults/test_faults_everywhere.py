@@ -28,7 +28,7 @@ from fault_cases import (
 )
 from fault_store import Fault, KilledError, StepStore
 
-from living import SMALL, damage, shrink
+from living import SMALL, damage
 from squash.errors import (
     CommitUnknownError,
     ConflictError,
@@ -44,14 +44,9 @@ TOGETHER: tuple[Fault, ...] = ("overtaken", "late")
 STRIDE = {"writes": 61, "reads": 101}
 POINTS_MIN = 10_000
 
+pytestmark = pytest.mark.usefixtures("small_limits")
+
 Point = tuple[Operation, int, Fault, Rival | None]
-
-
-@pytest.fixture(autouse=True)
-def small():
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        yield
 
 
 def opened(world: World, operation: Operation, faulty: StepStore):

@@ -11,19 +11,14 @@ from fault_cases import DAY_S, NAME, RETENTION_S, World, state_of
 from fault_store import StepStore
 
 from amounts import WHOLE
-from living import SMALL, everything, shrink
+from living import SMALL, everything
 from squash import Index
 from squash.errors import ConflictError, DataError
 
 # So many calls read the history, in any order after the listing; the others read what is there now.
 STEPS = 32
 
-
-@pytest.fixture(autouse=True)
-def small():
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("small_limits")
 
 
 def harm(store, key: str, how: str) -> None:

@@ -15,16 +15,11 @@ from squash.errors import DataError
 from squash.index.live import unpack_mask
 from squash.kernels import native
 from squash.runtime import Settings
-from squash.runtime.retained import RetainedObjects
+
+pytestmark = pytest.mark.usefixtures("checksums_hold")
 
 BLOCK_FACTORS = {"norm": ("<f4", 320, 192), "secant": ("<f2", 192, 128), "shift": ("<f2", 128, 64)}
 """Of a block's factors: dtype, and where they begin and end, in bytes from the block's end."""
-
-
-@pytest.fixture(autouse=True)
-def checksums_hold(monkeypatch):
-    """Let what lies in the store pass for what its snapshot names."""
-    monkeypatch.setattr(RetainedObjects, "_checked", lambda self, ref: self._store.get(ref.key))
 
 
 @pytest.fixture(params=[True, False], ids=["by codes", "as planned"])

@@ -7,7 +7,6 @@ from make_golden import make, open_database, store_of
 from squash.container import Container, pack
 from squash.errors import DataError
 from squash.runtime import Settings
-from squash.runtime.retained import RetainedObjects
 from squash.storage import MemoryStore
 
 NAME = "document_row_offsets"
@@ -36,12 +35,6 @@ def with_offsets(store, key, offsets):
     if offsets is not None:
         arrays[NAME] = offsets
     store.put(key, pack("segment-rows", 1, header=header, arrays=arrays))
-
-
-@pytest.fixture
-def checksums_hold(monkeypatch):
-    """Let what lies in the store pass for what its snapshot names."""
-    monkeypatch.setattr(RetainedObjects, "_checked", lambda self, ref: self._store.get(ref.key))
 
 
 def records_of(store, whole_bytes_max):

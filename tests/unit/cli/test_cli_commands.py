@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_files import lines
 
 from squash import limits, reports
-
-
-def lines(path, *records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def test_create_hands_every_option_to_the_face(run, face):

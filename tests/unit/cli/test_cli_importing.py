@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
+from cli_files import lines
 
 import squash
 from squash import limits
 from squash.errors import UnavailableError
-
-
-def lines(path, *records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def test_import_optimizes_unless_told_not_to(run, papers, tmp_path):

@@ -7,6 +7,7 @@ import json
 
 import pyarrow as pa
 import pytest
+from cli_files import lines
 from pyarrow import parquet
 
 from squash import limits
@@ -39,11 +40,6 @@ def refused(path, **options):
     with pytest.raises(InvalidArgumentError) as caught:
         read(path, **options)
     return str(caught.value)
-
-
-def lines(path, *records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def table(path, marks=None, **columns):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 
 from PIL import Image
 
@@ -15,11 +14,6 @@ TEXTS = {
     "bird": "a small bird sings in the tree",
     "bread": "new bread and salt",
 }
-
-
-def lines(path, *records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def picture(colour):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from cli_encoder_files import TEXTS, lines
+from cli_encoder_files import TEXTS
+from cli_files import lines
 
 import squash
 from squash.cli.main import main

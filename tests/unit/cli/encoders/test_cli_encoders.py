@@ -8,7 +8,8 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from cli_encoder_files import TEXTS, detail, lines, picture, vectors_of
+from cli_encoder_files import TEXTS, detail, picture, vectors_of
+from cli_files import lines
 from pyarrow import parquet
 
 from squash import limits
