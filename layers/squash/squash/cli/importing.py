@@ -30,6 +30,19 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
     """
     if arguments.workers is not None:
         return import_files(arguments, database, output)
+    _refuse_build_options(arguments)
+    (arguments.file,) = arguments.files
+    if isinstance(arguments.file, ServiceIndex):
+        _refuse_file_options(arguments)
+        # Only now: it loads botocore.
+        from squash.cli.moving.importing import import_index  # noqa: PLC0415
+
+        return import_index(arguments, database, output)
+    refuse_service_options(arguments)
+    return _import_rows(arguments, database, output)
+
+
+def _refuse_build_options(arguments: Namespace) -> None:
     for wanted, name in (
         (arguments.replace, "--replace"),
         (arguments.bad_rows_max is not None, "--bad-rows-max"),
@@ -39,17 +52,19 @@ def import_file(arguments: Namespace, database: Database, output: Output) -> int
         if wanted:
             raise UsageError(f"{name} goes with --workers, which builds the whole index")
     if len(arguments.files) > 1:
-        raise UsageError("several files are imported together with --workers, else one by one")
-    (arguments.file,) = arguments.files
-    if isinstance(arguments.file, str):
-        raise UsageError(f"{arguments.file}: URLs are built from, with --workers")
-    if isinstance(arguments.file, ServiceIndex):
-        _refuse_file_options(arguments)
-        # Only now: it loads botocore.
-        from squash.cli.moving.importing import import_index  # noqa: PLC0415
+        raise UsageError(
+            "several files are imported together only with --workers; without it, import them one "
+            "by one"
+        )
+    for file in arguments.files:
+        if isinstance(file, str):
+            raise UsageError(
+                f"{file} is a URL: only a build reads those; add --workers, or give a file of "
+                "this machine"
+            )
 
-        return import_index(arguments, database, output)
-    refuse_service_options(arguments)
+
+def _import_rows(arguments: Namespace, database: Database, output: Output) -> int:
     index = database.index(arguments.index)
     options = ImportOptions(
         keys=arguments.keys,

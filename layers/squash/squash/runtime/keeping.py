@@ -285,15 +285,7 @@ def repair(
     else:
         now, history, opened = verify_all(make_loader())
         damages = now.damages
-    needed = _needed_keys(history, opened)
-    if needed is not None:
-        needed.add(entry_key(config.name))
-    left = tuple(
-        one
-        for one in damages
-        # What is said of its vector bucket lies beside the index, and is needed as well.
-        if needed is None or one.object_key in needed or one.object_key.startswith(BUCKETS)
-    )
+    left = _still_needed(damages, config, history, opened)
     return RepairReport(
         tuple(found.repaired),
         found.lost_rows,
@@ -301,6 +293,20 @@ def repair(
         left,
         tuple(one for one in damages if one not in left),
         dry_run,
+    )
+
+
+def _still_needed(
+    damages: Sequence[Damage], config: IndexConfig, history: History, opened: Opened | None
+) -> tuple[Damage, ...]:
+    """Return the damage that the newest state cannot do without."""
+    needed = _needed_keys(history, opened)
+    if needed is None:
+        return tuple(damages)
+    needed.add(entry_key(config.name))
+    # What is said of its vector bucket lies beside the index, and is needed as well.
+    return tuple(
+        one for one in damages if one.object_key in needed or one.object_key.startswith(BUCKETS)
     )
 
 
