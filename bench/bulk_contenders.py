@@ -109,7 +109,7 @@ def faiss_sq(job: Job) -> Built:
 def _faiss(job: Job, code: str) -> Built:
     import faiss
 
-    from peers_faiss import lists_of
+    from contest import lists_of
 
     faiss.omp_set_num_threads(1)
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def lance_build(job: Job) -> Built:
     import lancedb
     import pyarrow as pa
 
-    from peers_faiss import lists_of
+    from contest import lists_of
 
     job.folder.mkdir(parents=True, exist_ok=True)
     lists = lists_of(job.rows)

@@ -269,6 +269,11 @@ def cost_at(points: Sequence[Point], reached: float) -> float:
     return float(np.exp(np.interp(-np.log(max(1 - reached, 1e-4)), missed, logs)))
 
 
+def lists_of(rows: int) -> int:
+    """Return how many lists an inverted file has: a power of two about the square root of rows."""
+    return int(2 ** round(np.log2(rows**0.5)))
+
+
 def steps(first: float, last: float, growth: float) -> list[int]:
     """Return whole numbers from first to last, each about `growth` times the one before."""
     values = [round(first)]

@@ -6,22 +6,19 @@ from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
-
-mpl.use("svg")
-
 from matplotlib import pyplot as plt
 
 from cost import PEERS, WARM
 from cost_model import MILLION, price, sized
 from cost_steps import Asked, Assumptions
+from drawing import STYLE, saved
 
 SIZES: Final = tuple(round(MILLION * 10 ** (place / 4)) for place in range(9))
-_STYLE: Final = {"svg.hashsalt": "squash", "svg.fonttype": "none", "font.size": 8}
 
 
 def draw(one: Assumptions, path: Path) -> str:
     """Draw dollars a million queries against rows; return Markdown for it."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
         for warm in WARM:
             bills = [price(one, sized(one, rows), Asked(rows, 0.1, warm)) for rows in SIZES]
@@ -41,7 +38,5 @@ def draw(one: Assumptions, path: Path) -> str:
         )
         axis.grid(visible=True, which="both", alpha=0.3)
         axis.legend(fontsize=7)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None})
-        plt.close(figure)
+        saved(figure, path)
     return f"![dollars a million queries against rows]({path.parent.name}/{path.name})"

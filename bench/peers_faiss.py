@@ -10,7 +10,7 @@ from typing import Any, Final
 import faiss
 import numpy as np
 
-from contest import Contestant, Effort, Ladder, steps
+from contest import Contestant, Effort, Ladder, lists_of, steps
 from judging import I64, Points, Question
 from storing import Built, Maker
 
@@ -121,11 +121,6 @@ class Graph(FaissPeer):
 
     def described(self, effort: Effort) -> str:
         return f"efSearch {effort[0]:.0f}"
-
-
-def lists_of(rows: int) -> int:
-    """Return the number of lists: a power of two about the square root of the rows."""
-    return int(2 ** round(np.log2(rows**0.5)))
 
 
 def _fill(points: Points, folder: Path, *, description: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from contest import Contestant, Effort, Ladder, steps
+from contest import Contestant, Effort, Ladder, lists_of, steps
 from judging import I64, Points, Question
 from storing import Built, Maker
 from workload import uniforms
@@ -117,7 +117,7 @@ class Lance(Contestant):
         import lancedb
 
         self.cost = built.cost(built.stored_bytes / len(points.vectors))
-        self._lists = _lists(len(points.vectors))
+        self._lists = lists_of(len(points.vectors))
         self._table = lancedb.connect(str(built.folder)).open_table(_NAME)
 
     def ladders(self, k: int) -> Sequence[Ladder]:
@@ -142,10 +142,6 @@ class Lance(Contestant):
 
     def described(self, effort: Effort) -> str:
         return f"nprobe {effort[0]:.0f}, refine {effort[1]:g}"
-
-
-def _lists(rows: int) -> int:
-    return int(2 ** round(np.log2(rows**0.5)))
 
 
 def fill_lance(points: Points, folder: Path) -> None:
@@ -174,7 +170,7 @@ def fill_lance(points: Points, folder: Path) -> None:
     reader = pa.RecordBatchReader.from_batches(schema, batches())
     table = lancedb.connect(str(folder)).create_table(_NAME, reader)
     table.create_index(
-        metric="l2", num_partitions=_lists(rows), vector_column_name="vector", index_type="IVF_RQ"
+        metric="l2", num_partitions=lists_of(rows), vector_column_name="vector", index_type="IVF_RQ"
     )
     for name in columns:
         table.create_scalar_index(name, index_type="BTREE")

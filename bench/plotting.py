@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
-
-mpl.use("svg")
-
 from matplotlib import pyplot as plt
 
 from contest import frontier
+from drawing import STYLE, saved
 from growth import LABELS, exponent
 from ours import TITLE
 from tables import curve_of
 
 K: Final = 10
 RECALL_MIN: Final = 0.7
-_STYLE: Final = {"svg.hashsalt": "squash", "svg.fonttype": "none", "font.size": 8}
 
 
 def recall_against_speed(figures: Mapping[str, Any], path: Path) -> str:
@@ -29,7 +26,7 @@ def recall_against_speed(figures: Mapping[str, Any], path: Path) -> str:
         for setting in figures["speed"]["settings"]
         if setting["k"] == K and setting["mode"] == "call"
     ]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
         colours = plt.get_cmap("tab10")
         for panel, setting in zip(axes.flat, settings, strict=False):
@@ -53,7 +50,7 @@ def recall_against_speed(figures: Mapping[str, Any], path: Path) -> str:
             )
             panel.grid(visible=True, which="both", alpha=0.3)
         axes.flat[0].legend(fontsize=6, loc="lower left")
-        _saved(figure, path)
+        saved(figure, path)
     return f"![recall against queries a second]({path.parent.name}/{path.name})"
 
 
@@ -69,7 +66,7 @@ def growth(figures: Mapping[str, Any], path: Path) -> str:
         }
         for series, label in LABELS.items()
     }
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
         for panel, (title, lines) in zip(axes.flat, drawn.items(), strict=True):
             for label, values in lines.items():
@@ -78,11 +75,5 @@ def growth(figures: Mapping[str, Any], path: Path) -> str:
             panel.set(title=title, xlabel="rows", xscale="log", yscale="log")
             panel.grid(visible=True, which="both", alpha=0.3)
             panel.legend(fontsize=7)
-        _saved(figure, path)
+        saved(figure, path)
     return f"![growth with the number of rows]({path.parent.name}/{path.name})"
-
-
-def _saved(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)

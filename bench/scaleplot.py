@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
-
-mpl.use("svg")
-
 from matplotlib import pyplot as plt
 
+from drawing import STYLE, saved
 from scale_platform import ACCOUNT, AWS, GRANTED
 
 if TYPE_CHECKING:
@@ -19,13 +17,12 @@ if TYPE_CHECKING:
 ROWS: Final = tuple(round(10 ** (6 + place / 2)) for place in range(9))
 DIMENSIONS: Final = (128, 384, 768, 1_024)
 COLD: Final = (0.0, 0.02, 0.2)
-_STYLE: Final = {"svg.hashsalt": "squash", "svg.fonttype": "none", "font.size": 8}
 _DASHED: Final = "dashed: beyond a limit that stops it"
 
 
 def builds(model: Model, path: Path) -> str:
     """Draw hours and dollars of builds against rows."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
         colours = plt.get_cmap("tab10")
         for place, dimension in enumerate(DIMENSIONS):
@@ -42,13 +39,13 @@ def builds(model: Model, path: Path) -> str:
         left.axhline(20.0, color="grey", linewidth=0.8)
         _axes(left, "hours", f"a build's time ({_DASHED})")
         _axes(right, "dollars", "a build's cost")
-        _saved(figure, path)
+        saved(figure, path)
     return f"![a build's time and cost against rows]({path.parent.name}/{path.name})"
 
 
 def latencies(model: Model, path: Path) -> str:
     """Draw quantiles of what queries wait for, a panel a cold share."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(1, 3, figsize=(10, 4), layout="constrained", sharey=True)
         colours = plt.get_cmap("tab10")
         for panel, cold in zip(panels, COLD, strict=True):
@@ -61,7 +58,7 @@ def latencies(model: Model, path: Path) -> str:
                     colour = colours(place)
                     _broken(panel, values, stopped, label=label, color=colour, marker=marker)
             _axes(panel, "milliseconds", f"{100 * cold:g} % cold")
-        _saved(figure, path)
+        saved(figure, path)
     return f"![latency against rows by cold share]({path.parent.name}/{path.name})"
 
 
@@ -69,7 +66,7 @@ def prices(model: Model, path: Path) -> str:
     """Draw dollars a million queries, beside the peers."""
     from scale_text import PEERS
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
         colours = plt.get_cmap("tab10")
         stopped = [model.silent(rows, 768) for rows in ROWS]
@@ -80,7 +77,7 @@ def prices(model: Model, path: Path) -> str:
         for name, known in PEERS.items():
             axis.plot(list(known), list(known.values()), "s--", markersize=5, label=name)
         _axes(axis, "dollars a million queries", f"768 dimensions ({_DASHED})")
-        _saved(figure, path)
+        saved(figure, path)
     return f"![dollars a million queries against rows]({path.parent.name}/{path.name})"
 
 
@@ -97,9 +94,3 @@ def _axes(axis: Any, label: str, title: str) -> None:
     axis.set(xscale="log", yscale="log", xlabel="rows", ylabel=label, title=title)
     axis.grid(visible=True, which="both", alpha=0.3)
     axis.legend(fontsize=5)
-
-
-def _saved(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
