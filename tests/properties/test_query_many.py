@@ -11,7 +11,7 @@ from squash import kernels
 from squash.clock import SystemClock, SystemIds
 from squash.database import Database
 from squash.kernels import native
-from squash.limits import JOINT_READ_BYTES_MAX
+from squash.limits import LOT_BYTES_MAX
 from squash.runtime import Settings
 from squash.runtime.warm_slots import WarmSlots
 from squash.search import measuring, processing
@@ -92,22 +92,22 @@ def test_what_a_batch_asks_of_the_store_is_counted_once(tmp_path):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
-    ("retained_bytes", "joint_bytes"),
+    ("retained_bytes", "lot_bytes"),
     [
         (1, 4_000),
         pytest.param(60_000, 1, marks=pytest.mark.slow),
-        (1 << 28, JOINT_READ_BYTES_MAX),
+        (1 << 28, LOT_BYTES_MAX),
     ],
 )
 def test_many_queries_of_a_remote_store_read_jointly(
-    metric, variant, retained_bytes, joint_bytes, monkeypatch
+    metric, variant, retained_bytes, lot_bytes, monkeypatch
 ):
     """Where vectors come by pages: the answers of single queries, cold, warm, and with all held.
 
     Also in lots, of some queries or one, and in groups of parts.
     """
     for module in (measuring, processing):
-        monkeypatch.setattr(module, "JOINT_READ_BYTES_MAX", joint_bytes)
+        monkeypatch.setattr(module, "LOT_BYTES_MAX", lot_bytes)
     rng = np.random.default_rng(8)
     count = 1_500
     store = MemoryStore()
@@ -155,9 +155,9 @@ def test_a_batch_holds_no_more_than_is_retained(monkeypatch):
     vectors = (groups + rng.standard_normal((4_000, 64))).astype(np.float32)
     made.put(keys=[f"k{i}" for i in range(4_000)], vectors=vectors, metadata=[{}] * 4_000)
     made.optimize(options=OPTIONS)
-    retained, joint = 100_000, 50_000
+    retained, lot = 100_000, 50_000
     for module in (measuring, processing):
-        monkeypatch.setattr(module, "JOINT_READ_BYTES_MAX", joint)
+        monkeypatch.setattr(module, "LOT_BYTES_MAX", lot)
     index = opened(store, retained, billed=True).index("x")
     clusters = index._session.view("strong").clusters
     held = []
@@ -177,7 +177,7 @@ def test_a_batch_holds_no_more_than_is_retained(monkeypatch):
     found = index.query_many(queries, top_k=10, recall_target=0.95, include=())
     assert len(found) == 200
     # What is put in was retained then, and of what came after it one lot's codes at most.
-    assert 0 < max(held) <= retained + joint
+    assert 0 < max(held) <= retained + lot
 
 
 def opened(store, retained_bytes=1 << 28, *, billed=False):

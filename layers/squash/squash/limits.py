@@ -66,7 +66,8 @@ DOCUMENTS_AHEAD_BYTES_MAX: Final = (
     256 * KIB
 )  # of one segment, read before they are known to be wanted
 LOCAL_WHOLE_BYTES_MAX: Final = 512 * MIB  # a segment's vectors, where no request is paid for
-JOINT_READ_BYTES_MAX: Final = 256 * MIB  # codes or vectors of several segments, before use
+JOINT_READ_BYTES_MAX: Final = 256 * MIB  # vectors of several segments, before they are measured
+LOT_BYTES_MAX: Final = 64 * MIB  # codes or vectors of several segments, for a lot of queries
 SLOT_SEGMENTS_MAX: Final = 1_024  # whose clusters a processor keeps in one table
 
 # Attributes

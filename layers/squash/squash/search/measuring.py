@@ -15,7 +15,7 @@ from squash import kernels
 from squash.arrays import F32, F64, I64, distinct
 from squash.index.prefetch import prefetch_heads, prefetch_vectors
 from squash.kernels import Ranked
-from squash.limits import JOINT_READ_BYTES_MAX
+from squash.limits import LOT_BYTES_MAX
 from squash.search.found import found_of, nearest
 from squash.search.levels import as_code_distance, prefetch_finalists
 from squash.search.task_work import Result, Work
@@ -134,7 +134,7 @@ def _read_together(work: Work, wanted: Mapping[int, Sequence[I64 | None]]) -> It
     size = 0
     for part in sorted(wanted):
         more = work.readers[part].vectors_bytes(_joined_rows(wanted[part]))
-        if group and size + more > JOINT_READ_BYTES_MAX:
+        if group and size + more > LOT_BYTES_MAX:
             yield group
             work.slot.let_go()
             group, size = [], 0

@@ -17,7 +17,7 @@ from squash import kernels
 from squash.arrays import I64, U32, distinct
 from squash.errors import DataError
 from squash.kernels import PreparedQuery, Ranked
-from squash.limits import JOINT_READ_BYTES_MAX
+from squash.limits import LOT_BYTES_MAX
 from squash.model import Metric
 from squash.search.delivering import Wanted, deliver
 from squash.search.levels import best_of
@@ -146,7 +146,7 @@ def _lots(work: Work, held: Held, asked: Sequence[_Asked]) -> list[list[_Asked]]
         # Looked at before they are read: a task may name some that its segment does not have.
         mine = held.clusters(query.parts, query.clusters, "a query")
         more = float(cluster_bytes[mine[~wanted[mine]]].sum())
-        if lots[-1] and size + more > JOINT_READ_BYTES_MAX:
+        if lots[-1] and size + more > LOT_BYTES_MAX:
             lots.append([])
             wanted[:] = False
             size, more = 0.0, float(cluster_bytes[mine].sum())
