@@ -7,7 +7,7 @@ import pytest
 
 import squash
 from squash.database.arguments import query_options
-from squash.errors import FilterError, InvalidArgumentError
+from squash.errors import FilterError, InvalidArgumentError, SquashError
 
 KNOWN = (1, 1, False, False, False, 1, False)  # top_k, recall_target, ..., timeout_ms, encoded
 
@@ -240,3 +240,12 @@ def test_a_list_names_no_metadata_key(name, value):
         database.create_index("x", dimension=2, **{name: value})
     assert caught.value.field == name
     assert database.list_indexes() == []
+
+
+@pytest.mark.parametrize("name", [10**5000, "n" * 1_000_000], ids=["number", "long"])
+def test_of_a_metadata_key_that_is_refused_a_message_has_the_beginning(name):
+    """Python does not write out the one, and the other would be all of the answer."""
+    index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=2)
+    with pytest.raises(SquashError, match="metadata") as caught:
+        index.put(keys=["a"], vectors=[[1, 0]], metadata=[{name: 1}])
+    assert len(str(caught.value)) < 300

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from squash.errors import InvalidArgumentError, SquashError, TooLargeError
+from squash.errors import InvalidArgumentError, SquashError, TooLargeError, shown
 from squash.limits import (
     ATTRIBUTE_NAME_BYTES_MAX,
     INTEGER_MAGNITUDE_MAX,
@@ -72,7 +72,7 @@ def check_metadata(
     checked: dict[str, Any] = {}
     for name, value in metadata.items():
         if type(name) is not str or not is_metadata_key(name):
-            _check_name(name, key, f"metadata.{name}")
+            _check_name(name, key)
         if name in non_filterable:
             checked[name] = _any_json(value, key, f"metadata.{name}", depth=0)
             continue
@@ -120,7 +120,7 @@ def _names_bytes_max(names: tuple[Any, ...]) -> float:
 def is_metadata_key(name: object) -> bool:
     """Tell if metadata may have a key: an import has the same few in every record."""
     try:
-        _check_name(name, "", "")
+        _check_name(name, "")
     except SquashError:
         return False
     return True
@@ -136,7 +136,9 @@ def _is_plain(value: Any) -> bool:
     return kind is bool or (kind is str and value.isascii())
 
 
-def _check_name(name: Any, key: str, place: str) -> None:
+def _check_name(name: Any, key: str) -> None:
+    # Of what is refused for its length, too, a message has the beginning.
+    place = f"metadata.{name:.80}" if isinstance(name, str) else f"metadata.{shown(name)}"
     if not isinstance(name, str) or not name or name.startswith("$"):
         raise _wrong(key, place, "metadata keys are non-empty strings that do not start with $")
     if len(_utf8(name, key, "metadata")) > ATTRIBUTE_NAME_BYTES_MAX:
@@ -201,7 +203,7 @@ def _any_object(value: Mapping[Any, Any], key: str, place: str, *, depth: int) -
     copied = {}
     for name, inside in value.items():
         if not isinstance(name, str):
-            raise _wrong(key, place, f"has the key {name!r}; keys of JSON objects are strings")
+            raise _wrong(key, place, f"has the key {shown(name)}; keys of JSON objects are strings")
         _utf8(name, key, place)
         inner_place = f"{place}.{name}"
         copied[str.__str__(name)] = _any_json(inside, key, inner_place, depth=depth + 1)
