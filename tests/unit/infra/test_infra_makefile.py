@@ -14,7 +14,7 @@ SCATTERED = {"__pycache__", "*.pyc", "bench/results/*.log"}
 def test_clean_removes_all_that_git_passes_over():
     """What was made is no part of the project: it is told once, and removed here."""
     done = subprocess.run(  # noqa: S603 - it only shows what it would do
-        [shutil.which("make"), "--dry-run", "clean"],
+        [shutil.which("make"), "--no-print-directory", "--dry-run", "clean"],
         cwd=ROOT,
         capture_output=True,
         text=True,

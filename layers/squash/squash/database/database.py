@@ -231,10 +231,6 @@ class Database:
         """
         types = named(attributes, "attributes", "the type")
         labels = named(tags, "tags", "the value")
-        if text_key is not None and not isinstance(text_key, str):
-            raise InvalidArgumentError(
-                f"text_key is a metadata key, or None, not {shown(text_key)}", field="text_key"
-            )
         declared = {
             key: one_of(AttributeType, kind, f"attributes.{key}") for key, kind in types.items()
         }
@@ -249,12 +245,18 @@ class Database:
             # Here, and not with the module: most processes make no index.
             from squash.database.pinning import pinned  # noqa: PLC0415
 
+            if text_key is not None and not isinstance(text_key, str):
+                raise InvalidArgumentError(
+                    f"text_key is a metadata key, or None, not {shown(text_key)}", field="text_key"
+                )
             pin, size, chosen = pinned(
                 self.encoders.resolve(encoder), dimension=size, metric=chosen, text_key=text_key
             )
             if pin.text_key is not None and pin.text_key not in unfilterable:
                 unfilterable += (pin.text_key,)
-        elif text_key is not None and text_key != TEXT_KEY_DEFAULT:
+        elif text_key is not None and not (
+            isinstance(text_key, str) and text_key == TEXT_KEY_DEFAULT
+        ):
             raise InvalidArgumentError(
                 "text_key goes with an encoder: name one, or leave it out", field="text_key"
             )
