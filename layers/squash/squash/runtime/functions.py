@@ -17,6 +17,7 @@ from squash.clock import Clock, SystemClock, SystemIds
 from squash.errors import InvalidArgumentError
 from squash.limits import LOCAL_WHOLE_BYTES_MAX
 from squash.planning.prices import architecture_of
+from squash.runtime.freed_memory import give_back_freed_memory
 from squash.runtime.settings import (
     FUNCTION_VARIABLE,
     MB_PER_VCPU,
@@ -310,7 +311,7 @@ def store_of(
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
-    """Read how a function uses its machine, and let the kernels that it names serve.
+    """Read how a function uses its machine, and have it use that: its kernels, and its memory.
 
     Raises
     ------
@@ -319,6 +320,8 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
 
     """
     choose_kernels(environment)
+    if FUNCTION_VARIABLE in environment:
+        give_back_freed_memory()  # a function is ended that takes more than it has
     remote = _is_remote(environment)
     return Settings(
         retained_bytes_max=retained_bytes(environment),
