@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -24,6 +22,7 @@ from scripted_s3 import (
     scripted_s3,
 )
 
+from forking import forked
 from https_server import https_server
 from squash.clock import SystemClock
 from squash.errors import (
@@ -424,21 +423,6 @@ def test_an_error_keeps_the_answer(s3):
         "ResponseMetadata": {"HTTPStatusCode": 403},
     }
     assert "secret" not in str(caught.value)
-
-
-def forked(work) -> int:
-    """Do something in a forked child; its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
-        child = os.fork()
-    if child == 0:
-        code = 1
-        signal.alarm(20)
-        try:
-            code = work()
-        finally:
-            os._exit(code)  # whatever happens, it is no second run of the tests
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_a_forked_child_is_refused_what_it_would_wait_for_for_ever(s3, store):

@@ -18,6 +18,7 @@ from squash.kernels import Ranked
 from squash.limits import LOT_BYTES_MAX
 from squash.search.found import found_of, nearest
 from squash.search.levels import as_code_distance, prefetch_finalists
+from squash.search.slot import Held
 from squash.search.task_work import Result, Work
 from squash.search.tasks import Mode, Task, TaskQuery
 from squash.segment.exact import nearest as nearest_rows
@@ -58,29 +59,40 @@ def _joined_rows(lists: Sequence[I64 | None]) -> I64 | None:
     return distinct(np.concatenate(some)) if len(some) == len(lists) else None
 
 
-def refined(work: Work, ranked: Mapping[int, Ranked]) -> dict[int, Result]:
-    """Measure ranked rows: in one call of the kernels each where all vectors are at hand."""
-    task, slot = work.task, work.slot
+def measured_at_hand(work: Work, held: Held, ranked: Mapping[int, Ranked]) -> dict[int, F64]:
+    """Measure ranked rows in one call of the kernels, of each query whose vectors are all at hand.
+
+    Returns
+    -------
+    float64 [m] of each such query, by its place; NaN of rows that need not be measured.
+
+    """
+    task = work.task
     parts = distinct(np.concatenate([one.partition for one in ranked.values()])).tolist()
-    held, whole = slot.load_vectors(task, slot.hold(task, parts), parts)
+    held, whole = work.slot.load_vectors(task, held, parts)
     distances: dict[int, F64] = {}
-    by_pages: dict[int, Ranked] = {}
     for place, one in ranked.items():
-        if not whole[one.partition].all():
-            by_pages[place] = one
-            continue
-        query = task.queries[place]
-        distances[place], _ = kernels.refine(
-            task.metric.value,
-            query.vector,
-            held.table,
-            held.numbers[one.partition],
-            one.row,
-            lower_bounds=one.lower_bounds,
-            k=query.asked.k,
-        )
-    del held  # as above
-    distances |= _refined_by_pages(work, by_pages)
+        if whole[one.partition].all():
+            query = task.queries[place]
+            distances[place], _ = kernels.refine(
+                task.metric.value,
+                query.vector,
+                held.table,
+                held.numbers[one.partition],
+                one.row,
+                lower_bounds=one.lower_bounds,
+                k=query.asked.k,
+            )
+    return distances
+
+
+def refined(
+    work: Work, ranked: Mapping[int, Ranked], at_hand: Mapping[int, F64]
+) -> dict[int, Result]:
+    """Measure the ranked rows that were not at hand; return what is found for all queries."""
+    task = work.task
+    by_pages = {place: one for place, one in ranked.items() if place not in at_hand}
+    distances = {**at_hand, **_refined_by_pages(work, by_pages)}
     results = {}
     for place, one in ranked.items():
         found = distances[place]
@@ -135,12 +147,13 @@ def _read_together(work: Work, wanted: Mapping[int, Sequence[I64 | None]]) -> It
     for part in sorted(wanted):
         more = work.readers[part].vectors_bytes(_joined_rows(wanted[part]))
         if group and size + more > LOT_BYTES_MAX:
-            yield group
             work.slot.let_go()
+            yield group
             group, size = [], 0
         group.append(part)
         size += more
     if group:
+        work.slot.let_go()
         yield group
 
 

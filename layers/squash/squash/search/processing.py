@@ -14,14 +14,14 @@ from typing import TypeAlias
 import numpy as np
 
 from squash import kernels
-from squash.arrays import I64, U32, distinct
+from squash.arrays import F64, I64, U32, distinct
 from squash.errors import DataError
 from squash.kernels import PreparedQuery, Ranked
 from squash.limits import LOT_BYTES_MAX
 from squash.model import Metric
 from squash.search.delivering import Wanted, deliver
 from squash.search.levels import best_of
-from squash.search.measuring import measured, refined
+from squash.search.measuring import measured, measured_at_hand, refined
 from squash.search.slot import Held
 from squash.search.task_work import Result, Slots, Work
 from squash.search.tasks import Admitted, Counts, Delivery, Kept, Mode, Task, TaskAnswer, TaskQuery
@@ -109,26 +109,33 @@ def _kept(work: Work, result: Result, delivery: Delivery) -> Kept:
 
 def _found_by_codes(work: Work) -> dict[int, Result]:
     """Rank and refine the rows of all queries that ask for it; by their places."""
-    task, slot = work.task, work.slot
     asked = [
-        (place, query) for place, query in enumerate(task.queries) if query.mode != Mode.MEASURE
+        (place, query)
+        for place, query in enumerate(work.task.queries)
+        if query.mode != Mode.MEASURE
     ]
     if not asked:
         return {}
+    ranked, distances = _ranked_at_hand(work, asked)
+    # No table is held here any more: what is read now may need the room.
+    return refined(work, ranked, distances)
+
+
+def _ranked_at_hand(work: Work, asked: list[_Asked]) -> tuple[dict[int, Ranked], dict[int, F64]]:
+    """Rank the rows of queries, and measure those whose vectors are at hand; by their places."""
+    task, slot = work.task, work.slot
     parts = sorted({task.admitted[at].part for _, query in asked for at in query.admitted})
     held = slot.hold(task, parts)
     at_hand = asked[0][1].mode == Mode.RANK or slot.holds_codes(task, held, parts)
     lots = [asked] if at_hand else _lots(work, held, asked)
-    found: dict[int, Ranked] = {}
+    ranked: dict[int, Ranked] = {}
     for number, lot in enumerate(lots):
         if number:
             held = slot.hold(task, parts)  # without what the lot before had to be let go for
         if not at_hand:
-            held = _with_codes(work, held, lot)
-        found |= _ranked(work, held, parts, lot)
-    # What is held cannot be freed, and vectors may need the room.
-    del held
-    return refined(work, found)
+            held = slot.load_codes(task, held, _clusters_by_part(query for _, query in lot))
+        ranked |= _ranked(work, held, parts, lot)
+    return ranked, measured_at_hand(work, held, ranked)
 
 
 def _lots(work: Work, held: Held, asked: Sequence[_Asked]) -> list[list[_Asked]]:
@@ -154,11 +161,6 @@ def _lots(work: Work, held: Held, asked: Sequence[_Asked]) -> list[list[_Asked]]
         size += more
         lots[-1].append((place, query))
     return lots
-
-
-def _with_codes(work: Work, held: Held, lot: Sequence[_Asked]) -> Held:
-    """Load the codes of all clusters that some queries take."""
-    return work.slot.load_codes(work.task, held, _clusters_by_part(query for _, query in lot))
 
 
 def _ranked(
