@@ -157,7 +157,7 @@ EXACT_ROWS_MAX: Final = 4_096
 # When about this many rows pass a filter, or fewer, all of them are measured: recall is certain.
 # Of more, they are if that costs less than a walk.
 SCAN_ALL_MATCHES_MAX: Final = 256
-# How many clusters a filter of several comparisons is sampled on, of each the first block.
+# How many clusters a filter of several comparisons is sampled on, of each a block's worth of rows.
 FILTER_SAMPLE_CLUSTERS: Final = 256
 # From so many rows on, rows of an attribute may be listed in memory, for filters that few pass; of
 # fewer, a filter of all rows takes some microseconds. What a list may take: about 4 bytes a row.

@@ -47,14 +47,15 @@ def make_partition(seed):
     codec = train_codec(
         "residual", sample=batch.vectors, residuals=batch.vectors, space="l2", seed=1
     )
+    columns = Columns.from_metadata(batch.metadata)
     objects = build_partition(
         batch,
         projected=codec.project(batch.vectors),
         centers=codec.project(centers),
         cluster_begins=BEGINS,
         codec=codec,
-        cells=CellScheme.fit(Columns.from_metadata(batch.metadata, non_filterable=())),
-        non_filterable=(),
+        cells=CellScheme.fit(columns),
+        columns=columns,
     )
     return batch, codec, objects
 

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from cluster_tables import random_table
+from squash.attributes import CellScheme, Columns
 from squash.kernels import walk
 from squash.maintain.calibrate import NeighbourCollector, admission, counted_together
 from squash.maintain.parts import Sizes, parts_of
 from squash.maintain.spill import Spill, written_rows
-from squash.model import Metric, RowBatch
+from squash.model import IndexConfig, Metric, RowBatch
 from squash.planning import BANDS, CALIBRATED_NEIGHBOURS, TARGETS
 from squash.quantize.residual import ResidualCodec
-from squash.segment import write_records
+from squash.segment import read_records, write_records
 
 
 def rows(count: int, start: int = 0) -> RowBatch:
@@ -29,11 +30,13 @@ def test_a_bucket_gives_its_rows_back_in_the_order_asked_for(tmp_path) -> None:
             written_rows(rows(10, start)), bucket=bucket, cluster=np.arange(start, start + 10)
         )
     assert spill.clusters(1).tolist() == list(range(1, 20, 2))
-    found, records = spill.read(1, np.array([9, 0, 4]))
-    assert records == write_records(found.keys, found.metadata)
-    assert found.keys == ["k\u00e919", "k\u00e91", "k\u00e99"]
-    assert found.vectors[:, 0].tolist() == [19, 1, 9]
-    assert found.metadata == [{"n": n, "f": n / 7} for n in (19, 1, 9)]
+    wanted = np.array([9, 0, 4])
+    keys, metadata = (
+        ["k\u00e919", "k\u00e91", "k\u00e99"],
+        [{"n": n, "f": n / 7} for n in (19, 1, 9)],
+    )
+    assert spill.records(1, wanted) == write_records(keys, metadata)
+    assert spill.vectors(1)[wanted, 0].tolist() == [19, 1, 9]
 
 
 def test_a_bucket_is_split_without_losing_a_row(tmp_path) -> None:
@@ -46,9 +49,9 @@ def test_a_bucket_is_split_without_losing_a_row(tmp_path) -> None:
     for number in range(3):
         mine = np.flatnonzero(part == number)
         assert parts.clusters(number).tolist() == (mine * 2).tolist()
-        found, _ = parts.read(number, np.arange(len(mine)))
-        assert found.vectors[:, 0].tolist() == mine.tolist()
-        assert [one["n"] for one in found.metadata] == mine.tolist()
+        assert parts.vectors(number)[:, 0].tolist() == mine.tolist()
+        _, metadata = read_records(parts.records(number, np.arange(len(mine))))
+        assert [one["n"] for one in metadata] == mine.tolist()
         parts.drop(number)
 
 
@@ -61,9 +64,11 @@ def test_clusters_of_a_part_lie_along_a_path(tmp_path, rows_max) -> None:
     spill = Spill(tmp_path, dimension=3, buckets=1)
     spill.add(written_rows(rows(200)), bucket=np.zeros(200, int), cluster=member)
     codec = ResidualCodec.train(rows(200).vectors, space="l2", seed=3)
+    cells = CellScheme.fit(Columns.from_metadata(rows(200).metadata))
+    config = IndexConfig("x", 3, Metric.EUCLIDEAN, seed=1)
     found = []
     for part in parts_of(
-        spill, 0, member, codec=codec, metric=Metric.EUCLIDEAN, sizes=Sizes(10, rows_max), seed=1
+        spill, 0, member, codec=codec, cells=cells, config=config, sizes=Sizes(10, rows_max)
     ):
         numbers = np.array([one["n"] for one in part.rows.metadata])
         assert part.begins.tolist() == list(range(0, len(numbers) + 1, 10))

@@ -13,12 +13,10 @@ from squash.maintain.code_ranks import CodeRanks, RankCollector
 from squash.maintain.learning import held_out, own_rows
 from squash.maintain.parts import Part
 from squash.maintain.routing import encode
-from squash.model import IndexConfig, Metric, RowBatch
+from squash.model import RowBatch
 from squash.planning import KEPT_MEASURED_MAX, TARGETS, keep_for
 from squash.quantize import Codec, train_codec
 from squash.segment import write_records
-
-CONFIG = IndexConfig(name="x", dimension=16, metric=Metric.EUCLIDEAN)
 
 
 def part_of(vectors: np.ndarray, codec: Codec, clusters: int) -> Part:
@@ -27,14 +25,15 @@ def part_of(vectors: np.ndarray, codec: Codec, clusters: int) -> Part:
     batch = RowBatch(keys, vectors, [{}] * len(vectors))
     projected = codec.project(vectors)
     begins = np.linspace(0, len(vectors), clusters + 1).astype(np.int64)
-    centers = [projected[a:b].mean(axis=0) for a, b in pairwise(begins)]
+    centers = np.stack([projected[a:b].mean(axis=0) for a, b in pairwise(begins)])
     records = write_records(keys, batch.metadata)
-    return Part(batch, records, projected, np.stack(centers).astype(np.float32), begins)
+    columns = Columns.from_metadata(batch.metadata)
+    return Part(batch, records, columns, projected, centers.astype(np.float32), begins)
 
 
 def objects_of(part: Part, codec: Codec) -> dict[str, bytes]:
     cells = CellScheme.fit(Columns.from_metadata([{}], non_filterable=()))
-    return encode(part, codec=codec, cells=cells, config=CONFIG)
+    return encode(part, codec=codec, cells=cells)
 
 
 def collected(parts: list[Part], queries: np.ndarray, codec: Codec) -> CodeRanks:

@@ -7,7 +7,7 @@
 enum {
     ROWS_WAITING = 64, /* rows are ranked so many at a time, their codes on the way meanwhile */
     ROWS_ROOM = ROWS_WAITING + SQ_BLOCK_ROWS,
-    AHEAD_BYTES = 4096,
+    AHEAD_BYTES = 8192,
     LINE_BYTES = 64,
     WIDE = 8,
     LEVEL_MAX = 127
@@ -500,18 +500,30 @@ SQ_INLINE uint32_t pass_block(const uint8_t *block, uint32_t admitted, const uin
 
 #endif
 
-SQ_INLINE void sift_blocks(state *s, int64_t place, const uint32_t *words, int64_t count,
-                           const uint8_t *blocks, const uint8_t *codes, const uint8_t *next,
-                           int64_t next_bytes, sieve *v, int l2) {
-    const int64_t groups = s->sign_bytes / GROUP_BYTES, bytes = count * s->block_bytes;
+/* A cluster's blocks and its admitted rows. */
+typedef struct stretch {
+    const uint8_t *at;
+    const uint32_t *words;
+    int64_t count;
+} stretch;
+
+/* Asks for a block, unless nobody reads it. */
+SQ_INLINE void ask(const state *s, const stretch *of, int64_t b) {
+    if (b >= of->count || !of->words[b]) return;
+    const uint8_t *block = of->at + b * s->block_bytes;
+    for (int64_t i = 0; i < s->block_bytes; i += LINE_BYTES) __builtin_prefetch(block + i);
+}
+
+SQ_INLINE void sift_blocks(state *s, int64_t place, const stretch *here, const stretch *next,
+                           const uint8_t *codes, sieve *v, int l2) {
+    const int64_t groups = s->sign_bytes / GROUP_BYTES, count = here->count;
+    const uint32_t *words = here->words;
+    const int64_t ahead = (AHEAD_BYTES + s->block_bytes - 1) / s->block_bytes;
     for (int64_t b = 0; b < count; b++) {
-        const uint8_t *block = blocks + b * s->block_bytes;
+        const uint8_t *block = here->at + b * s->block_bytes;
         /* One stream, some way ahead, into the next cluster when this one ends. */
-        for (int64_t i = 0; i < s->block_bytes; i += LINE_BYTES) {
-            const int64_t at = b * s->block_bytes + i + AHEAD_BYTES;
-            if (at < bytes) __builtin_prefetch(blocks + at);
-            else if (at - bytes < next_bytes) __builtin_prefetch(next + (at - bytes));
-        }
+        if (b + ahead < count) ask(s, here, b + ahead);
+        else ask(s, next, b + ahead - count);
         if (!words[b]) continue;
         float values[SQ_BLOCK_ROWS];
         uint32_t passing = pass_block(block, words[b], s->call->entries, groups, l2, v, values);
@@ -524,7 +536,7 @@ SQ_INLINE void sift_blocks(state *s, int64_t place, const uint32_t *words, int64
             s->row[s->waiting++] = row;
             prefetch_bytes(codes + row * s->width, s->width);
         }
-        read_factors(s, blocks, from);
+        read_factors(s, here->at, from);
         if (s->waiting < ROWS_WAITING) continue;
         rank(s, place);
         v->limit = threshold(s);
@@ -639,13 +651,12 @@ int64_t SQ_NAME(scan)(const sq_table *table, const sq_scan_call *call) {
         }
         low_scanned += here;
         sieve v = sieve_of(&s, &s.views[place]);
-        const int more = place + 1 < call->count;
-        const int64_t after = more ? call->clusters[place + 1] : c;
-        const uint8_t *next = blocks_of(&s, after);
-        const int64_t next_bytes = more ? block_count(table, after) * s.block_bytes : 0;
-        if (table->space == SQ_SPACE_L2)
-            sift_blocks(&s, place, words, count, blocks, codes, next, next_bytes, &v, 1);
-        else sift_blocks(&s, place, words, count, blocks, codes, next, next_bytes, &v, 0);
+        const int64_t after = place + 1 < call->count ? call->clusters[place + 1] : c;
+        const stretch mine = {blocks, words, count};
+        const stretch next = {blocks_of(&s, after), words_of_all + table->first_block[after],
+                             after == c ? 0 : block_count(table, after)};
+        if (table->space == SQ_SPACE_L2) sift_blocks(&s, place, &mine, &next, codes, &v, 1);
+        else sift_blocks(&s, place, &mine, &next, codes, &v, 0);
     }
     write_kept(&s, call);
     call->counts[0] = admitted;

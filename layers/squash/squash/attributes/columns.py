@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass  # noqa: TID251 - it keeps what its properties found, without slots
+from dataclasses import dataclass, replace  # noqa: TID251 - it keeps what its properties found
 from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -113,6 +113,15 @@ class Column:
         """How many rows there are."""
         return len(self.ids) if self.offsets is None else len(self.offsets) - 1
 
+    def reordered(self, order: I64) -> Column:
+        """Return the column of the same rows in another order: of each place, which row comes."""
+        if self.offsets is None or self.listed is None:
+            return replace(self, ids=self.ids[order])
+        ids, counts = self._elements_of(order)
+        offsets = np.zeros(len(order) + 1, dtype=np.uint64)
+        np.cumsum(counts, out=offsets[1:], dtype=np.uint64)
+        return replace(self, ids=ids, offsets=offsets, listed=self.listed[order])
+
     def by_row(self, ranges: Sequence[tuple[int, int]], rows: I64 | None) -> Mask:
         """Tell which rows have a value whose number lies in one of the ranges [first, last).
 
@@ -207,9 +216,21 @@ class Columns:
             name: _column(len(rows), *found[name])
             for name in sorted(found)
         }  # fmt: skip
-        made = cls(len(rows), dict.fromkeys(columns, _never))
+        return cls._of(len(rows), columns)
+
+    @classmethod
+    def _of(cls, rows: int, columns: Mapping[str, Column]) -> Columns:
+        made = cls(rows, dict.fromkeys(columns, _never))
         made._columns.update(columns)
         return made
+
+    def reordered(self, order: I64) -> Columns:
+        """Return the columns of the same rows in another order: of each place, which row comes."""
+        columns = {name: self.column(name) for name in self.names}
+        return self._of(
+            self.rows,
+            {name: one.reordered(order) for name, one in columns.items() if one is not None},
+        )
 
     def types(self) -> dict[str, str]:
         """Describe each attribute: "number", "string", "boolean", joined by "|", "[]" for lists."""

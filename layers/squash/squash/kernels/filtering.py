@@ -11,6 +11,7 @@ from squash.kernels import native
 from squash.kernels.masks import NO, YES
 from squash.kernels.native_table import native_table
 from squash.kernels.packing import concatenated_ranges
+from squash.kernels.sampled import sampled_rows
 from squash.kernels.tables import AND, LEAF, NOT, ClusterTable, FilterProgram, Leaf
 from squash.limits import CODE_BLOCK_ROWS
 from squash.values import dataclass
@@ -39,7 +40,7 @@ def filter_clusters(
     """
     chosen = native.active()
     if chosen is None:
-        return _filter_rows(table, program, clusters, table.rows[clusters], (sure, possible))
+        return _filter_rows(table, program, clusters, (sure, possible))
     kept = native_table(table)
     bound = kept.bind(program)
     wanted = np.ascontiguousarray(clusters, dtype=np.int64)
@@ -62,11 +63,11 @@ def filter_clusters(
 
 
 def filter_sample(table: ClusterTable, program: FilterProgram, every: int) -> tuple[int, int, int]:
-    """Count on the first block of clusters 0, `every`, 2 `every` and so on.
+    """Count on some rows of clusters 0, `every`, 2 `every` and so on; see `sampled_rows`.
 
     Returns
     -------
-    The rows of these blocks, dead ones included, those that surely pass, and those that may.
+    These rows, dead ones included, those that surely pass, and those that may.
 
     """
     chosen = native.active()
@@ -79,25 +80,26 @@ def filter_sample(table: ClusterTable, program: FilterProgram, every: int) -> tu
         sures, possibles, _ = space.sums
         kept.give_workspace(space)
         return sample.rows, sures, possibles
-    clusters = np.arange(0, len(table.rows), every, dtype=np.int64)
-    rows = np.minimum(table.rows[clusters], CODE_BLOCK_ROWS)
-    sure, possible = _filter_rows(table, program, clusters, rows, None)
-    return int(rows.sum()), int(sure.sum()), int(possible.sum())
+    sampled = sampled_rows(table, every)
+    owners, sures, possibles = table.partition[sampled.clusters], 0, 0
+    for partition in distinct(owners).tolist():
+        here = owners == partition
+        rows = sampled.rows[here][sampled.alive[here]]
+        truth = evaluate(table, program, partition, rows)
+        sures += int(np.count_nonzero(truth.sure))
+        possibles += int(np.count_nonzero(truth.possible))
+    return int(np.count_nonzero(sampled.there)), sures, possibles
 
 
 def _filter_rows(
-    table: ClusterTable,
-    program: FilterProgram,
-    clusters: I64,
-    rows: I64,
-    bitmaps: tuple[U32, U32] | None,
+    table: ClusterTable, program: FilterProgram, clusters: I64, bitmaps: tuple[U32, U32]
 ) -> tuple[I64, I64]:
-    """Filter the first `rows` of each cluster."""
     counts = (np.zeros(len(clusters), dtype=np.int64), np.zeros(len(clusters), dtype=np.int64))
     partitions = table.partition[clusters]
     for partition in distinct(partitions).tolist():
         here = np.flatnonzero(partitions == partition)
-        chosen, lengths = clusters[here], rows[here]
+        chosen = clusters[here]
+        lengths = table.rows[chosen]
         truth = evaluate(
             table, program, partition, concatenated_ranges(table.first_row[chosen], lengths)
         )
@@ -110,8 +112,7 @@ def _filter_rows(
             words = _words(mask, places, int(blocks.sum())) & table.alive[targets]
             ones = np.bitwise_count(words).astype(np.int64)
             counts[kind][here] = np.bincount(owners, ones, minlength=len(here)).astype(np.int64)
-            if bitmaps is not None:
-                bitmaps[kind][targets] = words
+            bitmaps[kind][targets] = words
     return counts
 
 

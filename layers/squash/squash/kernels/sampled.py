@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from squash.arrays import I64, AnyArray
+from squash.arrays import I64, AnyArray, Mask
 from squash.kernels.native import address
 from squash.kernels.tables import ClusterTable
 from squash.limits import CODE_BLOCK_ROWS
@@ -20,8 +20,39 @@ _BLOCKS_TOGETHER: Final = 1_024 // CODE_BLOCK_ROWS
 _NO_NUMBER: Final = np.uint32(0xFFFFFFFF)
 
 
+class SampledRows(NamedTuple):
+    """A block's worth of rows of each of some clusters, m, at equal distances.
+
+    The rows of a cluster lie by their attributes: those of one of its blocks are alike.
+    """
+
+    clusters: I64
+    """int64 [m]."""
+    rows: I64
+    """int64 [m, 32], within the partition; where a cluster has fewer, the last is repeated."""
+    there: Mask
+    """bool [m, 32], whether it is a row, and none repeated."""
+    alive: Mask
+    """bool [m, 32], whether it lives, besides."""
+
+
+def sampled_rows(table: ClusterTable, every: int) -> SampledRows:
+    """Return the sample of clusters 0, `every`, 2 `every` and so on, but for those without rows."""
+    clusters = np.arange(0, len(table.rows), every)
+    clusters = clusters[table.rows[clusters] > 0]
+    sizes = table.rows[clusters][:, None]
+    counts = np.minimum(sizes, CODE_BLOCK_ROWS)
+    number = np.arange(CODE_BLOCK_ROWS)
+    there = number < counts
+    inside = np.minimum(number, counts - 1) * sizes // counts
+    words = table.alive[table.first_block[clusters][:, None] + inside // CODE_BLOCK_ROWS]
+    living = words >> (inside % CODE_BLOCK_ROWS).astype(np.uint32) & 1
+    rows = table.first_row[clusters][:, None] + inside
+    return SampledRows(clusters, rows, there, there & (living > 0))
+
+
 class Sample:
-    """The first block of clusters 0, `every`, 2 `every` and so on, as a native table of its own.
+    """`sampled_rows`, a block of each cluster's, as a native table of its own.
 
     Its partition p + i holds what the sample has of partition i, of p: a program that is bound to
     the whole table finds the columns of both by their partitions.
@@ -29,15 +60,11 @@ class Sample:
 
     def __init__(self, table: ClusterTable, every: int) -> None:
         self.every = every
-        chosen = np.arange(0, len(table.rows), every)
-        counts = np.minimum(table.rows[chosen], CODE_BLOCK_ROWS)
-        chosen, counts = chosen[counts > 0], counts[counts > 0]
-        self.rows = int(counts.sum())
+        sampled = sampled_rows(table, every)
+        self.rows = int(np.count_nonzero(sampled.there))
         """How many rows there are, dead ones included."""
-        partitions, owners = len(table.blocks), table.partition[chosen]
-        inside = np.minimum(np.arange(CODE_BLOCK_ROWS), counts[:, None] - 1)
-        places: I64 = table.first_row[chosen][:, None] + inside
-        self._places = [places[owners == number].reshape(-1) for number in range(partitions)]
+        partitions, owners = len(table.blocks), table.partition[sampled.clusters]
+        self._places = [sampled.rows[owners == number].reshape(-1) for number in range(partitions)]
         parts: list[tuple[int, int, int]] = []
         for number, mine in enumerate(self._places):
             for first in range(0, len(mine), _BLOCKS_TOGETHER * CODE_BLOCK_ROWS):
@@ -45,9 +72,8 @@ class Sample:
                 parts.append((rows, partitions + number, first))
         made = np.array(parts, dtype=np.int64).reshape(-1, 3).T.copy()
         blocks = made[0] // CODE_BLOCK_ROWS
-        # Blocks beyond a cluster's rows have no bits there: repeated rows are not counted.
         order = np.argsort(owners, kind="stable")
-        alive = table.alive[table.first_block[chosen][order]]
+        alive = np.packbits(sampled.alive[order], axis=1, bitorder="little").view("<u4").reshape(-1)
         self._kept: dict[str, list[AnyArray | None]] = {
             "": [made, np.cumsum(blocks) - blocks, alive]
         }

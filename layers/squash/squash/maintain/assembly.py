@@ -80,15 +80,15 @@ class Assembly:
         learned, config, routing = self._learned, self._config, self.routing
         member = np.unique(cluster, return_inverse=True)[1]  # noqa: TID251 - with places
         parts = parts_of(
-            spill, place, member, codec=learned.codec, metric=config.metric, sizes=self._sizes,
-            seed=config.seed,
+            spill, place, member, codec=learned.codec, cells=self._cells, config=config,
+            sizes=self._sizes,
         )  # fmt: skip
         for number, part in enumerate(parts):
             self._collector.add(
                 part.projected, part.clusters(), centers=part.centers, first=routing.clusters,
                 place=(bucket, number),
             )  # fmt: skip
-            objects = encode(part, codec=learned.codec, cells=self._cells, config=config)
+            objects = encode(part, codec=learned.codec, cells=self._cells)
             self._ranks.add(part, objects)
             routing.add(self._write(bucket, number, objects, len(part.rows)), part, objects)
             self._rows += len(part.rows)

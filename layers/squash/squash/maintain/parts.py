@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from squash.arrays import F32, I64
+from squash.attributes import CellScheme, Columns
+from squash.maintain.row_order import attribute_order
 from squash.maintain.spill import Spill
-from squash.model import Metric, RowBatch
+from squash.model import IndexConfig, Metric, RowBatch
 from squash.quantize import Codec
+from squash.segment import read_records
 from squash.segment.exact import unit_rows
 from squash.training import Assigner, group_clusters, kmeans, short_path, split_rows
 from squash.values import dataclass
@@ -45,11 +49,13 @@ class Part:
     """The rows of one partition to be, side by side by cluster.
 
     `projected` is float32 [n, D], `centers` float32 [c, D]; cluster i is rows begins[i] to
-    begins[i + 1]. `records` are what segments hold of keys and metadata.
+    begins[i + 1], those of like attributes together. `records` are what segments hold of keys and
+    metadata, `columns` the attributes that are filterable.
     """
 
     rows: RowBatch
     records: Sequence[bytes]
+    columns: Columns
     projected: F32
     centers: F32
     begins: I64
@@ -78,9 +84,9 @@ def parts_of(
     member: I64,
     *,
     codec: Codec,
-    metric: Metric,
+    cells: CellScheme,
+    config: IndexConfig,
     sizes: Sizes,
-    seed: int,
 ) -> Iterator[Part]:
     """Yield the partitions of a bucket.
 
@@ -90,17 +96,22 @@ def parts_of(
         The rows.
     member:
         int64 [n], the cluster of each, numbered from 0.
-    codec, metric:
-        The index's.
+    codec, cells, config:
+        The index's; its seed decides what is left to chance where a cluster is cut.
     sizes:
         The caps; a cluster above its own is cut.
-    seed:
-        Decides what is left to chance where one is.
+
+    Raises
+    ------
+    DataError
+        If a record is none: the segment that it comes from is damaged.
 
     """
+    part_of = partial(_part, codec=codec, cells=cells, config=config)
+    metric, seed = config.metric, config.seed
     member = _capped(spill.vectors(bucket), member, metric=metric, sizes=sizes, seed=seed)
     if len(member) <= sizes.partition_rows_max:
-        yield _part(spill, bucket, member, codec, metric)
+        yield part_of(spill, bucket, member)
         return
     vectors = spill.vectors(bucket)
     order, begins = _by_cluster(member)
@@ -116,7 +127,7 @@ def parts_of(
     )
     split = spill.split(bucket, part=group[member], cluster=member)
     for number in range(split.buckets):
-        yield _part(split, number, split.clusters(number), codec, metric)
+        yield part_of(split, number, split.clusters(number))
         split.drop(number)
 
 
@@ -125,15 +136,41 @@ def measured(vectors: F32, metric: Metric) -> F32:
     return unit_rows(vectors) if metric is Metric.COSINE else np.asarray(vectors)
 
 
-def _part(spill: Spill, bucket: int, cluster: I64, codec: Codec, metric: Metric) -> Part:
+def _part(
+    spill: Spill,
+    bucket: int,
+    cluster: I64,
+    *,
+    codec: Codec,
+    cells: CellScheme,
+    config: IndexConfig,
+) -> Part:
+    vectors = spill.vectors(bucket)
     member = np.unique(cluster, return_inverse=True)[1]  # noqa: TID251 - with places
-    member = _along_path(spill.vectors(bucket), member, metric)
+    member = _along_path(vectors, member, config.metric)
     order, begins = _by_cluster(member)
-    rows, records = spill.read(bucket, order)
-    projected = codec.project(measured(rows.vectors, metric))
+    # Records first: when it is known how rows lie, their vectors are copied once.
+    records = spill.records(bucket, order)
+    keys, metadata = read_records(records)
+    columns = Columns.from_metadata(metadata, non_filterable=config.non_filterable)
+    lying = attribute_order(cells.encode(columns), begins)
+    at = lying.tolist()
+    rows = RowBatch(
+        [keys[row] for row in at],
+        np.asarray(vectors[order[lying]]),
+        [metadata[row] for row in at],
+    )
+    projected = codec.project(measured(rows.vectors, config.metric))
     # The mean of the rows a cluster really has is a better centre than the sample's.
     centers = [projected[a:b].mean(axis=0, dtype=np.float64) for a, b in pairwise(begins.tolist())]
-    return Part(rows, records, projected, np.stack(centers).astype(np.float32), begins)
+    return Part(
+        rows,
+        [records[row] for row in at],
+        columns.reordered(lying),
+        projected,
+        np.stack(centers).astype(np.float32),
+        begins,
+    )
 
 
 def _along_path(vectors: F32, member: I64, metric: Metric) -> I64:

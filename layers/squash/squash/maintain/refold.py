@@ -323,8 +323,8 @@ class _Fold:
                 continue
             member = self._regrouped(spill)
             parts = parts_of(
-                spill, 0, member, codec=trained.codec, metric=config.metric,
-                sizes=self._options.sizes(), seed=config.seed,
+                spill, 0, member, codec=trained.codec, cells=trained.cells, config=config,
+                sizes=self._options.sizes(),
             )  # fmt: skip
             for number, part in enumerate(parts):
                 if collector is not None:
@@ -332,7 +332,7 @@ class _Fold:
                         part.projected, part.clusters(), centers=part.centers,
                         first=routing.clusters, place=(group[0], number),
                     )  # fmt: skip
-                objects = encode(part, codec=trained.codec, cells=trained.cells, config=config)
+                objects = encode(part, codec=trained.codec, cells=trained.cells)
                 if self._ranks is not None:
                     self._ranks.add(part, objects, share=len(part.rows) / max(total, 1))
                 routing.add(self._store("partition", objects, len(part.rows)), part, objects)

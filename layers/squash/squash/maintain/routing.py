@@ -10,7 +10,6 @@ from squash.arrays import F32, I64
 from squash.attributes import CellScheme
 from squash.index.trained import History, Trained
 from squash.maintain.parts import Part
-from squash.model import IndexConfig
 from squash.planning import Calibration
 from squash.quantize import Codec
 from squash.segment import ATTRIBUTES, Sections, build_partition, describe_attributes
@@ -152,7 +151,7 @@ class Routing:
         self._begins.append(self.clusters)
 
 
-def encode(part: Part, *, codec: Codec, cells: CellScheme, config: IndexConfig) -> dict[str, bytes]:
+def encode(part: Part, *, codec: Codec, cells: CellScheme) -> dict[str, bytes]:
     """Make a partition's objects, by name."""
     return build_partition(
         part.rows,
@@ -161,6 +160,6 @@ def encode(part: Part, *, codec: Codec, cells: CellScheme, config: IndexConfig) 
         cluster_begins=part.begins,
         codec=codec,
         cells=cells,
-        non_filterable=config.non_filterable,
+        columns=part.columns,
         records=part.records,
     )

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 
 from squash.arrays import F32, I64, Mask
+from squash.attributes import Columns
 from squash.container import Buffer, Container
 from squash.errors import DataError
 from squash.index.references import MALFORMED
@@ -146,7 +147,7 @@ def rebuild(
         cluster_begins=clusters.begins,
         codec=trained.codec,
         cells=trained.cells,
-        non_filterable=config.non_filterable,
+        columns=Columns.from_metadata(rows.metadata, non_filterable=config.non_filterable),
     )
 
 

@@ -84,15 +84,8 @@ class Spill:
         path = self._path(bucket, ".vectors")
         return np.memmap(path, dtype="<f4", mode="r").reshape(-1, self._dimension)
 
-    def read(self, bucket: int, rows: I64) -> tuple[RowBatch, Sequence[bytes]]:
-        """Read a bucket whole, its rows in the given order, int64 [n]; with each row's record.
-
-        Raises
-        ------
-        DataError
-            If one is no record: the segment that it comes from is damaged.
-
-        """
+    def records(self, bucket: int, rows: I64) -> list[bytes]:
+        """Return the records of some rows of a bucket, int64 [m], in their order."""
         ends = self._record_ends(bucket)
         begins = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
         places = zip(begins[rows].tolist(), ends[rows].tolist(), strict=True)
@@ -100,9 +93,7 @@ class Spill:
             self._path(bucket, _RECORDS).open("rb") as file,
             mmap(file.fileno(), 0, access=ACCESS_READ) as data,
         ):
-            records = [data[begin:end] for begin, end in places]
-        keys, metadata = read_records(records)
-        return RowBatch(keys, np.asarray(self.vectors(bucket)[rows]), metadata), records
+            return [data[begin:end] for begin, end in places]
 
     def batches(self, bucket: int) -> Iterator[tuple[WrittenRows, I64]]:
         """Yield a bucket's rows, some thousands at a time, with their clusters, int64 [n]."""

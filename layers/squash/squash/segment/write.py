@@ -59,7 +59,7 @@ def build_partition(
     cluster_begins: I64,
     codec: Codec,
     cells: CellScheme,
-    non_filterable: tuple[str, ...],
+    columns: Columns,
     records: Sequence[bytes] | None = None,
 ) -> dict[str, bytes]:
     """Write a partition.
@@ -74,8 +74,10 @@ def build_partition(
         float32 [c, D], the clusters' centres, projected.
     cluster_begins:
         int64 [c + 1], cluster i is rows cluster_begins[i] to cluster_begins[i + 1].
-    codec, cells, non_filterable:
+    codec, cells:
         What the index was trained with.
+    columns:
+        The rows' attributes, those that are filterable.
     records:
         What `write_records` gives for the rows, where it is at hand.
 
@@ -84,7 +86,6 @@ def build_partition(
     The segment's objects by name.
 
     """
-    columns = Columns.from_metadata(rows.metadata, non_filterable=non_filterable)
     column_header, column_arrays = columns.to_arrays()
     cell_header, cell_arrays = cells.encode(columns).to_arrays()
     codes = codec.encode(projected, centers=centers, cluster_begins=cluster_begins)
