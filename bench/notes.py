@@ -38,6 +38,8 @@ shows how much there is to win.
 further: *not reached*. The paper's method gets {paper} questions and {paper_cost_ms:g} ms, \
 LanceDB {lance} questions, and neither is asked for 100 answers; for these the others get \
 {part:.0%} of the questions.
-- In the *cold* column 64 MB are swept through the processor's cache before each question.
+- *Warm* follows the same question with another filter that the same rows pass: filters that come \
+again are known, as most are not. In the *cold* column 64 MB are swept through the processor's \
+cache before each question. What of a warm answer is in kernels is counted in a pass of its own.
 - **Build** is on one thread, in a process of its own; *MiB more* is the peak of anonymous memory \
 above what held the vectors. *Bytes a row* is all that a query may read, vectors included."""

@@ -196,7 +196,7 @@ def _cold(figures: Sequence[Mapping[str, Any]]) -> str:
             number(line["cold_us"]),
             number(line["cold_us"] / line["warm_us"]),
             "not counted" if line["native_us"] is None else number(line["native_us"]),
-            DASH if line["native_us"] is None else number(line["warm_us"] - line["native_us"]),
+            DASH if line["python_us"] is None else number(line["python_us"]),
             f"{line['vectors_read']:,.0f}",
             f"{line['vectors_read_max']:,.0f}",
             f"{line['rows_scanned']:,.0f}",
