@@ -334,9 +334,13 @@ static void rank(state *s, int64_t place) {
     s->waiting = 0;
 }
 
-SQ_INLINE void prefetch_bytes(const uint8_t *at, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += LINE_BYTES) __builtin_prefetch(at + i);
-    __builtin_prefetch(at + bytes - 1);
+/* What a scan reads next is asked into the second-level cache: it holds more of what is on its way, and
+ * the first has the query's tables. */
+SQ_INLINE void ask(const uint8_t *at) { __builtin_prefetch(at, 0, 2); }
+
+SQ_INLINE void ask_bytes(const uint8_t *at, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += LINE_BYTES) ask(at + i);
+    ask(at + bytes - 1);
 }
 
 /* The waiting rows' factors are read late, when a prefetch of them has arrived. */
@@ -367,7 +371,7 @@ static void gather(state *s, int64_t place, const uint32_t *words, int64_t count
             const int32_t row = (int32_t)(b * SQ_BLOCK_ROWS) + sq_ctz32(word);
             s->floor[s->waiting] = -__builtin_inff();
             s->row[s->waiting++] = row;
-            prefetch_bytes(codes + row * s->width, s->width);
+            ask_bytes(codes + row * s->width, s->width);
         }
         if (s->waiting >= ROWS_WAITING) {
             read_factors(s, blocks, 0);
@@ -508,10 +512,10 @@ typedef struct stretch {
 } stretch;
 
 /* Asks for a block, unless nobody reads it. */
-SQ_INLINE void ask(const state *s, const stretch *of, int64_t b) {
+SQ_INLINE void ask_block(const state *s, const stretch *of, int64_t b) {
     if (b >= of->count || !of->words[b]) return;
     const uint8_t *block = of->at + b * s->block_bytes;
-    for (int64_t i = 0; i < s->block_bytes; i += LINE_BYTES) __builtin_prefetch(block + i);
+    for (int64_t i = 0; i < s->block_bytes; i += LINE_BYTES) ask(block + i);
 }
 
 SQ_INLINE void sift_blocks(state *s, int64_t place, const stretch *here, const stretch *next,
@@ -522,8 +526,8 @@ SQ_INLINE void sift_blocks(state *s, int64_t place, const stretch *here, const s
     for (int64_t b = 0; b < count; b++) {
         const uint8_t *block = here->at + b * s->block_bytes;
         /* One stream, some way ahead, into the next cluster when this one ends. */
-        if (b + ahead < count) ask(s, here, b + ahead);
-        else ask(s, next, b + ahead - count);
+        if (b + ahead < count) ask_block(s, here, b + ahead);
+        else ask_block(s, next, b + ahead - count);
         if (!words[b]) continue;
         float values[SQ_BLOCK_ROWS];
         uint32_t passing = pass_block(block, words[b], s->call->entries, groups, l2, v, values);
@@ -534,7 +538,7 @@ SQ_INLINE void sift_blocks(state *s, int64_t place, const stretch *here, const s
             const int32_t row = (int32_t)(b * SQ_BLOCK_ROWS) + j;
             s->floor[s->waiting] = values[j] == values[j] ? values[j] : __builtin_inff();
             s->row[s->waiting++] = row;
-            prefetch_bytes(codes + row * s->width, s->width);
+            ask_bytes(codes + row * s->width, s->width);
         }
         read_factors(s, here->at, from);
         if (s->waiting < ROWS_WAITING) continue;
