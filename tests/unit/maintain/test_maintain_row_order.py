@@ -1,11 +1,13 @@
 """Rows of a cluster lie by their attributes: as a plain k-d tree has them, and in fewer blocks."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amounts import examples
-from squash.attributes import CellScheme, CellTable, Columns
+from squash.attributes import CellScheme, Columns
 from squash.limits import CODE_BLOCK_ROWS
 from squash.maintain.row_order import attribute_order
 from strategies import metadata_rows
@@ -28,25 +30,63 @@ def tree(rows, codes, whole):
     return tree(rows[:half], codes, whole) + tree(rows[half:], codes, whole)
 
 
+def values_of(rng, kind, count):
+    """Return values of one attribute: few numbers, many, few strings, or truths, some missing."""
+    few = rng.integers(0, 1 + kind, count)
+    match kind % 4:
+        case 0:
+            return [int(one) for one in few]
+        case 1:
+            return [float(one) for one in rng.random(count)]
+        case 2:
+            return [f"s{one % 7}" for one in few]
+        case _:
+            return [None if one % 3 == 0 else bool(one % 3 == 1) for one in few]
+
+
 @settings(max_examples=examples(100, least=25), deadline=None)
 @given(
     seed=st.integers(0, 1 << 32),
     sizes=st.lists(st.integers(1, 150), min_size=1, max_size=4),
-    kinds=st.lists(st.integers(1, 256), max_size=4),
+    kinds=st.lists(st.integers(0, 250), max_size=4),
 )
 def test_rows_lie_as_the_leaves_of_a_tree(seed, sizes, kinds):
     """Each cluster's rows come in the order of a tree that is cut one part after another."""
     rng = np.random.default_rng(seed)
     count = sum(sizes)
-    cells = {f"a{i}": rng.integers(0, kind, count).astype(np.uint8) for i, kind in enumerate(kinds)}
-    varying = [code.tolist() for code in cells.values() if len(set(code.tolist())) > 1]
+    values = {f"a{i}": values_of(rng, kind, count) for i, kind in enumerate(kinds)}
+    rows = [
+        {name: some[row] for name, some in values.items() if some[row] is not None}
+        for row in range(count)
+    ]
+    columns = Columns.from_metadata(rows)
+    cells = CellScheme.fit(columns)
+    table = cells.encode(columns)
+    repeating = [
+        name for name in sorted(columns.names) if 2 * columns.column(name).string_count <= count
+    ]
+    every = [table.codes(name).tolist() for name in repeating]
+    varying = [code for code in every if len(set(code)) > 1]
     whole = [max(code) - min(code) for code in varying]
     begins = np.concatenate(([0], np.cumsum(sizes)))
-    order = attribute_order(CellTable(count, cells, {}), begins)
+    order = attribute_order(columns, cells, begins)
     expected = []
     for first, last in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
         expected += tree(list(range(first, last)), varying, whole)
     assert order.tolist() == expected
+
+
+def test_names_do_not_say_where_a_row_lies():
+    """Strings that hardly repeat leave rows as they were; rows of others that do lie together."""
+    rng = np.random.default_rng(4)
+    names = [f"{one:08}" for one in rng.permutation(600)]
+    columns = Columns.from_metadata([{"name": name} for name in names])
+    begins = np.array([0, 600])
+    assert attribute_order(columns, CellScheme.fit(columns), begins).tolist() == list(range(600))
+    groups = Columns.from_metadata([{"group": name[-1]} for name in names])
+    order = attribute_order(groups, CellScheme.fit(groups), begins).tolist()
+    runs = [names[row][-1] for row in order]
+    assert sum(a != b for a, b in pairwise(runs)) == 9
 
 
 def blocks_touched(lying, passing):
@@ -61,8 +101,7 @@ def test_a_filter_finds_its_rows_in_few_blocks():
     values = {name: rng.permutation(rows) for name in ("u", "v")}
     metadata = [{"u": int(u), "v": int(v)} for u, v in zip(*values.values(), strict=True)]
     columns = Columns.from_metadata(metadata)
-    cells = CellScheme.fit(columns).encode(columns)
-    order = attribute_order(cells, np.array([0, rows]))
+    order = attribute_order(columns, CellScheme.fit(columns), np.array([0, rows]))
     came, lies = [], []
     for value in values.values():
         for low in range(0, rows - 51, 20):

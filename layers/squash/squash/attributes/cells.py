@@ -127,11 +127,6 @@ class CellTable:
         self._codes = codes
         self._signatures = signatures
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The attributes that some row has."""
-        return tuple(self._codes)
-
     def codes(self, name: str) -> U8 | None:
         """Return the codes of an attribute, uint8 [n]; None if it is missing in every row."""
         return self._codes.get(name)

@@ -153,7 +153,7 @@ def _part(
     records = spill.records(bucket, order)
     keys, metadata = read_records(records)
     columns = Columns.from_metadata(metadata, non_filterable=config.non_filterable)
-    lying = attribute_order(cells.encode(columns), begins)
+    lying = attribute_order(columns, cells, begins)
     at = lying.tolist()
     rows = RowBatch(
         [keys[row] for row in at],

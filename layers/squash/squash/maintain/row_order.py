@@ -12,15 +12,18 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import I64, U8
-from squash.attributes import CellTable
+from squash.attributes import CellScheme, Columns
 from squash.limits import CODE_BLOCK_ROWS
 
 # Where a half is no whole block any more, it ends at a multiple of so many rows.
 _LEAF_ROWS: Final = 8
 _CODES: Final = 256
+# An attribute of more strings than one in so many rows is a name, a title or a text: who asks for
+# one finds hardly a row, wherever it lies; and a cut serves one attribute.
+_STRING_ROWS: Final = 2
 
 
-def attribute_order(cells: CellTable, begins: I64) -> I64:
+def attribute_order(columns: Columns, cells: CellScheme, begins: I64) -> I64:
     """Order the rows of each cluster as the leaves of a k-d tree over their attributes.
 
     A cluster is cut in halves, at a multiple of `CODE_BLOCK_ROWS`, by the attribute over whose
@@ -40,8 +43,8 @@ def attribute_order(cells: CellTable, begins: I64) -> I64:
     int64 [n], which row comes where; a cluster's rows stay among themselves.
 
     """
-    order = np.arange(cells.rows)
-    codes = _varying(cells)
+    order = np.arange(columns.rows)
+    codes = _varying(columns, cells)
     if not len(codes):
         return order
     whole = np.ptp(codes, axis=1).astype(np.float64)[:, None]
@@ -61,8 +64,14 @@ def attribute_order(cells: CellTable, begins: I64) -> I64:
         begins = np.sort(np.concatenate((begins, halves[cut])))
 
 
-def _varying(cells: CellTable) -> U8:
-    """Return uint8 [a, n], the codes of the attributes that differ from row to row, by name."""
-    every = [cells.codes(name) for name in sorted(cells.names)]
-    varying = [codes for codes in every if codes is not None and np.ptp(codes) > 0]
-    return np.stack(varying) if varying else np.empty((0, cells.rows), np.uint8)
+def _varying(columns: Columns, cells: CellScheme) -> U8:
+    """Return uint8 [a, n], the cells of the attributes that differ from row to row, by name."""
+    rows, table = columns.rows, cells.encode(columns)
+    varying: list[U8] = []
+    for name in sorted(columns.names):
+        column, codes = columns.column(name), table.codes(name)
+        if column is None or codes is None or _STRING_ROWS * column.string_count > rows:
+            continue
+        if np.ptp(codes) > 0:
+            varying.append(codes)
+    return np.stack(varying) if varying else np.empty((0, rows), np.uint8)
