@@ -15,19 +15,20 @@ from strategies import metadata_rows
 LEAF_ROWS = 8
 
 
-def tree(rows, codes, whole):
-    """Cut rows in halves by the attribute that spreads most, then each half."""
-    spreads = [
-        (max(code[row] for row in rows) - min(code[row] for row in rows)) / all_
-        for code, all_ in zip(codes, whole, strict=True)
-    ]
+def tree(rows, codes, spans):
+    """Cut rows in halves by the attribute that varies most, then each half."""
+    spreads = []
+    for code, span in zip(codes, spans, strict=True):
+        some, count = [code[row] for row in rows], len(rows)
+        variance = (count * sum(one * one for one in some) - sum(some) ** 2) / (count * count)
+        spreads.append(variance / (span * span))
     if len(rows) <= LEAF_ROWS or not max(spreads, default=0):
         return rows
     by = codes[spreads.index(max(spreads))]
     rows = sorted(rows, key=lambda row: by[row])
     unit = CODE_BLOCK_ROWS if len(rows) > CODE_BLOCK_ROWS else LEAF_ROWS
     half = -(-len(rows) // (2 * unit)) * unit
-    return tree(rows[:half], codes, whole) + tree(rows[half:], codes, whole)
+    return tree(rows[:half], codes, spans) + tree(rows[half:], codes, spans)
 
 
 def values_of(rng, kind, count):
@@ -48,7 +49,8 @@ def values_of(rng, kind, count):
 @given(
     seed=st.integers(0, 1 << 32),
     sizes=st.lists(st.integers(1, 150), min_size=1, max_size=4),
-    kinds=st.lists(st.integers(0, 250), max_size=4),
+    kinds=st.lists(st.integers(0, 250), max_size=4)
+    | st.lists(st.integers(0, 7), min_size=17, max_size=18),
 )
 def test_rows_lie_as_the_leaves_of_a_tree(seed, sizes, kinds):
     """Each cluster's rows come in the order of a tree that is cut one part after another."""
@@ -62,18 +64,39 @@ def test_rows_lie_as_the_leaves_of_a_tree(seed, sizes, kinds):
     columns = Columns.from_metadata(rows)
     cells = CellScheme.fit(columns)
     table = cells.encode(columns)
-    repeating = [
-        name for name in sorted(columns.names) if 2 * columns.column(name).string_count <= count
+    held = {name: sum(name in row for row in rows) for name in columns.names}
+    taking_part = [
+        name
+        for name in sorted(held, key=lambda name: (-held[name], name))
+        if 2 * columns.column(name).string_count <= count
     ]
-    every = [table.codes(name).tolist() for name in repeating]
+    every = [table.codes(name).tolist() for name in taking_part[:16]]
     varying = [code for code in every if len(set(code)) > 1]
-    whole = [max(code) - min(code) for code in varying]
+    spans = [max(code) - min(code) for code in varying]
     begins = np.concatenate(([0], np.cumsum(sizes)))
     order = attribute_order(columns, cells, begins)
     expected = []
     for first, last in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
-        expected += tree(list(range(first, last)), varying, whole)
+        expected += tree(list(range(first, last)), varying, spans)
     assert order.tolist() == expected
+
+
+def test_lists_do_not_say_where_a_row_lies():
+    """Rows of an attribute that some hold a list of stay as they were."""
+    metadata = [{"tags": ["a"] if row % 3 else "b"} for row in range(90)]
+    columns = Columns.from_metadata(metadata)
+    order = attribute_order(columns, CellScheme.fit(columns), np.array([0, 90]))
+    assert order.tolist() == list(range(90))
+
+
+def test_a_rare_value_takes_no_cut_from_others():
+    """Of a flag that one row in a hundred has, and an even one, the even one halves the rows."""
+    metadata = [{"even": row % 2 == 0, "rare": row % 100 == 0} for row in range(512)]
+    columns = Columns.from_metadata(metadata)
+    order = attribute_order(columns, CellScheme.fit(columns), np.array([0, 512]))
+    assert {metadata[row]["even"] for row in order[:256].tolist()} == {False}
+    rare = np.array([metadata[row]["rare"] for row in order.tolist()])
+    assert blocks_touched(np.arange(512), rare) == 1 / 16
 
 
 def test_names_do_not_say_where_a_row_lies():

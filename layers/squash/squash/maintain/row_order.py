@@ -11,13 +11,16 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import I64, U8
-from squash.attributes import CellScheme, Columns
+from squash.arrays import F64, I64, U8
+from squash.attributes import CellScheme, Column, Columns
 from squash.limits import CODE_BLOCK_ROWS
 
 # Where a half is no whole block any more, it ends at a multiple of so many rows.
 _LEAF_ROWS: Final = 8
 _CODES: Final = 256
+# A cluster has some five halves above a block: of more attributes, those of the most rows take
+# part. Memory holds a byte of each for every row.
+_ATTRIBUTES_MAX: Final = 16
 # An attribute of more strings than one in so many rows is a name, a title or a text: who asks for
 # one finds hardly a row, wherever it lies; and a cut serves one attribute.
 _STRING_ROWS: Final = 2
@@ -26,15 +29,16 @@ _STRING_ROWS: Final = 2
 def attribute_order(columns: Columns, cells: CellScheme, begins: I64) -> I64:
     """Order the rows of each cluster as the leaves of a k-d tree over their attributes.
 
-    A cluster is cut in halves, at a multiple of `CODE_BLOCK_ROWS`, by the attribute over whose
-    cells it spreads most; then each half, until a few rows are left. How far it spreads is held
-    against how far all rows do. Of attributes alike the first by name is taken, and of rows alike
-    the order stays: it depends on the cells alone.
+    A cluster is cut in halves, at a multiple of `CODE_BLOCK_ROWS`, by the attribute whose cells
+    vary most in it; then each half, until a few rows are left. Variances are held against the
+    square of the span of all rows' cells. Of attributes alike the first is taken, by how many rows
+    have it and by name; of rows alike the order stays. Attributes of which a row holds a list, and
+    those whose strings hardly repeat, take no part.
 
     Parameters
     ----------
-    cells:
-        Of n rows.
+    columns, cells:
+        Of n rows, and how their values are cut into cells.
     begins:
         int64 [c + 1], cluster i is rows begins[i] to begins[i + 1]; none is empty.
 
@@ -47,11 +51,10 @@ def attribute_order(columns: Columns, cells: CellScheme, begins: I64) -> I64:
     codes = _varying(columns, cells)
     if not len(codes):
         return order
-    whole = np.ptp(codes, axis=1).astype(np.float64)[:, None]
+    spans = np.ptp(codes, axis=1).astype(np.float64)[:, None]
     while True:
         sizes, lying = np.diff(begins), codes[:, order]
-        least = np.minimum.reduceat(lying, begins[:-1], axis=1)
-        spread = (np.maximum.reduceat(lying, begins[:-1], axis=1) - least) / whole
+        spread = _variances(lying, begins) / (spans * spans)
         cut = (sizes > _LEAF_ROWS) & (spread.max(axis=0) > 0)
         if not cut.any():
             return order
@@ -64,14 +67,26 @@ def attribute_order(columns: Columns, cells: CellScheme, begins: I64) -> I64:
         begins = np.sort(np.concatenate((begins, halves[cut])))
 
 
+def _variances(codes: U8, begins: I64) -> F64:
+    """Return float64 [a, p], the variance of each attribute in each part; 0 where all is alike."""
+    wide, sizes = codes.astype(np.int64), np.diff(begins)
+    sums = np.add.reduceat(wide, begins[:-1], axis=1)
+    squares = np.add.reduceat(wide * wide, begins[:-1], axis=1)
+    # Whole numbers until the division: the same on every machine.
+    variances: F64 = (sizes * squares - sums * sums) / (sizes * sizes)
+    return variances
+
+
 def _varying(columns: Columns, cells: CellScheme) -> U8:
-    """Return uint8 [a, n], the cells of the attributes that differ from row to row, by name."""
-    rows, table = columns.rows, cells.encode(columns)
-    varying: list[U8] = []
-    for name in sorted(columns.names):
-        column, codes = columns.column(name), table.codes(name)
-        if column is None or codes is None or _STRING_ROWS * column.string_count > rows:
+    """Return uint8 [a, n], the cells of the attributes that take part and are not all alike."""
+    found: list[tuple[int, str, Column]] = []
+    for name in columns.names:
+        column = columns.column(name)
+        if column is None or column.offsets is not None:
             continue
-        if np.ptp(codes) > 0:
-            varying.append(codes)
-    return np.stack(varying) if varying else np.empty((0, rows), np.uint8)
+        if _STRING_ROWS * column.string_count <= columns.rows:
+            found.append((-int(np.count_nonzero(column.present(None))), name, column))
+    most = sorted(found, key=lambda one: one[:2])[:_ATTRIBUTES_MAX]
+    every = [cells.of(name).value_codes(column)[column.ids] for _, name, column in most]
+    varying = [codes for codes in every if np.ptp(codes) > 0]
+    return np.stack(varying) if varying else np.empty((0, columns.rows), np.uint8)
