@@ -18,8 +18,8 @@ from squash.limits import CODE_BLOCK_ROWS
 # Where a half is no whole block any more, it ends at a multiple of so many rows.
 _LEAF_ROWS: Final = 8
 _CODES: Final = 256
-# A cluster has some five halves above a block: of more attributes, those of the most rows take
-# part. Memory holds a byte of each for every row.
+# A cluster of 512 rows is cut four times before its parts are blocks: of more attributes, those of
+# the most rows take part. Memory holds a few bytes of each for every row.
 _ATTRIBUTES_MAX: Final = 16
 # An attribute of more strings than one in so many rows is a name, a title or a text: who asks for
 # one finds hardly a row, wherever it lies; and a cut serves one attribute.
