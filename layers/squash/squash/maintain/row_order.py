@@ -54,7 +54,8 @@ def attribute_order(columns: Columns, cells: CellScheme, begins: I64) -> I64:
     spans = np.ptp(codes, axis=1).astype(np.float64)[:, None]
     while True:
         sizes, lying = np.diff(begins), codes[:, order]
-        spread = _variances(lying, begins) / (spans * spans)
+        # One after another: of all at once, memory would hold wide numbers of every row.
+        spread = np.stack([_variances(one, begins) for one in lying]) / (spans * spans)
         cut = (sizes > _LEAF_ROWS) & (spread.max(axis=0) > 0)
         if not cut.any():
             return order
@@ -68,10 +69,10 @@ def attribute_order(columns: Columns, cells: CellScheme, begins: I64) -> I64:
 
 
 def _variances(codes: U8, begins: I64) -> F64:
-    """Return float64 [a, p], the variance of each attribute in each part; 0 where all is alike."""
+    """Return float64 [p], the variance of an attribute in each part; 0 where all is alike."""
     wide, sizes = codes.astype(np.int64), np.diff(begins)
-    sums = np.add.reduceat(wide, begins[:-1], axis=1)
-    squares = np.add.reduceat(wide * wide, begins[:-1], axis=1)
+    sums = np.add.reduceat(wide, begins[:-1])
+    squares = np.add.reduceat(wide * wide, begins[:-1])
     # Whole numbers until the division: the same on every machine.
     variances: F64 = (sizes * squares - sums * sums) / (sizes * sizes)
     return variances
