@@ -9,6 +9,7 @@ import pytest
 from store_cases import Case
 
 from squash.errors import ChecksumError, InvalidArgumentError
+from squash.storage import getter_of
 
 BIG = bytes(range(256)) * 5000
 
@@ -34,6 +35,27 @@ def test_absent_is_none(case):
     assert case.store.get("a") is None
     assert case.store.get("a/c") is None
     assert case.store.get("a/b/c") is None
+
+
+@pytest.mark.parametrize("key", ["a/b", "é c"])
+def test_what_gets_again_and_again(case, key):
+    """Each time it says what is there then: nothing, or what was put last."""
+    get = getter_of(case.store, key)
+    assert [get(), get()] == [None, None]
+    case.store.put(f"{key}/below", b"0")
+    assert get() is None
+    case.store.delete([f"{key}/below"])
+    for data in (b"1", BIG):
+        case.store.put(key, data)
+        assert [bytes(get()), bytes(get())] == [data, data]
+    case.store.delete([key])
+    assert get() is None
+
+
+def test_no_key_is_got_again_and_again(case):
+    """What is no key is refused: at once, or when it is first asked for."""
+    with pytest.raises(InvalidArgumentError):
+        getter_of(case.store, "a/../b")()
 
 
 def test_put_replaces(case):

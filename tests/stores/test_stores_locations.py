@@ -15,6 +15,7 @@ from squash.storage import (
     MemoryStore,
     PrefixStore,
     StoreCounts,
+    getter_of,
     open_store,
 )
 
@@ -84,9 +85,12 @@ def test_counts():
     store.put("a", b"x" * 1000)
     store.put_if_absent("a", b"yy")
     store.get("a")
-    store.get("none")
+    again = getter_of(store, "none")
+    assert store.counts().by_kind == {"put": 2, "get": 1}
+    again()
+    again()
     middle = store.counts()
-    assert middle == StoreCounts(4, 4, 1000, 1002, {"put": 2, "get": 2})
+    assert middle == StoreCounts(5, 5, 1000, 1002, {"put": 2, "get": 3})
     store.put("big", bytes(20 << 20))
     store.get_ranges("big", [(0, 10), (100, 110), (5 << 20, 16 << 20)])
     store.get_ranges("big", [])

@@ -24,7 +24,7 @@ from squash.index.references import read_object
 from squash.index.state import State, apply, commits_needed, dropped
 from squash.limits import CATALOGUE_TRUSTED_MS, SNAPSHOT_EVERY_COMMITS
 from squash.model import ObjectRef
-from squash.storage import ObjectStore, shared_reads
+from squash.storage import Getter, ObjectStore, getter_of, shared_reads
 
 # Garbage collection spares the log of at least an hour: who read longer ago than this must not
 # take a number that is free only because its commit was collected, or went with a dropped index.
@@ -62,6 +62,8 @@ class LogReader:
         self._reads = shared_reads()
         self._check_current = check_current
         self._looked_ms = clock.now_ms() if looked_ms is None else looked_ms
+        # Of the commit that was asked for last, its number, and what asks for it.
+        self._next: tuple[int, Getter] = (0, _nothing)
 
     def refresh(
         self, known: Opened | None, *, read_ahead: Callable[[str], None] | None = None
@@ -90,9 +92,13 @@ class LogReader:
         if known is None or self._is_old(known, now):
             return self._open_anew(known, read_ahead)
         # Every strongly consistent query comes through here, and mostly nothing is new.
-        following = self._get(known.state.sequence + 1)
-        if following is not None:
-            return self._follow(known, following)
+        sequence = known.state.sequence + 1
+        asked = self._next
+        if asked[0] != sequence:
+            asked = self._next = (sequence, getter_of(self.store, log_key(sequence)))
+        data = asked[1]()
+        if data is not None:
+            return self._follow(known, _commit_of(data, sequence))
         return known if now == known.read_ms else known.seen_at(now)
 
     def _follow(self, known: Opened, following: Commit) -> Opened:
@@ -402,9 +408,8 @@ class LogReader:
         return (objects[0] if objects else None), commits
 
     def _get(self, sequence: int) -> Commit | None:
-        key = log_key(sequence)
-        data = self.store.get(key)
-        return None if data is None else Commit.from_bytes(data, sequence=sequence, where=key)
+        data = self.store.get(log_key(sequence))
+        return None if data is None else _commit_of(data, sequence)
 
     def _is_old(self, opened: Opened, now_ms: int) -> bool:
         """Tell if the log, or the catalogue, was last looked at too long ago."""
@@ -416,6 +421,14 @@ class LogReader:
 
     def _empty(self) -> Opened:
         return Opened(State(), {}, self._clock.now_ms(), Retained())
+
+
+def _nothing() -> None:
+    """Get nothing: no commit has the number 0."""
+
+
+def _commit_of(data: Buffer, sequence: int) -> Commit:
+    return Commit.from_bytes(data, sequence=sequence, where=log_key(sequence))
 
 
 def _following(listed: Sequence[str], newest: int) -> int:

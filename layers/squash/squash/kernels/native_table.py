@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, U8, U64, AnyArray
+from squash.arrays import F32, F64, U8, U64, AnyArray, by_lines
 from squash.errors import InternalError
 from squash.kernels.binding import BoundProgram, RangesAlike
 from squash.kernels.native import Native, active, address, aligned_address, checked_address
@@ -259,7 +259,7 @@ class NativeTable:
         clusters, dimension = structure.clusters, structure.dimension
         some = clusters if clusters >= _COARSE_CLUSTERS_MIN else 0
         bytes_each = _QUAD * -(-dimension // _QUAD) + _ABOUT_BYTES
-        coarse = np.empty(-(-some // _TOGETHER) * _TOGETHER * bytes_each, dtype=np.uint8)
+        coarse = by_lines(-(-some // _TOGETHER) * _TOGETHER * bytes_each, np.uint8)
         levels = np.empty(dimension, dtype=np.int8)
         if some and chosen.coarsen(self.at, address(coarse), address(levels)):
             structure.coarse = address(coarse)

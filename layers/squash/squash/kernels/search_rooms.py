@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U32, AnyArray
+from squash.arrays import F32, F64, I64, U32, AnyArray, by_lines
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import METRIC_NUMBERS, MetricName
@@ -27,7 +27,6 @@ from squash.values import dataclass
 # `sq_search`: what differs from query to query, then the addresses of its room.
 _ASKED: Final = Struct("=QqQq" + "QQQQQQQqddddqq" + "qddqdd")
 # The 64-bit words of it that differ between queries of one plan; the others stay as they are.
-_QUERY: Final = 2
 _PROGRAM: Final = 4
 _FILTER_PLACE: Final = 8 * _PROGRAM
 _FILTER: Final = Struct("=5Q")  # program, counts of sure and possible rows, and their bitmaps
@@ -100,7 +99,7 @@ class Room:
 
     def __init__(self, vector_dimension: int) -> None:
         self._vector_dimension = vector_dimension
-        self._query_shape = (vector_dimension,)
+        self._query = by_lines(vector_dimension, np.float32)
         memory = np.zeros(_ASKED.size + _ROOMS.size + _BESIDE.size, dtype=np.uint8)
         self.at = address(memory)
         self._asked = memory.data
@@ -146,7 +145,7 @@ class Room:
         by = beside.rotation(rotation, mean)
         _ASKED.pack_into(
             self._asked, 0,
-            by.at, len(mean), 0, METRIC_NUMBERS[metric],
+            by.at, len(mean), address(self._query), METRIC_NUMBERS[metric],
             0, 0, 0, 0, 0, address(plan.inverse_need), address(plan.adverse),
             plan.k, 0.0, plan.prior_rows, plan.thinning, plan.need_against,
             plan.anchor_rows, plan.exponent,
@@ -156,13 +155,11 @@ class Room:
         self._admits_all, self._walks = True, False
         self._prepared = plan, by, metric
 
-    def ask(self, query: F32) -> F32:
-        """Write down what is asked; the array returned must outlive the search."""
-        if query.shape != self._query_shape:
+    def ask(self, query: F32) -> None:
+        """Write down what is asked."""
+        if query.shape != self._query.shape:
             raise InternalError("a query of another dimension was given to a search")
-        asked = np.ascontiguousarray(query, dtype=np.float32)
-        self._words[_QUERY] = address(asked)
-        return asked
+        self._query[:] = query
 
     def admit_all(self, overall: float) -> None:
         """Say that there is no filter."""

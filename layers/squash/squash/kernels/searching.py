@@ -133,7 +133,7 @@ def search(
     try:
         depth = 1 if bound is None else bound.depth
         room.prepare(chosen, table, rotation, mean, metric=metric, plan=plan, depth=depth)
-        query = room.ask(query)  # which must outlive the search
+        room.ask(query)
         if bound is None and counts is None:
             room.admit_all(overall)
         else:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U32, AnyArray, Mask, distinct
+from squash.arrays import F32, F64, I64, U32, AnyArray, Mask, by_lines, distinct
 from squash.attributes import Column
 from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
@@ -436,10 +436,12 @@ class Clusters:
         sizes = np.array([p.count for p in self.partitions], dtype=np.int64)
         alive = whole_blocks(rows)
         nonempty = np.minimum(base, max(len(rows) - 1, 0))
+        centers = by_lines(trained.centers.shape, np.float32)
+        centers[:] = trained.centers
         table = ClusterTable(
             space=trained.codec.space,
             dimension=trained.centers.shape[1],
-            centers=np.ascontiguousarray(trained.centers),
+            centers=centers,
             center_norms=np.sqrt(np.einsum("ij,ij->i", trained.centers, trained.centers,
                                            dtype=np.float64)),
             rows=rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from squash.storage.folder import FolderStore
 from squash.storage.locations import open_store
 from squash.storage.memory import MemoryStore
-from squash.storage.protocol import ObjectInfo, ObjectStore
+from squash.storage.protocol import Getter, ObjectInfo, ObjectStore, getter_of
 from squash.storage.ranges import ReadPlan, plan_reads
 from squash.storage.rounds import Reads, shared_reads
 from squash.storage.wrappers import CountingStore, Noted, PrefixStore, StoreCounts
@@ -13,6 +13,7 @@ from squash.storage.wrappers import CountingStore, Noted, PrefixStore, StoreCoun
 __all__ = [
     "CountingStore",
     "FolderStore",
+    "Getter",
     "MemoryStore",
     "Noted",
     "ObjectInfo",
@@ -21,6 +22,7 @@ __all__ = [
     "ReadPlan",
     "Reads",
     "StoreCounts",
+    "getter_of",
     "open_store",
     "plan_reads",
     "shared_reads",

@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,9 @@ from squash.errors import (
 )
 from squash.limits import MIB
 from squash.storage.protocol import (
+    Getter,
     ObjectInfo,
+    Watchable,
     check_folder_prefix,
     check_key,
     check_prefix,
@@ -48,7 +50,7 @@ _ABSENT_NUMBERS: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _KEPT_NUMBERS: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
-class FolderStore:
+class FolderStore(Watchable):
     """An `ObjectStore` below a folder, which is made with the first object.
 
     An object is written to a temporary file, brought to the disk, and then given its name, so
@@ -80,7 +82,6 @@ class FolderStore:
             ) from error
         self._swept = False
         self._before_key = os.path.join(self._root, "")  # noqa: PTH118 - keeps the last "/"
-        self._path_before_key = os.fsencode(self._before_key)
         with _named(str(self._root)):
             above = next(one for one in (self._root, *self._root.parents) if one.exists())
             if not above.is_dir():
@@ -89,20 +90,8 @@ class FolderStore:
                 )
 
     def get(self, key: str) -> Buffer | None:
-        """Return an object's bytes; long ones are mapped, not read.
-
-        Asking for the next commit, which is mostly not there, is what every query costs: an error
-        number is had at half of what an exception takes.
-        """
+        """Return an object's bytes; long ones are mapped, not read."""
         check_key(key)
-        access = _access()
-        if access is not None:
-            if key.isascii():  # Which is the same in every encoding that paths have.
-                path = self._path_before_key + key.encode()
-            else:
-                path = os.fsencode(self._before_key + key)
-            if access(path, os.F_OK) and ctypes.get_errno() in _ABSENT_NUMBERS:
-                return None
         file = self._open(key)
         if file is None:
             return None
@@ -117,6 +106,24 @@ class FolderStore:
             raise _translated(key, error) from error
         finally:
             os.close(file)
+
+    def getter(self, key: str) -> Getter:
+        """Return what gets an object that is mostly not there.
+
+        Asking for the next commit is what every query costs: an error number is had at half of
+        what an exception takes.
+        """
+        check_key(key)
+        access, path = _access(), os.fsencode(self._before_key + key)
+        if access is None:
+            return partial(self.get, key)
+
+        def get() -> Buffer | None:
+            if access(path, os.F_OK) and ctypes.get_errno() in _ABSENT_NUMBERS:
+                return None
+            return self.get(key)
+
+        return get
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
         """Return the bytes of each range."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Final, Protocol, TypeAlias
 
 from squash.container import Buffer
 from squash.errors import ChecksumError, InvalidArgumentError
@@ -98,7 +99,28 @@ class ObjectStore(Protocol):
         ...
 
 
-# The key of the next commit is asked for by every query: what passed once passes again.
+Getter: TypeAlias = Callable[[], Buffer | None]
+"""Gets one object, as `ObjectStore.get` does, each time that it is called."""
+
+
+class Watchable(ABC):
+    """A store that finds out beforehand what of `get` is the same each time for one key.
+
+    A class of its own, and no optional method, so that what passes on whatever a store has does
+    not pass by its own `get`.
+    """
+
+    @abstractmethod
+    def getter(self, key: str) -> Getter:
+        """Return what gets an object again and again."""
+
+
+def getter_of(store: ObjectStore, key: str) -> Getter:
+    """Return what gets an object again and again, by a shorter way if the store has one."""
+    return store.getter(key) if isinstance(store, Watchable) else partial(store.get, key)
+
+
+# What passed once passes again.
 @lru_cache(maxsize=_CHECKED_KEYS_MAX)
 def check_key(key: str) -> None:
     """Refuse a key that some store could not hold, or that could point outside of one.

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from squash.container import Buffer
-from squash.storage.protocol import ObjectInfo, ObjectStore, check_folder_prefix
+from squash.storage.protocol import (
+    Getter,
+    ObjectInfo,
+    ObjectStore,
+    Watchable,
+    check_folder_prefix,
+    getter_of,
+)
 from squash.storage.ranges import plan_reads
 from squash.storage.rounds import count_round
 
@@ -67,7 +75,7 @@ class StoreCounts(NamedTuple):
         )
 
 
-class CountingStore:
+class CountingStore(Watchable):
     """Counts what is asked of a store; failed calls count too."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -89,17 +97,28 @@ class CountingStore:
 
     def get(self, key: str) -> Buffer | None:
         """Count and pass on."""
-        data = None
-        try:
-            data = self._store.get(key)
-        finally:
-            counts = self._counts
-            with self._lock:
-                counts[_GET] += 1
-                counts[_ROUNDS] += count_round(self)
-                if data is not None:
-                    counts[_BYTES_IN] += len(data)
-        return data
+        return self._counting(partial(self._store.get, key))()
+
+    def getter(self, key: str) -> Getter:
+        """Return what counts and passes on."""
+        return self._counting(getter_of(self._store, key))
+
+    def _counting(self, pass_on: Getter) -> Getter:
+        counts, lock = self._counts, self._lock
+
+        def get() -> Buffer | None:
+            data = None
+            try:
+                data = pass_on()
+            finally:
+                with lock:
+                    counts[_GET] += 1
+                    counts[_ROUNDS] += count_round(self)
+                    if data is not None:
+                        counts[_BYTES_IN] += len(data)
+            return data
+
+        return get
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
         """Count and pass on."""
@@ -170,7 +189,7 @@ class CountingStore:
             self._counts[_BYTES_OUT] += bytes_out
 
 
-class PrefixStore:
+class PrefixStore(Watchable):
     """A store's keys below a prefix, without it.
 
     Parameters
@@ -190,6 +209,10 @@ class PrefixStore:
     def get(self, key: str) -> Buffer | None:
         """Pass on."""
         return self._store.get(self._prefix + key)
+
+    def getter(self, key: str) -> Getter:
+        """Pass on."""
+        return getter_of(self._store, self._prefix + key)
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
         """Pass on."""
