@@ -89,17 +89,26 @@ class Point:
 
 
 def try_calls(one: Contestant, points: Points, asked: Asked, *, k: int, effort: Effort) -> Point:
-    """Ask one by one; what a contestant gets for free is made before the clock starts."""
-    for question in asked.questions[:_WARM_UP]:
+    """Ask one by one; what a contestant gets for free is made before the clock starts.
+
+    Answers are judged when all have been given: the judge's own work would drive what the next
+    question needs out of the processor's caches.
+    """
+    # The last ones: what a contestant remembers of them is long past when they come.
+    for question in asked.questions[-_WARM_UP:]:
         one.call(question, k, effort)()
-    recalls, cpu_ns, wall_ns = [], [], []
-    for question, worst in zip(asked.questions, asked.limits(k), strict=True):
+    results, cpu_ns, wall_ns = [], [], []
+    for question in asked.questions:
         ask = one.call(question, k, effort)
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
         result = ask()
         cpu_ns.append(time.process_time_ns() - cpu)
         wall_ns.append(time.perf_counter_ns() - wall)
-        recalls.append(recall(points, question, one.found(result), k=k, worst=worst))
+        results.append(result)
+    recalls = [
+        recall(points, question, one.found(result), k=k, worst=worst)
+        for question, result, worst in zip(asked.questions, results, asked.limits(k), strict=True)
+    ]
     middle, high = np.quantile(wall_ns, (0.5, 0.99))
     return Point(effort, float(np.mean(recalls)), np.mean(cpu_ns) / 1e3, middle / 1e3, high / 1e3)
 

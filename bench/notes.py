@@ -19,8 +19,8 @@ part; Squash also looks for newer commits and fetches the answers' keys.
 a filter each, or one `search` on a matrix, which the peers offer without filters (faiss takes \
 one selector for a whole call). zvec and LanceDB are not measured in batches.
 - **CPU µs** is the mean CPU time of the process for a query, p50 and p99 are of the wall time of \
-calls. Everybody's chosen efforts are asked in {rounds} rounds, one contestant after the other, \
-and the round with the least CPU time counts.
+calls; answers are judged when all have been given. Everybody's chosen efforts are asked in \
+{rounds} rounds, one contestant after the other, and the round with the least CPU time counts.
 - **Effort**: on other queries every few steps of all settings are tried; the two settings that \
 met a target most cheaply are then bisected on the measured queries, in steps of about 6 %, for \
 the least that meets it there. So a peer's recall is never above what it had to be by more than \
