@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+import numpy as np
+
 from squash.arrays import F32
 from squash.values import dataclass
 
@@ -189,6 +191,17 @@ class Record:
     vector: F32 | None
     metadata: Metadata | None
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether all is the same, each number of the vector too."""
+        if type(other) is not Record:
+            return NotImplemented
+        mine, its = (self.key, self.metadata), (other.key, other.metadata)
+        return mine == its and _are_alike(self.vector, other.vector)
+
+    def __hash__(self) -> int:
+        """Hash what always can be."""
+        return hash(self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -198,6 +211,25 @@ class Match:
     distance: float
     metadata: Metadata | None = None
     vector: F32 | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether all is the same, each number of the vector too."""
+        if type(other) is not Match:
+            return NotImplemented
+        mine = self.key, self.distance, self.metadata
+        its = other.key, other.distance, other.metadata
+        return mine == its and _are_alike(self.vector, other.vector)
+
+    def __hash__(self) -> int:
+        """Hash what always can be."""
+        return hash((self.key, self.distance))
+
+
+def _are_alike(one: F32 | None, other: F32 | None) -> bool:
+    # Arrays say of each number whether it is the same.
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
 
 
 @dataclass(frozen=True, slots=True)
