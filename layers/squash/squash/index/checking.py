@@ -252,8 +252,11 @@ def check_vector(vector: Any, config: IndexConfig, *, place: int | None = None) 
         )
     # One product, which NaN, infinities and too large values spoil, speaks for nearly every vector;
     # what it leaves open is checked value by value.
-    if array.dtype.char in "fd" and _SURE_SQUARE_MIN <= _square(array) <= _SURE_SQUARE_MAX:
-        return array.astype(np.float32, order="C", copy=True)
+    if array.dtype.char in "fd":
+        # It is `array.dot(array)`, which would warn of an infinite product.
+        square = float(np.vdot(array, array))
+        if _SURE_SQUARE_MIN <= square <= _SURE_SQUARE_MAX:
+            return array.astype(np.float32, order="C", copy=True)
     vectors, problems = sound_vectors(array[np.newaxis], config)
     if problems:
         raise InvalidArgumentError(f"{field} {problems[0]}", index=config.name, field=field)
@@ -366,11 +369,6 @@ def _check_distinct(names: list[str]) -> None:
                 field=f"keys[{i}]",
             )
         first[name] = i
-
-
-def _square(array: AnyArray) -> float:
-    # It is `array.dot(array)`, which would warn of an infinite product: to silence it takes longer.
-    return float(np.vdot(array, array))
 
 
 def _single_metadata() -> InvalidArgumentError:

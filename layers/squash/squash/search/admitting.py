@@ -67,7 +67,7 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     program, share, still_open = expected[:3]
     plan = _plan(job, expected, share)
     # Nobody is told of levels that a search in one call goes by.
-    at_once = alone and not job.query.explain and clusters.trained.codec.scannable
+    at_once = alone and not job.query.explain and clusters.scannable
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
         filter_ns, counts, most = plan.walk_filter_ns, None, -1
         # With more comparisons a list's row costs more; what one costs mostly says that none pays.

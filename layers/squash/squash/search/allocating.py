@@ -297,7 +297,7 @@ class _Drafts:
             rows = gather_straight(job, walked)
             self._measure(job.query, job.trace, _admitted_rows(job.clusters, *rows))
             return
-        scannable = job.clusters.trained.codec.scannable
+        scannable = job.clusters.scannable
         bits = table.alive if walked.possible is None else walked.possible
         words = bits[_blocks_of(table, clusters)]
         taken = self._taken.setdefault(id(job.query.node), {})

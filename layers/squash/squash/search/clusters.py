@@ -72,11 +72,15 @@ class Clusters:
             # that they are rows of the partition, and in `PartitionView.partition` its blocks.
             _ = partition.cluster_begins
         self.row_count = sum(partition.count for partition in partitions)
+        self.scannable = trained.codec.scannable
+        """Whether codes are what the kernels scan; looked at by every query."""
         self.first_clusters: I64 = np.array([p.first_cluster for p in partitions], dtype=np.int64)
         self._table = self._new_table()
-        # Filled by who reads keys, and begun anew with the table.
-        self._records = RecordTable(len(self.partitions))
-        self._evictions = self._evicted()
+        self.records = RecordTable(len(self.partitions))
+        """What keys of many rows are read from at once, as far as `keys` filled it; begun anew with
+        the table."""
+        self._loader = self.partitions[0].reader.loader if self.partitions else None
+        self._evictions = self._loader.evictions if self._loader is not None else 0
         self._bitmaps: list[Bitmaps] = []
         # Held while arrays are put into a table: who finds them there finds them whole.
         self._lock = threading.Lock()
@@ -106,7 +110,7 @@ class Clusters:
         A table only ever gains arrays. When the retained data let go of something, the next one
         begins with none, so that what was let go can be freed.
         """
-        evictions = self._evicted()
+        evictions = self._loader.evictions if self._loader is not None else 0
         if evictions != self._evictions:
             count = len(self.partitions)
             self._table = replace(
@@ -125,20 +129,16 @@ class Clusters:
                 ranges={},
                 native=None,
             )
-            self._records = RecordTable(count)
+            self.records = RecordTable(count)
             self._evictions = evictions
         return self._table
-
-    def records(self) -> RecordTable:
-        """Return what keys of many rows are read from at once, as far as `keys` filled it."""
-        return self._records
 
     def keys(self, partition: list[int], row: list[int]) -> list[str] | None:
         """Return the keys of m rows at once; None where they must be read one by one.
 
         That is where records are read page by page, and of keys that JSON writes with escapes.
         """
-        records = self._records
+        records = self.records
         for number in set(partition):
             if not records.holds(number):
                 whole = self.partitions[number].reader.whole_records()
@@ -420,9 +420,6 @@ class Clusters:
     def _keep_list(self, name: str, size: int) -> bool:
         reader = self.partitions[0].reader
         return reader.loader.keep_derived(reader.ref.objects[ROWS], f"list of {name}", size)
-
-    def _evicted(self) -> int:
-        return self.partitions[0].reader.loader.evictions if self.partitions else 0
 
     def _new_table(self) -> ClusterTable:
         trained, count = self.trained, len(self.partitions)

@@ -78,7 +78,7 @@ def walk_by_levels(job: Job, admission: Admission) -> Found:
         return found_of(job.clusters.partitions, partition, rows, distances)
     taken, table = walked.taken, job.table
     numbers = np.flatnonzero(np.bincount(table.partition[taken.clusters])).tolist()
-    if job.clusters.trained.codec.scannable:
+    if job.clusters.scannable:
         job.clusters.load_clusters(table, taken.clusters)
         ranked = _scan(job, taken, walked.possible, walked.prepared)
     else:

@@ -278,7 +278,7 @@ def _match_others(
 
 def _records(job: Job) -> kernels.RecordTable | None:
     """Return what keys are read from, if they are all that is read of the records found."""
-    return None if job.query.include_metadata else job.clusters.records()
+    return None if job.query.include_metadata else job.clusters.records
 
 
 def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
@@ -289,7 +289,7 @@ def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
             return near
         admission = admit_filtered(job, admission, None if near is None else near.counts)
     trace_admission(job, admission)
-    if job.clusters.trained.codec.scannable and not job.query.explain:
+    if job.clusters.scannable and not job.query.explain:
         near = _search_at_once(job, admission)
         if isinstance(near, kernels.Near):
             return near

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
@@ -82,18 +82,17 @@ class CountingStore(Watchable):
         self._store = store
         self._lock = threading.Lock()
         self._counts = [0] * (_GET + len(_KINDS))
+        # Every query takes it twice: a function of Python would be most of that.
+        self.noted: Callable[[], Noted] = partial(tuple, self._counts)
+        """Return what `counts` does as plain numbers.
+
+        Of a call that another thread makes now, part may be in it.
+        """
 
     def counts(self) -> StoreCounts:
         """Return what was asked until now."""
         with self._lock:
             return StoreCounts.of(self.noted())
-
-    def noted(self) -> Noted:
-        """Return the same as plain numbers, which every query takes twice.
-
-        Of a call that another thread makes now, part may be in it.
-        """
-        return tuple(self._counts)
 
     def get(self, key: str) -> Buffer | None:
         """Count and pass on."""
