@@ -2,7 +2,7 @@
 #include "keys.h"
 
 /* So much of the rows that are gathered is asked for at once: it stays in a second-level cache. */
-enum { AHEAD_ROWS = 6, LINE_BYTES = 64, ASKED_BYTES = 1 << 19, FEW_NEAR = 4 };
+enum { AHEAD_ROWS = 16, LINE_BYTES = 64, ASKED_BYTES = 1 << 19, FEW_NEAR = 4 };
 
 typedef struct measure {
     int64_t metric;
@@ -75,8 +75,9 @@ static double distance_f16(const measure *by, const void *row) {
     return distance_as(by, SQ_COSINE, 1, row);
 }
 
+/* Into the second-level cache: it can have more lines on their way than the first. */
 SQ_INLINE void prefetch_row(const uint8_t *row, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += LINE_BYTES) __builtin_prefetch(row + i);
+    for (int64_t i = 0; i < bytes; i += LINE_BYTES) __builtin_prefetch(row + i, 0, 2);
 }
 
 void SQ_NAME(exact_distances)(int64_t metric, const float *query, int64_t dimension,
@@ -93,6 +94,10 @@ void SQ_NAME(exact_distances)(int64_t metric, const float *query, int64_t dimens
     }
 }
 
+SQ_INLINE void prefetch_of(const sq_table *table, int64_t partition, int64_t row, int64_t d) {
+    prefetch_row((const uint8_t *)(table->vectors[partition] + row * d), 4 * d);
+}
+
 /* Partitions that are not loaded are refused before anything is read. */
 static int64_t missing(const sq_table *table, const int64_t *partition, int64_t n) {
     for (int64_t i = 0; i < n; i++)
@@ -107,10 +112,11 @@ int64_t SQ_NAME(row_distances)(const sq_table *table, int64_t metric, const floa
     if (absent >= 0) return absent;
     const measure by = measure_of(metric, query, table->vector_dimension);
     const int64_t d = by.dimension;
+    /* Mostly these are all. */
+    for (int64_t i = 0; i < AHEAD_ROWS && i < n; i++) prefetch_of(table, partition[i], row[i], d);
     for (int64_t i = 0; i < n; i++) {
         const int64_t next = i + AHEAD_ROWS;
-        if (next < n)
-            prefetch_row((const uint8_t *)(table->vectors[partition[next]] + row[next] * d), 4 * d);
+        if (next < n) prefetch_of(table, partition[next], row[next], d);
         distances[i] = distance_f32(&by, table->vectors[partition[i]] + row[i] * d);
     }
     return -1;
@@ -180,8 +186,7 @@ SQ_INLINE void bound_narrow(const sq_table *table, const measure *by, int64_t me
     const float slack = (float)(d / 16 + 16) * 0x1p-22f;
     for (int64_t i = 0; i < n; i++) {
         const int64_t next = i + AHEAD_ROWS;
-        if (next < n)
-            prefetch_row((const uint8_t *)(table->vectors[partition[next]] + row[next] * d), 4 * d);
+        if (next < n) prefetch_of(table, partition[next], row[next], d);
         float sums[2];
         narrow_sums(table->vectors[partition[i]] + row[i] * d, by->query, d, metric == SQ_EUCLIDEAN,
                     sums);
@@ -248,13 +253,12 @@ int64_t SQ_NAME(refine)(const sq_table *table, int64_t metric, const float *quer
     for (int64_t i = first; i < n; i++) {
         distances[i] = __builtin_nan("");
         if (!((double)lower_bounds[i] <= worst)) continue;
-        const float *vectors = table->vectors[partition[i]];
-        if (SQ_UNLIKELY(!vectors)) return -1 - partition[i];
+        if (SQ_UNLIKELY(!table->vectors[partition[i]])) return -1 - partition[i];
         if (found - done == AHEAD_ROWS) {
             const int64_t at = waiting[done++ % AHEAD_ROWS];
             distances[at] = distance_f32(&by, table->vectors[partition[at]] + row[at] * d);
         }
-        prefetch_row((const uint8_t *)(vectors + row[i] * d), 4 * d);
+        prefetch_of(table, partition[i], row[i], d);
         waiting[found++ % AHEAD_ROWS] = i;
     }
     for (; done < found; done++) {
