@@ -116,7 +116,7 @@ def try_calls(one: Contestant, points: Points, asked: Asked, *, k: int, effort: 
 def try_batch(one: Contestant, points: Points, asked: Asked, *, k: int, effort: Effort) -> Point:
     """Ask all at once; the time is divided by the number of questions."""
     ask = one.batch(asked.questions, k, effort)
-    one.batch(asked.questions[:_WARM_UP], k, effort)()
+    one.batch(asked.questions[-_WARM_UP:], k, effort)()
     cpu = time.process_time_ns()
     result = ask()
     cpu_us = (time.process_time_ns() - cpu) / 1e3 / len(asked.questions)

@@ -9,7 +9,8 @@ import numpy as np
 
 T = TypeVar("T", bound=np.generic)
 
-_LINE_BYTES: Final = 64
+LINE_BYTES: Final = 64
+"""Of a line of the processor's cache."""
 
 # What `numpy.typing` calls so: to import it takes about a tenth of what NumPy does.
 NDArray: TypeAlias = np.ndarray[tuple[Any, ...], np.dtype[T]]
@@ -47,8 +48,8 @@ def by_lines(shape: int | tuple[int, ...], dtype: type[np.generic]) -> AnyArray:
     """
     kind = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    memory = np.empty(count + _LINE_BYTES, dtype=np.uint8)
-    begin = -memory.ctypes.data % _LINE_BYTES
+    memory = np.empty(count + LINE_BYTES, dtype=np.uint8)
+    begin = -memory.ctypes.data % LINE_BYTES
     return memory[begin : begin + count].view(kind).reshape(shape)
 
 

@@ -86,6 +86,8 @@ void SQ_NAME(exact_distances)(int64_t metric, const float *query, int64_t dimens
     const measure by = measure_of(metric, query, dimension);
     const int64_t bytes = dimension * (half ? 2 : 4);
     const uint8_t *first = vectors;
+    for (int64_t i = 0; i < AHEAD_ROWS && i < n; i++)
+        prefetch_row(first + (rows ? rows[i] : i) * bytes, bytes);
     for (int64_t i = 0; i < n; i++) {
         if (i + AHEAD_ROWS < n)
             prefetch_row(first + (rows ? rows[i + AHEAD_ROWS] : i + AHEAD_ROWS) * bytes, bytes);

@@ -63,7 +63,7 @@ class LogReader:
         self._check_current = check_current
         self._looked_ms = clock.now_ms() if looked_ms is None else looked_ms
         # Of the commit that was asked for last, its number, and what asks for it.
-        self._next: tuple[int, Getter] = (0, _nothing)
+        self._next: tuple[int, Getter] | None = None
 
     def refresh(
         self, known: Opened | None, *, read_ahead: Callable[[str], None] | None = None
@@ -94,7 +94,7 @@ class LogReader:
         # Every strongly consistent query comes through here, and mostly nothing is new.
         sequence = known.state.sequence + 1
         asked = self._next
-        if asked[0] != sequence:
+        if asked is None or asked[0] != sequence:
             asked = self._next = (sequence, getter_of(self.store, log_key(sequence)))
         data = asked[1]()
         if data is not None:
@@ -421,10 +421,6 @@ class LogReader:
 
     def _empty(self) -> Opened:
         return Opened(State(), {}, self._clock.now_ms(), Retained())
-
-
-def _nothing() -> None:
-    """Get nothing: no commit has the number 0."""
 
 
 def _commit_of(data: Buffer, sequence: int) -> Commit:

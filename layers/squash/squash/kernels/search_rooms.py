@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from squash.arrays import F32, F64, I64, U32, AnyArray, by_lines
+from squash.arrays import F32, F64, I64, LINE_BYTES, U32, AnyArray, by_lines
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import METRIC_NUMBERS, MetricName
@@ -42,7 +42,6 @@ _BESIDE_PLACE: Final = _ASKED.size + _ROOMS.size
 _FILTERING: Final = Struct("=Qqq")
 _READING: Final = Struct("=Qq")
 _RECORDS_PLACE: Final = _BESIDE_PLACE + _FILTERING.size + 8
-_ALIGNMENT: Final = 64
 _COARSE_QUERY_BYTES: Final = 32
 
 
@@ -239,10 +238,9 @@ class Room:
             "all_counts": 16 * clusters,
             "key_room": KEY_BYTES * rows,
         }
-        steps = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes.values()]
-        memory = np.empty(sum(steps) + _ALIGNMENT, dtype=np.uint8)
-        begin = -address(memory) % _ALIGNMENT
-        begins = dict(zip(sizes, np.cumsum([begin, *steps[:-1]]).tolist(), strict=True))
+        steps = [-(-size // LINE_BYTES) * LINE_BYTES for size in sizes.values()]
+        memory = by_lines(sum(steps), np.uint8)
+        begins = dict(zip(sizes, np.cumsum([0, *steps[:-1]]).tolist(), strict=True))
         places = [address(memory) + place for place in begins.values()]
         *rooms, counts_at, keys_at = places
         self.key_bytes = sizes["key_room"]

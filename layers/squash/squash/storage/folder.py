@@ -26,8 +26,8 @@ from squash.errors import (
 from squash.limits import MIB
 from squash.storage.protocol import (
     Getter,
+    HasGetters,
     ObjectInfo,
-    Watchable,
     check_folder_prefix,
     check_key,
     check_prefix,
@@ -50,7 +50,7 @@ _ABSENT_NUMBERS: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _KEPT_NUMBERS: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
-class FolderStore(Watchable):
+class FolderStore(HasGetters):
     """An `ObjectStore` below a folder, which is made with the first object.
 
     An object is written to a temporary file, brought to the disk, and then given its name, so

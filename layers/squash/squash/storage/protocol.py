@@ -103,7 +103,7 @@ Getter: TypeAlias = Callable[[], Buffer | None]
 """Gets one object, as `ObjectStore.get` does, each time that it is called."""
 
 
-class Watchable(ABC):
+class HasGetters(ABC):
     """A store that finds out beforehand what of `get` is the same each time for one key.
 
     A class of its own, and no optional method, so that what passes on whatever a store has does
@@ -117,7 +117,7 @@ class Watchable(ABC):
 
 def getter_of(store: ObjectStore, key: str) -> Getter:
     """Return what gets an object again and again, by a shorter way if the store has one."""
-    return store.getter(key) if isinstance(store, Watchable) else partial(store.get, key)
+    return store.getter(key) if isinstance(store, HasGetters) else partial(store.get, key)
 
 
 # What passed once passes again.

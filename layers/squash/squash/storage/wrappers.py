@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, TypeAlias
 from squash.container import Buffer
 from squash.storage.protocol import (
     Getter,
+    HasGetters,
     ObjectInfo,
     ObjectStore,
-    Watchable,
     check_folder_prefix,
     getter_of,
 )
@@ -75,7 +75,7 @@ class StoreCounts(NamedTuple):
         )
 
 
-class CountingStore(Watchable):
+class CountingStore(HasGetters):
     """Counts what is asked of a store; failed calls count too."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -188,7 +188,7 @@ class CountingStore(Watchable):
             self._counts[_BYTES_OUT] += bytes_out
 
 
-class PrefixStore(Watchable):
+class PrefixStore(HasGetters):
     """A store's keys below a prefix, without it.
 
     Parameters
