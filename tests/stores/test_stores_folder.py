@@ -74,6 +74,35 @@ def test_without_asking_the_system(tmp_path, monkeypatch):
     assert [store.getter(key)() for key in keys] == [b"x", None, None]
 
 
+def smaps_flags(path: Path) -> list[str]:
+    """Return the flags of this process's map of a file, as `proc_pid_smaps` names them."""
+    lines = Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.endswith(str(path)))
+    return next(line for line in lines[begin:] if line.startswith("VmFlags:")).split()[1:]
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no such pages here"
+)
+def test_long_objects_ask_for_large_pages(tmp_path):
+    """Files that the system can hold in pieces of 2 MiB are mapped so when they are read."""
+    store = FolderStore(tmp_path)
+    store.put("long", bytes(3 << 20))
+    data = store.get("long")
+    assert "hg" in smaps_flags(tmp_path / "long")
+    assert data is not None
+    assert bytes(data) == bytes(3 << 20)
+
+
+def test_long_objects_without_large_pages(tmp_path, monkeypatch):
+    """A system that refuses such pages, or does not know them, maps all the same."""
+    store = FolderStore(tmp_path)
+    store.put("long", bytes(3 << 20))
+    for advice in (None, -1):
+        monkeypatch.setattr(folder, "_HUGE_PAGES", advice)
+        assert bytes(store.get("long") or b"") == bytes(3 << 20)
+
+
 def test_long_objects_are_mapped(tmp_path):
     """Objects over a MiB come back as a view of the file, read-only; shorter ones as bytes."""
     store = FolderStore(tmp_path)

@@ -41,6 +41,7 @@ _TEMPORARY: Final = ".squash-tmp"
 # Nobody writes one object for so long: what is older was left by who died.
 _LEFT_AFTER_S: Final = 24 * 3_600
 _MMAP_BYTES_MIN: Final = MIB
+_HUGE_PAGES: Final[int | None] = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux has them
 _ATTEMPTS_MAX: Final = 100
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 # Of a full disk or quota, or a file that may not be so long: then no file gets its name.
@@ -100,7 +101,7 @@ class FolderStore(HasGetters):
             if stat.S_ISDIR(status.st_mode):
                 return None
             if status.st_size > _MMAP_BYTES_MIN:
-                return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+                return memoryview(_mapped(file))
             return _read(file, 0, status.st_size)
         except OSError as error:
             raise _translated(key, error) from error
@@ -307,6 +308,20 @@ def _opened_to_hold(path: Path) -> int | None:
             return os.open(path, os.O_RDONLY)
     except _ABSENT:
         return None
+
+
+def _mapped(file: int) -> mmap.mmap:
+    """Map a file, in pages of 2 MiB where the system has such pages for files.
+
+    A search reads vectors and rows that lie far apart, each on a page that the processor has to
+    find first. A session holds maps of no more than it retains, so that no memory goes to such
+    pages for what is hardly read.
+    """
+    mapped = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+    if _HUGE_PAGES is not None:
+        with suppress(OSError):  # a system built without them: its pages are small ones
+            mapped.madvise(_HUGE_PAGES)
+    return mapped
 
 
 def _read(file: int, start: int, stop: int) -> bytes:
