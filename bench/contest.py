@@ -47,6 +47,8 @@ class Contestant(ABC):
     """Whether one call takes many queries."""
     batches_filtered: bool = False
     """Whether one call takes many queries with a filter each."""
+    filters: bool = False
+    """Whether it evaluates a filter within the clock; else it is handed the rows that pass."""
     questions_max: int | None = None
     """Fewer questions than others get, for what takes long."""
     cost_ms_max: float = 25.0

@@ -14,7 +14,8 @@ the filter, or stands twice in an answer, would stop the run.
 drawn so that the stated share of the rows passes in expectation. Faiss and brute force are \
 handed the rows that pass for free, as bits and as a list; hnswlib as bytes that its callable \
 looks into. Squash, zvec, LanceDB and the paper's method evaluate the filter inside the timed \
-part; Squash also looks for newer commits and fetches the answers' keys.
+part; Squash also looks for newer commits and fetches the answers' keys. The second summary is \
+of these alone: it says what somebody takes who comes with a filter and not with its rows.
 - **Call** is one query a Python call. **Batch** is one call for all questions: `query_many` with \
 a filter each, or one `search` on a matrix, which the peers offer without filters (faiss takes \
 one selector for a whole call). zvec and LanceDB are not measured in batches.

@@ -27,6 +27,7 @@ class Squash(Contestant):
     """An index in a folder; filters are evaluated and keys fetched within the clock."""
 
     title = TITLE
+    filters = True
     batches = True
     batches_filtered = True
 

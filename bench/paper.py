@@ -125,6 +125,7 @@ class Paper(Contestant):
     """The search; rows are stored by partition."""
 
     title = "the paper's method, NumPy"
+    filters = True
     questions_max = 12
     cost_ms_max = 500.0
 

@@ -46,6 +46,7 @@ class Zvec(Contestant):
     """HNSW in zvec, with an inverted index of each attribute."""
 
     title = "zvec HNSW M16"
+    filters = True
 
     def __init__(self, points: Points, built: Built) -> None:
         self.cost = built.cost(built.stored_bytes / len(points.vectors))
@@ -111,6 +112,7 @@ class Lance(Contestant):
     """IVF_RQ in LanceDB, refined, with a B-tree of each attribute."""
 
     title = "LanceDB IVF_RQ, refined"
+    filters = True
     questions_max = 100
 
     def __init__(self, points: Points, built: Built) -> None:

@@ -26,10 +26,12 @@ QUESTION_SHARES: Final = {10: 1.0, 100: 0.4}
 class Line:
     """A contestant's figures in one setting: its frontier, and what it took for each target.
 
-    `as_asked` holds Squash at the targets as its own calibration meets them.
+    `as_asked` holds Squash at the targets as its own calibration meets them; `filters` says
+    whether the contestant evaluates filters itself.
     """
 
     title: str
+    filters: bool
     curve: Sequence[Point]
     chosen: Mapping[float, Point | None]
     as_asked: Mapping[float, Point]
@@ -99,7 +101,7 @@ def _lines(setting: Setting, contestants: Sequence[Contestant]) -> list[Line]:
         }
         ours = {t: asked[one.title, (t,)] for t in TARGETS} if one.title == TITLE else {}
         words = {t: one.described(effort) for t, effort in efforts[one.title].items() if effort}
-        lines.append(Line(one.title, curves[one.title], chosen, ours, words))
+        lines.append(Line(one.title, one.filters, curves[one.title], chosen, ours, words))
     return lines
 
 

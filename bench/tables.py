@@ -32,7 +32,10 @@ def section(figures: Mapping[str, Any], plots: Path) -> str:
     if "speed" in figures:
         import plotting
 
-        parts.append(_summary(figures["speed"]["settings"]))
+        settings = figures["speed"]["settings"]
+        parts.append(_summary(settings, "best peer", goals=True))
+        filtered = [_with_filters(setting) for setting in settings if setting["share"] < 1.0]
+        parts.append(_summary(filtered, "best that evaluates filters, too", goals=False))
         parts.append(plotting.recall_against_speed(figures, plots / f"{name}.svg"))
         parts += list(_speed(figures["speed"]))
     if "cold" in figures:
@@ -40,7 +43,7 @@ def section(figures: Mapping[str, Any], plots: Path) -> str:
     if "calibration" in figures:
         parts.append(_calibration(figures["calibration"]))
     parts.append(_costs(figures["costs"], figures["dimension"]))
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def point_of(known: Mapping[str, Any] | None) -> Point | None:
@@ -144,8 +147,13 @@ def _in_rounds(line: Mapping[str, Any]) -> list[Point]:
     return [point for one in known if (point := point_of(one)) is not None]
 
 
-def _summary(settings: Sequence[Mapping[str, Any]]) -> str:
-    """Return how Squash stands against the best peer: tuned on the questions, and as asked."""
+def _with_filters(setting: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a setting without whom the rows that pass are handed to."""
+    return {**setting, "lines": [line for line in setting["lines"] if line["filters"]]}
+
+
+def _summary(settings: Sequence[Mapping[str, Any]], among: str, *, goals: bool) -> str:
+    """Return how Squash stands against the best of its peers: tuned on the questions, as asked."""
     rows = []
     for setting in settings:
         ours = _ours(setting["lines"])
@@ -182,10 +190,11 @@ def _summary(settings: Sequence[Mapping[str, Any]]) -> str:
                 )
             )
     head = (
-        "setting", "recall", "best peer", "its CPU µs", "Squash's", "ratio",
+        "setting", "recall", among, "its CPU µs", "Squash's", "ratio",
         "recall as asked", "CPU µs as asked", "ratio at that recall", "goal",
     )  # fmt: skip
-    return table(head, rows)
+    columns = len(head) - (not goals)
+    return table(head[:columns], [row[:columns] for row in rows]) if rows else ""
 
 
 def _cold(figures: Sequence[Mapping[str, Any]]) -> str:
