@@ -54,7 +54,7 @@ $(BENCH_READY): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
-bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, on real data; an hour or so
+bench: native $(BENCH_READY)  ## recall and speed beside the peers, and growth, on real data; hours
 	$(BIN)/python bench/run.py --data sift
 	$(BIN)/python bench/run.py --data text
 	$(BIN)/python bench/run.py --data glove

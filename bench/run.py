@@ -142,6 +142,7 @@ def main() -> None:
     text = json.dumps(figures)
     path.write_text(text, encoding="utf-8")
     place = name if limit is None else f"{name}-{limit}"
+    write_section(arguments.out, "notes", notes())
     write_section(
         arguments.out, place, tables.section(json.loads(text), arguments.out.parent / "plots")
     )

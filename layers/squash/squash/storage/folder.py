@@ -314,8 +314,8 @@ def _mapped(file: int) -> mmap.mmap:
     """Map a file, in pages of 2 MiB where the system has such pages for files.
 
     A search reads vectors and rows that lie far apart, each on a page that the processor has to
-    find first. A session holds maps of no more than it retains, so that no memory goes to such
-    pages for what is hardly read.
+    find first. Who gets an object reads all of it to check it, so that large pages bring nothing
+    into memory that was not wanted.
     """
     mapped = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
     if _HUGE_PAGES is not None:
