@@ -7,9 +7,11 @@ from unittest.mock import patch
 
 from squash.kernels import MatchPlan, SearchPlan, Straight
 from squash.planning import CostModel
+from squash.search import LocalSearcher
 from squash.search.clusters import Clusters
 
 _search_plan = Clusters.search_plan
+_search_one = LocalSearcher.search_one
 
 
 @contextmanager
@@ -22,6 +24,7 @@ def codes_only() -> Iterator[None]:
         patch("squash.search.admitting._plan", lambda *_: walk),
         patch.object(CostModel, "straight", lambda *_: Straight(-1, 0.0, 0.0)),
         patch.object(Clusters, "search_plan", _planned_anew),
+        patch.object(LocalSearcher, "search_one", _searched_anew),
     ):
         yield
 
@@ -33,3 +36,12 @@ def _planned_anew(clusters: Clusters, *given: Any) -> SearchPlan:
         return _search_plan(clusters, *given)
     finally:
         clusters._plans = kept
+
+
+def _searched_anew(searcher: LocalSearcher, *given: Any) -> Any:
+    """Do the same with what is kept for the next query."""
+    searcher._last = None
+    try:
+        return _search_one(searcher, *given)
+    finally:
+        searcher._last = None

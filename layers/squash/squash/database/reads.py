@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from squash.database.arguments import (
     check_consistency,
@@ -23,6 +23,8 @@ from squash.runtime.session import IndexSession
 if TYPE_CHECKING:
     from squash.attributes import FilterNode
     from squash.runtime.exporting import RowExport
+
+_STRONG: Final = "strong"  # as literals have it, too: mostly that very object
 
 # `IndexReads.list` hides the type's name from what follows it in the class.
 _Answers: TypeAlias = list[Answer]
@@ -205,7 +207,8 @@ class IndexReads:
 
         """
         session = self._session
-        check_consistency(consistency)
+        if consistency is not _STRONG:
+            check_consistency(consistency)
         options = query_options(
             include, top_k, recall_target, exact, explain, allow_partial, timeout_ms,
             session.config.encoder is not None,

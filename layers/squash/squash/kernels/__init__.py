@@ -63,7 +63,16 @@ from squash.kernels.record_keys import RecordTable
 from squash.kernels.rotations import FLIPS, HadamardRotation, Rotation, rotate_rows, rotated
 from squash.kernels.scanning import scan
 from squash.kernels.search_rooms import SearchPlan, Straight
-from squash.kernels.searching import Missing, Near, StaysOpen, search
+from squash.kernels.searching import (
+    Missing,
+    Near,
+    Settled,
+    StandingSearch,
+    StaysOpen,
+    ascends,
+    search,
+    standing_search,
+)
 from squash.kernels.tables import (
     AND,
     BLOCK_FACTOR_BYTES,
@@ -119,12 +128,15 @@ __all__ = [
     "RecordTable",
     "Rotation",
     "SearchPlan",
+    "Settled",
     "SignTable",
+    "StandingSearch",
     "StaysOpen",
     "Straight",
     "Taken",
     "alignments",
     "all_hold",
+    "ascends",
     "block_begins",
     "cell_begins",
     "cell_of",
@@ -169,6 +181,7 @@ __all__ = [
     "share_within",
     "sign_table",
     "split_blocks",
+    "standing_search",
     "table_sums",
     "top_k",
     "truth_of_spans",

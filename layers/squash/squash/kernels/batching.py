@@ -335,7 +335,7 @@ def _search_part(
             chosen, table, shared.rotation, shared.mean,
             metric=shared.metric, plan=plan, depth=depth,
         )  # fmt: skip
-        room.admit(0, None, shared.sure, shared.possible, 0.0)
+        room.admit(0, None, shared.sure, shared.possible)
         chosen.search_many(beside.at, room.at, batch)
     finally:
         beside.rooms.append(room)

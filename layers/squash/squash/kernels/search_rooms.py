@@ -109,8 +109,11 @@ class Room:
         self._admits_all = True
         self._walks = False  # whether the last filter's bitmaps stand there, and no counts
         self._filtering = (0, -1, 0)
-        self._records: RecordTable | None = None
+        self.records: RecordTable | None = None
+        """What keys are read from; see `read_keys`."""
         self.rows = self.depth = 0
+        self.prepared_by: object = None
+        """What stands for who prepared it last, if they say so; None as soon as others do."""
 
     def prepare(
         self,
@@ -152,17 +155,17 @@ class Room:
             plan.straight.most, plan.straight.base, plan.straight.each,
         )  # fmt: skip
         self._admits_all, self._walks = True, False
-        self._prepared = plan, by, metric
+        self._prepared, self.prepared_by = (plan, by, metric), None
 
-    def ask(self, query: F32) -> None:
-        """Write down what is asked."""
+    def ask(self, query: F32, overall: float) -> None:
+        """Write down what is asked, and about which share of all rows passes."""
         if query.shape != self._query.shape:
             raise InternalError("a query of another dimension was given to a search")
         self._query[:] = query
-
-    def admit_all(self, overall: float) -> None:
-        """Say that there is no filter."""
         self._reals[_OVERALL] = overall
+
+    def admit_all(self) -> None:
+        """Say that there is no filter."""
         if not self._admits_all:
             _FILTER.pack_into(self._asked, _FILTER_PLACE, 0, 0, 0, 0, 0)
             self._admits_all, self._walks = True, False
@@ -173,10 +176,8 @@ class Room:
         counts: tuple[I64, I64] | None,
         sure: U32,
         possible: U32,
-        overall: float,
     ) -> None:
         """Say which rows pass: those of a program, or those of counts, by their bitmaps."""
-        self._reals[_OVERALL] = overall
         bitmaps = self._bitmaps
         if bitmaps is None or bitmaps[0] is not sure or bitmaps[1] is not possible:
             bitmaps = self._bitmaps = (sure, possible, address(sure), address(possible))
@@ -199,10 +200,9 @@ class Room:
 
     def read_keys(self, records: RecordTable | None) -> None:
         """Say what keys are read from."""
-        if records is not self._records:
-            at, partitions = (0, 0) if records is None else (records.at, records.partitions)
-            _READING.pack_into(self._asked, _RECORDS_PLACE, at, partitions)
-            self._records = records
+        at, partitions = (0, 0) if records is None else (records.at, records.partitions)
+        _READING.pack_into(self._asked, _RECORDS_PLACE, at, partitions)
+        self.records = records
 
     def filtered(self) -> tuple[I64, I64]:
         """Return sure and possible rows of all clusters, where a program was evaluated."""
@@ -245,7 +245,7 @@ class Room:
         *rooms, counts_at, keys_at = places
         self.key_bytes = sizes["key_room"]
         _ROOMS.pack_into(self._asked, _ASKED.size, *rooms)
-        self._filtering, self._records = (0, -1, 0), None
+        self._filtering, self.records = (0, -1, 0), None
         _BESIDE.pack_into(
             self._asked, _BESIDE_PLACE,
             *self._filtering, counts_at, 0, 0, keys_at, self.key_bytes,

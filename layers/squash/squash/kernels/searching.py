@@ -6,11 +6,13 @@ gives what they give; the sum of their fixed costs is what it saves.
 
 from __future__ import annotations
 
+from operator import lt
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32, distinct
+from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import MetricName, gather_rows, refine, row_distances
 from squash.kernels.filtering import filter_clusters
@@ -20,7 +22,7 @@ from squash.kernels.prepare import prepare
 from squash.kernels.record_keys import RecordTable, split_keys
 from squash.kernels.rotations import Rotation
 from squash.kernels.scanning import scan
-from squash.kernels.search_rooms import COUNTS_FORM, SearchPlan, room_of
+from squash.kernels.search_rooms import COUNTS_FORM, Room, SearchPlan
 from squash.kernels.tables import ClusterTable, FilterProgram, PreparedQuery, Taken
 from squash.kernels.walking import walk
 from squash.values import dataclass, maker_of
@@ -52,8 +54,40 @@ class Near(NamedTuple):
     filtered: int
     listed: bool
 
+    def searched(self) -> tuple[int, ...]:
+        """Return the counts from `rows_seen` to `read`."""
+        return self[4:10]
+
 
 near_of: Final = maker_of(Near)
+
+
+class Settled(NamedTuple):
+    """The nearest rows by their keys, where no more than k were found and none ties with another.
+
+    `counts` are as the kernels left them.
+    """
+
+    keys: list[str]
+    distances: list[float]
+    counts: tuple[int, ...]
+
+    @property
+    def filtered(self) -> int:
+        """As of `Near`."""
+        return self.counts[_FILTERED]
+
+    @property
+    def listed(self) -> bool:
+        """As of `Near`."""
+        return self.counts[_LISTED] != 0
+
+    def searched(self) -> tuple[int, ...]:
+        """Return the counts of `Near` from `rows_seen` to `read`."""
+        return self.counts[:2] + self.counts[4:_FILTERED]
+
+
+_settled: Final = maker_of(Settled)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,58 +154,152 @@ def search(
         Of `every` row that passes a program, up to so many are measured.
 
     """
-    chosen = native.active()
-    if chosen is None:
+    standing = standing_search(table, rotation, mean, metric=metric, plan=plan)
+    if standing is None:
         return _by_parts(
             table, rotation, mean, query=query, metric=metric, plan=plan,
             overall=overall, bitmaps=(sure, possible), program=program, counts=counts,
             every=every, listed_most=listed_most, filtered_most=filtered_most,
         )  # fmt: skip
-    beside = native_table(table)
-    bound = None if program is None else beside.bind(program)
-    room = room_of(beside, len(mean))
-    try:
-        depth = 1 if bound is None else bound.depth
-        room.prepare(chosen, table, rotation, mean, metric=metric, plan=plan, depth=depth)
-        room.ask(query)
-        if bound is None and counts is None:
-            room.admit_all(overall)
-        else:
-            program_at = 0 if bound is None or counts is not None else bound.at
-            room.admit(program_at, counts, sure, possible, overall)
-            lists_at = beside.lists(table.listed) if listed_most >= 0 and table.listed else 0
-            room.filter_all(lists_at, listed_most, filtered_most)
-        room.read_keys(records)
-        found = (chosen.search_all if every else chosen.search)(beside.at, room.at)
-        seen = COUNTS_FORM.unpack_from(room.counts)
-        if found == STAYS_OPEN:
-            return StaysOpen(room.filtered() if every and seen[_FILTERED] >= 0 else None)
-        taken = room.taken[: seen[3]].copy()
-        if found < 0:
-            return Missing(taken)
-        keys = None
-        if records is not None:
-            key_bytes = seen[_KEY_BYTES]
-            if 0 < key_bytes <= room.key_bytes:
-                keys = split_keys(room.keys[: key_bytes - 1])
-            elif key_bytes >= 0 or not found:
-                keys = records.keys_at(chosen, room.near_partition_at, room.near_row_at, found)
-        return near_of(
-            (
-                room.near_partition[:found].tolist(),
-                room.near_row[:found].tolist(),
-                room.near_distance[:found].tolist(),
-                taken,
-                seen[0],
-                seen[1],
-                *seen[4:_FILTERED],
-                keys,
-                seen[_FILTERED],
-                seen[_LISTED] != 0,
+    found = standing.search(
+        query, overall, program, sure, possible,
+        counts=counts, records=records, every=every, listed_most=listed_most,
+        filtered_most=filtered_most,
+    )  # fmt: skip
+    if isinstance(found, Settled):
+        raise InternalError("a search gave keys where it was to give rows")
+    return found
+
+
+def standing_search(
+    table: ClusterTable, rotation: Rotation, mean: F32, *, metric: MetricName, plan: SearchPlan
+) -> StandingSearch | None:
+    """Return what searches of a table and plan have in common; None if the twins serve.
+
+    The arguments are those of `search`.
+    """
+    chosen = native.active()
+    if chosen is None:
+        return None
+    return StandingSearch(chosen, table, rotation, mean, metric=metric, plan=plan)
+
+
+class StandingSearch:
+    """What searches of one plan have in common, so that nothing is asked twice on a query's way.
+
+    It stands for as long as its table does, and the kernels that served when it was made.
+    """
+
+    __slots__ = ("_beside", "_me", "_mean", "_metric", "_plan", "_rotation", "chosen", "table")
+
+    def __init__(
+        self,
+        chosen: native.Native,
+        table: ClusterTable,
+        rotation: Rotation,
+        mean: F32,
+        *,
+        metric: MetricName,
+        plan: SearchPlan,
+    ) -> None:
+        self._me = object()  # by which rooms know who prepared them, without holding the table
+        self.chosen: Final = chosen
+        self.table: Final = table
+        self._rotation = rotation
+        self._mean = mean
+        self._metric: MetricName = metric
+        self._plan = plan
+        self._beside = native_table(table)
+
+    def search(
+        self,
+        query: F32,
+        overall: float,
+        program: FilterProgram | None,
+        sure: U32 | None,
+        possible: U32 | None,
+        *,
+        counts: tuple[I64, I64] | None = None,
+        records: RecordTable | None = None,
+        every: bool = False,
+        listed_most: int = -1,
+        filtered_most: int = 0,
+        settle: bool = False,
+    ) -> Near | Settled | Missing | StaysOpen:
+        """Search as `search` does; without a filter there need be no bitmaps.
+
+        With `settle`, rows are given by their keys alone where that says it all.
+        """
+        chosen, beside = self.chosen, self._beside
+        bound = None if program is None else beside.bind(program)
+        try:
+            room: Room = beside.rooms.pop()
+        except IndexError:
+            room = Room(len(self._mean))
+        try:
+            depth = 1 if bound is None else bound.depth
+            if room.prepared_by is not self._me or depth > room.depth:
+                self._prepare(room, depth)
+            room.ask(query, overall)
+            if sure is None or possible is None or (bound is None and counts is None):
+                room.admit_all()
+            else:
+                room.admit(
+                    0 if bound is None or counts is not None else bound.at, counts, sure, possible
+                )
+                listed = self.table.listed
+                lists_at = beside.lists(listed) if listed_most >= 0 and listed else 0
+                room.filter_all(lists_at, listed_most, filtered_most)
+            if records is not room.records:
+                room.read_keys(records)
+            found = (chosen.search_all if every else chosen.search)(beside.at, room.at)
+            seen = COUNTS_FORM.unpack_from(room.counts)
+            if found < 0:
+                return _stopped(room, found, seen, every=every)
+            keys = None
+            if records is not None:
+                key_bytes = seen[_KEY_BYTES]
+                if 0 < key_bytes <= room.key_bytes:
+                    keys = split_keys(room.keys[: key_bytes - 1])
+                elif key_bytes >= 0 or not found:
+                    keys = records.keys_at(chosen, room.near_partition_at, room.near_row_at, found)
+            distances: list[float] = room.near_distance[:found].tolist()
+            if settle and keys is not None and found <= self._plan.k and ascends(distances):
+                return _settled((keys, distances, seen))
+            return near_of(
+                (
+                    room.near_partition[:found].tolist(),
+                    room.near_row[:found].tolist(),
+                    distances,
+                    room.taken[: seen[3]].copy(),
+                    seen[0],
+                    seen[1],
+                    *seen[4:_FILTERED],
+                    keys,
+                    seen[_FILTERED],
+                    seen[_LISTED] != 0,
+                )
             )
-        )
-    finally:
-        beside.rooms.append(room)
+        finally:
+            beside.rooms.append(room)
+
+    def _prepare(self, room: Room, depth: int) -> None:
+        room.prepare(
+            self.chosen, self.table, self._rotation, self._mean,
+            metric=self._metric, plan=self._plan, depth=depth,
+        )  # fmt: skip
+        room.prepared_by = self._me
+
+
+def _stopped(room: Room, found: int, seen: tuple[int, ...], *, every: bool) -> Missing | StaysOpen:
+    if found == STAYS_OPEN:
+        return StaysOpen(room.filtered() if every and seen[_FILTERED] >= 0 else None)
+    return Missing(room.taken[: seen[3]].copy())
+
+
+def ascends(distances: list[float]) -> bool:
+    """Tell whether each row is farther than the one before: what is found at once comes so."""
+    return all(map(lt, distances, distances[1:]))
 
 
 def _by_parts(

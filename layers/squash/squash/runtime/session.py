@@ -115,7 +115,10 @@ class IndexSession:
         self._clock = clock
         self._counted = CountingStore(store)
         self._store = PrefixStore(self._counted, entry.prefix)
-        self._searcher = searcher or LocalSearcher(settings.costs)
+        local = LocalSearcher(settings.costs)
+        self._searcher = searcher or local
+        # Where each request is billed, one round of them is spared by how a search is begun.
+        self._local = None if searcher or settings.billed else local
         self._threads = shared_threads("squash-log")
         self._views = IndexViews(
             self._store,
@@ -180,13 +183,28 @@ class IndexSession:
         self, vector: Any, node: FilterNode | None, options: Query, consistency: str
     ) -> Answer:
         """Answer one query of a vector on the newest snapshot, as `query_many` does, but sooner."""
-        before = self._spent()
+        spent, loaded = self._counted.noted, self._views.loader.noted
+        before = spent(), loaded()
         if self.config.expires is not None:
             node = only_live(node, self._live())
-        query = options.of(check_vector(vector, self.config), node)
-        view, found = self._searched((query,), consistency)
-        (matches, trace) = found[0]
-        return self._answer(view, query, matches, trace, (before, self._spent()))
+        checked = check_vector(vector, self.config)
+        queries: Sequence[Query]
+        local = self._local
+        if local is None:
+            queries = (options.of(checked, node),)
+            view, found = self._searched(queries, consistency)
+        else:
+            view = self._views.view(consistency)
+            try:
+                at_once = local.search_one(view, checked, node, options)
+            except DataError:
+                at_once = None  # If something of this snapshot is gone, the newest is read below.
+            if at_once is not None:
+                usage = partial(usage_of, at_once[1], before, (spent(), loaded()), self._settings)
+                return make_answer(at_once[0], usage, view.snapshot, None, ())
+            queries = (options.of(checked, node),)
+            view, found = self._reading_from(view, self._search, queries)
+        return self._answer(view, options, *found[0], (before, (spent(), loaded())))
 
     def query_many(
         self,
@@ -293,7 +311,12 @@ class IndexSession:
         What garbage collection takes was in no newest snapshot for an hour at least: only who
         stood still for so long can miss it.
         """
-        view = self._views.view(consistency)
+        return self._reading_from(self._views.view(consistency), read, what)
+
+    def _reading_from(
+        self, view: IndexView, read: Callable[[IndexView, A], T], what: A
+    ) -> tuple[IndexView, T]:
+        """Do as `_reading`, from this snapshot if that can be."""
         try:
             return view, read(view, what)
         except DataError:

@@ -9,7 +9,7 @@ from squash.drafts import make_usage_here
 from squash.model import Usage
 from squash.planning.prices import invocation_cost_usd, request_cost_usd
 from squash.runtime.settings import Settings
-from squash.search import Trace
+from squash.search import Told, Trace
 from squash.search.spending import Spent
 from squash.storage import Noted, StoreCounts
 
@@ -27,8 +27,9 @@ def spent_together(one: Spent | None, other: Spent | None) -> Spent | None:
     return both
 
 
-def usage_of(trace: Trace, before: SpentHere, after: SpentHere, settings: Settings) -> Usage:
+def usage_of(told: Told, before: SpentHere, after: SpentHere, settings: Settings) -> Usage:
     """Return what an answer cost, by what its search noted and what was spent here meanwhile."""
+    trace = told if isinstance(told, Trace) else told()
     store = StoreCounts.of(tuple(map(sub, after[0], before[0])))
     memory, tmp, read = map(sub, after[1], before[1])
     cost_usd = request_cost_usd(store.by_kind) if settings.billed else 0.0

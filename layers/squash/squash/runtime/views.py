@@ -124,7 +124,12 @@ class IndexViews:
                 return self._newest_view_of(self._refresh_to_search())
             # Every query comes through here, and mostly nothing is new.
             newest = self.log.refresh(opened)
-            return self._newest_view_of(newest if newest is opened else self.install(newest))
+            if newest is not opened:
+                newest = self.install(newest)
+            last = self._last
+            if last is not None and last.snapshot == newest.state.sequence:
+                return last
+            return self._newest_view_of(newest)
         if consistency != "eventual":
             raise InvalidArgumentError(
                 f"consistency is 'strong' or 'eventual', not {consistency!r}", field="consistency"

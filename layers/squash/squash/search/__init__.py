@@ -1,5 +1,6 @@
 """Answering queries: filter, choose, prune, rank, refine, merge."""
 
+from squash.search.at_once import Told
 from squash.search.fetch import keys_passing, live_count, record_page, records_by_key
 from squash.search.found import Query
 from squash.search.index_view import IndexView
@@ -17,6 +18,7 @@ __all__ = [
     "Rows",
     "Searcher",
     "SegmentView",
+    "Told",
     "Trace",
     "explain",
     "keys_passing",

@@ -13,8 +13,10 @@ from squash.arrays import I64, distinct
 from squash.attributes import FilterNode, asked_of, only_live
 from squash.errors import InternalError
 from squash.index.prefetch import prefetch_columns
-from squash.kernels import Expected, FilterProgram, MatchPlan, MatchPlanner
+from squash.kernels import ClusterTable, Expected, FilterProgram, MatchPlan, MatchPlanner
 from squash.limits import SCAN_ALL_MATCHES_MAX
+from squash.planning import CostModel
+from squash.search.clusters import Clusters
 from squash.search.expecting import expect, planner_of
 from squash.search.expecting import plan as planned
 from squash.search.expiring import split_live
@@ -63,25 +65,39 @@ def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return _admission((None, alive, None, few, 0.0, -1))
-    expected = expect(job, node, alive)
+    expected = expect(clusters, job.table, planner_of(job), node, alive)
     program, share, still_open = expected[:3]
-    plan = _plan(job, expected, share)
+    plan = _plan(clusters, expected, share)
+    job.trace.expected = _costs_us(plan)
     # Nobody is told of levels that a search in one call goes by.
-    at_once = alone and not job.query.explain and clusters.scannable
+    if alone and not job.query.explain and clusters.scannable:
+        admission = admit_at_once(clusters, job.costs, expected)
+        if admission is not None:
+            return admission
     if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        filter_ns, counts, most = plan.walk_filter_ns, None, -1
+        filter_ns, counts = plan.walk_filter_ns, None
         # With more comparisons a list's row costs more; what one costs mostly says that none pays.
         if alone and share * clusters.row_count * job.costs.listed(1) < filter_ns:
-            if at_once:
-                most = _listed_most(job, program, share, filter_ns)
-            else:
-                counts = _listed(job, program, share, filter_ns)
-        return _admission((program, share, counts, False, filter_ns, most))
-    filter_ns = plan.filter_ns
-    if at_once and share * clusters.row_count <= SCAN_ALL_MATCHES_MAX:
-        most = _listed_most(job, program, share, filter_ns)
-        return _admission((program, share, None, True, filter_ns, most))
-    return _everywhere(job, program, _filter_all(job, program, share, filter_ns))
+            counts = _listed(job, program, share, filter_ns)
+        return _admission((program, share, counts, False, filter_ns, -1))
+    return _everywhere(job, program, _filter_all(job, program, share, plan.filter_ns))
+
+
+def admit_at_once(clusters: Clusters, costs: CostModel, expected: Expected) -> Admission | None:
+    """Admit by what is expected of a filter; None where it must be evaluated before the search."""
+    program, share, still_open = expected[:3]
+    matches = share * clusters.row_count
+    plan = _plan(clusters, expected, share)
+    if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
+        filter_ns, most = plan.walk_filter_ns, -1
+        # With more comparisons a list's row costs more; what one costs mostly says that none pays.
+        if matches * costs.listed(1) < filter_ns:
+            most = _listed_most(clusters, costs, program, share, filter_ns)
+        return _admission((program, share, None, False, filter_ns, most))
+    if matches > SCAN_ALL_MATCHES_MAX:
+        return None
+    most = _listed_most(clusters, costs, program, share, plan.filter_ns)
+    return _admission((program, share, None, True, plan.filter_ns, most))
 
 
 Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]
@@ -150,13 +166,11 @@ def trace_admission(job: Job, admission: Admission) -> None:
         job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
 
 
-def _plan(job: Job, plan: MatchPlan | Expected, share: float) -> MatchPlan | Expected:
-    """Note what plans cost; where vectors come page by page, walk."""
-    clusters = job.clusters
+def _plan(clusters: Clusters, plan: MatchPlan | Expected, share: float) -> MatchPlan | Expected:
+    """Where vectors come page by page, walk."""
     if plan.scan_all and not clusters.whole and share * clusters.row_count > SCAN_ALL_MATCHES_MAX:
         # Each match is a page to get: what they cost is not what the model counts.
-        plan = plan._replace(scan_all=False)
-    job.trace.expected = _costs_us(plan)
+        return plan._replace(scan_all=False)
     return plan
 
 
@@ -172,22 +186,24 @@ def _listed(
 ) -> tuple[I64, I64] | None:
     """Filter all clusters by lists of rows, where there are any and few rows have to be asked."""
     table, bitmaps = job.table, job.bitmaps
-    if not _lists_pay(job, program, share, filter_ns):
+    if not _lists_pay(job.clusters, job.costs, program, share, filter_ns):
         return None
     if table.listed:
         most = int(filter_ns / job.costs.listed(program.comparisons))
         found = kernels.filter_listed(table, program, most, bitmaps.sure, bitmaps.possible)
         if found is not None:
             return found
-    miss_lists(job, program, filter_ns)
+    miss_lists(job.clusters, table, job.costs, program, filter_ns)
     return None
 
 
-def _listed_most(job: Job, program: FilterProgram, share: float, filter_ns: float) -> int:
+def _listed_most(
+    clusters: Clusters, costs: CostModel, program: FilterProgram, share: float, filter_ns: float
+) -> int:
     """Return how many rows of lists may be asked in the place of a filter; -1 is none."""
-    if not _lists_pay(job, program, share, filter_ns):
+    if not _lists_pay(clusters, costs, program, share, filter_ns):
         return -1
-    return int(filter_ns / job.costs.listed(program.comparisons))
+    return int(filter_ns / costs.listed(program.comparisons))
 
 
 def listed_most(job: Job, admission: Admission) -> int:
@@ -197,25 +213,34 @@ def listed_most(job: Job, admission: Admission) -> int:
     spared is noted.
     """
     program, filter_ns = admission.program, admission.filter_ns
-    most = -1 if program is None else _listed_most(job, program, admission.overall, filter_ns)
-    if program is None or most < 0:
+    if program is None:
+        return -1
+    most = _listed_most(job.clusters, job.costs, program, admission.overall, filter_ns)
+    if most < 0:
         return -1
     # With several comparisons only queries asked alone note what they miss: to find out takes a
     # twentieth of a query's time in a batch, and mostly the list of one would spare nothing.
     if program.comparisons == 1 and program.asked[0].attribute not in job.table.listed:
-        miss_lists(job, program, filter_ns)
+        miss_lists(job.clusters, job.table, job.costs, program, filter_ns)
     return most if job.table.listed else -1
 
 
-def _lists_pay(job: Job, program: FilterProgram, share: float, filter_ns: float) -> bool:
+def _lists_pay(
+    clusters: Clusters, costs: CostModel, program: FilterProgram, share: float, filter_ns: float
+) -> bool:
     """Tell whether lists can spare anything: no fewer rows are asked than pass."""
-    rows, each_ns = job.clusters.row_count, job.costs.listed(program.comparisons)
-    return job.clusters.listing.serves and rows * share * each_ns < filter_ns
+    rows, each_ns = clusters.row_count, costs.listed(program.comparisons)
+    return clusters.listing.serves and rows * share * each_ns < filter_ns
 
 
-def miss_lists(job: Job, program: FilterProgram, filter_ns: float) -> None:
+def miss_lists(
+    clusters: Clusters,
+    table: ClusterTable,
+    costs: CostModel,
+    program: FilterProgram,
+    filter_ns: float,
+) -> None:
     """Note what lists that there are not would have spared."""
-    clusters, table, costs = job.clusters, job.table, job.costs
     if not clusters.listing.is_counted():
         return
     rows, comparisons = clusters.row_count, program.comparisons
@@ -253,7 +278,8 @@ def _everywhere(job: Job, program: FilterProgram, counts: tuple[I64, I64]) -> Ad
         found = np.where(some, clusters.counts(bitmaps.sure), 0)
         counts, possible = (found, found), int(found.sum())
     share = possible / max(clusters.row_count, 1)
-    plan = _plan(job, planned(planner_of(job), program, share, 0.0), share)
+    plan = _plan(clusters, planned(planner_of(job), program, share, 0.0), share)
+    job.trace.expected = _costs_us(plan)
     return Admission(program, share, counts, scan_all=bool(plan.scan_all))
 
 

@@ -30,23 +30,25 @@ _Asked: TypeAlias = tuple[FilterNode, MatchPlanner, Expected]
 """A filter that was asked, and what was expected of it by a planner."""
 
 
-def expect(job: Job, node: FilterNode, alive: float) -> Expected:
+def expect(
+    clusters: Clusters, table: ClusterTable, planner: MatchPlanner, node: FilterNode, alive: float
+) -> Expected:
     """Compile a filter, estimate, and plan; the last lasting ones are kept with their table.
 
     A node is kept beside, so that no other has its id.
 
     Parameters
     ----------
-    job:
-        The query.
+    clusters, table:
+        What is searched.
+    planner:
+        Plans it.
     node:
-        Its filter, as far as it is asked of cells.
+        The filter, as far as it is asked of cells.
     alive:
         The share of all rows that live.
 
     """
-    clusters, table, query = job.clusters, job.table, job.query
-    planner = clusters.planner(job.costs, job.keep, query.recall_target, query.k)
     # As `is_lasting` has it, without a call for what is new.
     lasting = node.again if type(node) is And else is_lasting(node)
     known: _Asked | None = table.asked.get(id(node)) if lasting else None
@@ -66,7 +68,7 @@ def expect(job: Job, node: FilterNode, alive: float) -> Expected:
     if alike is not None:
         found = kernels.expect(table, alike, ends, planner)
     else:
-        found = _expect(job, node, alive)
+        found = _expect(clusters, table, planner, node, alive)
     if lasting and found.program.comparisons <= _KEPT_COMPARISONS_MAX:
         if len(table.asked) >= FILTER_NODES_KEPT:
             table.asked.clear()
@@ -91,9 +93,10 @@ def plan(
     return planner.plan(share, still_open, comparisons=program.comparisons, numbers=numbers)
 
 
-def _expect(job: Job, node: FilterNode, alive: float) -> Expected:
+def _expect(
+    clusters: Clusters, table: ClusterTable, planner: MatchPlanner, node: FilterNode, alive: float
+) -> Expected:
     """Do the same for filters of any kind."""
-    clusters, table = job.clusters, job.table
     clusters.load_columns(table, asked_of(node))
     program = compile_filter(
         node, clusters.trained.cells, holds_lists=partial(clusters.holds_lists, table)
@@ -105,7 +108,7 @@ def _expect(job: Job, node: FilterNode, alive: float) -> Expected:
     else:
         seen, sure, possible = kernels.filter_sample(table, program, _every(table))
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
-    planned = plan(planner_of(job), program, share, still_open)
+    planned = plan(planner, program, share, still_open)
     return Expected.of(program, share, still_open, planned)
 
 

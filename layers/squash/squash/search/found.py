@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import lt
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from squash.arrays import F32, F64, I64
 from squash.attributes import FilterNode
 from squash.drafts import make_matches
 from squash.index.prefetch import RowsOf, prefetch_documents, prefetch_vectors
+from squash.kernels import ascends
 from squash.model import Match, Metadata
 from squash.search.trace import Trace
 from squash.search.view import KeyReader, SegmentView
@@ -192,11 +192,6 @@ def _nearest(found: Found, k: int) -> Sequence[int]:
     keys = dict(zip(order, _keys(found, order), strict=True))
     order.sort(key=lambda place: (distances[place], keys[place]))
     return order[:k]
-
-
-def ascends(distances: list[float]) -> bool:
-    """Tell whether each row is farther than the one before: what is found at once comes so."""
-    return all(map(lt, distances, distances[1:]))
 
 
 def _with_ties(distances: Sequence[float], k: int) -> list[int]:

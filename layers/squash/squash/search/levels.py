@@ -60,13 +60,8 @@ def gather_matches(job: Job, admission: Admission) -> tuple[I64, I64]:
 
 def trace_matches(job: Job, clusters: I64, rows: int) -> None:
     """Note that all rows that pass are measured, and in which clusters, int64 [m], they are."""
-    trace = job.trace
-    trace.plan = "scan all matches"
-    trace.examined += job.clusters.row_count
-    trace.passed += rows
-    trace.vectors_read += rows
-    trace.walked(job.table.partition, clusters)
-    trace.level("exact scan", rows, min(job.query.k, rows))
+    job.trace.measured(job.clusters.row_count, rows, job.query.k)
+    job.trace.walked(job.table.partition, clusters)
 
 
 def walk_by_levels(job: Job, admission: Admission) -> Found:

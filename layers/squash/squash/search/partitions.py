@@ -25,7 +25,7 @@ from squash.search.admitting import (
     trace_measured,
 )
 from squash.search.clusters import Bitmaps, Clusters
-from squash.search.found import Found, Query, ascends, complete, found_at_once
+from squash.search.found import Found, Query, complete, found_at_once
 from squash.search.jobs import Admission, Job
 from squash.search.levels import scan_matches, trace_matches, walk_by_levels
 from squash.search.trace import Trace
@@ -281,6 +281,21 @@ def _records(job: Job) -> kernels.RecordTable | None:
     return None if job.query.include_metadata else job.clusters.records
 
 
+def match_further(
+    job: Job, admission: Admission, near: kernels.Missing | kernels.StaysOpen
+) -> tuple[Match, ...]:
+    """Go on with a query that one call of the kernels could not search: give the matches."""
+    found: Found | kernels.Near
+    if isinstance(near, kernels.Missing):
+        found = _search_admitted(job, admission)
+    elif admission.scan_all and admission.program is not None:
+        found = _search_filtered(job, admit_filtered(job, admission, near.counts))
+    else:
+        trace_admission(job, admission)
+        found = walk_by_levels(job, admission)
+    return _matches_of(job, found)
+
+
 def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
     """Search for what is admitted, and note how."""
     if admission.scan_all and admission.counts is None and admission.program is not None:
@@ -288,6 +303,11 @@ def _search_admitted(job: Job, admission: Admission) -> Found | kernels.Near:
         if isinstance(near, kernels.Near):
             return near
         admission = admit_filtered(job, admission, None if near is None else near.counts)
+    return _search_filtered(job, admission)
+
+
+def _search_filtered(job: Job, admission: Admission) -> Found | kernels.Near:
+    """Do the same for what is to be walked, or of which all that passes is known."""
     trace_admission(job, admission)
     if job.clusters.scannable and not job.query.explain:
         near = _search_at_once(job, admission)
@@ -339,7 +359,7 @@ def _matches_of(job: Job, found: Found | kernels.Near) -> tuple[Match, ...]:
     bare = not (query.include_metadata or query.include_vector)
     if bare and isinstance(found, kernels.Near):
         keys, distances = found.keys, found.distances
-        if keys is not None and len(distances) <= query.k and ascends(distances):
+        if keys is not None and len(distances) <= query.k and kernels.ascends(distances):
             # None ties with another: they are the k nearest, and in their order.
             job.trace.noted.append(("merge", len(distances), len(distances)))
             return make_bare_matches(keys, distances)
@@ -347,9 +367,11 @@ def _matches_of(job: Job, found: Found | kernels.Near) -> tuple[Match, ...]:
 
 
 def _found_of(job: Job, found: Found | kernels.Near) -> Found:
-    if not isinstance(found, kernels.Near):
-        return found
-    clusters = job.clusters
+    return found_of_near(job.clusters, found) if isinstance(found, kernels.Near) else found
+
+
+def found_of_near(clusters: Clusters, found: kernels.Near) -> Found:
+    """Return what the kernels found as rows of partitions."""
     return found_at_once(
         (
             clusters.partitions,
@@ -368,7 +390,7 @@ def _note(job: Job, near: kernels.Near, admission: Admission | None = None) -> N
     if admission is not None:
         program = admission.program
         if program is not None and admission.listed_most >= 0 and not near.listed:
-            miss_lists(job, program, admission.filter_ns)
+            miss_lists(job.clusters, job.table, job.costs, program, admission.filter_ns)
         if admission.scan_all:
             if program is not None and near.filtered >= 0:
                 trace_measured(job, program, near.filtered)
@@ -377,4 +399,4 @@ def _note(job: Job, near: kernels.Near, admission: Admission | None = None) -> N
     if near.filtered >= 0:
         trace.level("filter", job.clusters.row_count, near.filtered)
     trace.walked(job.table.partition, near.taken)
-    trace.searched(near[4:10])
+    trace.searched(near.searched())

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from squash.arrays import F32
+from squash.attributes import FilterNode
 from squash.model import Match
 from squash.planning import DEFAULT_COSTS, CostModel
+from squash.search.at_once import AtOnce, Told, at_once_of
 from squash.search.found import Query
 from squash.search.index_view import IndexView
 from squash.search.query import search, search_many
@@ -43,6 +46,8 @@ class LocalSearcher:
 
     def __init__(self, costs: CostModel = DEFAULT_COSTS) -> None:
         self._costs = costs
+        # Mostly a query asks what the one before it asked, of the same snapshot.
+        self._last: AtOnce | None = None
 
     def search(
         self, view: IndexView, queries: Sequence[Query]
@@ -51,3 +56,15 @@ class LocalSearcher:
         if len(queries) == 1:
             return [search(view, queries[0], costs=self._costs)]
         return search_many(view, queries, costs=self._costs)
+
+    def search_one(
+        self, view: IndexView, vector: F32, node: FilterNode | None, options: Query
+    ) -> tuple[tuple[Match, ...], Told] | None:
+        """Search for a vector and filter, and what else options ask; None where `search` must.
+
+        Options are known by being the same object again.
+        """
+        last = self._last
+        if last is None or not last.serves(view, options):
+            last = self._last = at_once_of(view, options, self._costs)
+        return None if last is None else last.search(vector, node)

@@ -93,6 +93,14 @@ class Trace:
             self.noted.append(("full codes", ranked, kept))
         self.noted.append(("refine", kept, read))
 
+    def measured(self, rows: int, passed: int, k: int) -> None:
+        """Note that of so many rows all that pass were measured."""
+        self.plan = "scan all matches"
+        self.examined += rows
+        self.passed += passed
+        self.vectors_read += passed
+        self.noted.append(("exact scan", passed, min(k, passed)))
+
     def visited(self, partitions: int, clusters: int) -> None:
         """Note how many of both were visited."""
         self._partitions, self._walked = partitions, None

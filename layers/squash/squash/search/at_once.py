@@ -1,0 +1,169 @@
+"""Queries of one snapshot that ask alike, each searched in one call of the kernels.
+
+What they have in common is found once; a query that needs more than one call goes on as all others
+do, from where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+from squash import kernels
+from squash.arrays import F32
+from squash.attributes import FilterNode
+from squash.drafts import make_bare_matches
+from squash.kernels import native
+from squash.limits import SCAN_ALL_MATCHES_MAX
+from squash.model import Match
+from squash.planning import CostModel
+from squash.search.admitting import admit_at_once, miss_lists
+from squash.search.clusters import Bitmaps, Clusters
+from squash.search.expecting import expect
+from squash.search.found import Query, merge
+from squash.search.index_view import IndexView
+from squash.search.jobs import Job
+from squash.search.partitions import found_of_near, match_further, match_partitions
+from squash.search.trace import Trace
+
+_OPEN: Final = (kernels.Missing, kernels.StaysOpen)
+
+Told: TypeAlias = Trace | Callable[[], Trace]
+"""What happened on the way of a query, or what finds it out when somebody asks."""
+
+
+def at_once_of(view: IndexView, options: Query, costs: CostModel) -> AtOnce | None:
+    """Return what searches a snapshot for what some options ask; None where that is more work.
+
+    So it is where rows are in no partition, or expire, or where somebody wants to know about each
+    level; and where the time, or the number of matches, is limited.
+    """
+    clusters = view.clusters
+    if clusters is None or view.exact_rows or clusters.expires is not None:
+        return None
+    limited = options.deadline_ms is not None or options.matches_max is not None
+    if limited or options.exact or options.explain or not clusters.scannable:
+        return None
+    keep = clusters.keep(options.k, options.recall_target)
+    table, codec = clusters.table(), clusters.trained.codec
+    standing = kernels.standing_search(
+        table,
+        codec.rotation,
+        codec.mean,
+        metric=view.metric.value,
+        plan=clusters.search_plan(options.recall_target, options.k, keep, costs),
+    )
+    return None if standing is None else AtOnce(view, clusters, options, costs, standing)
+
+
+class AtOnce:
+    """Searches a snapshot for what some options ask, as long as `serves` says so."""
+
+    def __init__(
+        self,
+        view: IndexView,
+        clusters: Clusters,
+        options: Query,
+        costs: CostModel,
+        standing: kernels.StandingSearch,
+    ) -> None:
+        self._view = view
+        self._clusters = clusters
+        self._options = options
+        self._costs = costs
+        self._standing = standing
+        self._table = standing.table
+        self._keep = keep = clusters.keep(options.k, options.recall_target)
+        self._planner = clusters.planner(costs, keep, options.recall_target, options.k)
+        self._bare = not (options.include_metadata or options.include_vector)
+        self._few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
+
+    def serves(self, view: IndexView, options: Query) -> bool:
+        """Tell whether queries of these options are searched by it, options known as an object."""
+        return (
+            view is self._view
+            and options is self._options
+            and self._clusters.table() is self._table
+            and native.active() is self._standing.chosen
+        )
+
+    def search(self, vector: F32, node: FilterNode | None) -> tuple[tuple[Match, ...], Told]:
+        """Do as `squash.search.search` does with the options, a vector and a filter."""
+        clusters, options = self._clusters, self._options
+        records = None if options.include_metadata else clusters.records
+        if node is None:
+            every = self._few
+            near = self._standing.search(
+                vector, clusters.alive_share, None, None, None,
+                records=records, every=every, settle=self._bare,
+            )  # fmt: skip
+            if isinstance(near, _OPEN):
+                return self._by_parts(vector, node)
+        else:
+            expected = expect(clusters, self._table, self._planner, node, clusters.alive_share)
+            admission = admit_at_once(clusters, self._costs, expected)
+            if admission is None:
+                return self._by_parts(vector, node)
+            program, overall, _, every, filter_ns, most = admission
+            bitmaps = clusters.take_bitmaps()
+            try:
+                near = self._standing.search(
+                    vector, overall, program, bitmaps.sure, bitmaps.possible,
+                    records=records, every=every, listed_most=most,
+                    filtered_most=SCAN_ALL_MATCHES_MAX, settle=self._bare,
+                )  # fmt: skip
+                if isinstance(near, _OPEN):
+                    job = self._job(vector, node, bitmaps)
+                    return match_further(job, admission, near), job.trace
+            finally:
+                clusters.give_bitmaps(bitmaps)
+            if program is not None and most >= 0 and not near.listed:
+                miss_lists(clusters, self._table, self._costs, program, filter_ns)
+        rows, k = clusters.row_count, options.k
+        # What is told holds counts, and nothing of what was found: an answer may be kept for long.
+        if isinstance(near, kernels.Settled):
+            matches = make_bare_matches(near.keys, near.distances)
+            return matches, partial(_told_settled, near.counts, every, rows, k, len(matches))
+        matches = merge((found_of_near(clusters, near),), options)
+        found, searched = len(near.distances), near.searched()
+        told = partial(_told, near.filtered, searched, every, rows, k, found, len(matches))
+        return matches, told
+
+    def _by_parts(self, vector: F32, node: FilterNode | None) -> tuple[tuple[Match, ...], Trace]:
+        trace, query = Trace(), self._options.of(vector, node)
+        metric = self._view.metric
+        return match_partitions(metric, self._costs, self._clusters, query, trace), trace
+
+    def _job(self, vector: F32, node: FilterNode, bitmaps: Bitmaps) -> Job:
+        query = self._options.of(vector, node)
+        return Job(
+            self._view.metric, self._costs, self._clusters, self._table, query, self._keep,
+            bitmaps, Trace(),
+        )  # fmt: skip
+
+
+def _told_settled(counts: tuple[int, ...], every: bool, rows: int, k: int, matches: int) -> Trace:
+    settled = kernels.Settled([], [], counts)
+    return _told(settled.filtered, settled.searched(), every, rows, k, matches, matches)
+
+
+def _told(  # noqa: PLR0917 - a partial's, which every query makes
+    filtered: int,
+    searched: tuple[int, ...],
+    every: bool,
+    rows: int,
+    k: int,
+    found: int,
+    matches: int,
+) -> Trace:
+    """Return what an answer's usage says of a search in one call."""
+    trace = Trace()
+    if filtered >= 0:
+        trace.level("filter", rows, filtered)
+    if every:
+        trace.measured(rows, searched[-1], k)
+    else:
+        trace.searched(searched)
+    trace.level("merge", found, matches)
+    return trace

@@ -1,0 +1,141 @@
+"""A query asked alone, by its own way, finds and costs what it does by the way of all others."""
+
+import gc
+from contextlib import contextmanager
+from functools import partial
+from types import FunctionType, ModuleType
+from unittest.mock import patch
+from uuid import uuid4
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_index_model import SMALL
+
+import squash
+from amounts import examples
+from squash.kernels import native
+from squash.runtime.settings import Settings
+from squash.search.at_once import AtOnce
+from strategies import filters_for, metadata_rows
+
+INCLUDES = st.sampled_from(
+    [(), ("metadata",), ("vector",), ("metadata", "vector")],
+)
+OFTEN = settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def filled(rows, seed, *, metric="euclidean"):
+    """Make an index of partitions; of some, vectors are twins, and keys need escapes in JSON."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(len(rows), 6)).astype(np.float32)
+    if seed % 3 == 0:
+        vectors = vectors[rng.integers(len(rows), size=len(rows))]
+    mark = '"' if seed % 5 == 0 else ""
+    index = squash.connect(f"memory://{uuid4().hex}").create_index("x", dimension=6, metric=metric)
+    index.put(keys=[f"k{mark}{i}" for i in range(len(rows))], vectors=vectors, metadata=rows)
+    index.optimize(options=SMALL)
+    return index, rng
+
+
+@contextmanager
+def as_all_others(index):
+    """Have queries of an index go the general way."""
+    with patch.object(index._session, "_local", None):
+        yield
+
+
+def told(answer):
+    """Return all that an answer says."""
+    matches = [
+        (one.key, one.distance, one.metadata, None if one.vector is None else one.vector.tolist())
+        for one in answer.matches
+    ]
+    return matches, answer.usage, answer.snapshot, answer.explain, answer.missing
+
+
+def asked_alike(index, vector, **options):
+    """Ask both ways, twice: what is loaded first is no part of the comparison."""
+    own = index.query(vector, **options), index.query(vector, **options)
+    with as_all_others(index):
+        general = index.query(vector, **options)
+    assert told(own[0])[0] == told(own[1])[0]
+    assert told(own[1]) == told(general)
+    return own[1]
+
+
+@OFTEN
+@given(st.data(), st.integers(0, 1 << 20), st.sampled_from(["euclidean", "cosine", "dot"]))
+def test_answers_and_usage_are_those_of_all_others(data, seed, metric):
+    rows = data.draw(metadata_rows(max_size=60, min_size=12))
+    index, rng = filled(rows, seed, metric=metric)
+    for _ in range(6):
+        filter_ = data.draw(st.none() | filters_for(rows))
+        asked_alike(
+            index,
+            rng.normal(size=6).astype(data.draw(st.sampled_from([np.float32, np.float64]))),
+            top_k=data.draw(st.sampled_from([1, 5, 100])),
+            filter=filter_,
+            recall_target=data.draw(st.sampled_from([0.5, 0.95])),
+            include=data.draw(INCLUDES),
+        )
+
+
+@OFTEN
+@given(st.data(), st.integers(0, 1 << 20))
+def test_what_changes_between_queries_is_seen(data, seed):
+    """Commits, folds, what memory let go, other kernels: nothing that is kept outlives them."""
+    rows = data.draw(metadata_rows(max_size=40, min_size=12))
+    index, rng = filled(rows, seed)
+    vector = rng.normal(size=6)
+    steps = st.sampled_from(["put", "delete", "optimize", "let go", "twins", "native"])
+    with native.use(native.variants()[-1]):
+        for step in data.draw(st.lists(steps, max_size=8)):
+            if step == "put":
+                index.put(keys=["new"], vectors=rng.normal(size=(1, 6)), metadata=rows[:1])
+            elif step == "delete":
+                index.delete(keys=["k3", "new"])
+            elif step == "optimize":
+                index.optimize(options=SMALL)
+            elif step == "let go":
+                index._session._views.loader._memory.evictions += 1
+            else:
+                native.choose(native.NUMPY if step == "twins" else native.variants()[-1])
+            filter_ = data.draw(st.none() | filters_for(rows))
+            asked_alike(index, vector, top_k=5, filter=filter_)
+
+
+def test_most_queries_go_their_own_way():
+    """Else the tests above compare a way with itself."""
+    index, rng = filled([{"n": i} for i in range(60)], 1)
+    search, calls = AtOnce.search, []
+
+    def counted(self, vector, node):
+        calls.append(node)
+        return search(self, vector, node)
+
+    with patch.object(AtOnce, "search", counted):
+        for filter_ in (None, {"n": {"$lt": 40}}, {"$or": [{"n": 3}, {"n": {"$gt": 50}}]}):
+            asked_alike(index, rng.normal(size=6), filter=filter_)
+            assert len(calls) == 2
+            calls.clear()
+        for others in ({"exact": True}, {"explain": True}, {"timeout_ms": 9_000}):
+            assert index.query(rng.normal(size=6), **others).matches
+        assert not calls
+
+
+def test_an_answer_holds_nothing_of_the_snapshot():
+    """Who keeps answers keeps their matches, and a few numbers until usage is looked at."""
+    index, rng = filled([{"n": i} for i in range(60)], 1)
+    index.query(rng.normal(size=6))  # The first one loads what it searches.
+    for filter_ in (None, {"n": {"$lt": 40}}):
+        for include in ((), ("metadata",)):
+            answer = index.query(rng.normal(size=6), filter=filter_, include=include)
+            kept, seen = [answer._usage_of], set()
+            while kept:
+                one = kept.pop()
+                if id(one) in seen or isinstance(one, type | ModuleType | FunctionType | Settings):
+                    continue
+                seen.add(id(one))
+                assert isinstance(one, partial | tuple | dict | int | float | str | None)
+                kept += gc.get_referents(one)
