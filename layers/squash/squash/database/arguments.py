@@ -30,6 +30,7 @@ RECALL_TARGET: Final = 0.95
 RECALL_TARGET_ENCODED: Final = 0.99
 _CONSISTENCIES: Final = ("strong", "eventual")
 _OPTIONS_MAX: Final = 64
+_KNOWN: Final = (str, tuple)  # kinds of `include` that can be kept
 # Of what is asked before there are vectors.
 _NO_VECTOR: Final = np.empty(0, np.float32)
 _COMMIT_ID: Final = re.compile(ID_PATTERN)
@@ -214,7 +215,7 @@ def query_options(include: Iterable[str], *given: Any) -> Query:
         and whether the index has an encoder.
 
     """
-    known = isinstance(include, str | tuple)
+    known = isinstance(include, _KNOWN)
     wanted: Any = include if known else tuple(listed(include, "include"))
     try:
         return _known_options(wanted, *given)

@@ -30,6 +30,7 @@ from squash.values import dataclass
 T = TypeVar("T")
 _Key: TypeAlias = tuple[str, str, object]
 _CODES = "codes"
+_FOUND, _PAST = 0, 2  # which of a loader's counts
 
 
 @dataclass(slots=True)
@@ -177,8 +178,12 @@ class RetainedObjects:
         self._namespace = namespace
         self._reads = reads or Reads()
         self._ahead: tuple[str, Buffer | None] | None = None
-        self._found = 0
-        self._read = 0
+        self._counts = [0, 0, 0]  # found in memory, unused, and past memory
+        # Every query takes it twice: a function of Python would be most of that.
+        self.noted: Callable[[], tuple[int, ...]] = (
+            partial(tuple, self._counts) if self._tmp is None else self._noted
+        )
+        """Return what `counts` does as plain numbers."""
 
     @property
     def evictions(self) -> int:
@@ -194,10 +199,10 @@ class RetainedObjects:
         """Return what was asked for until now."""
         return LoadCounts(*self.noted())
 
-    def noted(self) -> tuple[int, int, int]:
-        """Return the same as plain numbers: every query takes it twice."""
+    def _noted(self) -> tuple[int, ...]:
         hits = self._tmp.hits if self._tmp is not None else 0
-        return self._found, hits, self._read - hits
+        found, _, past = self._counts
+        return found, hits, past - hits
 
     def load(self, ref: ObjectRef, part: str, decode: Callable[[Buffer], T]) -> T:
         """Get a whole object, check its length and checksum, decode a part of it, retain both.
@@ -211,7 +216,7 @@ class RetainedObjects:
         memory = self._memory
         with memory.lock:
             whole: _Object | None = memory.find(self._key(ref, None))
-            self._found += whole is not None
+            self._counts[_FOUND] += whole is not None
         if whole is None:
             whole = self._obtain([Whole(ref)])[0][None]
         value: T | None = whole.parts.get(part)
@@ -366,7 +371,7 @@ class RetainedObjects:
                     flight = memory.flights.get(self._key(want.ref, name))
                     if value is not None:
                         obtained[place][name] = value
-                        self._found += _weight(want)
+                        self._counts[_FOUND] += _weight(want)
                     elif flight is not None:
                         theirs.append((place, name, flight))
                     else:
@@ -423,7 +428,7 @@ class RetainedObjects:
                 memory.flights.pop(self._key(want.ref, name), None)
             self._charge(want, flight.names, failed=not values)
             for name, value in values.items():
-                self._read += _weight(want)
+                self._counts[_PAST] += _weight(want)
                 if isinstance(want, ClusterParts):
                     want.codes.note_filled(name)
                 elif isinstance(want, Pages):

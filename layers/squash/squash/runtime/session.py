@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,8 @@ class IndexSession:
         self._store = PrefixStore(self._counted, entry.prefix)
         local = LocalSearcher(settings.costs)
         self._searcher = searcher or local
+        self.parse = partial(parse_filter, non_filterable=entry.config.non_filterable)
+        """Reads a filter."""
         # Where each request is billed, one round of them is spared by how a search is begun.
         self._local = None if searcher or settings.billed else local
         self._threads = shared_threads("squash-log")
@@ -494,10 +496,6 @@ class IndexSession:
     def view_at(self, sequence: int) -> IndexView:
         """Return the snapshot after a commit; see `IndexViews.view_at`."""
         return self._views.view_at(sequence)
-
-    def parse(self, filter_: Mapping[str, Any] | None) -> FilterNode | None:
-        """Read a filter."""
-        return parse_filter(filter_, non_filterable=self.config.non_filterable)
 
     def _passing_loader(self) -> RetainedObjects:
         """Return a loader that reads what lies in the store and keeps nothing of it."""

@@ -13,7 +13,7 @@ from squash.search import Told, Trace
 from squash.search.spending import Spent
 from squash.storage import Noted, StoreCounts
 
-SpentHere: TypeAlias = tuple[Noted, tuple[int, int, int]]
+SpentHere: TypeAlias = tuple[Noted, tuple[int, ...]]
 """What was asked of the store until now; and of memory, of files, and past both."""
 
 
