@@ -21,10 +21,10 @@ from squash.planning import CostModel
 from squash.search.admitting import admit_at_once, miss_lists
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.expecting import expect
-from squash.search.found import Query, merge
+from squash.search.found import Query
 from squash.search.index_view import IndexView
 from squash.search.jobs import Job
-from squash.search.partitions import found_of_near, match_further, match_partitions
+from squash.search.partitions import match_further, match_partitions, near_matches
 from squash.search.trace import Trace
 
 _OPEN: Final = (kernels.Missing, kernels.StaysOpen)
@@ -91,7 +91,8 @@ class AtOnce:
     def search(self, vector: F32, node: FilterNode | None) -> tuple[tuple[Match, ...], Told]:
         """Do as `squash.search.search` does with the options, a vector and a filter."""
         clusters, options = self._clusters, self._options
-        records = None if options.include_metadata else clusters.records
+        # Also where metadata is read of the same records: they are asked for together there.
+        records = clusters.records
         if node is None:
             every = self._few
             near = self._standing.search(
@@ -125,7 +126,7 @@ class AtOnce:
         if isinstance(near, kernels.Settled):
             matches = make_bare_matches(near.keys, near.distances)
             return matches, partial(_told_settled, near.counts, every, rows, k, len(matches))
-        matches = merge((found_of_near(clusters, near),), options)
+        matches = near_matches(clusters, near, options)
         found, searched = len(near.distances), near.searched()
         told = partial(_told, near.filtered, searched, every, rows, k, found, len(matches))
         return matches, told

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32, AnyArray, Mask, by_lines, distinct
 from squash.attributes import Column
+from squash.errors import DataError
 from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
 from squash.kernels import (
@@ -28,7 +30,7 @@ from squash.search.expiring import Span
 from squash.search.listing import Listing
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
-from squash.segment import ROWS, ClusterCodes
+from squash.segment import ROWS, ClusterCodes, Records, read_records
 from squash.values import remembered
 
 _PLANS_MAX = 64
@@ -138,14 +140,36 @@ class Clusters:
 
         That is where records are read page by page, and of keys that JSON writes with escapes.
         """
-        records = self.records
         for number in set(partition):
-            if not records.holds(number):
-                whole = self.partitions[number].reader.whole_records()
-                if whole is None:
-                    return None
-                records.put(number, np.frombuffer(whole.data, dtype=np.uint8), whole.begins)
-        return records.keys(partition, row)
+            if not self.records.holds(number) and self._whole_records(number) is None:
+                return None
+        return self.records.keys(partition, row)
+
+    def documents(
+        self, partition: list[int], row: list[int]
+    ) -> tuple[list[str], list[dict[str, Any]]] | None:
+        """Return keys and metadata of m rows at once; None where they must be read one by one.
+
+        That is where records are read page by page, and if one is damaged: who reads it alone says
+        which.
+        """
+        written: list[bytes] = []
+        for number, place in zip(partition, row, strict=True):
+            whole = self._whole_records(number)
+            if whole is None:
+                return None
+            written.append(whole.written(place))
+        try:
+            return read_records(written)
+        except DataError:
+            return None
+
+    def _whole_records(self, number: int) -> Records | None:
+        """Return a partition's records if they are at hand whole, and put them where keys are."""
+        whole = self.partitions[number].reader.whole_records()
+        if whole is not None and not self.records.holds(number):
+            self.records.put(number, np.frombuffer(whole.data, dtype=np.uint8), whole.begins)
+        return whole
 
     def need(self, recall_target: float) -> Need:
         """Return what a recall target asks of a walk; the last ones are kept."""

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from squash import kernels
-from squash.drafts import make_bare_matches
+from squash.drafts import make_bare_matches, make_matches
 from squash.limits import SCAN_ALL_MATCHES_MAX
 from squash.model import Match, Metric
 from squash.planning import CostModel
@@ -25,7 +25,7 @@ from squash.search.admitting import (
     trace_measured,
 )
 from squash.search.clusters import Bitmaps, Clusters
-from squash.search.found import Found, Query, complete, found_at_once
+from squash.search.found import Found, Query, complete, found_at_once, merge
 from squash.search.jobs import Admission, Job
 from squash.search.levels import scan_matches, trace_matches, walk_by_levels
 from squash.search.trace import Trace
@@ -211,7 +211,8 @@ def _near_many(
         programs=[admission.program for admission in admissions],
         sure=job.bitmaps.sure,
         possible=job.bitmaps.possible,
-        records=_records(job),
+        # Also where metadata is read of the same records: they are asked for together here.
+        records=job.clusters.records,
         listed_most=listed,
     )
 
@@ -276,11 +277,6 @@ def _match_others(
     return left
 
 
-def _records(job: Job) -> kernels.RecordTable | None:
-    """Return what keys are read from, if they are all that is read of the records found."""
-    return None if job.query.include_metadata else job.clusters.records
-
-
 def match_further(
     job: Job, admission: Admission, near: kernels.Missing | kernels.StaysOpen
 ) -> tuple[Match, ...]:
@@ -321,7 +317,6 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | kernels.St
     query, table, clusters = job.query, job.table, job.clusters
     codec = clusters.trained.codec
     plan = clusters.search_plan(query.recall_target, query.k, job.keep, job.costs)
-    records = _records(job)
     for _ in range(_ATTEMPTS):
         near = kernels.search(
             table,
@@ -335,7 +330,7 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | kernels.St
             possible=job.bitmaps.possible,
             program=admission.program,
             counts=admission.counts,
-            records=records,
+            records=clusters.records,
             every=admission.scan_all,
             listed_most=admission.listed_most,
             filtered_most=SCAN_ALL_MATCHES_MAX,
@@ -355,22 +350,34 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | kernels.St
 
 def _matches_of(job: Job, found: Found | kernels.Near) -> tuple[Match, ...]:
     """Make matches of what was found."""
-    query = job.query
-    bare = not (query.include_metadata or query.include_vector)
-    if bare and isinstance(found, kernels.Near):
-        keys, distances = found.keys, found.distances
-        if keys is not None and len(distances) <= query.k and kernels.ascends(distances):
-            # None ties with another: they are the k nearest, and in their order.
-            job.trace.noted.append(("merge", len(distances), len(distances)))
+    if not isinstance(found, kernels.Near):
+        return complete((found,), job.query, job.trace)
+    matches = near_matches(job.clusters, found, job.query)
+    job.trace.noted.append(("merge", len(found.distances), len(matches)))
+    return matches
+
+
+def near_matches(clusters: Clusters, near: kernels.Near, query: Query) -> tuple[Match, ...]:
+    """Make matches of what the kernels found, with what the query wants of them."""
+    keys, distances = near.keys, near.distances
+    # Where none ties with another they are the k nearest, and in their order.
+    single = len(distances) <= query.k and kernels.ascends(distances)
+    if single and not query.include_vector:
+        if query.include_metadata:
+            documents = clusters.documents(near.partition, near.row)
+            if documents is not None:
+                keys, metadata = documents
+                return make_matches(keys, distances, metadata, (None,) * len(keys))
+        elif keys is not None:
             return make_bare_matches(keys, distances)
-    return complete((_found_of(job, found),), query, job.trace)
+    return merge((_found_of_near(clusters, near),), query)
 
 
 def _found_of(job: Job, found: Found | kernels.Near) -> Found:
-    return found_of_near(job.clusters, found) if isinstance(found, kernels.Near) else found
+    return _found_of_near(job.clusters, found) if isinstance(found, kernels.Near) else found
 
 
-def found_of_near(clusters: Clusters, found: kernels.Near) -> Found:
+def _found_of_near(clusters: Clusters, found: kernels.Near) -> Found:
     """Return what the kernels found as rows of partitions."""
     return found_at_once(
         (

@@ -22,7 +22,8 @@ from squash.values import dataclass
 
 # A record is followed by the next one, or by its page's end and perhaps the next page.
 _FOLLOWED_BY: Final = frozenset({",", "]", "]["})
-_FOLLOWED_BY_BYTES: Final = tuple(sorted(one.encode() for one in _FOLLOWED_BY))
+# How a record ends with what follows it, the usual first; and how long the latter is.
+_ENDS: Final = tuple((f"}}]{one}".encode(), len(one)) for one in sorted(_FOLLOWED_BY))
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _DECODER: Final = json.JSONDecoder()
 # Writes many records at once: raw line feeds stand in no string of JSON, so they tell where values
@@ -182,9 +183,9 @@ class Records:
         """Return the JSON of [key, metadata], as it is stored: who reads it checks it."""
         begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
         text = bytes(self.data[begin:end])
-        for follows in _FOLLOWED_BY_BYTES:
-            if text.endswith(b"}]" + follows):
-                return text[: -len(follows)]
+        for ending, length in _ENDS:
+            if text.endswith(ending):
+                return text[:-length]
         return _ENCODER.encode(self.record(row)).encode()
 
     def written_all(self, rows: I64) -> list[bytes]:
