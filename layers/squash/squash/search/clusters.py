@@ -30,7 +30,7 @@ from squash.search.expiring import Span
 from squash.search.listing import Listing
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
-from squash.segment import ROWS, ClusterCodes, Records, read_records
+from squash.segment import ROWS, ClusterCodes, Records, read_followed
 from squash.values import remembered
 
 _PLANS_MAX = 64
@@ -153,14 +153,12 @@ class Clusters:
         That is where records are read page by page, and if one is damaged: who reads it alone says
         which.
         """
-        written: list[bytes] = []
-        for number, place in zip(partition, row, strict=True):
-            whole = self._whole_records(number)
-            if whole is None:
+        records = self.records
+        for number in set(partition):
+            if not records.holds(number) and self._whole_records(number) is None:
                 return None
-            written.append(whole.written(place))
         try:
-            return read_records(written)
+            return read_followed(records.texts(partition, row))
         except DataError:
             return None
 

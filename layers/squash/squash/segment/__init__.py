@@ -6,6 +6,7 @@ from squash.segment.documents import (
     Records,
     pack_records,
     parse_page,
+    read_followed,
     read_records,
     write_records,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "parse_page",
     "read_cells",
     "read_column",
+    "read_followed",
     "read_records",
     "write_records",
 ]

@@ -24,6 +24,7 @@ from squash.values import dataclass
 _FOLLOWED_BY: Final = frozenset({",", "]", "]["})
 # How a record ends with what follows it, the usual first; and how long the latter is.
 _ENDS: Final = tuple((f"}}]{one}".encode(), len(one)) for one in sorted(_FOLLOWED_BY))
+_USUAL_END: Final = _ENDS[0][0]
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _DECODER: Final = json.JSONDecoder()
 # Writes many records at once: raw line feeds stand in no string of JSON, so they tell where values
@@ -88,6 +89,26 @@ def read_records(records: Sequence[bytes]) -> tuple[list[str], list[dict[str, An
     if set(map(type, keys)) - {str} or set(map(type, metadata)) - {dict}:
         raise _no_records()
     return keys, metadata
+
+
+def read_followed(texts: Sequence[bytes]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Do the same of what `Records.data` has from where one record begins to the next.
+
+    Raises
+    ------
+    DataError
+        If one is no record.
+
+    """
+    return read_records([t[:-1] if t.endswith(_USUAL_END) else _record_of(t) for t in texts])
+
+
+def _record_of(text: bytes) -> bytes:
+    """Return a record without what follows it: nothing if it does not end as one."""
+    for ending, length in _ENDS:
+        if text.endswith(ending):
+            return text[:-length]
+    return b""
 
 
 def _no_records() -> DataError:
@@ -183,10 +204,7 @@ class Records:
         """Return the JSON of [key, metadata], as it is stored: who reads it checks it."""
         begin, end = self.begins.item(row) - self.start, self.begins.item(row + 1) - self.start
         text = bytes(self.data[begin:end])
-        for ending, length in _ENDS:
-            if text.endswith(ending):
-                return text[:-length]
-        return _ENCODER.encode(self.record(row)).encode()
+        return _record_of(text) or _ENCODER.encode(self.record(row)).encode()
 
     def written_all(self, rows: I64) -> list[bytes]:
         """Return what `written` gives for each of some rows, int64 [m]."""
