@@ -2,18 +2,21 @@
 
 import gc
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import FunctionType, ModuleType
 from unittest.mock import patch
 from uuid import uuid4
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_index_model import SMALL
 
 import squash
 from amounts import examples
+from squash.errors import DataError
 from squash.kernels import native
 from squash.runtime.settings import Settings
 from squash.search.at_once import AtOnce
@@ -139,3 +142,20 @@ def test_an_answer_holds_nothing_of_the_snapshot():
                 seen.add(id(one))
                 assert isinstance(one, partial | tuple | dict | int | float | str | None)
                 kept += gc.get_referents(one)
+
+
+def test_a_record_that_cannot_be_read_is_told(monkeypatch):
+    """Read together, records do not say which of them it is: then they are read one by one."""
+    index, rng = filled([{"n": i} for i in range(60)], 1)
+    vector = rng.normal(size=6)
+    sound = told(index.query(vector))[0]
+    clusters = index._session.view("strong").clusters
+    for number, partition in enumerate(clusters.partitions):
+        whole = partition.reader.whole_records()
+        clusters.records.put(number, np.frombuffer(whole.data, np.uint8), whole.begins + 1)
+    assert told(index.query(vector))[0] == sound
+    for partition in clusters.partitions:
+        whole = partition.reader.whole_records()
+        monkeypatch.setattr(partition.reader, "_records", replace(whole, begins=whole.begins + 1))
+    with pytest.raises(DataError, match="has no record where its segment says that row"):
+        index.query(vector)

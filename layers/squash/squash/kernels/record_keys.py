@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 
 from squash.arrays import I64, U8, U64
-from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.native import address
 
@@ -73,20 +72,13 @@ class RecordTable:
         # Last: who finds it held, in whatever thread, finds its addresses written.
         self._held[partition] = data, begins
 
-    def texts(self, partition: list[int], row: list[int]) -> list[bytes]:
-        """Return the records of m rows, of partitions that are held, with what follows each.
-
-        Raises
-        ------
-        InternalError
-            If a partition is not held.
-
-        """
+    def texts(self, partition: list[int], row: list[int]) -> list[bytes] | None:
+        """Return the records of m rows, with what follows each; None if one is not held."""
         texts = []
         for number, at in zip(partition, row, strict=True):
             held = self._held[number]
             if held is None:
-                raise InternalError("a record was asked for where none are held")
+                return None
             data, item = held[0], held[1].item
             texts.append(data.data[item(at) : item(at + 1)].tobytes())
         return texts

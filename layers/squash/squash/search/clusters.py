@@ -157,8 +157,9 @@ class Clusters:
         for number in set(partition):
             if not records.holds(number) and self._whole_records(number) is None:
                 return None
+        texts = records.texts(partition, row)
         try:
-            return read_followed(records.texts(partition, row))
+            return None if texts is None else read_followed(texts)
         except DataError:
             return None
 
