@@ -169,20 +169,28 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def explored(one: Contestant, setting: Setting, targets: Sequence[float]) -> list[Point]:
-    """Return the frontier on the measured questions, finest about the targets.
+def explored(
+    one: Contestant, setting: Setting, targets: Sequence[float]
+) -> tuple[list[Point], dict[float, Point | None]]:
+    """Return the frontier on the measured questions, finest about the targets, and their points.
 
     The tuning questions say which steps of which ladders lie on the frontier; these are tried on
     the measured ones. Then, for each target, the two cheapest ladders are bisected step by step
-    for the least effort that meets it on the measured questions.
+    for the least effort that meets it on the measured questions. The cheaper of these two is the
+    target's point: the cheapest of all that were tried would be the one least disturbed.
     """
     climbs = [Climb(ladder, _climbed(one, setting, ladder)) for ladder in one.ladders(setting.k)]
     best = frontier([point for climb in climbs for _, point in climb.tried])
     tried = {point.effort: setting.try_measured(one, point.effort) for point in best}
+    meeting: dict[float, Point | None] = {}
     for target in targets:
-        for climb in _promising(climbs, target):
+        least = [
             _bisect(one, setting, climb, target, tried=tried)
-    return frontier(list(tried.values()))
+            for climb in _promising(climbs, target)
+        ]
+        steps_found = [point for point in least if point is not None]
+        meeting[target] = cheapest(steps_found or list(tried.values()), target)
+    return frontier(list(tried.values())), meeting
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +243,8 @@ def _bisect(
     target: float,
     *,
     tried: dict[Effort, Point],
-) -> None:
-    """Try steps until the least that meets a target on the measured questions is known."""
+) -> Point | None:
+    """Return the least step that meets a target on the measured questions; None if none does."""
     ladder = climb.ladder
 
     def meets(place: int) -> bool:
@@ -248,13 +256,14 @@ def _bisect(
     low, high = climb.bracket(target)
     while not meets(high):
         if high == len(ladder) - 1 or tried[ladder[high]].cpu_us > 1e3 * one.cost_ms_max:
-            return
+            return None
         low, high = high, min(len(ladder) - 1, high + _COARSE_STRIDE)
     while low >= 0 and meets(low):
         low, high = max(-1, low - _COARSE_STRIDE), low
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if meets(middle) else (middle, high)
+    return tried[ladder[high]]
 
 
 def cheapest(points: Sequence[Point], target: float) -> Point | None:

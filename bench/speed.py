@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from contest import Contestant, Effort, Point, Setting, cheapest, explored, try_batch, try_calls
+from contest import Contestant, Effort, Point, Setting, explored, try_batch, try_calls
 from ours import TITLE
 from report import told
 from workload import SHARES, Asked, Workload
@@ -78,8 +78,7 @@ def _able(one: Contestant, mode: str, share: float, k: int) -> bool:
 def _lines(setting: Setting, contestants: Sequence[Contestant]) -> list[Line]:
     curves, efforts = {}, {}
     for one in contestants:
-        curves[one.title] = explored(one, setting, TARGETS)
-        best = {target: cheapest(curves[one.title], target) for target in TARGETS}
+        curves[one.title], best = explored(one, setting, TARGETS)
         efforts[one.title] = {target: point and point.effort for target, point in best.items()}
         told(f"k {setting.k} {setting.trial.__name__} {one.title}: {_summary(best)}")
     asked: dict[tuple[str, Effort], Point] = {}
