@@ -152,7 +152,7 @@ def test_a_record_that_cannot_be_read_is_told(monkeypatch):
     clusters = index._session.view("strong").clusters
     for number, partition in enumerate(clusters.partitions):
         whole = partition.reader.whole_records()
-        clusters.records.put(number, np.frombuffer(whole.data, np.uint8), whole.begins + 1)
+        clusters.records.table.put(number, np.frombuffer(whole.data, np.uint8), whole.begins + 1)
     assert told(index.query(vector))[0] == sound
     for partition in clusters.partitions:
         whole = partition.reader.whole_records()

@@ -22,7 +22,7 @@ from squash.kernels.prepare import prepare
 from squash.kernels.record_keys import RecordTable, split_keys
 from squash.kernels.rotations import Rotation
 from squash.kernels.scanning import scan
-from squash.kernels.search_rooms import COUNTS_FORM, Room, SearchPlan
+from squash.kernels.search_rooms import COUNTS_FORM, Room, SearchPlan, room_of
 from squash.kernels.tables import ClusterTable, FilterProgram, PreparedQuery, Taken
 from squash.kernels.walking import walk
 from squash.values import dataclass, maker_of
@@ -232,10 +232,7 @@ class StandingSearch:
         """
         chosen, beside = self.chosen, self._beside
         bound = None if program is None else beside.bind(program)
-        try:
-            room: Room = beside.rooms.pop()
-        except IndexError:
-            room = Room(len(self._mean))
+        room = room_of(beside, len(self._mean))
         try:
             depth = 1 if bound is None else bound.depth
             if room.prepared_by is not self._me or depth > room.depth:

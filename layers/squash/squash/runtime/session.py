@@ -64,7 +64,6 @@ if TYPE_CHECKING:
 _PASSING_RETAINED_BYTES = 1
 
 Report = Callable[[Progress], None]
-A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -205,7 +204,7 @@ class IndexSession:
                 usage = partial(usage_of, at_once[1], before, (spent(), loaded()), self._settings)
                 return make_answer(at_once[0], usage, view.snapshot, None, ())
             queries = (options.of(checked, node),)
-            view, found = self._reading_from(view, self._search, queries)
+            view, found = self._views.read_from(view, self._search, queries)
         return self._answer(view, options, *found[0], (before, (spent(), loaded())))
 
     def query_many(
@@ -288,7 +287,7 @@ class IndexSession:
         if self._settings.billed and consistency == "strong" and queries:
             guess = self._views.at_hand()
         if guess is None:
-            return self._reading(consistency, self._search, queries)
+            return self._views.read(consistency, self._search, queries)
         newest = self._threads.pool().submit(self.view, consistency)
         try:
             found = self._search(guess, queries)
@@ -304,29 +303,6 @@ class IndexSession:
         again = self._search(view, queries)
         again[0][1].spent = spent_together(found[0][1].spent, again[0][1].spent)
         return view, again
-
-    def _reading(
-        self, consistency: str, read: Callable[[IndexView, A], T], what: A
-    ) -> tuple[IndexView, T]:
-        """Read something from a snapshot; if something of it is gone, once more from the newest.
-
-        What garbage collection takes was in no newest snapshot for an hour at least: only who
-        stood still for so long can miss it.
-        """
-        return self._reading_from(self._views.view(consistency), read, what)
-
-    def _reading_from(
-        self, view: IndexView, read: Callable[[IndexView, A], T], what: A
-    ) -> tuple[IndexView, T]:
-        """Do as `_reading`, from this snapshot if that can be."""
-        try:
-            return view, read(view, what)
-        except DataError:
-            newest = self.view("strong")
-            if newest.snapshot == view.snapshot:
-                raise
-            with self._views.log.telling_of_drops():
-                return newest, read(newest, what)
 
     def _search(
         self, view: IndexView, queries: Sequence[Query]
@@ -382,7 +358,7 @@ class IndexSession:
     ) -> T:
         """Read from the newest snapshot, or that of a number or a moment."""
         if as_of is None:
-            return self._reading("strong", read, self._live())[1]
+            return self._views.read("strong", read, self._live())[1]
         view, live = self._seen(as_of)
         return self._past(view, lambda: read(view, live))
 
@@ -447,7 +423,7 @@ class IndexSession:
         """Describe the newest snapshot."""
         from squash.runtime.describing import index_stats  # noqa: PLC0415 - few ask
 
-        return self._reading("strong", partial(index_stats, self.config), self._views)[1]
+        return self._views.read("strong", partial(index_stats, self.config), self._views)[1]
 
     def gc(self, *, retention_s: float, dry_run: bool, report: Report) -> GcReport:
         """Remove what no state within the retention needs."""

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from squash.search import FreshView, IndexView, PartitionView, Rows, SegmentView
 from squash.segment import KeyTable
 from squash.storage import ObjectStore, shared_reads
 from squash.storage.tmp import TmpFiles
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 class IndexViews:
@@ -139,6 +143,29 @@ class IndexViews:
         if opened is None or not 0 <= age_ms <= self._settings.staleness_ms_max:
             opened = self._refresh_to_search()
         return self._newest_view_of(opened)
+
+    def read(
+        self, consistency: str, read: Callable[[IndexView, A], T], what: A
+    ) -> tuple[IndexView, T]:
+        """Read something from a snapshot; if something of it is gone, once more from the newest.
+
+        What garbage collection takes was in no newest snapshot for an hour at least: only who
+        stood still for so long can miss it.
+        """
+        return self.read_from(self.view(consistency), read, what)
+
+    def read_from(
+        self, view: IndexView, read: Callable[[IndexView, A], T], what: A
+    ) -> tuple[IndexView, T]:
+        """Do as `read`, from this snapshot if that can be."""
+        try:
+            return view, read(view, what)
+        except DataError:
+            newest = self.view("strong")
+            if newest.snapshot == view.snapshot:
+                raise
+            with self.log.telling_of_drops():
+                return newest, read(newest, what)
 
     def _newest_view_of(self, opened: Opened) -> IndexView:
         """Return the snapshot that was read as the newest, or the one that is by now.

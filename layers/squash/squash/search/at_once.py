@@ -92,7 +92,7 @@ class AtOnce:
         """Do as `squash.search.search` does with the options, a vector and a filter."""
         clusters, options = self._clusters, self._options
         # Also where metadata is read of the same records: they are asked for together there.
-        records = clusters.records
+        records = clusters.records.table
         if node is None:
             every = self._few
             near = self._standing.search(

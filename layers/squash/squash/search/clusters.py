@@ -5,20 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from squash.arrays import F32, F64, I64, U32, AnyArray, Mask, by_lines, distinct
 from squash.attributes import Column
-from squash.errors import DataError
 from squash.index.prefetch import prefetch_attributes, prefetch_codes, prefetch_heads
 from squash.index.trained import Trained
 from squash.kernels import (
     BLOCK_ROWS,
     ClusterTable,
     MatchPlanner,
-    RecordTable,
     SearchPlan,
     Straight,
     refresh,
@@ -28,9 +25,10 @@ from squash.limits import CODE_BLOCK_ROWS
 from squash.planning import CostModel, Keep, Need, planner_of, search_plan
 from squash.search.expiring import Span
 from squash.search.listing import Listing
+from squash.search.records import PartitionRecords
 from squash.search.shares import AttributeShares
 from squash.search.view import PartitionView
-from squash.segment import ROWS, ClusterCodes, Records, read_followed
+from squash.segment import ROWS, ClusterCodes
 from squash.values import remembered
 
 _PLANS_MAX = 64
@@ -78,9 +76,8 @@ class Clusters:
         """Whether codes are what the kernels scan; looked at by every query."""
         self.first_clusters: I64 = np.array([p.first_cluster for p in partitions], dtype=np.int64)
         self._table = self._new_table()
-        self.records = RecordTable(len(self.partitions))
-        """What keys of many rows are read from at once, as far as `keys` filled it; begun anew with
-        the table."""
+        self.records = PartitionRecords(self.partitions)
+        """What records of many rows are read from at once; begun anew with the table."""
         self._loader = self.partitions[0].reader.loader if self.partitions else None
         self._evictions = self._loader.evictions if self._loader is not None else 0
         self._bitmaps: list[Bitmaps] = []
@@ -131,44 +128,9 @@ class Clusters:
                 ranges={},
                 native=None,
             )
-            self.records = RecordTable(count)
+            self.records = PartitionRecords(self.partitions)
             self._evictions = evictions
         return self._table
-
-    def keys(self, partition: list[int], row: list[int]) -> list[str] | None:
-        """Return the keys of m rows at once; None where they must be read one by one.
-
-        That is where records are read page by page, and of keys that JSON writes with escapes.
-        """
-        for number in set(partition):
-            if not self.records.holds(number) and self._whole_records(number) is None:
-                return None
-        return self.records.keys(partition, row)
-
-    def documents(
-        self, partition: list[int], row: list[int]
-    ) -> tuple[list[str], list[dict[str, Any]]] | None:
-        """Return keys and metadata of m rows at once; None where they must be read one by one.
-
-        That is where records are read page by page, and if one is damaged: who reads it alone says
-        which.
-        """
-        records = self.records
-        for number in set(partition):
-            if not records.holds(number) and self._whole_records(number) is None:
-                return None
-        texts = records.texts(partition, row)
-        try:
-            return None if texts is None else read_followed(texts)
-        except DataError:
-            return None
-
-    def _whole_records(self, number: int) -> Records | None:
-        """Return a partition's records if they are at hand whole, and put them where keys are."""
-        whole = self.partitions[number].reader.whole_records()
-        if whole is not None and not self.records.holds(number):
-            self.records.put(number, np.frombuffer(whole.data, dtype=np.uint8), whole.begins)
-        return whole
 
     def need(self, recall_target: float) -> Need:
         """Return what a recall target asks of a walk; the last ones are kept."""

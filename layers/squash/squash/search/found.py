@@ -90,7 +90,7 @@ class Found(NamedTuple):
     keys: list[str] | None = None
     """Of each row, where they were read already."""
     read_keys: Callable[[list[int], list[int]], list[str] | None] | None = None
-    """Gives the keys of rows of several sources at once, or None; see `Clusters.keys`."""
+    """Gives the keys of rows of several sources at once, or None; see `PartitionRecords.keys`."""
 
 
 found_at_once: Final = maker_of(Found)

@@ -212,7 +212,7 @@ def _near_many(
         sure=job.bitmaps.sure,
         possible=job.bitmaps.possible,
         # Also where metadata is read of the same records: they are asked for together here.
-        records=job.clusters.records,
+        records=job.clusters.records.table,
         listed_most=listed,
     )
 
@@ -330,7 +330,7 @@ def _search_at_once(job: Job, admission: Admission) -> kernels.Near | kernels.St
             possible=job.bitmaps.possible,
             program=admission.program,
             counts=admission.counts,
-            records=clusters.records,
+            records=clusters.records.table,
             every=admission.scan_all,
             listed_most=admission.listed_most,
             filtered_most=SCAN_ALL_MATCHES_MAX,
@@ -364,7 +364,7 @@ def near_matches(clusters: Clusters, near: kernels.Near, query: Query) -> tuple[
     single = len(distances) <= query.k and kernels.ascends(distances)
     if single and not query.include_vector:
         if query.include_metadata:
-            documents = clusters.documents(near.partition, near.row)
+            documents = clusters.records.documents(near.partition, near.row)
             if documents is not None:
                 keys, metadata = documents
                 return make_matches(keys, distances, metadata, (None,) * len(keys))
@@ -386,7 +386,7 @@ def _found_of_near(clusters: Clusters, found: kernels.Near) -> Found:
             found.row,
             found.distances,
             found.keys,
-            clusters.keys,
+            clusters.records.keys,
         )
     )
 
