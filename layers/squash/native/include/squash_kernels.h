@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 17
+#define SQ_INTERFACE 18
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -187,7 +187,7 @@ typedef struct sq_scan_call {
     void *room;
 } sq_scan_call;
 
-enum { SQ_SCAN_ROW_BYTES = 64, SQ_SCAN_CLUSTER_BYTES = 48, SQ_SCAN_LEVEL_BYTES = 128 };
+enum { SQ_SCAN_ROW_BYTES = 64, SQ_SCAN_CLUSTER_BYTES = 56, SQ_SCAN_LEVEL_BYTES = 640 };
 
 /* The records of a partition, of which keys are read: row r's lies in begins[r] .. begins[r + 1] of
  * the data. No row is there where nothing is loaded. */

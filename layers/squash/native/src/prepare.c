@@ -233,14 +233,16 @@ SQ_INLINE sq_f64x8 widen8(const float *x, int64_t n) {
     return n >= 8 ? sq_f64x8_widen(x) : sq_f64x8_widen_n(x, n);
 }
 
+SQ_INLINE sq_f32x16 load16(const float *x, int64_t n) {
+    return n >= 16 ? sq_f32x16_load(x) : sq_f32x16_load_n(x, n);
+}
+
 /* The largest magnitude of float32 [d], 0 if it is too large; NaN are not seen. */
 static float largest(const float *x, int64_t d) {
-    sq_f64x8 most = sq_f64x8_zero();
-    for (int64_t i = 0; i < d; i += 8) most = sq_f64x8_larger(most, widen8(x + i, d - i));
-    double lanes[8], found = 0;
-    sq_f64x8_store(lanes, most);
-    for (int j = 0; j < 8; j++) found = lanes[j] > found ? lanes[j] : found;
-    return found <= (double)LARGE ? (float)found : 0;
+    sq_f32x16 most = sq_f32x16_zero();
+    for (int64_t i = 0; i < d; i += 16) most = sq_f32x16_larger(most, load16(x + i, d - i));
+    const float found = sq_f32x16_most(most);
+    return found <= LARGE ? found : 0;
 }
 
 /* Rounds x to levels, each a whole number of steps, and returns their sum; the squares of what it is,
@@ -251,15 +253,16 @@ static int32_t to_levels(const float *x, int64_t d, float most, float *step, int
     *step = most / (float)LEVEL_MAX;
     const sq_f64x8 size = sq_f64x8_all((double)*step);
     sq_f64x8 whole = sq_f64x8_zero(), left = whole, missed = whole;
-    sq_i32x8 totals = {0};
+    sq_i32x16 totals = {0};
+    for (int64_t i = 0; i < d; i += 16) {
+        int8_t some[16];
+        sq_f32x16_levels(load16(x + i, d - i), inverse, some, &totals);
+        memcpy(levels + i, some, (size_t)(d - i < 16 ? d - i : 16));
+    }
     for (int64_t i = 0; i < d; i += 8) {
-        const int64_t count = d - i < 8 ? d - i : 8;
-        int8_t some[8];
-        const sq_f64x8 value = widen8(x + i, count);
-        const sq_f64x8 about = sq_f64x8_mul(size, sq_f64x8_levels(value, inverse, some, &totals));
+        const sq_f64x8 value = widen8(x + i, d - i);
+        const sq_f64x8 about = sq_f64x8_mul(size, sq_f64x8_rounded(value, inverse));
         const sq_f64x8 miss = sq_f64x8_sub(value, about);
-        if (count == 8) memcpy(levels + i, some, sizeof some);
-        else memcpy(levels + i, some, (size_t)count);
         whole = sq_f64x8_add(whole, sq_f64x8_mul(value, value));
         left = sq_f64x8_add(left, sq_f64x8_mul(about, about));
         missed = sq_f64x8_add(missed, sq_f64x8_mul(miss, miss));
@@ -267,7 +270,7 @@ static int32_t to_levels(const float *x, int64_t d, float most, float *step, int
     squares[0] = sq_f64x8_sum(whole);
     squares[1] = sq_f64x8_sum(left);
     squares[2] = sq_f64x8_sum(missed);
-    return sq_i32x8_sum(totals);
+    return sq_i32x16_sum(totals);
 }
 
 /* A length as float32, not below what it is. */

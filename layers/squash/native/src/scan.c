@@ -20,9 +20,10 @@ enum { NORM_AT = 0, SECANT_AT = 128, SHIFT_AT = 192, SINE_AT = 256 };
 typedef struct view {
     double near; /* G */
     double norm; /* |q~| */
-    double scale; /* until levels are found, the largest magnitude in q~ */
+    double scale; /* of levels, once they are found, */
+    double by;    /* and what makes levels of float32(q~): 0 where all are 0 */
     double shift; /* 7.5 * A */
-    double error; /* t */
+    double error; /* t; below 0 until somebody asks for it */
     double center_norm;
 } view;
 
@@ -42,7 +43,8 @@ typedef struct entry {
 
 _Static_assert(sizeof(entry) + sizeof(found) == SQ_SCAN_ROW_BYTES, "room of a row");
 _Static_assert(sizeof(view) == SQ_SCAN_CLUSTER_BYTES, "room of a cluster");
-_Static_assert(2 * LEVEL_PAD == SQ_SCAN_LEVEL_BYTES, "room of levels");
+/* Two levels a byte of a code, and their residuals in float32. */
+_Static_assert(2 * LEVEL_PAD * (1 + sizeof(float)) == SQ_SCAN_LEVEL_BYTES, "room of levels");
 
 typedef struct state {
     const sq_table *table;
@@ -54,10 +56,12 @@ typedef struct state {
     entry *heap;
     found *slots;
     int8_t *low, *high; /* levels of the halves of a code */
+    float *narrow;      /* q~ of the cluster seen last, zeros behind it */
     int64_t levels_of;  /* the place of the cluster whose levels they are, or -1 */
     int64_t kept;
     int64_t ranked;
     double least_left;
+    double error_of_all; /* as `error_of` found one last, or below 0 */
     /* Rows of the cluster at hand that wait for their codes. */
     int64_t waiting;
     int32_t row[ROWS_ROOM];
@@ -85,11 +89,11 @@ static void see(state *s, int64_t place) {
     const int64_t c = s->call->clusters[place], d = t->dimension;
     const float *center = t->centers + c * d;
     view *v = &s->views[place];
-    sq_f64x8 sum = sq_f64x8_zero(), cross = sq_f64x8_zero(), largest = sq_f64x8_zero();
+    sq_f64x8 sum = sq_f64x8_zero(), cross = sq_f64x8_zero();
     for (int64_t i = 0; i < d; i += WIDE) {
         const sq_f64x8 x = residual8(s, center, i, d - i);
         sum = sq_f64x8_add(sum, sq_f64x8_mul(x, x));
-        largest = sq_f64x8_larger(largest, x);
+        sq_f64x8_narrow(s->narrow + i, x);
         if (t->space == SQ_SPACE_L2) continue;
         const sq_f64x8 y = d - i >= WIDE ? sq_f64x8_widen(center + i)
                                          : sq_f64x8_widen_n(center + i, d - i);
@@ -99,10 +103,7 @@ static void see(state *s, int64_t place) {
     v->norm = __builtin_sqrt(square);
     v->near = t->space == SQ_SPACE_L2 ? square : -(sq_f64x8_sum(cross) + s->call->offset);
     v->center_norm = t->center_norms[c];
-    double lanes[WIDE];
-    sq_f64x8_store(lanes, largest);
-    v->scale = 0;
-    for (int j = 0; j < WIDE; j++) v->scale = lanes[j] > v->scale ? lanes[j] : v->scale;
+    v->error = -1;
 }
 
 /* The halves of a code lie apart, each with zeros behind it: part levels that lie side by side. */
@@ -114,51 +115,72 @@ static void part_levels(state *s) {
     memset(s->high + rest, 0, padded - rest);
 }
 
-/* Round the residual to levels; return the square of what is lost. */
-static double round_query(state *s, const float *center, view *v) {
-    const int64_t d = s->table->dimension;
-    const float most = (float)v->scale; /* the largest of the rounded is the largest, rounded */
+/* The largest magnitude in q~ of the cluster seen last, in float32. */
+static float largest_of(const state *s) {
+    sq_f32x16 most = sq_f32x16_zero();
+    for (int64_t i = 0; i < s->table->dimension; i += 2 * WIDE)
+        most = sq_f32x16_larger(most, sq_f32x16_load(s->narrow + i));
+    return sq_f32x16_most(most);
+}
+
+/* Round q~ of the cluster seen last to levels. */
+static void round_query(state *s, view *v) {
+    const float most = largest_of(s);
     if (!(most > (float)LEVEL_MAX / FLT_MAX && most <= FLT_MAX)) {
-        v->scale = v->shift = 0;
+        v->scale = v->by = v->shift = 0;
         memset(s->low, 0, (size_t)(2 * (s->high - s->low)));
-        sq_f64x8 sum = sq_f64x8_zero();
-        for (int64_t i = 0; i < d; i += WIDE) {
-            const sq_f64x8 x = residual8(s, center, i, d - i);
-            sum = sq_f64x8_add(sum, sq_f64x8_mul(x, x));
-        }
-        return sq_f64x8_sum(sum);
+        return;
     }
-    const float inverse = (float)LEVEL_MAX / most;
+    const float by = (float)LEVEL_MAX / most;
     v->scale = most / (float)LEVEL_MAX;
+    v->by = by;
+    sq_i32x16 totals = {0};
+    for (int64_t i = 0; i < s->table->dimension; i += 2 * WIDE)
+        sq_f32x16_levels(sq_f32x16_load(s->narrow + i), by, s->low + i, &totals);
+    v->shift = 7.5 * (double)sq_i32x16_sum(totals);
+    part_levels(s);
+}
+
+/* The levels of the query as the cluster seen last has it, which only ranking wants; in space dot they
+ * are one for all. */
+static void find_levels(state *s, int64_t place) {
+    view *v = &s->views[place];
+    if (s->levels_of == place) return;
+    if (s->table->space == SQ_SPACE_DOT && s->levels_of >= 0) {
+        const view *other = &s->views[s->levels_of];
+        v->scale = other->scale, v->by = other->by, v->shift = other->shift;
+    } else {
+        round_query(s, v);
+    }
+    s->levels_of = place;
+}
+
+/* What is lost by the levels of q~ as a cluster has it, squared. */
+static double missed(const state *s, int64_t place) {
+    const sq_table *t = s->table;
+    const view *v = &s->views[place];
+    const float *center = t->centers + s->call->clusters[place] * t->dimension;
     const sq_f64x8 scale = sq_f64x8_all(v->scale);
     sq_f64x8 misses = sq_f64x8_zero();
-    sq_i32x8 totals = {0};
-    for (int64_t i = 0; i < d; i += WIDE) {
-        const sq_f64x8 residual = residual8(s, center, i, d - i);
-        const sq_f64x8 level = sq_f64x8_levels(residual, inverse, s->low + i, &totals);
-        const sq_f64x8 miss = sq_f64x8_sub(residual, sq_f64x8_mul(scale, level));
+    for (int64_t i = 0; i < t->dimension; i += WIDE) {
+        sq_f64x8 miss = residual8(s, center, i, t->dimension - i);
+        if (v->by > 0)
+            miss = sq_f64x8_sub(miss, sq_f64x8_mul(scale, sq_f64x8_rounded(miss, (float)v->by)));
         misses = sq_f64x8_add(misses, sq_f64x8_mul(miss, miss));
     }
-    v->shift = 7.5 * (double)sq_i32x8_sum(totals);
-    part_levels(s);
     return sq_f64x8_sum(misses);
 }
 
-/* The levels of the query, which only ranking wants; in space dot they are one for all. */
-static void find_levels(state *s, int64_t place) {
-    const sq_table *t = s->table;
+/* t of a cluster whose rows were ranked. Most clusters have none of which bounds are asked, so that it
+ * is found when they are; in space dot it is one for all. */
+static double error_of(state *s, int64_t place) {
     view *v = &s->views[place];
-    if (s->levels_of == place) return;
-    if (t->space == SQ_SPACE_DOT && s->levels_of >= 0) {
-        const view *other = &s->views[s->levels_of];
-        v->scale = other->scale, v->shift = other->shift, v->error = other->error;
-        s->levels_of = place;
-        return;
-    }
-    s->levels_of = place;
-    const double missed = round_query(s, t->centers + s->call->clusters[place] * t->dimension, v);
+    if (s->table->space == SQ_SPACE_DOT && s->error_of_all >= 0) v->error = s->error_of_all;
+    if (v->error >= 0) return v->error;
     v->error = 0x1p-21;
-    if (v->norm > 0) v->error += __builtin_sqrt(missed) / v->norm;
+    if (v->norm > 0) v->error += __builtin_sqrt(missed(s, place)) / v->norm;
+    s->error_of_all = v->error;
+    return v->error;
 }
 
 /* ---- bounds ---- */
@@ -278,7 +300,9 @@ SQ_INLINE void score_rows(state *s, const view *v, int l2) {
     }
 }
 
-static void bound_waiting(state *s, const view *v) {
+static void bound_waiting(state *s, int64_t place) {
+    const view *v = &s->views[place];
+    const double error = error_of(s, place);
     for (int64_t first = 0; first < s->waiting; first += WIDE) {
         bounding b;
         for (int i = 0; i < WIDE; i++) {
@@ -288,7 +312,7 @@ static void bound_waiting(state *s, const view *v) {
             b.sine[i] = s->sine[first + i];
             b.near[i] = v->near;
             b.query_norm[i] = v->norm;
-            b.error[i] = v->error;
+            b.error[i] = error;
             b.center_norm[i] = v->center_norm;
         }
         bound_all(s, &b);
@@ -310,7 +334,7 @@ static void rank(state *s, int64_t place) {
     /* Whole eights are scored: what lies behind the last row is some older row's, or zeros. */
     if (t->space == SQ_SPACE_L2) score_rows(s, v, 1);
     else score_rows(s, v, 0);
-    if (s->call->bounds) bound_waiting(s, v);
+    if (s->call->bounds) bound_waiting(s, place);
     s->ranked += s->waiting;
     for (int64_t i = 0; i < s->waiting; i++) {
         const int full = s->kept == s->call->keep;
@@ -603,7 +627,7 @@ static void write_kept(state *s, const sq_scan_call *call) {
             b.sine[i] = row->sine;
             b.near[i] = v->near;
             b.query_norm[i] = v->norm;
-            b.error[i] = v->error;
+            b.error[i] = error_of(s, row->cluster);
             b.center_norm[i] = v->center_norm;
         }
         for (int i = 0; i < WIDE; i++) b.code_norm[i] = __builtin_sqrt(b.code_norm[i]);
@@ -625,7 +649,10 @@ static void begin(state *s, const sq_table *table, const sq_scan_call *call) {
     const int64_t padded = (s->width + LEVEL_PAD - 1) / LEVEL_PAD * LEVEL_PAD;
     s->low = (int8_t *)(s->heap + call->keep);
     s->high = s->low + padded;
+    s->narrow = (float *)(s->high + padded);
+    memset(s->narrow, 0, (size_t)(2 * padded) * sizeof *s->narrow);
     s->levels_of = -1;
+    s->error_of_all = -1;
     s->least_left = __builtin_inf();
 }
 

@@ -67,15 +67,13 @@ SQ_INLINE float sq_rint_f32(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 
 /* ---- eight lanes of float64 ----
  *
- * `larger` is, lane by lane, the magnitude of x where it is more. `levels` multiplies float32(x),
- * rounds to whole numbers of a byte, writes and counts these, and gives them as lanes again.
+ * `rounded` multiplies float32(x) and rounds to whole numbers; `narrow` writes float32(x).
  * `butterflies` are three stages of a Walsh-Hadamard transform: lanes 1, then 2, then 4 apart. `flip`
  * negates the lanes whose bit is set. */
 
 #if defined(SQ_USE_AVX512)
 
 typedef __m512d sq_f64x8;
-typedef __m256i sq_i32x8;
 SQ_INLINE __mmask8 sq_first8(int64_t n) { return (__mmask8)((1u << n) - 1); }
 SQ_INLINE sq_f64x8 sq_f64x8_zero(void) { return _mm512_setzero_pd(); }
 SQ_INLINE sq_f64x8 sq_f64x8_all(double x) { return _mm512_set1_pd(x); }
@@ -97,17 +95,11 @@ SQ_INLINE void sq_f64x8_store(double *at, sq_f64x8 x) { _mm512_storeu_pd(at, x);
 SQ_INLINE sq_f64x8 sq_f64x8_add(sq_f64x8 x, sq_f64x8 y) { return _mm512_add_pd(x, y); }
 SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) { return _mm512_sub_pd(x, y); }
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) { return _mm512_mul_pd(x, y); }
-SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
-    return _mm512_max_pd(_mm512_abs_pd(x), most);
-}
-SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
+SQ_INLINE void sq_f64x8_narrow(float *at, sq_f64x8 x) { _mm256_storeu_ps(at, _mm512_cvtpd_ps(x)); }
+SQ_INLINE sq_f64x8 sq_f64x8_rounded(sq_f64x8 x, float by) {
     const __m256 round = _mm256_set1_ps(0x1.8p23f);
     const __m256 scaled = _mm256_mul_ps(_mm512_cvtpd_ps(x), _mm256_set1_ps(by));
-    const __m256 whole = _mm256_sub_ps(_mm256_add_ps(scaled, round), round);
-    const __m256i numbers = _mm256_cvttps_epi32(whole);
-    _mm_storel_epi64((__m128i *)levels, _mm256_cvtepi32_epi8(numbers));
-    *totals = _mm256_add_epi32(*totals, numbers);
-    return _mm512_cvtps_pd(whole);
+    return _mm512_cvtps_pd(_mm256_sub_ps(_mm256_add_ps(scaled, round), round));
 }
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
@@ -131,7 +123,6 @@ SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
 #elif defined(SQ_USE_AVX2)
 
 typedef struct { __m256d low, high; } sq_f64x8;
-typedef __m256i sq_i32x8;
 SQ_INLINE sq_f64x8 sq_f64x8_of(__m256d low, __m256d high) {
     const sq_f64x8 made = {low, high};
     return made;
@@ -166,23 +157,14 @@ SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) {
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) {
     return sq_f64x8_of(_mm256_mul_pd(x.low, y.low), _mm256_mul_pd(x.high, y.high));
 }
-SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
-    const __m256d sign = _mm256_set1_pd(-0.0);
-    return sq_f64x8_of(_mm256_max_pd(_mm256_andnot_pd(sign, x.low), most.low),
-                       _mm256_max_pd(_mm256_andnot_pd(sign, x.high), most.high));
+SQ_INLINE __m256 sq_f64x8_narrowed(sq_f64x8 x) {
+    return _mm256_set_m128(_mm256_cvtpd_ps(x.high), _mm256_cvtpd_ps(x.low));
 }
-SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
+SQ_INLINE void sq_f64x8_narrow(float *at, sq_f64x8 x) { _mm256_storeu_ps(at, sq_f64x8_narrowed(x)); }
+SQ_INLINE sq_f64x8 sq_f64x8_rounded(sq_f64x8 x, float by) {
     const __m256 round = _mm256_set1_ps(0x1.8p23f);
-    const __m256 narrow = _mm256_set_m128(_mm256_cvtpd_ps(x.high), _mm256_cvtpd_ps(x.low));
-    const __m256 scaled = _mm256_mul_ps(narrow, _mm256_set1_ps(by));
+    const __m256 scaled = _mm256_mul_ps(sq_f64x8_narrowed(x), _mm256_set1_ps(by));
     const __m256 whole = _mm256_sub_ps(_mm256_add_ps(scaled, round), round);
-    const __m256i numbers = _mm256_cvttps_epi32(whole);
-    const __m256i firsts = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
-                                            -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1);
-    const __m256i bytes = _mm256_shuffle_epi8(numbers, firsts);
-    _mm_storel_epi64((__m128i *)levels, _mm_or_si128(_mm256_castsi256_si128(bytes),
-                                                     _mm256_extracti128_si256(bytes, 1)));
-    *totals = _mm256_add_epi32(*totals, numbers);
     return sq_f64x8_of(_mm256_cvtps_pd(_mm256_castps256_ps128(whole)),
                        _mm256_cvtps_pd(_mm256_extractf128_ps(whole, 1)));
 }
@@ -213,7 +195,6 @@ SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
 #elif defined(SQ_USE_NEON)
 
 typedef struct { float64x2_t part[4]; } sq_f64x8;
-typedef struct { int32x4_t low, high; } sq_i32x8;
 #define SQ_EACH4(expression)                           \
     sq_f64x8 made;                                     \
     for (int i = 0; i < 4; i++) made.part[i] = (expression); \
@@ -242,21 +223,17 @@ SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) {
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) {
     SQ_EACH4(vmulq_f64(x.part[i], y.part[i]));
 }
-SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
-    SQ_EACH4(vmaxnmq_f64(vabsq_f64(x.part[i]), most.part[i]));
+SQ_INLINE float32x4_t sq_f64x8_narrowed(sq_f64x8 x, int half) {
+    return vcombine_f32(vcvt_f32_f64(x.part[2 * half]), vcvt_f32_f64(x.part[2 * half + 1]));
 }
-SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
+SQ_INLINE void sq_f64x8_narrow(float *at, sq_f64x8 x) {
+    for (int i = 0; i < 2; i++) vst1q_f32(at + 4 * i, sq_f64x8_narrowed(x, i));
+}
+SQ_INLINE sq_f64x8 sq_f64x8_rounded(sq_f64x8 x, float by) {
     const float32x4_t round = vdupq_n_f32(0x1.8p23f);
     float32x4_t whole[2];
-    int32x4_t numbers[2];
-    for (int i = 0; i < 2; i++) {
-        const float32x4_t narrow = vcombine_f32(vcvt_f32_f64(x.part[2 * i]), vcvt_f32_f64(x.part[2 * i + 1]));
-        whole[i] = vsubq_f32(vaddq_f32(vmulq_n_f32(narrow, by), round), round);
-        numbers[i] = vcvtq_s32_f32(whole[i]);
-    }
-    vst1_s8(levels, vmovn_s16(vcombine_s16(vmovn_s32(numbers[0]), vmovn_s32(numbers[1]))));
-    totals->low = vaddq_s32(totals->low, numbers[0]);
-    totals->high = vaddq_s32(totals->high, numbers[1]);
+    for (int i = 0; i < 2; i++)
+        whole[i] = vsubq_f32(vaddq_f32(vmulq_n_f32(sq_f64x8_narrowed(x, i), by), round), round);
     SQ_EACH4(vcvt_f64_f32(i % 2 ? vget_high_f32(whole[i / 2]) : vget_low_f32(whole[i / 2])));
 }
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
@@ -294,7 +271,6 @@ SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
 #else
 
 typedef struct { double lane[8]; } sq_f64x8;
-typedef struct { int32_t lane[8]; } sq_i32x8;
 #define SQ_EACH8(expression)                           \
     sq_f64x8 made;                                     \
     for (int i = 0; i < 8; i++) made.lane[i] = (expression); \
@@ -316,18 +292,11 @@ SQ_INLINE void sq_f64x8_store(double *at, sq_f64x8 x) { memcpy(at, x.lane, sizeo
 SQ_INLINE sq_f64x8 sq_f64x8_add(sq_f64x8 x, sq_f64x8 y) { SQ_EACH8(x.lane[i] + y.lane[i]); }
 SQ_INLINE sq_f64x8 sq_f64x8_sub(sq_f64x8 x, sq_f64x8 y) { SQ_EACH8(x.lane[i] - y.lane[i]); }
 SQ_INLINE sq_f64x8 sq_f64x8_mul(sq_f64x8 x, sq_f64x8 y) { SQ_EACH8(x.lane[i] * y.lane[i]); }
-SQ_INLINE sq_f64x8 sq_f64x8_larger(sq_f64x8 most, sq_f64x8 x) {
-    SQ_EACH8(__builtin_fabs(x.lane[i]) > most.lane[i] ? __builtin_fabs(x.lane[i]) : most.lane[i]);
+SQ_INLINE void sq_f64x8_narrow(float *at, sq_f64x8 x) {
+    for (int i = 0; i < 8; i++) at[i] = (float)x.lane[i];
 }
-SQ_INLINE sq_f64x8 sq_f64x8_levels(sq_f64x8 x, float by, int8_t *levels, sq_i32x8 *totals) {
-    sq_f64x8 made;
-    for (int i = 0; i < 8; i++) {
-        const float whole = sq_rint_f32((float)x.lane[i] * by);
-        levels[i] = (int8_t)(int32_t)whole;
-        totals->lane[i] += (int32_t)whole;
-        made.lane[i] = whole;
-    }
-    return made;
+SQ_INLINE sq_f64x8 sq_f64x8_rounded(sq_f64x8 x, float by) {
+    SQ_EACH8((double)sq_rint_f32((float)x.lane[i] * by));
 }
 SQ_INLINE double sq_f64x8_sum(sq_f64x8 x) {
     const double *l = x.lane;
@@ -350,13 +319,6 @@ SQ_INLINE sq_f64x8 sq_f64x8_flip(sq_f64x8 x, uint8_t bits) {
 
 #endif
 
-SQ_INLINE int32_t sq_i32x8_sum(sq_i32x8 x) {
-    int32_t lanes[8], sum = 0;
-    memcpy(lanes, &x, sizeof lanes);
-    for (int i = 0; i < 8; i++) sum += lanes[i];
-    return sum;
-}
-
 #if !defined(SQ_USE_AVX512)
 /* The first n of eight, the others 0. */
 SQ_INLINE sq_f64x8 sq_f64x8_load_n(const double *at, int64_t n) {
@@ -376,11 +338,15 @@ SQ_INLINE sq_f64x8 sq_f64x8_widen_half_n(const uint16_t *at, int64_t n) {
 }
 #endif
 
-/* ---- sixteen lanes of float32 ---- */
+/* ---- sixteen lanes of float32 ----
+ *
+ * `larger` is, lane by lane, the magnitude of x where it is more, `most` the most of all lanes. `levels`
+ * multiplies, rounds to whole numbers of a byte, writes these, and adds them up. */
 
 #if defined(SQ_USE_AVX512)
 
 typedef __m512 sq_f32x16;
+typedef __m512i sq_i32x16;
 SQ_INLINE sq_f32x16 sq_f32x16_zero(void) { return _mm512_setzero_ps(); }
 SQ_INLINE sq_f32x16 sq_f32x16_load(const float *at) { return _mm512_loadu_ps(at); }
 SQ_INLINE sq_f32x16 sq_f32x16_load_n(const float *at, int64_t n) {
@@ -389,6 +355,17 @@ SQ_INLINE sq_f32x16 sq_f32x16_load_n(const float *at, int64_t n) {
 SQ_INLINE sq_f32x16 sq_f32x16_add(sq_f32x16 x, sq_f32x16 y) { return _mm512_add_ps(x, y); }
 SQ_INLINE sq_f32x16 sq_f32x16_sub(sq_f32x16 x, sq_f32x16 y) { return _mm512_sub_ps(x, y); }
 SQ_INLINE sq_f32x16 sq_f32x16_mul(sq_f32x16 x, sq_f32x16 y) { return _mm512_mul_ps(x, y); }
+SQ_INLINE sq_f32x16 sq_f32x16_larger(sq_f32x16 most, sq_f32x16 x) {
+    return _mm512_max_ps(_mm512_abs_ps(x), most);
+}
+SQ_INLINE float sq_f32x16_most(sq_f32x16 x) { return _mm512_reduce_max_ps(x); }
+SQ_INLINE void sq_f32x16_levels(sq_f32x16 x, float by, int8_t *levels, sq_i32x16 *totals) {
+    const __m512 round = _mm512_set1_ps(0x1.8p23f);
+    const __m512 scaled = _mm512_mul_ps(x, _mm512_set1_ps(by));
+    const __m512i numbers = _mm512_cvttps_epi32(_mm512_sub_ps(_mm512_add_ps(scaled, round), round));
+    _mm_storeu_si128((__m128i *)levels, _mm512_cvtepi32_epi8(numbers));
+    *totals = _mm512_add_epi32(*totals, numbers);
+}
 SQ_INLINE __m256 sq_f32x16_fold(sq_f32x16 x) {
     return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
 }
@@ -396,6 +373,7 @@ SQ_INLINE __m256 sq_f32x16_fold(sq_f32x16 x) {
 #elif defined(SQ_USE_AVX2)
 
 typedef struct { __m256 low, high; } sq_f32x16;
+typedef struct { __m256i low, high; } sq_i32x16;
 SQ_INLINE sq_f32x16 sq_f32x16_of(__m256 low, __m256 high) {
     const sq_f32x16 made = {low, high};
     return made;
@@ -415,11 +393,31 @@ SQ_INLINE sq_f32x16 sq_f32x16_sub(sq_f32x16 x, sq_f32x16 y) {
 SQ_INLINE sq_f32x16 sq_f32x16_mul(sq_f32x16 x, sq_f32x16 y) {
     return sq_f32x16_of(_mm256_mul_ps(x.low, y.low), _mm256_mul_ps(x.high, y.high));
 }
+SQ_INLINE sq_f32x16 sq_f32x16_larger(sq_f32x16 most, sq_f32x16 x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return sq_f32x16_of(_mm256_max_ps(_mm256_andnot_ps(sign, x.low), most.low),
+                        _mm256_max_ps(_mm256_andnot_ps(sign, x.high), most.high));
+}
+SQ_INLINE __m256i sq_level8(__m256 x, float by) {
+    const __m256 round = _mm256_set1_ps(0x1.8p23f);
+    const __m256 scaled = _mm256_mul_ps(x, _mm256_set1_ps(by));
+    return _mm256_cvttps_epi32(_mm256_sub_ps(_mm256_add_ps(scaled, round), round));
+}
+SQ_INLINE void sq_f32x16_levels(sq_f32x16 x, float by, int8_t *levels, sq_i32x16 *totals) {
+    const __m256i low = sq_level8(x.low, by), high = sq_level8(x.high, by);
+    const __m256i words = _mm256_packs_epi32(low, high); /* low 0-3, high 0-3; low 4-7, high 4-7 */
+    const __m256i bytes = _mm256_packs_epi16(words, words);
+    _mm_storeu_si128((__m128i *)levels, _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes),
+                                                           _mm256_extracti128_si256(bytes, 1)));
+    totals->low = _mm256_add_epi32(totals->low, low);
+    totals->high = _mm256_add_epi32(totals->high, high);
+}
 SQ_INLINE __m256 sq_f32x16_fold(sq_f32x16 x) { return _mm256_add_ps(x.low, x.high); }
 
 #elif defined(SQ_USE_NEON)
 
 typedef struct { float32x4_t part[4]; } sq_f32x16;
+typedef struct { int32x4_t part[4]; } sq_i32x16;
 #define SQ_EACH4(expression)                           \
     sq_f32x16 made;                                    \
     for (int i = 0; i < 4; i++) made.part[i] = (expression); \
@@ -435,6 +433,21 @@ SQ_INLINE sq_f32x16 sq_f32x16_sub(sq_f32x16 x, sq_f32x16 y) {
 SQ_INLINE sq_f32x16 sq_f32x16_mul(sq_f32x16 x, sq_f32x16 y) {
     SQ_EACH4(vmulq_f32(x.part[i], y.part[i]));
 }
+SQ_INLINE sq_f32x16 sq_f32x16_larger(sq_f32x16 most, sq_f32x16 x) {
+    SQ_EACH4(vmaxnmq_f32(vabsq_f32(x.part[i]), most.part[i]));
+}
+SQ_INLINE void sq_f32x16_levels(sq_f32x16 x, float by, int8_t *levels, sq_i32x16 *totals) {
+    const float32x4_t round = vdupq_n_f32(0x1.8p23f);
+    int16x4_t words[4];
+    for (int i = 0; i < 4; i++) {
+        const float32x4_t scaled = vmulq_n_f32(x.part[i], by);
+        const int32x4_t numbers = vcvtq_s32_f32(vsubq_f32(vaddq_f32(scaled, round), round));
+        words[i] = vmovn_s32(numbers);
+        totals->part[i] = vaddq_s32(totals->part[i], numbers);
+    }
+    vst1q_s8(levels, vcombine_s8(vmovn_s16(vcombine_s16(words[0], words[1])),
+                                 vmovn_s16(vcombine_s16(words[2], words[3]))));
+}
 SQ_INLINE float sq_f32x16_sum(sq_f32x16 x) {
     const float32x4_t low = vaddq_f32(x.part[0], x.part[2]), high = vaddq_f32(x.part[1], x.part[3]);
     const float32x4_t four = vaddq_f32(low, high);
@@ -446,6 +459,7 @@ SQ_INLINE float sq_f32x16_sum(sq_f32x16 x) {
 #else
 
 typedef struct { float lane[16]; } sq_f32x16;
+typedef struct { int32_t lane[16]; } sq_i32x16;
 #define SQ_EACH16(expression)                          \
     sq_f32x16 made;                                    \
     for (int i = 0; i < 16; i++) made.lane[i] = (expression); \
@@ -459,6 +473,16 @@ SQ_INLINE sq_f32x16 sq_f32x16_load(const float *at) {
 SQ_INLINE sq_f32x16 sq_f32x16_add(sq_f32x16 x, sq_f32x16 y) { SQ_EACH16(x.lane[i] + y.lane[i]); }
 SQ_INLINE sq_f32x16 sq_f32x16_sub(sq_f32x16 x, sq_f32x16 y) { SQ_EACH16(x.lane[i] - y.lane[i]); }
 SQ_INLINE sq_f32x16 sq_f32x16_mul(sq_f32x16 x, sq_f32x16 y) { SQ_EACH16(x.lane[i] * y.lane[i]); }
+SQ_INLINE sq_f32x16 sq_f32x16_larger(sq_f32x16 most, sq_f32x16 x) {
+    SQ_EACH16(__builtin_fabsf(x.lane[i]) > most.lane[i] ? __builtin_fabsf(x.lane[i]) : most.lane[i]);
+}
+SQ_INLINE void sq_f32x16_levels(sq_f32x16 x, float by, int8_t *levels, sq_i32x16 *totals) {
+    for (int i = 0; i < 16; i++) {
+        const int32_t number = (int32_t)sq_rint_f32(x.lane[i] * by);
+        levels[i] = (int8_t)number;
+        totals->lane[i] += number;
+    }
+}
 SQ_INLINE float sq_f32x16_sum(sq_f32x16 x) {
     float *l = x.lane;
     for (int i = 0; i < 8; i++) l[i] += l[i + 8];
@@ -470,7 +494,20 @@ SQ_INLINE float sq_f32x16_sum(sq_f32x16 x) {
 
 #endif
 
+SQ_INLINE int32_t sq_i32x16_sum(sq_i32x16 x) {
+    int32_t lanes[16], sum = 0;
+    memcpy(lanes, &x, sizeof lanes);
+    for (int i = 0; i < 16; i++) sum += lanes[i];
+    return sum;
+}
+
 #if !defined(SQ_USE_AVX512)
+SQ_INLINE float sq_f32x16_most(sq_f32x16 x) {
+    float lanes[16], most = 0;
+    memcpy(lanes, &x, sizeof lanes);
+    for (int i = 0; i < 16; i++) most = lanes[i] > most ? lanes[i] : most;
+    return most;
+}
 SQ_INLINE sq_f32x16 sq_f32x16_load_n(const float *at, int64_t n) {
     float padded[16] = {0};
     memcpy(padded, at, (size_t)n * sizeof *at);

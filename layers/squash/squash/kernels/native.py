@@ -17,7 +17,7 @@ from squash.arrays import AnyArray
 from squash.errors import InternalError
 from squash.values import dataclass
 
-INTERFACE: Final = 17
+INTERFACE: Final = 18
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"

@@ -48,9 +48,9 @@ _CALL: Final = Struct("=QqQQdQddqddqQQQQQQ")
 _COUNTS: Final = Struct("=qqqd")
 _COUNTS_BYTES: Final = 32
 ROOM_ROW_BYTES: Final = 64
-ROOM_CLUSTER_BYTES: Final = 48
+ROOM_CLUSTER_BYTES: Final = 56
 _LEVEL_PAD: Final = 64
-_LEVEL_BYTES: Final = 128
+_LEVEL_BYTES: Final = 640
 _NO_CLUSTER: Final = (1 << 63) - 1
 
 
