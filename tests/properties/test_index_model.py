@@ -33,7 +33,8 @@ def narrow(request, monkeypatch):
     monkeypatch.setattr(Clusters, "keep", lambda _, k, __: Keep(low=k, refined=k, reach=0.0))
     # A filter is evaluated for all rows first if the cells leave more than this share open.
     share = 1.0 if request.param == "on the way" else -1.0
-    monkeypatch.setattr("squash.search.admitting._UNSURE_SHARE_MAX", share)
+    for room in ("planning.costs", "search.admitting"):
+        monkeypatch.setattr(f"squash.{room}.UNSURE_SHARE_MAX", share)
     with codes_only():
         yield
 

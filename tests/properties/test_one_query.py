@@ -17,8 +17,9 @@ from test_index_model import SMALL
 import squash
 from amounts import examples
 from squash.errors import DataError
-from squash.kernels import native
+from squash.kernels import StandingSearch, native
 from squash.runtime.settings import Settings
+from squash.search import LocalSearcher
 from squash.search.at_once import AtOnce
 from strategies import filters_for, metadata_rows
 
@@ -44,7 +45,10 @@ def filled(rows, seed, *, metric="euclidean"):
 @contextmanager
 def as_all_others(index):
     """Have queries of an index go the general way."""
-    with patch.object(index._session, "_local", None):
+    with (
+        patch.object(index._session, "_local", None),
+        patch.object(LocalSearcher, "_at_once", lambda *_: None),
+    ):
         yield
 
 
@@ -58,12 +62,16 @@ def told(answer):
 
 
 def asked_alike(index, vector, **options):
-    """Ask both ways, twice: what is loaded first is no part of the comparison."""
+    """Ask both ways, twice: what is loaded first is no part of the comparison.
+
+    And once more with a limit of time, with which only half of the way is its own.
+    """
     own = index.query(vector, **options), index.query(vector, **options)
+    limited = index.query(vector, timeout_ms=600_000, **options)
     with as_all_others(index):
         general = index.query(vector, **options)
     assert told(own[0])[0] == told(own[1])[0]
-    assert told(own[1]) == told(general)
+    assert told(own[1]) == told(general) == told(limited)
     return own[1]
 
 
@@ -111,18 +119,27 @@ def test_what_changes_between_queries_is_seen(data, seed):
 def test_most_queries_go_their_own_way():
     """Else the tests above compare a way with itself."""
     index, rng = filled([{"n": i} for i in range(60)], 1)
-    search, calls = AtOnce.search, []
+    search, ask, calls, single = AtOnce.search, StandingSearch.ask, [], []
 
     def counted(self, vector, node):
         calls.append(node)
         return search(self, vector, node)
 
-    with patch.object(AtOnce, "search", counted):
+    def asked(self, *given, **options):
+        single.append(given)
+        return ask(self, *given, **options)
+
+    with patch.object(AtOnce, "search", counted), patch.object(StandingSearch, "ask", asked):
         for filter_ in (None, {"n": {"$lt": 40}}, {"$or": [{"n": 3}, {"n": {"$gt": 50}}]}):
             asked_alike(index, rng.normal(size=6), filter=filter_)
-            assert len(calls) == 2
+            assert len(calls) == 3
             calls.clear()
-        for others in ({"exact": True}, {"explain": True}, {"timeout_ms": 9_000}):
+        assert not single  # A filter that comes again is known, and was the first of its kind.
+        for least in range(20):
+            asked_alike(index, rng.normal(size=6), filter={"n": {"$gte": least, "$lt": 40}})
+        assert len(single) == 20
+        calls.clear()
+        for others in ({"exact": True}, {"explain": True}):
             assert index.query(rng.normal(size=6), **others).matches
         assert not calls
 

@@ -517,6 +517,7 @@ static void check_expect(const operations *o, const world *w) {
     const double some = 1.0 / (double)(1 + below(99));
     const sq_prices prices = {
         .rows = below(999), .clusters = below(99), .refined = below(40), .always_most = below(99),
+        .lists = below(2), .whole = below(2), .unsure_most = 0.2, .listed = some,
         .filter_row = some, .open_row = 3 * some, .open_least = 0.01, .exact = 30.0,
         .preparation = 900.0, .begun = 70.0, .signs = 0.5, .gathered = 12.0, .surviving = 0.1,
         .thinning = some, .walked = walked,

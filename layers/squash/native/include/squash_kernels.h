@@ -105,14 +105,18 @@ typedef struct sq_prices {
     int64_t clusters; /* and its clusters */
     int64_t refined;  /* rows that a walk measures */
     int64_t always_most; /* so many matches are all measured, whatever it costs */
+    int64_t lists;       /* 0: it is too small for lists of rows */
+    int64_t whole;       /* 0: vectors are read page by page, so that no more matches are all measured */
     double filter_row;   /* a comparison */
     double open_row;
     double open_least;   /* a share of rows */
+    double unsure_most;  /* a share of those that pass: of more, all are filtered before a walk */
     double exact;
     double preparation;
     double begun;
     double signs;
     double gathered;
+    double listed;       /* a row of a list, and as much again for every comparison that it is asked */
     double surviving;    /* a share of rows */
     double thinning;
     const double *walked; /* [SQ_CELLS]: clusters that walks take, by the share that passes */
@@ -126,6 +130,10 @@ typedef struct sq_expected {
     double filter_ns;
     double walk_filter_ns;
     double scan_all; /* 1, or 0 */
+    /* Whether all matches are measured at once, 1 or 0; -1: all rows have to be filtered before it is
+     * known what to do. */
+    double every;
+    double listed_most; /* as `sq_search` has it */
 } sq_expected;
 
 /* The rows of an attribute, by cell, then by number; see squash.kernels.listed.RowList. A slot is
@@ -268,12 +276,15 @@ enum {
     SQ_KEPT,
     SQ_READ,
     SQ_FILTERED, /* how many rows pass, where a program was evaluated for all clusters; else -1 */
-    SQ_LISTED,   /* 1 where that was by lists, else 0 */
+    SQ_LISTED,   /* 1 where that was by lists, -1 where lists would have paid but did not serve, else 0 */
     SQ_KEY_BYTES, /* what `gather_keys` returns; -1 where it was not asked */
+    SQ_EVERY,    /* 1 where all that passes was to be measured, else 0 */
+    SQ_SINGLE,   /* 1 where no more than k rows are near, and none as near as another, else 0 */
     SQ_COUNTS
 };
 #define SQ_STAYS_OPEN INT64_MIN
 #define SQ_TOO_MANY (INT64_MIN + 1)
+#define SQ_NOT_AT_ONCE (INT64_MIN + 2)
 
 /* What distances to centers are measured from when a walk asks for them; `narrow` float32 [D] is NULL
  * where all have been. */
@@ -403,6 +414,10 @@ SQ_EXPORT int64_t SQ_NAME(search)(const sq_table *table, const sq_search *asked)
  * are measured one by one. SQ_STAYS_OPEN also where they are more than `straight_most`, or of a program
  * more than `filtered_most`; what it admits is then at `all_counts` and in its bitmaps. */
 SQ_EXPORT int64_t SQ_NAME(search_all)(const sq_table *table, const sq_search *asked);
+/* `expect`, then `search` or `search_all` of what is admitted by it, or SQ_NOT_AT_ONCE. Of `asked` the
+ * program, the overall share, `listed_most` and `filtered_most` are not looked at. */
+SQ_EXPORT int64_t SQ_NAME(ask)(const sq_table *table, const sq_search *asked, const sq_ranges *alike,
+                               const sq_prices *prices, uint8_t *room);
 /* The same of each of a batch, those near one another one after the other. */
 SQ_EXPORT void SQ_NAME(search_many)(const sq_table *table, const sq_search *asked,
                                     const sq_batch *batch);
@@ -411,7 +426,9 @@ SQ_EXPORT void SQ_NAME(search_many)(const sq_table *table, const sq_search *aske
  * and `levels` has room for D. */
 SQ_EXPORT int64_t SQ_NAME(coarsen)(const sq_table *table, uint8_t *coarse, int8_t *levels);
 
-/* Within the library. `prepare` of a search, with lower bounds of distances where that is enough. */
+/* Within the library. `expect`, which says where in the room that is. */
+const sq_expected *SQ_NAME(expected)(const sq_ranges *alike, const sq_prices *prices, uint8_t *room);
+/* `prepare` of a search, with lower bounds of distances where that is enough. */
 sq_lazily SQ_NAME(prepare_lazily)(const sq_table *table, const sq_search *asked);
 /* The distances to the centers at some places. */
 void SQ_NAME(center_distances)(const sq_table *table, const sq_lazily *by, const uint64_t *places,

@@ -33,14 +33,30 @@ static void price(const sq_prices *by, int64_t leaves, sq_expected *found) {
     double walk = by->preparation + taken * by->begun;
     walk += reached * filter + codes;
     walk += least((double)by->refined, reached * matches) * by->exact;
-    found->scan_all = matches <= (double)by->always_most || every <= walk;
+    found->scan_all = matches <= (double)by->always_most || (by->whole && every <= walk);
     found->walk_ns = walk;
     found->scan_all_ns = every;
     found->filter_ns = filter;
     found->walk_filter_ns = reached * filter;
 }
 
-void SQ_NAME(expect)(const sq_ranges *alike, const sq_prices *prices, uint8_t *room) {
+/* What can be searched at once of what is expected, and how. */
+static void admit(const sq_prices *by, int64_t leaves, sq_expected *found) {
+    const double matches = found->share * (double)by->rows;
+    const double each = by->listed * (double)(1 + leaves);
+    double filter = found->walk_filter_ns;
+    found->every = 0;
+    found->listed_most = -1;
+    if (found->scan_all != 0 || !(found->open <= by->unsure_most * found->share)) {
+        found->every = matches <= (double)by->always_most ? 1 : -1;
+        filter = found->filter_ns;
+    }
+    /* No fewer rows of lists are asked than pass. */
+    if (found->every >= 0 && by->lists && matches * each < filter)
+        found->listed_most = (double)(int64_t)(filter / each);
+}
+
+const sq_expected *SQ_NAME(expected)(const sq_ranges *alike, const sq_prices *prices, uint8_t *room) {
     const int64_t leaves = alike->leaves;
     sq_program *const program = (sq_program *)room;
     sq_leaf *const leaf = (sq_leaf *)(program + 1);
@@ -66,4 +82,10 @@ void SQ_NAME(expect)(const sq_ranges *alike, const sq_prices *prices, uint8_t *r
         found->open = 0.0;
     }
     price(prices, leaves, found);
+    admit(prices, leaves, found);
+    return found;
+}
+
+void SQ_NAME(expect)(const sq_ranges *alike, const sq_prices *prices, uint8_t *room) {
+    SQ_NAME(expected)(alike, prices, room);
 }

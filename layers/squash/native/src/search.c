@@ -78,11 +78,14 @@ static int64_t nearest(const sq_search *asked, int64_t n) {
     sort(items, found);
     int64_t near = found < k ? found : k;
     while (near < found && items[near].distance == items[k - 1].distance) near++;
+    int single = near <= k;
     for (int64_t i = 0; i < near; i++) {
+        if (i && !(items[i - 1].distance < items[i].distance)) single = 0;
         asked->near_distance[i] = items[i].distance;
         asked->near_partition[i] = asked->partition[items[i].place];
         asked->near_row[i] = asked->row[items[i].place];
     }
+    asked->counts[SQ_SINGLE] = single;
     return near;
 }
 
@@ -94,7 +97,7 @@ SQ_INLINE const uint32_t *passing(const sq_table *table, const sq_walk *walk) {
 /* Says that a filter was not evaluated for all clusters, and that no keys were read. */
 static void begin_counts(const sq_search *asked) {
     asked->counts[SQ_FILTERED] = asked->counts[SQ_KEY_BYTES] = -1;
-    asked->counts[SQ_LISTED] = 0;
+    asked->counts[SQ_LISTED] = asked->counts[SQ_EVERY] = asked->counts[SQ_SINGLE] = 0;
 }
 
 /* Takes what is known of all clusters in the place of a program. */
@@ -112,7 +115,9 @@ static void take_counts(const sq_table *table, sq_search *one) {
 /* Filters all clusters by lists, if few of their rows have to be asked; else the walk does it. */
 static void filter_by_lists(const sq_table *table, sq_search *one) {
     const sq_walk *walk = &one->walk;
-    if (!one->lists || !walk->program || one->listed_most < 0) return;
+    if (!walk->program || one->listed_most < 0) return;
+    one->counts[SQ_LISTED] = -1;
+    if (!one->lists) return;
     const int64_t asked = SQ_NAME(filter_listed)(
         table, walk->program, one->lists, one->listed_most, walk->sure, walk->possible,
         one->all_counts, one->all_counts + table->clusters, one->stack);
@@ -196,6 +201,7 @@ int64_t SQ_NAME(search_all)(const sq_table *table, const sq_search *asked) {
     int64_t *counts = one.counts, taken = 0, most = one.straight_most;
     memset(counts, 0, SQ_COUNTS * sizeof *counts);
     begin_counts(&one);
+    counts[SQ_EVERY] = 1;
     if (walk->program) {
         filter_all(table, &one);
         if (one.filtered_most < most) most = one.filtered_most;
@@ -217,6 +223,18 @@ int64_t SQ_NAME(search_all)(const sq_table *table, const sq_search *asked) {
     const int64_t found = nearest(&one, measure(table, &one, passing(table, walk), taken));
     read_keys(&one, found);
     return found;
+}
+
+int64_t SQ_NAME(ask)(const sq_table *table, const sq_search *asked, const sq_ranges *alike,
+                     const sq_prices *prices, uint8_t *room) {
+    const sq_expected *found = SQ_NAME(expected)(alike, prices, room);
+    if (found->every < 0) return SQ_NOT_AT_ONCE;
+    sq_search one = *asked;
+    one.walk.program = (const sq_program *)room;
+    one.walk.overall = found->share;
+    one.listed_most = (int64_t)found->listed_most;
+    one.filtered_most = prices->always_most;
+    return found->every > 0 ? SQ_NAME(search_all)(table, &one) : SQ_NAME(search)(table, &one);
 }
 
 static int64_t nearest_of(const float *distances, int64_t n) {

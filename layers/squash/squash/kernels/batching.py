@@ -128,8 +128,8 @@ class NearMany:
                 seen[1],
                 *seen[4:8],
                 None if self.keys is None else self.keys[mine],
-                seen[8],
-                seen[9] != 0,
+                *seen[8:10],
+                False,
             )
         )
 

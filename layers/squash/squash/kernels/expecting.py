@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _NO_NUMBERS: Final = array("d")
 # `sq_ranges` and `sq_prices`; and the numbers of `sq_expected`.
 _ALIKE: Final = Struct("=3QQ2Qd")
-_PRICES: Final = Struct("=4Q10dQ")
-_EXPECTED_WORDS: Final = 7
+_PRICES: Final = Struct("=6q12dQ")
+_EXPECTED_WORDS: Final = 9
 
 
 class MatchPlan(NamedTuple):
@@ -59,6 +59,8 @@ class Prices:
         To look up one row's cell for one comparison, and the value of a row that cells leave open.
     exact, signs, gathered:
         A row's exact distance, its signs, and its full code.
+    listed:
+        A row of a list, and as much again for every comparison that it is asked.
     preparation, begun:
         A query, and a cluster before the first of its rows.
     surviving:
@@ -76,6 +78,7 @@ class Prices:
     begun: float
     signs: float
     gathered: float
+    listed: float
     surviving: float
 
     def codes(self, rows: float, share: float) -> float:
@@ -91,6 +94,7 @@ class Prices:
         comparisons: int,
         clusters_needed: float,
         always_most: int,
+        whole: bool = True,
     ) -> MatchPlan:
         """Choose between measuring every row that passes, and walking clusters.
 
@@ -104,6 +108,8 @@ class Prices:
             How many a walk takes.
         always_most:
             Up to so many matches all are measured, whatever it costs.
+        whole:
+            Whether more are, if that is cheaper: each may be a page to get, which no price counts.
 
         """
         rows, clusters, exact = self.rows, self.clusters, self.exact
@@ -116,7 +122,7 @@ class Prices:
         codes = self.codes(reached * rows, matches / (rows or 1))
         walk += reached * filtering + codes
         walk += min(self.refined, reached * matches) * exact
-        scan_all = matches <= always_most or every <= walk
+        scan_all = matches <= always_most or (whole and every <= walk)
         return _plan_of((walk, every, filtering, reached * filtering, scan_all))
 
 
@@ -134,11 +140,18 @@ class MatchPlanner:
         Which share of rows an interval of numbers leaves open at least.
     always_most:
         Up to so many matches all are measured.
+    unsure_most:
+        Where cells leave more than this share of those that may pass open, all rows are filtered
+        before anything is walked.
+    lists:
+        Whether there may be lists of rows.
+    whole:
+        As for `Prices.plan`.
 
     """
 
-    __slots__ = ("_always_most", "_open_least", "_prices", "_thinning", "_walked", "_words",
-                 "at")  # fmt: skip
+    __slots__ = ("_always_most", "_lists", "_open_least", "_prices", "_thinning", "_unsure_most",
+                 "_walked", "_whole", "_words", "at")  # fmt: skip
 
     def __init__(
         self,
@@ -148,17 +161,23 @@ class MatchPlanner:
         thinning: float,
         open_least: float,
         always_most: int,
+        unsure_most: float,
+        lists: bool,
+        whole: bool,
     ) -> None:
         self._prices = prices
         self._walked = walked
         self._thinning = thinning
         self._open_least = open_least
         self._always_most = always_most
+        self._unsure_most = unsure_most
+        self._lists = lists
+        self._whole = whole
         words = _PRICES.pack(
-            prices.rows, prices.clusters, prices.refined, always_most,
-            prices.filter_row, prices.open_row, open_least, prices.exact, prices.preparation,
-            prices.begun, prices.signs, prices.gathered, prices.surviving, thinning,
-            address(walked),
+            prices.rows, prices.clusters, prices.refined, always_most, lists, whole,
+            prices.filter_row, prices.open_row, open_least, unsure_most, prices.exact,
+            prices.preparation, prices.begun, prices.signs, prices.gathered, prices.listed,
+            prices.surviving, thinning, address(walked),
         )  # fmt: skip
         self._words: U8 = np.frombuffer(words, dtype=np.uint8).copy()
         self.at: int = address(self._words)
@@ -187,7 +206,34 @@ class MatchPlanner:
             comparisons=comparisons,
             clusters_needed=needed,
             always_most=self._always_most,
+            whole=self._whole,
         )
+
+    def admit(
+        self, share: float, still_open: float, plan: MatchPlan, *, comparisons: int
+    ) -> tuple[float, float]:
+        """Return what of a filter can be searched at once, and how: the last two of `Expected`."""
+        matches, each_ns = share * self._prices.rows, self._prices.listed * (1 + comparisons)
+        every, filter_ns = 0.0, plan.walk_filter_ns
+        if plan.scan_all or not still_open <= self._unsure_most * share:
+            every, filter_ns = 1.0 if matches <= self._always_most else -1.0, plan.filter_ns
+        # No fewer rows of lists are asked than pass.
+        pays = every >= 0 and self._lists and matches * each_ns < filter_ns
+        return every, float(int(filter_ns / each_ns)) if pays else -1.0
+
+    def expect(
+        self,
+        program: FilterProgram,
+        share: float,
+        still_open: float,
+        *,
+        numbers: bool,
+    ) -> Expected:
+        """Return what is expected of a filter, as `plan` and `admit` have it."""
+        comparisons = program.comparisons
+        plan = self.plan(share, still_open, comparisons=comparisons, numbers=numbers)
+        admitted = self.admit(share, still_open, plan, comparisons=comparisons)
+        return _expected_of((program, share, still_open, *plan, *admitted))
 
 
 class Ranges:
@@ -230,7 +276,7 @@ class Ranges:
         self.step: Final = step
         self.rows: Final = max(rows, 1)
         self.alive: Final = alive
-        self.native: _Beside | None = None
+        self.native: RangesBeside | None = None
 
     def asked(self, ends: array[float]) -> tuple[Range, ...]:
         """Return the comparisons of one filter: low and high of each attribute's interval."""
@@ -255,11 +301,10 @@ class Expected(NamedTuple):
     walk_filter_ns: float
     scan_all: float
     """1 or 0."""
-
-    @staticmethod
-    def of(program: FilterProgram, share: float, still_open: float, plan: MatchPlan) -> Expected:
-        """Join both."""
-        return _expected_of((program, share, still_open, *plan))
+    every: float
+    """Whether all matches are measured at once, 1 or 0; -1 where all rows are filtered first."""
+    listed_most: float
+    """How many rows of lists may be asked in the place of a filter; -1 is none."""
 
     @property
     def plan(self) -> MatchPlan:
@@ -289,15 +334,22 @@ def expect(
     program = FilterProgram(alike.operations, alike, ends)
     if chosen is None:
         return _expect(table, program, alike, ends, planner)
-    beside = alike.native
-    if beside is None or beside.table is not table.native:
-        beside = alike.native = _Beside(table, alike)
-    room = beside.room[:]
-    at = room.buffer_info()[0]
-    room[beside.intervals : beside.code] = ends
+    beside, room, at = asked_of(table, alike, ends)
     chosen.expect(beside.at, planner.at, at)
     program.native = bound_of((beside.table, at, beside.depth, room))
     return _expected_of((program, *room[beside.end :]))
+
+
+def asked_of(
+    table: ClusterTable, alike: Ranges, ends: array[float]
+) -> tuple[RangesBeside, array[float], int]:
+    """Return what the native kernels have of such filters, and one's room with where it lies."""
+    beside = alike.native
+    if beside is None or beside.table is not table.native:
+        beside = alike.native = RangesBeside(table, alike)
+    room = beside.room[:]
+    room[beside.intervals : beside.code] = ends
+    return beside, room, room.buffer_info()[0]
 
 
 def _expect(
@@ -317,8 +369,7 @@ def _expect(
     else:
         seen, sure, possible = filter_sample(table, program, alike.every)
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
-    plan = planner.plan(share, still_open, comparisons=comparisons, numbers=True)
-    return Expected.of(program, share, still_open, plan)
+    return planner.expect(program, share, still_open, numbers=True)
 
 
 def share_within(numbers: array[float], low: float, high: float, step: int, rows: int) -> float:
@@ -338,7 +389,7 @@ def share_within(numbers: array[float], low: float, high: float, step: int, rows
     return min(inside * step / rows, 1.0)
 
 
-class _Beside:
+class RangesBeside:
     """What the native kernels keep beside `Ranges`: `at` is the address of their `sq_ranges`.
 
     `room` is a program's, in words, without its intervals; these lie before `code`, and from `end`

@@ -53,6 +53,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "gather_keys": (_N, (_A, _N, _A, _A, _N, _A, _N)),
     "search": (_N, (_A, _A)),
     "search_all": (_N, (_A, _A)),
+    "ask": (_N, (_A, _A, _A, _A, _A)),
     "search_many": (None, (_A, _A, _A)),
 }
 
@@ -81,6 +82,7 @@ class Native:
     gather_keys: Counting
     search: Counting
     search_all: Counting
+    ask: Counting
     search_many: Operation
 
 

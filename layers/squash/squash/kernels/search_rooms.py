@@ -35,7 +35,7 @@ _ROOMS: Final = Struct("=21Q")
 # And what lists and keys want: lists, listed_most, filtered_most, all_counts; records and how many
 # partitions they are of, and the room for keys and its bytes.
 _BESIDE: Final = Struct("=QqqQQqQq")
-COUNTS: Final = 11
+COUNTS: Final = 13
 """SQ_COUNTS of squash_kernels.h."""
 COUNTS_FORM: Final = Struct(f"={COUNTS}q")
 _BESIDE_PLACE: Final = _ASKED.size + _ROOMS.size

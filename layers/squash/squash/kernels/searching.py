@@ -6,6 +6,7 @@ gives what they give; the sum of their fixed costs is what it saves.
 
 from __future__ import annotations
 
+from array import array
 from operator import lt
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from squash.arrays import F32, F64, I64, U32, distinct
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.distances import MetricName, gather_rows, refine, row_distances
+from squash.kernels.expecting import MatchPlanner, Ranges, asked_of
 from squash.kernels.filtering import filter_clusters
 from squash.kernels.listed import filter_listed
 from squash.kernels.native_table import native_table
@@ -27,8 +29,9 @@ from squash.kernels.tables import ClusterTable, FilterProgram, PreparedQuery, Ta
 from squash.kernels.walking import walk
 from squash.values import dataclass, maker_of
 
-_FILTERED, _LISTED, _KEY_BYTES = 8, 9, 10  # which of the counts
+_FILTERED, _LISTED, _KEY_BYTES, _EVERY, _SINGLE = 8, 9, 10, 11, 12  # which of the counts
 STAYS_OPEN: Final = -(1 << 63)
+_NOT_AT_ONCE: Final = STAYS_OPEN + 2
 
 
 class Near(NamedTuple):
@@ -37,7 +40,9 @@ class Near(NamedTuple):
     `taken` clusters were taken, in which `admitted` rows pass, of `rows_seen`; of these
     `low_scanned` were scanned, `ranked` by their full codes, `kept`, and `read` measured. `keys`
     are the rows' keys, where they were asked for and are at hand. `filtered` is how many rows pass,
-    where a program was evaluated for all clusters, else -1, and `listed` whether that was by lists.
+    where a program was evaluated for all clusters, else -1. `listed` is 1 where that was by lists,
+    -1 where lists would have paid but did not serve, and `every` whether all that passes was
+    measured.
     """
 
     partition: list[int]
@@ -52,7 +57,8 @@ class Near(NamedTuple):
     read: int
     keys: list[str] | None
     filtered: int
-    listed: bool
+    listed: int
+    every: bool
 
     def searched(self) -> tuple[int, ...]:
         """Return the counts from `rows_seen` to `read`."""
@@ -78,9 +84,14 @@ class Settled(NamedTuple):
         return self.counts[_FILTERED]
 
     @property
-    def listed(self) -> bool:
+    def listed(self) -> int:
         """As of `Near`."""
-        return self.counts[_LISTED] != 0
+        return self.counts[_LISTED]
+
+    @property
+    def every(self) -> bool:
+        """As of `Near`."""
+        return self.counts[_EVERY] != 0
 
     def searched(self) -> tuple[int, ...]:
         """Return the counts of `Near` from `rows_seen` to `read`."""
@@ -250,33 +261,47 @@ class StandingSearch:
             if records is not room.records:
                 room.read_keys(records)
             found = (chosen.search_all if every else chosen.search)(beside.at, room.at)
-            seen = COUNTS_FORM.unpack_from(room.counts)
-            if found < 0:
-                return _stopped(room, found, seen, every=every)
-            keys = None
-            if records is not None:
-                key_bytes = seen[_KEY_BYTES]
-                if 0 < key_bytes <= room.key_bytes:
-                    keys = split_keys(room.keys[: key_bytes - 1])
-                elif key_bytes >= 0 or not found:
-                    keys = records.keys_at(chosen, room.near_partition_at, room.near_row_at, found)
-            distances: list[float] = room.near_distance[:found].tolist()
-            if settle and keys is not None and found <= self._plan.k and ascends(distances):
-                return _settled((keys, distances, seen))
-            return near_of(
-                (
-                    room.near_partition[:found].tolist(),
-                    room.near_row[:found].tolist(),
-                    distances,
-                    room.taken[: seen[3]].copy(),
-                    seen[0],
-                    seen[1],
-                    *seen[4:_FILTERED],
-                    keys,
-                    seen[_FILTERED],
-                    seen[_LISTED] != 0,
-                )
-            )
+            return _outcome(chosen, room, found, settle=settle)
+        finally:
+            beside.rooms.append(room)
+
+    def ask(  # noqa: PLR0917 - by their places they are found sooner
+        self,
+        query: F32,
+        alike: Ranges,
+        ends: array[float],
+        planner: MatchPlanner,
+        sure: U32,
+        possible: U32,
+        *,
+        records: RecordTable | None = None,
+        settle: bool = False,
+    ) -> Near | Settled | Missing | StaysOpen | None:
+        """Search by a filter of intervals as `expect` says of it; None where it can't be at once.
+
+        Parameters
+        ----------
+        alike, ends, planner:
+            As for `expect`.
+        query, sure, possible, records, settle:
+            As for `search`.
+
+        """
+        chosen, beside = self.chosen, self._beside
+        asked, words, at = asked_of(self.table, alike, ends)
+        room = room_of(beside, len(self._mean))
+        try:
+            if room.prepared_by is not self._me or asked.depth > room.depth:
+                self._prepare(room, asked.depth)
+            room.ask(query, 0.0)
+            room.admit(0, None, sure, possible)  # a program is made there
+            listed = self.table.listed
+            room.filter_all(beside.lists(listed) if listed else 0, -1, 0)
+            if records is not room.records:
+                room.read_keys(records)
+            found = chosen.ask(beside.at, room.at, asked.at, planner.at, at)
+            del words  # The kernels have read them.
+            return None if found == _NOT_AT_ONCE else _outcome(chosen, room, found, settle=settle)
         finally:
             beside.rooms.append(room)
 
@@ -288,10 +313,40 @@ class StandingSearch:
         room.prepared_by = self._me
 
 
-def _stopped(room: Room, found: int, seen: tuple[int, ...], *, every: bool) -> Missing | StaysOpen:
-    if found == STAYS_OPEN:
-        return StaysOpen(room.filtered() if every and seen[_FILTERED] >= 0 else None)
-    return Missing(room.taken[: seen[3]].copy())
+def _outcome(
+    chosen: native.Native, room: Room, found: int, *, settle: bool
+) -> Near | Settled | Missing | StaysOpen:
+    """Return what a search left in its room."""
+    seen = COUNTS_FORM.unpack_from(room.counts)
+    if found < 0:
+        if found != STAYS_OPEN:
+            return Missing(room.taken[: seen[3]].copy())
+        return StaysOpen(room.filtered() if seen[_EVERY] and seen[_FILTERED] >= 0 else None)
+    keys, records = None, room.records
+    if records is not None:
+        key_bytes = seen[_KEY_BYTES]
+        if 0 < key_bytes <= room.key_bytes:
+            keys = split_keys(room.keys[: key_bytes - 1])
+        elif key_bytes >= 0 or not found:
+            keys = records.keys_at(chosen, room.near_partition_at, room.near_row_at, found)
+    distances: list[float] = room.near_distance[:found].tolist()
+    if settle and keys is not None and seen[_SINGLE]:
+        return _settled((keys, distances, seen))
+    return near_of(
+        (
+            room.near_partition[:found].tolist(),
+            room.near_row[:found].tolist(),
+            distances,
+            room.taken[: seen[3]].copy(),
+            seen[0],
+            seen[1],
+            *seen[4:_FILTERED],
+            keys,
+            seen[_FILTERED],
+            seen[_LISTED],
+            seen[_EVERY] != 0,
+        )
+    )
 
 
 def ascends(distances: list[float]) -> bool:
@@ -316,7 +371,9 @@ def _by_parts(
     filtered_most: int,
 ) -> Near | Missing | StaysOpen:
     known, counts = counts, counts or _filter_all(table, program, bitmaps, listed_most)
-    listed, filtered = counts is not known, -1
+    listed, filtered = int(counts is not known), -1
+    if program is not None and listed_most >= 0 and counts is None:
+        listed = -1
     if every and program is not None and counts is None:
         counts = filter_clusters(table, program, np.arange(len(table.rows)), *bitmaps)
     if counts is not None and counts is not known:
@@ -406,7 +463,8 @@ def _taken_by_parts(
         read,
         None,
         -1,
-        listed=False,
+        0,
+        every=False,
     )
 
 
@@ -452,7 +510,8 @@ def _all_by_parts(
         len(row),
         None,
         -1,
-        listed=False,
+        0,
+        every=True,
     )
 
 

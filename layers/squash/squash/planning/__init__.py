@@ -2,6 +2,7 @@
 
 from squash.planning.costs import (
     DEFAULT_COSTS,
+    UNSURE_SHARE_MAX,
     CostModel,
     Matches,
     plan_matches,
@@ -49,6 +50,7 @@ __all__ = [
     "KEPT_MEASURED_MAX",
     "KEPT_TARGETS",
     "TARGETS",
+    "UNSURE_SHARE_MAX",
     "Calibration",
     "CostModel",
     "FoldFacts",

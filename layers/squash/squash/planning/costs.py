@@ -24,7 +24,8 @@ SURVIVING_SHARE: Final = 0.1
 # However cheap they are, no more rows than these are measured without their codes: a search keeps
 # room for them, and where they lie dense a scan of signs is what they should be held against.
 STRAIGHT_ROWS_MAX: Final = 4_096
-
+UNSURE_SHARE_MAX: Final = 0.2
+"""Where more than this share of possible rows is unsure, cells say too little to walk by."""
 
 # To list a row costs some twelve times what a gathered one does. Where a quarter of that was
 # missed, more will be; and should it not, little is lost.
@@ -227,12 +228,22 @@ def prices_of(
         begun=costs.begun(dimension),
         signs=costs.signs(dimension),
         gathered=costs.gathered(dimension),
+        listed=costs.listed(0),
         surviving=SURVIVING_SHARE,
     )
 
 
 def planner_of(
-    costs: CostModel, keep: Keep, need: Need, *, k: int, rows: int, clusters: int, dimension: int
+    costs: CostModel,
+    keep: Keep,
+    need: Need,
+    *,
+    k: int,
+    rows: int,
+    clusters: int,
+    dimension: int,
+    lists: bool,
+    whole: bool,
 ) -> MatchPlanner:
     """Return what plans filters of an index that are asked for k answers at one recall.
 
@@ -246,6 +257,8 @@ def planner_of(
         How many answers are wanted.
     rows, clusters, dimension:
         Those of the index.
+    lists, whole:
+        As for `MatchPlanner`.
 
     """
     prices = prices_of(
@@ -257,4 +270,7 @@ def planner_of(
         thinning=thinning(k),
         open_least=_OPEN_SHARE,
         always_most=SCAN_ALL_MATCHES_MAX,
+        unsure_most=UNSURE_SHARE_MAX,
+        lists=lists,
+        whole=whole,
     )

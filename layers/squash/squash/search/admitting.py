@@ -15,7 +15,7 @@ from squash.errors import InternalError
 from squash.index.prefetch import prefetch_columns
 from squash.kernels import ClusterTable, Expected, FilterProgram, MatchPlan, MatchPlanner
 from squash.limits import SCAN_ALL_MATCHES_MAX
-from squash.planning import CostModel
+from squash.planning import UNSURE_SHARE_MAX, CostModel
 from squash.search.clusters import Clusters
 from squash.search.expecting import expect, planner_of
 from squash.search.expecting import plan as planned
@@ -24,12 +24,10 @@ from squash.search.jobs import Admission, Job
 from squash.search.listing import MISSES_EACH
 from squash.values import maker_of
 
-# Where more than this share of the possible rows is unsure, the cells say too little to walk by.
-_UNSURE_SHARE_MAX = 0.2
 _admission: Final = maker_of(Admission)
 
 
-def admit(job: Job, *, alone: bool = True) -> Admission:
+def admit(job: Job, *, alone: bool = True, measures: bool = True) -> Admission:
     """Compile the filter, find out about how many rows pass, and plan.
 
     Parameters
@@ -38,74 +36,70 @@ def admit(job: Job, *, alone: bool = True) -> Admission:
         The query; its bitmaps may be written.
     alone:
         Whether no other query's filter has to be known in the bitmaps before this one is searched.
+    measures:
+        Whether at least those are searched before, of which all that passes is measured; else it is
+        known then what passes.
 
     """
     node, expires = job.query.node, job.clusters.expires
     if node is None or expires is None:
-        return _admit(job, node, alone)
+        return _admit(job, node, alone, measures)
     job.clusters.load_columns(job.table, asked_of(node))
     rest, time = split_live(node, expires)
     span = None if time is None else job.clusters.span(job.table, expires, time)
     if span is None:
-        return _admit(job, node, alone)
+        return _admit(job, node, alone, measures)
     if span.begin == -math.inf:
-        return _admit(job, rest, alone)  # Nothing has expired yet.
+        return _admit(job, rest, alone, measures)  # Nothing has expired yet.
     if rest is not None:
-        return _admit(job, only_live(rest, span.live), alone)
+        return _admit(job, only_live(rest, span.live), alone, measures)
     known = span.recall(job)
     if known is None:
-        known = _admit(job, span.live, alone)
+        known = _admit(job, span.live, alone, measures)
         span.learn(job, known)
     return known
 
 
-def _admit(job: Job, node: FilterNode | None, alone: bool) -> Admission:
+def _admit(job: Job, node: FilterNode | None, alone: bool, measures: bool) -> Admission:
     clusters = job.clusters
     alive = clusters.alive_share
     if node is None:
         few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
         return _admission((None, alive, None, few, 0.0, -1))
     expected = expect(clusters, job.table, planner_of(job), node, alive)
-    program, share, still_open = expected[:3]
-    plan = _plan(clusters, expected, share)
-    job.trace.expected = _costs_us(plan)
+    program, share = expected[:2]
+    job.trace.expected = _costs_us(expected)
+    at_once = alone or (measures and expected.every > 0)
     # Nobody is told of levels that a search in one call goes by.
-    if alone and not job.query.explain and clusters.scannable:
-        admission = admit_at_once(clusters, job.costs, expected)
+    if at_once and not job.query.explain and clusters.scannable:
+        admission = admit_at_once(expected)
         if admission is not None:
             return admission
-    if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        filter_ns, counts = plan.walk_filter_ns, None
+    if not expected.every:
+        filter_ns, counts = expected.walk_filter_ns, None
         # With more comparisons a list's row costs more; what one costs mostly says that none pays.
         if alone and share * clusters.row_count * job.costs.listed(1) < filter_ns:
             counts = _listed(job, program, share, filter_ns)
         return _admission((program, share, counts, False, filter_ns, -1))
-    return _everywhere(job, program, _filter_all(job, program, share, plan.filter_ns))
+    return _everywhere(job, program, _filter_all(job, program, share, expected.filter_ns))
 
 
-def admit_at_once(clusters: Clusters, costs: CostModel, expected: Expected) -> Admission | None:
+def admit_at_once(expected: Expected) -> Admission | None:
     """Admit by what is expected of a filter; None where it must be evaluated before the search."""
-    program, share, still_open = expected[:3]
-    matches = share * clusters.row_count
-    plan = _plan(clusters, expected, share)
-    if not plan.scan_all and still_open <= _UNSURE_SHARE_MAX * share:
-        filter_ns, most = plan.walk_filter_ns, -1
-        # With more comparisons a list's row costs more; what one costs mostly says that none pays.
-        if matches * costs.listed(1) < filter_ns:
-            most = _listed_most(clusters, costs, program, share, filter_ns)
-        return _admission((program, share, None, False, filter_ns, most))
-    if matches > SCAN_ALL_MATCHES_MAX:
+    if expected.every < 0:
         return None
-    most = _listed_most(clusters, costs, program, share, plan.filter_ns)
-    return _admission((program, share, None, True, plan.filter_ns, most))
+    every = expected.every > 0
+    filter_ns = expected.filter_ns if every else expected.walk_filter_ns
+    most = int(expected.listed_most)
+    return _admission((expected.program, expected.share, None, every, filter_ns, most))
 
 
 Known: TypeAlias = dict[tuple[int, int, float], tuple[Admission, dict[str, float]]]
 """Admissions that queries share, with the costs found on the way; for `admit_alike`."""
 
 
-def admit_alike(job: Job, known: Known) -> tuple[Admission, bool]:
-    """Do as `admit`, once for queries that ask alike.
+def admit_alike(job: Job, known: Known, *, measures: bool) -> tuple[Admission, bool]:
+    """Do as `admit` of queries that are not alone, once for those that ask alike.
 
     Returns
     -------
@@ -117,7 +111,7 @@ def admit_alike(job: Job, known: Known) -> tuple[Admission, bool]:
     # One filter that all queries have is one object.
     asked = (id(query.node), query.k, query.recall_target)
     if asked not in known:
-        admission = admit(job, alone=False)
+        admission = admit(job, alone=False, measures=measures)
         if admission.scan_all or admission.counts is not None:
             return admission, True
         known[asked] = (admission, job.trace.costs_us)
@@ -166,14 +160,6 @@ def trace_admission(job: Job, admission: Admission) -> None:
         job.trace.level("filter", job.clusters.row_count, int(admission.counts[1].sum()))
 
 
-def _plan(clusters: Clusters, plan: MatchPlan | Expected, share: float) -> MatchPlan | Expected:
-    """Where vectors come page by page, walk."""
-    if plan.scan_all and not clusters.whole and share * clusters.row_count > SCAN_ALL_MATCHES_MAX:
-        # Each match is a page to get: what they cost is not what the model counts.
-        return plan._replace(scan_all=False)
-    return plan
-
-
 def _costs_us(plan: MatchPlan | Expected) -> dict[str, float]:
     return {
         "walk clusters": plan.walk_ns / 1000,
@@ -197,15 +183,6 @@ def _listed(
     return None
 
 
-def _listed_most(
-    clusters: Clusters, costs: CostModel, program: FilterProgram, share: float, filter_ns: float
-) -> int:
-    """Return how many rows of lists may be asked in the place of a filter; -1 is none."""
-    if not _lists_pay(clusters, costs, program, share, filter_ns):
-        return -1
-    return int(filter_ns / costs.listed(program.comparisons))
-
-
 def listed_most(job: Job, admission: Admission) -> int:
     """Return how many rows of lists may be asked in the place of a walk's filter; -1 is none.
 
@@ -215,14 +192,15 @@ def listed_most(job: Job, admission: Admission) -> int:
     program, filter_ns = admission.program, admission.filter_ns
     if program is None:
         return -1
-    most = _listed_most(job.clusters, job.costs, program, admission.overall, filter_ns)
-    if most < 0:
+    if not _lists_pay(job.clusters, job.costs, program, admission.overall, filter_ns):
         return -1
     # With several comparisons only queries asked alone note what they miss: to find out takes a
     # twentieth of a query's time in a batch, and mostly the list of one would spare nothing.
     if program.comparisons == 1 and program.asked[0].attribute not in job.table.listed:
         miss_lists(job.clusters, job.table, job.costs, program, filter_ns)
-    return most if job.table.listed else -1
+    if not job.table.listed:
+        return -1
+    return int(filter_ns / job.costs.listed(program.comparisons))
 
 
 def _lists_pay(
@@ -240,9 +218,19 @@ def miss_lists(
     program: FilterProgram,
     filter_ns: float,
 ) -> None:
-    """Note what lists that there are not would have spared."""
-    if not clusters.listing.is_counted():
-        return
+    """Note what lists that there are not would have spared, if this is a miss that counts."""
+    if clusters.listing.is_counted():
+        note_missed(clusters, table, costs, program, filter_ns)
+
+
+def note_missed(
+    clusters: Clusters,
+    table: ClusterTable,
+    costs: CostModel,
+    program: FilterProgram,
+    filter_ns: float,
+) -> None:
+    """Note it."""
     rows, comparisons = clusters.row_count, program.comparisons
     expected: dict[str, float] = {}
     for leaf in program.asked:
@@ -271,14 +259,14 @@ def _everywhere(job: Job, program: FilterProgram, counts: tuple[I64, I64]) -> Ad
     """Admit what counts say; what the cells leave open is settled by the values, if it is much."""
     bitmaps, clusters = job.bitmaps, job.clusters
     sure, possible = int(counts[0].sum()), int(counts[1].sum())
-    if possible - sure > _UNSURE_SHARE_MAX * possible:
+    if possible - sure > UNSURE_SHARE_MAX * possible:
         # Of other clusters the bitmaps may mean nothing.
         some = counts[1] > 0
         resolve(job, np.flatnonzero(some))
         found = np.where(some, clusters.counts(bitmaps.sure), 0)
         counts, possible = (found, found), int(found.sum())
     share = possible / max(clusters.row_count, 1)
-    plan = _plan(clusters, planned(planner_of(job), program, share, 0.0), share)
+    plan = planned(planner_of(job), program, share, 0.0)
     job.trace.expected = _costs_us(plan)
     return Admission(program, share, counts, scan_all=bool(plan.scan_all))
 

@@ -251,7 +251,7 @@ class _Drafts:
         try:
             keep = clusters.keep(query.k, query.recall_target)
             job = Job(self._view.metric, self._costs, clusters, table, query, keep, bitmaps, trace)
-            admission, _ = admit_alike(job, self._known)
+            admission, _ = admit_alike(job, self._known, measures=False)
             trace_admission(job, admission)
             if admission.scan_all:
                 rows = gather_matches(job, admission)

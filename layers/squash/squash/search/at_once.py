@@ -13,12 +13,14 @@ from typing import Final, TypeAlias
 from squash import kernels
 from squash.arrays import F32
 from squash.attributes import FilterNode
+from squash.attributes.nodes import And
 from squash.drafts import make_bare_matches
+from squash.errors import InternalError
 from squash.kernels import native
 from squash.limits import SCAN_ALL_MATCHES_MAX
 from squash.model import Match
 from squash.planning import CostModel
-from squash.search.admitting import admit_at_once, miss_lists
+from squash.search.admitting import admit_at_once, note_missed
 from squash.search.clusters import Bitmaps, Clusters
 from squash.search.expecting import expect
 from squash.search.found import Query
@@ -37,13 +39,12 @@ def at_once_of(view: IndexView, options: Query, costs: CostModel) -> AtOnce | No
     """Return what searches a snapshot for what some options ask; None where that is more work.
 
     So it is where rows are in no partition, or expire, or where somebody wants to know about each
-    level; and where the time, or the number of matches, is limited.
+    level.
     """
     clusters = view.clusters
     if clusters is None or view.exact_rows or clusters.expires is not None:
         return None
-    limited = options.deadline_ms is not None or options.matches_max is not None
-    if limited or options.exact or options.explain or not clusters.scannable:
+    if options.exact or options.explain or not clusters.scannable:
         return None
     keep = clusters.keep(options.k, options.recall_target)
     table, codec = clusters.table(), clusters.trained.codec
@@ -80,10 +81,10 @@ class AtOnce:
         self._few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
 
     def serves(self, view: IndexView, options: Query) -> bool:
-        """Tell whether queries of these options are searched by it, options known as an object."""
+        """Tell whether queries of these options are searched by it; vector and filter are none."""
         return (
             view is self._view
-            and options is self._options
+            and (options is self._options or _asks(options) == _asks(self._options))
             and self._clusters.table() is self._table
             and native.active() is self._standing.chosen
         )
@@ -91,62 +92,104 @@ class AtOnce:
     def search(self, vector: F32, node: FilterNode | None) -> tuple[tuple[Match, ...], Told]:
         """Do as `squash.search.search` does with the options, a vector and a filter."""
         clusters, options = self._clusters, self._options
-        # Also where metadata is read of the same records: they are asked for together there.
-        records = clusters.records.table
+        near: kernels.Near | kernels.Settled | kernels.Missing | kernels.StaysOpen | None
         if node is None:
-            every = self._few
+            # Keys also where metadata is read of the same records: they are asked for together.
             near = self._standing.search(
                 vector, clusters.alive_share, None, None, None,
-                records=records, every=every, settle=self._bare,
+                records=clusters.records.table, every=self._few, settle=self._bare,
             )  # fmt: skip
-            if isinstance(near, _OPEN):
-                return self._by_parts(vector, node)
         else:
-            expected = expect(clusters, self._table, self._planner, node, clusters.alive_share)
-            admission = admit_at_once(clusters, self._costs, expected)
-            if admission is None:
-                return self._by_parts(vector, node)
-            program, overall, _, every, filter_ns, most = admission
             bitmaps = clusters.take_bitmaps()
             try:
-                near = self._standing.search(
-                    vector, overall, program, bitmaps.sure, bitmaps.possible,
-                    records=records, every=every, listed_most=most,
-                    filtered_most=SCAN_ALL_MATCHES_MAX, settle=self._bare,
-                )  # fmt: skip
+                near = self._filtered(vector, node, bitmaps)
                 if isinstance(near, _OPEN):
-                    job = self._job(vector, node, bitmaps)
-                    return match_further(job, admission, near), job.trace
+                    return self._further(vector, node, bitmaps, near)
             finally:
                 clusters.give_bitmaps(bitmaps)
-            if program is not None and most >= 0 and not near.listed:
-                miss_lists(clusters, self._table, self._costs, program, filter_ns)
+        if near is None or isinstance(near, _OPEN):
+            return self._by_parts(vector, node)
+        if node is not None and near.listed < 0 and clusters.listing.is_counted():
+            self._miss(node)
         rows, k = clusters.row_count, options.k
         # What is told holds counts, and nothing of what was found: an answer may be kept for long.
         if isinstance(near, kernels.Settled):
             matches = make_bare_matches(near.keys, near.distances)
-            return matches, partial(_told_settled, near.counts, every, rows, k, len(matches))
+            return matches, partial(_told_settled, near.counts, rows, k, len(matches))
         matches = near_matches(clusters, near, options)
-        found, searched = len(near.distances), near.searched()
-        told = partial(_told, near.filtered, searched, every, rows, k, found, len(matches))
+        rows_found, searched = len(near.distances), near.searched()
+        told = partial(
+            _told, near.filtered, searched, near.every, rows, k, rows_found, len(matches)
+        )
         return matches, told
+
+    def _filtered(
+        self, vector: F32, node: FilterNode, bitmaps: Bitmaps
+    ) -> kernels.Near | kernels.Settled | kernels.Missing | kernels.StaysOpen | None:
+        """Search by a filter in one call; None where it must be evaluated before."""
+        records = self._clusters.records.table
+        # What is expected of a filter that comes again is known.
+        if type(node) is And and node.intervals is not None and not node.again:
+            names, ends = node.intervals
+            alike = self._table.ranges.get(names)
+            if alike is not None:
+                return self._standing.ask(
+                    vector, alike, ends, self._planner, bitmaps.sure, bitmaps.possible,
+                    records=records, settle=self._bare,
+                )  # fmt: skip
+        admission = admit_at_once(self._expected(node))
+        if admission is None:
+            return None
+        program, overall, _, every, _, most = admission
+        return self._standing.search(
+            vector, overall, program, bitmaps.sure, bitmaps.possible,
+            records=records, every=every, listed_most=most,
+            filtered_most=SCAN_ALL_MATCHES_MAX, settle=self._bare,
+        )  # fmt: skip
+
+    def _expected(self, node: FilterNode) -> kernels.Expected:
+        clusters = self._clusters
+        return expect(clusters, self._table, self._planner, node, clusters.alive_share)
+
+    def _further(
+        self,
+        vector: F32,
+        node: FilterNode,
+        bitmaps: Bitmaps,
+        near: kernels.Missing | kernels.StaysOpen,
+    ) -> tuple[tuple[Match, ...], Trace]:
+        """Go on with what one call could not search."""
+        admission = admit_at_once(self._expected(node))
+        if admission is None:
+            raise InternalError("a filter was searched at once that could not be")
+        job = Job(
+            self._view.metric, self._costs, self._clusters, self._table,
+            self._options.of(vector, node), self._keep, bitmaps, Trace(),
+        )  # fmt: skip
+        return match_further(job, admission, near), job.trace
+
+    def _miss(self, node: FilterNode) -> None:
+        """Note what lists that there are not would have spared."""
+        admission = admit_at_once(self._expected(node))
+        if admission is not None and admission.program is not None:
+            note_missed(
+                self._clusters, self._table, self._costs, admission.program, admission.filter_ns
+            )
 
     def _by_parts(self, vector: F32, node: FilterNode | None) -> tuple[tuple[Match, ...], Trace]:
         trace, query = Trace(), self._options.of(vector, node)
         metric = self._view.metric
         return match_partitions(metric, self._costs, self._clusters, query, trace), trace
 
-    def _job(self, vector: F32, node: FilterNode, bitmaps: Bitmaps) -> Job:
-        query = self._options.of(vector, node)
-        return Job(
-            self._view.metric, self._costs, self._clusters, self._table, query, self._keep,
-            bitmaps, Trace(),
-        )  # fmt: skip
+
+def _asks(options: Query) -> tuple[object, ...]:
+    """Return what queries of one plan have in common."""
+    return options[1:2] + options[3:8]
 
 
-def _told_settled(counts: tuple[int, ...], every: bool, rows: int, k: int, matches: int) -> Trace:
+def _told_settled(counts: tuple[int, ...], rows: int, k: int, matches: int) -> Trace:
     settled = kernels.Settled([], [], counts)
-    return _told(settled.filtered, settled.searched(), every, rows, k, matches, matches)
+    return _told(settled.filtered, settled.searched(), settled.every, rows, k, matches, matches)
 
 
 def _told(  # noqa: PLR0917 - a partial's, which every query makes

@@ -175,8 +175,10 @@ class Clusters:
         of, known = self._planners.get((recall_target, k), (None, None))
         if known is None or (of is not costs and of != costs):
             need, rows, clusters = self.need(recall_target), self.row_count, len(self._table.rows)
-            known = planner_of(costs, keep, need, k=k, rows=rows, clusters=clusters,
-                               dimension=self._table.dimension)  # fmt: skip
+            known = planner_of(
+                costs, keep, need, k=k, rows=rows, clusters=clusters,
+                dimension=self._table.dimension, lists=self.listing.serves, whole=self.whole,
+            )  # fmt: skip
             if len(self._planners) >= _PLANS_MAX:
                 self._planners.clear()
             self._planners[recall_target, k] = (costs, known)

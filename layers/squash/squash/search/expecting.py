@@ -57,7 +57,7 @@ def expect(
         if by is planner:
             return found
         program, share, still_open, *_ = found
-        return Expected.of(program, share, still_open, plan(planner, program, share, still_open))
+        return planner.expect(program, share, still_open, numbers=_has_numbers(program))
     intervals = node.intervals if type(node) is And else None
     if intervals is None:
         intervals = intervals_of(node)
@@ -86,11 +86,16 @@ def plan(
     planner: MatchPlanner, program: FilterProgram, share: float, still_open: float
 ) -> MatchPlan:
     """Plan a filter, of whose rows about a share passes, and another stays open."""
-    numbers = program.ends is not None
-    if not numbers:
-        first = program.asked[0]
-        numbers = isinstance(first, Range) or first.intervals is not None
+    numbers = _has_numbers(program)
     return planner.plan(share, still_open, comparisons=program.comparisons, numbers=numbers)
+
+
+def _has_numbers(program: FilterProgram) -> bool:
+    """Tell whether a program's first comparison is one with numbers."""
+    if program.ends is not None:
+        return True
+    first = program.asked[0]
+    return isinstance(first, Range) or first.intervals is not None
 
 
 def _expect(
@@ -108,8 +113,7 @@ def _expect(
     else:
         seen, sure, possible = kernels.filter_sample(table, program, _every(table))
         share, still_open = possible / max(seen, 1), (possible - sure) / max(seen, 1)
-    planned = plan(planner, program, share, still_open)
-    return Expected.of(program, share, still_open, planned)
+    return planner.expect(program, share, still_open, numbers=_has_numbers(program))
 
 
 def _ranges(

@@ -171,7 +171,7 @@ def _search_many(asked: _Together, take: _Take) -> Iterator[tuple[int, Job, Admi
         there = alike.get((id(node), k, recall_target, metadata, vector))
         if there is None:
             job = asked.job(place)
-            admission, at_once = admit_alike(job, known)
+            admission, at_once = admit_alike(job, known, measures=True)
             if at_once:
                 yield place, job, admission
                 continue
@@ -396,7 +396,7 @@ def _note(job: Job, near: kernels.Near, admission: Admission | None = None) -> N
     trace = job.trace
     if admission is not None:
         program = admission.program
-        if program is not None and admission.listed_most >= 0 and not near.listed:
+        if program is not None and near.listed < 0:
             miss_lists(job.clusters, job.table, job.costs, program, admission.filter_ns)
         if admission.scan_all:
             if program is not None and near.filtered >= 0:

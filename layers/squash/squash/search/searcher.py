@@ -53,18 +53,32 @@ class LocalSearcher:
         self, view: IndexView, queries: Sequence[Query]
     ) -> list[tuple[tuple[Match, ...], Trace]]:
         """Return the matches of each query; what is begun is finished, whatever the deadline."""
-        if len(queries) == 1:
-            return [search(view, queries[0], costs=self._costs)]
-        return search_many(view, queries, costs=self._costs)
+        if len(queries) > 1:
+            return search_many(view, queries, costs=self._costs)
+        return [self._search(view, query) for query in queries]
+
+    def _search(self, view: IndexView, query: Query) -> tuple[tuple[Match, ...], Trace]:
+        at_once = self._at_once(view, query)
+        if at_once is None:
+            return search(view, query, costs=self._costs)
+        matches, told = at_once.search(query.vector, query.node)
+        return matches, told if isinstance(told, Trace) else told()
 
     def search_one(
         self, view: IndexView, vector: F32, node: FilterNode | None, options: Query
     ) -> tuple[tuple[Match, ...], Told] | None:
         """Search for a vector and filter, and what else options ask; None where `search` must.
 
-        Options are known by being the same object again.
+        That is where the time, or the number of matches, is limited, too: who searches so has to
+        look at these.
         """
+        if options.deadline_ms is not None or options.matches_max is not None:
+            return None
+        at_once = self._at_once(view, options)
+        return None if at_once is None else at_once.search(vector, node)
+
+    def _at_once(self, view: IndexView, options: Query) -> AtOnce | None:
         last = self._last
         if last is None or not last.serves(view, options):
             last = self._last = at_once_of(view, options, self._costs)
-        return None if last is None else last.search(vector, node)
+        return last
