@@ -176,3 +176,17 @@ def test_a_record_that_cannot_be_read_is_told(monkeypatch):
         monkeypatch.setattr(partition.reader, "_records", replace(whole, begins=whole.begins + 1))
     with pytest.raises(DataError, match="has no record where its segment says that row"):
         index.query(vector)
+
+
+def test_what_is_kept_for_the_next_query_holds_nothing_of_this_one():
+    """Else its vector and filter stood in memory, and its limits held for others."""
+    index, rng = filled([{"n": i} for i in range(60)], 1)
+    searcher = index._session._searcher
+    answer = index.query(rng.normal(size=6), filter={"n": {"$lt": 40}}, timeout_ms=600_000)
+    assert answer.matches
+    kept = searcher._last
+    options = kept._options
+    assert (len(options.vector), options.node, options.deadline_ms) == (0, None, None)
+    index.query(rng.normal(size=6), filter={"n": {"$lt": 30}}, timeout_ms=900_000)
+    index.query(rng.normal(size=6))
+    assert searcher._last is kept

@@ -32,8 +32,9 @@ from squash.kernels import (
 )
 from squash.kernels.batching import search_many
 from squash.kernels.native_table import refresh
+from squash.kernels.outcomes import Missing
 from squash.kernels.search_rooms import SearchPlan, Straight
-from squash.kernels.searching import Missing, search
+from squash.kernels.searching import search
 from squash.kernels.tables import AND, LEAF, NOT, FilterProgram
 
 # Around every width of register, block and stack.

@@ -42,6 +42,7 @@ from squash.kernels.listed import filter_listed, list_rows, listed_bytes
 from squash.kernels.low_scan import SignTable, low_scan, sign_table
 from squash.kernels.masks import truth_of_spans
 from squash.kernels.native_table import refresh
+from squash.kernels.outcomes import Missing, Near, Settled, StaysOpen, ascends
 from squash.kernels.packing import (
     block_begins,
     concatenated_ranges,
@@ -63,16 +64,7 @@ from squash.kernels.record_keys import RecordTable
 from squash.kernels.rotations import FLIPS, HadamardRotation, Rotation, rotate_rows, rotated
 from squash.kernels.scanning import scan
 from squash.kernels.search_rooms import SearchPlan, Straight
-from squash.kernels.searching import (
-    Missing,
-    Near,
-    Settled,
-    StandingSearch,
-    StaysOpen,
-    ascends,
-    search,
-    standing_search,
-)
+from squash.kernels.searching import StandingSearch, search, standing_search
 from squash.kernels.tables import (
     AND,
     BLOCK_FACTOR_BYTES,

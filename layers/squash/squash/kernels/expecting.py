@@ -213,13 +213,31 @@ class MatchPlanner:
         self, share: float, still_open: float, plan: MatchPlan, *, comparisons: int
     ) -> tuple[float, float]:
         """Return what of a filter can be searched at once, and how: the last two of `Expected`."""
-        matches, each_ns = share * self._prices.rows, self._prices.listed * (1 + comparisons)
         every, filter_ns = 0.0, plan.walk_filter_ns
         if plan.scan_all or not still_open <= self._unsure_most * share:
-            every, filter_ns = 1.0 if matches <= self._always_most else -1.0, plan.filter_ns
+            few = share * self._prices.rows <= self._always_most
+            every, filter_ns = 1.0 if few else -1.0, plan.filter_ns
+        if every < 0:
+            return every, -1.0
+        return every, float(self.listed_most(share, filter_ns, comparisons=comparisons))
+
+    def listed_most(self, share: float, filter_ns: float, *, comparisons: int) -> int:
+        """Return how many rows of lists may be asked in the place of a filter; -1 is none.
+
+        Parameters
+        ----------
+        share:
+            About which share of all rows passes.
+        filter_ns:
+            What it costs to evaluate the filter.
+        comparisons:
+            How many it has.
+
+        """
+        each_ns = self._prices.listed * (1 + comparisons)
         # No fewer rows of lists are asked than pass.
-        pays = every >= 0 and self._lists and matches * each_ns < filter_ns
-        return every, float(int(filter_ns / each_ns)) if pays else -1.0
+        pays = self._lists and share * self._prices.rows * each_ns < filter_ns
+        return int(filter_ns / each_ns) if pays else -1
 
     def expect(
         self,
@@ -305,11 +323,6 @@ class Expected(NamedTuple):
     """Whether all matches are measured at once, 1 or 0; -1 where all rows are filtered first."""
     listed_most: float
     """How many rows of lists may be asked in the place of a filter; -1 is none."""
-
-    @property
-    def plan(self) -> MatchPlan:
-        """How the matches are found."""
-        return _plan_of((*self[3:7], self.scan_all != 0.0))
 
 
 _expected_of: Final = maker_of(Expected)

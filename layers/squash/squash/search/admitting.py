@@ -77,8 +77,7 @@ def _admit(job: Job, node: FilterNode | None, alone: bool, measures: bool) -> Ad
             return admission
     if not expected.every:
         filter_ns, counts = expected.walk_filter_ns, None
-        # With more comparisons a list's row costs more; what one costs mostly says that none pays.
-        if alone and share * clusters.row_count * job.costs.listed(1) < filter_ns:
+        if alone:
             counts = _listed(job, program, share, filter_ns)
         return _admission((program, share, counts, False, filter_ns, -1))
     return _everywhere(job, program, _filter_all(job, program, share, expected.filter_ns))
@@ -172,14 +171,14 @@ def _listed(
 ) -> tuple[I64, I64] | None:
     """Filter all clusters by lists of rows, where there are any and few rows have to be asked."""
     table, bitmaps = job.table, job.bitmaps
-    if not _lists_pay(job.clusters, job.costs, program, share, filter_ns):
+    most = planner_of(job).listed_most(share, filter_ns, comparisons=program.comparisons)
+    if most < 0:
         return None
     if table.listed:
-        most = int(filter_ns / job.costs.listed(program.comparisons))
         found = kernels.filter_listed(table, program, most, bitmaps.sure, bitmaps.possible)
         if found is not None:
             return found
-    miss_lists(job.clusters, table, job.costs, program, filter_ns)
+    miss_lists(job, program, filter_ns)
     return None
 
 
@@ -189,38 +188,23 @@ def listed_most(job: Job, admission: Admission) -> int:
     It is for queries that are searched in one call. What lists that there are not would have
     spared is noted.
     """
-    program, filter_ns = admission.program, admission.filter_ns
+    program, share, filter_ns = admission.program, admission.overall, admission.filter_ns
     if program is None:
         return -1
-    if not _lists_pay(job.clusters, job.costs, program, admission.overall, filter_ns):
+    most = planner_of(job).listed_most(share, filter_ns, comparisons=program.comparisons)
+    if most < 0:
         return -1
     # With several comparisons only queries asked alone note what they miss: to find out takes a
     # twentieth of a query's time in a batch, and mostly the list of one would spare nothing.
     if program.comparisons == 1 and program.asked[0].attribute not in job.table.listed:
-        miss_lists(job.clusters, job.table, job.costs, program, filter_ns)
-    if not job.table.listed:
-        return -1
-    return int(filter_ns / job.costs.listed(program.comparisons))
+        miss_lists(job, program, filter_ns)
+    return most if job.table.listed else -1
 
 
-def _lists_pay(
-    clusters: Clusters, costs: CostModel, program: FilterProgram, share: float, filter_ns: float
-) -> bool:
-    """Tell whether lists can spare anything: no fewer rows are asked than pass."""
-    rows, each_ns = clusters.row_count, costs.listed(program.comparisons)
-    return clusters.listing.serves and rows * share * each_ns < filter_ns
-
-
-def miss_lists(
-    clusters: Clusters,
-    table: ClusterTable,
-    costs: CostModel,
-    program: FilterProgram,
-    filter_ns: float,
-) -> None:
+def miss_lists(job: Job, program: FilterProgram, filter_ns: float) -> None:
     """Note what lists that there are not would have spared, if this is a miss that counts."""
-    if clusters.listing.is_counted():
-        note_missed(clusters, table, costs, program, filter_ns)
+    if job.clusters.listing.is_counted():
+        note_missed(job.clusters, job.table, job.costs, program, filter_ns)
 
 
 def note_missed(
@@ -230,7 +214,7 @@ def note_missed(
     program: FilterProgram,
     filter_ns: float,
 ) -> None:
-    """Note it."""
+    """Note what lists that there are not would have spared."""
     rows, comparisons = clusters.row_count, program.comparisons
     expected: dict[str, float] = {}
     for leaf in program.asked:

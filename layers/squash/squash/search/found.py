@@ -66,6 +66,17 @@ class Query(NamedTuple):
         """Return the same, of a call that may have so many matches in all."""
         return self._replace(matches_max=matches_max)
 
+    def alike(self) -> Query:
+        """Return what queries asked alike have in common, itself if it is no more than that.
+
+        That is all but vector, filter and limits.
+        """
+        own = (self.node, self.deadline_ms, self.matches_max)
+        if not len(self.vector) and own == (None, None, None):
+            return self
+        vector = self.vector[:0].copy()
+        return self._replace(vector=vector, node=None, deadline_ms=None, matches_max=None)
+
     def of(self, vector: F32, node: FilterNode | None) -> Query:
         """Return what asks the same of another vector, among the rows that pass another filter."""
         return query_at_once((vector, self.k, node, *self[3:]))

@@ -397,7 +397,7 @@ def _note(job: Job, near: kernels.Near, admission: Admission | None = None) -> N
     if admission is not None:
         program = admission.program
         if program is not None and near.listed < 0:
-            miss_lists(job.clusters, job.table, job.costs, program, admission.filter_ns)
+            miss_lists(job, program, admission.filter_ns)
         if admission.scan_all:
             if program is not None and near.filtered >= 0:
                 trace_measured(job, program, near.filtered)

@@ -80,5 +80,6 @@ class LocalSearcher:
     def _at_once(self, view: IndexView, options: Query) -> AtOnce | None:
         last = self._last
         if last is None or not last.serves(view, options):
-            last = self._last = at_once_of(view, options, self._costs)
+            # What is kept for the next query holds nothing of this one.
+            last = self._last = at_once_of(view, options.alike(), self._costs)
         return last
