@@ -1,7 +1,7 @@
 """A query asked alone, by its own way, finds and costs what it does by the way of all others."""
 
 import gc
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from types import FunctionType, ModuleType
@@ -16,7 +16,7 @@ from test_index_model import SMALL
 
 import squash
 from amounts import examples
-from squash.errors import DataError
+from squash.errors import DataError, InvalidArgumentError
 from squash.kernels import StandingSearch, native
 from squash.runtime.settings import Settings
 from squash.search import LocalSearcher
@@ -43,6 +43,16 @@ def filled(rows, seed, *, metric="euclidean"):
 
 
 @contextmanager
+def without_entry():
+    """Have searches called through ctypes."""
+    chosen = native.active()
+    with patch.object(
+        native._state, "chosen", None if chosen is None else replace(chosen, entry=None)
+    ):
+        yield
+
+
+@contextmanager
 def as_all_others(index):
     """Have queries of an index go the general way."""
     with (
@@ -64,14 +74,17 @@ def told(answer):
 def asked_alike(index, vector, **options):
     """Ask both ways, twice: what is loaded first is no part of the comparison.
 
-    And once more with a limit of time, with which only half of the way is its own.
+    And once more with a limit of time, with which only half of the way is its own, and without the
+    C entry.
     """
     own = index.query(vector, **options), index.query(vector, **options)
     limited = index.query(vector, timeout_ms=600_000, **options)
+    with without_entry():
+        called = index.query(vector, **options)
     with as_all_others(index):
         general = index.query(vector, **options)
     assert told(own[0])[0] == told(own[1])[0]
-    assert told(own[1]) == told(general) == told(limited)
+    assert told(own[1]) == told(general) == told(limited) == told(called)
     return own[1]
 
 
@@ -119,20 +132,21 @@ def test_what_changes_between_queries_is_seen(data, seed):
 def test_most_queries_go_their_own_way():
     """Else the tests above compare a way with itself."""
     index, rng = filled([{"n": i} for i in range(60)], 1)
-    search, ask, calls, single = AtOnce.search, StandingSearch.ask, [], []
+    index.query(rng.normal(size=6))  # What is not loaded yet is met twice.
+    search, ask, calls, single = AtOnce._searched, StandingSearch.ask, [], []
 
-    def counted(self, vector, node):
+    def counted(self, vector, node, sound):
         calls.append(node)
-        return search(self, vector, node)
+        return search(self, vector, node, sound)
 
     def asked(self, *given, **options):
         single.append(given)
         return ask(self, *given, **options)
 
-    with patch.object(AtOnce, "search", counted), patch.object(StandingSearch, "ask", asked):
+    with patch.object(AtOnce, "_searched", counted), patch.object(StandingSearch, "ask", asked):
         for filter_ in (None, {"n": {"$lt": 40}}, {"$or": [{"n": 3}, {"n": {"$gt": 50}}]}):
             asked_alike(index, rng.normal(size=6), filter=filter_)
-            assert len(calls) == 3
+            assert len(calls) == 4
             calls.clear()
         assert not single  # A filter that comes again is known, and was the first of its kind.
         for least in range(20):
@@ -157,8 +171,48 @@ def test_an_answer_holds_nothing_of_the_snapshot():
                 if id(one) in seen or isinstance(one, type | ModuleType | FunctionType | Settings):
                     continue
                 seen.add(id(one))
-                assert isinstance(one, partial | tuple | dict | int | float | str | None)
+                assert isinstance(one, partial | tuple | dict | int | float | bytes | str | None)
                 kept += gc.get_referents(one)
+
+
+UNLIKELY = {
+    "strided": lambda x: np.repeat(x, 2)[::2],
+    "of the other byte order": lambda x: x.astype(">f8"),
+    "of halves": lambda x: x.astype(np.float16),
+    "of whole numbers": lambda x: (8 * x).astype(np.int32),
+    "of a subclass": lambda x: x.view(type("Own", (np.ndarray,), {})),
+    "a list": lambda x: x.tolist(),
+    "not aligned": lambda x: np.frombuffer(b"-" + x.tobytes(), dtype=x.dtype, offset=1),
+    "a memoryview": lambda x: memoryview(x),
+    "tiny": lambda x: 1e-12 * x,
+    "large": lambda x: 1e14 * x,
+    "too large": lambda x: 1e16 * x,
+    "beyond float32": lambda x: 1e60 * x,
+    "zero": lambda x: 0 * x,
+    "of NaN": lambda x: np.nan * x,
+    "of infinity": lambda x: np.where(x == x.max(), np.inf, x),
+    "short": lambda x: x[1:],
+    "a matrix": lambda x: x[np.newaxis],
+    "of text": lambda x: x.astype(str),
+    "nothing": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("filter_", [None, {"n": {"$gte": 5, "$lt": 40}}])
+def test_whatever_is_given_as_a_vector_is_checked_alike(metric, filter_):
+    index, rng = filled([{"n": i} for i in range(60)], 1, metric=metric)
+    for what, made in UNLIKELY.items():
+        for _ in range(3):
+            given = made(rng.normal(size=6))
+            said = []
+            for way in (nullcontext, without_entry, lambda: as_all_others(index)):
+                with way():
+                    try:
+                        said.append(told(index.query(given, filter=filter_))[0])
+                    except InvalidArgumentError as error:
+                        said.append((str(error), error.field))
+            assert said[0] == said[1] == said[2], what
 
 
 def test_a_record_that_cannot_be_read_is_told(monkeypatch):

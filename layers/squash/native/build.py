@@ -57,6 +57,7 @@ VARIANTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
 }
 _ZIG_FLAGS: Final = {"-march=armv8.2-a+dotprod": "-mcpu=generic+dotprod"}
+COMMON: Final = ("entry.c", "variants.c")  # compiled once, for all variants
 SANITIZE: Final = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
@@ -183,12 +184,14 @@ def _checked(target: str, cc: str | None, *, static: bool = False) -> Compiler:
 
 def _jobs(target: str, *, check: bool) -> list[tuple[Path, tuple[str, ...]]]:
     """Return each source file with the flags of its own."""
-    jobs: list[tuple[Path, tuple[str, ...]]] = [(HERE / "src" / "variants.c", ())]
+    # The program runs without Python.
+    common = ("variants.c",) if check else COMMON
+    jobs: list[tuple[Path, tuple[str, ...]]] = [(HERE / "src" / name, ()) for name in common]
     for name, flags in VARIANTS[target].items():
         jobs += [
             (source, (f"-DSQ_VARIANT={name}", *flags))
             for source in sorted((HERE / "src").glob("*.c"))
-            if source.name != "variants.c"
+            if source.name not in COMMON
         ]
     if check:
         jobs.append((HERE / "check" / "check.c", ()))

@@ -27,6 +27,10 @@ INTEGER_MAGNITUDE_MAX: Final = 1 << 53
 WHOLE_NUMBER_BITS_MAX: Final = 128
 # A squared float32 distance must stay finite: |x| this large in every dimension still does.
 VECTOR_VALUE_MAGNITUDE_MAX: Final = 1e15
+# Squared lengths, with room for float32's rounding, from which that follows, and that a vector has
+# a direction: no value exceeds the length, and a length above 1e-10 is none that float32 loses.
+VECTOR_SQUARE_SURE_MIN: Final = 1e-20
+VECTOR_SQUARE_SURE_MAX: Final = 1e-2 * VECTOR_VALUE_MAGNITUDE_MAX**2
 
 # Filters
 FILTER_DEPTH_MAX: Final = 16

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a structure or prototype; squash/kernels/native.py has the same. */
-#define SQ_INTERFACE 18
+#define SQ_INTERFACE 19
 
 #define SQ_PASTE_(op, variant) sq_##op##_##variant
 #define SQ_PASTE(op, variant) SQ_PASTE_(op, variant)
@@ -286,6 +286,17 @@ enum {
 #define SQ_TOO_MANY (INT64_MIN + 1)
 #define SQ_NOT_AT_ONCE (INT64_MIN + 2)
 
+/* Which objects of Python a settled search is put into: of which class, at which of their bytes key and
+ * distance stand, and at which None does. */
+enum { SQ_FORM_NONES_MAX = 6 };
+typedef struct sq_form {
+    void *type;
+    int64_t key;
+    int64_t distance;
+    int64_t nones;
+    int64_t none[SQ_FORM_NONES_MAX];
+} sq_form;
+
 /* What distances to centers are measured from when a walk asks for them; `narrow` float32 [D] is NULL
  * where all have been. */
 typedef struct sq_lazily {
@@ -325,6 +336,9 @@ typedef struct sq_batch {
 /* Which variants this processor can run. */
 SQ_EXPORT uint32_t sq_variants(void);
 SQ_EXPORT uint32_t sq_interface(void);
+/* entry.c: a new function of Python that calls `search`, `search_all` or `ask`; NULL where there is no
+ * Python. */
+SQ_EXPORT void *sq_entry(void);
 
 #endif
 

@@ -14,6 +14,8 @@ from squash.limits import (
     KEY_BYTES_MAX,
     KEYS_PER_CALL_MAX,
     METADATA_BYTES_MAX,
+    VECTOR_SQUARE_SURE_MAX,
+    VECTOR_SQUARE_SURE_MIN,
     VECTOR_VALUE_MAGNITUDE_MAX,
 )
 from squash.model import IndexConfig, Metric, RowBatch
@@ -22,10 +24,6 @@ CheckMetadata: TypeAlias = Callable[..., dict[str, Any]]
 """check_metadata(metadata, *, key, non_filterable, declared) -> dict"""
 
 _NORM_MIN: Final = 1e-15
-# Squared lengths, with room for float32's rounding, from which the limits of values and of the
-# norm follow: no value exceeds the length, and a length above 1e-10 is none that float32 loses.
-_SURE_SQUARE_MIN: Final = 1e-20
-_SURE_SQUARE_MAX: Final = 1e-2 * VECTOR_VALUE_MAGNITUDE_MAX**2
 _MATRIX: Final = 2
 _CHARACTER_BYTES_MAX: Final = 4  # of UTF-8
 KEY_CHARACTERS_SHOWN_MAX: Final = 64  # of what a message quotes
@@ -255,7 +253,7 @@ def check_vector(vector: Any, config: IndexConfig, *, place: int | None = None) 
     if array.dtype.char in "fd":
         # It is `array.dot(array)`, which would warn of an infinite product.
         square = float(np.vdot(array, array))
-        if _SURE_SQUARE_MIN <= square <= _SURE_SQUARE_MAX:
+        if VECTOR_SQUARE_SURE_MIN <= square <= VECTOR_SQUARE_SURE_MAX:
             return array.astype(np.float32, order="C", copy=True)
     vectors, problems = sound_vectors(array[np.newaxis], config)
     if problems:
@@ -273,7 +271,7 @@ def check_vectors(vectors: Sequence[Any] | AnyArray, config: IndexConfig) -> lis
     ):
         # Products as there: what one row leaves open, its own check settles.
         squares = np.einsum("ij,ij->i", vectors, vectors)
-        if np.all((squares >= _SURE_SQUARE_MIN) & (squares <= _SURE_SQUARE_MAX)):
+        if np.all((squares >= VECTOR_SQUARE_SURE_MIN) & (squares <= VECTOR_SQUARE_SURE_MAX)):
             return list(vectors.astype(np.float32, order="C", copy=True))
     several = len(vectors) > 1
     return [

@@ -40,9 +40,18 @@ from squash.kernels.filtering import filter_clusters, filter_sample
 from squash.kernels.hamming import hamming_scan
 from squash.kernels.listed import filter_listed, list_rows, listed_bytes
 from squash.kernels.low_scan import SignTable, low_scan, sign_table
+from squash.kernels.making import Maker
 from squash.kernels.masks import truth_of_spans
 from squash.kernels.native_table import refresh
-from squash.kernels.outcomes import Missing, Near, Settled, StaysOpen, ascends
+from squash.kernels.outcomes import (
+    Missing,
+    Near,
+    Settled,
+    SettledCounts,
+    StaysOpen,
+    Unchecked,
+    ascends,
+)
 from squash.kernels.packing import (
     block_begins,
     concatenated_ranges,
@@ -64,7 +73,7 @@ from squash.kernels.record_keys import RecordTable
 from squash.kernels.rotations import FLIPS, HadamardRotation, Rotation, rotate_rows, rotated
 from squash.kernels.scanning import scan
 from squash.kernels.search_rooms import SearchPlan, Straight
-from squash.kernels.searching import StandingSearch, search, standing_search
+from squash.kernels.searching import ANY, Sound, StandingSearch, search, standing_search
 from squash.kernels.tables import (
     AND,
     BLOCK_FACTOR_BYTES,
@@ -94,6 +103,7 @@ from squash.limits import CODE_BLOCK_ROWS as BLOCK_ROWS
 
 __all__ = [
     "AND",
+    "ANY",
     "BLOCK_FACTOR_BYTES",
     "BLOCK_ROWS",
     "FARTHEST",
@@ -107,6 +117,7 @@ __all__ = [
     "FilterProgram",
     "HadamardRotation",
     "Leaf",
+    "Maker",
     "MatchPlan",
     "MatchPlanner",
     "Missing",
@@ -121,11 +132,14 @@ __all__ = [
     "Rotation",
     "SearchPlan",
     "Settled",
+    "SettledCounts",
     "SignTable",
+    "Sound",
     "StandingSearch",
     "StaysOpen",
     "Straight",
     "Taken",
+    "Unchecked",
     "alignments",
     "all_hold",
     "ascends",

@@ -18,11 +18,20 @@ from squash.kernels import native
 from squash.kernels.distances import MetricName
 from squash.kernels.native import address
 from squash.kernels.native_table import native_table
-from squash.kernels.outcomes import FILTERED, LISTED, STAYS_OPEN, Missing, Near, StaysOpen, near_of
+from squash.kernels.outcomes import (
+    COUNTS,
+    FILTERED,
+    LISTED,
+    STAYS_OPEN,
+    Missing,
+    Near,
+    StaysOpen,
+    near_of,
+)
 from squash.kernels.packing import low_groups
 from squash.kernels.record_keys import RecordTable
 from squash.kernels.rotations import Rotation
-from squash.kernels.search_rooms import COUNTS, SearchPlan, coarse_query_bytes, room_of
+from squash.kernels.search_rooms import SearchPlan, coarse_query_bytes, room_of
 from squash.kernels.searching import search
 from squash.kernels.tables import ClusterTable, FilterProgram
 from squash.values import dataclass

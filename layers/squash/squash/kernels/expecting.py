@@ -347,22 +347,19 @@ def expect(
     program = FilterProgram(alike.operations, alike, ends)
     if chosen is None:
         return _expect(table, program, alike, ends, planner)
-    beside, room, at = asked_of(table, alike, ends)
+    beside = beside_of(table, alike)
+    room, at = beside.program(ends)
     chosen.expect(beside.at, planner.at, at)
     program.native = bound_of((beside.table, at, beside.depth, room))
     return _expected_of((program, *room[beside.end :]))
 
 
-def asked_of(
-    table: ClusterTable, alike: Ranges, ends: array[float]
-) -> tuple[RangesBeside, array[float], int]:
-    """Return what the native kernels have of such filters, and one's room with where it lies."""
+def beside_of(table: ClusterTable, alike: Ranges) -> RangesBeside:
+    """Return what the native kernels have of such filters of a table."""
     beside = alike.native
     if beside is None or beside.table is not table.native:
         beside = alike.native = RangesBeside(table, alike)
-    room = beside.room[:]
-    room[beside.intervals : beside.code] = ends
-    return beside, room, room.buffer_info()[0]
+    return beside
 
 
 def _expect(
@@ -405,17 +402,18 @@ def share_within(numbers: array[float], low: float, high: float, step: int, rows
 class RangesBeside:
     """What the native kernels keep beside `Ranges`: `at` is the address of their `sq_ranges`.
 
-    `room` is a program's, in words, without its intervals; these lie before `code`, and from `end`
-    on is what `sq_expected` has.
+    `room` is a program's, in words, without its intervals; these lie from byte `intervals_at` on,
+    and from the word `end` on is what `sq_expected` has.
     """
 
-    __slots__ = ("_kept", "at", "code", "depth", "end", "intervals", "room", "table")
+    __slots__ = ("_intervals", "_kept", "at", "depth", "end", "intervals_at", "room", "table")
 
     def __init__(self, table: ClusterTable, alike: Ranges) -> None:
         self.table: NativeTable = native_table(table)
         common = RangesAlike(self.table, alike.operations, alike.attributes, alike.cells)
         self.depth = common.depth
-        self.intervals, self.code = common.intervals // 8, common.code // 8
+        self.intervals_at = common.intervals
+        self._intervals = slice(common.intervals // 8, common.code // 8)
         self.end = len(common.room)
         self.room = array("d", common.room.tobytes() + bytes(8 * _EXPECTED_WORDS))
         sample_at, rows = 0, alike.rows
@@ -431,3 +429,9 @@ class RangesBeside:
         kept = np.frombuffer(words, dtype=np.uint8).copy()
         self.at = address(kept)
         self._kept = (kept, numbers, sample)
+
+    def program(self, ends: array[float]) -> tuple[array[float], int]:
+        """Return the room of a filter's program, with its intervals, and where it lies."""
+        room = self.room[:]
+        room[self._intervals] = ends
+        return room, room.buffer_info()[0]

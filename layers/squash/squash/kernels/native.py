@@ -7,6 +7,7 @@ gives None. `layers/squash/native/` holds the sources.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
@@ -17,7 +18,7 @@ from squash.arrays import AnyArray
 from squash.errors import InternalError
 from squash.values import dataclass
 
-INTERFACE: Final = 18
+INTERFACE: Final = 19
 """SQ_INTERFACE of squash_kernels.h: a library that says another number is not used."""
 
 NUMPY: Final = "numpy"
@@ -59,8 +60,21 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """The C entry, see native/src/entry.c, and where the operations lie that it calls."""
+
+    call: Callable[..., Any]
+    search: int
+    search_all: int
+    ask: int
+
+
+@dataclass(frozen=True, slots=True)
 class Native:
-    """The operations of one variant, as squash_kernels.h declares them."""
+    """The operations of one variant, as squash_kernels.h declares them.
+
+    `entry` is None where searches are called through ctypes.
+    """
 
     name: str
     filter: Operation
@@ -84,6 +98,7 @@ class Native:
     search_all: Counting
     ask: Counting
     search_many: Operation
+    entry: Entry | None = None
 
 
 @dataclass(slots=True)
@@ -131,6 +146,8 @@ def choose(name: str) -> None:
 def timed(clock: Callable[[], int]) -> Iterator[Callable[[], int]]:
     """Count the time that native operations take within a block; for measurements.
 
+    All of them are called through ctypes there.
+
     Parameters
     ----------
     clock:
@@ -155,7 +172,7 @@ def timed(clock: Callable[[], int]) -> Iterator[Callable[[], int]]:
         return call
 
     if before is not None:
-        operations = {name: counted(getattr(before, name)) for name in _SIGNATURES}
+        operations: dict[str, Any] = {name: counted(getattr(before, name)) for name in _SIGNATURES}
         _state.chosen = Native(before.name, **operations)
     try:
         yield lambda: spent
@@ -185,12 +202,13 @@ def use(name: str) -> Iterator[None]:
 # are compiled to rely on that. Every public way to the address takes ten times as long, a
 # microsecond, and a query needs dozens. `_load` makes sure of it once.
 _DATA_PLACE: Final = object.__basicsize__
-_word_at: Final = ctypes.c_uint64.from_address
+word_at: Final = ctypes.c_uint64.from_address
+"""What gives the word at an address, its `value`."""
 
 
 def address(array: AnyArray) -> int:
     """Return where an array's first element lies; the array must outlive the number."""
-    return _word_at(id(array) + _DATA_PLACE).value
+    return word_at(id(array) + _DATA_PLACE).value
 
 
 def checked_address(array: AnyArray, dtype: Any, name: str) -> int:
@@ -231,21 +249,45 @@ def _load() -> dict[str, Native]:
     folder = __file__.rpartition("/")[0]
     for architecture in _ARCHITECTURES:
         try:
-            library = ctypes.CDLL(f"{folder}/_native/libsquash-{architecture}.so")
+            path = f"{folder}/_native/libsquash-{architecture}.so"
+            library = ctypes.CDLL(path)
             if library.sq_interface() != INTERFACE:
                 continue
         except (OSError, AttributeError):  # not there, of another architecture, or another's
             continue
         runnable = library.sq_variants()
-        return {name: _bind(library, name) for name, bit in _VARIANT_BITS.items() if runnable & bit}
+        entry = _entry_of(path)
+        return {
+            name: _bind(library, name, entry)
+            for name, bit in _VARIANT_BITS.items()
+            if runnable & bit
+        }
     return {}
 
 
-def _bind(library: ctypes.CDLL, variant: str) -> Native:
+def _entry_of(path: str) -> Callable[..., Any] | None:
+    """Return the C entry; None where Python's objects may not be what it takes them for."""
+    locked = getattr(sys, "_is_gil_enabled", lambda: True)
+    if sys.implementation.name != "cpython" or not locked():
+        return None
+    make = ctypes.PyDLL(path).sq_entry
+    make.restype = ctypes.py_object
+    try:
+        made: Callable[..., Any] = make()
+    except ValueError:  # The library finds nothing of Python.
+        return None
+    return made
+
+
+def _bind(library: ctypes.CDLL, variant: str, entry: Callable[..., Any] | None) -> Native:
     operations = {}
     for name, (result, arguments) in _SIGNATURES.items():
         operation = getattr(library, f"sq_{name}_{variant}")
         operation.restype = result
         operation.argtypes = arguments
         operations[name] = operation
-    return Native(variant, **operations)
+    if entry is None:
+        return Native(variant, **operations)
+    called = (operations["search"], operations["search_all"], operations["ask"])
+    at = [word_at(ctypes.addressof(operation)).value for operation in called]
+    return Native(variant, **operations, entry=Entry(entry, *at))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from operator import lt
-from typing import Final, NamedTuple
+from struct import Struct
+from typing import Any, Final, NamedTuple
 
 from squash.arrays import I64
 from squash.values import dataclass, maker_of
 
+COUNTS: Final = 13
+"""SQ_COUNTS of squash_kernels.h."""
+COUNTS_FORM: Final = Struct(f"={COUNTS}q")
 FILTERED, LISTED, KEY_BYTES, EVERY, SINGLE = range(8, 13)
 """Which of the counts that kernels leave they are: SQ_FILTERED and those behind it."""
 STAYS_OPEN: Final = -(1 << 63)
@@ -49,36 +53,31 @@ near_of: Final = maker_of(Near)
 
 
 class Settled(NamedTuple):
-    """The nearest rows by their keys, where no more than k were found and none ties with another.
+    """The answer, as objects of the nearest rows: no more than k were found, and none ties.
 
-    `counts` are as the kernels left them.
+    `counts` are as the kernels left them, in bytes.
     """
 
-    keys: list[str]
-    distances: list[float]
-    counts: tuple[int, ...]
-
-    @property
-    def filtered(self) -> int:
-        """As of `Near`."""
-        return self.counts[FILTERED]
-
-    @property
-    def listed(self) -> int:
-        """As of `Near`."""
-        return self.counts[LISTED]
-
-    @property
-    def every(self) -> bool:
-        """As of `Near`."""
-        return self.counts[EVERY] != 0
-
-    def searched(self) -> tuple[int, ...]:
-        """Return the counts of `Near` from `rows_seen` to `read`."""
-        return self.counts[:2] + self.counts[4:FILTERED]
+    objects: tuple[Any, ...]
+    counts: bytes
+    listed: int
+    """As of `Near`."""
 
 
 settled_of: Final = maker_of(Settled)
+
+
+class SettledCounts:
+    """What the counts of a settled search say."""
+
+    def __init__(self, counts: bytes) -> None:
+        seen = COUNTS_FORM.unpack(counts)
+        self.filtered: Final = seen[FILTERED]
+        """As of `Near`."""
+        self.every: Final = seen[EVERY] != 0
+        """As of `Near`."""
+        self.searched: Final = seen[:2] + seen[4:FILTERED]
+        """The counts of `Near` from `rows_seen` to `read`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +96,14 @@ class StaysOpen:
     """
 
     counts: tuple[I64, I64] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unchecked:
+    """A search that was not begun: its query is not certainly sound."""
+
+
+UNCHECKED: Final = Unchecked()
 
 
 def ascends(distances: list[float]) -> bool:

@@ -17,6 +17,7 @@ from squash.kernels import native
 from squash.kernels.distances import METRIC_NUMBERS, MetricName
 from squash.kernels.native import address
 from squash.kernels.native_table import NativeTable, native_table
+from squash.kernels.outcomes import COUNTS_FORM
 from squash.kernels.packing import low_groups
 from squash.kernels.record_keys import KEY_BYTES, RecordTable
 from squash.kernels.rotations import NativeRotation, Rotation
@@ -35,9 +36,6 @@ _ROOMS: Final = Struct("=21Q")
 # And what lists and keys want: lists, listed_most, filtered_most, all_counts; records and how many
 # partitions they are of, and the room for keys and its bytes.
 _BESIDE: Final = Struct("=QqqQQqQq")
-COUNTS: Final = 13
-"""SQ_COUNTS of squash_kernels.h."""
-COUNTS_FORM: Final = Struct(f"={COUNTS}q")
 _BESIDE_PLACE: Final = _ASKED.size + _ROOMS.size
 _FILTERING: Final = Struct("=Qqq")
 _READING: Final = Struct("=Qq")
@@ -157,7 +155,7 @@ class Room:
         self._admits_all, self._walks = True, False
         self._prepared, self.prepared_by = (plan, by, metric), None
 
-    def ask(self, query: F32, overall: float) -> None:
+    def ask(self, query: AnyArray, overall: float) -> None:
         """Write down what is asked, and about which share of all rows passes."""
         if query.shape != self._query.shape:
             raise InternalError("a query of another dimension was given to a search")

@@ -7,16 +7,19 @@ gives what they give; the sum of their fixed costs is what it saves.
 from __future__ import annotations
 
 from array import array
-from typing import Final
+from math import inf
+from typing import Final, TypeAlias
 
-from squash.arrays import F32, I64, U32
+from squash.arrays import F32, I64, U32, AnyArray
 from squash.errors import InternalError
 from squash.kernels import native
 from squash.kernels.by_parts import search_by_parts
 from squash.kernels.distances import MetricName
-from squash.kernels.expecting import MatchPlanner, Ranges, asked_of
+from squash.kernels.expecting import MatchPlanner, Ranges, beside_of
+from squash.kernels.making import Maker
 from squash.kernels.native_table import native_table
 from squash.kernels.outcomes import (
+    COUNTS_FORM,
     EVERY,
     FILTERED,
     KEY_BYTES,
@@ -24,17 +27,23 @@ from squash.kernels.outcomes import (
     NOT_AT_ONCE,
     SINGLE,
     STAYS_OPEN,
+    UNCHECKED,
     Missing,
     Near,
     Settled,
     StaysOpen,
+    Unchecked,
     near_of,
     settled_of,
 )
 from squash.kernels.record_keys import RecordTable, split_keys
 from squash.kernels.rotations import Rotation
-from squash.kernels.search_rooms import COUNTS_FORM, Room, SearchPlan, room_of
+from squash.kernels.search_rooms import Room, SearchPlan, room_of
 from squash.kernels.tables import ClusterTable, FilterProgram
+
+Sound: TypeAlias = tuple[float, float]
+"""The least and the most that a query's squares may add up to; any, where that is infinity."""
+ANY: Final[Sound] = (0.0, inf)
 
 
 def search(
@@ -95,8 +104,8 @@ def search(
         counts=counts, records=records, every=every, listed_most=listed_most,
         filtered_most=filtered_most,
     )  # fmt: skip
-    if isinstance(found, Settled):
-        raise InternalError("a search gave keys where it was to give rows")
+    if isinstance(found, (Settled, Unchecked)):
+        raise InternalError("a search of rows, of any query, gave something else")
     return found
 
 
@@ -142,7 +151,7 @@ class StandingSearch:
 
     def search(
         self,
-        query: F32,
+        query: AnyArray,
         overall: float,
         program: FilterProgram | None,
         sure: U32 | None,
@@ -153,11 +162,16 @@ class StandingSearch:
         every: bool = False,
         listed_most: int = -1,
         filtered_most: int = 0,
-        settle: bool = False,
-    ) -> Near | Settled | Missing | StaysOpen:
+        maker: Maker | None = None,
+        sound: Sound = ANY,
+    ) -> Near | Settled | Missing | StaysOpen | Unchecked:
         """Search as `search` does; without a filter there need be no bitmaps.
 
-        With `settle`, rows are given by their keys alone where that says it all.
+        With a maker, rows are given as objects of their keys where that says it all.
+
+        By the C entry `query` may be any array, if it is said what is sound: float32 or float64
+        [d], C-contiguous, whose values' squares add up to at least and at most so much. Any other
+        is not searched for.
         """
         chosen, beside = self.chosen, self._beside
         bound = None if program is None else beside.bind(program)
@@ -166,7 +180,6 @@ class StandingSearch:
             depth = 1 if bound is None else bound.depth
             if room.prepared_by is not self._me or depth > room.depth:
                 self._prepare(room, depth)
-            room.ask(query, overall)
             if sure is None or possible is None or (bound is None and counts is None):
                 room.admit_all()
             else:
@@ -178,14 +191,26 @@ class StandingSearch:
                 room.filter_all(lists_at, listed_most, filtered_most)
             if records is not room.records:
                 room.read_keys(records)
-            found = (chosen.search_all if every else chosen.search)(beside.at, room.at)
-            return _outcome(chosen, room, found, settle=settle)
+            entry = chosen.entry
+            if entry is None:
+                room.ask(query, overall)
+                found = (chosen.search_all if every else chosen.search)(beside.at, room.at)
+            else:
+                found = entry.call(
+                    entry.search_all if every else entry.search, beside.at, room.at,
+                    0 if maker is None else maker.at, query, *sound, overall,
+                )  # fmt: skip
+                if type(found) is tuple:
+                    return settled_of(found)
+                if found is None:
+                    return _unchecked(sound)
+            return _outcome(chosen, room, found, maker)
         finally:
             beside.rooms.append(room)
 
     def ask(  # noqa: PLR0917 - by their places they are found sooner
         self,
-        query: F32,
+        query: AnyArray,
         alike: Ranges,
         ends: array[float],
         planner: MatchPlanner,
@@ -193,33 +218,46 @@ class StandingSearch:
         possible: U32,
         *,
         records: RecordTable | None = None,
-        settle: bool = False,
-    ) -> Near | Settled | Missing | StaysOpen | None:
+        maker: Maker | None = None,
+        sound: Sound = ANY,
+    ) -> Near | Settled | Missing | StaysOpen | Unchecked | None:
         """Search by a filter of intervals as `expect` says of it; None where it can't be at once.
 
         Parameters
         ----------
         alike, ends, planner:
             As for `expect`.
-        query, sure, possible, records, settle:
+        query, sure, possible, records, maker, sound:
             As for `search`.
 
         """
         chosen, beside = self.chosen, self._beside
-        asked, words, at = asked_of(self.table, alike, ends)
+        asked = beside_of(self.table, alike)
         room = room_of(beside, len(self._mean))
         try:
             if room.prepared_by is not self._me or asked.depth > room.depth:
                 self._prepare(room, asked.depth)
-            room.ask(query, 0.0)
             room.admit(0, None, sure, possible)  # a program is made there
             listed = self.table.listed
             room.filter_all(beside.lists(listed) if listed else 0, -1, 0)
             if records is not room.records:
                 room.read_keys(records)
-            found = chosen.ask(beside.at, room.at, asked.at, planner.at, at)
-            del words  # The kernels have read them.
-            return None if found == NOT_AT_ONCE else _outcome(chosen, room, found, settle=settle)
+            entry = chosen.entry
+            if entry is None:
+                room.ask(query, 0.0)
+                words, at = asked.program(ends)
+                found = chosen.ask(beside.at, room.at, asked.at, planner.at, at)
+                del words  # The kernels have read them.
+            else:
+                found = entry.call(
+                    entry.ask, beside.at, room.at, 0 if maker is None else maker.at, query, *sound,
+                    0.0, asked.room, ends, asked.intervals_at, asked.at, planner.at,
+                )  # fmt: skip
+                if type(found) is tuple:
+                    return settled_of(found)
+                if found is None:
+                    return _unchecked(sound)
+            return None if found == NOT_AT_ONCE else _outcome(chosen, room, found, maker)
         finally:
             beside.rooms.append(room)
 
@@ -231,8 +269,14 @@ class StandingSearch:
         room.prepared_by = self._me
 
 
+def _unchecked(sound: Sound) -> Unchecked:
+    if sound is ANY:
+        raise InternalError("a search was asked with a query of another dimension or dtype")
+    return UNCHECKED
+
+
 def _outcome(
-    chosen: native.Native, room: Room, found: int, *, settle: bool
+    chosen: native.Native, room: Room, found: int, maker: Maker | None
 ) -> Near | Settled | Missing | StaysOpen:
     """Return what a search left in its room."""
     seen = COUNTS_FORM.unpack_from(room.counts)
@@ -248,8 +292,9 @@ def _outcome(
         elif key_bytes >= 0 or not found:
             keys = records.keys_at(chosen, room.near_partition_at, room.near_row_at, found)
     distances: list[float] = room.near_distance[:found].tolist()
-    if settle and keys is not None and seen[SINGLE]:
-        return settled_of((keys, distances, seen))
+    if maker is not None and keys is not None and seen[SINGLE]:
+        objects = maker.make(keys, distances)
+        return settled_of((objects, room.counts.tobytes(), seen[LISTED]))
     return near_of(
         (
             room.near_partition[:found].tolist(),

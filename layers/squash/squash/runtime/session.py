@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from squash.attributes import FilterNode, live_node, only_live, parse_filter
 from squash.clock import Clock, IdSource
 from squash.drafts import make_answer
@@ -188,22 +190,23 @@ class IndexSession:
         before = spent(), loaded()
         if self.config.expires is not None:
             node = only_live(node, self._live())
-        checked = check_vector(vector, self.config)
         queries: Sequence[Query]
         local = self._local
         if local is None:
-            queries = (options.of(checked, node),)
+            queries = (options.of(check_vector(vector, self.config), node),)
             view, found = self._searched(queries, consistency)
         else:
+            # Most arrays are sound, and nobody has to say so.
+            array = vector if type(vector) is np.ndarray else check_vector(vector, self.config)
             view = self._views.view(consistency)
             try:
-                at_once = local.search_one(view, checked, node, options)
+                at_once = local.search_one(view, array, node, options)
             except DataError:
                 at_once = None  # If something of this snapshot is gone, the newest is read below.
             if at_once is not None:
                 usage = partial(usage_of, at_once[1], before, (spent(), loaded()), self._settings)
                 return make_answer(at_once[0], usage, view.snapshot, None, ())
-            queries = (options.of(checked, node),)
+            queries = (options.of(check_vector(array, self.config), node),)
             view, found = self._views.read_from(view, self._search, queries)
         return self._answer(view, options, *found[0], (before, (spent(), loaded())))
 

@@ -10,14 +10,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from squash import kernels
-from squash.arrays import F32
+from squash.arrays import F32, AnyArray
 from squash.attributes import FilterNode
 from squash.attributes.nodes import And
 from squash.drafts import make_bare_matches
 from squash.errors import InternalError
 from squash.kernels import native
-from squash.limits import SCAN_ALL_MATCHES_MAX
+from squash.limits import (
+    SCAN_ALL_MATCHES_MAX,
+    VECTOR_SQUARE_SURE_MAX,
+    VECTOR_SQUARE_SURE_MIN,
+)
 from squash.model import Match
 from squash.planning import CostModel
 from squash.search.admitting import admit_at_once, note_missed
@@ -30,6 +36,12 @@ from squash.search.partitions import match_further, match_partitions, near_match
 from squash.search.trace import Trace
 
 _OPEN: Final = (kernels.Missing, kernels.StaysOpen)
+_NOT_FOUND: Final = (*_OPEN, kernels.Unchecked)
+_Outcome: TypeAlias = (
+    kernels.Near | kernels.Settled | kernels.Missing | kernels.StaysOpen | kernels.Unchecked
+)
+_SOUND: Final = (VECTOR_SQUARE_SURE_MIN, VECTOR_SQUARE_SURE_MAX)
+_BARE: Final = kernels.Maker(make_bare_matches)
 
 Told: TypeAlias = Trace | Callable[[], Trace]
 """What happened on the way of a query, or what finds it out when somebody asks."""
@@ -77,7 +89,7 @@ class AtOnce:
         self._table = standing.table
         self._keep = keep = clusters.keep(options.k, options.recall_target)
         self._planner = clusters.planner(costs, keep, options.recall_target, options.k)
-        self._bare = not (options.include_metadata or options.include_vector)
+        self._maker = None if options.include_metadata or options.include_vector else _BARE
         self._few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
 
     def serves(self, view: IndexView, options: Query) -> bool:
@@ -91,30 +103,47 @@ class AtOnce:
 
     def search(self, vector: F32, node: FilterNode | None) -> tuple[tuple[Match, ...], Told]:
         """Do as `squash.search.search` does with the options, a vector and a filter."""
+        found = self._searched(vector, node, kernels.ANY)
+        return self._by_parts(vector, node) if found is None else found
+
+    def search_unchecked(
+        self, vector: AnyArray, node: FilterNode | None
+    ) -> tuple[tuple[Match, ...], Told] | None:
+        """Search for what may be no vector of this index.
+
+        None where somebody has to look at it, or the search takes more calls.
+        """
+        if self._standing.chosen.entry is None:
+            return None
+        return self._searched(vector, node, _SOUND)
+
+    def _searched(
+        self, vector: AnyArray, node: FilterNode | None, sound: kernels.Sound
+    ) -> tuple[tuple[Match, ...], Told] | None:
         clusters, options = self._clusters, self._options
-        near: kernels.Near | kernels.Settled | kernels.Missing | kernels.StaysOpen | None
+        near: _Outcome | None
         if node is None:
             # Keys also where metadata is read of the same records: they are asked for together.
             near = self._standing.search(
                 vector, clusters.alive_share, None, None, None,
-                records=clusters.records.table, every=self._few, settle=self._bare,
+                records=clusters.records.table, every=self._few, maker=self._maker, sound=sound,
             )  # fmt: skip
         else:
             bitmaps = clusters.take_bitmaps()
             try:
-                near = self._filtered(vector, node, bitmaps)
+                near = self._filtered(vector, node, bitmaps, sound)
                 if isinstance(near, _OPEN):
                     return self._further(vector, node, bitmaps, near)
             finally:
                 clusters.give_bitmaps(bitmaps)
-        if near is None or isinstance(near, _OPEN):
-            return self._by_parts(vector, node)
+        if near is None or isinstance(near, _NOT_FOUND):
+            return None
         if node is not None and near.listed < 0 and clusters.listing.is_counted():
             self._miss(node)
         rows, k = clusters.row_count, options.k
         # What is told holds counts, and nothing of what was found: an answer may be kept for long.
         if isinstance(near, kernels.Settled):
-            matches = make_bare_matches(near.keys, near.distances)
+            matches = near.objects
             return matches, partial(_told_settled, near.counts, rows, k, len(matches))
         matches = near_matches(clusters, near, options)
         rows_found, searched = len(near.distances), near.searched()
@@ -124,8 +153,8 @@ class AtOnce:
         return matches, told
 
     def _filtered(
-        self, vector: F32, node: FilterNode, bitmaps: Bitmaps
-    ) -> kernels.Near | kernels.Settled | kernels.Missing | kernels.StaysOpen | None:
+        self, vector: AnyArray, node: FilterNode, bitmaps: Bitmaps, sound: kernels.Sound
+    ) -> _Outcome | None:
         """Search by a filter in one call; None where it must be evaluated before."""
         records = self._clusters.records.table
         # What is expected of a filter that comes again is known.
@@ -135,7 +164,7 @@ class AtOnce:
             if alike is not None:
                 return self._standing.ask(
                     vector, alike, ends, self._planner, bitmaps.sure, bitmaps.possible,
-                    records=records, settle=self._bare,
+                    records=records, maker=self._maker, sound=sound,
                 )  # fmt: skip
         admission = admit_at_once(self._expected(node))
         if admission is None:
@@ -144,7 +173,7 @@ class AtOnce:
         return self._standing.search(
             vector, overall, program, bitmaps.sure, bitmaps.possible,
             records=records, every=every, listed_most=most,
-            filtered_most=SCAN_ALL_MATCHES_MAX, settle=self._bare,
+            filtered_most=SCAN_ALL_MATCHES_MAX, maker=self._maker, sound=sound,
         )  # fmt: skip
 
     def _expected(self, node: FilterNode) -> kernels.Expected:
@@ -153,7 +182,7 @@ class AtOnce:
 
     def _further(
         self,
-        vector: F32,
+        vector: AnyArray,
         node: FilterNode,
         bitmaps: Bitmaps,
         near: kernels.Missing | kernels.StaysOpen,
@@ -162,9 +191,10 @@ class AtOnce:
         admission = admit_at_once(self._expected(node))
         if admission is None:
             raise InternalError("a filter was searched at once that could not be")
+        query = self._options.of(np.asarray(vector, dtype=np.float32), node)
         job = Job(
-            self._view.metric, self._costs, self._clusters, self._table,
-            self._options.of(vector, node), self._keep, bitmaps, Trace(),
+            self._view.metric, self._costs, self._clusters, self._table, query, self._keep,
+            bitmaps, Trace(),
         )  # fmt: skip
         return match_further(job, admission, near), job.trace
 
@@ -187,9 +217,9 @@ def _asks(options: Query) -> tuple[object, ...]:
     return options[1:2] + options[3:8]
 
 
-def _told_settled(counts: tuple[int, ...], rows: int, k: int, matches: int) -> Trace:
-    settled = kernels.Settled([], [], counts)
-    return _told(settled.filtered, settled.searched(), settled.every, rows, k, matches, matches)
+def _told_settled(counts: bytes, rows: int, k: int, matches: int) -> Trace:
+    said = kernels.SettledCounts(counts)
+    return _told(said.filtered, said.searched, said.every, rows, k, matches, matches)
 
 
 def _told(  # noqa: PLR0917 - a partial's, which every query makes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from squash.arrays import F32
+from squash.arrays import AnyArray
 from squash.attributes import FilterNode
 from squash.model import Match
 from squash.planning import DEFAULT_COSTS, CostModel
@@ -65,17 +65,17 @@ class LocalSearcher:
         return matches, told if isinstance(told, Trace) else told()
 
     def search_one(
-        self, view: IndexView, vector: F32, node: FilterNode | None, options: Query
+        self, view: IndexView, vector: AnyArray, node: FilterNode | None, options: Query
     ) -> tuple[tuple[Match, ...], Told] | None:
-        """Search for a vector and filter, and what else options ask; None where `search` must.
+        """Search for an array and filter, and what else options ask; None where `search` must.
 
-        That is where the time, or the number of matches, is limited, too: who searches so has to
-        look at these.
+        That is where the array may be no vector that the index takes, and where the time, or the
+        number of matches, is limited, too: who searches so has to look at these.
         """
         if options.deadline_ms is not None or options.matches_max is not None:
             return None
         at_once = self._at_once(view, options)
-        return None if at_once is None else at_once.search(vector, node)
+        return None if at_once is None else at_once.search_unchecked(vector, node)
 
     def _at_once(self, view: IndexView, options: Query) -> AtOnce | None:
         last = self._last
