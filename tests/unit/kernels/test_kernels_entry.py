@@ -15,6 +15,7 @@ from squash.drafts import make_bare_matches
 from squash.kernels import Maker, native
 from squash.maintain import BuildOptions
 from squash.model import Match
+from squash.search import at_once
 from squash.values import dataclass
 
 WITH_ENTRY = native.active() is not None and native.active().entry is not None
@@ -114,10 +115,10 @@ def an_index(keys):
 def ways(index, vector, **options):
     """Return the matches by the entry, and without it."""
     chosen = native.active()
-    found = [index.query(vector, include=(), **options).matches]
+    found = [index.query(vector, **options).matches]
     native._state.chosen = None if chosen is None else replace(chosen, entry=None)
     try:
-        return [*found, index.query(vector, include=(), **options).matches]
+        return [*found, index.query(vector, **options).matches]
     finally:
         native._state.chosen = chosen
 
@@ -132,7 +133,7 @@ FILTERS = [None, {"n": {"$gte": 3, "$lt": 300}}, {"$or": [{"n": 5}, {"n": {"$gt"
 def test_objects_are_those_that_python_makes(key):
     index, vectors = an_index([key.format(i) for i in range(400)])
     for place, vector in enumerate(vectors[:30]):
-        own, other = ways(index, vector, filter=FILTERS[place % 3], top_k=1 + place)
+        own, other = ways(index, vector, filter=FILTERS[place % 3], top_k=1 + place, include=())
         assert own == other
         assert repr(own) == repr(other)
         assert hash(own) == hash(other)
@@ -146,12 +147,35 @@ def test_objects_are_those_that_python_makes(key):
                 one.key = "other"
 
 
-def test_objects_are_let_go():
+@pytest.mark.skipif(not WITH_ENTRY, reason="this Python has no C entry")
+@pytest.mark.parametrize("key", ["k{}", "ключ-{}", '"{}"', "}}],{}", "}}]][{}"])
+def test_records_of_rows_on_all_pages_are_given_together(key, monkeypatch):
+    keys = [key.format(i) for i in range(400)]
+    index, _ = an_index(keys)
+    vectors = {one.key: one.vector for one in index.get(keys=keys)}
+    for _ in range(2):
+        index.query(vectors[keys[0]], top_k=400)  # What is not loaded goes another way.
+    given = []
+    joined = at_once.read_joined
+    monkeypatch.setattr(
+        at_once, "read_joined", lambda text, count: given.append(count) or joined(text, count)
+    )
+    for place, one in enumerate(keys):
+        own, other = ways(index, vectors[one], top_k=1)
+        assert own == other
+        assert [(m.key, m.metadata) for m in own] == [(one, {"n": place})]
+    assert given == [1] * 400
+    assert len(ways(index, vectors[keys[7]], top_k=400)[0]) == 400
+    assert given[-1] == 400
+
+
+@pytest.mark.parametrize("include", [(), ("metadata",)])
+def test_objects_are_let_go(include):
     index, vectors = an_index([f"key {i}" for i in range(400)])
 
     def asked():
         for place, vector in enumerate(vectors):
-            index.query(vector, filter=FILTERS[place % 3], include=())
+            index.query(vector, filter=FILTERS[place % 3], include=include)
 
     asked()
     gc.collect()

@@ -97,3 +97,17 @@ def test_offsets_beyond_the_records_are_not_followed(begins) -> None:
     assert each(table, [0], [0]) == ["a"]
     for owner, row in ((0, 1), (0, -1), (1, 0)):
         assert each(table, [owner], [row]) is None
+
+
+def test_the_last_record_may_end_a_byte_behind_the_others() -> None:
+    """So a segment has it, as if another page followed; two bytes are none that it has."""
+    data = np.frombuffer(record("a") + b"," + record("b") + b"]", dtype=np.uint8)
+    first, ends = len(record("a")) + 1, len(data)
+    for end in (ends, ends + 1):
+        table = RecordTable(1)
+        table.put(0, data, np.array([0, first, end]))
+        assert each(table, [0, 0], [0, 1]) == ["a", "b"]
+    for last in ([0, first, ends + 2], [0, ends + 1, ends + 1], [0, ends + 2, ends + 1]):
+        table = RecordTable(1)
+        table.put(0, data, np.array(last))
+        assert each(table, [0], [1]) is None

@@ -286,8 +286,8 @@ enum {
 #define SQ_TOO_MANY (INT64_MIN + 1)
 #define SQ_NOT_AT_ONCE (INT64_MIN + 2)
 
-/* Which objects of Python a settled search is put into: of which class, at which of their bytes key and
- * distance stand, and at which None does. */
+/* Which objects of Python a search's rows are given as: of which class, at which of their bytes key and
+ * distance stand, and at which None does. Without a class: the text of all records, and distances. */
 enum { SQ_FORM_NONES_MAX = 6 };
 typedef struct sq_form {
     void *type;

@@ -18,8 +18,8 @@ typedef __typeof__(&sq_ask_portable) ask_op;
  * of its ranges begin with, its filter's intervals, and at which byte of the room these lie; the ranges
  * and the prices, by their addresses.
  *
- * It returns a tuple (objects, counts, whether by lists) where a search is settled and a form given, else
- * what the operation returned; None where the query is not such. */
+ * It returns a tuple (rows, counts, whether by lists) where a form is given and the rows found are the
+ * answer, else what the operation returned; None where the query is not such. */
 enum {
     OPERATION,
     TABLE,
@@ -161,25 +161,98 @@ static PyObject *objects_of(const sq_search *asked, const sq_form *form, int64_t
     return made;
 }
 
-/* Whether rows that were found are the answer, and their keys are at hand. */
-static int is_settled(const sq_search *asked, int64_t found) {
-    const int64_t bytes = asked->counts[SQ_KEY_BYTES];
-    return asked->records && found > 0 && asked->counts[SQ_SINGLE] && bytes > 0 &&
-           bytes <= asked->key_room_bytes;
+/* Where the record of a row found begins, and how long it is without what follows it; 0 where there is
+ * none, or none that ends as records do. */
+static int64_t record_of(const sq_search *asked, int64_t place, const uint8_t **record) {
+    static const char ends[][5] = {"}],", "}]]", "}]]["};
+    const int64_t partition = asked->near_partition[place], row = asked->near_row[place];
+    if (partition < 0 || partition >= asked->record_partitions) return 0;
+    const sq_records *of = asked->records + partition;
+    if (row < 0 || row >= of->rows) return 0;
+    const int64_t begin = of->begins[row], next = of->begins[row + 1];
+    /* The last of all ends as if another page followed. */
+    const int64_t end = next == of->bytes + 1 ? of->bytes : next;
+    if (begin < 0 || begin > end || end > of->bytes) return 0;
+    *record = of->data + begin;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        const int64_t bytes = (int64_t)strlen(ends[i]);
+        if (end - begin >= bytes && !memcmp(of->data + end - bytes, ends[i], (size_t)bytes))
+            return end - begin - (bytes - 2);
+    }
+    return 0;
 }
 
-/* What was found, (objects, counts, whether by lists); NULL after an error. */
-static PyObject *settled(const sq_search *asked, const sq_form *form, int64_t found) {
-    const Py_ssize_t bytes = SQ_COUNTS * (Py_ssize_t)sizeof *asked->counts;
-    PyObject *parts[3] = {objects_of(asked, form, found)}, *all = NULL;
-    if (parts[0]) parts[1] = PyBytes_FromStringAndSize((const char *)asked->counts, bytes);
-    if (parts[1]) parts[2] = PyLong_FromLongLong(asked->counts[SQ_LISTED]);
-    if (parts[2]) all = PyTuple_New(3);
-    for (int i = 0; i < 3; i++) {
-        if (all) PyTuple_SetItem(all, i, parts[i]);
+/* The records of all rows found, as the text of a list of JSON; NULL if there is no such, or after an
+ * error. */
+static PyObject *text_of(const sq_search *asked, int64_t found) {
+    const uint8_t *record;
+    int64_t bytes = 1;
+    for (int64_t i = 0; i < found; i++) {
+        const int64_t one = record_of(asked, i, &record);
+        if (!one) return NULL;
+        bytes += one + 1;
+    }
+    char *text = PyMem_Malloc((size_t)bytes), *at = text;
+    if (!text) return PyErr_NoMemory();
+    for (int64_t i = 0; i < found; i++) {
+        const int64_t one = record_of(asked, i, &record);
+        *at++ = i ? ',' : '[';
+        memcpy(at, record, (size_t)one);
+        at += one;
+    }
+    *at++ = ']';
+    PyObject *made = PyUnicode_DecodeUTF8(text, at - text, NULL);
+    PyMem_Free(text);
+    return made;
+}
+
+/* A tuple that takes some parts over; NULL, and they are let go, if one of them is. */
+static PyObject *together(PyObject **parts, int count) {
+    int whole = 1;
+    for (int i = 0; i < count; i++) whole &= parts[i] != NULL;
+    PyObject *made = whole ? PyTuple_New(count) : NULL;
+    for (int i = 0; i < count; i++) {
+        if (made) PyTuple_SetItem(made, i, parts[i]);
         else if (parts[i]) Py_DecRef(parts[i]);
     }
-    return all;
+    return made;
+}
+
+/* How far the rows found are. */
+static PyObject *distances_of(const sq_search *asked, int64_t found) {
+    PyObject *made = PyTuple_New(found);
+    for (int64_t i = 0; made && i < found; i++) {
+        PyObject *one = PyFloat_FromDouble(asked->near_distance[i]);
+        if (one) {
+            PyTuple_SetItem(made, i, one);
+        } else {
+            Py_DecRef(made);
+            made = NULL;
+        }
+    }
+    return made;
+}
+
+/* What the rows found are given as: objects, or the text of their records and how far they are; NULL
+ * where that cannot be, or after an error. */
+static PyObject *rows_of(const sq_search *asked, const sq_form *form, int64_t found) {
+    const int64_t bytes = asked->counts[SQ_KEY_BYTES];
+    if (form->type) {
+        const int known = bytes > 0 && bytes <= asked->key_room_bytes;
+        return known ? objects_of(asked, form, found) : NULL;
+    }
+    PyObject *parts[2] = {text_of(asked, found), NULL};
+    if (parts[0]) parts[1] = distances_of(asked, found);
+    return together(parts, 2);
+}
+
+/* What was found, (rows, counts, whether by lists); NULL as of `rows_of`. */
+static PyObject *settled(const sq_search *asked, const sq_form *form, int64_t found) {
+    const Py_ssize_t bytes = SQ_COUNTS * (Py_ssize_t)sizeof *asked->counts;
+    PyObject *parts[3] = {rows_of(asked, form, found), NULL, NULL};
+    if (parts[0]) parts[1] = PyBytes_FromStringAndSize((const char *)asked->counts, bytes);
+    if (parts[1]) parts[2] = PyLong_FromLongLong(asked->counts[SQ_LISTED]);
+    return together(parts, 3);
 }
 
 static PyObject *entry(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
@@ -219,10 +292,10 @@ static PyObject *entry(PyObject *self, PyObject *const *arguments, Py_ssize_t co
     else found = ((search_op)operation)(table, asked);
     PyEval_RestoreThread(state);
     PyMem_Free(program);
-    if (form && is_settled(asked, found)) {
+    if (form && asked->records && found > 0 && asked->counts[SQ_SINGLE]) {
         PyObject *all = settled(asked, form, found);
         if (all) return all;
-        /* A key that is no UTF-8 is told of by who reads it as JSON. */
+        /* What is no UTF-8 is told of by who reads it as JSON, row by row. */
         PyErr_Clear();
     }
     return PyLong_FromLongLong(found);

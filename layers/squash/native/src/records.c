@@ -16,10 +16,12 @@ static int64_t plain_key(const uint8_t *record, int64_t bytes, const uint8_t **k
     return end - 2;
 }
 
-/* Where a row's record lies among its partition's; 0 where there is none. */
+/* Where a row's record lies among its partition's; 0 where there is none. The last of all ends as if another
+ * page followed, a byte behind the others. */
 static int64_t record_of(const sq_records *of, int64_t row, const uint8_t **record) {
     if (row < 0 || row >= of->rows) return 0;
-    const int64_t begin = of->begins[row], end = of->begins[row + 1];
+    const int64_t begin = of->begins[row], next = of->begins[row + 1];
+    const int64_t end = next == of->bytes + 1 ? of->bytes : next;
     if (begin < 0 || end > of->bytes || begin > end) return 0;
     *record = of->data + begin;
     return end - begin;

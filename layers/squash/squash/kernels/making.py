@@ -1,4 +1,8 @@
-"""Objects of rows that were found: made by a function, or by the C entry as that makes them."""
+"""What rows that were found are given as.
+
+They are objects, made by a function, or by the C entry as that makes them; or, by the entry alone,
+the text of their records.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ Make: TypeAlias = Callable[[Iterable[str], Iterable[float]], tuple[Any, ...]]
 
 _WORD_BYTES: Final = 8
 _NONES_MAX: Final = 6  # SQ_FORM_NONES_MAX
+_FORM_WORDS: Final = 4 + _NONES_MAX
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: an object holds a reference to its class
 
 
@@ -21,15 +26,16 @@ class Maker:
     Parameters
     ----------
     make:
-        Makes a tuple of them, all of one class. What else they hold is None.
+        Makes a tuple of them, all of one class. What else they hold is None. Without it, the rows
+        are a text, their records as a list of JSON, and a tuple of their distances.
 
     """
 
     __slots__ = ("_form", "at", "make")
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make | None) -> None:
         self.make: Final = make
-        self._form = _form_of(make)
+        self._form = array("q", [0] * _FORM_WORDS) if make is None else _form_of(make)
         self.at: Final = 0 if self._form is None else self._form.buffer_info()[0]
         """Where the `sq_form` of their class lies; 0 where the entry cannot make them."""
 

@@ -53,12 +53,12 @@ near_of: Final = maker_of(Near)
 
 
 class Settled(NamedTuple):
-    """The answer, as objects of the nearest rows: no more than k were found, and none ties.
+    """The answer, as a `Maker` gives its rows: no more than k were found, and none ties.
 
     `counts` are as the kernels left them, in bytes.
     """
 
-    objects: tuple[Any, ...]
+    rows: tuple[Any, ...]
     counts: bytes
     listed: int
     """As of `Near`."""

@@ -130,7 +130,8 @@ class RecordTable:
             if held is None or not 0 <= at < len(held[1]) - 1:
                 return None
             data, (begin, end) = held[0], held[1][at : at + 2].tolist()
-            if not 0 <= begin <= end <= len(data):
+            # The last of all ends as if another page followed.
+            if not 0 <= begin <= end <= len(data) + 1:
                 return None
             plain = PLAIN_KEY.match(data[begin:end].tobytes())
             if plain is None:

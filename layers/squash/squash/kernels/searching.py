@@ -167,7 +167,7 @@ class StandingSearch:
     ) -> Near | Settled | Missing | StaysOpen | Unchecked:
         """Search as `search` does; without a filter there need be no bitmaps.
 
-        With a maker, rows are given as objects of their keys where that says it all.
+        With a maker, rows are given as that has it, where it says it all.
 
         By the C entry `query` may be any array, if it is said what is sound: float32 or float64
         [d], C-contiguous, whose values' squares add up to at least and at most so much. Any other
@@ -292,9 +292,9 @@ def _outcome(
         elif key_bytes >= 0 or not found:
             keys = records.keys_at(chosen, room.near_partition_at, room.near_row_at, found)
     distances: list[float] = room.near_distance[:found].tolist()
-    if maker is not None and keys is not None and seen[SINGLE]:
-        objects = maker.make(keys, distances)
-        return settled_of((objects, room.counts.tobytes(), seen[LISTED]))
+    make = None if maker is None else maker.make
+    if make is not None and keys is not None and seen[SINGLE]:
+        return settled_of((make(keys, distances), room.counts.tobytes(), seen[LISTED]))
     return near_of(
         (
             room.near_partition[:found].tolist(),

@@ -16,8 +16,8 @@ from squash import kernels
 from squash.arrays import F32, AnyArray
 from squash.attributes import FilterNode
 from squash.attributes.nodes import And
-from squash.drafts import make_bare_matches
-from squash.errors import InternalError
+from squash.drafts import make_bare_matches, make_matches
+from squash.errors import DataError, InternalError
 from squash.kernels import native
 from squash.limits import (
     SCAN_ALL_MATCHES_MAX,
@@ -34,6 +34,7 @@ from squash.search.index_view import IndexView
 from squash.search.jobs import Job
 from squash.search.partitions import match_further, match_partitions, near_matches
 from squash.search.trace import Trace
+from squash.segment import read_joined
 
 _OPEN: Final = (kernels.Missing, kernels.StaysOpen)
 _NOT_FOUND: Final = (*_OPEN, kernels.Unchecked)
@@ -42,6 +43,7 @@ _Outcome: TypeAlias = (
 )
 _SOUND: Final = (VECTOR_SQUARE_SURE_MIN, VECTOR_SQUARE_SURE_MAX)
 _BARE: Final = kernels.Maker(make_bare_matches)
+_DOCUMENTS: Final = kernels.Maker(None)
 
 Told: TypeAlias = Trace | Callable[[], Trace]
 """What happened on the way of a query, or what finds it out when somebody asks."""
@@ -89,7 +91,8 @@ class AtOnce:
         self._table = standing.table
         self._keep = keep = clusters.keep(options.k, options.recall_target)
         self._planner = clusters.planner(costs, keep, options.recall_target, options.k)
-        self._maker = None if options.include_metadata or options.include_vector else _BARE
+        documented = _DOCUMENTS if options.include_metadata else _BARE
+        self._maker = None if options.include_vector else documented
         self._few = clusters.alive_total <= SCAN_ALL_MATCHES_MAX
 
     def serves(self, view: IndexView, options: Query) -> bool:
@@ -143,7 +146,9 @@ class AtOnce:
         rows, k = clusters.row_count, options.k
         # What is told holds counts, and nothing of what was found: an answer may be kept for long.
         if isinstance(near, kernels.Settled):
-            matches = near.objects
+            matches = near.rows if self._maker is _BARE else _documented(*near.rows)
+            if matches is None:
+                return None
             return matches, partial(_told_settled, near.counts, rows, k, len(matches))
         matches = near_matches(clusters, near, options)
         rows_found, searched = len(near.distances), near.searched()
@@ -210,6 +215,15 @@ class AtOnce:
         trace, query = Trace(), self._options.of(vector, node)
         metric = self._view.metric
         return match_partitions(metric, self._costs, self._clusters, query, trace), trace
+
+
+def _documented(text: str, distances: tuple[float, ...]) -> tuple[Match, ...] | None:
+    """Make matches of records; None where one is damaged: who reads it alone says which."""
+    try:
+        keys, metadata = read_joined(text, len(distances))
+    except DataError:
+        return None
+    return make_matches(keys, distances, metadata, (None,) * len(keys))
 
 
 def _asks(options: Query) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from squash.segment.documents import (
     pack_records,
     parse_page,
     read_followed,
+    read_joined,
     read_records,
     write_records,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "read_cells",
     "read_column",
     "read_followed",
+    "read_joined",
     "read_records",
     "write_records",
 ]

@@ -79,14 +79,31 @@ def read_records(records: Sequence[bytes]) -> tuple[list[str], list[dict[str, An
     for start in range(0, len(records), _TOGETHER):
         some = records[start : start + _TOGETHER]
         try:
-            found = _DECODER.decode(str(b"[%b]" % b",".join(some), "utf-8"))
-            keys += [key for key, _ in found]
-            metadata += [values for _, values in found]
-        except (ValueError, TypeError, RecursionError) as error:
+            text = str(b"[%b]" % b",".join(some), "utf-8")
+        except UnicodeDecodeError as error:
             raise _no_records() from error
-        if len(found) != len(some):
-            raise _no_records()
-    if set(map(type, keys)) - {str} or set(map(type, metadata)) - {dict}:
+        own, values = read_joined(text, len(some))
+        keys += own
+        metadata += values
+    return keys, metadata
+
+
+def read_joined(text: str, count: int) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the same of so many records that are a list of JSON.
+
+    Raises
+    ------
+    DataError
+        If it is no such list.
+
+    """
+    try:
+        found = _DECODER.decode(text)
+        keys = [key for key, _ in found]
+        metadata = [values for _, values in found]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _no_records() from error
+    if len(found) != count or set(map(type, keys)) - {str} or set(map(type, metadata)) - {dict}:
         raise _no_records()
     return keys, metadata
 
