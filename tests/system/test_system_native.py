@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from squash.kernels import native, native_table
+from squash.kernels import making, native, native_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "layers" / "squash" / "native"
@@ -68,6 +68,7 @@ def test_native_header_and_python_agree():
     header = (SOURCES / "include" / "squash_kernels.h").read_text()
     assert f"#define SQ_INTERFACE {native.INTERFACE}\n" in header
     assert f"SQ_STACK_WORDS = {native_table.STACK_WORDS} " in header
+    assert f"SQ_FORM_NONES_MAX = {making._NONES_MAX} " in header
     prototypes = re.findall(r"SQ_EXPORT \w+ SQ_NAME\((\w+)\)\(([^)]*)\)", header)
     assert {name: len(given.split(",")) for name, given in prototypes} == {
         name: len(given) for name, (_, given) in native._SIGNATURES.items()
@@ -247,9 +248,45 @@ assert {folder!r} in open("/proc/self/maps").read()
 """
 
 
+WITHOUT_PYTHON = """
+#include <dlfcn.h>
+#include <stdio.h>
+
+int main(int count, char **words) {
+    void *library = dlopen(words[count - 1], RTLD_NOW);
+    void *(*entry)(void) = library ? dlsym(library, "sq_entry") : NULL;
+    puts(!entry ? "not loaded" : entry() ? "an entry" : "no entry");
+    return 0;
+}
+"""
+
+
 @pytest.mark.slow
-def test_native_reads_hostile_objects_under_sanitizers(build, tmp_path):
-    """What a wrong writer wrote is refused, or read within its arrays: the whole way of a query."""
+def test_native_library_is_loaded_without_python(build, tmp_path):
+    """What it uses of Python it does without, where there is none."""
+    try:
+        library = build.build(out=tmp_path)
+    except build.NoCompilerError as error:
+        pytest.skip(str(error))
+    source, program = tmp_path / "main.c", tmp_path / "main"
+    source.write_text(WITHOUT_PYTHON)
+    run(*build.find_compiler(build.machine()).command, source, "-o", program, "-ldl")
+    assert run(program, library) == "no entry\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tests", "chosen"),
+    [
+        ("tests/format", "native or wrong_writers or answers_the_same"),
+        ("tests/unit/kernels/test_kernels_entry.py", ""),
+    ],
+)
+def test_native_whole_queries_hold_under_sanitizers(build, tmp_path, tests, chosen):
+    """What a wrong writer wrote is refused, or read within its arrays: the whole way of a query.
+
+    So is what Python gives the C entry, and what that makes of it.
+    """
     libraries = []
     for name in ("libasan.so", "libubsan.so"):
         gcc = shutil.which("gcc")
@@ -260,10 +297,9 @@ def test_native_reads_hostile_objects_under_sanitizers(build, tmp_path):
     build.build(out=tmp_path / "_native", cc="gcc", sanitize=True)
     plugin = PLUGIN.format(place=str(tmp_path / "native.py"), folder=str(tmp_path))
     (tmp_path / "sanitized_kernels.py").write_text(plugin)
-    chosen = "native or wrong_writers or answers_the_same"
     plugged = ("-q", "-p", "sanitized_kernels", "-k", chosen)
     done = subprocess.run(  # noqa: S603 - our own tests
-        [sys.executable, "-m", "pytest", *plugged, "tests/format"],
+        [sys.executable, "-m", "pytest", *plugged, tests],
         check=False,
         capture_output=True,
         text=True,
