@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from judging import F64, Question
-from ours import Squash, native_ns
+from ours import Squash
+from squash.kernels import native
 from workload import SHARES, Workload
 
 SWEEP_BYTES: Final = 64 << 20
@@ -23,29 +24,22 @@ _QUESTIONS: Final = 100
 def measured(workload: Workload, ours: Squash) -> list[dict[str, Any]]:
     """Ask warm, then with a sweep over an array larger than the caches before each question.
 
-    What of a warm answer is native code is counted in a second pass: to count costs time, and goes
-    on once it was begun, and meanwhile searches are called through ctypes. What that leaves of a
-    warm answer of the first pass is Python's.
+    And once more warm, with native code's time counted: to count takes time, and meanwhile searches
+    are called through ctypes. What that leaves of a warm answer that nobody counted is Python's.
     """
     swept = np.ones(SWEEP_BYTES // 8)
-    asked = {share: workload.independent(share).first(_QUESTIONS).questions for share in SHARES}
-    clocked = {
-        share: _asked_twice(ours, questions, swept, counts=False)
-        for share, questions in asked.items()
-    }
     figures = []
-    for share, questions in asked.items():
-        counted = _asked_twice(ours, questions, swept, counts=True)
+    for share in SHARES:
+        questions = workload.independent(share).first(_QUESTIONS).questions
+        asked = _asked(ours, questions, swept)
         usages = [ours.usage(question, K, (TARGET,)) for question in questions]
-        warm = clocked[share]["warm"]
-        native = None if native_ns() is None else counted["native"]
         figures.append(
             {
                 "share": share,
-                "warm_us": warm,
-                "cold_us": clocked[share]["cold"],
-                "native_us": native,
-                "python_us": None if native is None else warm - native,
+                "warm_us": asked["warm"],
+                "cold_us": asked["cold"],
+                "native_us": None if native.active() is None else asked["native"],
+                "python_us": None if native.active() is None else asked["python"],
                 "vectors_read": float(np.median([usage.vectors_read for usage in usages])),
                 "vectors_read_max": max(usage.vectors_read for usage in usages),
                 "rows_scanned": float(np.median([usage.rows_scanned for usage in usages])),
@@ -54,30 +48,33 @@ def measured(workload: Workload, ours: Squash) -> list[dict[str, Any]]:
     return figures
 
 
-def _asked_twice(
-    ours: Squash, questions: Sequence[Question], swept: F64, *, counts: bool
-) -> dict[str, float]:
-    """Return medians in microseconds: of a warm answer and a cold one; what of the warm is native.
+def _asked(ours: Squash, questions: Sequence[Question], swept: F64) -> dict[str, float]:
+    """Return medians in microseconds: of a warm answer, what of it is native, and of a cold one.
 
     A filter that comes again is known, as most are not: each time it is another one that the same
     rows pass.
     """
-    times: dict[str, list[int]] = {"warm": [], "cold": [], "native": []}
+    times: dict[str, list[int]] = {"warm": [], "cold": [], "native": [], "python": []}
     for question in questions:
         ours.call(question, K, (TARGET,))()
     for question in questions:
-        # The first answer warms what the second one needs.
-        first, warm, cold = (
-            ours.call(_moved(question, step + 3 * counts), K, (TARGET,)) for step in range(1, 4)
+        # The first answer warms what the second one needs, and the fourth what the fifth.
+        first, warm, cold, again, counted = (
+            ours.call(_moved(question, step), K, (TARGET,)) for step in range(1, 6)
         )
         first()
-        before = (native_ns() or 0) if counts else 0
         warm_ns = _timed(warm)
-        native = (native_ns() or 0) - before if counts else 0
         swept += 1.0
-        times["warm"].append(warm_ns)
-        times["cold"].append(_timed(cold))
-        times["native"].append(native)
+        cold_ns = _timed(cold)
+        with native.timed(time.thread_time_ns) as spent:
+            again()
+            before = spent()
+            counted()
+            native_ns = spent() - before
+        for name, taken in zip(
+            times, (warm_ns, cold_ns, native_ns, warm_ns - native_ns), strict=True
+        ):
+            times[name].append(taken)
     return {name: float(np.median(taken)) / 1e3 for name, taken in times.items()}
 
 

@@ -41,7 +41,7 @@ LanceDB {lance} questions, and neither is asked for 100 answers; for these the o
 {part:.0%} of the questions.
 - *Warm* follows the same question with another filter that the same rows pass: filters that come \
 again are known, as most are not. In the *cold* column 64 MB are swept through the processor's \
-cache before each question. What of a warm answer is in kernels is counted in a pass of its own, \
-in which they are called through ctypes; what that leaves of a warm answer is Python's.
+cache before each question. What of a warm answer is in kernels is counted of another one like it, \
+by which they are called through ctypes; what that leaves of the warm one is Python's.
 - **Build** is on one thread, in a process of its own; *MiB more* is the peak of anonymous memory \
 above what held the vectors. *Bytes a row* is all that a query may read, vectors included."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import time
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +13,6 @@ import squash
 from building import BuildCost, kept
 from contest import Contestant, Cost, Effort, Ladder
 from judging import I64, Question
-from squash.kernels import native
 from squash.model import IndexStats, Usage
 
 TITLE: Final = "Squash"
@@ -78,16 +75,3 @@ class Squash(Contestant):
 def _cost(built: BuildCost, stats: IndexStats) -> Cost:
     seconds = built.import_cpu_s + built.optimize_cpu_s
     return Cost(seconds, built.anonymous_bytes, stats.stored_bytes / stats.rows)
-
-
-@cache
-def _native_clock() -> Callable[[], int]:
-    """Count native kernels' CPU time from now on, for as long as this process lives."""
-    counting = native.timed(time.thread_time_ns)
-    atexit.register(counting.__exit__, None, None, None)
-    return counting.__enter__()
-
-
-def native_ns() -> int | None:
-    """Return the CPU time that native kernels took since this was first asked; None for twins."""
-    return None if native.active() is None else _native_clock()()
