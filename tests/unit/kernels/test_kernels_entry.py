@@ -25,6 +25,10 @@ def made_by(kind):
     return lambda keys, distances: tuple(map(kind, keys, distances))
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux" or sys.implementation.name != "cpython",
+    reason="the entry is for CPython on Linux",
+)
 def test_it_serves_here():
     """Unless there are no kernels at all, this process has it."""
     assert (native.active() is not None) == WITH_ENTRY

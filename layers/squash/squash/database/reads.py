@@ -247,10 +247,10 @@ class IndexReads:
         """Answer several queries on one snapshot; see `query`.
 
         The answers are those of single queries. With everything in memory they take about as long
-        together, a tenth less at best, and with one filter for all, which is prepared once, up to a
-        fifth less. What is read of a remote store is read once for all. What was asked of the
-        store, and what encoding took, is counted in the first answer's usage and `encoding`; the
-        places in that are those of this call.
+        together, a seventh less to a quarter more, and with one filter for all, which is prepared
+        once, mostly a tenth to a fifth less. What is read of a remote store is read once for all.
+        What was asked of the store, and what encoding took, is counted in the first answer's usage
+        and `encoding`; the places in that are those of this call.
 
         Parameters
         ----------
